@@ -1,0 +1,62 @@
+// Claims: the hypervisor's own statement about this boot. A quote carries their hash, so that the AK, which only
+// the measured hypervisor can use, vouches for them: TPMS_ATTEST.extraData = SHA-256(nonce || encoded claims).
+//
+// Encoding, big-endian, in this order:
+//   u64 magic kClaimsMagic    u16 version kClaimsVersion    u16 size (whole, in bytes)
+//   u32 hypervisor version (major << 16 | minor << 8 | patch)
+//   u8  launch (Launch)   u8 iommu (Iommu)   u16 cpus   u32 flags (ClaimFlag)
+//   u64 kept_bytes            memory kept from the guest
+//   u64 counter_limit         the rollback counter limit that the approval of this boot states
+//   u8[32] policy_digest      SHA-256 of the policy bundle
+//   u8 disk_count, then for each disk:
+//     u8[16] disk GUID (as in the GPT)   u8 state (DiskState)   u32 key epoch
+#pragma once
+
+#include "hypervisor/base/hash.hpp"
+
+namespace gatehouse::evidence {
+
+inline constexpr std::uint64_t kClaimsMagic = 0x4748434c41494d31;  // "GHCLAIM1"
+inline constexpr std::uint16_t kClaimsVersion = 1;
+inline constexpr std::size_t kMaxDisks = 8;
+inline constexpr std::size_t kMaxClaimsSize = 73 + kMaxDisks * 21;
+
+enum class Launch : std::uint8_t { kNone = 0, kSkinit = 1, kSenter = 2 };
+enum class Iommu : std::uint8_t { kNone = 0, kAmdVi = 1, kVtd = 2 };
+enum class DiskState : std::uint8_t {
+    kAbsent = 0,     // hidden from the guest: no vault on it
+    kEncrypted = 1,  // opened; everything outside of the open regions is encrypted
+};
+enum class ClaimFlag : std::uint32_t {
+    kCapped = 1u << 0,         // PCR 17 and 18 were capped before the guest started
+    kVaultOpened = 1u << 1,    // the key was released by the TPM in this boot
+};
+
+struct DiskClaim {
+    std::array<std::byte, 16> guid{};
+    DiskState state = DiskState::kAbsent;
+    std::uint32_t key_epoch = 0;
+};
+
+struct Claims {
+    std::uint32_t hypervisor_version = 0;
+    Launch launch = Launch::kNone;
+    Iommu iommu = Iommu::kNone;
+    std::uint16_t cpus = 0;
+    std::uint32_t flags = 0;
+    std::uint64_t kept_bytes = 0;
+    std::uint64_t counter_limit = 0;
+    Sha256Digest policy_digest{};
+    std::size_t disk_count = 0;
+    std::array<DiskClaim, kMaxDisks> disks{};
+};
+
+// Writes the encoding to `out` and returns its size; kNoSpace if `out` is too small. `out` of kMaxClaimsSize bytes
+// always suffices.
+[[nodiscard]] Result<std::size_t> encode_claims(const Claims& claims, MutableBytes out);
+// kBadMagic, kBadVersion, kBadLength, kBadValue (an unknown enumerator), kTruncated, kTrailingBytes.
+[[nodiscard]] Result<Claims> decode_claims(Bytes encoded);
+// SHA-256(nonce || claims): what the quote's extraData must be.
+[[nodiscard]] Sha256Digest qualifying_data(Bytes nonce, Bytes encoded_claims);
+
+}  // namespace gatehouse::evidence

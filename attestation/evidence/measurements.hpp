@@ -1,0 +1,58 @@
+// What is measured, where, and in which order. The SLB and the hypervisor extend by this table; policyctl predicts
+// and the verifier judges by it.
+//
+// PCR 17 starts at zero by SKINIT (AMD64 APM vol. 2, 15.27.4), PCR 18 with it; for each active bank:
+//
+//   PCR  what                 digest                                      extended by
+//   17   secure loader block  H(SLB[0, length))                           CPU, TPM locality 4
+//   17   hypervisor           H(hypervisor.bin, every byte)               SLB, locality 2
+//   18   policy bundle        H(file)                                     hypervisor, locality 2
+//   18   kernel               H(file)                                     hypervisor
+//   18   initrd               H(file)                                     hypervisor
+//   18   command line         H(file)                                     hypervisor
+//        -- the sealing policy is met here, and only here --
+//   17   cap                  H(kCapData)                                 hypervisor
+//   18   cap                  H(kCapData)                                 hypervisor
+//
+// In the event log each has type EV_EVENT_TAG (6) with a TCG_PCClientTaggedEvent (tag = MeasurementTag, data = the
+// name as in the table, no terminator), the caps EV_SEPARATOR (4) with kCapData. Event data is for people: the
+// digest is of the object, not of the event data (but for the cap). A verifier trusts digests and replay only.
+// TCG PC Client Platform Firmware Profile 1.05, sections 10.2 and 10.4.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace gatehouse::evidence {
+
+inline constexpr std::uint32_t kLaunchPcr = 17;
+inline constexpr std::uint32_t kPayloadPcr = 18;
+inline constexpr std::array<std::byte, 4> kCapData{};
+
+enum class MeasurementTag : std::uint32_t {
+    kSlb = 0x47480001,
+    kHypervisor = 0x47480002,
+    kPolicy = 0x47480011,
+    kKernel = 0x47480012,
+    kInitrd = 0x47480013,
+    kCommandLine = 0x47480014,
+};
+
+struct Measurement {
+    std::uint32_t pcr;
+    MeasurementTag tag;
+    std::string_view name;
+};
+
+inline constexpr std::array kMeasurements{
+    Measurement{kLaunchPcr, MeasurementTag::kSlb, "secure loader block"},
+    Measurement{kLaunchPcr, MeasurementTag::kHypervisor, "hypervisor"},
+    Measurement{kPayloadPcr, MeasurementTag::kPolicy, "policy bundle"},
+    Measurement{kPayloadPcr, MeasurementTag::kKernel, "kernel"},
+    Measurement{kPayloadPcr, MeasurementTag::kInitrd, "initrd"},
+    Measurement{kPayloadPcr, MeasurementTag::kCommandLine, "command line"},
+};
+
+}  // namespace gatehouse::evidence

@@ -1,0 +1,91 @@
+// What launcher, SLB and hypervisor owe each other in memory. All integers little-endian, all addresses physical.
+//
+// The launcher reserves one *kept region*: RAM, below 4 GiB, 2 MiB aligned, kKeptSize bytes, in no other use.
+// The guest never sees it (but for the mailbox pages), and no device may reach it (but for the disk DMA arena).
+//
+//   offset      size      contents
+//   0x000000    64 KiB    SLB: measured bytes, then its stack and page tables (SKINIT: 64 KiB aligned)
+//   0x010000    64 KiB    launch block: launcher -> SLB and hypervisor; hostile
+//   0x020000    64 KiB    hand-off block: SLB -> hypervisor
+//   0x040000    64 KiB    mailbox: shared with the guest, readable and writable by it
+//   0x200000    2 MiB     hypervisor image: the file, then zeros up to its memory size
+//   0x400000    2 MiB     AMD-Vi device table, 65,536 entries of 32 bytes; one table serves every IOMMU
+//   0x600000    6 MiB     hypervisor heap-free arenas: page tables, I/O page tables, disk DMA arena, ...
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace gatehouse::launch {
+
+inline constexpr std::uint64_t kKeptSize = 0xc00000;
+inline constexpr std::uint64_t kKeptAlignment = 0x200000;
+inline constexpr std::uint64_t kSlbOffset = 0x000000;
+inline constexpr std::uint64_t kSlbSize = 0x10000;
+inline constexpr std::uint64_t kLaunchBlockOffset = 0x010000;
+inline constexpr std::uint64_t kLaunchBlockSize = 0x10000;
+inline constexpr std::uint64_t kHandOffOffset = 0x020000;
+inline constexpr std::uint64_t kHandOffSize = 0x10000;
+inline constexpr std::uint64_t kMailboxOffset = 0x040000;
+inline constexpr std::uint64_t kMailboxSize = 0x10000;
+inline constexpr std::uint64_t kImageOffset = 0x200000;
+inline constexpr std::uint64_t kImageMaxSize = 0x200000;
+inline constexpr std::uint64_t kDeviceTableOffset = 0x400000;
+inline constexpr std::uint64_t kDeviceTableSize = 0x200000;
+inline constexpr std::uint64_t kArenaOffset = 0x600000;
+inline constexpr std::uint64_t kArenaSize = kKeptSize - kArenaOffset;
+
+// Both measured programs are linked at fixed addresses in the top 2 GiB and run from wherever the kept region is;
+// whoever enters them maps physical memory [0, 512 GiB) at itself as well.
+inline constexpr std::uint64_t kSlbVirtual = 0xffffffff80000000;
+inline constexpr std::uint64_t kImageVirtual = 0xffffffff80200000;
+
+// --- hypervisor.bin -------------------------------------------------------------------------------------------
+// A flat file, measured whole (all its bytes, as they are in the file) into PCR 17 by the SLB. It starts with:
+//   u64 magic        kImageMagic
+//   u32 version      kImageVersion
+//   u32 file_size    bytes in the file, 16-byte multiple; must equal the module's size
+//   u32 memory_size  bytes in memory, zeros after the file; at most kImageMaxSize
+//   u32 entry        offset of the 64-bit entry point
+// The entry point is position-independent and is called in 64-bit mode, interrupts off, GIF = 0, with the first
+// 4 GiB mapped at themselves, rdi = physical address of the kept region.
+inline constexpr std::uint64_t kImageMagic = 0x314d4956'59484747;  // "GGHYVIM1"
+inline constexpr std::uint32_t kImageVersion = 1;
+inline constexpr std::size_t kImageHeaderSize = 24;
+
+// --- launch block ---------------------------------------------------------------------------------------------
+//   u64 magic  kLaunchMagic;  u32 version;  u32 size (whole block in bytes, at most kLaunchBlockSize)
+//   u64 kept_base
+//   u32 hypervisor_size  bytes of hypervisor.bin, which the launcher has put at kept_base + kImageOffset
+//   u32 firmware         0 BIOS, 1 UEFI
+//   u8[36] rsdp          a copy of the RSDP; revision-0 copies have 16 trailing zero bytes
+//   u32 module_count     at most kMaxModules
+//   u32 memory_count     at most kMaxMemoryRanges
+//   u32 reserved (zero)
+//   framebuffer: u64 address (0: none), u32 pitch, u32 width, u32 height, u8 bits_per_pixel,
+//                u8 red_position, red_size, green_position, green_size, blue_position, blue_size, u8 reserved
+//   module_count * { u32 role (ModuleRole), u32 reserved, u64 address, u64 size }
+//   memory_count * { u64 base, u64 length, u32 type (E820 type), u32 reserved }
+inline constexpr std::uint64_t kLaunchMagic = 0x31484355'414c4847;  // "GHLAUCH1"
+inline constexpr std::uint32_t kLaunchVersion = 1;
+inline constexpr std::size_t kMaxModules = 16;
+inline constexpr std::size_t kMaxMemoryRanges = 256;
+
+enum class ModuleRole : std::uint32_t {
+    kPolicy = 1,       // policy bundle, measured into PCR 18
+    kApproval = 2,     // the authority's approval of PCR values; not measured, the TPM checks it
+    kKernel = 3,       // bzImage, measured into PCR 18
+    kInitrd = 4,       // measured into PCR 18
+    kCommandLine = 5,  // guest kernel command line, every byte of the file, measured into PCR 18
+};
+
+// --- hand-off block -------------------------------------------------------------------------------------------
+//   u64 magic kHandOffMagic;  u32 version;  u32 event_log_size
+//   u32 iommu_count          how many AMD-Vi units the SLB found and set to refuse all DMA
+//   u32 bank_count           at most kMaxBanks;  kMaxBanks * u16 TPM algorithm identifiers of the active PCR banks
+//   event_log_size bytes     TCG crypto-agile event log so far (evidence/event_log.hpp)
+inline constexpr std::uint64_t kHandOffMagic = 0x31464f44'4e484847;  // "GHHNDOF1"
+inline constexpr std::uint32_t kHandOffVersion = 1;
+inline constexpr std::size_t kMaxBanks = 4;
+
+}  // namespace gatehouse::launch
