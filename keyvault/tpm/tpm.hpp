@@ -1,0 +1,107 @@
+// Tpm: TPM 2.0 commands that need no session but a password session with an empty password.
+//
+// Every response is taken apart as hostile input: size field, tag, response code, handle and parameter sizes,
+// and nothing may be left over. TPM2_RC_RETRY, YIELDED, TESTING and NV_RATE are retried kMaximumAttempts
+// times.
+//
+// Errors of every command:
+//   kTpmError      the TPM refused; item is the command's name ("TPM2_PCR_Extend"), detail the response code
+//   kTruncated, kTrailingBytes, kBadLength, kBadValue, kMismatch
+//                  the response contradicts itself or the command; item as above
+//   what the transport reports
+//
+// Buffers of 2 x 2,048 bytes are part of the object: make it static where the stack is small. Not for several
+// CPUs at once. Handles, integers and masks are in host byte order; blobs are marshalled (big-endian),
+// without outer size fields.
+#pragma once
+
+#include "keyvault/tpm/transport.hpp"
+#include "keyvault/tpm/types.hpp"
+
+namespace gatehouse::tpm {
+
+class Tpm {
+  public:
+    static constexpr std::size_t kBufferSize = 2048;
+    static constexpr unsigned kMaximumAttempts = 100;
+
+    explicit Tpm(Transport& transport) : transport_(transport) {}
+    Tpm(const Tpm&) = delete;
+    Tpm& operator=(const Tpm&) = delete;
+
+    // The active PCR banks. kNoSpace if there are more than BankList holds: an unknown bank must not be
+    // overlooked.
+    [[nodiscard]] Result<BankList> active_banks();
+    // A TPM property (TPM2_PT_MANUFACTURER, TPM2_PT_FIRMWARE_VERSION_1, TPM2_PT_PERMANENT, ...); kNotFound if
+    // the TPM does not have it.
+    [[nodiscard]] Result<std::uint32_t> property(TPM2_PT property);
+    // Whether a persistent object, NV index or transient object exists under this handle.
+    [[nodiscard]] Result<bool> handle_exists(TPM2_HANDLE handle);
+
+    // Extends one PCR in the bank of each digest, with one command. At most BankList::kCapacity digests.
+    [[nodiscard]] Status pcr_extend(unsigned pcr, std::span<const Digest> digests);
+    // One PCR of one bank; kNotFound if the bank does not have it.
+    [[nodiscard]] Result<Digest> pcr_read(HashAlgorithm bank, unsigned pcr);
+
+    // Fills `out`, however many commands it takes.
+    [[nodiscard]] Status get_random(MutableBytes out);
+
+    // A loaded or persistent object's public area. Its Name is computed from it, and must be the one that the
+    // TPM reports (kMismatch).
+    [[nodiscard]] Result<PublicArea> read_public(TPM2_HANDLE object);
+    // Loads a marshalled TPMT_PUBLIC for verifying signatures. Owner hierarchy: tickets of the null hierarchy
+    // are empty (Part 3, 20.1), PolicyAuthorize refuses those.
+    [[nodiscard]] Result<TPM2_HANDLE> load_external(Bytes public_area);
+    // Loads a child of `parent` (whose authorization value is empty). The Name that the TPM reports must be
+    // the public area's.
+    [[nodiscard]] Result<TPM2_HANDLE> load(TPM2_HANDLE parent, Bytes private_blob, Bytes public_area);
+    [[nodiscard]] Status flush(TPM2_HANDLE handle);
+
+    // Has the TPM verify `signature` (a marshalled TPMT_SIGNATURE) of the loaded key over `digest`.
+    [[nodiscard]] Result<Ticket> verify_signature(TPM2_HANDLE key, const Sha256Digest& digest,
+                                                  Bytes signature);
+
+    // Public area of an NV index, its Name checked like read_public's.
+    [[nodiscard]] Result<NvPublic> nv_read_public(TPM2_HANDLE index);
+    // Value of an NV counter whose read authorization is its own, empty, authorization value (see
+    // rollback.hpp).
+    [[nodiscard]] Result<std::uint64_t> nv_read_counter(TPM2_HANDLE index);
+
+  private:
+    friend class Command;
+    Transport& transport_;
+    std::array<std::byte, kBufferSize> command_{};
+    std::array<std::byte, kBufferSize> response_{};
+};
+
+// A transient object or session that is flushed when this goes. Movable; the flush's own failure is not
+// reported.
+class Flushed {
+  public:
+    Flushed() = default;
+    Flushed(Tpm& tpm, TPM2_HANDLE handle) : tpm_(&tpm), handle_(handle) {}
+    ~Flushed() { release(); }
+    Flushed(Flushed&& other) noexcept { *this = static_cast<Flushed&&>(other); }
+    Flushed& operator=(Flushed&& other) noexcept {
+        if (this != &other) {
+            release();
+            tpm_ = other.tpm_;
+            handle_ = other.handle_;
+            other.tpm_ = nullptr;
+        }
+        return *this;
+    }
+    Flushed(const Flushed&) = delete;
+    Flushed& operator=(const Flushed&) = delete;
+    [[nodiscard]] TPM2_HANDLE handle() const { return handle_; }
+
+  private:
+    void release() {
+        if (tpm_ != nullptr) (void)tpm_->flush(handle_);
+        tpm_ = nullptr;
+    }
+    Tpm* tpm_ = nullptr;
+    TPM2_HANDLE handle_ = 0;
+};
+
+}  // namespace gatehouse::tpm
