@@ -1,0 +1,102 @@
+// Direct boot: starts a Linux kernel with the 64-bit boot protocol, no firmware in the path.
+//
+// Source: Linux Documentation/arch/x86/boot.rst (protocol 2.12 and later, "64-bit BOOT PROTOCOL") and
+// Documentation/arch/x86/zero-page.rst. The kernel file is a bzImage; everything in it is hostile until checked,
+// although its hash has been extended by then: a file that does not fit is refused with the field's name.
+#pragma once
+
+#include "hypervisor/base/bytes.hpp"
+
+namespace gatehouse::guest {
+
+// E820 types (ACPI 6.5, table 15.4).
+enum class MemoryType : std::uint32_t { kUsable = 1, kReserved = 2, kAcpi = 3, kNvs = 4, kUnusable = 5 };
+
+struct MemoryRange {
+    std::uint64_t base = 0;
+    std::uint64_t length = 0;
+    MemoryType type = MemoryType::kReserved;
+    [[nodiscard]] constexpr std::uint64_t end() const { return base + length; }
+};
+
+struct Extent {
+    std::uint64_t base = 0;
+    std::uint64_t length = 0;
+    [[nodiscard]] constexpr std::uint64_t end() const { return base + length; }
+    [[nodiscard]] constexpr bool overlaps(const Extent& other) const {
+        return base < other.end() && other.base < end();
+    }
+};
+
+// The guest's memory map: at most the 128 entries that the zero page holds, sorted, disjoint.
+class MemoryMap {
+  public:
+    static constexpr std::size_t kMaxRanges = 128;
+
+    // Adds a range as the launcher tells it, which is hostile: kBadValue if it wraps or is empty; kOverlap if it
+    // overlaps an earlier one and their types differ; kNoSpace if the table is full.
+    [[nodiscard]] Status add(const MemoryRange& range);
+    // Makes [extent) reserved, splitting what it cuts. The whole extent must lie in usable memory: kOutOfRange.
+    [[nodiscard]] Status reserve(const Extent& extent);
+    [[nodiscard]] bool usable(const Extent& extent) const;
+    // The highest aligned place for `size` bytes in usable memory in [0x1000, below) that overlaps none of `busy`.
+    [[nodiscard]] Result<std::uint64_t> find(std::uint64_t size, std::uint64_t alignment, std::uint64_t below,
+                                             std::span<const Extent> busy) const;
+    [[nodiscard]] std::span<const MemoryRange> ranges() const { return std::span(ranges_).first(count_); }
+    // Sum of the usable ranges in bytes.
+    [[nodiscard]] std::uint64_t usable_bytes() const;
+
+  private:
+    [[nodiscard]] Status insert(std::size_t at, const MemoryRange& range);
+
+    std::array<MemoryRange, kMaxRanges> ranges_{};
+    std::size_t count_ = 0;
+};
+
+struct Framebuffer {
+    std::uint64_t address = 0;  // 0: none, or text mode
+    std::uint32_t pitch = 0;
+    std::uint16_t width = 0;
+    std::uint16_t height = 0;
+    std::uint8_t bits_per_pixel = 0;
+    std::uint8_t red_position = 0, red_size = 0;
+    std::uint8_t green_position = 0, green_size = 0;
+    std::uint8_t blue_position = 0, blue_size = 0;
+    bool uefi = false;  // the framebuffer is a UEFI GOP's (VIDEO_TYPE_EFI), else a VESA one
+};
+
+// Physical memory as the boot code sees it: `at` yields `size` bytes at a physical address, which it has checked
+// against the memory map before.
+class PhysicalView {
+  public:
+    [[nodiscard]] virtual MutableBytes at(std::uint64_t physical, std::size_t size) = 0;
+
+  protected:
+    ~PhysicalView() = default;
+};
+
+struct LinuxImage {
+    Extent kernel;  // the bzImage, page-aligned, in usable memory
+    Extent initrd;  // page-aligned, below 4 GiB, stays where it is; length 0: none
+    Bytes command_line;
+    std::uint64_t rsdp = 0;
+    Framebuffer framebuffer;
+};
+
+// Processor state at the kernel's 64-bit entry point: flat 64-bit code at selector 0x10, data at 0x18, interrupts
+// off, paging on with `cr3`, which maps the first 512 GiB at themselves.
+struct EntryState {
+    std::uint64_t rip = 0;
+    std::uint64_t rsi = 0;  // physical address of boot_params
+    std::uint64_t rsp = 0;
+    std::uint64_t cr3 = 0;
+    std::uint64_t gdt_base = 0;
+    std::uint16_t gdt_limit = 0;
+};
+
+// Puts the kernel, boot_params, command line, GDT and page tables into usable memory of `map` and returns where to
+// enter. Errors name the field: kBadMagic ("kernel: not a bzImage"), kBadVersion, kUnsupported (no 64-bit entry,
+// not relocatable and its place taken), kNoSpace, kOverlap, kOutOfRange.
+[[nodiscard]] Result<EntryState> load_linux(PhysicalView& memory, const MemoryMap& map, const LinuxImage& image);
+
+}  // namespace gatehouse::guest
