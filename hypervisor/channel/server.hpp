@@ -1,0 +1,33 @@
+// Answers the mailbox (mailbox.hpp): one request at a time, from a private copy, whatever the guest writes meanwhile.
+#pragma once
+
+#include "attestation/evidence/claims.hpp"
+#include "hypervisor/channel/mailbox.hpp"
+
+namespace gatehouse::channel {
+
+// What the server tells about. All views stay valid until the next call.
+class Source {
+  public:
+    [[nodiscard]] virtual evidence::Claims claims() = 0;
+    // The log's text, oldest line first; at most kMaxLog bytes.
+    [[nodiscard]] virtual Bytes log_text() = 0;
+    [[nodiscard]] virtual Bytes event_log() = 0;
+
+    struct Quote {
+        Bytes attest;     // TPMS_ATTEST
+        Bytes signature;  // TPMT_SIGNATURE
+        Bytes key;        // TPMT_PUBLIC of the attestation key
+    };
+    // kState if there is no attestation key in this boot; any other failure is the TPM's.
+    [[nodiscard]] virtual Result<Quote> quote(const Sha256Digest& qualifying_data) = 0;
+
+  protected:
+    ~Source() = default;
+};
+
+// Executes the request in `mailbox` (kMailboxSize bytes, shared with the guest) and writes the answer over it.
+// The header is written last.
+void serve(Source& source, MutableBytes mailbox);
+
+}  // namespace gatehouse::channel

@@ -1,0 +1,122 @@
+#include "hypervisor/channel/server.hpp"
+
+#include <gtest/gtest.h>
+
+#include <optional>
+#include <vector>
+
+namespace gatehouse::channel {
+namespace {
+
+class FakeSource final : public Source {
+  public:
+    evidence::Claims claims() override { return {.cpus = 3}; }
+    Bytes log_text() override { return log; }
+    Bytes event_log() override { return literal_bytes("events"); }
+    Result<Quote> quote(const Sha256Digest& qualifying_data) override {
+        if (failure) return *failure;
+        quoted = qualifying_data;
+        return Quote{literal_bytes("attest"), literal_bytes("signature"), literal_bytes("key")};
+    }
+    std::vector<std::byte> log = std::vector<std::byte>(100000, std::byte{'x'});
+    std::optional<Failure> failure;
+    std::optional<Sha256Digest> quoted;
+};
+
+struct Header {
+    std::uint32_t magic;
+    std::uint16_t version;
+    std::uint16_t command;
+    std::uint32_t status;
+    std::uint32_t length;
+    std::uint32_t total;
+};
+
+class Mailbox : public testing::Test {
+  protected:
+    Header call(std::uint16_t command, Bytes payload, std::optional<std::uint32_t> length = {},
+                std::uint16_t version = kMailboxVersion, std::uint32_t magic = kMailboxMagic) {
+        Writer writer(memory);
+        writer.u32(magic);
+        writer.u16(version);
+        writer.u16(command);
+        writer.u32(0xdeadbeef);
+        writer.u32(length.value_or(static_cast<std::uint32_t>(payload.size())));
+        writer.u64(0);
+        writer.bytes(payload);
+        serve(source, memory);
+        Reader reader(memory);
+        return {reader.u32(), reader.u16(), reader.u16(), reader.u32(), reader.u32(), reader.u32()};
+    }
+    Header call(Command command, Bytes payload, std::optional<std::uint32_t> length = {}) {
+        return call(static_cast<std::uint16_t>(command), payload, length);
+    }
+    Bytes payload(const Header& header) { return Bytes(memory).subspan(kMailboxHeaderSize, header.length); }
+    static std::uint32_t code(MailboxStatus status) { return static_cast<std::uint32_t>(status); }
+
+    FakeSource source;
+    std::vector<std::byte> memory = std::vector<std::byte>(0x10000);
+};
+
+TEST_F(Mailbox, QuotesTheHashOfNonceAndClaims) {
+    const std::vector<std::byte> nonce(20, std::byte{7});
+    const Header header = call(Command::kQuote, nonce);
+    ASSERT_EQ(header.status, code(MailboxStatus::kOk));
+    Reader reader(payload(header));
+    const Bytes claims = reader.sized();
+    EXPECT_EQ(source.quoted, sha256({nonce, claims}));
+    EXPECT_EQ(evidence::decode_claims(claims)->cpus, 3);
+    EXPECT_TRUE(equal_bytes(reader.sized(), literal_bytes("attest")));
+    EXPECT_TRUE(equal_bytes(reader.sized(), literal_bytes("signature")));
+    EXPECT_TRUE(equal_bytes(reader.sized(), literal_bytes("key")));
+    EXPECT_TRUE(reader.finished("answer").ok());
+}
+
+TEST_F(Mailbox, RefusesNoncesOutOfRange) {
+    const std::vector<std::byte> bytes(200, std::byte{7});
+    for (const std::uint32_t length : {0u, 15u, 65u, 0x10000u, 0xffffffffu}) {
+        EXPECT_EQ(call(Command::kQuote, bytes, length).status, code(MailboxStatus::kBadRequest)) << length;
+    }
+    EXPECT_FALSE(source.quoted);
+}
+
+TEST_F(Mailbox, ReadsALongLogInParts) {
+    std::vector<std::byte> log;
+    for (int guard = 0; guard < 10; ++guard) {
+        std::array<std::byte, 4> offset{};
+        store(offset.data(), static_cast<std::uint32_t>(log.size()), Endian::kLittle);
+        const Header header = call(Command::kLog, offset);
+        ASSERT_EQ(header.status, code(MailboxStatus::kOk));
+        EXPECT_EQ(header.total, 100000u);
+        if (header.length == 0) break;
+        const Bytes part = payload(header);
+        log.insert(log.end(), part.begin(), part.end());
+    }
+    EXPECT_EQ(log, source.log);
+}
+
+TEST_F(Mailbox, RefusesAnOffsetBeyondTheEnd) {
+    std::array<std::byte, 4> offset{};
+    store<std::uint32_t>(offset.data(), 7, Endian::kLittle);
+    EXPECT_EQ(call(Command::kEventLog, offset).status, code(MailboxStatus::kBadRequest));
+    store<std::uint32_t>(offset.data(), 0xffffffff, Endian::kLittle);
+    EXPECT_EQ(call(Command::kEventLog, offset).status, code(MailboxStatus::kBadRequest));
+}
+
+TEST_F(Mailbox, RefusesForeignMagicVersionAndCommand) {
+    EXPECT_EQ(call(1, {}, {}, kMailboxVersion, 0).status, code(MailboxStatus::kBadRequest));
+    EXPECT_EQ(call(1, {}, {}, 2).status, code(MailboxStatus::kBadVersion));
+    EXPECT_EQ(call(0, {}).status, code(MailboxStatus::kBadCommand));
+    EXPECT_EQ(call(99, {}).status, code(MailboxStatus::kBadCommand));
+}
+
+TEST_F(Mailbox, TellsAMissingKeyFromAFailingTpm) {
+    const std::vector<std::byte> nonce(32);
+    source.failure = Failure{Error::kState, "no key"};
+    EXPECT_EQ(call(Command::kQuote, nonce).status, code(MailboxStatus::kUnavailable));
+    source.failure = Failure{Error::kTpmError, "TPM2_Quote", 0x922};
+    EXPECT_EQ(call(Command::kQuote, nonce).status, code(MailboxStatus::kTpmFailed));
+}
+
+}  // namespace
+}  // namespace gatehouse::channel
