@@ -9,8 +9,8 @@ namespace gatehouse::tpm {
 // The storage root key, persistent (TCG TPM v2.0 Provisioning Guidance 1.0, 7.5.1). ECC P-256, empty
 // authorization.
 inline constexpr TPM2_HANDLE kStorageRootKey = 0x81000001;
-// Where `sealed-key` makes the rollback counter: in the range of NV indices that is the owner's (Registry of Reserved
-// TPM 2.0 Handles and Localities 1.1, 2.2.2: 0x01800000-0x01bfffff).
+// Where `sealed-key` makes the rollback counter: in the range of NV indices that is the owner's (Registry of
+// Reserved TPM 2.0 Handles and Localities 1.1, 2.2.2: 0x01800000-0x01bfffff).
 inline constexpr TPM2_HANDLE kRollbackCounter = 0x01804748;
 
 // The TPM's half of an approval: what `policyctl sign` hands out. It lies outside of what it approves;

@@ -76,10 +76,11 @@ class PolicySession {
     [[nodiscard]] Status open(Tpm& tpm, RandomSource& random, Type type, TPM2_HANDLE salt_key,
                               Bytes encrypted_salt, Bytes salt);
     [[nodiscard]] Sha256Digest authorization_hmac(const Sha256Digest& parameter_hash, Bytes newer,
-                                                  Bytes older, std::uint8_t attributes) const;
+                                                  Bytes older, TPMA_SESSION attributes) const;
+    [[nodiscard]] Status assert_policy(Command& command);
     // Sends a command that this session authorizes; returns the response's parameters, authenticated, not
     // decrypted.
-    [[nodiscard]] Result<Bytes> execute(Command& command, const Name& object, std::uint8_t attributes);
+    [[nodiscard]] Result<Bytes> execute(Command& command, const Name& object, TPMA_SESSION attributes);
 
     Tpm* tpm_ = nullptr;
     RandomSource* random_ = nullptr;

@@ -20,6 +20,27 @@
 
 namespace gatehouse::tpm {
 
+class Tpm;
+
+// A transient object or session of the TPM, flushed when this goes; a failure to flush is not reported.
+// Movable.
+class Flushed {
+  public:
+    Flushed() = default;
+    Flushed(Tpm& tpm, TPM2_HANDLE handle) : tpm_(&tpm), handle_(handle) {}
+    ~Flushed() { release(); }
+    Flushed(Flushed&& other) noexcept { *this = static_cast<Flushed&&>(other); }
+    Flushed& operator=(Flushed&& other) noexcept;
+    Flushed(const Flushed&) = delete;
+    Flushed& operator=(const Flushed&) = delete;
+    [[nodiscard]] TPM2_HANDLE handle() const { return handle_; }
+
+  private:
+    void release();
+    Tpm* tpm_ = nullptr;
+    TPM2_HANDLE handle_ = 0;
+};
+
 class Tpm {
   public:
     static constexpr std::size_t kBufferSize = 2048;
@@ -40,7 +61,7 @@ class Tpm {
 
     // Extends one PCR in the bank of each digest, with one command. At most BankList::kCapacity digests.
     [[nodiscard]] Status pcr_extend(unsigned pcr, std::span<const Digest> digests);
-    // One PCR of one bank; kNotFound if the bank does not have it.
+    // One PCR (0..23) of one bank; kMismatch if the TPM does not have it.
     [[nodiscard]] Result<Digest> pcr_read(HashAlgorithm bank, unsigned pcr);
 
     // Fills `out`, however many commands it takes.
@@ -51,10 +72,10 @@ class Tpm {
     [[nodiscard]] Result<PublicArea> read_public(TPM2_HANDLE object);
     // Loads a marshalled TPMT_PUBLIC for verifying signatures. Owner hierarchy: tickets of the null hierarchy
     // are empty (Part 3, 20.1), PolicyAuthorize refuses those.
-    [[nodiscard]] Result<TPM2_HANDLE> load_external(Bytes public_area);
+    [[nodiscard]] Result<Flushed> load_external(Bytes public_area);
     // Loads a child of `parent` (whose authorization value is empty). The Name that the TPM reports must be
     // the public area's.
-    [[nodiscard]] Result<TPM2_HANDLE> load(TPM2_HANDLE parent, Bytes private_blob, Bytes public_area);
+    [[nodiscard]] Result<Flushed> load(TPM2_HANDLE parent, Bytes private_blob, Bytes public_area);
     [[nodiscard]] Status flush(TPM2_HANDLE handle);
 
     // Has the TPM verify `signature` (a marshalled TPMT_SIGNATURE) of the loaded key over `digest`.
@@ -72,36 +93,6 @@ class Tpm {
     Transport& transport_;
     std::array<std::byte, kBufferSize> command_{};
     std::array<std::byte, kBufferSize> response_{};
-};
-
-// A transient object or session that is flushed when this goes. Movable; the flush's own failure is not
-// reported.
-class Flushed {
-  public:
-    Flushed() = default;
-    Flushed(Tpm& tpm, TPM2_HANDLE handle) : tpm_(&tpm), handle_(handle) {}
-    ~Flushed() { release(); }
-    Flushed(Flushed&& other) noexcept { *this = static_cast<Flushed&&>(other); }
-    Flushed& operator=(Flushed&& other) noexcept {
-        if (this != &other) {
-            release();
-            tpm_ = other.tpm_;
-            handle_ = other.handle_;
-            other.tpm_ = nullptr;
-        }
-        return *this;
-    }
-    Flushed(const Flushed&) = delete;
-    Flushed& operator=(const Flushed&) = delete;
-    [[nodiscard]] TPM2_HANDLE handle() const { return handle_; }
-
-  private:
-    void release() {
-        if (tpm_ != nullptr) (void)tpm_->flush(handle_);
-        tpm_ = nullptr;
-    }
-    Tpm* tpm_ = nullptr;
-    TPM2_HANDLE handle_ = 0;
 };
 
 }  // namespace gatehouse::tpm

@@ -1,0 +1,75 @@
+#include "keyvault/tpm/sealing.hpp"
+
+namespace gatehouse::tpm {
+namespace {
+
+// PCR 17 and 18 must have been extended after a dynamic launch.
+Status check_launch(Tpm& tpm) {
+    constexpr std::pair<unsigned, const char*> kPcrs[] = {{17, "PCR 17: no dynamic launch"},
+                                                          {18, "PCR 18: no dynamic launch"}};
+    for (const auto& [pcr, item] : kPcrs) {
+        GATEHOUSE_ASSIGN(const Digest value, tpm.pcr_read(HashAlgorithm::kSha256, pcr));
+        if (pcr_is_reset_value(value.bytes())) return {Error::kRefused, item};
+    }
+    return {};
+}
+
+// What the TPM's refusal of this step means.
+Failure explain(const Failure& failure, Error error, const char* item) {
+    return failure.error == Error::kTpmError ? Failure{error, item, failure.detail} : failure;
+}
+
+// Satisfies the approved policy in `session`, and has it replaced by the authority's.
+Status authorize(Tpm& tpm, PolicySession& session, const UnsealRequest& request) {
+    const Approval& approval = request.approval;
+    GATEHOUSE_TRY(session.policy_pcr(kLaunchPcrs));
+    GATEHOUSE_TRY(session.policy_locality(kHypervisorLocality));
+    const Status counter = session.policy_counter_at_most(request.counter, approval.counter_limit);
+    if (!counter.ok()) {
+        if (counter.failure().detail != TPM2_RC_POLICY) return counter;
+        return explain(counter.failure(), Error::kRefused, "rollback counter above the approval's limit");
+    }
+    GATEHOUSE_ASSIGN(const Sha256Digest digest, session.policy_digest());
+    if (digest != approval.policy) return {Error::kMismatch, "PCR 17 and 18 not as approved"};
+
+    GATEHOUSE_ASSIGN(const Flushed authority, tpm.load_external(request.authority));
+    const Result<Ticket> ticket = tpm.verify_signature(
+        authority.handle(), approval_digest(approval.policy, request.policy_ref), approval.signature);
+    if (!ticket.ok()) {
+        return explain(ticket.failure(), Error::kBadSignature, "approval: not signed by the authority");
+    }
+    return session.policy_authorize(approval.policy, request.policy_ref, name_of(request.authority),
+                                    ticket.value());
+}
+
+}  // namespace
+
+Result<Secret<32>> unseal(Tpm& tpm, RandomSource& random, const UnsealRequest& request) {
+    GATEHOUSE_ASSIGN(const PublicArea root, tpm.read_public(kStorageRootKey));
+    if (name_of(root.bytes()) != request.storage_root_key) {
+        return {Error::kMismatch, "storage root key: Name is not the pinned one"};
+    }
+    const Name sealed_name = name_of(request.sealed_public);
+    if (request.sealed_name && *request.sealed_name != sealed_name) {
+        return {Error::kMismatch, "sealed object: Name is not the pinned one"};
+    }
+    GATEHOUSE_TRY(check_launch(tpm));
+    GATEHOUSE_ASSIGN(PolicySession session,
+                     PolicySession::start_salted(tpm, random, kStorageRootKey, root.bytes()));
+    GATEHOUSE_TRY(authorize(tpm, session, request));
+    GATEHOUSE_ASSIGN(const Flushed sealed,
+                     tpm.load(kStorageRootKey, request.sealed_private, request.sealed_public));
+    Result<Secret<32>> secret = session.unseal(sealed.handle(), sealed_name);
+    if (!secret.ok()) return explain(secret.failure(), Error::kAuthFailed, "TPM refuses to unseal");
+    return secret;
+}
+
+Result<Quote> quote(Tpm& tpm, RandomSource& random, Bytes key_public, Bytes key_private,
+                    Bytes qualifying_data, std::span<const PcrSelection> selections) {
+    GATEHOUSE_ASSIGN(const Flushed key, tpm.load(kStorageRootKey, key_private, key_public));
+    GATEHOUSE_ASSIGN(PolicySession session, PolicySession::start(tpm, random));
+    GATEHOUSE_TRY(session.policy_locality(kHypervisorLocality));
+    return session.quote(key.handle(), name_of(key_public), qualifying_data, selections);
+}
+
+}  // namespace gatehouse::tpm

@@ -1,0 +1,290 @@
+#include "tests/unit/keyvault/provisioned_tpm.hpp"
+
+#include <openssl/core_names.h>
+#include <openssl/ec.h>
+#include <openssl/ecdsa.h>
+#include <openssl/rsa.h>
+#include <tss2/tss2_mu.h>
+#include <tss2/tss2_tcti.h>
+
+#include <stdexcept>
+
+namespace gatehouse::test {
+namespace {
+
+void check(TSS2_RC code, const char* what) {
+    if (code != TSS2_RC_SUCCESS) throw std::runtime_error(std::string(what) + ": " + std::to_string(code));
+}
+
+template <typename T>
+struct Freed {
+    T* pointer = nullptr;
+    ~Freed() { Esys_Free(pointer); }
+    T* operator->() const { return pointer; }
+};
+
+TPM2B_PUBLIC public_of(Bytes area) {
+    TPM2B_PUBLIC result{};
+    std::size_t offset = 0;
+    check(Tss2_MU_TPMT_PUBLIC_Unmarshal(reinterpret_cast<const std::uint8_t*>(area.data()), area.size(),
+                                        &offset, &result.publicArea),
+          "TPMT_PUBLIC");
+    if (offset != area.size()) throw std::runtime_error("TPMT_PUBLIC: trailing bytes");
+    return result;
+}
+
+tpm::PublicArea area_of(const TPM2B_PUBLIC& from) {
+    std::array<std::byte, tpm::PublicArea::kCapacity> bytes{};
+    std::size_t offset = 0;
+    check(Tss2_MU_TPMT_PUBLIC_Marshal(&from.publicArea, reinterpret_cast<std::uint8_t*>(bytes.data()),
+                                      bytes.size(), &offset),
+          "TPMT_PUBLIC");
+    tpm::PublicArea area;
+    if (!area.assign(Bytes(bytes).first(offset), "").ok()) throw std::runtime_error("TPMT_PUBLIC: too long");
+    return area;
+}
+
+tpm::PrivateBlob blob_of(const TPM2B_PRIVATE& from) {
+    tpm::PrivateBlob blob;
+    if (!blob.assign(std::as_bytes(std::span(from.buffer, from.size)), "").ok()) {
+        throw std::runtime_error("TPM2B_PRIVATE: too long");
+    }
+    return blob;
+}
+
+}  // namespace
+
+// --- ESAPI over a Transport
+// ------------------------------------------------------------------------------------------
+
+struct Esapi::Tcti {
+    TSS2_TCTI_CONTEXT_COMMON_V1 common{};
+    tpm::Transport* transport = nullptr;
+    Buffer response;
+
+    static Tcti& of(TSS2_TCTI_CONTEXT* context) { return *reinterpret_cast<Tcti*>(context); }
+    static TSS2_RC transmit(TSS2_TCTI_CONTEXT* context, std::size_t size, const std::uint8_t* command) {
+        Tcti& self = of(context);
+        self.response.assign(4096, std::byte{0});
+        const auto received =
+            self.transport->transmit(std::as_bytes(std::span(command, size)), self.response);
+        if (!received.ok()) return TSS2_TCTI_RC_IO_ERROR;
+        self.response.resize(received.value());
+        return TSS2_RC_SUCCESS;
+    }
+    static TSS2_RC receive(TSS2_TCTI_CONTEXT* context, std::size_t* size, std::uint8_t* response,
+                           std::int32_t) {
+        Tcti& self = of(context);
+        if (response != nullptr) {
+            if (*size < self.response.size()) return TSS2_TCTI_RC_INSUFFICIENT_BUFFER;
+            std::memcpy(response, self.response.data(), self.response.size());
+        }
+        *size = self.response.size();
+        return TSS2_RC_SUCCESS;
+    }
+};
+
+Esapi::Esapi(tpm::Transport& transport) : tcti_(std::make_unique<Tcti>()) {
+    tcti_->common.magic = 0x4748;
+    tcti_->common.version = 1;
+    tcti_->common.transmit = Tcti::transmit;
+    tcti_->common.receive = Tcti::receive;
+    tcti_->common.finalize = [](TSS2_TCTI_CONTEXT*) {};
+    tcti_->transport = &transport;
+    check(Esys_Initialize(&context_, reinterpret_cast<TSS2_TCTI_CONTEXT*>(tcti_.get()), nullptr),
+          "Esys_Initialize");
+}
+
+Esapi::~Esapi() { Esys_Finalize(&context_); }
+
+// --- Authority
+// -------------------------------------------------------------------------------------------------------
+
+Authority::Authority(Kind kind) : kind_(kind) {
+    if (kind == Kind::kEcc) {
+        key_.reset(EVP_EC_gen("P-256"));
+        std::array<unsigned char, 65> point{};
+        std::size_t size = 0;
+        if (EVP_PKEY_get_octet_string_param(key_.get(), OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, point.data(),
+                                            point.size(), &size) != 1 ||
+            size != point.size()) {
+            throw std::runtime_error("authority: no public key");
+        }
+        const Bytes bytes = std::as_bytes(std::span(point));
+        public_area_ = tpm::authority_public_ecc(bytes.subspan(1, 32), bytes.subspan(33)).value();
+    } else {
+        key_.reset(EVP_RSA_gen(kind == Kind::kRsa2048 ? 2048 : 3072));
+        BIGNUM* modulus = nullptr;
+        EVP_PKEY_get_bn_param(key_.get(), OSSL_PKEY_PARAM_RSA_N, &modulus);
+        std::vector<unsigned char> bytes(static_cast<std::size_t>(BN_num_bytes(modulus)));
+        BN_bn2bin(modulus, bytes.data());
+        BN_free(modulus);
+        public_area_ = tpm::authority_public_rsa(std::as_bytes(std::span(bytes))).value();
+    }
+    if (public_area_.empty()) throw std::runtime_error("authority: no public area");
+}
+
+tpm::SignatureBlob Authority::sign(Bytes message) const {
+    const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(), EVP_MD_CTX_free);
+    std::vector<unsigned char> signature(512);
+    std::size_t size = signature.size();
+    if (EVP_DigestSignInit(context.get(), nullptr, EVP_sha256(), nullptr, key_.get()) != 1 ||
+        EVP_DigestSign(context.get(), signature.data(), &size, raw(message), message.size()) != 1) {
+        throw std::runtime_error("authority: cannot sign");
+    }
+    signature.resize(size);
+    if (kind_ != Kind::kEcc) return tpm::signature_rsassa(std::as_bytes(std::span(signature))).value();
+    const unsigned char* at = signature.data();
+    ECDSA_SIG* parsed = d2i_ECDSA_SIG(nullptr, &at, static_cast<long>(size));
+    std::array<unsigned char, 32> r{};
+    std::array<unsigned char, 32> s{};
+    BN_bn2binpad(ECDSA_SIG_get0_r(parsed), r.data(), 32);
+    BN_bn2binpad(ECDSA_SIG_get0_s(parsed), s.data(), 32);
+    ECDSA_SIG_free(parsed);
+    return tpm::signature_ecdsa(std::as_bytes(std::span(r)), std::as_bytes(std::span(s))).value();
+}
+
+tpm::SignatureBlob Authority::approve(const Sha256Digest& policy, Bytes policy_ref) const {
+    Buffer message(policy.begin(), policy.end());
+    message.insert(message.end(), policy_ref.begin(), policy_ref.end());
+    return sign(message);
+}
+
+void TestRandom::fill(MutableBytes out) {
+    for (std::byte& byte : out) {
+        std::array<std::byte, 8> input{};
+        store(input.data(), ++counter_, Endian::kLittle);
+        byte = sha256(input)[0];
+    }
+}
+
+// --- Provisioning
+// ----------------------------------------------------------------------------------------------------
+
+ProvisionedTpm::ProvisionedTpm(Authority::Kind kind) : authority(kind) {
+    const Bytes reference = literal_bytes("gatehouse test");
+    policy_ref.assign(reference.begin(), reference.end());
+    random.fill(secret.bytes());
+
+    Esapi esapi(device);
+    ESYS_CONTEXT* const esys = esapi.get();
+    const TPM2B_DATA outside{};
+    const TPML_PCR_SELECTION no_pcrs{};
+    const TPM2B_SENSITIVE_CREATE no_sensitive{};
+
+    const TPM2B_PUBLIC root_template = public_of(tpm::storage_root_key_template().bytes());
+    ESYS_TR root = ESYS_TR_NONE;
+    check(Esys_CreatePrimary(esys, ESYS_TR_RH_OWNER, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE,
+                             &no_sensitive, &root_template, &outside, &no_pcrs, &root, nullptr, nullptr,
+                             nullptr, nullptr),
+          "CreatePrimary");
+    ESYS_TR persistent = ESYS_TR_NONE;
+    check(Esys_EvictControl(esys, ESYS_TR_RH_OWNER, root, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE,
+                            tpm::kStorageRootKey, &persistent),
+          "EvictControl");
+    check(Esys_FlushContext(esys, root), "FlushContext");
+    Freed<TPM2B_NAME> name;
+    check(Esys_TR_GetName(esys, persistent, &name.pointer), "TR_GetName");
+    copy_bytes(storage_root_key, std::as_bytes(std::span(name->name, name->size)));
+
+    TPM2B_SENSITIVE_CREATE sensitive{};
+    sensitive.sensitive.data.size = 32;
+    std::memcpy(sensitive.sensitive.data.buffer, secret.bytes().data(), 32);
+    const TPM2B_PUBLIC sealed_template = public_of(
+        tpm::sealed_object_template(tpm::authorize_policy_digest(authority.name(), policy_ref)).bytes());
+    Freed<TPM2B_PRIVATE> private_part;
+    Freed<TPM2B_PUBLIC> public_part;
+    check(Esys_Create(esys, persistent, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &sensitive,
+                      &sealed_template, &outside, &no_pcrs, &private_part.pointer, &public_part.pointer,
+                      nullptr, nullptr, nullptr),
+          "Create sealed object");
+    sealed_public = area_of(*public_part.pointer);
+    sealed_private = blob_of(*private_part.pointer);
+
+    const TPM2B_PUBLIC key_template = public_of(tpm::attestation_key_template().bytes());
+    Freed<TPM2B_PRIVATE> key_private;
+    Freed<TPM2B_PUBLIC> key_public;
+    check(Esys_Create(esys, persistent, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &no_sensitive,
+                      &key_template, &outside, &no_pcrs, &key_private.pointer, &key_public.pointer, nullptr,
+                      nullptr, nullptr),
+          "Create attestation key");
+    attestation_public = area_of(*key_public.pointer);
+    attestation_private = blob_of(*key_private.pointer);
+
+    const auto counter_area = tpm::rollback_counter_public(tpm::kRollbackCounter, false);
+    TPM2B_NV_PUBLIC counter_public{};
+    std::size_t offset = 0;
+    check(Tss2_MU_TPMS_NV_PUBLIC_Unmarshal(reinterpret_cast<const std::uint8_t*>(counter_area.bytes().data()),
+                                           counter_area.size(), &offset, &counter_public.nvPublic),
+          "TPMS_NV_PUBLIC");
+    const TPM2B_AUTH no_auth{};
+    ESYS_TR index = ESYS_TR_NONE;
+    check(Esys_NV_DefineSpace(esys, ESYS_TR_RH_OWNER, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &no_auth,
+                              &counter_public, &index),
+          "NV_DefineSpace");
+    increment_counter();
+    device.traffic.clear();
+}
+
+void ProvisionedTpm::increment_counter() {
+    Esapi esapi(device);
+    ESYS_TR index = ESYS_TR_NONE;
+    check(Esys_TR_FromTPMPublic(esapi.get(), tpm::kRollbackCounter, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE,
+                                &index),
+          "TR_FromTPMPublic");
+    check(
+        Esys_NV_Increment(esapi.get(), ESYS_TR_RH_OWNER, index, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE),
+        "NV_Increment");
+    const auto value = tpm.nv_read_counter(tpm::kRollbackCounter);
+    if (!value.ok()) throw std::runtime_error("rollback counter: cannot be read");
+    counter = value.value();
+}
+
+void ProvisionedTpm::launch(Bytes image, Bytes payload) {
+    device.dynamic_launch(image);
+    device.set_locality(2);
+    const auto banks = tpm.active_banks();
+    if (!banks.ok()) throw std::runtime_error("no PCR banks");
+    std::vector<Digest> digests;
+    for (const tpm::PcrSelection& bank : banks->banks()) digests.push_back(hash(bank.bank, payload));
+    if (!tpm.pcr_extend(18, digests).ok()) throw std::runtime_error("cannot extend PCR 18");
+    device.traffic.clear();
+}
+
+Sha256Digest extended_once(Bytes data) { return sha256({Sha256Digest{}, sha256(data)}); }
+
+tpm::Approval ProvisionedTpm::approve(Bytes image, Bytes payload, std::uint64_t limit) {
+    tpm::Approval approval;
+    approval.policy = tpm::sealing_policy_digest(extended_once(image), extended_once(payload),
+                                                 tpm::rollback_counter_name(tpm::kRollbackCounter), limit);
+    approval.counter_limit = limit;
+    signature_ = authority.approve(approval.policy, policy_ref);
+    approval.signature = signature_.bytes();
+    return approval;
+}
+
+tpm::UnsealRequest ProvisionedTpm::request(const tpm::Approval& approval) const {
+    return {.storage_root_key = storage_root_key,
+            .authority = authority.public_area().bytes(),
+            .policy_ref = policy_ref,
+            .counter = tpm::kRollbackCounter,
+            .approval = approval,
+            .sealed_public = sealed_public.bytes(),
+            .sealed_private = sealed_private.bytes()};
+}
+
+std::size_t ProvisionedTpm::loaded_handles() {
+    Esapi esapi(device);
+    std::size_t total = 0;
+    for (const std::uint32_t first : {TPM2_TRANSIENT_FIRST, TPM2_LOADED_SESSION_FIRST}) {
+        Freed<TPMS_CAPABILITY_DATA> data;
+        TPMI_YES_NO more = 0;
+        check(Esys_GetCapability(esapi.get(), ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, TPM2_CAP_HANDLES,
+                                 first, 32, &more, &data.pointer),
+              "GetCapability");
+        total += data->data.handles.count;
+    }
+    return total;
+}
+
+}  // namespace gatehouse::test
