@@ -1,0 +1,94 @@
+// The GUID partition table, as far as Gatehouse needs it: who is who on the disk, from hostile sectors.
+//
+// A table is a header sector (primary at LBA 1, backup at the last LBA) and an array of entries wherever the
+// header says; both carry a CRC-32, which finds accidents, not attackers: what matters for security (which
+// ranges are plain, read-only or hidden) stands in the vault header, under its MAC. Sector sizes 512 and
+// 4,096. UEFI Specification 2.10, sections 5.3.2 and 5.3.3.
+//
+//     read LBA 1;                          parse_gpt_header(sector, 1, total_sectors)
+//     read header.entries_lba, table_sectors(sector_size) sectors, keep the first table_size() bytes
+//     check_gpt_entries(header, table);    find_partition(header, table, kVaultPartitionType)
+//     if any of it fails, the same with the last LBA of the disk
+#pragma once
+
+#include "keyvault/volume/header.hpp"
+
+namespace gatehouse::volume {
+
+// 618d37b5-40b8-4f5a-8355-a2a84f2a31e0, Gatehouse's own: the vault. There is one at most on a disk.
+inline constexpr Guid kVaultPartitionType{std::byte{0xb5}, std::byte{0x37}, std::byte{0x8d}, std::byte{0x61},
+                                          std::byte{0xb8}, std::byte{0x40}, std::byte{0x5a}, std::byte{0x4f},
+                                          std::byte{0x83}, std::byte{0x55}, std::byte{0xa2}, std::byte{0xa8},
+                                          std::byte{0x4f}, std::byte{0x2a}, std::byte{0x31}, std::byte{0xe0}};
+// c12a7328-f81f-11d2-ba4b-00a0c93ec93b: EFI system partition. The boot partition is the one named
+// kBootPartitionName.
+inline constexpr Guid kBootPartitionType{std::byte{0x28}, std::byte{0x73}, std::byte{0x2a}, std::byte{0xc1},
+                                         std::byte{0x1f}, std::byte{0xf8}, std::byte{0xd2}, std::byte{0x11},
+                                         std::byte{0xba}, std::byte{0x4b}, std::byte{0x00}, std::byte{0xa0},
+                                         std::byte{0xc9}, std::byte{0x3e}, std::byte{0xc9}, std::byte{0x3b}};
+inline constexpr const char* kBootPartitionName = "gatehouse-boot";
+// 21686148-6449-6e6f-744e-656564454649: BIOS boot partition, GRUB's second stage.
+inline constexpr Guid kBiosBootPartitionType{
+    std::byte{0x48}, std::byte{0x61}, std::byte{0x68}, std::byte{0x21}, std::byte{0x49}, std::byte{0x64},
+    std::byte{0x6f}, std::byte{0x6e}, std::byte{0x74}, std::byte{0x4e}, std::byte{0x65}, std::byte{0x65},
+    std::byte{0x64}, std::byte{0x45}, std::byte{0x46}, std::byte{0x49}};
+
+inline constexpr std::uint64_t kPrimaryGptLba = 1;
+inline constexpr std::size_t kGptHeaderSize = 92;
+// Offsets of what an editor of the table must recompute; the CRC-32s are of header (with its own CRC zero)
+// and array.
+inline constexpr std::size_t kGptHeaderCrcAt = 16;
+inline constexpr std::size_t kGptEntriesCrcAt = 88;
+// Every tool in use makes entries of this size, and this many; others are kUnsupported.
+inline constexpr std::size_t kGptEntrySize = 128;
+inline constexpr std::uint32_t kGptMaxEntries = 128;
+inline constexpr std::size_t kGptMaxTableSize = kGptEntrySize * kGptMaxEntries;
+
+struct GptHeader {
+    Guid disk{};
+    std::uint64_t lba = 0;            // of this header
+    std::uint64_t alternate_lba = 0;  // of the other one
+    std::uint64_t first_usable = 0;   // LBAs, both inclusive
+    std::uint64_t last_usable = 0;
+    std::uint64_t entries_lba = 0;
+    std::uint32_t entry_count = 0;
+    std::uint32_t entries_crc = 0;
+    [[nodiscard]] std::size_t table_size() const { return entry_count * kGptEntrySize; }
+    [[nodiscard]] std::uint64_t table_sectors(std::size_t sector_size) const {
+        return (table_size() + sector_size - 1) / sector_size;
+    }
+};
+
+struct GptEntry {
+    Guid type{};
+    Guid id{};
+    std::uint64_t first = 0;  // LBAs, both inclusive
+    std::uint64_t last = 0;
+    std::array<std::uint16_t, 36> name{};  // UTF-16, zero-padded
+    [[nodiscard]] bool used() const { return type != Guid{}; }
+    [[nodiscard]] std::uint64_t count() const { return last - first + 1; }
+};
+
+// CRC-32 as GPT (and Ethernet) has it: polynomial 0x04c11db7, reflected, initial and final all ones. To go
+// on, give the result of the bytes before as `before`.
+[[nodiscard]] std::uint32_t crc32(Bytes bytes, std::uint32_t before = 0);
+
+// `sector`: the whole sector (512 or 4,096 bytes), which was read from `lba` of a disk of `total_sectors`.
+// Everything that the header says lies inside of the disk, and neither header nor array lies among the usable
+// sectors. Errors: kBadMagic, kBadVersion, kBadLength, kBadChecksum, kMismatch (lba), kOutOfRange, kOverlap,
+// kUnsupported.
+[[nodiscard]] Result<GptHeader> parse_gpt_header(Bytes sector, std::uint64_t lba,
+                                                 std::uint64_t total_sectors);
+
+// `table`: table_size() bytes. The CRC holds, and used entries are well-formed, in the usable range and
+// disjoint. Errors: kBadLength, kBadChecksum; kOutOfRange, kOverlap (detail: number of the entry, from 0).
+[[nodiscard]] Status check_gpt_entries(const GptHeader& header, Bytes table);
+
+// Entry number `index` < entry_count of a checked table.
+[[nodiscard]] GptEntry gpt_entry(Bytes table, std::uint32_t index);
+
+// The only partition of a type in a checked table: kNotFound if there is none, kBadValue if there are
+// several.
+[[nodiscard]] Result<GptEntry> find_partition(const GptHeader& header, Bytes table, const Guid& type);
+
+}  // namespace gatehouse::volume
