@@ -81,7 +81,9 @@ enum class ModuleRole : std::uint32_t {
 
 // --- hand-off block -------------------------------------------------------------------------------------------
 //   u64 magic kHandOffMagic;  u32 version;  u32 event_log_size
-//   u32 iommu_count          how many AMD-Vi units the SLB found and set to refuse all DMA
+//   u32 iommu_count          how many AMD-Vi units the SLB found and set to refuse all DMA; 0: none found, DMA is free
+//   u32 launch               1: PCR 17 held a measurement when the SLB started; 0: all zeros or all ones, so there
+//                            was no dynamic launch, and whatever is measured now will not fit any approval
 //   u32 bank_count           at most kMaxBanks;  kMaxBanks * u16 TPM algorithm identifiers of the active PCR banks
 //   event_log_size bytes     TCG crypto-agile event log so far (evidence/event_log.hpp)
 inline constexpr std::uint64_t kHandOffMagic = 0x31464f44'4e484847;  // "GHHNDOF1"

@@ -1,0 +1,93 @@
+// The TPM's register interfaces, FIFO ("TIS") and CRB, as a tpm::Transport at one locality.
+//
+// TCG PC Client Platform TPM Profile (PTP) 1.05, section 6; the older TIS 1.3 is the FIFO without an interface ID.
+// Every wait is bounded by a time-out of the specification, every status is checked, and no byte of a response is
+// stored before its size field has been checked against the buffer. A TPM that is missing, hung or talks nonsense
+// is answered with one Failure, at most about 40 s later.
+//
+// Errors of all calls, each with an item that names the wait or register; detail is the register's last value:
+//   kNotFound      there is no TPM
+//   kUnsupported   an interface, a locality or a buffer that this TPM or this code does not have
+//   kTimeout       a wait ended
+//   kDeviceError   a status that contradicts itself, or an error status
+//   kBadLength     a response whose size field is below 10 or above 4,096, or is not what the TPM delivers
+//   kNoSpace       a response that does not fit
+//   kState         the locality is not ours (any more)
+#pragma once
+
+#include "keyvault/tpm/transport.hpp"
+
+namespace gatehouse::platform {
+
+inline constexpr std::uint64_t kTpmBase = 0xfed40000;
+inline constexpr unsigned kTpmLocalities = 5;  // 0x1000 bytes of registers each
+
+// The TPM's registers and the time. Offsets are from kTpmBase, below kTpmLocalities * 0x1000.
+class TpmBus {
+  public:
+    virtual std::uint8_t read8(std::uint32_t offset) = 0;
+    virtual std::uint32_t read32(std::uint32_t offset) = 0;
+    virtual void write8(std::uint32_t offset, std::uint8_t value) = 0;
+    virtual void write32(std::uint32_t offset, std::uint32_t value) = 0;
+    // Never goes back. May run slow, which prolongs the waits, but not fast.
+    virtual std::uint64_t microseconds() = 0;
+
+  protected:
+    ~TpmBus() = default;
+};
+
+enum class TpmInterface : std::uint8_t { kNone, kFifo, kCrb };
+
+class TpmTransport final : public tpm::Transport {
+  public:
+    explicit TpmTransport(TpmBus& bus) : bus_(bus) {}
+    TpmTransport(const TpmTransport&) = delete;
+    TpmTransport& operator=(const TpmTransport&) = delete;
+
+    // Finds out the interface and requests the locality (0..4), which is never seized from another one.
+    [[nodiscard]] Status open(unsigned locality);
+    // Gives the locality back. Waits until the TPM says so.
+    [[nodiscard]] Status close();
+    [[nodiscard]] TpmInterface interface() const { return interface_; }
+
+    // A command that times out is cancelled; the locality stays ours.
+    Result<std::size_t> transmit(Bytes command, MutableBytes response) override;
+    void pause() override;
+
+  private:
+    // A register of the open locality, and the end of a wait.
+    [[nodiscard]] std::uint32_t at(std::uint32_t offset) const { return locality_ * 0x1000 + offset; }
+    class Deadline;
+
+    // Waits until (32-bit register & mask) == value.
+    [[nodiscard]] Status await(std::uint32_t offset, std::uint32_t mask, std::uint32_t value,
+                               std::uint64_t microseconds, const char* item);
+    [[nodiscard]] Status await_access(std::uint8_t mask, std::uint8_t value, const char* item);
+    [[nodiscard]] Status check_locality();
+
+    [[nodiscard]] Result<std::uint32_t> fifo_status();
+    [[nodiscard]] Status fifo_await(std::uint32_t mask, std::uint32_t value, std::uint64_t microseconds,
+                                    const char* item);
+    [[nodiscard]] Result<std::size_t> fifo_burst(const Deadline& deadline);
+    [[nodiscard]] Status fifo_ready();
+    [[nodiscard]] Status fifo_fill(Bytes part);
+    [[nodiscard]] Status fifo_drain(MutableBytes part);
+    [[nodiscard]] Status fifo_send(Bytes command);
+    [[nodiscard]] Status fifo_execute();
+    [[nodiscard]] Result<std::size_t> fifo_receive(MutableBytes response);
+    [[nodiscard]] Result<std::size_t> fifo_transmit(Bytes command, MutableBytes response);
+
+    // The offset of a buffer of `size` bytes, whose address and size are in these registers.
+    [[nodiscard]] Result<std::uint32_t> crb_buffer(std::uint32_t address_register, std::uint32_t size_register,
+                                                   std::size_t size, const char* item);
+    [[nodiscard]] Status crb_check_error();
+    [[nodiscard]] Status crb_execute(Bytes command);
+    [[nodiscard]] Result<std::size_t> crb_receive(MutableBytes response);
+    [[nodiscard]] Result<std::size_t> crb_transmit(Bytes command, MutableBytes response);
+
+    TpmBus& bus_;
+    std::uint32_t locality_ = 0;
+    TpmInterface interface_ = TpmInterface::kNone;
+};
+
+}  // namespace gatehouse::platform
