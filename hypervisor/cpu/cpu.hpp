@@ -1,0 +1,55 @@
+// The processors: from the SLB's jump to a guest that runs on all of them.
+//
+// Order of calls, all on the boot processor (BSP) and from hypervisor_main():
+//   start_log, set_console                      console_log.hpp
+//   guest_memory().add(...) per RAM range        memory/physical_memory.hpp
+//   svm::enable()                                svm/svm.hpp: SVM, nested paging, the kept region hidden
+//   nested_pages().hide/map, trap_mmio, trap_ports
+//   start_aps(...)                               every other processor waits, in the hypervisor, for a guest's SIPI
+//   svm::run_guest(entry)                        does not return
+//
+// The hypervisor runs with GIF = 0 and EFLAGS.IF = 0, always: nothing interrupts it. Its stacks have a guard page
+// below them, its text is read-only, its data is not executable, and physical memory [4 KiB, 512 GiB) is mapped at
+// itself, but for the hypervisor image, which has its own mapping only (launch/layout.hpp, kImageVirtual).
+#pragma once
+
+#include "hypervisor/base/bytes.hpp"
+#include "hypervisor/cpu/io_ports.hpp"
+#include "hypervisor/cpu/mmio.hpp"
+#include "hypervisor/memory/nested_page_table.hpp"
+#include "hypervisor/memory/physical_memory.hpp"
+
+namespace gatehouse::cpu {
+
+inline constexpr std::size_t kMaxCpus = 64;
+
+// Pages of the kept region's arena (launch/layout.hpp), handed out once and never returned.
+[[nodiscard]] memory::PagePool& kept_pages();
+// Where the kept region starts.
+[[nodiscard]] std::uint64_t kept_base();
+// RAM that the guest owns, and the way to reach it.
+[[nodiscard]] memory::PhysicalMemory& guest_memory();
+// What the guest's processors reach; every processor uses this one table.
+[[nodiscard]] memory::NestedPageTable& nested_pages();
+
+// Guest accesses to [base, base + size) go to `handler`; both are multiples of 4 KiB. Errors: kMisaligned,
+// kOverlap (with another handler), kNoSpace.
+[[nodiscard]] Status trap_mmio(std::uint64_t base, std::uint64_t size, MmioHandler& handler);
+// Guest IN and OUT that touch any of the ports first..last go to `handler`. Errors: as trap_mmio.
+[[nodiscard]] Status trap_ports(std::uint16_t first, std::uint16_t last, IoPortHandler& handler);
+
+// Starts the processors with these APIC IDs (this processor's own is skipped) one after the other, by INIT and two
+// SIPIs; each then waits for the guest's SIPI. `low_page` is a page of guest RAM below 1 MiB, used meanwhile and
+// put back. Errors: kTimeout with the APIC ID (the others have been started), kNoSpace, kOutOfRange (low_page).
+[[nodiscard]] Status start_aps(std::span<const std::uint32_t> apic_ids, std::uint64_t low_page);
+
+// How many processors the hypervisor runs on.
+[[nodiscard]] std::size_t cpu_count();
+
+// Physical address of an object in the hypervisor's image or in the identity map.
+[[nodiscard]] std::uint64_t physical_address(const void* object);
+
+}  // namespace gatehouse::cpu
+
+// Supplied by hypervisor/main.cpp; called once, on the BSP, with everything above it ready but start_log.
+extern "C" [[noreturn]] void hypervisor_main(std::uint64_t kept_base);

@@ -1,0 +1,47 @@
+// I/O ports that the guest believes it accesses: who answers for which.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+
+#include "hypervisor/base/result.hpp"
+
+namespace gatehouse::cpu {
+
+// Called on the accessing processor, possibly on several at once. `size` is 1, 2 or 4. An access that touches any
+// port of a handler comes to it whole (the lowest such handler's), so `port` may lie up to three below its first.
+// INS and OUTS to these ports are refused with #GP and do not come here.
+class IoPortHandler {
+  public:
+    // Upper bytes beyond `size` are ignored.
+    virtual std::uint32_t read(std::uint16_t port, unsigned size) = 0;
+    virtual void write(std::uint16_t port, unsigned size, std::uint32_t value) = 0;
+
+  protected:
+    ~IoPortHandler() = default;
+};
+
+// Filled before the guest starts; read-only from then on.
+class IoPortMap {
+  public:
+    static constexpr std::size_t kMaxRegions = 32;
+    static constexpr std::size_t kBitmapSize = 3 * 4096;
+
+    // `last` is inclusive. kBadValue: last < first; kOverlap; kNoSpace.
+    [[nodiscard]] Status add(std::uint16_t first, std::uint16_t last, IoPortHandler& handler);
+    [[nodiscard]] IoPortHandler* find(std::uint16_t port, unsigned size) const;
+    // Sets the bit of every port that has a handler; one bit a port (APM vol. 2, 15.10.1).
+    void write_bitmap(std::span<std::uint8_t, kBitmapSize> bitmap) const;
+
+  private:
+    struct Region {
+        std::uint16_t first = 0;
+        std::uint16_t last = 0;
+        IoPortHandler* handler = nullptr;
+    };
+    std::array<Region, kMaxRegions> regions_{};
+    std::size_t count_ = 0;
+};
+
+}  // namespace gatehouse::cpu

@@ -1,0 +1,35 @@
+// AMD SVM: one guest on all processors (AMD64 Architecture Programmer's Manual, "APM", vol. 2, chapter 15).
+//
+// Intercepted: CPUID, some MSRs (msr_policy.hpp) and ports, SVM instructions, INIT, shutdown, nested page faults.
+// Nothing else: interrupts, NMIs and exceptions go straight to the guest, and an idle guest causes no exits.
+#pragma once
+
+#include "hypervisor/base/result.hpp"
+
+namespace gatehouse::cpu::svm {
+
+// Checks for SVM and nested paging, turns SVM on for this processor and builds the nested page table: all physical
+// addresses that the processor has, up to 512 GiB, at themselves, the kept region hidden. Errors: kUnsupported
+// with the missing feature; kNoSpace.
+[[nodiscard]] Status enable();
+
+// Guest state at its entry, in 64-bit mode with interrupts off: CS 0x10, DS, ES and SS 0x18, flat; other registers
+// zero. `cr3` is guest-physical.
+struct GuestEntry {
+    std::uint64_t rip = 0;
+    std::uint64_t rsi = 0;
+    std::uint64_t rsp = 0;
+    std::uint64_t cr3 = 0;
+    std::uint64_t gdt_base = 0;
+    std::uint16_t gdt_limit = 0;
+};
+[[noreturn]] void run_guest(const GuestEntry& entry);
+
+// Makes every processor drop its cached nested translations before this returns; call after nested_pages() has
+// been made stricter while the guest runs. Called from a handler.
+void flush_nested_everywhere();
+
+// One line a processor and reason on the log: "exits: cpu 0 cpuid 114".
+void log_exit_counts();
+
+}  // namespace gatehouse::cpu::svm

@@ -1,0 +1,20 @@
+// The guest's vector registers stay in the processor while the hypervisor runs; code that uses them (BearSSL,
+// AES-XTS, anything not compiled with -mgeneral-regs-only) runs within a VectorSection.
+#pragma once
+
+#include <cstdint>
+
+namespace gatehouse::cpu {
+
+// Saves x87, XMM0-15 and MXCSR of this processor (FXSAVE64, APM vol. 2, 11.4.4) and gives them back at its end.
+// The upper halves of YMM and ZMM are neither saved nor touched: only legacy-SSE encodings may be used within, no
+// VEX or EVEX. Sections nest; only the outermost saves. About 100 ns.
+class VectorSection {
+  public:
+    VectorSection();
+    ~VectorSection();
+    VectorSection(const VectorSection&) = delete;
+    VectorSection& operator=(const VectorSection&) = delete;
+};
+
+}  // namespace gatehouse::cpu
