@@ -1,6 +1,5 @@
 #include "keyvault/tpm/policy.hpp"
 
-#include "hypervisor/base/panic.hpp"
 #include "keyvault/tpm/command.hpp"
 
 namespace gatehouse::tpm {

@@ -187,19 +187,9 @@ ProvisionedTpm::ProvisionedTpm(Authority::Kind kind) : authority(kind) {
     check(Esys_TR_GetName(esys, persistent, &name.pointer), "TR_GetName");
     copy_bytes(storage_root_key, std::as_bytes(std::span(name->name, name->size)));
 
-    TPM2B_SENSITIVE_CREATE sensitive{};
-    sensitive.sensitive.data.size = 32;
-    std::memcpy(sensitive.sensitive.data.buffer, secret.bytes().data(), 32);
-    const TPM2B_PUBLIC sealed_template = public_of(
-        tpm::sealed_object_template(tpm::authorize_policy_digest(authority.name(), policy_ref)).bytes());
-    Freed<TPM2B_PRIVATE> private_part;
-    Freed<TPM2B_PUBLIC> public_part;
-    check(Esys_Create(esys, persistent, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &sensitive,
-                      &sealed_template, &outside, &no_pcrs, &private_part.pointer, &public_part.pointer,
-                      nullptr, nullptr, nullptr),
-          "Create sealed object");
-    sealed_public = area_of(*public_part.pointer);
-    sealed_private = blob_of(*private_part.pointer);
+    const SealedObject sealed = seal(secret);
+    sealed_public = sealed.public_area;
+    sealed_private = sealed.private_blob;
 
     const TPM2B_PUBLIC key_template = public_of(tpm::attestation_key_template().bytes());
     Freed<TPM2B_PRIVATE> key_private;
@@ -224,6 +214,28 @@ ProvisionedTpm::ProvisionedTpm(Authority::Kind kind) : authority(kind) {
           "NV_DefineSpace");
     increment_counter();
     device.traffic.clear();
+}
+
+ProvisionedTpm::SealedObject ProvisionedTpm::seal(const Secret<32>& data) {
+    Esapi esapi(device);
+    ESYS_TR parent = ESYS_TR_NONE;
+    check(Esys_TR_FromTPMPublic(esapi.get(), tpm::kStorageRootKey, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE,
+                                &parent),
+          "TR_FromTPMPublic");
+    TPM2B_SENSITIVE_CREATE sensitive{};
+    sensitive.sensitive.data.size = 32;
+    std::memcpy(sensitive.sensitive.data.buffer, data.bytes().data(), 32);
+    const TPM2B_PUBLIC sealed_template = public_of(
+        tpm::sealed_object_template(tpm::authorize_policy_digest(authority.name(), policy_ref)).bytes());
+    const TPM2B_DATA outside{};
+    const TPML_PCR_SELECTION no_pcrs{};
+    Freed<TPM2B_PRIVATE> private_part;
+    Freed<TPM2B_PUBLIC> public_part;
+    check(Esys_Create(esapi.get(), parent, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &sensitive,
+                      &sealed_template, &outside, &no_pcrs, &private_part.pointer, &public_part.pointer,
+                      nullptr, nullptr, nullptr),
+          "Create sealed object");
+    return {area_of(*public_part.pointer), blob_of(*private_part.pointer)};
 }
 
 void ProvisionedTpm::increment_counter() {
@@ -285,6 +297,48 @@ std::size_t ProvisionedTpm::loaded_handles() {
         total += data->data.handles.count;
     }
     return total;
+}
+
+bool verify_ecdsa(Bytes public_area, Bytes message, Bytes signature) {
+    const TPM2B_PUBLIC area = public_of(public_area);
+    const auto& point = area.publicArea.unique.ecc;
+    std::array<unsigned char, 65> encoded{4};
+    std::memcpy(encoded.data() + 1, point.x.buffer, 32);
+    std::memcpy(encoded.data() + 33, point.y.buffer, 32);
+    char group[] = "P-256";
+    const OSSL_PARAM parameters[] = {
+        OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, group, 0),
+        OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_PUB_KEY, encoded.data(), encoded.size()),
+        OSSL_PARAM_construct_end()};
+    const std::unique_ptr<EVP_PKEY_CTX, decltype(&EVP_PKEY_CTX_free)> maker(
+        EVP_PKEY_CTX_new_from_name(nullptr, "EC", nullptr), EVP_PKEY_CTX_free);
+    EVP_PKEY* made = nullptr;
+    if (EVP_PKEY_fromdata_init(maker.get()) != 1 ||
+        EVP_PKEY_fromdata(maker.get(), &made, EVP_PKEY_PUBLIC_KEY, const_cast<OSSL_PARAM*>(parameters)) !=
+            1) {
+        return false;
+    }
+    const std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key(made, EVP_PKEY_free);
+
+    TPMT_SIGNATURE parsed{};
+    std::size_t offset = 0;
+    check(Tss2_MU_TPMT_SIGNATURE_Unmarshal(reinterpret_cast<const std::uint8_t*>(signature.data()),
+                                           signature.size(), &offset, &parsed),
+          "TPMT_SIGNATURE");
+    if (offset != signature.size() || parsed.sigAlg != TPM2_ALG_ECDSA) return false;
+    const auto& ecdsa = parsed.signature.ecdsa;
+    ECDSA_SIG* numbers = ECDSA_SIG_new();
+    ECDSA_SIG_set0(numbers, BN_bin2bn(ecdsa.signatureR.buffer, ecdsa.signatureR.size, nullptr),
+                   BN_bin2bn(ecdsa.signatureS.buffer, ecdsa.signatureS.size, nullptr));
+    unsigned char* der = nullptr;
+    const int size = i2d_ECDSA_SIG(numbers, &der);
+    ECDSA_SIG_free(numbers);
+    const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(), EVP_MD_CTX_free);
+    const bool right = EVP_DigestVerifyInit(context.get(), nullptr, EVP_sha256(), nullptr, key.get()) == 1 &&
+                       EVP_DigestVerify(context.get(), der, static_cast<std::size_t>(size), raw(message),
+                                        message.size()) == 1;
+    OPENSSL_free(der);
+    return right;
 }
 
 }  // namespace gatehouse::test

@@ -66,6 +66,12 @@ struct ProvisionedTpm {
     [[nodiscard]] tpm::Approval approve(Bytes image, Bytes payload, std::uint64_t limit);
     // The request for the approval; `approval.signature` must outlive it.
     [[nodiscard]] tpm::UnsealRequest request(const tpm::Approval& approval) const;
+    struct SealedObject {
+        tpm::PublicArea public_area;
+        tpm::PrivateBlob private_blob;
+    };
+    // Seals to the authority under the storage root key.
+    [[nodiscard]] SealedObject seal(const Secret<32>& data);
     // TPM handles that are loaded now: transient objects and sessions.
     [[nodiscard]] std::size_t loaded_handles();
 
@@ -88,5 +94,9 @@ struct ProvisionedTpm {
 
 // PCR value after one extend of a PCR that is zero.
 [[nodiscard]] Sha256Digest extended_once(Bytes data);
+
+// Whether `signature` (TPMT_SIGNATURE) of the ECC P-256 key `public_area` (TPMT_PUBLIC) over `message` is
+// right.
+[[nodiscard]] bool verify_ecdsa(Bytes public_area, Bytes message, Bytes signature);
 
 }  // namespace gatehouse::test

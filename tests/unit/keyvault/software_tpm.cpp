@@ -79,6 +79,7 @@ SoftwareTpm::SoftwareTpm() {
         const int null = ::open("/dev/null", O_RDWR);
         ::dup2(null, STDIN_FILENO);
         ::dup2(null, STDOUT_FILENO);
+        ::dup2(null, STDERR_FILENO);
         ::execlp("swtpm", "swtpm", "socket", "--tpm2", "--server", server.c_str(), "--ctrl", channel.c_str(),
                  "--tpmstate", state.c_str(), "--flags", "not-need-init,startup-clear",
                  static_cast<const char*>(nullptr));

@@ -1,0 +1,156 @@
+#include "keyvault/tool/authority.hpp"
+
+#include <openssl/bn.h>
+#include <openssl/core_names.h>
+#include <openssl/ecdsa.h>
+#include <openssl/err.h>
+#include <openssl/param_build.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+
+#include "keyvault/tpm/templates.hpp"
+
+namespace gatehouse::host {
+namespace {
+
+constexpr std::size_t kCoordinate = 32;
+
+using Bio = std::unique_ptr<BIO, decltype(&BIO_free)>;
+using Number = std::unique_ptr<BIGNUM, decltype(&BN_free)>;
+
+Bio open_pem(const std::string& path) {
+    Bio bio(BIO_new_file(path.c_str(), "r"), BIO_free);
+    if (!bio) throw ToolError(path + ": cannot be opened: " + std::strerror(errno));
+    return bio;
+}
+
+// Refuses to ask for a pass phrase.
+int no_pass_phrase(char*, int, int, void*) { return -1; }
+
+Number number_of(const EVP_PKEY* key, const char* name) {
+    BIGNUM* number = nullptr;
+    if (EVP_PKEY_get_bn_param(key, name, &number) != 1)
+        throw ToolError(std::string("key: no parameter ") + name);
+    return {number, BN_free};
+}
+
+Buffer padded(const BIGNUM* number, std::size_t size) {
+    Buffer bytes(size);
+    if (BN_bn2binpad(number, raw(MutableBytes(bytes)), static_cast<int>(size)) < 0) {
+        throw ToolError("key: number of more than " + std::to_string(size) + " bytes");
+    }
+    return bytes;
+}
+
+bool is_p256(const EVP_PKEY* key) {
+    char group[32];
+    std::size_t size = 0;
+    return EVP_PKEY_get_base_id(key) == EVP_PKEY_EC &&
+           EVP_PKEY_get_utf8_string_param(key, OSSL_PKEY_PARAM_GROUP_NAME, group, sizeof(group), &size) ==
+               1 &&
+           (std::string_view(group, size) == "prime256v1" || std::string_view(group, size) == "P-256");
+}
+
+tpm::SignatureBlob ecdsa_of(Bytes der) {
+    const unsigned char* at = raw(der);
+    const std::unique_ptr<ECDSA_SIG, decltype(&ECDSA_SIG_free)> parsed(
+        d2i_ECDSA_SIG(nullptr, &at, static_cast<long>(der.size())), ECDSA_SIG_free);
+    if (!parsed) throw ToolError("signing: OpenSSL made no ECDSA signature");
+    return expect(tpm::signature_ecdsa(padded(ECDSA_SIG_get0_r(parsed.get()), kCoordinate),
+                                       padded(ECDSA_SIG_get0_s(parsed.get()), kCoordinate)),
+                  "signing");
+}
+
+}  // namespace
+
+Key read_public_key(const std::string& path) {
+    {
+        const Bio bio = open_pem(path);
+        if (Key key(PEM_read_bio_PUBKEY(bio.get(), nullptr, no_pass_phrase, nullptr), EVP_PKEY_free); key)
+            return key;
+    }
+    const Bio bio = open_pem(path);
+    const std::unique_ptr<X509, decltype(&X509_free)> certificate(
+        PEM_read_bio_X509(bio.get(), nullptr, no_pass_phrase, nullptr), X509_free);
+    ERR_clear_error();
+    if (certificate) return {X509_get_pubkey(certificate.get()), EVP_PKEY_free};
+    throw ToolError(path + ": no public key in PEM form (openssl pkey -pubout makes one)");
+}
+
+Key read_private_key(const std::string& path) {
+    const Bio bio = open_pem(path);
+    Key key(PEM_read_bio_PrivateKey(bio.get(), nullptr, nullptr, nullptr), EVP_PKEY_free);
+    if (!key) {
+        ERR_clear_error();
+        throw ToolError(path + ": no private key in PEM form, or a wrong pass phrase");
+    }
+    return key;
+}
+
+tpm::PublicArea authority_public_area(const EVP_PKEY* key) {
+    if (is_p256(key)) {
+        return expect(
+            tpm::authority_public_ecc(padded(number_of(key, OSSL_PKEY_PARAM_EC_PUB_X).get(), kCoordinate),
+                                      padded(number_of(key, OSSL_PKEY_PARAM_EC_PUB_Y).get(), kCoordinate)),
+            "authority key");
+    }
+    if (EVP_PKEY_get_base_id(key) == EVP_PKEY_RSA) {
+        if (BN_is_word(number_of(key, OSSL_PKEY_PARAM_RSA_E).get(), 65537) != 1) {
+            throw ToolError("authority key: RSA exponent must be 65537");
+        }
+        const Number modulus = number_of(key, OSSL_PKEY_PARAM_RSA_N);
+        return expect(tpm::authority_public_rsa(
+                          padded(modulus.get(), static_cast<std::size_t>(BN_num_bytes(modulus.get())))),
+                      "authority key");
+    }
+    throw ToolError("authority key: must be EC on P-256, or RSA of 2048 or 3072 bits");
+}
+
+tpm::SignatureBlob sign_digest(EVP_PKEY* key, const Sha256Digest& digest) {
+    const std::unique_ptr<EVP_PKEY_CTX, decltype(&EVP_PKEY_CTX_free)> context(EVP_PKEY_CTX_new(key, nullptr),
+                                                                              EVP_PKEY_CTX_free);
+    Buffer signature(1024);
+    std::size_t size = signature.size();
+    if (!context || EVP_PKEY_sign_init(context.get()) != 1 ||
+        EVP_PKEY_CTX_set_signature_md(context.get(), EVP_sha256()) != 1 ||
+        EVP_PKEY_sign(context.get(), raw(MutableBytes(signature)), &size, raw(digest), digest.size()) != 1) {
+        ERR_clear_error();
+        throw ToolError("signing failed: is the key a private one?");
+    }
+    signature.resize(size);
+    if (EVP_PKEY_get_base_id(key) == EVP_PKEY_EC) return ecdsa_of(signature);
+    return expect(tpm::signature_rsassa(signature), "signing");
+}
+
+Key ecc_key(Bytes x, Bytes y) {
+    Buffer point(1 + 2 * kCoordinate, std::byte{4});  // uncompressed
+    if (x.size() != kCoordinate || y.size() != kCoordinate)
+        throw ToolError("P-256 key: wrong size of its point");
+    copy_bytes(MutableBytes(point).subspan(1), x);
+    copy_bytes(MutableBytes(point).subspan(1 + kCoordinate), y);
+    char group[] = "P-256";
+    OSSL_PARAM parameters[] = {
+        OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, group, 0),
+        OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_PUB_KEY, point.data(), point.size()),
+        OSSL_PARAM_construct_end()};
+    const std::unique_ptr<EVP_PKEY_CTX, decltype(&EVP_PKEY_CTX_free)> maker(
+        EVP_PKEY_CTX_new_from_name(nullptr, "EC", nullptr), EVP_PKEY_CTX_free);
+    EVP_PKEY* key = nullptr;
+    if (!maker || EVP_PKEY_fromdata_init(maker.get()) != 1 ||
+        EVP_PKEY_fromdata(maker.get(), &key, EVP_PKEY_PUBLIC_KEY, parameters) != 1) {
+        ERR_clear_error();
+        throw ToolError("P-256 key: its point is not on the curve");
+    }
+    return {key, EVP_PKEY_free};
+}
+
+std::string public_key_pem(const EVP_PKEY* key) {
+    const Bio bio(BIO_new(BIO_s_mem()), BIO_free);
+    char* text = nullptr;
+    if (!bio || PEM_write_bio_PUBKEY(bio.get(), key) != 1)
+        throw ToolError("public key: cannot be written as PEM");
+    const long size = BIO_get_mem_data(bio.get(), &text);
+    return {text, static_cast<std::size_t>(size)};
+}
+
+}  // namespace gatehouse::host

@@ -1,0 +1,67 @@
+// A disk image file or a block device, and the partition table on it.
+#pragma once
+
+#include "keyvault/tool/support.hpp"
+#include "keyvault/volume/partition.hpp"
+
+namespace gatehouse::host {
+
+class Disk {
+  public:
+    enum class Access { kRead, kWrite };
+    // Writing claims it: a device that is mounted or otherwise in use, or a file that another program of this
+    // kind writes to, is refused. The logical sector size is a device's own; of a file, the size (512 or
+    // 4,096) with which there is a GPT header at LBA 1.
+    Disk(std::string path, Access access);
+
+    [[nodiscard]] const std::string& path() const { return path_; }
+    [[nodiscard]] std::size_t sector_size() const { return sector_size_; }
+    [[nodiscard]] std::uint64_t total_sectors() const { return total_sectors_; }
+    [[nodiscard]] int descriptor() const { return file_.get(); }
+
+    // Whole sectors; an error, or the end of the disk, is a ToolError.
+    void read(std::uint64_t lba, MutableBytes out) const;
+    void write(std::uint64_t lba, Bytes data);
+    [[nodiscard]] Buffer read_sectors(std::uint64_t lba, std::uint64_t count) const;
+    // Returns when everything written is on stable media.
+    void flush();
+
+  private:
+    std::string path_;
+    File file_;
+    std::size_t sector_size_ = 512;
+    std::uint64_t total_sectors_ = 0;
+};
+
+// One copy of the partition table, checked.
+struct PartitionTable {
+    volume::GptHeader header;
+    Buffer entries;  // header.table_size() bytes
+
+    [[nodiscard]] std::vector<volume::GptEntry> partitions() const;
+    // The partition with Gatehouse's boot files: type EFI system partition, name kBootPartitionName;
+    // ToolError unless there is exactly one.
+    [[nodiscard]] volume::GptEntry boot_partition() const;
+    // The vault; ToolError unless there is exactly one.
+    [[nodiscard]] volume::GptEntry vault_partition() const;
+};
+
+// The copy whose header is at `lba`; ToolError that says what is wrong with it.
+[[nodiscard]] PartitionTable read_partition_table(const Disk& disk, std::uint64_t lba);
+[[nodiscard]] inline PartitionTable read_primary_table(const Disk& disk) {
+    return read_partition_table(disk, volume::kPrimaryGptLba);
+}
+
+// Name of a partition; characters outside of ASCII as '?'.
+[[nodiscard]] std::string partition_name(const volume::GptEntry& entry);
+
+// Text of a file on the boot partition (FAT), read and written by mtools' mcopy: /gatehouse/NAME. mtools
+// knows every FAT and keeps its allocation right when it writes, which is why nothing of that is written
+// again here.
+[[nodiscard]] Buffer read_boot_file(const Disk& disk, const volume::GptEntry& boot, const std::string& name,
+                                    std::size_t limit);
+[[nodiscard]] bool boot_file_exists(const Disk& disk, const volume::GptEntry& boot, const std::string& name);
+// Replaces it. The image must not be open for writing elsewhere.
+void write_boot_file(const std::string& image, const std::string& name, Bytes content);
+
+}  // namespace gatehouse::host
