@@ -1,0 +1,53 @@
+// What the guest may see and do of a disk, sector by sector.
+#pragma once
+
+#include "ata/xts/xts.hpp"
+
+namespace gatehouse::ata {
+
+enum class RegionClass : std::uint8_t {
+    kEncrypted,  // ciphertext on disk, plaintext for the guest
+    kReadOnly,   // plaintext on disk; the guest's writes are aborted
+    kHidden,     // the guest reads zeros, its writes are aborted; the content never reaches guest memory
+    kOverlay,    // the guest reads other bytes than those on disk, its writes are aborted
+};
+
+// A range of logical sectors.
+struct Region {
+    std::uint64_t first = 0;  // LBA
+    std::uint64_t count = 0;  // at least 1
+    RegionClass kind = RegionClass::kReadOnly;
+    const std::byte* overlay = nullptr;  // kOverlay: count * sector_size bytes, contiguous
+};
+
+// What a disk said of itself (IDENTIFY DEVICE, ACS-4 section 7.13).
+struct Geometry {
+    std::uint32_t sector_size = 0;  // bytes in a logical sector
+    std::uint64_t sectors = 0;      // user-addressable logical sectors
+};
+
+// A disk as the guest sees it. Regions and overlays must outlive the mediator.
+struct Volume {
+    Geometry geometry;
+    std::span<const Region> regions;                  // sorted by `first`, disjoint
+    RegionClass otherwise = RegionClass::kEncrypted;  // sectors in no region; not kOverlay
+    const XtsKey* key = nullptr;                      // needed if anything is kEncrypted
+
+    // kUnsupported: sector size. kBadValue: no key where one is needed, an overlay without bytes. kOverlap,
+    // kOutOfRange: regions.
+    [[nodiscard]] Status check() const;
+
+    struct Run {
+        RegionClass kind = RegionClass::kEncrypted;
+        std::uint64_t count = 0;             // sectors of that class from here on, at most those asked for
+        const std::byte* overlay = nullptr;  // bytes of the first of them
+    };
+    // The run that starts at `lba`, `count` sectors at most.
+    [[nodiscard]] Run run_at(std::uint64_t lba, std::uint64_t count) const;
+    // Whether [lba, lba + count) lies on the disk.
+    [[nodiscard]] bool contains(std::uint64_t lba, std::uint64_t count) const;
+    // Whether every sector of a range that the disk contains may be written by the guest.
+    [[nodiscard]] bool writable(std::uint64_t lba, std::uint64_t count) const;
+};
+
+}  // namespace gatehouse::ata

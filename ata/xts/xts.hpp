@@ -1,0 +1,47 @@
+// AES-256-XTS over disk sectors, as dm-crypt's `aes-xts-plain64` (IEEE 1619-2018, NIST SP 800-38E).
+//
+// A data unit is a logical sector of 512 or 4,096 bytes. Its tweak is the 128-bit little-endian number of the
+// 512-byte unit at which it starts: LBA for 512-byte sectors, 8 * LBA for 4,096-byte sectors (dm-crypt without
+// `iv_large_sectors`). Sectors are whole numbers of AES blocks, so there is no ciphertext stealing.
+//
+// The AES instructions do the work: no tables, no branches that depend on keys or data. There is no fallback and no
+// null cipher. All functions here use xmm0-xmm15 (legacy SSE encodings only): see VectorUnit.
+#pragma once
+
+#include "hypervisor/base/secret.hpp"
+
+namespace gatehouse::ata {
+
+inline constexpr std::size_t kXtsKeySize = 64;  // data key (32 bytes), then tweak key (32 bytes)
+inline constexpr std::size_t kTweakUnit = 512;  // bytes that a tweak counts
+
+// An expanded key. Wiped when it goes, never copied.
+class XtsKey {
+  public:
+    constexpr XtsKey() = default;
+    ~XtsKey() { clear(); }
+    XtsKey(const XtsKey&) = delete;
+    XtsKey& operator=(const XtsKey&) = delete;
+
+    // kUnsupported: this CPU has no AES instructions. kBadValue: both halves are equal (FIPS 140-2 IG A.9).
+    [[nodiscard]] Status set(std::span<const std::byte, kXtsKeySize> key);
+    void clear();
+    [[nodiscard]] bool is_set() const { return set_; }
+
+    // Transforms `count` sectors of `sector_size` bytes, the first of which is sector `lba`. `to` may be `from`, or
+    // must not overlap it. `from` is read once.
+    void encrypt(const std::byte* from, std::byte* to, std::uint64_t count, std::uint32_t sector_size,
+                 std::uint64_t lba) const;
+    void decrypt(const std::byte* from, std::byte* to, std::uint64_t count, std::uint32_t sector_size,
+                 std::uint64_t lba) const;
+
+  private:
+    static constexpr std::size_t kRoundKeys = 15;  // AES-256: 14 rounds
+    using Schedule = std::array<std::byte, 16 * kRoundKeys>;
+    alignas(16) Schedule encryption_{};
+    alignas(16) Schedule decryption_{};
+    alignas(16) Schedule tweak_{};
+    bool set_ = false;
+};
+
+}  // namespace gatehouse::ata
