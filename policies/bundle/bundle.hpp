@@ -1,9 +1,10 @@
-// The policy bundle: the measured configuration of one appliance; and the approval, the authority's word on it.
+// The policy bundle: the measured configuration of one appliance; and the approval, the authority's word on
+// it.
 //
-// The bundle is a module of the boot, measured into PCR 18 whole. It says what the hypervisor is to do and whom to
-// believe; it carries no PCR values. The approval is a module as well, but is not measured: it carries the
-// authority's signature over one sealing policy, which the TPM itself checks (TPM2_VerifySignature,
-// TPM2_PolicyAuthorize), so a forged one opens nothing.
+// The bundle is a module of the boot, measured into PCR 18 whole. It says what the hypervisor is to do and
+// whom to believe; it carries no PCR values. The approval is a module as well, but is not measured: it
+// carries the authority's signature over one sealing policy, which the TPM itself checks
+// (TPM2_VerifySignature, TPM2_PolicyAuthorize), so a forged one opens nothing.
 //
 // Bundle, little-endian:
 //   u8[8] "GHPOLICY"   u32 version (1)   u32 size (whole, in bytes)   u32 flags (BundleFlag)
@@ -32,8 +33,8 @@ inline constexpr std::size_t kNameSize = 34;  // nameAlg SHA-256 and its digest
 inline constexpr std::size_t kMaxPolicyRef = 32;
 
 enum class BundleFlag : std::uint32_t {
-    kAllowNoIommu = 1u << 0,        // go on without an IOMMU: any device can then read the key
-    kShowForeignDisks = 1u << 1,    // disks without a vault are shown read-only rather than hidden
+    kAllowNoIommu = 1u << 0,      // go on without an IOMMU: any device can then read the key
+    kShowForeignDisks = 1u << 1,  // disks without a vault are shown read-only rather than hidden
 };
 inline constexpr std::uint32_t kKnownBundleFlags = 3;
 

@@ -1,0 +1,194 @@
+#include "policies/policyctl/predict.hpp"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "keyvault/tool/disk.hpp"
+
+namespace gatehouse::policies {
+namespace {
+
+using host::ToolError;
+using nlohmann::json;
+
+constexpr std::size_t kMaxMeasuredFile = std::size_t{2} << 30;
+constexpr std::size_t kSlbHeaderSize = 4;
+
+ExpectedEvent event_of(std::uint32_t pcr, std::uint32_t tag, std::string name, Bytes object) {
+    ExpectedEvent event{.pcr = pcr, .tag = tag, .name = std::move(name)};
+    for (std::size_t i = 0; i < kPredictedBanks.size(); ++i)
+        event.digests[i] = hash(kPredictedBanks[i], object);
+    return event;
+}
+
+Digest replay(const Prediction& prediction, HashAlgorithm bank, std::uint32_t pcr, bool with_cap) {
+    Digest value{.algorithm = bank};
+    for (const ExpectedEvent& event : prediction.events) {
+        if (event.pcr != pcr || (event.tag == 0 && !with_cap)) continue;
+        value = evidence::extended(bank, value.bytes(), event.digest(bank));
+    }
+    return value;
+}
+
+Digest digest_of_hex(HashAlgorithm bank, const std::string& text) {
+    const Buffer bytes = host::from_hex(text, "digest");
+    Digest digest{.algorithm = bank};
+    if (bytes.size() != digest_size(bank))
+        throw ToolError("digest of " + bank_name(bank) + " has a wrong size");
+    copy_bytes(digest.storage, bytes);
+    return digest;
+}
+
+json values_json(const Prediction& prediction, bool capped) {
+    json values;
+    for (const HashAlgorithm bank : kPredictedBanks) {
+        for (const std::uint32_t pcr : {evidence::kLaunchPcr, evidence::kPayloadPcr}) {
+            values[bank_name(bank)][std::to_string(pcr)] =
+                host::hex(replay(prediction, bank, pcr, capped).bytes());
+        }
+    }
+    return values;
+}
+
+}  // namespace
+
+std::string bank_name(HashAlgorithm bank) {
+    switch (bank) {
+        case HashAlgorithm::kSha1:
+            return "sha1";
+        case HashAlgorithm::kSha256:
+            return "sha256";
+        case HashAlgorithm::kSha384:
+            return "sha384";
+        case HashAlgorithm::kSha512:
+            return "sha512";
+        case HashAlgorithm::kSm3_256:
+            return "sm3_256";
+    }
+    return "0x" + std::to_string(static_cast<unsigned>(bank));
+}
+
+Bytes ExpectedEvent::digest(HashAlgorithm bank) const {
+    for (const Digest& one : digests) {
+        if (one.algorithm == bank) return one.bytes();
+    }
+    return {};
+}
+
+Digest Prediction::sealing_value(HashAlgorithm bank, std::uint32_t pcr) const {
+    return replay(*this, bank, pcr, false);
+}
+Digest Prediction::capped_value(HashAlgorithm bank, std::uint32_t pcr) const {
+    return replay(*this, bank, pcr, true);
+}
+
+const std::array<std::string, evidence::kMeasurements.size()>& measured_files() {
+    static const std::array<std::string, evidence::kMeasurements.size()> kFiles{
+        "slb.bin", "hypervisor.bin", kBundleFile, "kernel", "initrd", "cmdline"};
+    return kFiles;
+}
+
+Bytes measured_part_of_slb(Bytes slb) {
+    Reader reader(slb);
+    reader.skip(2);  // entry point
+    const std::uint16_t length = reader.u16();
+    if (reader.failed()) throw ToolError("slb.bin: shorter than its header");
+    if (length < kSlbHeaderSize || length > slb.size()) {
+        throw ToolError("slb.bin: its header says " + std::to_string(length) + " bytes, the file has " +
+                        std::to_string(slb.size()));
+    }
+    return slb.first(length);
+}
+
+BundleFacts read_bundle(Bytes bytes) {
+    const Bundle bundle = host::expect(parse_bundle(bytes), kBundleFile);
+    const auto owned = [](Bytes view) { return Buffer(view.begin(), view.end()); };
+    return {.flags = bundle.flags,
+            .counter_index = bundle.counter_index,
+            .srk_name = owned(bundle.srk_name),
+            .authority = owned(bundle.authority),
+            .policy_ref = owned(bundle.policy_ref),
+            .digest = sha256(bytes)};
+}
+
+Prediction predict(const std::function<Buffer(const std::string& name)>& read_file) {
+    Prediction prediction;
+    for (std::size_t i = 0; i < evidence::kMeasurements.size(); ++i) {
+        const evidence::Measurement& measurement = evidence::kMeasurements[i];
+        const Buffer content = read_file(measured_files()[i]);
+        Bytes object = content;
+        if (measurement.tag == evidence::MeasurementTag::kSlb) object = measured_part_of_slb(content);
+        if (measurement.tag == evidence::MeasurementTag::kPolicy) prediction.bundle = read_bundle(content);
+        prediction.events.push_back(event_of(measurement.pcr, static_cast<std::uint32_t>(measurement.tag),
+                                             std::string(measurement.name), object));
+    }
+    for (const std::uint32_t pcr : {evidence::kLaunchPcr, evidence::kPayloadPcr}) {
+        prediction.events.push_back(event_of(pcr, 0, "cap", evidence::kCapData));
+    }
+    return prediction;
+}
+
+Prediction predict_image(const std::string& path) {
+    const host::Disk disk(path, host::Disk::Access::kRead);
+    const volume::GptEntry boot = host::read_primary_table(disk).boot_partition();
+    return predict(
+        [&](const std::string& name) { return read_boot_file(disk, boot, name, kMaxMeasuredFile); });
+}
+
+Prediction predict_directory(const std::string& path) {
+    return predict(
+        [&](const std::string& name) { return host::read_file(path + "/" + name, kMaxMeasuredFile); });
+}
+
+json to_json(const Prediction& prediction) {
+    json events = json::array();
+    for (const ExpectedEvent& event : prediction.events) {
+        json digests;
+        for (const Digest& digest : event.digests)
+            digests[bank_name(digest.algorithm)] = host::hex(digest.bytes());
+        events.push_back(
+            {{"pcr", event.pcr}, {"tag", event.tag}, {"name", event.name}, {"digests", digests}});
+    }
+    const BundleFacts& bundle = prediction.bundle;
+    return {{"events", events},
+            {"pcrs", values_json(prediction, false)},
+            {"pcrs_capped", values_json(prediction, true)},
+            {"bundle",
+             {{"sha256", host::hex(bundle.digest)},
+              {"flags", bundle.flags},
+              {"counter_index", bundle.counter_index},
+              {"srk_name", host::hex(bundle.srk_name)},
+              {"authority", host::hex(bundle.authority)},
+              {"policy_ref", host::hex(bundle.policy_ref)}}}};
+}
+
+Prediction from_json(const json& from) try {
+    Prediction prediction;
+    for (const json& item : from.at("events")) {
+        ExpectedEvent event{.pcr = item.at("pcr"), .tag = item.at("tag"), .name = item.at("name")};
+        for (std::size_t i = 0; i < kPredictedBanks.size(); ++i) {
+            event.digests[i] =
+                digest_of_hex(kPredictedBanks[i], item.at("digests").at(bank_name(kPredictedBanks[i])));
+        }
+        prediction.events.push_back(std::move(event));
+    }
+    const json& bundle = from.at("bundle");
+    const auto bytes = [&](const char* name) {
+        return host::from_hex(bundle.at(name).get<std::string>(), name);
+    };
+    prediction.bundle = {.flags = bundle.at("flags"),
+                         .counter_index = bundle.at("counter_index"),
+                         .srk_name = bytes("srk_name"),
+                         .authority = bytes("authority"),
+                         .policy_ref = bytes("policy_ref")};
+    const Buffer digest = bytes("sha256");
+    if (digest.size() != kSha256Size)
+        throw ToolError("reference values: sha256 of the bundle has a wrong size");
+    copy_bytes(prediction.bundle.digest, digest);
+    return prediction;
+} catch (const json::exception& error) {
+    throw ToolError(std::string("reference values: not what policyctl predict --json prints: ") +
+                    error.what());
+}
+
+}  // namespace gatehouse::policies
