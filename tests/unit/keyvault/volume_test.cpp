@@ -1,0 +1,719 @@
+// The vault header.
+#include <gtest/gtest.h>
+#include <openssl/evp.h>
+
+#include <algorithm>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "keyvault/volume/header.hpp"
+#include "keyvault/volume/wrap.hpp"
+
+namespace gatehouse::volume {
+namespace {
+
+using Buffer = std::vector<std::byte>;
+
+class CountingRandom final : public RandomSource {
+  public:
+    void fill(MutableBytes out) override {
+        for (std::byte& byte : out) byte = static_cast<std::byte>(generator_());
+    }
+
+  private:
+    std::mt19937 generator_{1};
+};
+
+template <std::size_t N>
+Secret<N> secret_of(unsigned seed) {
+    Secret<N> secret;
+    for (std::size_t i = 0; i < N; ++i) secret.bytes()[i] = static_cast<std::byte>(seed * 31 + i * 7);
+    return secret;
+}
+
+// A header with something in every field.
+struct Vault {
+    Vault() {
+        header.generation = 7;
+        for (std::size_t i = 0; i < header.disk.size(); ++i) header.disk[i] = static_cast<std::byte>(i + 1);
+        TpmSlot& tpm = header.slots.tpm.emplace();
+        EXPECT_TRUE(tpm.sealed_public.assign(Buffer(78, std::byte{0x50}), "").ok());
+        EXPECT_TRUE(tpm.sealed_private.assign(Buffer(158, std::byte{0x51}), "").ok());
+        tpm.storage_root_key.fill(std::byte{0x52});
+        tpm.authority.fill(std::byte{0x53});
+        tpm.kek = wrap_kek(kek, SlotKind::kTpm, tpm_secret, header.disk, random);
+        header.slots.recovery.emplace().kek =
+            wrap_kek(kek, SlotKind::kRecovery, recovery_key, header.disk, random);
+        header.sector_size = 512;
+        header.total_sectors = 1'000'000;
+        header.regions[0] = {0, 1, RegionClass::kReadOnly};
+        header.regions[1] = {1, 2, RegionClass::kOverlay};
+        header.regions[2] = {3, 2045, RegionClass::kReadOnly};
+        header.regions[3] = {2048, 2048, RegionClass::kHidden};
+        header.regions[4] = {999'999, 1, RegionClass::kOverlay};
+        header.region_count = 5;
+        header.overlay[0].lba = 1;
+        header.overlay[1].lba = 2;
+        header.overlay[2].lba = 999'999;
+        for (std::size_t i = 0; i < 3; ++i) {
+            random.fill(MutableBytes(header.overlay[i].content).first(header.sector_size));
+        }
+        header.overlay_count = 3;
+        EXPECT_TRUE(header.attestation_key_public.assign(Buffer(90, std::byte{0x54}), "").ok());
+        EXPECT_TRUE(header.attestation_key_private.assign(Buffer(126, std::byte{0x55}), "").ok());
+        header.data_key = wrap_dek(dek, 3, kek, header.disk, random).value();
+    }
+
+    Buffer bytes() const {
+        Buffer out(kMaximumHeaderSize);
+        const auto size = serialise(header, kek, out);
+        EXPECT_TRUE(size.ok()) << size.failure().item;
+        out.resize(size.ok() ? size.value() : 0);
+        return out;
+    }
+
+    CountingRandom random;
+    Kek kek = secret_of<32>(1);
+    SlotSecret tpm_secret = secret_of<32>(2);
+    SlotSecret recovery_key = secret_of<32>(3);
+    Dek dek = secret_of<64>(4);
+    Header header;
+};
+
+// The MAC of `header` made right again after its bytes were changed: what nobody without the KEK can do, used
+// to see what is checked behind the MAC.
+void seal_again(Buffer& bytes, const Kek& kek) {
+    const WrappingKey key = derive_key(kek.bytes(), literal_bytes("gatehouse vault v1: header MAC"));
+    const Bytes covered = Bytes(bytes).first(bytes.size() - 32);
+    copy_bytes(MutableBytes(bytes).subspan(covered.size()), hmac_sha256(key.bytes(), {covered}));
+}
+
+Status open_with(Bytes bytes, const SlotSecret& secret, SlotKind slot = SlotKind::kTpm,
+                 const Guid* disk = nullptr) {
+    auto header = std::make_unique<Header>();
+    Keys keys;
+    return open_header(bytes, slot, secret, disk, *header, keys);
+}
+
+// --- Wrapping
+// ------------------------------------------------------------------------------------------------------
+
+Buffer openssl_gcm(Bytes key, Bytes nonce, Bytes associated, Bytes plain, Buffer& tag) {
+    const std::unique_ptr<EVP_CIPHER_CTX, decltype(&EVP_CIPHER_CTX_free)> context(EVP_CIPHER_CTX_new(),
+                                                                                  EVP_CIPHER_CTX_free);
+    Buffer out(plain.size());
+    tag.resize(16);
+    int size = 0;
+    EVP_EncryptInit_ex(context.get(), EVP_aes_256_gcm(), nullptr, raw(key), raw(nonce));
+    EVP_EncryptUpdate(context.get(), nullptr, &size, raw(associated), static_cast<int>(associated.size()));
+    EVP_EncryptUpdate(context.get(), raw(MutableBytes(out)), &size, raw(plain),
+                      static_cast<int>(plain.size()));
+    EVP_EncryptFinal_ex(context.get(), raw(MutableBytes(out)) + size, &size);
+    EVP_CIPHER_CTX_ctrl(context.get(), EVP_CTRL_GCM_GET_TAG, 16, tag.data());
+    return out;
+}
+
+TEST(Wrapping, IsAes256GcmAsOpenSslHasIt) {
+    CountingRandom random;
+    for (std::size_t associated_size : {0u, 1u, 16u, 47u, 100u}) {
+        WrappingKey key;
+        Dek dek;
+        random.fill(key.bytes());
+        random.fill(dek.bytes());
+        Buffer associated(associated_size);
+        random.fill(associated);
+        const std::size_t half = associated_size / 2;
+        const auto wrapped =
+            wrap(dek, key, {Bytes(associated).first(half), Bytes(associated).subspan(half)}, random);
+        Buffer tag;
+        const Buffer expected = openssl_gcm(key.bytes(), wrapped.nonce, associated, dek.bytes(), tag);
+        EXPECT_TRUE(equal_bytes(wrapped.ciphertext, expected));
+        EXPECT_TRUE(equal_bytes(wrapped.tag, tag));
+        Dek found;
+        ASSERT_TRUE(unwrap(wrapped, key, {associated}, found));
+        EXPECT_TRUE(found.equals(dek.bytes()));
+    }
+}
+
+// McGrew and Viega, "The Galois/Counter Mode of Operation", appendix B.
+TEST(Wrapping, MatchesTestCase14OfTheGcmSpecification) {
+    const WrappingKey key;  // zeros
+    std::array<std::byte, 16> data{};
+    const std::array<std::byte, 12> nonce{};
+    const auto tag = gcm(Direction::kEncrypt, key, nonce, {}, data);
+    const unsigned char expected_data[16] = {0xce, 0xa7, 0x40, 0x3d, 0x4d, 0x60, 0x6b, 0x6e,
+                                             0x07, 0x4e, 0xc5, 0xd3, 0xba, 0xf3, 0x9d, 0x18};
+    const unsigned char expected_tag[16] = {0xd0, 0xd1, 0xc8, 0xa7, 0x99, 0x99, 0x6b, 0xf0,
+                                            0x26, 0x5b, 0x98, 0xb5, 0xd4, 0x8a, 0xb9, 0x19};
+    EXPECT_EQ(std::memcmp(data.data(), expected_data, 16), 0);
+    EXPECT_EQ(std::memcmp(tag.data(), expected_tag, 16), 0);
+}
+
+TEST(Wrapping, RefusesEveryChangedBitAndWipesTheKey) {
+    CountingRandom random;
+    const WrappingKey key = secret_of<32>(9);
+    const Kek kek = secret_of<32>(1);
+    const Buffer associated(20, std::byte{1});
+    const auto wrapped = wrap(kek, key, {associated}, random);
+    const auto refused = [&](const WrappedKey<32>& changed, const WrappingKey& with, Bytes data) {
+        Kek out = secret_of<32>(5);
+        return !unwrap(changed, with, {data}, out) && out.equals(std::array<std::byte, 32>{});
+    };
+    for (unsigned bit = 0; bit < 8; ++bit) {
+        const std::byte mask{static_cast<unsigned char>(1u << bit)};
+        for (std::size_t i = 0; i < 32; ++i) {
+            auto changed = wrapped;
+            changed.ciphertext[i] ^= mask;
+            EXPECT_TRUE(refused(changed, key, associated));
+        }
+        for (std::size_t i = 0; i < 16; ++i) {
+            auto changed = wrapped;
+            changed.tag[i] ^= mask;
+            EXPECT_TRUE(refused(changed, key, associated));
+        }
+        for (std::size_t i = 0; i < 12; ++i) {
+            auto changed = wrapped;
+            changed.nonce[i] ^= mask;
+            EXPECT_TRUE(refused(changed, key, associated));
+        }
+    }
+    EXPECT_TRUE(refused(wrapped, secret_of<32>(10), associated));
+    EXPECT_TRUE(refused(wrapped, key, Bytes(associated).first(19)));
+}
+
+TEST(Wrapping, TakesAFreshNonceEachTime) {
+    CountingRandom random;
+    const WrappingKey key = secret_of<32>(9);
+    const Kek kek = secret_of<32>(1);
+    EXPECT_NE(wrap(kek, key, {}, random).nonce, wrap(kek, key, {}, random).nonce);
+}
+
+TEST(Wrapping, RefusesEqualXtsHalves) {
+    CountingRandom random;
+    Dek dek;
+    random.fill(dek.bytes().first<32>());
+    copy_bytes(dek.bytes().last<32>(), dek.bytes().first<32>());
+    EXPECT_EQ(wrap_dek(dek, 1, secret_of<32>(1), {}, random).error(), Error::kBadValue);
+}
+
+// --- Round trip
+// ----------------------------------------------------------------------------------------------------
+
+void expect_equal(const Header& a, const Header& b) {
+    // Every field is written, so equal bytes are equal headers.
+    const Kek kek;
+    Buffer first(kMaximumHeaderSize);
+    Buffer second(kMaximumHeaderSize);
+    ASSERT_TRUE(serialise(a, kek, first).ok());
+    ASSERT_TRUE(serialise(b, kek, second).ok());
+    EXPECT_EQ(first, second);
+}
+
+TEST(VaultHeader, OpensByEitherSlotWithEveryFieldAsWritten) {
+    const Vault vault;
+    const Buffer bytes = vault.bytes();
+    EXPECT_EQ(bytes.size() % kHeaderAlignment, 0u);
+    for (const auto slot : {SlotKind::kTpm, SlotKind::kRecovery}) {
+        auto header = std::make_unique<Header>();
+        Keys keys;
+        const SlotSecret& secret = slot == SlotKind::kTpm ? vault.tpm_secret : vault.recovery_key;
+        const Status status = open_header(bytes, slot, secret, &vault.header.disk, *header, keys);
+        ASSERT_TRUE(status.ok()) << status.failure().item;
+        EXPECT_TRUE(keys.kek.equals(vault.kek.bytes()));
+        EXPECT_TRUE(keys.dek.equals(vault.dek.bytes()));
+        EXPECT_EQ(header->generation, 7u);
+        EXPECT_EQ(header->data_key.epoch, 3u);
+        ASSERT_EQ(header->region_table().size(), 5u);
+        EXPECT_EQ(header->region_table()[3].first, 2048u);
+        EXPECT_EQ(header->region_table()[3].kind, RegionClass::kHidden);
+        ASSERT_EQ(header->overlay_table().size(), 3u);
+        EXPECT_EQ(header->overlay_table()[2].content, vault.header.overlay[2].content);
+        EXPECT_TRUE(equal_bytes(header->attestation_key_private.bytes(), Buffer(126, std::byte{0x55})));
+        expect_equal(*header, vault.header);
+    }
+}
+
+TEST(VaultHeader, HoldsItsLargestContents) {
+    Vault vault;
+    Header& header = vault.header;
+    header.sector_size = 4096;
+    header.regions[0] = {0, 4, RegionClass::kOverlay};
+    header.region_count = kMaximumRegions;
+    for (std::uint64_t i = 1; i < kMaximumRegions; ++i)
+        header.regions[i] = {10 * i, 1, RegionClass::kReadOnly};
+    header.overlay_count = kMaximumOverlaySectors;
+    for (std::size_t i = 0; i < kMaximumOverlaySectors; ++i) header.overlay[i].lba = i;
+    const Buffer full(512, std::byte{1});
+    ASSERT_TRUE(header.slots.tpm->sealed_public.assign(full, "").ok());
+    ASSERT_TRUE(header.slots.tpm->sealed_private.assign(full, "").ok());
+    ASSERT_TRUE(header.attestation_key_public.assign(full, "").ok());
+    ASSERT_TRUE(header.attestation_key_private.assign(full, "").ok());
+    const Buffer bytes = vault.bytes();
+    EXPECT_LE(bytes.size(), kMaximumHeaderSize);
+    EXPECT_TRUE(open_with(bytes, vault.tpm_secret).ok());
+}
+
+TEST(VaultHeader, PreviewShowsTheSlotsWithoutASecret) {
+    const Vault vault;
+    const Buffer bytes = vault.bytes();
+    Buffer with_more = bytes;
+    with_more.resize(kMaximumHeaderSize, std::byte{0xee});
+    Preview shown;
+    ASSERT_TRUE(preview(with_more, shown).ok());
+    EXPECT_EQ(shown.generation, 7u);
+    EXPECT_EQ(shown.size, bytes.size());
+    EXPECT_EQ(shown.disk, vault.header.disk);
+    ASSERT_TRUE(shown.slots.tpm.has_value());
+    EXPECT_TRUE(equal_bytes(shown.slots.tpm->sealed_private.bytes(), Buffer(158, std::byte{0x51})));
+    EXPECT_TRUE(shown.slots.recovery.has_value());
+    EXPECT_TRUE(open_with(with_more, vault.tpm_secret).ok()) << "what lies behind the header does not matter";
+}
+
+TEST(VaultHeader, HoldsNoKeyInClear) {
+    const Vault vault;
+    const Buffer bytes = vault.bytes();
+    const auto absent = [&](Bytes secret) {
+        for (std::size_t at = 0; at + 8 <= secret.size(); ++at) {
+            const Bytes part = secret.subspan(at, 8);
+            if (std::search(bytes.begin(), bytes.end(), part.begin(), part.end()) != bytes.end())
+                return false;
+        }
+        return true;
+    };
+    EXPECT_TRUE(absent(vault.kek.bytes()));
+    EXPECT_TRUE(absent(vault.dek.bytes()));
+    EXPECT_TRUE(absent(vault.tpm_secret.bytes()));
+    EXPECT_TRUE(absent(vault.recovery_key.bytes()));
+}
+
+// --- Refusals
+// ------------------------------------------------------------------------------------------------------
+
+TEST(VaultHeader, RefusesAWrongSecret) {
+    const Vault vault;
+    const Buffer bytes = vault.bytes();
+    EXPECT_EQ(open_with(bytes, vault.recovery_key).error(), Error::kAuthFailed);
+    EXPECT_EQ(open_with(bytes, vault.tpm_secret, SlotKind::kRecovery).error(), Error::kAuthFailed);
+    EXPECT_EQ(open_with(bytes, SlotSecret()).error(), Error::kAuthFailed);
+}
+
+TEST(VaultHeader, RefusesASlotThatIsNotThere) {
+    Vault vault;
+    vault.header.slots.recovery.reset();
+    const Buffer bytes = vault.bytes();
+    EXPECT_TRUE(open_with(bytes, vault.tpm_secret).ok());
+    EXPECT_EQ(open_with(bytes, vault.recovery_key, SlotKind::kRecovery).error(), Error::kNotFound);
+}
+
+TEST(VaultHeader, RefusesAnotherDisk) {
+    const Vault vault;
+    Guid other = vault.header.disk;
+    other[0] ^= std::byte{1};
+    const Status status = open_with(vault.bytes(), vault.tpm_secret, SlotKind::kTpm, &other);
+    EXPECT_EQ(status.error(), Error::kMismatch);
+    EXPECT_EQ(status.failure().item, std::string_view("vault header: of another disk"));
+}
+
+// A header made for one disk cannot be given another's identity, even with its slots carried over.
+TEST(VaultHeader, SlotsAreBoundToTheDisk) {
+    Vault vault;
+    vault.header.disk[0] ^= std::byte{1};
+    EXPECT_EQ(open_with(vault.bytes(), vault.tpm_secret).error(), Error::kAuthFailed);
+}
+
+TEST(VaultHeader, DataKeyIsBoundToItsEpoch) {
+    Vault vault;
+    vault.header.data_key.epoch = 4;
+    const Status status = open_with(vault.bytes(), vault.tpm_secret);
+    EXPECT_EQ(status.error(), Error::kAuthFailed);
+    EXPECT_EQ(status.failure().item, std::string_view("vault data key"));
+}
+
+TEST(VaultHeader, RefusesEveryFlippedBit) {
+    const Vault vault;
+    const Buffer bytes = vault.bytes();
+    for (std::size_t at = 0; at < bytes.size(); ++at) {
+        for (const std::byte bit : {std::byte{0x01}, std::byte{0x80}}) {
+            Buffer changed = bytes;
+            changed[at] ^= bit;
+            EXPECT_FALSE(open_with(changed, vault.tpm_secret).ok()) << "byte " << at;
+        }
+    }
+}
+
+TEST(VaultHeader, RefusesEveryTruncation) {
+    const Vault vault;
+    const Buffer bytes = vault.bytes();
+    for (std::size_t size = 0; size < bytes.size(); ++size) {
+        EXPECT_FALSE(open_with(Bytes(bytes).first(size), vault.tpm_secret).ok()) << size;
+    }
+}
+
+TEST(VaultHeader, RefusesForgedLengths) {
+    const Vault vault;
+    for (const std::uint32_t length :
+         {0u, 1u, 32u, 4095u, 4097u, 8192u, 65536u, 69632u, 0xfffff000u, 0xffffffffu}) {
+        Buffer bytes = vault.bytes();
+        if (length == bytes.size()) continue;
+        store(bytes.data() + 12, length, Endian::kLittle);
+        EXPECT_FALSE(open_with(bytes, vault.tpm_secret).ok()) << length;
+        bytes.resize(kMaximumHeaderSize);
+        EXPECT_FALSE(open_with(bytes, vault.tpm_secret).ok()) << length;
+    }
+}
+
+TEST(VaultHeader, RefusesNoise) {
+    std::mt19937 generator(99);
+    const Vault vault;
+    const Buffer bytes = vault.bytes();
+    for (int round = 0; round < 3000; ++round) {
+        Buffer noise = bytes;
+        // Keep the fixed part, so that the slots are reached.
+        for (std::size_t i = 40; i < 600; ++i) noise[i] = static_cast<std::byte>(generator());
+        if (round % 2 == 0) store(noise.data() + 40, std::uint32_t{1}, Endian::kLittle);
+        Preview shown;
+        (void)preview(noise, shown);
+        EXPECT_FALSE(open_with(noise, vault.tpm_secret).ok());
+    }
+}
+
+TEST(VaultHeader, RefusesUnknownVersions) {
+    const Vault vault;
+    Buffer bytes = vault.bytes();
+    bytes[8] = std::byte{2};
+    seal_again(bytes, vault.kek);
+    EXPECT_EQ(open_with(bytes, vault.tpm_secret).error(), Error::kBadVersion);
+}
+
+// CVE-2021-4122: a re-encryption cursor that an attacker writes makes plaintext of ciphertext.
+TEST(VaultHeader, RefusesAForgedReencryptionCursor) {
+    const Vault vault;
+    const Buffer bytes = vault.bytes();
+    // The cursor ends what is used: find it from the wrapped data key's tag, which precedes it.
+    const auto tag = std::search(bytes.begin(), bytes.end(), vault.header.data_key.key.tag.begin(),
+                                 vault.header.data_key.key.tag.end());
+    ASSERT_NE(tag, bytes.end());
+    const std::size_t cursor = static_cast<std::size_t>(tag - bytes.begin()) + 16;
+
+    Buffer forged = bytes;
+    forged[cursor] = std::byte{1};
+    EXPECT_EQ(open_with(forged, vault.tpm_secret).error(), Error::kBadMac);
+    seal_again(forged, vault.kek);
+    EXPECT_EQ(open_with(forged, vault.tpm_secret).error(), Error::kUnsupported)
+        << "an authentic cursor of a later version is not ignored";
+    forged = bytes;
+    forged[cursor + 4] = std::byte{1};
+    seal_again(forged, vault.kek);
+    EXPECT_EQ(open_with(forged, vault.tpm_secret).error(), Error::kBadValue)
+        << "fields of an idle cursor are zero";
+    forged = bytes;
+    forged[cursor + 4 + 28] = std::byte{1};
+    seal_again(forged, vault.kek);
+    EXPECT_EQ(open_with(forged, vault.tpm_secret).error(), Error::kBadValue)
+        << "nothing hides in the padding";
+}
+
+class VaultRules : public ::testing::Test {
+  protected:
+    // Both the writer and the reader hold to the rule: the reader is shown an authentic header that breaks
+    // it.
+    void expect_refused(Error error) {
+        EXPECT_EQ(validate(vault_.header).error(), error);
+        Buffer out(kMaximumHeaderSize);
+        EXPECT_EQ(serialise(vault_.header, vault_.kek, out).error(), error);
+    }
+    Header& header() { return vault_.header; }
+    Vault vault_;
+};
+
+TEST_F(VaultRules, RegionsAreSortedAndDisjoint) {
+    std::swap(header().regions[0], header().regions[2]);
+    expect_refused(Error::kOverlap);
+    std::swap(header().regions[0], header().regions[2]);
+    ASSERT_TRUE(validate(header()).ok());
+    header().regions[2].count += 1;
+    expect_refused(Error::kOverlap);
+}
+
+TEST_F(VaultRules, RegionsLieOnTheDisk) {
+    header().regions[4].first = 1'000'000;
+    expect_refused(Error::kOutOfRange);
+    header().regions[4] = {999'998, 3, RegionClass::kReadOnly};
+    expect_refused(Error::kOutOfRange);
+    header().regions[4] = {999'998, ~std::uint64_t{0}, RegionClass::kReadOnly};
+    expect_refused(Error::kOutOfRange);
+}
+
+TEST_F(VaultRules, RegionsAreNotEmptyAndOfAKnownClass) {
+    header().regions[2].count = 0;
+    expect_refused(Error::kBadValue);
+    header().regions[2] = {3, 10, static_cast<RegionClass>(0)};
+    expect_refused(Error::kBadValue);
+    header().regions[2] = {3, 10, static_cast<RegionClass>(4)};
+    expect_refused(Error::kBadValue);
+}
+
+TEST_F(VaultRules, OverlayIsExactlyTheOverlayRegions) {
+    header().overlay[1].lba = 3;
+    expect_refused(Error::kMismatch);
+    header().overlay[1].lba = 2;
+    header().overlay_count = 2;
+    expect_refused(Error::kMismatch);
+    header().overlay_count = 4;
+    expect_refused(Error::kMismatch);
+    header().overlay_count = 3;
+    header().regions[1].count = 1;
+    expect_refused(Error::kMismatch);
+    header().regions[1] = {1, 2, RegionClass::kReadOnly};
+    expect_refused(Error::kMismatch);
+    header().regions[1] = {1, 2, RegionClass::kOverlay};
+    EXPECT_TRUE(validate(header()).ok());
+}
+
+TEST_F(VaultRules, GeometryIsThatOfADisk) {
+    for (const std::uint32_t size : {0u, 1u, 520u, 1024u, 8192u}) {
+        header().sector_size = size;
+        expect_refused(Error::kBadValue);
+    }
+    header().sector_size = 512;
+    header().total_sectors = 0;
+    expect_refused(Error::kBadValue);
+    header().total_sectors = ~std::uint64_t{0};
+    expect_refused(Error::kBadValue);
+}
+
+TEST_F(VaultRules, EpochZeroIsPlaintext) {
+    header().data_key.epoch = 0;
+    expect_refused(Error::kBadValue);
+}
+
+TEST_F(VaultRules, TablesHaveTheirSize) {
+    header().region_count = kMaximumRegions + 1;
+    expect_refused(Error::kNoSpace);
+    header().region_count = 5;
+    header().overlay_count = kMaximumOverlaySectors + 1;
+    expect_refused(Error::kNoSpace);
+}
+
+// The reader, behind a right MAC, with each field of the body in turn out of its domain.
+TEST_F(VaultRules, HoldForAuthenticHeadersToo) {
+    const Buffer bytes = vault_.bytes();
+    const std::size_t body = 40 + (4 + 2 + 78 + 2 + 158 + 34 + 34 + 60) + (4 + 60);
+    const auto with = [&](std::size_t at, std::uint32_t value) {
+        Buffer changed = bytes;
+        store(changed.data() + at, value, Endian::kLittle);
+        seal_again(changed, vault_.kek);
+        return open_with(changed, vault_.tpm_secret);
+    };
+    ASSERT_TRUE(with(body, 512).ok());
+    EXPECT_FALSE(with(body, 4096).ok()) << "the overlay would be read beyond its size";
+    EXPECT_FALSE(with(body, 0xffffffff).ok());
+    EXPECT_FALSE(with(body + 4, 0).ok()) << "total sectors";
+    EXPECT_EQ(with(body + 12, 65).error(), Error::kBadValue);
+    EXPECT_EQ(with(body + 12, 0xffffffff).error(), Error::kBadValue);
+    EXPECT_EQ(with(body + 16 + 16, 9).error(), Error::kBadValue) << "class of the first region";
+    EXPECT_EQ(with(body + 16 + 5 * 20, 5).error(), Error::kBadValue) << "overlay count";
+}
+
+TEST_F(VaultRules, EqualXtsHalvesAreRefusedWhenOpenedToo) {
+    Dek weak;
+    weak.bytes()[0] = weak.bytes()[32] = std::byte{1};
+    std::array<std::byte, 4> epoch{std::byte{3}};
+    header().data_key.key =
+        wrap(weak, derive_key(vault_.kek.bytes(), literal_bytes("gatehouse vault v1: DEK")),
+             {literal_bytes("gatehouse vault v1: DEK"), epoch, header().disk}, vault_.random);
+    const Status status = open_with(vault_.bytes(), vault_.tpm_secret);
+    EXPECT_EQ(status.error(), Error::kBadValue);
+    EXPECT_EQ(status.failure().item, std::string_view("vault data key: halves are equal"));
+}
+
+// --- Copies and updates
+// --------------------------------------------------------------------------------------------
+
+// A disk that loses power after a given number of bytes have been written.
+class MemoryStore final : public Store {
+  public:
+    Status write(std::uint64_t offset, Bytes data) override {
+        if (offset % kHeaderAlignment != 0 || offset + data.size() > media.size()) {
+            return {Error::kOutOfRange, "store", offset};
+        }
+        const std::size_t size = std::min(data.size(), power);
+        copy_bytes(MutableBytes(media).subspan(offset), data.first(size));
+        power -= size;
+        written += size;
+        if (size < data.size()) return {Error::kDeviceError, "power cut"};
+        return {};
+    }
+    Status flush() override {
+        if (power == 0) return {Error::kDeviceError, "power cut"};
+        ++flushes;
+        return {};
+    }
+    [[nodiscard]] Bytes copy(std::size_t number) const {
+        return Bytes(media).subspan(kCopyOffset[number], kMaximumHeaderSize);
+    }
+
+    Buffer media = Buffer(kMinimumVaultSize);
+    std::size_t power = ~std::size_t{0};
+    std::size_t written = 0;
+    unsigned flushes = 0;
+};
+
+// Opens the vault as the hypervisor does; the generation that it finds, 0 if none.
+std::uint64_t open_newest(const MemoryStore& store, const SlotSecret& secret, std::size_t* copy = nullptr) {
+    const Candidates candidates = select_candidates(store.copy(0), store.copy(1));
+    for (std::size_t i = 0; i < candidates.count; ++i) {
+        auto header = std::make_unique<Header>();
+        Keys keys;
+        const std::size_t number = candidates.copy[i];
+        if (open_header(store.copy(number), SlotKind::kTpm, secret, nullptr, *header, keys).ok()) {
+            if (copy != nullptr) *copy = number;
+            return header->generation;
+        }
+    }
+    return 0;
+}
+
+class Copies : public ::testing::Test {
+  protected:
+    Copies() {
+        const Buffer bytes = vault_.bytes();
+        for (const std::uint64_t offset : kCopyOffset)
+            copy_bytes(MutableBytes(store_.media).subspan(offset), bytes);
+    }
+    Status update_once() { return update(store_, vault_.header, vault_.kek, copy_, scratch_); }
+
+    Vault vault_;
+    MemoryStore store_;
+    std::size_t copy_ = 0;
+    Buffer scratch_ = Buffer(kMaximumHeaderSize);
+};
+
+TEST_F(Copies, NewestGenerationIsTriedFirst) {
+    EXPECT_EQ(select_candidates(store_.copy(0), store_.copy(1)).copy[0], 0u) << "a tie: the first";
+    ASSERT_TRUE(update_once().ok());
+    EXPECT_EQ(copy_, 1u);
+    EXPECT_EQ(vault_.header.generation, 8u);
+    EXPECT_EQ(select_candidates(store_.copy(0), store_.copy(1)).copy[0], 1u);
+    EXPECT_EQ(open_newest(store_, vault_.tpm_secret), 8u);
+    ASSERT_TRUE(update_once().ok());
+    EXPECT_EQ(copy_, 0u);
+    EXPECT_EQ(open_newest(store_, vault_.tpm_secret), 9u);
+    EXPECT_EQ(store_.flushes, 2u);
+}
+
+TEST_F(Copies, MayBeSwapped) {
+    ASSERT_TRUE(update_once().ok());
+    std::swap_ranges(store_.media.begin(), store_.media.begin() + kMaximumHeaderSize,
+                     store_.media.begin() + static_cast<std::ptrdiff_t>(kCopyOffset[1]));
+    EXPECT_EQ(open_newest(store_, vault_.tpm_secret), 8u);
+}
+
+TEST_F(Copies, ForgedGenerationFallsBackToTheAuthenticCopy) {
+    store(store_.media.data() + kCopyOffset[1] + 16, ~std::uint64_t{0}, Endian::kLittle);
+    std::size_t copy = 9;
+    EXPECT_EQ(open_newest(store_, vault_.tpm_secret, &copy), 7u);
+    EXPECT_EQ(copy, 0u);
+    // The next update replaces the forged one, not the good one.
+    copy_ = copy;
+    ASSERT_TRUE(update_once().ok());
+    EXPECT_EQ(copy_, 1u);
+    EXPECT_EQ(open_newest(store_, vault_.tpm_secret), 8u);
+}
+
+TEST_F(Copies, OneLostCopyIsEnough) {
+    ASSERT_TRUE(update_once().ok());
+    for (std::size_t lost = 0; lost < kCopies; ++lost) {
+        MemoryStore store = store_;
+        const auto at = store.media.begin() + static_cast<std::ptrdiff_t>(kCopyOffset[lost]);
+        std::fill(at, at + static_cast<std::ptrdiff_t>(kMaximumHeaderSize), std::byte{0});
+        EXPECT_EQ(open_newest(store, vault_.tpm_secret), lost == 0 ? 8u : 7u);
+    }
+    std::fill(store_.media.begin(), store_.media.end(), std::byte{0});
+    EXPECT_EQ(select_candidates(store_.copy(0), store_.copy(1)).count, 0u);
+}
+
+// A power cut after every byte of the write, on a disk whose sectors may be torn; the header before and after
+// has different lengths, so that remains of the old copy lie behind and between.
+TEST_F(Copies, PowerCutAtAnyByteLosesNothing) {
+    Header& header = vault_.header;
+    const auto grow = [&](bool large) {
+        header.attestation_key_public.size = large ? 512 : 90;
+        header.slots.tpm->sealed_public.size = large ? 512 : 78;
+        header.overlay[0].content[0] = large ? std::byte{0xaa} : std::byte{0x55};
+    };
+    for (int step = 0; step < 3; ++step) {
+        grow(step % 2 == 0);
+        const std::uint64_t before = header.generation;
+        const std::size_t length = vault_.bytes().size();
+        MemoryStore store = store_;
+        const auto target = MutableBytes(store.media).subspan(kCopyOffset[1 - copy_], kMaximumHeaderSize);
+        const Buffer untouched(target.begin(), target.end());
+        for (std::size_t power = 0; power <= length; ++power) {
+            copy_bytes(target, untouched);
+            store.power = power;
+            Header changed = header;
+            std::size_t copy = copy_;
+            EXPECT_FALSE(update(store, changed, vault_.kek, copy, scratch_).ok()) << power;
+            EXPECT_EQ(copy, copy_);
+            EXPECT_EQ(changed.generation, before) << "a failed update may be repeated";
+            const std::uint64_t found = open_newest(store, vault_.tpm_secret);
+            EXPECT_EQ(found, power < length ? before : before + 1) << power;
+            // After the next power-on the update is repeated.
+            store.power = ~std::size_t{0};
+            if (power % 512 == 0) {
+                copy = copy_;
+                ASSERT_TRUE(update(store, changed, vault_.kek, copy, scratch_).ok());
+                EXPECT_EQ(open_newest(store, vault_.tpm_secret), before + 1);
+            }
+        }
+        ASSERT_TRUE(update_once().ok());
+    }
+}
+
+// Sectors of one write reach the media in any order.
+TEST_F(Copies, PowerCutWithSectorsOutOfOrderLosesNothing) {
+    MemoryStore done = store_;
+    Header changed = vault_.header;
+    changed.overlay[0].content[0] ^= std::byte{0xff};
+    std::size_t copy = copy_;
+    ASSERT_TRUE(update(done, changed, vault_.kek, copy, scratch_).ok());
+    const std::size_t sectors = vault_.bytes().size() / 512;
+    std::mt19937 generator(5);
+    for (int round = 0; round < 2000; ++round) {
+        MemoryStore torn = store_;
+        std::size_t landed = 0;
+        for (std::size_t i = 0; i < sectors; ++i) {
+            const std::size_t at = kCopyOffset[1] + i * 512;
+            const bool differs =
+                !equal_bytes(Bytes(done.media).subspan(at, 512), Bytes(store_.media).subspan(at, 512));
+            if (generator() % 2 != 0 || !differs) {
+                copy_bytes(MutableBytes(torn.media).subspan(at, 512), Bytes(done.media).subspan(at, 512));
+                ++landed;
+            }
+        }
+        EXPECT_EQ(open_newest(torn, vault_.tpm_secret), landed == sectors ? 8u : 7u);
+    }
+}
+
+TEST_F(Copies, UpdateThatBreaksARuleWritesNothing) {
+    vault_.header.data_key.epoch = 0;
+    EXPECT_EQ(update_once().error(), Error::kBadValue);
+    EXPECT_EQ(store_.written, 0u);
+    EXPECT_EQ(vault_.header.generation, 7u);
+    vault_.header.data_key.epoch = 3;
+    vault_.header.generation = ~std::uint64_t{0};
+    EXPECT_EQ(update_once().error(), Error::kBadValue) << "the generation does not wrap";
+    EXPECT_EQ(store_.written, 0u);
+}
+
+TEST_F(Copies, RecoveryKeyOpensWhateverCopy) {
+    ASSERT_TRUE(update_once().ok());
+    for (std::size_t i = 0; i < kCopies; ++i) {
+        EXPECT_TRUE(open_with(store_.copy(i), vault_.recovery_key, SlotKind::kRecovery).ok());
+    }
+}
+
+}  // namespace
+}  // namespace gatehouse::volume
