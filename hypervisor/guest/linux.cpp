@@ -120,7 +120,7 @@ Result<std::uint64_t> place_kernel(const MemoryMap& map, const KernelHeader& hea
     return map.find(header.init_size, header.alignment, kBelow4GiB, busy);
 }
 
-void write_screen_info(MutableBytes params, const Framebuffer& screen) {
+void write_screen_info(MutableBytes params, const launch::Framebuffer& screen, bool uefi) {
     if (screen.address == 0) {
         put<std::uint8_t>(params, Zero::kScreenInfo, 3, 0x06);   // orig_video_mode: 80x25 text
         put<std::uint8_t>(params, Zero::kScreenInfo, 80, 0x07);  // orig_video_cols
@@ -130,13 +130,13 @@ void write_screen_info(MutableBytes params, const Framebuffer& screen) {
         return;
     }
     const std::uint64_t size = std::uint64_t{screen.pitch} * screen.height;
-    put<std::uint8_t>(params, Zero::kScreenInfo, screen.uefi ? 0x70 : 0x23, 0x0f);
-    put<std::uint16_t>(params, Zero::kScreenInfo, screen.width, 0x12);
-    put<std::uint16_t>(params, Zero::kScreenInfo, screen.height, 0x14);
-    put<std::uint16_t>(params, Zero::kScreenInfo, screen.bits_per_pixel, 0x16);
+    put<std::uint8_t>(params, Zero::kScreenInfo, uefi ? 0x70 : 0x23, 0x0f);
+    put<std::uint16_t>(params, Zero::kScreenInfo, static_cast<std::uint16_t>(screen.width), 0x12);
+    put<std::uint16_t>(params, Zero::kScreenInfo, static_cast<std::uint16_t>(screen.height), 0x14);
+    put<std::uint16_t>(params, Zero::kScreenInfo, std::uint16_t{screen.bits_per_pixel}, 0x16);
     put<std::uint32_t>(params, Zero::kScreenInfo, static_cast<std::uint32_t>(screen.address), 0x18);
     put<std::uint32_t>(params, Zero::kScreenInfo,
-                       static_cast<std::uint32_t>(screen.uefi ? size : (size + 0xffff) >> 16), 0x1c);
+                       static_cast<std::uint32_t>(uefi ? size : (size + 0xffff) >> 16), 0x1c);
     put<std::uint16_t>(params, Zero::kScreenInfo, static_cast<std::uint16_t>(screen.pitch), 0x24);
     const std::uint8_t colours[] = {screen.red_size,     screen.red_position,  screen.green_size,
                                     screen.green_position, screen.blue_size, screen.blue_position};
@@ -193,7 +193,7 @@ Result<EntryState> load_linux(PhysicalView& memory, const MemoryMap& map, const 
     put(params, Setup::kRamdiskSize, static_cast<std::uint32_t>(image.initrd.length));
     put(params, Setup::kCommandLine, static_cast<std::uint32_t>(block + kCommandLineAt));
     put(params, Zero::kRsdp, image.rsdp);
-    write_screen_info(params, image.framebuffer);
+    write_screen_info(params, image.framebuffer, image.uefi);
     put(params, Zero::kE820Entries, static_cast<std::uint8_t>(map.ranges().size()));
     std::size_t at = 0;
     for (const MemoryRange& range : map.ranges()) {

@@ -5,7 +5,7 @@
 // although its hash has been extended by then: a file that does not fit is refused with the field's name.
 #pragma once
 
-#include "hypervisor/base/bytes.hpp"
+#include "hypervisor/launch/launch_block.hpp"
 
 namespace gatehouse::guest {
 
@@ -53,18 +53,6 @@ class MemoryMap {
     std::size_t count_ = 0;
 };
 
-struct Framebuffer {
-    std::uint64_t address = 0;  // 0: none, or text mode
-    std::uint32_t pitch = 0;
-    std::uint16_t width = 0;
-    std::uint16_t height = 0;
-    std::uint8_t bits_per_pixel = 0;
-    std::uint8_t red_position = 0, red_size = 0;
-    std::uint8_t green_position = 0, green_size = 0;
-    std::uint8_t blue_position = 0, blue_size = 0;
-    bool uefi = false;  // the framebuffer is a UEFI GOP's (VIDEO_TYPE_EFI), else a VESA one
-};
-
 // Physical memory as the boot code sees it: `at` yields `size` bytes at a physical address, which it has checked
 // against the memory map before.
 class PhysicalView {
@@ -80,7 +68,8 @@ struct LinuxImage {
     Extent initrd;  // page-aligned, below 4 GiB, stays where it is; length 0: none
     Bytes command_line;
     std::uint64_t rsdp = 0;
-    Framebuffer framebuffer;
+    launch::Framebuffer framebuffer;
+    bool uefi = false;  // the framebuffer is a UEFI GOP's, else a VESA one
 };
 
 // Processor state at the kernel's 64-bit entry point: flat 64-bit code at selector 0x10, data at 0x18, interrupts

@@ -73,7 +73,8 @@ class LoadLinux : public testing::Test {
                      .initrd = {40 * kMiB, 3 * kMiB},
                      .command_line = literal_bytes("root=/dev/sda ro"),
                      .rsdp = 0xf1230,
-                     .framebuffer = {}};
+                     .framebuffer = {},
+                     .uefi = false};
 };
 
 TEST_F(LoadLinux, PutsTheProtectedModePartAtThePreferredAddress) {
