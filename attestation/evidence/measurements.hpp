@@ -46,7 +46,7 @@ struct Measurement {
     std::string_view name;
 };
 
-inline constexpr std::array kMeasurements{
+inline constexpr std::array<Measurement, 6> kMeasurements{
     Measurement{kLaunchPcr, MeasurementTag::kSlb, "secure loader block"},
     Measurement{kLaunchPcr, MeasurementTag::kHypervisor, "hypervisor"},
     Measurement{kPayloadPcr, MeasurementTag::kPolicy, "policy bundle"},
