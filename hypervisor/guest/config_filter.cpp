@@ -1,0 +1,167 @@
+#include "hypervisor/guest/config_filter.hpp"
+
+#include <algorithm>
+
+namespace gatehouse::guest {
+namespace {
+
+// Configuration header, type 0 (PCI 3.0, figure 6-1).
+enum Register : std::uint16_t {
+    kCommand = 0x04,         // 16 bits
+    kStatus = 0x06,          // 16 bits, bits 15:11 and 8 write-one-to-clear
+    kCacheLineSize = 0x0c,   // 8 bits
+    kBar0 = 0x10,            // six of 32 bits
+    kBarEnd = 0x28,
+    kBusNumbers = 0x18,      // type 1: primary, secondary, subordinate, secondary latency timer
+    kBusNumbersEnd = 0x1b,
+    kCapabilities = 0x34,    // 8 bits
+    kInterruptLine = 0x3c,   // 8 bits
+    kHeaderEnd = 0x40,
+    kConventionalEnd = 0x100,
+};
+
+constexpr std::uint32_t kMemorySpace = 1u << 1;  // command bits
+constexpr std::uint32_t kBusMaster = 1u << 2;
+constexpr std::uint8_t kMsiId = 0x05;   // capability identifiers
+constexpr std::uint8_t kSataId = 0x12;
+constexpr std::uint32_t kMsi64 = 1u << 7;  // message control: 64-bit address
+constexpr std::uint32_t kMsiMasks = 1u << 8;
+
+constexpr std::uint32_t ones(unsigned size) { return size == 4 ? 0xffffffffu : (1u << (8 * size)) - 1; }
+
+constexpr bool overlaps(std::uint16_t offset, unsigned size, std::uint16_t first, std::uint16_t end) {
+    return offset < end && offset + size > first;
+}
+
+}  // namespace
+
+const ConfigFilter::Function* ConfigFilter::find(FunctionId function) const {
+    const auto all = std::span(functions_).first(count_);
+    const auto found = std::ranges::find(all, function, &Function::id);
+    return found == all.end() ? nullptr : &*found;
+}
+
+Status ConfigFilter::protect(FunctionId function, FunctionKind kind) {
+    if (count_ == kMaxFunctions || (kind == FunctionKind::kDisk && disk_count_ == kMaxDisks)) {
+        return {Error::kNoSpace, "protected PCI functions", function};
+    }
+    functions_[count_] = {function, kind, static_cast<std::uint8_t>(disk_count_)};
+    if (kind == FunctionKind::kDisk) {
+        Disk& disk = disks_[disk_count_++];
+        size_bars(function, disk);
+        walk_capabilities(function, disk);
+        const std::uint32_t command = real_.read(function, kCommand, 2);
+        real_.write(function, kCommand, 2, command | kMemorySpace | kBusMaster);
+    }
+    ++count_;
+    return {};
+}
+
+void ConfigFilter::size_bars(FunctionId function, Disk& disk) {
+    const std::uint32_t command = real_.read(function, kCommand, 2);
+    real_.write(function, kCommand, 2, command & ~3u);
+    bool upper_half = false;  // of a 64-bit memory BAR
+    for (std::size_t i = 0; i < kBars; ++i) {
+        const auto at = static_cast<std::uint16_t>(kBar0 + 4 * i);
+        const std::uint32_t value = real_.read(function, at, 4);
+        real_.write(function, at, 4, 0xffffffff);
+        const std::uint32_t sized = real_.read(function, at, 4);
+        real_.write(function, at, 4, value);
+        const std::uint32_t type_bits = upper_half ? 0 : (value & 1) != 0 ? 0x3u : 0xfu;
+        disk.bar[i] = value;
+        disk.writable[i] = sized & ~type_bits;
+        disk.fixed[i] = value & type_bits;
+        upper_half = !upper_half && (value & 7) == 4;
+    }
+    real_.write(function, kCommand, 2, command);
+}
+
+void ConfigFilter::walk_capabilities(FunctionId function, Disk& disk) {
+    std::uint8_t next = static_cast<std::uint8_t>(real_.read(function, kCapabilities, 1) & 0xfc);
+    disk.capability = next;
+    for (unsigned steps = 0; next >= kHeaderEnd && steps < 48; ++steps) {
+        const auto id = static_cast<std::uint8_t>(real_.read(function, next, 1));
+        const auto after = static_cast<std::uint8_t>(real_.read(function, next + 1u, 1) & 0xfc);
+        if (id == kSataId && disk.sata == 0) {
+            disk.sata = next;
+            disk.sata_next = after;
+        } else if (id == kMsiId) {
+            const std::uint32_t control = real_.read(function, next + 2u, 2);
+            const unsigned size = 10 + ((control & kMsi64) != 0 ? 4 : 0) + ((control & kMsiMasks) != 0 ? 10 : 0);
+            disk.msi = next;
+            disk.msi_end = static_cast<std::uint8_t>(std::min(next + size, 0xffu));
+        }
+        next = after;
+    }
+}
+
+std::uint8_t ConfigFilter::disk_byte(FunctionId function, const Disk& disk, std::uint16_t offset) {
+    if (offset >= kBar0 && offset < kBarEnd) {
+        return static_cast<std::uint8_t>(disk.bar[(offset - kBar0) / 4u] >> (8 * (offset % 4u)));
+    }
+    const auto real = static_cast<std::uint8_t>(real_.read(function, offset, 1));
+    if (disk.sata != 0) {
+        // Whoever points to the SATA capability points to its successor.
+        const bool is_pointer = offset == kCapabilities || (offset >= kHeaderEnd && offset < kConventionalEnd);
+        if (is_pointer && (offset == kCapabilities || offset % 4 == 1) && (real & 0xfc) == disk.sata) {
+            return disk.sata_next;
+        }
+        if (overlaps(offset, 1, disk.sata, static_cast<std::uint16_t>(disk.sata + 8))) return 0;
+    }
+    return real;
+}
+
+std::uint32_t ConfigFilter::read(FunctionId function, std::uint16_t offset, unsigned size) {
+    if (offset % size != 0) return ones(size);
+    const Function* protected_function = find(function);
+    if (protected_function == nullptr || protected_function->kind != FunctionKind::kDisk) {
+        return real_.read(function, offset, size);
+    }
+    std::uint32_t value = 0;
+    for (unsigned i = 0; i < size; ++i) {
+        const std::uint32_t byte = disk_byte(function, disks_[protected_function->disk],
+                                             static_cast<std::uint16_t>(offset + i));
+        value |= byte << (8 * i);
+    }
+    return value;
+}
+
+void ConfigFilter::write_disk(FunctionId function, Disk& disk, std::uint16_t offset, unsigned size,
+                              std::uint32_t value) {
+    if (offset >= kBar0 && offset < kBarEnd) {
+        const std::size_t i = (offset - kBar0) / 4u;
+        const unsigned shift = 8 * (offset % 4u);
+        const std::uint32_t mask = ones(size) << shift;
+        const std::uint32_t merged = (disk.bar[i] & ~mask) | ((value << shift) & mask);
+        disk.bar[i] = (merged & disk.writable[i]) | disk.fixed[i];
+        return;
+    }
+    if (offset == kCommand && size >= 2) {
+        real_.write(function, kCommand, size, value | kMemorySpace | kBusMaster);
+        return;
+    }
+    if (offset == kCommand) return;  // a byte of it: nobody does this, and it could clear what must stay on
+    const bool passes = (offset == kCommand + 1 && size == 1) || (offset == kStatus && size == 2) ||
+                        (offset == kCacheLineSize && size == 1) || (offset == kInterruptLine && size == 1) ||
+                        (disk.msi != 0 && offset >= disk.msi + 2 && offset + size <= disk.msi_end);
+    if (passes) real_.write(function, offset, size, value);
+}
+
+void ConfigFilter::write(FunctionId function, std::uint16_t offset, unsigned size, std::uint32_t value) {
+    if (offset % size != 0) return;
+    const Function* protected_function = find(function);
+    if (protected_function == nullptr) {
+        real_.write(function, offset, size, value);
+        return;
+    }
+    switch (protected_function->kind) {
+        case FunctionKind::kHostBridge:
+        case FunctionKind::kIommu: return;
+        case FunctionKind::kBridge:
+            if (!overlaps(offset, size, kBusNumbers, kBusNumbersEnd)) real_.write(function, offset, size, value);
+            return;
+        case FunctionKind::kDisk: write_disk(function, disks_[protected_function->disk], offset, size, value); return;
+    }
+}
+
+}  // namespace gatehouse::guest

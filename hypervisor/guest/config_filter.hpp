@@ -1,0 +1,87 @@
+// ConfigFilter: what the guest may change in PCI configuration space.
+//
+// Everything passes but:
+//   host bridges     writes are dropped: they hold the memory map and the place of the ECAM window
+//   bridges          bus numbers stay: a renumbered bus would carry a protected function out of the filter's sight
+//   IOMMUs           writes are dropped
+//   mediated disk controllers
+//                    the base address registers are virtual: sizing works, a new address is remembered and nothing
+//                    answers there; memory decoding and bus mastering stay on; the SATA capability (index/data pair,
+//                    AHCI 1.3.1, 2.4) is out of the list; MSI, interrupt line, status and command bits pass;
+//                    everything else is read-only
+// PCI Local Bus Specification 3.0, 6.1, 6.2.5 and 6.7; PCI-to-PCI Bridge Architecture 1.2, 3.2.5.
+//
+// The owner traps both ways to configuration space, the ports 0xcf8/0xcfc and the ECAM pages of the functions listed
+// here, and serialises calls.
+#pragma once
+
+#include "hypervisor/base/result.hpp"
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace gatehouse::guest {
+
+// Bus << 8 | device << 3 | function.
+using FunctionId = std::uint16_t;
+
+// The real configuration space; `size` is 1, 2 or 4 and `offset` (below 4,096) aligned to it.
+class ConfigSpace {
+  public:
+    [[nodiscard]] virtual std::uint32_t read(FunctionId function, std::uint16_t offset, unsigned size) = 0;
+    virtual void write(FunctionId function, std::uint16_t offset, unsigned size, std::uint32_t value) = 0;
+
+  protected:
+    ~ConfigSpace() = default;
+};
+
+enum class FunctionKind : std::uint8_t { kHostBridge, kBridge, kIommu, kDisk };
+
+class ConfigFilter {
+  public:
+    static constexpr std::size_t kMaxFunctions = 64;
+    static constexpr std::size_t kMaxDisks = 4;
+
+    explicit ConfigFilter(ConfigSpace& real) : real_(real) {}
+
+    // Before the guest runs. A disk's BARs are sized here, with memory decoding off meanwhile. kNoSpace.
+    [[nodiscard]] Status protect(FunctionId function, FunctionKind kind);
+    [[nodiscard]] bool is_protected(FunctionId function) const { return find(function) != nullptr; }
+
+    // The guest's accesses: size 1, 2 or 4; an unaligned one reads all ones and writes nothing.
+    [[nodiscard]] std::uint32_t read(FunctionId function, std::uint16_t offset, unsigned size);
+    void write(FunctionId function, std::uint16_t offset, unsigned size, std::uint32_t value);
+
+  private:
+    static constexpr std::size_t kBars = 6;
+    struct Disk {
+        std::array<std::uint32_t, kBars> bar{};       // as the guest sees it
+        std::array<std::uint32_t, kBars> writable{};  // its address bits
+        std::array<std::uint32_t, kBars> fixed{};     // its type bits
+        std::uint8_t capability = 0;                  // what the guest sees as the first capability
+        std::uint8_t sata = 0;                        // hidden capability, 0: none
+        std::uint8_t sata_next = 0;
+        std::uint8_t msi = 0;
+        std::uint8_t msi_end = 0;
+    };
+    struct Function {
+        FunctionId id = 0;
+        FunctionKind kind = FunctionKind::kBridge;
+        std::uint8_t disk = 0;  // index into disks_
+    };
+    [[nodiscard]] const Function* find(FunctionId function) const;
+    void size_bars(FunctionId function, Disk& disk);
+    void walk_capabilities(FunctionId function, Disk& disk);
+    [[nodiscard]] std::uint8_t disk_byte(FunctionId function, const Disk& disk, std::uint16_t offset);
+    void write_disk(FunctionId function, Disk& disk, std::uint16_t offset, unsigned size, std::uint32_t value);
+
+    ConfigSpace& real_;
+    std::array<Function, kMaxFunctions> functions_{};
+    std::size_t count_ = 0;
+    std::array<Disk, kMaxDisks> disks_{};
+    std::size_t disk_count_ = 0;
+};
+
+}  // namespace gatehouse::guest

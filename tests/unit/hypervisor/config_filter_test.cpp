@@ -1,0 +1,153 @@
+#include "hypervisor/guest/config_filter.hpp"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <vector>
+
+namespace gatehouse::guest {
+namespace {
+
+constexpr FunctionId kDisk = 0x00fa;  // 00:1f.2
+constexpr FunctionId kOther = 0x0010;
+
+// Functions with the header of a disk controller: BAR5 of 4 KiB memory, BAR4 of 32 I/O ports, capabilities
+// MSI (0x80) -> SATA (0xa8) -> power management (0x70).
+class FakeConfig final : public ConfigSpace {
+  public:
+    FakeConfig() {
+        put(kDisk, 0x04, 2, 0x0403);
+        put(kDisk, 0x20, 4, 0xc041);
+        put(kDisk, 0x24, 4, 0xfebf1000);
+        put(kDisk, 0x34, 1, 0x80);
+        put(kDisk, 0x80, 4, 0x0080a805);
+        put(kDisk, 0xa8, 4, 0x00107012);
+        put(kDisk, 0xac, 4, 0x12345678);
+        put(kDisk, 0x70, 4, 0x00030001);
+    }
+    std::uint32_t read(FunctionId function, std::uint16_t offset, unsigned size) override {
+        std::uint32_t value = 0;
+        for (unsigned i = 0; i < size; ++i) value |= std::uint32_t{bytes(function)[offset + i]} << (8 * i);
+        return value;
+    }
+    void write(FunctionId function, std::uint16_t offset, unsigned size, std::uint32_t value) override {
+        ++writes;
+        if (function == kDisk && offset == 0x24) value &= 0xfffff000;
+        if (function == kDisk && offset == 0x20) value = (value & 0xffe0) | 1;
+        if (function == kDisk && offset >= 0x10 && offset < 0x20) value = 0;
+        put(function, offset, size, value);
+    }
+    void put(FunctionId function, std::uint16_t offset, unsigned size, std::uint32_t value) {
+        for (unsigned i = 0; i < size; ++i) bytes(function)[offset + i] = static_cast<std::uint8_t>(value >> (8 * i));
+    }
+    std::vector<std::uint8_t>& bytes(FunctionId function) {
+        auto& space = spaces_[function];
+        space.resize(4096);
+        return space;
+    }
+    int writes = 0;
+
+  private:
+    std::map<FunctionId, std::vector<std::uint8_t>> spaces_;
+};
+
+class ConfigFilterTest : public testing::Test {
+  protected:
+    ConfigFilterTest() {
+        EXPECT_TRUE(filter.protect(kDisk, FunctionKind::kDisk).ok());
+        real.writes = 0;
+    }
+    FakeConfig real;
+    ConfigFilter filter{real};
+};
+
+TEST_F(ConfigFilterTest, SizesBarsLikeHardwareWithoutMovingThem) {
+    EXPECT_EQ(filter.read(kDisk, 0x24, 4), 0xfebf1000u);
+    filter.write(kDisk, 0x24, 4, 0xffffffff);
+    EXPECT_EQ(filter.read(kDisk, 0x24, 4), 0xfffff000u);
+    filter.write(kDisk, 0x20, 4, 0xffffffff);
+    EXPECT_EQ(filter.read(kDisk, 0x20, 4), 0xffe1u);
+    filter.write(kDisk, 0x10, 4, 0xffffffff);
+    EXPECT_EQ(filter.read(kDisk, 0x10, 4), 0u) << "a BAR that does not exist";
+    EXPECT_EQ(real.read(kDisk, 0x24, 4), 0xfebf1000u);
+    EXPECT_EQ(real.read(kDisk, 0x20, 4), 0xc041u);
+    EXPECT_EQ(real.writes, 0);
+}
+
+TEST_F(ConfigFilterTest, RemembersAMovedBarInParts) {
+    filter.write(kDisk, 0x26, 2, 0xe000);
+    EXPECT_EQ(filter.read(kDisk, 0x24, 4), 0xe0001000u);
+    EXPECT_EQ(filter.read(kDisk, 0x27, 1), 0xe0u);
+    EXPECT_EQ(real.writes, 0);
+}
+
+TEST_F(ConfigFilterTest, KeepsDecodingAndBusMasteringOn) {
+    filter.write(kDisk, 0x04, 2, 0);
+    EXPECT_EQ(real.read(kDisk, 0x04, 2), 6u);
+    filter.write(kDisk, 0x04, 1, 0);
+    EXPECT_EQ(real.read(kDisk, 0x04, 2), 6u);
+    filter.write(kDisk, 0x04, 2, 0x0400);
+    EXPECT_EQ(real.read(kDisk, 0x04, 2), 0x0406u) << "INTx disable is the guest's";
+}
+
+TEST_F(ConfigFilterTest, HidesTheIndexDataPair) {
+    EXPECT_EQ(filter.read(kDisk, 0x81, 1), 0x70u) << "MSI points past the SATA capability";
+    EXPECT_EQ(filter.read(kDisk, 0x80, 4), 0x00807005u);
+    EXPECT_EQ(filter.read(kDisk, 0xa8, 4), 0u);
+    EXPECT_EQ(filter.read(kDisk, 0xac, 4), 0u);
+    filter.write(kDisk, 0xac, 4, 1);
+    EXPECT_EQ(real.writes, 0);
+}
+
+TEST_F(ConfigFilterTest, LetsTheGuestProgramMsiOnly) {
+    filter.write(kDisk, 0x82, 2, 0x81);
+    filter.write(kDisk, 0x84, 4, 0xfee00000);
+    filter.write(kDisk, 0x8c, 2, 0x41);
+    EXPECT_EQ(real.writes, 3);
+    filter.write(kDisk, 0x74, 2, 3);   // D3hot
+    filter.write(kDisk, 0x90, 4, 0);   // vendor registers: port map, IDE mode
+    filter.write(kDisk, 0x30, 4, 1);   // expansion ROM
+    filter.write(kDisk, 0x80, 2, 0);
+    EXPECT_EQ(real.writes, 3);
+}
+
+TEST_F(ConfigFilterTest, DropsWritesToHostBridgesAndIommus) {
+    ASSERT_TRUE(filter.protect(0, FunctionKind::kHostBridge).ok());
+    ASSERT_TRUE(filter.protect(2, FunctionKind::kIommu).ok());
+    real.writes = 0;
+    filter.write(0, 0x60, 4, 0xb0000001);
+    filter.write(2, 0x44, 4, 0);
+    EXPECT_EQ(real.writes, 0);
+}
+
+TEST_F(ConfigFilterTest, KeepsBusNumbers) {
+    constexpr FunctionId kBridge = 0x0008;
+    ASSERT_TRUE(filter.protect(kBridge, FunctionKind::kBridge).ok());
+    real.put(kBridge, 0x18, 4, 0x00020100);
+    real.writes = 0;
+    filter.write(kBridge, 0x18, 4, 0x00050400);
+    filter.write(kBridge, 0x19, 1, 9);
+    filter.write(kBridge, 0x1a, 2, 9);
+    EXPECT_EQ(real.writes, 0);
+    filter.write(kBridge, 0x20, 4, 0xfff0fff0);
+    EXPECT_EQ(real.writes, 1);
+}
+
+TEST_F(ConfigFilterTest, PassesOthersAndRefusesUnaligned) {
+    filter.write(kOther, 0x10, 4, 7);
+    EXPECT_EQ(real.read(kOther, 0x10, 4), 7u);
+    EXPECT_EQ(filter.read(kOther, 0x11, 2), 0xffffu);
+    filter.write(kOther, 0x12, 4, 0);
+    EXPECT_EQ(real.writes, 1);
+}
+
+TEST_F(ConfigFilterTest, EndsOnACircularCapabilityList) {
+    FakeConfig circular;
+    circular.put(kDisk, 0x70, 4, 0x00038001);
+    circular.put(kDisk, 0xa8, 4, 0x00108012);
+    ConfigFilter other(circular);
+    EXPECT_TRUE(other.protect(kDisk, FunctionKind::kDisk).ok());
+}
+
+}  // namespace
+}  // namespace gatehouse::guest
