@@ -343,6 +343,137 @@ TEST_F(Capabilities, RefusesAListOfBanksThatCouldHideOne) {
     EXPECT_EQ(tpm_.active_banks().error(), Error::kTruncated) << "in bounded time";
 }
 
+// --- What a response must say
+// ------------------------------------------------------------------------------------------
+
+class Answers : public Frame {
+  protected:
+    static Buffer sized(Bytes bytes) {
+        Buffer out(2);
+        store(out.data(), static_cast<std::uint16_t>(bytes.size()), Endian::kBig);
+        return test::operator+(out, bytes);
+    }
+    void answer(const Buffer& body) {
+        transport_.responses = {ScriptedTransport::framed(TPM2_ST_NO_SESSIONS, 0, body)};
+    }
+    // With the frame of a password session, and a handle if there is one.
+    void answer_authorized(const Buffer& handle, const Buffer& parameters) {
+        using test::operator+;
+        Buffer size(4);
+        store(size.data(), static_cast<std::uint32_t>(parameters.size()), Endian::kBig);
+        transport_.responses = {ScriptedTransport::framed(
+            TPM2_ST_SESSIONS, 0, handle + size + parameters + test::bytes_of(0, 0, 1, 0, 0))};
+    }
+    static Name wrong(Name name) {
+        name[33] ^= std::byte{1};
+        return name;
+    }
+    // Whether the command sent last flushes `handle`.
+    bool last_flushes(const Buffer& handle) {
+        const Buffer& last = transport_.commands.back();
+        return load<std::uint32_t>(last.data() + 6, Endian::kBig) == TPM2_CC_FlushContext &&
+               equal_bytes(Bytes(last).last(4), handle);
+    }
+
+    const Buffer handle_ = test::bytes_of(0x80, 0, 0, 1);
+    const PublicArea area_ = storage_root_key_template();
+    const Name name_ = name_of(area_.bytes());
+};
+
+TEST_F(Answers, PublicAreaCarriesItsOwnName) {
+    using test::operator+;
+    answer(sized(area_.bytes()) + sized(name_) + sized(name_));
+    EXPECT_TRUE(tpm_.read_public(kStorageRootKey).ok());
+    answer(sized(area_.bytes()) + sized(wrong(name_)) + sized(name_));
+    EXPECT_EQ(tpm_.read_public(kStorageRootKey).error(), Error::kMismatch);
+    answer(sized(area_.bytes()) + sized({}) + sized(name_));
+    EXPECT_EQ(tpm_.read_public(kStorageRootKey).error(), Error::kMismatch);
+    Buffer sha384(area_.bytes().begin(), area_.bytes().end());
+    sha384[3] = std::byte{0x0c};
+    answer(sized(sha384) + sized(name_) + sized(name_));
+    EXPECT_EQ(tpm_.read_public(kStorageRootKey).error(), Error::kUnsupported);
+    const Buffer large(600, std::byte{0x0b});
+    Buffer large_area = test::bytes_of(0, 0x23, 0, 0x0b) + large;
+    answer(sized(large_area) + sized(name_of(large_area)) + sized(name_));
+    EXPECT_EQ(tpm_.read_public(kStorageRootKey).error(), Error::kBadLength);
+}
+
+TEST_F(Answers, LoadedObjectHasTheNameOfWhatWasSentElseItIsFlushed) {
+    answer_authorized(handle_, sized(name_));
+    EXPECT_EQ(tpm_.load(kStorageRootKey, {}, area_.bytes())->handle(), 0x80000001u);
+    EXPECT_TRUE(last_flushes(handle_));
+    answer_authorized(handle_, sized(wrong(name_)));
+    EXPECT_EQ(tpm_.load(kStorageRootKey, {}, area_.bytes()).error(), Error::kMismatch);
+    EXPECT_TRUE(last_flushes(handle_));
+
+    using test::operator+;
+    answer(handle_ + sized(name_));
+    EXPECT_EQ(tpm_.load_external(area_.bytes())->handle(), 0x80000001u);
+    EXPECT_TRUE(last_flushes(handle_));
+    answer(handle_ + sized(wrong(name_)));
+    EXPECT_EQ(tpm_.load_external(area_.bytes()).error(), Error::kMismatch);
+    EXPECT_TRUE(last_flushes(handle_));
+}
+
+TEST_F(Answers, NvIndexCarriesItsOwnNameAndNumber) {
+    using test::operator+;
+    const auto area = rollback_counter_public(kRollbackCounter, true);
+    const Name name = name_of(area.bytes());
+    answer(sized(area.bytes()) + sized(name));
+    EXPECT_EQ(tpm_.nv_read_public(kRollbackCounter)->name, name);
+    answer(sized(area.bytes()) + sized(wrong(name)));
+    EXPECT_EQ(tpm_.nv_read_public(kRollbackCounter).error(), Error::kMismatch);
+    answer(sized(area.bytes()) + sized(name));
+    EXPECT_EQ(tpm_.nv_read_public(kRollbackCounter + 1).error(), Error::kMismatch) << "another index";
+}
+
+TEST_F(Answers, PcrIsTheOneThatWasAskedFor) {
+    using test::operator+;
+    const auto pcr = [&](unsigned bank, unsigned bitmap, unsigned count) {
+        answer(test::bytes_of(0, 0, 0, 9, 0, 0, 0, 1, 0, bank, 3, 0, 0, bitmap, 0, 0, 0, count) +
+               sized(Sha256Digest{}));
+        return tpm_.pcr_read(HashAlgorithm::kSha256, 17);
+    };
+    EXPECT_TRUE(pcr(0x0b, 2, 1).ok());
+    EXPECT_EQ(pcr(0x0b, 4, 1).error(), Error::kMismatch) << "PCR 18";
+    EXPECT_EQ(pcr(0x0c, 2, 1).error(), Error::kMismatch) << "SHA-384";
+    EXPECT_EQ(pcr(0x0b, 2, 2).error(), Error::kMismatch) << "two digests";
+    answer(test::bytes_of(0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0));
+    EXPECT_FALSE(tpm_.pcr_read(HashAlgorithm::kSha256, 17).ok()) << "none: the bank is not active";
+    answer(test::bytes_of(0, 0, 0, 9, 0, 0, 0, 1, 0, 0x0b, 3, 0, 0, 2, 0, 0, 0, 1) + sized(Buffer(20)));
+    EXPECT_EQ(tpm_.pcr_read(HashAlgorithm::kSha256, 17).error(), Error::kBadLength) << "a shorter digest";
+}
+
+TEST_F(Answers, CounterIsEightBytes) {
+    answer_authorized({}, test::bytes_of(0, 4, 0, 0, 0, 0, 0, 0, 0, 7));
+    EXPECT_EQ(tpm_.nv_read_counter(kRollbackCounter).error(), Error::kBadLength);
+}
+
+TEST_F(Answers, TicketIsOfAVerifiedSignature) {
+    using test::operator+;
+    const Buffer rest = test::bytes_of(0x40, 0, 0, 1) + sized(Sha256Digest{});
+    answer(test::bytes_of(0x80, 0x22) + rest);
+    EXPECT_TRUE(tpm_.verify_signature(1, {}, {}).ok());
+    answer(test::bytes_of(0x80, 0x21) + rest);
+    EXPECT_EQ(tpm_.verify_signature(1, {}, {}).error(), Error::kBadValue);
+    answer(test::bytes_of(0x80, 0x22, 0x40, 0, 0, 1) + sized(Buffer(100)));
+    EXPECT_EQ(tpm_.verify_signature(1, {}, {}).error(), Error::kBadLength) << "longer than any digest";
+}
+
+TEST_F(Answers, SessionNonceHasTheSizeThatWasAskedFor) {
+    using test::operator+;
+    TestRandom random;
+    const Buffer session = test::bytes_of(3, 0, 0, 1);
+    for (const std::size_t size : {0u, 16u, 31u, 33u, 64u}) {
+        answer(session + sized(Buffer(size)));
+        EXPECT_EQ(PolicySession::start(tpm_, random).error(), Error::kBadLength) << size;
+        EXPECT_TRUE(last_flushes(session)) << "the session is not left open";
+    }
+    answer(session + sized(Buffer(32)));
+    EXPECT_TRUE(PolicySession::start(tpm_, random).ok());
+    EXPECT_TRUE(last_flushes(session));
+}
+
 TEST(CapabilitiesOfSwtpm, AreRead) {
     test::SoftwareTpm device;
     Tpm tpm(device);
