@@ -1,7 +1,7 @@
 // The hand-off block: what the SLB tells the hypervisor (layout.hpp has the format).
 //
-// It is as good as the launch was: after a dynamic launch the SLB wrote it; without one, anybody did, and PCR 17
-// tells the TPM so.
+// It is as good as the launch was: after a dynamic launch the SLB wrote it; without one, anybody did, and PCR
+// 17 tells the TPM so.
 #pragma once
 
 #include "hypervisor/base/hash.hpp"
@@ -16,7 +16,9 @@ struct HandOff {
     std::size_t bank_count = 0;
     Bytes event_log{};  // a view into the block
 
-    [[nodiscard]] std::span<const HashAlgorithm> all_banks() const { return std::span(banks).first(bank_count); }
+    [[nodiscard]] std::span<const HashAlgorithm> all_banks() const {
+        return std::span(banks).first(bank_count);
+    }
 };
 
 // Where the event log starts in the block, so that it can be written in place.

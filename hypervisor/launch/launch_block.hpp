@@ -1,8 +1,8 @@
 // The launch block: what the launcher tells about the machine and the modules (layout.hpp has the format).
 //
-// The launcher is untrusted: parse_launch_block() takes nothing for granted, and what it returns is well-formed,
-// not true. Modules and memory ranges are what the launcher says they are; module contents are to be hashed where
-// they are used.
+// The launcher is untrusted: parse_launch_block() takes nothing for granted, and what it returns is
+// well-formed, not true. Modules and memory ranges are what the launcher says they are; module contents are
+// to be hashed where they are used.
 #pragma once
 
 #include "hypervisor/base/bytes.hpp"
@@ -46,16 +46,21 @@ struct LaunchBlock {
     std::array<MemoryRange, kMaxMemoryRanges> memory{};
     std::size_t memory_count = 0;
 
-    [[nodiscard]] std::span<const Module> all_modules() const { return std::span(modules).first(module_count); }
-    [[nodiscard]] std::span<const MemoryRange> all_memory() const { return std::span(memory).first(memory_count); }
+    [[nodiscard]] std::span<const Module> all_modules() const {
+        return std::span(modules).first(module_count);
+    }
+    [[nodiscard]] std::span<const MemoryRange> all_memory() const {
+        return std::span(memory).first(memory_count);
+    }
     // The module of this role, or nullptr.
     [[nodiscard]] const Module* module(ModuleRole role) const;
 };
 
-// Takes `bytes` (kLaunchBlockSize bytes or fewer) apart into `block`, about 7 KiB of plain data. Beyond the format:
-// the kept region is the one at `kept_base`; hypervisor_size fits the image area; modules have known, different
-// roles, page-aligned addresses and at least one byte, lie below 4 GiB, and overlap neither each other nor the kept
-// region; memory ranges have a length and do not wrap. Errors name the field; detail is its value or number.
+// Takes `bytes` (kLaunchBlockSize bytes or fewer) apart into `block`, about 7 KiB of plain data. Beyond the
+// format: the kept region is the one at `kept_base`; hypervisor_size fits the image area; modules have known,
+// different roles, page-aligned addresses and at least one byte, lie below 4 GiB, and overlap neither each
+// other nor the kept region; memory ranges have a length and do not wrap. Errors name the field; detail is
+// its value or number.
 [[nodiscard]] Status parse_launch_block(Bytes bytes, std::uint64_t kept_base, LaunchBlock& block);
 // The first fields alone, without modules and memory: all that the SLB needs, a hundred bytes of it.
 struct LaunchHeader {
@@ -65,7 +70,8 @@ struct LaunchHeader {
 };
 [[nodiscard]] Result<LaunchHeader> parse_launch_header(Bytes bytes, std::uint64_t kept_base);
 
-// Writes a block that parse_launch_block() accepts if its contents are right. kNoSpace if `bytes` is too short.
+// Writes a block that parse_launch_block() accepts if its contents are right. kNoSpace if `bytes` is too
+// short.
 [[nodiscard]] Status write_launch_block(const LaunchBlock& block, MutableBytes bytes);
 
 // The header of hypervisor.bin, of which `module_size` bytes have been loaded.

@@ -35,8 +35,11 @@ inline constexpr std::uint64_t kDeviceTableSize = 0x200000;
 inline constexpr std::uint64_t kArenaOffset = 0x600000;
 inline constexpr std::uint64_t kArenaSize = kKeptSize - kArenaOffset;
 
-// Both measured programs are linked at fixed addresses in the top 2 GiB and run from wherever the kept region is;
-// whoever enters them maps physical memory [0, 512 GiB) at itself as well.
+// Both measured programs are linked at fixed addresses in the top 2 GiB and run from wherever the kept region is.
+// Each makes its own page tables: the SLB's map the kept region at kSlbVirtual, and the first 4 GiB at themselves,
+// uncacheable but for the kept region; the hypervisor's map [0, 512 GiB) at itself.
+// The MTRRs are the launcher's. Device registers are therefore to be mapped uncacheable by the page tables (PCD and
+// PWT, and PAT as after reset, which the SLB sets), or a read-back may come from the cache and not from the device.
 inline constexpr std::uint64_t kSlbVirtual = 0xffffffff80000000;
 inline constexpr std::uint64_t kImageVirtual = 0xffffffff80200000;
 
@@ -47,8 +50,9 @@ inline constexpr std::uint64_t kImageVirtual = 0xffffffff80200000;
 //   u32 file_size    bytes in the file, 16-byte multiple; must equal the module's size
 //   u32 memory_size  bytes in memory, zeros after the file; at most kImageMaxSize
 //   u32 entry        offset of the 64-bit entry point
-// The entry point is position-independent and is called in 64-bit mode, interrupts off, GIF = 0, with the first
-// 4 GiB mapped at themselves, rdi = physical address of the kept region.
+// The entry point is position-independent and is jumped to at its physical address, in 64-bit mode, with the SLB's
+// page tables, GDT (0x08 code, 0x10 data) and stack (its last bytes), interrupts off, GIF = 0, no IDT, SSE on, rdi =
+// physical address of the kept region. The TPM's locality 2 is in use: nobody gets it in between.
 inline constexpr std::uint64_t kImageMagic = 0x314d4956'59484747;  // "GGHYVIM1"
 inline constexpr std::uint32_t kImageVersion = 1;
 inline constexpr std::size_t kImageHeaderSize = 24;
@@ -81,8 +85,8 @@ enum class ModuleRole : std::uint32_t {
 
 // --- hand-off block -------------------------------------------------------------------------------------------
 //   u64 magic kHandOffMagic;  u32 version;  u32 event_log_size
-//   u32 iommu_count          how many AMD-Vi units the SLB found and set to refuse all DMA; 0: none found, DMA is free
-//   u32 launch               1: PCR 17 held a measurement when the SLB started; 0: all zeros or all ones, so there
+//   u32 iommu_count          how many AMD-Vi units the SLB found and set to refuse all DMA; 0: none, DMA is free
+//   u32 launch               1: PCR 17 held a measurement when the SLB started; 0: all zeros or all ones: there
 //                            was no dynamic launch, and whatever is measured now will not fit any approval
 //   u32 bank_count           at most kMaxBanks;  kMaxBanks * u16 TPM algorithm identifiers of the active PCR banks
 //   event_log_size bytes     TCG crypto-agile event log so far (evidence/event_log.hpp)

@@ -7,15 +7,15 @@
 namespace gatehouse::platform {
 namespace {
 
-constexpr std::size_t kHeaderSize = 10;      // of a command and of a response (Library Part 1, 18)
+constexpr std::size_t kHeaderSize = 10;  // of a command and of a response (Library Part 1, 18)
 constexpr std::size_t kMaximumSize = 4096;
 
 // Time-outs in microseconds: the longer one of PTP 1.05, 6.5.1.4 (table 18) and TIS 1.3, 5.2.2.
 constexpr std::uint64_t kTimeoutA = 750'000;
 constexpr std::uint64_t kTimeoutB = 2'000'000;
 constexpr std::uint64_t kTimeoutC = 750'000;
-// The specification's longest command that is used here takes 2 s; TPMs in the field overrun that.
-constexpr std::uint64_t kTimeoutCommand = 30'000'000;
+// The longest duration in the specification is 2 s (PTP 1.05, 5.5.1.1); TPMs in the field overrun it.
+constexpr std::uint64_t kTimeoutCommand = 10'000'000;
 
 // Common to both interfaces (PTP 6.4.2)
 constexpr std::uint32_t kInterfaceId = 0x30;
@@ -26,20 +26,20 @@ constexpr std::uint32_t kIdTis13 = 0xf;
 constexpr std::uint32_t kIdAllLocalities = 1u << 8;
 
 // FIFO (PTP 6.5.2)
-constexpr std::uint32_t kAccess = 0x00;      // 8 bits
+constexpr std::uint32_t kAccess = 0x00;  // 8 bits
 constexpr std::uint32_t kStatus = 0x18;
 constexpr std::uint32_t kDataFifo = 0x24;
 
 constexpr std::uint8_t kAccessValid = 1u << 7;
-constexpr std::uint8_t kAccessActive = 1u << 5;       // written: relinquish
+constexpr std::uint8_t kAccessActive = 1u << 5;  // written: relinquish
 constexpr std::uint8_t kAccessRequestUse = 1u << 1;
 
-constexpr std::uint32_t kStatusValid = 1u << 7;       // Expect and dataAvail mean something
-constexpr std::uint32_t kStatusReady = 1u << 6;       // written: get ready, abort whatever is going on
+constexpr std::uint32_t kStatusValid = 1u << 7;  // Expect and dataAvail mean something
+constexpr std::uint32_t kStatusReady = 1u << 6;  // written: get ready, abort whatever is going on
 constexpr std::uint32_t kStatusGo = 1u << 5;
 constexpr std::uint32_t kStatusDataAvailable = 1u << 4;
 constexpr std::uint32_t kStatusExpect = 1u << 3;
-constexpr std::uint32_t kStatusRetry = 1u << 1;       // written: send the response again
+constexpr std::uint32_t kStatusRetry = 1u << 1;  // written: send the response again
 constexpr std::uint32_t kStatusCancel = 1u << 24;
 
 // CRB (PTP 6.5.3)
@@ -54,7 +54,7 @@ constexpr std::uint32_t kCommandSize = 0x58;
 constexpr std::uint32_t kCommandAddress = 0x5c;  // 64 bits
 constexpr std::uint32_t kResponseSize = 0x64;
 constexpr std::uint32_t kResponseAddress = 0x68;  // 64 bits
-constexpr std::uint32_t kDataBuffer = 0x80;      // to the end of the locality's page
+constexpr std::uint32_t kDataBuffer = 0x80;       // to the end of the locality's page
 
 constexpr std::uint32_t kStateValid = 1u << 7;
 constexpr std::uint32_t kControlRequestAccess = 1u << 0;
@@ -115,20 +115,23 @@ Status TpmTransport::await_access(std::uint8_t mask, std::uint8_t value, const c
     }
 }
 
-// --- locality -------------------------------------------------------------------------------------------------
+// --- locality
+// -------------------------------------------------------------------------------------------------
 
 Status TpmTransport::open(unsigned locality) {
     require(interface_ == TpmInterface::kNone && locality < kTpmLocalities, "TPM: open");
     locality_ = locality;
     const std::uint32_t id = bus_.read32(kInterfaceId);
-    if (id == kAllOnes && bus_.read8(kAccess) == 0xff) return {Error::kNotFound, "TPM: none at 0xfed40000", id};
+    if (id == kAllOnes && bus_.read8(kAccess) == 0xff)
+        return {Error::kNotFound, "TPM: none at 0xfed40000", id};
     switch (id & kIdTypeMask) {
         case kIdFifo:
         case kIdTis13:
             GATEHOUSE_TRY(await_access(kAccessValid, kAccessValid, "TPM access register"));
             bus_.write8(at(kAccess), kAccessRequestUse);
-            if (const Status granted = await_access(kAccessValid | kAccessActive, kAccessValid | kAccessActive,
-                                                    "TPM does not grant the locality");
+            if (const Status granted =
+                    await_access(kAccessValid | kAccessActive, kAccessValid | kAccessActive,
+                                 "TPM does not grant the locality");
                 !granted.ok()) {
                 bus_.write8(at(kAccess), kAccessActive);  // withdraws the request
                 return granted;
@@ -145,7 +148,8 @@ Status TpmTransport::open(unsigned locality) {
                                 "TPM does not grant the locality"));
             interface_ = TpmInterface::kCrb;
             return {};
-        default: return {Error::kUnsupported, "TPM interface type", id};
+        default:
+            return {Error::kUnsupported, "TPM interface type", id};
     }
 }
 
@@ -164,11 +168,10 @@ Status TpmTransport::close() {
 }
 
 Status TpmTransport::check_locality() {
-    const std::uint32_t now = interface_ == TpmInterface::kFifo ? bus_.read8(at(kAccess))
-                                                                : bus_.read32(at(kLocalityStatus));
-    const bool ours = interface_ == TpmInterface::kFifo
-                          ? now != 0xff && (now & kAccessActive) != 0
-                          : now != kAllOnes && (now & kStatusGranted) != 0;
+    const std::uint32_t now =
+        interface_ == TpmInterface::kFifo ? bus_.read8(at(kAccess)) : bus_.read32(at(kLocalityStatus));
+    const bool ours = interface_ == TpmInterface::kFifo ? now != 0xff && (now & kAccessActive) != 0
+                                                        : now != kAllOnes && (now & kStatusGranted) != 0;
     if (!ours) return {Error::kState, "TPM locality is not ours", now};
     return {};
 }
@@ -186,10 +189,12 @@ Result<std::size_t> TpmTransport::transmit(Bytes command, MutableBytes response)
     }
     if (response.size() < kHeaderSize) return {Error::kNoSpace, "TPM response buffer", response.size()};
     GATEHOUSE_TRY(check_locality());
-    return interface_ == TpmInterface::kFifo ? fifo_transmit(command, response) : crb_transmit(command, response);
+    return interface_ == TpmInterface::kFifo ? fifo_transmit(command, response)
+                                             : crb_transmit(command, response);
 }
 
-// --- FIFO -----------------------------------------------------------------------------------------------------
+// --- FIFO
+// -----------------------------------------------------------------------------------------------------
 
 Result<std::uint32_t> TpmTransport::fifo_status() {
     const std::uint32_t now = bus_.read32(at(kStatus));
@@ -261,13 +266,15 @@ Status TpmTransport::fifo_send(Bytes command) {
     GATEHOUSE_TRY(fifo_await(kStatusValid | kStatusExpect, kStatusValid | kStatusExpect, kTimeoutC,
                              "TPM stops taking the command"));
     GATEHOUSE_TRY(fifo_fill(command.last(1)));
-    return fifo_await(kStatusValid | kStatusExpect, kStatusValid, kTimeoutC, "TPM expects more than the command");
+    return fifo_await(kStatusValid | kStatusExpect, kStatusValid, kTimeoutC,
+                      "TPM expects more than the command");
 }
 
 Status TpmTransport::fifo_execute() {
     bus_.write32(at(kStatus), kStatusGo);
     constexpr std::uint32_t kAnswered = kStatusValid | kStatusDataAvailable;
-    const Status answered = fifo_await(kAnswered, kAnswered, kTimeoutCommand, "TPM does not answer the command");
+    const Status answered =
+        fifo_await(kAnswered, kAnswered, kTimeoutCommand, "TPM does not answer the command");
     if (answered.error() == Error::kTimeout) {
         bus_.write32(at(kStatus), kStatusCancel);
         (void)fifo_await(kAnswered, kAnswered, kTimeoutB, "TPM does not cancel the command");
@@ -292,8 +299,8 @@ Result<std::size_t> TpmTransport::fifo_transmit(Bytes command, MutableBytes resp
         auto size = fifo_receive(response);
         if (size.ok() || size.error() == Error::kTimeout || size.error() == Error::kNoSpace) return size;
         bus_.write32(at(kStatus), kStatusRetry);  // bytes may have been lost on the way: once more
-        GATEHOUSE_TRY(fifo_await(kStatusValid | kStatusDataAvailable, kStatusValid | kStatusDataAvailable, kTimeoutC,
-                                 size.failure().item));
+        GATEHOUSE_TRY(fifo_await(kStatusValid | kStatusDataAvailable, kStatusValid | kStatusDataAvailable,
+                                 kTimeoutC, size.failure().item));
         return fifo_receive(response);
     };
     auto size = exchange();
@@ -301,12 +308,13 @@ Result<std::size_t> TpmTransport::fifo_transmit(Bytes command, MutableBytes resp
     return size;
 }
 
-// --- CRB ------------------------------------------------------------------------------------------------------
+// --- CRB
+// ------------------------------------------------------------------------------------------------------
 
 Result<std::uint32_t> TpmTransport::crb_buffer(std::uint32_t address_register, std::uint32_t size_register,
                                                std::size_t size, const char* item) {
-    const std::uint64_t address = bus_.read32(at(address_register)) |
-                                  std::uint64_t{bus_.read32(at(address_register + 4))} << 32;
+    const std::uint64_t address =
+        bus_.read32(at(address_register)) | std::uint64_t{bus_.read32(at(address_register + 4))} << 32;
     const std::uint64_t capacity = bus_.read32(at(size_register));
     const std::uint64_t first = kTpmBase + at(kDataBuffer);
     const std::uint64_t end = kTpmBase + at(0x1000);

@@ -1,11 +1,12 @@
 // The TPM's register interfaces, FIFO ("TIS") and CRB, as a tpm::Transport at one locality.
 //
-// TCG PC Client Platform TPM Profile (PTP) 1.05, section 6; the older TIS 1.3 is the FIFO without an interface ID.
-// Every wait is bounded by a time-out of the specification, every status is checked, and no byte of a response is
-// stored before its size field has been checked against the buffer. A TPM that is missing, hung or talks nonsense
-// is answered with one Failure, at most about 40 s later.
+// TCG PC Client Platform TPM Profile (PTP) 1.05, section 6; the older TIS 1.3 is the FIFO without an
+// interface ID. Every wait is bounded by a time-out of the specification, every status is checked, and no
+// byte of a response is stored before its size field has been checked against the buffer. A TPM that is
+// missing, hung or talks nonsense is answered with one Failure, at most about 20 s later.
 //
-// Errors of all calls, each with an item that names the wait or register; detail is the register's last value:
+// Errors of all calls, each with an item that names the wait or register; detail is the register's last
+// value:
 //   kNotFound      there is no TPM
 //   kUnsupported   an interface, a locality or a buffer that this TPM or this code does not have
 //   kTimeout       a wait ended
@@ -78,8 +79,9 @@ class TpmTransport final : public tpm::Transport {
     [[nodiscard]] Result<std::size_t> fifo_transmit(Bytes command, MutableBytes response);
 
     // The offset of a buffer of `size` bytes, whose address and size are in these registers.
-    [[nodiscard]] Result<std::uint32_t> crb_buffer(std::uint32_t address_register, std::uint32_t size_register,
-                                                   std::size_t size, const char* item);
+    [[nodiscard]] Result<std::uint32_t> crb_buffer(std::uint32_t address_register,
+                                                   std::uint32_t size_register, std::size_t size,
+                                                   const char* item);
     [[nodiscard]] Status crb_check_error();
     [[nodiscard]] Status crb_execute(Bytes command);
     [[nodiscard]] Result<std::size_t> crb_receive(MutableBytes response);

@@ -1,0 +1,157 @@
+// The secure loader block: the first measured code.
+//
+// It makes sure that nothing but this CPU can change what follows, hashes the hypervisor where it lies,
+// extends PCR 17 and jumps. What the launcher has prepared is hostile throughout. Anything wrong is one line
+// on the console and the end: no hypervisor, no key.
+//
+// No secrets pass through here.
+#include <algorithm>
+
+#include "attestation/evidence/event_log.hpp"
+#include "hypervisor/base/log.hpp"
+#include "hypervisor/base/panic.hpp"
+#include "hypervisor/boot/measurer.hpp"
+#include "hypervisor/launch/hand_off.hpp"
+#include "hypervisor/launch/launch_block.hpp"
+#include "hypervisor/memory/amd_vi.hpp"
+#include "hypervisor/platform/io.hpp"
+#include "hypervisor/platform/serial.hpp"
+#include "hypervisor/platform/tpm_mmio.hpp"
+
+extern "C" {
+extern const std::byte slb_base[];  // slb.ld
+extern const std::byte slb_measured_end[];
+[[noreturn]] void enter_hypervisor(std::uint64_t kept_base, std::uint64_t entry);  // entry.S
+[[noreturn]] void slb_main(std::uint64_t kept_base);
+}
+
+namespace gatehouse {
+
+void panic(const char* why) {
+    log("slb: panic: ", why);
+    for (;;) asm volatile("cli; hlt");
+}
+
+namespace slb {
+namespace {
+
+constexpr HashAlgorithm kHashAlgorithms[] = {HashAlgorithm::kSha1, HashAlgorithm::kSha256,
+                                             HashAlgorithm::kSha384, HashAlgorithm::kSha512};
+
+// The kept region, cacheable, as entry.S has mapped it.
+MutableBytes kept(std::uint64_t offset, std::uint64_t size) {
+    return {reinterpret_cast<std::byte*>(launch::kSlbVirtual + offset), size};
+}
+
+// The kept region must be RAM to the CPU as well as to devices: below TOP_MEM, and not redirected by an I/O
+// range register (AMD64 APM vol. 2, 7.9.2 and 7.9.4). The entry code has checked its alignment.
+Status check_position(std::uint64_t base) {
+    constexpr std::uint32_t kIorrMasks[] = {0xc0010017, 0xc0010019};
+    constexpr std::uint32_t kTopMem = 0xc001001a;
+    constexpr std::uint64_t kIorrValid = 1u << 11;
+    for (const std::uint32_t mask : kIorrMasks) {
+        if ((platform::read_msr(mask) & kIorrValid) != 0)
+            return {Error::kRefused, "I/O range register in use", mask};
+    }
+    const std::uint64_t top = platform::read_msr(kTopMem);
+    if (top != 0 && base + launch::kKeptSize > top)
+        return {Error::kOutOfRange, "kept region above TOP_MEM", top};
+    return {};
+}
+
+struct OwnDigests {
+    std::array<Digest, std::size(kHashAlgorithms)> all;
+};
+
+OwnDigests hash_own_bytes() {
+    OwnDigests digests;
+    const Bytes measured(slb_base, static_cast<std::size_t>(slb_measured_end - slb_base));
+    std::ranges::transform(kHashAlgorithms, digests.all.begin(),
+                           [&](HashAlgorithm algorithm) { return hash(algorithm, measured); });
+    return digests;
+}
+
+// Checks the hypervisor's header and completes its memory. Returns the file.
+Result<Bytes> prepare_image(std::uint64_t base, launch::ImageHeader& header) {
+    GATEHOUSE_ASSIGN(
+        const launch::LaunchHeader block,
+        launch::parse_launch_header(kept(launch::kLaunchBlockOffset, launch::kLaunchBlockSize), base));
+    const MutableBytes image = kept(launch::kImageOffset, launch::kImageMaxSize);
+    GATEHOUSE_ASSIGN(header, launch::parse_image_header(image, block.hypervisor_size));
+    std::memset(image.data() + header.file_size, 0, image.size() - header.file_size);
+    return Bytes(image.first(header.file_size));
+}
+
+Status read_banks(tpm::Tpm& tpm, launch::HandOff& hand_off) {
+    GATEHOUSE_ASSIGN(const tpm::BankList list, tpm.active_banks());
+    for (const tpm::PcrSelection& entry : list.banks()) {
+        const auto algorithm = static_cast<std::uint16_t>(entry.bank);
+        if (!can_hash(entry.bank))
+            return {Error::kUnsupported, "active PCR bank that cannot be extended", algorithm};
+        if (hand_off.bank_count == launch::kMaxBanks) return {Error::kNoSpace, "active PCR banks", algorithm};
+        hand_off.banks[hand_off.bank_count++] = entry.bank;
+    }
+    if (hand_off.bank_count == 0) return {Error::kNotFound, "active PCR bank"};
+    GATEHOUSE_ASSIGN(const Digest pcr, tpm.pcr_read(hand_off.banks[0], evidence::kLaunchPcr));
+    hand_off.dynamic_launch = !tpm::pcr_is_reset_value(pcr.bytes());
+    if (!hand_off.dynamic_launch) log("slb: PCR 17 holds no measurement: this was not a dynamic launch");
+    return {};
+}
+
+// Extends PCR 17 with the hypervisor and writes the event log. The CPU has extended it with the SLB.
+Result<Bytes> measure(tpm::Tpm& tpm, const launch::HandOff& hand_off, const OwnDigests& own, Bytes image,
+                      MutableBytes log_room) {
+    GATEHOUSE_ASSIGN(auto event_log, evidence::EventLogWriter::create(log_room, hand_off.all_banks()));
+    std::array<Digest, launch::kMaxBanks> digests;
+    for (std::size_t i = 0; i < hand_off.bank_count; ++i) {
+        digests[i] = *std::ranges::find(own.all, hand_off.banks[i], &Digest::algorithm);
+    }
+    GATEHOUSE_TRY(
+        event_log.append(evidence::kMeasurements[0], std::span(digests).first(hand_off.bank_count)));
+    GATEHOUSE_TRY(boot::Measurer(tpm, event_log).extend(evidence::MeasurementTag::kHypervisor, image));
+    return event_log.log();
+}
+
+// Everything up to the jump; returns the hypervisor's entry point.
+Result<std::uint64_t> load(std::uint64_t base) {
+    GATEHOUSE_TRY(check_position(base));
+    const OwnDigests own = hash_own_bytes();
+    launch::HandOff hand_off;
+    GATEHOUSE_ASSIGN(hand_off.iommu_count, block_dma(base));
+
+    launch::ImageHeader header;
+    GATEHOUSE_ASSIGN(const Bytes image, prepare_image(base, header));
+
+    platform::TpmMmioBus bus;
+    platform::TpmTransport transport(bus);
+    constexpr unsigned kLocality = 2;
+    GATEHOUSE_TRY(transport.open(kLocality));
+    tpm::Tpm tpm(transport);
+    GATEHOUSE_TRY(read_banks(tpm, hand_off));
+
+    const MutableBytes block = kept(launch::kHandOffOffset, launch::kHandOffSize);
+    std::memset(block.data(), 0, block.size());
+    GATEHOUSE_ASSIGN(hand_off.event_log,
+                     measure(tpm, hand_off, own, image, block.subspan(launch::kHandOffHeaderSize)));
+    launch::write_hand_off(hand_off, block);
+    log("slb: hypervisor measured, ", std::uint64_t{header.file_size}, " bytes, ",
+        std::uint64_t{hand_off.bank_count}, " PCR banks, ", std::uint64_t{hand_off.iommu_count},
+        " IOMMUs refuse all DMA");
+    return base + launch::kImageOffset + header.entry;
+}
+
+}  // namespace
+}  // namespace slb
+}  // namespace gatehouse
+
+void slb_main(std::uint64_t kept_base) {
+    using namespace gatehouse;
+    platform::start_serial();
+    log("slb: started at ", Hex{kept_base});
+    const auto entry = slb::load(kept_base);
+    if (!entry.ok()) {
+        log("slb: ", entry.failure(), "; the hypervisor is not started, no key is released");
+        for (;;) asm volatile("cli; hlt");
+    }
+    enter_hypervisor(kept_base, *entry);
+}
