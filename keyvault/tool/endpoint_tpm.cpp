@@ -1,0 +1,253 @@
+#include "keyvault/tool/endpoint_tpm.hpp"
+
+#include <tss2/tss2_mu.h>
+#include <tss2/tss2_rc.h>
+#include <tss2/tss2_tctildr.h>
+
+#include "keyvault/tpm/templates.hpp"
+
+namespace gatehouse::host {
+namespace {
+
+void check(TSS2_RC code, const char* what) {
+    if (code != TSS2_RC_SUCCESS) throw ToolError(std::string("TPM: ") + what + ": " + Tss2_RC_Decode(code));
+}
+
+// What ESAPI allocated.
+template <typename T>
+struct Freed {
+    T* pointer = nullptr;
+    Freed() = default;
+    ~Freed() { Esys_Free(pointer); }
+    Freed(const Freed&) = delete;
+    Freed& operator=(const Freed&) = delete;
+    T* operator->() const { return pointer; }
+};
+
+// A transient object or session, flushed when it goes.
+struct Transient {
+    ESYS_CONTEXT* context;
+    ESYS_TR handle = ESYS_TR_NONE;
+    explicit Transient(ESYS_CONTEXT* of) : context(of) {}
+    ~Transient() {
+        if (handle != ESYS_TR_NONE) (void)Esys_FlushContext(context, handle);
+    }
+    Transient(const Transient&) = delete;
+    Transient& operator=(const Transient&) = delete;
+};
+
+const std::uint8_t* octets(Bytes bytes) { return reinterpret_cast<const std::uint8_t*>(bytes.data()); }
+
+TPM2B_PUBLIC public_of(Bytes area) {
+    TPM2B_PUBLIC result{};
+    std::size_t offset = 0;
+    check(Tss2_MU_TPMT_PUBLIC_Unmarshal(octets(area), area.size(), &offset, &result.publicArea),
+          "public area");
+    return result;
+}
+
+tpm::PublicArea area_of(const TPMT_PUBLIC& from) {
+    std::array<std::uint8_t, tpm::PublicArea::kCapacity> bytes{};
+    std::size_t offset = 0;
+    check(Tss2_MU_TPMT_PUBLIC_Marshal(&from, bytes.data(), bytes.size(), &offset), "public area");
+    tpm::PublicArea area;
+    expect(area.assign(std::as_bytes(std::span(bytes)).first(offset), "public area"), "TPM");
+    return area;
+}
+
+tpm::Name name_from(const TPM2B_NAME& from, const char* what) {
+    tpm::Name name{};
+    if (from.size != name.size()) throw ToolError(std::string("TPM: ") + what + ": no SHA-256 name");
+    copy_bytes(name, std::as_bytes(std::span(from.name, from.size)));
+    return name;
+}
+
+const TPM2B_DATA kNoData{};
+const TPML_PCR_SELECTION kNoPcrs{};
+const TPM2B_SENSITIVE_CREATE kNoSensitive{};
+const TPM2B_AUTH kNoAuth{};
+
+}  // namespace
+
+// HMAC session salted to the storage root key; first parameters of commands and responses are encrypted.
+class EndpointTpm::Session {
+  public:
+    Session(ESYS_CONTEXT* context, ESYS_TR salt_key) : session_(context) {
+        const TPMT_SYM_DEF symmetric{
+            .algorithm = TPM2_ALG_AES, .keyBits = {.aes = 128}, .mode = {.aes = TPM2_ALG_CFB}};
+        check(Esys_StartAuthSession(context, salt_key, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE,
+                                    nullptr, TPM2_SE_HMAC, &symmetric, TPM2_ALG_SHA256, &session_.handle),
+              "session");
+        constexpr TPMA_SESSION kAttributes =
+            TPMA_SESSION_CONTINUESESSION | TPMA_SESSION_DECRYPT | TPMA_SESSION_ENCRYPT;
+        check(Esys_TRSess_SetAttributes(context, session_.handle, kAttributes, 0xff), "session");
+    }
+    [[nodiscard]] ESYS_TR handle() const { return session_.handle; }
+    // Of the response alone: for commands without a sized first parameter.
+    void encrypt_response_only() const {
+        check(Esys_TRSess_SetAttributes(session_.context, session_.handle,
+                                        TPMA_SESSION_CONTINUESESSION | TPMA_SESSION_ENCRYPT, 0xff),
+              "session");
+    }
+
+  private:
+    Transient session_;
+};
+
+EndpointTpm::EndpointTpm(const std::string& tcti) {
+    if (Tss2_TctiLdr_Initialize(tcti.c_str(), &tcti_) != TSS2_RC_SUCCESS) {
+        throw ToolError("TPM: cannot be reached by --tcti " + tcti);
+    }
+    if (const TSS2_RC code = Esys_Initialize(&context_, tcti_, nullptr); code != TSS2_RC_SUCCESS) {
+        Tss2_TctiLdr_Finalize(&tcti_);
+        check(code, "initialization");
+    }
+}
+
+EndpointTpm::~EndpointTpm() {
+    Esys_Finalize(&context_);
+    Tss2_TctiLdr_Finalize(&tcti_);
+}
+
+bool EndpointTpm::exists(TPM2_HANDLE handle) const {
+    Freed<TPMS_CAPABILITY_DATA> data;
+    TPMI_YES_NO more = 0;
+    check(Esys_GetCapability(context_, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, TPM2_CAP_HANDLES, handle, 1,
+                             &more, &data.pointer),
+          "handles");
+    const TPML_HANDLE& handles = data->data.handles;
+    return handles.count != 0 && handles.handle[0] == handle;
+}
+
+ESYS_TR EndpointTpm::open_handle(TPM2_HANDLE handle) const {
+    ESYS_TR resource = ESYS_TR_NONE;
+    check(Esys_TR_FromTPMPublic(context_, handle, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &resource),
+          "persistent handle");
+    return resource;
+}
+
+std::optional<tpm::Name> EndpointTpm::storage_root_key() {
+    if (!exists(tpm::kStorageRootKey)) return std::nullopt;
+    Freed<TPM2B_PUBLIC> area;
+    Freed<TPM2B_NAME> name;
+    check(Esys_ReadPublic(context_, open_handle(tpm::kStorageRootKey), ESYS_TR_NONE, ESYS_TR_NONE,
+                          ESYS_TR_NONE, &area.pointer, &name.pointer, nullptr),
+          "storage root key");
+    const tpm::Name reported = name_from(*name.pointer, "storage root key");
+    const bool named = tpm::name_of(area_of(area->publicArea).bytes()) == reported;
+    if (area->publicArea.type == TPM2_ALG_ECC) area->publicArea.unique.ecc = {};
+    if (!named || !equal_bytes(area_of(area->publicArea).bytes(), tpm::storage_root_key_template().bytes())) {
+        throw ToolError(
+            "TPM: 0x81000001 holds another key than the TCG's ECC P-256 storage root key; if nothing uses "
+            "it, remove it (tpm2_evictcontrol -c 0x81000001) and try again");
+    }
+    return reported;
+}
+
+tpm::Name EndpointTpm::require_storage_root_key() {
+    if (const auto name = storage_root_key()) return *name;
+    const TPM2B_PUBLIC area = public_of(tpm::storage_root_key_template().bytes());
+    Transient key(context_);
+    check(Esys_CreatePrimary(context_, ESYS_TR_RH_OWNER, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE,
+                             &kNoSensitive, &area, &kNoData, &kNoPcrs, &key.handle, nullptr, nullptr, nullptr,
+                             nullptr),
+          "making the storage root key");
+    ESYS_TR persistent = ESYS_TR_NONE;
+    check(Esys_EvictControl(context_, ESYS_TR_RH_OWNER, key.handle, ESYS_TR_PASSWORD, ESYS_TR_NONE,
+                            ESYS_TR_NONE, tpm::kStorageRootKey, &persistent),
+          "keeping the storage root key");
+    const auto name = storage_root_key();
+    if (!name) throw ToolError("TPM: the storage root key was not kept");
+    return *name;
+}
+
+std::uint64_t EndpointTpm::read_counter(ESYS_TR index) const {
+    Freed<TPM2B_MAX_NV_BUFFER> data;
+    check(Esys_NV_Read(context_, index, index, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, 8, 0,
+                       &data.pointer),
+          "reading the rollback counter");
+    if (data->size != 8) throw ToolError("TPM: the rollback counter has no 8 bytes");
+    return load<std::uint64_t>(std::as_bytes(std::span(data->buffer)).data(), Endian::kBig);
+}
+
+std::optional<RollbackCounter> EndpointTpm::rollback_counter(TPM2_HANDLE index) {
+    if (!exists(index)) return std::nullopt;
+    const ESYS_TR resource = open_handle(index);
+    Freed<TPM2B_NAME> name;
+    check(Esys_TR_GetName(context_, resource, &name.pointer), "rollback counter");
+    const tpm::Name found = name_from(*name.pointer, "rollback counter");
+    // Defined and never incremented: an earlier run was interrupted.
+    if (found == tpm::name_of(tpm::rollback_counter_public(index, false).bytes())) return std::nullopt;
+    if (found != tpm::rollback_counter_name(index)) {
+        throw ToolError(
+            "TPM: the NV index of the rollback counter is in other use; choose another --counter-index");
+    }
+    return RollbackCounter{index, read_counter(resource)};
+}
+
+RollbackCounter EndpointTpm::require_rollback_counter(TPM2_HANDLE index) {
+    if (const auto counter = rollback_counter(index)) return *counter;
+    if (!exists(index)) {
+        const auto area = tpm::rollback_counter_public(index, false);
+        TPM2B_NV_PUBLIC definition{};
+        std::size_t offset = 0;
+        check(Tss2_MU_TPMS_NV_PUBLIC_Unmarshal(octets(area.bytes()), area.size(), &offset,
+                                               &definition.nvPublic),
+              "rollback counter");
+        ESYS_TR defined = ESYS_TR_NONE;
+        check(Esys_NV_DefineSpace(context_, ESYS_TR_RH_OWNER, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE,
+                                  &kNoAuth, &definition, &defined),
+              "making the rollback counter");
+    }
+    // The first increment gives it its lasting Name.
+    check(Esys_NV_Increment(context_, ESYS_TR_RH_OWNER, open_handle(index), ESYS_TR_PASSWORD, ESYS_TR_NONE,
+                            ESYS_TR_NONE),
+          "starting the rollback counter");
+    const auto counter = rollback_counter(index);
+    if (!counter) throw ToolError("TPM: the rollback counter was not made");
+    return *counter;
+}
+
+TpmObject EndpointTpm::create(Bytes public_template, const TPM2B_SENSITIVE_CREATE& sensitive) {
+    const ESYS_TR parent = open_handle(tpm::kStorageRootKey);
+    const Session session(context_, parent);
+    const TPM2B_PUBLIC area = public_of(public_template);
+    Freed<TPM2B_PRIVATE> private_part;
+    Freed<TPM2B_PUBLIC> public_part;
+    check(Esys_Create(context_, parent, session.handle(), ESYS_TR_NONE, ESYS_TR_NONE, &sensitive, &area,
+                      &kNoData, &kNoPcrs, &private_part.pointer, &public_part.pointer, nullptr, nullptr,
+                      nullptr),
+          "creating an object");
+    TpmObject object{.public_area = area_of(public_part->publicArea), .private_blob = {}};
+    expect(object.private_blob.assign(std::as_bytes(std::span(private_part->buffer, private_part->size)),
+                                      "private part"),
+           "TPM");
+    return object;
+}
+
+TpmObject EndpointTpm::seal(const Secret<32>& secret, const Sha256Digest& policy) {
+    TPM2B_SENSITIVE_CREATE sensitive{};
+    sensitive.sensitive.data.size = secret.kSize;
+    std::memcpy(sensitive.sensitive.data.buffer, secret.bytes().data(), secret.kSize);
+    const auto wiped = [&](void*) { wipe(&sensitive, sizeof(sensitive)); };
+    const std::unique_ptr<void, decltype(wiped)> guard(&sensitive, wiped);
+    return create(tpm::sealed_object_template(policy).bytes(), sensitive);
+}
+
+TpmObject EndpointTpm::create_attestation_key() {
+    return create(tpm::attestation_key_template().bytes(), kNoSensitive);
+}
+
+void EndpointTpm::random(MutableBytes out) {
+    const Session session(context_, open_handle(tpm::kStorageRootKey));
+    session.encrypt_response_only();
+    Freed<TPM2B_DIGEST> bytes;
+    check(Esys_GetRandom(context_, session.handle(), ESYS_TR_NONE, ESYS_TR_NONE,
+                         static_cast<std::uint16_t>(out.size()), &bytes.pointer),
+          "random numbers");
+    if (bytes->size != out.size()) throw ToolError("TPM: fewer random numbers than asked for");
+    copy_bytes(out, std::as_bytes(std::span(bytes->buffer, bytes->size)));
+    wipe(bytes.pointer, sizeof(*bytes.pointer));
+}
+
+}  // namespace gatehouse::host

@@ -1,0 +1,64 @@
+// The endpoint's TPM, through tpm2-tss's ESAPI: the objects that a vault needs are made here, once.
+//
+// Owner authorization is empty, as after TPM2_Clear. Objects are created in a session salted to the storage
+// root key, its parameters encrypted, so that neither secrets nor random numbers cross the bus in the clear.
+#pragma once
+
+#include <tss2/tss2_esys.h>
+
+#include <memory>
+
+#include "hypervisor/base/secret.hpp"
+#include "keyvault/tool/support.hpp"
+#include "keyvault/tpm/sealing.hpp"
+
+namespace gatehouse::host {
+
+struct TpmObject {
+    tpm::PublicArea public_area;
+    tpm::PrivateBlob private_blob;
+};
+
+struct RollbackCounter {
+    TPM2_HANDLE index = tpm::kRollbackCounter;
+    std::uint64_t value = 0;
+};
+
+class EndpointTpm {
+  public:
+    // `tcti` as in tctildr(3): "device:/dev/tpmrm0", "swtpm:path=/run/swtpm.sock".
+    explicit EndpointTpm(const std::string& tcti);
+    ~EndpointTpm();
+    EndpointTpm(const EndpointTpm&) = delete;
+    EndpointTpm& operator=(const EndpointTpm&) = delete;
+
+    // Name of the storage root key at tpm::kStorageRootKey, if there is one. ToolError if it is another kind
+    // of key than storage_root_key_template() makes.
+    [[nodiscard]] std::optional<tpm::Name> storage_root_key();
+    // The same, and makes it if it is missing.
+    [[nodiscard]] tpm::Name require_storage_root_key();
+
+    // The rollback counter, if there is one; ToolError if the index is in other use.
+    [[nodiscard]] std::optional<RollbackCounter> rollback_counter(TPM2_HANDLE index);
+    // The same, and makes it if it is missing.
+    [[nodiscard]] RollbackCounter require_rollback_counter(TPM2_HANDLE index);
+
+    // Both need the storage root key.
+    [[nodiscard]] TpmObject seal(const Secret<32>& secret, const Sha256Digest& policy);
+    [[nodiscard]] TpmObject create_attestation_key();
+
+    // `out` must be at most 32 bytes.
+    void random(MutableBytes out);
+
+  private:
+    class Session;
+    [[nodiscard]] ESYS_TR open_handle(TPM2_HANDLE handle) const;
+    [[nodiscard]] bool exists(TPM2_HANDLE handle) const;
+    [[nodiscard]] std::uint64_t read_counter(ESYS_TR index) const;
+    [[nodiscard]] TpmObject create(Bytes public_template, const TPM2B_SENSITIVE_CREATE& sensitive);
+
+    TSS2_TCTI_CONTEXT* tcti_ = nullptr;
+    ESYS_CONTEXT* context_ = nullptr;
+};
+
+}  // namespace gatehouse::host
