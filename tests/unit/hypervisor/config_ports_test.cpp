@@ -1,0 +1,72 @@
+#include "hypervisor/guest/config_ports.hpp"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+namespace gatehouse::guest {
+namespace {
+
+struct Access {
+    FunctionId function;
+    std::uint16_t offset;
+    unsigned size;
+    std::uint32_t value;
+    bool operator==(const Access&) const = default;
+};
+
+class RecordingConfig final : public ConfigSpace {
+  public:
+    std::uint32_t read(FunctionId function, std::uint16_t offset, unsigned size) override {
+        accesses.push_back({function, offset, size, 0});
+        return 0x11223344;
+    }
+    void write(FunctionId function, std::uint16_t offset, unsigned size, std::uint32_t value) override {
+        accesses.push_back({function, offset, size, value});
+    }
+    std::vector<Access> accesses;
+};
+
+class ConfigPortsTest : public testing::Test {
+  protected:
+    RecordingConfig real;
+    ConfigFilter filter{real};
+    cpu::SpinLock lock;
+    ConfigPorts ports{filter, lock};
+};
+
+TEST_F(ConfigPortsTest, SelectsFunctionAndRegister) {
+    ports.write(0xcf8, 4, 0x8000fa24);
+    EXPECT_EQ(ports.read(0xcf8, 4), 0x8000fa24u);
+    ports.write(0xcfe, 2, 0xbeef);
+    ASSERT_EQ(real.accesses.size(), 1u);
+    EXPECT_EQ(real.accesses[0], (Access{0x00fa, 0x26, 2, 0xbeef}));
+}
+
+TEST_F(ConfigPortsTest, AnswersAllOnesWhileDisabledOrCrossing) {
+    ports.write(0xcf8, 4, 0x0000fa24);
+    EXPECT_EQ(ports.read(0xcfc, 4), 0xffffffffu);
+    ports.write(0xcf8, 4, 0x8000fa24);
+    EXPECT_EQ(ports.read(0xcff, 2), 0xffffu);
+    EXPECT_TRUE(real.accesses.empty());
+}
+
+TEST_F(ConfigPortsTest, TakesOnlyWholeAddressWrites) {
+    ports.write(0xcf8, 4, 0x80000010);
+    ports.write(0xcf8, 2, 0xffff);
+    ports.write(0xcfa, 1, 0xff);
+    EXPECT_EQ(ports.read(0xcf8, 4), 0x80000010u);
+}
+
+TEST_F(ConfigPortsTest, EcamSplitsEightByteAccesses) {
+    EcamPage page;
+    page.bind(filter, lock, 0x0102);
+    EXPECT_EQ(page.read(0xb0102010, 8), 0x1122334411223344u);
+    page.write(0xb0102110, 8, 0xaaaaaaaabbbbbbbb);
+    ASSERT_EQ(real.accesses.size(), 4u);
+    EXPECT_EQ(real.accesses[2], (Access{0x0102, 0x110, 4, 0xbbbbbbbb}));
+    EXPECT_EQ(real.accesses[3], (Access{0x0102, 0x114, 4, 0xaaaaaaaa}));
+}
+
+}  // namespace
+}  // namespace gatehouse::guest
