@@ -1,0 +1,407 @@
+#!/usr/bin/env python3
+"""Does the emulated machine launch as the AMD64 manual (vol. 2, 15.24-15.31) and the TPM profile say?
+
+Each case boots the probe (tests/platform/probe) on the emulator with a software TPM of its own, and judges what the
+probe printed.  `conformance.py --emulator QEMU --probe ELF --work DIR CASE`: exit status 0 the case holds, 1 it does
+not (what was expected and where the logs are is on stderr), 2 usage, 3 the machine could not be run.
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+
+from machine import CPU, DEFAULT_BANKS, Machine, MachineError, create_tpm_state
+
+GENERAL_PROTECTION = 0x800D0000  # what the probe prints for an exception: bit 31, vector << 16, error code
+INVALID_OPCODE = 0x80060000
+SECURITY = 0x801E0001            # #SX, error code 1: a redirected INIT
+VMEXIT_INIT = 0x63
+VMEXIT_SECURITY = 0x40 + 30
+VM_CR_LAUNCH = 0x7               # DPD, R_INIT, DIS_A20M
+SLB = 0x04000000
+
+
+class Failed(Exception):
+    pass
+
+
+def expect(what, found, wanted):
+    if found != wanted:
+        show = lambda value: f"{value:#x}" if isinstance(value, int) else value
+        raise Failed(f"{what}: expected {show(wanted)}, found {show(found)}")
+
+
+class Run:
+    """What one boot of the probe printed."""
+
+    def __init__(self, text):
+        self.text = text
+        self.facts, self.pcrs, self.image = {}, {}, None
+        for words in map(str.split, text.splitlines()):
+            if words[:1] == ["fact"] and len(words) == 3:
+                self.facts[words[1]] = int(words[2], 16)
+            elif words[:1] == ["pcr"] and len(words) == 5:
+                self.pcrs.setdefault(words[1], {})[words[2], int(words[3])] = bytes.fromhex(words[4])
+            elif words[:1] == ["slb"]:
+                self.image = bytes.fromhex("".join(words[1:]))
+
+    def fact(self, name):
+        if name not in self.facts:
+            raise Failed(f"the probe did not come to print {name}")
+        return self.facts[name]
+
+    def expect_fact(self, name, wanted):
+        expect(name, self.fact(name), wanted)
+
+    def pcr(self, when, bank, number):
+        value = self.pcrs.get(when, {}).get((bank, number))
+        if value is None:
+            raise Failed(f"the probe did not print PCR {number} of bank {bank} {when} the launch")
+        return value
+
+    def banks(self, when):
+        return {bank for bank, _ in self.pcrs.get(when, {})}
+
+    def expect_unmeasured(self, when, banks=DEFAULT_BANKS):
+        """PCRs 17-22 as they are when no launch has been since the TPM's reset."""
+        expect(f"banks {when}", self.banks(when), set(banks))
+        for bank in banks:
+            for number in range(17, 23):
+                ones = b"\xff" * hashlib.new(bank).digest_size
+                expect(f"PCR {number} {bank} {when}", self.pcr(when, bank, number).hex(), ones.hex())
+
+    def expect_measured(self, banks=DEFAULT_BANKS):
+        """PCR 17 = H(0 || H(image)), 18-22 zero, in each bank."""
+        expect("banks after", self.banks("after"), set(banks))
+        for bank in banks:
+            zero = bytes(hashlib.new(bank).digest_size)
+            wanted = hashlib.new(bank, zero + hashlib.new(bank, self.image).digest()).digest()
+            expect(f"PCR 17 {bank}", self.pcr("after", bank, 17).hex(), wanted.hex())
+            for number in range(18, 23):
+                expect(f"PCR {number} {bank}", self.pcr("after", bank, number).hex(), zero.hex())
+
+
+class Bench:
+    """Boots the probe; keeps the logs of each boot in a directory of its own."""
+
+    def __init__(self, emulator, probe, work):
+        self.emulator, self.probe, self.work, self.boots = emulator, probe, work, 0
+
+    def grub_disk(self, firmware, scenario):
+        """A disk from which the firmware starts GRUB, which starts the probe; all of it in GRUB's own core image."""
+        def path(name):
+            return os.path.join(self.work, name)
+
+        with open(path("grub.cfg"), "w", encoding="ascii") as file:
+            file.write(f"multiboot (memdisk)/probe {scenario}\nboot\n")
+        with tarfile.open(path("memdisk.tar"), "w") as archive:
+            archive.add(self.probe, "probe")
+        target = {"bios": "i386-pc", "uefi": "x86_64-efi"}[firmware]
+        modules = ["memdisk", "tar", "multiboot", "boot", "echo", "normal"] + (["biosdisk"] if firmware == "bios" else [])
+        run = lambda *command: subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+        run("grub-mkimage", "-O", target, "-p", "(memdisk)/", "-c", path("grub.cfg"), "-m", path("memdisk.tar"), "-o",
+            path("core"), *modules)
+        with open(path("disk"), "wb") as disk:
+            if firmware == "bios":
+                for part in ("/usr/lib/grub/i386-pc/boot.img", path("core")):
+                    with open(part, "rb") as file:
+                        disk.write(file.read())
+            disk.truncate(16 << 20)
+        if firmware == "uefi":
+            run("mformat", "-i", path("disk"), "::")
+            run("mmd", "-i", path("disk"), "::/EFI", "::/EFI/BOOT")
+            run("mcopy", "-i", path("disk"), path("core"), "::/EFI/BOOT/BOOTX64.EFI")
+        return path("disk")
+
+    def boot(self, scenario, cpus=1, tpm="tis", banks=DEFAULT_BANKS, iommu=None, edu=None, cpu=CPU, ends_with=1,
+             grub=None):
+        self.boots += 1
+        logs = os.path.join(self.work, f"boot-{self.boots}")
+        state = os.path.join(self.work, f"tpm-{self.boots}")
+        if tpm:
+            create_tpm_state(state, banks, endorsement_key=False)
+        extra = [] if grub else ["-kernel", self.probe, "-append", scenario]
+        disks = [self.grub_disk(grub, scenario)] if grub else []
+        if edu is not None:
+            extra += ["-device", f"edu,addr={edu}"]
+        with Machine(self.emulator, disks, cpus, grub or "bios", memory_mb=256 if grub else 128, tpm_state=state if tpm else None, tpm=tpm,
+                     iommu=iommu, cpu=cpu, extra=extra, log_dir=logs) as machine:
+            status = machine.wait_for_exit(120)
+            run = Run(machine.serial_text())
+        if "unexpected_exception" in run.facts:
+            raise Failed(f"the probe met exception {run.facts['unexpected_exception']:#x}")
+        expect("the emulator's exit status", status, ends_with)
+        return run
+
+
+def measures_every_active_bank(bench):
+    """PCR 17 is the recomputed value and 18-22 are zero, all ones before, in all four banks."""
+    run = bench.boot("launch")
+    run.expect_unmeasured("before")
+    run.expect_measured()
+
+
+def measures_the_only_active_bank(bench):
+    """With one bank active that bank alone exists and is extended."""
+    run = bench.boot("launch", banks=("sha384",))
+    run.expect_unmeasured("before", ("sha384",))
+    run.expect_measured(("sha384",))
+
+
+def one_changed_byte_changes_pcr17(bench):
+    """One bit of the image changes PCR 17, and in the way that the bytes say."""
+    first, second = bench.boot("launch"), bench.boot("changed-byte")
+    expect("changed bytes of the image", sum(a != b for a, b in zip(first.image, second.image)), 1)
+    second.expect_measured()
+    for bank in DEFAULT_BANKS:
+        if first.pcr("after", bank, 17) == second.pcr("after", bank, 17):
+            raise Failed(f"PCR 17 {bank} is the same for two images")
+
+
+def entry_state_is_the_manuals(bench):
+    """15.27.6: flat 32-bit protected mode, cleared registers, EAX, EDX and ESP set, EFER 0, x87/SSE control and MSRs kept."""
+    run = bench.boot("launch")
+    for register in ("ebx", "ecx", "esi", "edi", "ebp", "cr4", "efer"):
+        run.expect_fact(register, 0)
+    run.expect_fact("eax", SLB)
+    run.expect_fact("esp", SLB + 0x10000)
+    run.expect_fact("edx", run.fact("cpuid_version"))
+    run.expect_fact("cs", 0x08)
+    run.expect_fact("ss", 0x10)
+    run.expect_fact("eflags", 0x2)
+    run.expect_fact("cr0", 0x60000011)
+    run.expect_fact("vm_cr", VM_CR_LAUNCH)
+    run.expect_fact("star", 0x123456789ABCDEF0)
+    run.expect_fact("mxcsr", 0x1FA0)
+
+
+def length_zero_measures_no_bytes(bench):
+    """A header that declares length 0 is measured as the empty string, not as 64 KiB and not left out."""
+    run = bench.boot("length-zero")
+    expect("image", run.image, b"")
+    run.expect_measured()
+
+
+def active_locality_is_not_measured(bench):
+    """With locality 0 not relinquished the TPM keeps PCR 17-22, and the image runs all the same."""
+    run = bench.boot("locality-active")
+    run.expect_fact("vm_cr", VM_CR_LAUNCH)
+    run.expect_unmeasured("after")
+
+
+def launches_without_a_tpm(bench):
+    """SKINIT depends on no answer of the TPM: without one the image runs (unmeasured)."""
+    bench.boot("launch", tpm=None).expect_fact("vm_cr", VM_CR_LAUNCH)
+
+
+def crb_machine_is_measured(bench):
+    """The CPU's measurement reaches the TPM behind CRB registers too."""
+    run = bench.boot("launch", tpm="crb")
+    run.expect_unmeasured("before")
+    run.expect_measured()
+
+
+def crb_active_locality_is_not_measured(bench):
+    """CRB: a locality that is not relinquished keeps the measurement out."""
+    run = bench.boot("locality-active", tpm="crb")
+    run.expect_unmeasured("after")
+
+
+def refused_with_an_ap_running(bench):
+    """15.27.8: with an AP that runs, #GP and nothing measured; after INIT to the AP the launch works."""
+    run = bench.boot("ap-running", cpus=2)
+    run.expect_fact("fault", GENERAL_PROTECTION)
+    run.expect_unmeasured("refused")
+    run.expect_measured()
+
+
+def refused_with_an_ap_in_hlt(bench):
+    """An AP in HLT is not in INIT state: it would come back with an interrupt."""
+    run = bench.boot("ap-halted", cpus=2)
+    run.expect_fact("fault", GENERAL_PROTECTION)
+    run.expect_unmeasured("refused")
+    run.expect_measured()
+
+
+def refused_on_an_ap(bench):
+    """The launch is the bootstrap processor's."""
+    run = bench.boot("on-ap", cpus=2)
+    run.expect_fact("fault", GENERAL_PROTECTION)
+    run.expect_unmeasured("refused")
+
+
+def refused_outside_ring0(bench):
+    """SKINIT at CPL 3 raises #GP."""
+    run = bench.boot("ring3")
+    run.expect_fact("fault", GENERAL_PROTECTION)
+    run.expect_unmeasured("refused")
+
+
+def undefined_without_feature_or_svme(bench):
+    """15.4: without CPUID's SKINIT and with EFER.SVME clear #UD; with SVME set it launches."""
+    run = bench.boot("no-feature", cpu="EPYC,+svm,-skinit")
+    run.expect_fact("fault", INVALID_OPCODE)
+    run.expect_unmeasured("refused")
+    run.expect_measured()
+
+
+def vm_cr_bits(bench):
+    """15.30.1, 15.31: reserved bits, SVMDIS and EFER.SVME, LOCK, SVM_KEY; SKINIT leaves LOCK and SVMDIS alone."""
+    run = bench.boot("svm-disabled")
+    run.expect_fact("reserved_bit", GENERAL_PROTECTION)
+    run.expect_fact("enable", 0)
+    run.expect_fact("disable_while_enabled", GENERAL_PROTECTION)
+    run.expect_fact("disable", 0)
+    run.expect_fact("enable_while_disabled", GENERAL_PROTECTION)
+    run.expect_fact("locked", 0x18)
+    run.expect_fact("locked_wrong_key", 0x18)
+    run.expect_fact("unlocked", 0)
+    run.expect_fact("vm_cr", 0x18 | VM_CR_LAUNCH)
+    run.expect_measured()
+
+
+def init_clears_svmdis_unless_locked(bench):
+    """15.30.1: INIT clears SVMDIS when LOCK is clear, and neither when LOCK is set."""
+    run = bench.boot("init-and-lock", cpus=2)
+    run.expect_fact("unlocked", 0)
+    run.expect_fact("locked", 0x18)
+
+
+def init_is_held_and_redirected(bench):
+    """15.28: an INIT while GIF=0 is held; at GIF=1 with R_INIT it is #SX(1), once."""
+    run = bench.boot("init-held")
+    run.expect_fact("init_held", 1)
+    run.expect_fact("on_gif", SECURITY)
+    run.expect_fact("on_gif_again", 0)
+
+
+def init_is_held_and_taken(bench):
+    """Table 15-12: with VM_CR clear the held INIT is taken at GIF=1 (the firmware then resets the machine)."""
+    run = bench.boot("init-taken", ends_with=0)
+    run.expect_fact("init_held", 1)
+    expect("the probe ran on after GIF=1", "init_lost" in run.facts, False)
+
+
+def init_intercept_leaves_it_pending(bench):
+    """Table 15-12: #VMEXIT(INIT), INIT still pending; with R_INIT it is #SX at GIF=1."""
+    run = bench.boot("init-intercepted")
+    run.expect_fact("exit_code", VMEXIT_INIT)
+    run.expect_fact("after_exit", SECURITY)
+
+
+def redirected_init_in_a_guest(bench):
+    """15.21.8: without the INIT intercept R_INIT raises #SX in the guest, which can be intercepted; INIT is gone."""
+    run = bench.boot("init-redirected-in-guest")
+    run.expect_fact("exit_code", VMEXIT_SECURITY)
+    run.expect_fact("exit_info1", 1)
+    run.expect_fact("after_exit", 0)
+
+
+def startup_after_launch_clears_gif(bench):
+    """15.27.8: an AP started after the launch has GIF=0 (an INIT is held) and DPD, R_INIT, DIS_A20M set."""
+    run = bench.boot("ap-after-launch", cpus=2)
+    run.expect_fact("ap_vm_cr", VM_CR_LAUNCH)
+    run.expect_fact("ap_runs_on", 1)
+    run.expect_fact("ap_on_gif", SECURITY)
+
+
+def a20_cannot_be_masked_after_launch(bench):
+    """15.30.1: DIS_A20M disables A20 masking."""
+    run = bench.boot("a20")
+    run.expect_fact("masked_before", 1)
+    run.expect_fact("masked_after", 0)
+
+
+def _slb_is_closed_to_devices(bench, iommu):
+    by_cpu, by_device = 0x1111222233334444, 0x5555666677778888
+    run = bench.boot("dma", iommu=iommu, edu="10.0")
+    for when, read, written in (("before", by_cpu, by_device), ("after", 0xFFFFFFFFFFFFFFFF, by_cpu),
+                                ("released", by_cpu, by_device)):
+        run.expect_fact(f"read_{when}", read)
+        run.expect_fact(f"write_{when}", written)
+    run.expect_fact("protection", 1)
+    run.expect_fact("protection_released", 0)
+    run.expect_measured()
+
+
+def slb_is_closed_to_devices(bench):
+    """15.24.8: devices neither read nor write the block until software opens it; the CPU does both."""
+    _slb_is_closed_to_devices(bench, None)
+
+
+def slb_is_closed_to_devices_behind_iommu(bench):
+    """The same with an IOMMU that lets everything pass."""
+    _slb_is_closed_to_devices(bench, "amd")
+
+
+def device_beyond_the_table_is_stopped(bench):
+    """AMD IOMMU: a device beyond the end of the device table gets no memory."""
+    run = bench.boot("device-table", iommu="amd", edu="1e.0")
+    run.expect_fact("read_covered", 0x1111222233334444)
+    run.expect_fact("write_covered", 0x5555666677778888)
+    if run.fact("read_beyond") == 0x1111222233334444:
+        raise Failed("the device beyond the table read memory")
+    run.expect_fact("write_beyond", 0x1111222233334444)
+
+
+def _launches_from_disk(bench, firmware):
+    run = bench.boot("ap-after-launch", cpus=2, iommu="amd", grub=firmware)
+    run.expect_unmeasured("before")
+    run.expect_measured()
+    run.expect_fact("ap_vm_cr", VM_CR_LAUNCH)
+    run.expect_fact("ap_on_gif", SECURITY)
+
+
+def launches_from_a_disk_bios(bench):
+    """SeaBIOS and GRUB from an AHCI disk, 2 processors, AMD-Vi present: measured as ever."""
+    _launches_from_disk(bench, "bios")
+
+
+def launches_from_a_disk_uefi(bench):
+    """OVMF and GRUB from an AHCI disk, 2 processors, AMD-Vi present: measured as ever."""
+    _launches_from_disk(bench, "uefi")
+
+
+CASES = {function.__name__: function for function in (
+    measures_every_active_bank, measures_the_only_active_bank, one_changed_byte_changes_pcr17,
+    entry_state_is_the_manuals, length_zero_measures_no_bytes, active_locality_is_not_measured, launches_without_a_tpm,
+    crb_machine_is_measured, crb_active_locality_is_not_measured, refused_with_an_ap_running, refused_with_an_ap_in_hlt,
+    refused_on_an_ap, refused_outside_ring0, undefined_without_feature_or_svme, vm_cr_bits,
+    init_clears_svmdis_unless_locked, init_is_held_and_redirected, init_is_held_and_taken,
+    init_intercept_leaves_it_pending, redirected_init_in_a_guest, startup_after_launch_clears_gif,
+    a20_cannot_be_masked_after_launch, slb_is_closed_to_devices, slb_is_closed_to_devices_behind_iommu,
+    device_beyond_the_table_is_stopped, launches_from_a_disk_bios, launches_from_a_disk_uefi)}
+
+
+def main(arguments):
+    if arguments == ["--list"]:
+        print("\n".join(CASES))
+        return 0
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--emulator", required=True)
+    parser.add_argument("--probe", required=True)
+    parser.add_argument("--work", required=True, help="directory for the logs; emptied first")
+    parser.add_argument("case", choices=CASES)
+    options = parser.parse_args(arguments)
+    work = os.path.join(os.path.abspath(options.work), options.case)
+    shutil.rmtree(work, ignore_errors=True)
+    os.makedirs(work)
+    case = CASES[options.case]
+    try:
+        case(Bench(options.emulator, options.probe, work))
+        print(f"holds: {case.__doc__}")
+        return 0
+    except Failed as failure:
+        print(f"does not hold: {case.__doc__}\n{failure}\nlogs: {work}", file=sys.stderr)
+        return 1
+    except (MachineError, OSError, subprocess.CalledProcessError) as error:
+        print(f"error: {error}\nlogs: {work}", file=sys.stderr)
+        return 3
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

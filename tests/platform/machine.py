@@ -1,0 +1,361 @@
+#!/usr/bin/env python3
+"""The emulated machine with SKINIT and a software TPM, for tests and the demonstration.
+
+Python's standard library only.  As a module:
+
+    with Machine(emulator, disks=["disk.img"], cpus=2, firmware="uefi", tpm_state="tpm", log_dir="out") as machine:
+        machine.wait_for_line(r"login:", timeout=60)
+        machine.qmp("query-status")
+        status = machine.wait_for_exit(timeout=30)      # or machine.kill()
+
+    create_tpm_state("tpm", banks=["sha256", "sha384"])  # a new TPM: keys, and which PCR banks are active
+    with HostTpm("tpm") as tpm:                          # the same TPM for host programs, while no machine runs
+        subprocess.run(["tpm2_pcrread"], env=tpm.environment)
+
+As a program: `machine.py run | new-tpm | with-tpm`, see --help.
+
+The machine is a q35 without SMM, with an AMD CPU that has SVM and SKINIT; SATA disks on its AHCI controller, in the
+order given; COM1 in a file; an isa-debug-exit device at port 0xf4 (a byte v written there ends the machine with
+status 2v+1).  A reset ends it too (status 0), as does power-off, so no test runs for ever by rebooting.
+
+    tpm="tis"     TIS registers with localities 0-4; what SKINIT measures arrives through locality 4
+    tpm="crb"     CRB registers with locality 0 only; SKINIT measures all the same
+    iommu="amd"   AMD-Vi; amd-iommu's options are pt (off here: else a denied DMA still lands), intremap (on here),
+                  xtsup (x2APIC destinations, off), device-iotlb (off).  It is off until software switches it on.
+    iommu="intel" VT-d (for SVM-less tests only: no real machine has SKINIT and VT-d)
+
+Device amd-df at 0:18.0 is the function in which software opens the secure loader block to devices again after a
+launch (register 384h, bit 0).  Virtio devices are behind the IOMMU only with iommu_platform=on, as in any QEMU.
+"""
+
+import argparse
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+OVMF_CODE = "/usr/share/OVMF/OVMF_CODE_4M.fd"
+OVMF_VARIABLES = "/usr/share/OVMF/OVMF_VARS_4M.fd"
+DEFAULT_BANKS = ("sha1", "sha256", "sha384", "sha512")
+CPU = "EPYC,+svm,+npt,+skinit,+svm-lock"
+
+
+class MachineError(Exception):
+    """What failed, and where to look."""
+
+
+def _wait_until(condition, timeout, what):
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() >= deadline:
+            raise MachineError(f"{what}: nothing after {timeout} s")
+        time.sleep(0.02)
+
+
+def _stop(process, grace=5):
+    """Ends a process that this module started, and waits for it."""
+    if process is None or process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(grace)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _die_with_parent():
+    """In the child: be ended when the thread that started it ends (PR_SET_PDEATHSIG)."""
+    import ctypes
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+class _Swtpm:
+    """One swtpm process over one state directory.  Sockets live in a short path of their own (sun_path is short)."""
+
+    def __init__(self, state, log, for_host):
+        if not os.path.isdir(state):
+            raise MachineError(f"{state}: no such TPM state; make one with create_tpm_state")
+        self.lock = open(os.path.join(state, ".lock"), "w", encoding="ascii")
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.lock.close()
+            raise MachineError(f"{state}: this TPM is in use by another machine or program") from None
+        self.sockets = tempfile.mkdtemp(prefix="swtpm-")
+        self.data = os.path.join(self.sockets, "tpm")
+        self.control = self.data + ".ctrl"
+        command = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}", "--ctrl", f"type=unixio,path={self.control}",
+                   "--log", f"file={log},level=2,truncate"]
+        if for_host:
+            command += ["--server", f"type=unixio,path={self.data}", "--flags", "not-need-init,startup-clear"]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL, preexec_fn=_die_with_parent)
+        needed = [self.control] + ([self.data] if for_host else [])
+        try:
+            _wait_until(lambda: self.process.poll() is not None or all(map(os.path.exists, needed)), 10, "swtpm")
+            if self.process.poll() is not None:
+                raise MachineError(f"swtpm ended with status {self.process.returncode}; its log is {log}")
+        except MachineError:
+            self.stop()
+            raise
+
+    def stop(self):
+        _stop(self.process)
+        shutil.rmtree(self.sockets, ignore_errors=True)
+        self.lock.close()
+
+
+def create_tpm_state(state, banks=DEFAULT_BANKS, endorsement_key=True):
+    """Makes directory `state` hold a new TPM 2.0 (whatever was there is removed) with these PCR banks active."""
+    shutil.rmtree(state, ignore_errors=True)
+    os.makedirs(state)
+    command = ["swtpm_setup", "--tpm2", "--tpm-state", state, "--pcr-banks", ",".join(banks), "--overwrite"]
+    if endorsement_key:
+        command += ["--createek", "--ecc"]
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                            text=True, check=False)
+    if result.returncode != 0:
+        raise MachineError(f"swtpm_setup failed for {state}:\n{result.stdout}")
+
+
+class HostTpm:
+    """The TPM in `state`, started up, for programs on the host, at locality 0; shut down in order at the end."""
+
+    def __init__(self, state, log=None):
+        self.state = os.path.abspath(state)
+        self.log = log or os.path.join(self.state, "swtpm-host.log")
+        self.swtpm = None
+
+    @property
+    def tcti(self):
+        return f"swtpm:path={self.swtpm.data}"
+
+    @property
+    def environment(self):
+        return dict(os.environ, TPM2TOOLS_TCTI=self.tcti, TSS2_TCTI=self.tcti)
+
+    def __enter__(self):
+        self.swtpm = _Swtpm(self.state, self.log, for_host=True)
+        return self
+
+    def __exit__(self, *_):
+        try:
+            subprocess.run(["tpm2_shutdown", "--clear"], env=self.environment, stdout=subprocess.DEVNULL,
+                           stderr=subprocess.DEVNULL, timeout=10, check=False)
+        finally:
+            self.swtpm.stop()
+
+
+class Machine:
+    """One machine.  Files in `log_dir`: serial.log, qemu.log (what the emulator says), swtpm.log, command."""
+
+    def __init__(self, emulator, disks=(), cpus=1, firmware="bios", memory_mb=512, tpm_state=None, tpm="tis",
+                 iommu=None, extra=(), log_dir=None, serial=None, uefi_variables=None, snapshot=False, cpu=CPU,
+                 accelerator="tcg"):
+        if firmware not in ("bios", "uefi") or iommu not in (None, "amd", "intel") or tpm not in (None, "tis", "crb"):
+            raise ValueError("firmware is bios or uefi; iommu amd, intel or None; tpm tis, crb or None")
+        self.log_dir = os.path.abspath(log_dir) if log_dir else tempfile.mkdtemp(prefix="machine-")
+        os.makedirs(self.log_dir, exist_ok=True)
+        self.serial_path = os.path.abspath(serial) if serial else os.path.join(self.log_dir, "serial.log")
+        self.log_path = os.path.join(self.log_dir, "qemu.log")
+        self.tpm_state = os.path.abspath(tpm_state) if tpm_state and tpm else None
+        self.tpm = tpm
+        self.process = self.swtpm = self._monitor = self._monitor_file = None
+        self.sockets = None
+        self._arguments = [
+            emulator, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+            "-machine", "q35,smm=off" + (",kernel-irqchip=split" if accelerator != "tcg" else ""),
+            "-accel", accelerator, "-cpu", cpu, "-smp", str(cpus), "-m", str(memory_mb),
+            "-serial", f"file:{self.serial_path}", "-device", "isa-debug-exit,iobase=0xf4,iosize=4",
+            "-device", "amd-df,addr=18.0", "-d", "guest_errors", "-D", os.path.join(self.log_dir, "guest-errors.log"),
+        ]
+        if iommu == "amd":
+            self._arguments += ["-device", "amd-iommu,pt=off,intremap=on"]
+        elif iommu == "intel":
+            self._arguments += ["-device", "intel-iommu,intremap=on,pt=off"]
+        if firmware == "uefi":
+            variables = uefi_variables or os.path.join(self.log_dir, "uefi-variables.fd")
+            if not os.path.exists(variables):
+                shutil.copyfile(OVMF_VARIABLES, variables)
+            self._arguments += ["-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}",
+                                "-drive", f"if=pflash,format=raw,unit=1,file={variables}"]
+        for number, disk in enumerate(disks):
+            self._arguments += [
+                "-drive", f"if=none,id=disk{number},format=raw,cache=writeback,file={disk}"
+                          + (",snapshot=on" if snapshot else ""),
+                "-device", f"ide-hd,drive=disk{number},bus=ide.{number},serial=GATEHOUSE{number:04d}"]
+        self._arguments += list(extra)
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+
+    def start(self):
+        self.sockets = tempfile.mkdtemp(prefix="qemu-")
+        monitor = os.path.join(self.sockets, "qmp")
+        command = self._arguments + ["-qmp", f"unix:{monitor},server=on,wait=off"]
+        try:
+            if self.tpm_state:
+                self.swtpm = _Swtpm(self.tpm_state, os.path.join(self.log_dir, "swtpm.log"), for_host=False)
+                command += ["-chardev", f"socket,id=tpm,path={self.swtpm.control}",
+                            "-tpmdev", "emulator,id=tpm,chardev=tpm", "-device", f"tpm-{self.tpm},tpmdev=tpm"]
+            with open(os.path.join(self.log_dir, "command"), "w", encoding="utf-8") as file:
+                file.write(" ".join(command) + "\n")
+            open(self.serial_path, "wb").close()
+            with open(self.log_path, "wb") as log:
+                self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                                preexec_fn=_die_with_parent)
+            _wait_until(lambda: self.process.poll() is not None or os.path.exists(monitor), 20, "the emulator")
+            if self.process.poll() is None:
+                self._monitor = socket.socket(socket.AF_UNIX)
+                try:
+                    self._monitor.connect(monitor)
+                    self._monitor_file = self._monitor.makefile("rw", encoding="utf-8")
+                    self._monitor_file.readline()
+                    self.qmp("qmp_capabilities")
+                except (OSError, MachineError):
+                    if self.process.poll() is None and not self._ended_soon():
+                        raise
+            if self.process.poll() not in (None, 0) and not os.path.getsize(self.serial_path):
+                raise MachineError(f"the emulator ended with status {self.process.returncode}: {self._log_tail()}")
+        except BaseException:
+            self.kill()
+            raise
+
+    def _ended_soon(self):
+        try:
+            self.process.wait(2)
+            return True
+        except subprocess.TimeoutExpired:
+            return False
+
+    def _log_tail(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as file:
+            lines = [line for line in file.read().splitlines() if "TCG doesn't support requested feature" not in line]
+        return " / ".join(lines[-3:]) + f" (whole log: {self.log_path})"
+
+    def serial_text(self):
+        with open(self.serial_path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def wait_for_line(self, pattern, timeout):
+        """The first match of the regular expression in the serial output; fails when the machine ends without it."""
+        expression = re.compile(pattern, re.MULTILINE)
+
+        def found():
+            ended = self.process.poll() is not None
+            match = expression.search(self.serial_text())
+            if match is None and ended:
+                raise MachineError(f"the machine ended (status {self.process.returncode}) without {pattern!r} on its"
+                                   f" serial line: {self.serial_path}")
+            return match
+
+        return _wait_until(found, timeout, f"{pattern!r} on the serial line ({self.serial_path})")
+
+    def wait_for_exit(self, timeout):
+        """The emulator's exit status; MachineError when it still runs after `timeout` seconds."""
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise MachineError(f"the machine still runs after {timeout} s; serial output: {self.serial_path}") from None
+
+    def qmp(self, command, **arguments):
+        """Runs one command of QEMU's machine protocol and returns its result."""
+        request = {"execute": command, **({"arguments": arguments} if arguments else {})}
+        self._monitor_file.write(json.dumps(request) + "\n")
+        self._monitor_file.flush()
+        while True:
+            line = self._monitor_file.readline()
+            if not line:
+                raise MachineError(f"the emulator's monitor closed during {command}")
+            answer = json.loads(line)
+            if "return" in answer:
+                return answer["return"]
+            if "error" in answer:
+                raise MachineError(f"{command}: {answer['error']['desc']}")
+
+    def monitor(self, line):
+        """Runs one line of the human monitor and returns its output."""
+        return self.qmp("human-monitor-command", **{"command-line": line})
+
+    def kill(self):
+        if self._monitor_file is not None:
+            self._monitor_file.close()
+            self._monitor.close()
+            self._monitor_file = self._monitor = None
+        _stop(self.process)
+        if self.swtpm is not None:
+            self.swtpm.stop()
+            self.swtpm = None
+        if self.sockets:
+            shutil.rmtree(self.sockets, ignore_errors=True)
+            self.sockets = None
+
+
+def main(arguments):
+    parser = argparse.ArgumentParser(description="Run the emulated machine, or work on its TPM.")
+    actions = parser.add_subparsers(dest="action", required=True)
+    run = actions.add_parser("run", help="run a machine until it ends; exit status 0 if it ended in time")
+    run.add_argument("--emulator", required=True, metavar="QEMU")
+    run.add_argument("--disk", action="append", default=[], metavar="IMAGE")
+    run.add_argument("--cpus", type=int, default=1)
+    run.add_argument("--memory", type=int, default=512, metavar="MB")
+    run.add_argument("--firmware", choices=("bios", "uefi"), default="bios")
+    run.add_argument("--tpm", choices=("tis", "crb"), default="tis")
+    run.add_argument("--tpm-state", metavar="DIR", help="made by new-tpm; without it the machine has no TPM")
+    run.add_argument("--iommu", choices=("amd", "intel"))
+    run.add_argument("--snapshot", action="store_true", help="leave the disk images unchanged")
+    run.add_argument("--logs", metavar="DIR")
+    run.add_argument("--until", metavar="REGEX", help="end it when the serial output has this")
+    run.add_argument("--timeout", type=float, default=120, metavar="SECONDS")
+    run.add_argument("extra", nargs="*", help="further arguments of QEMU, after --")
+    new = actions.add_parser("new-tpm", help="make a new software TPM")
+    new.add_argument("state", metavar="DIR")
+    new.add_argument("--banks", default=",".join(DEFAULT_BANKS))
+    use = actions.add_parser("with-tpm", help="run a command with a TPM made available to it (TPM2TOOLS_TCTI)")
+    use.add_argument("state", metavar="DIR")
+    use.add_argument("command", nargs=argparse.REMAINDER)
+    options = parser.parse_args(arguments)
+    try:
+        if options.action == "new-tpm":
+            create_tpm_state(options.state, options.banks.split(","))
+            return 0
+        if options.action == "with-tpm":
+            command = options.command[1:] if options.command[:1] == ["--"] else options.command
+            if not command:
+                parser.error("with-tpm: no command")
+            with HostTpm(options.state) as tpm:
+                return subprocess.run(command, env=tpm.environment, check=False).returncode
+        with Machine(options.emulator, options.disk, options.cpus, options.firmware, options.memory, options.tpm_state,
+                     options.tpm, options.iommu, options.extra, options.logs, snapshot=options.snapshot) as machine:
+            print(f"serial output: {machine.serial_path}", file=sys.stderr)
+            if options.until:
+                machine.wait_for_line(options.until, options.timeout)
+            else:
+                status = machine.wait_for_exit(options.timeout)
+                print(f"the machine ended with status {status}", file=sys.stderr)
+        return 0
+    except MachineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 3
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
