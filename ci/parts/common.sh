@@ -44,16 +44,16 @@ key_of() {
 # words_of FILE: the words of a list file, comments (#) and blank lines dropped.
 words_of() { sed -e 's/#.*//' "$1" | xargs -n1; }
 
-# with_lock NAME CMD...: run CMD while holding the cache's lock NAME; a second set-up waits for the first.
+# with_lock NAME CMD...: run CMD while holding the cache's lock NAME; a second set-up waits for the first.  Not to be
+# called in a condition: that would switch off errexit in CMD.
 with_lock() {
-    local name="$1" cache status=0; shift
+    local name="$1" cache; shift
     cache="$(gatehouse_cache)"
     mkdir -p "$cache" || die "$cache: cannot create the cache directory; set GATEHOUSE_CACHE"
     (
         flock --nonblock 9 || { say "waiting for another set-up ($name) to finish"; flock 9; }
         "$@"
-    ) 9> "$cache/$name.lock" || status=$?
-    return "$status"
+    ) 9> "$cache/$name.lock"
 }
 
 # run_logged LOG CMD...: run CMD with its output in LOG; when it fails show the end of LOG and its path.
