@@ -2,6 +2,7 @@
 // the TSC.
 #pragma once
 
+#include "hypervisor/platform/io.hpp"
 #include "hypervisor/platform/tpm_transport.hpp"
 
 namespace gatehouse::platform {
@@ -13,11 +14,7 @@ class TpmMmioBus final : public TpmBus {
     void write8(std::uint32_t offset, std::uint8_t value) override { reg<std::uint8_t>(offset) = value; }
     void write32(std::uint32_t offset, std::uint32_t value) override { reg<std::uint32_t>(offset) = value; }
 
-    // No clock of the machine need be trusted or calibrated: no TSC runs faster than this.
-    std::uint64_t microseconds() override {
-        constexpr std::uint64_t kMaximumMegahertz = 5000;
-        return __builtin_ia32_rdtsc() / kMaximumMegahertz;
-    }
+    std::uint64_t microseconds() override { return platform::microseconds(); }
 
   private:
     template <typename T>

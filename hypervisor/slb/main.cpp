@@ -147,6 +147,7 @@ Result<std::uint64_t> load(std::uint64_t base) {
 void slb_main(std::uint64_t kept_base) {
     using namespace gatehouse;
     platform::start_serial();
+    set_log_sink(platform::write_serial);
     log("slb: started at ", Hex{kept_base});
     const auto entry = slb::load(kept_base);
     if (!entry.ok()) {

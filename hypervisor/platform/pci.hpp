@@ -1,0 +1,38 @@
+// PCI configuration space through ports 0xcf8 and 0xcfc (PCI Local Bus Specification 3.0, 3.2.2.3.2).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+namespace gatehouse::platform {
+
+// Bus << 8 | device << 3 | function.
+using FunctionId = std::uint16_t;
+
+// `offset` is below 256 and aligned to `size`, 1, 2 or 4. One CPU at a time.
+[[nodiscard]] std::uint32_t read_config(FunctionId function, std::uint16_t offset, unsigned size);
+void write_config(FunctionId function, std::uint16_t offset, unsigned size, std::uint32_t value);
+
+// Class, subclass and programming interface as 0xCCSSPP.
+[[nodiscard]] std::uint32_t class_of(FunctionId function);
+// Whether a function answers (PCI 3.0, 6.1: vendor 0xffff is nobody's).
+[[nodiscard]] bool exists(FunctionId function);
+// Offset of the first capability with this identifier; nullopt if there is none. Ends on circular lists.
+[[nodiscard]] std::optional<std::uint8_t> find_capability(FunctionId function, std::uint8_t identifier);
+
+// Calls visit(FunctionId) for every function of every bus, in ascending order. All 256 buses are asked, not only
+// those that bridges name: bridges are configured by the firmware, which may lie.
+template <typename Visit>
+void for_each_function(Visit&& visit) {
+    for (std::uint32_t slot = 0; slot < 0x10000; slot += 8) {
+        const auto first = static_cast<FunctionId>(slot);
+        if (!exists(first)) continue;
+        const bool several = (read_config(first, 0x0e, 1) & 0x80) != 0;
+        for (std::uint32_t function = slot; function < slot + (several ? 8 : 1); ++function) {
+            const auto id = static_cast<FunctionId>(function);
+            if (function == slot || exists(id)) visit(id);
+        }
+    }
+}
+
+}  // namespace gatehouse::platform

@@ -1,0 +1,42 @@
+#include "hypervisor/platform/serial.hpp"
+
+#include "hypervisor/platform/io.hpp"
+
+namespace gatehouse::platform {
+namespace {
+
+// 16550 registers (PC16550D data sheet, table II).
+enum Port : std::uint16_t {
+    kData = 0x3f8,           // and divisor, low byte, if DLAB
+    kInterruptEnable = 0x3f9,  // and divisor, high byte, if DLAB
+    kFifoControl = 0x3fa,
+    kLineControl = 0x3fb,    // bit 7: DLAB
+    kModemControl = 0x3fc,
+    kLineStatus = 0x3fd,     // bit 5: transmitter holding register empty
+};
+
+void write_character(char character) {
+    constexpr unsigned kPatience = 100000;  // polls; a character takes 87 us
+    for (unsigned i = 0; i < kPatience && (in8(kLineStatus) & 0x20) == 0; ++i) asm volatile("pause");
+    out8(kData, static_cast<std::uint8_t>(character));
+}
+
+}  // namespace
+
+void start_serial() {
+    out8(kInterruptEnable, 0);
+    out8(kLineControl, 0x80);
+    out8(kData, 1);  // divisor 1: 115,200 baud
+    out8(kInterruptEnable, 0);
+    out8(kLineControl, 0x03);
+    out8(kFifoControl, 0x07);
+    out8(kModemControl, 0x03);
+}
+
+void write_serial(std::string_view line) {
+    for (const char character : line) write_character(character);
+    write_character('\r');
+    write_character('\n');
+}
+
+}  // namespace gatehouse::platform
