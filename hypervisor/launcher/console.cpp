@@ -1,33 +1,22 @@
 #include "hypervisor/launcher/console.hpp"
 
 #include "hypervisor/base/log.hpp"
-#include "hypervisor/launcher/machine.hpp"
+#include "hypervisor/platform/serial.hpp"
 
 namespace gatehouse::launcher {
 namespace {
 
-constexpr std::uint16_t kCom1 = 0x3f8;
+constexpr std::size_t kColumns = 80;
+constexpr std::size_t kRows = 25;
 constinit volatile std::uint16_t* text_screen = nullptr;
-constinit unsigned text_row = 0;
-constexpr unsigned kColumns = 80;
-constexpr unsigned kRows = 25;
-
-void write_serial(char character) {
-    constexpr std::uint8_t kTransmitterEmpty = 0x20;
-    for (unsigned tries = 0; tries < 100'000 && (in8(kCom1 + 5) & kTransmitterEmpty) == 0; ++tries) {
-    }
-    out8(kCom1, static_cast<std::uint8_t>(character));
-}
+constinit std::size_t text_row = 0;
 
 void write_line(std::string_view line) {
-    for (const char character : line) write_serial(character);
-    write_serial('\r');
-    write_serial('\n');
+    platform::write_serial(line);
     if (text_screen == nullptr) return;
-    for (unsigned column = 0; column < kColumns; ++column) {
-        const char character = column < line.size() ? line[column] : ' ';
-        text_screen[text_row * kColumns + column] =
-            static_cast<std::uint16_t>(0x0700 | static_cast<unsigned char>(character));
+    for (std::size_t column = 0; column < kColumns; ++column) {
+        const auto character = static_cast<unsigned char>(column < line.size() ? line[column] : ' ');
+        text_screen[text_row * kColumns + column] = static_cast<std::uint16_t>(0x0700 | character);
     }
     text_row = (text_row + 1) % kRows;
 }
@@ -35,15 +24,7 @@ void write_line(std::string_view line) {
 }  // namespace
 
 void start_console() {
-    constexpr std::uint8_t kDivisorLatch = 0x80;
-    constexpr std::uint8_t k8N1 = 0x03;
-    out8(kCom1 + 1, 0);
-    out8(kCom1 + 3, kDivisorLatch | k8N1);
-    out8(kCom1 + 0, 1);  // 115200 baud
-    out8(kCom1 + 1, 0);
-    out8(kCom1 + 3, k8N1);
-    out8(kCom1 + 2, 0x07);  // FIFOs on and empty
-    out8(kCom1 + 4, 0x03);  // DTR, RTS
+    platform::start_serial();
     set_log_sink(write_line);
 }
 

@@ -3,17 +3,18 @@
 #include <array>
 
 #include "hypervisor/base/log.hpp"
+#include "hypervisor/platform/io.hpp"
 
 namespace gatehouse::launcher {
 namespace {
 
-void write_msr(Msr msr, std::uint64_t value) {
-    asm volatile("wrmsr"
-                 :
-                 : "c"(static_cast<std::uint32_t>(msr)), "a"(static_cast<std::uint32_t>(value)),
-                   "d"(static_cast<std::uint32_t>(value >> 32))
-                 : "memory");
-}
+using platform::read_msr;
+using platform::write_msr;
+
+constexpr std::uint32_t kApicBase = 0x1b;
+constexpr std::uint32_t kX2ApicInterruptCommand = 0x830;
+constexpr std::uint32_t kEfer = 0xc0000080;
+constexpr std::uint32_t kVmCr = 0xc0010114;
 
 std::array<std::uint32_t, 4> cpuid(std::uint32_t leaf) {
     std::array<std::uint32_t, 4> out{};
@@ -26,9 +27,9 @@ volatile T& mmio(std::uint64_t address) {
     return *reinterpret_cast<volatile T*>(address);
 }
 
-// An access to port 0x80 takes about a microsecond on any PC.
-void delay_microseconds(unsigned microseconds) {
-    for (unsigned i = 0; i < microseconds; ++i) (void)in8(0x80);
+void wait(std::uint64_t microseconds) {
+    const std::uint64_t start = platform::microseconds();
+    while (platform::microseconds() - start < microseconds) asm volatile("pause");
 }
 
 }  // namespace
@@ -38,12 +39,7 @@ bool has_feature(std::uint32_t leaf, Register where, unsigned bit) {
     return ((cpuid(leaf)[static_cast<std::size_t>(where)] >> bit) & 1) != 0;
 }
 
-std::uint64_t read_msr(Msr msr) {
-    std::uint32_t low = 0;
-    std::uint32_t high = 0;
-    asm volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(static_cast<std::uint32_t>(msr)));
-    return std::uint64_t{high} << 32 | low;
-}
+bool svm_disabled() { return (read_msr(kVmCr) & 1u << 4) != 0; }
 
 void halt() {
     for (;;) asm volatile("cli; hlt");
@@ -69,26 +65,26 @@ void park_other_cpus() {
     constexpr std::uint32_t kInitToOthers = 0x000c4500;
     constexpr std::uint64_t kX2Apic = 1u << 10;
     constexpr std::uint64_t kEnabled = 1u << 11;
-    const std::uint64_t base = read_msr(Msr::kApicBase);
+    const std::uint64_t base = read_msr(kApicBase);
     if ((base & kEnabled) == 0) {
         log("launcher: the local APIC is off: other CPUs cannot be parked");
         return;
     }
     if ((base & kX2Apic) != 0) {
-        write_msr(Msr::kX2ApicIcr, kInitToOthers);
+        write_msr(kX2ApicInterruptCommand, kInitToOthers);
     } else {
         constexpr std::uint64_t kInterruptCommandLow = 0x300;
         constexpr std::uint32_t kPending = 1u << 12;
         volatile std::uint32_t& command = mmio<std::uint32_t>((base & 0xffffff000) + kInterruptCommandLow);
         command = kInitToOthers;
-        for (unsigned tries = 0; tries < 1000 && (command & kPending) != 0; ++tries) delay_microseconds(1);
+        for (unsigned tries = 0; tries < 1000 && (command & kPending) != 0; ++tries) wait(1);
     }
-    delay_microseconds(20'000);
+    wait(20'000);
 }
 
 void enable_svm() {
     constexpr std::uint64_t kSvme = 1u << 12;
-    write_msr(Msr::kEfer, read_msr(Msr::kEfer) | kSvme);
+    write_msr(kEfer, read_msr(kEfer) | kSvme);
 }
 
 }  // namespace gatehouse::launcher

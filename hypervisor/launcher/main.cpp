@@ -66,8 +66,7 @@ void check_cpu(bool with_skinit) {
         log("launcher: ", feature.complaint);
         complete = false;
     }
-    constexpr std::uint64_t kSvmDisabled = 1u << 4;
-    if (has_feature(0x80000001, Register::kEcx, 2) && (read_msr(Msr::kVmCr) & kSvmDisabled) != 0) {
+    if (has_feature(0x80000001, Register::kEcx, 2) && svm_disabled()) {
         log("launcher: SVM is switched off (VM_CR.SVMDIS): switch it on in the firmware's set-up");
         complete = false;
     }
