@@ -37,6 +37,9 @@ inline constexpr std::size_t kMaxCpus = 64;
 [[nodiscard]] Status trap_mmio(std::uint64_t base, std::uint64_t size, MmioHandler& handler);
 // Guest IN and OUT that touch any of the ports first..last go to `handler`. Errors: as trap_mmio.
 [[nodiscard]] Status trap_ports(std::uint16_t first, std::uint16_t last, IoPortHandler& handler);
+// What has been trapped.
+[[nodiscard]] const MmioMap& mmio_map();
+[[nodiscard]] const IoPortMap& port_map();
 
 // Starts the processors with these APIC IDs (this processor's own is skipped) one after the other, by INIT and two
 // SIPIs; each then waits for the guest's SIPI. `low_page` is a page of guest RAM below 1 MiB, used meanwhile and

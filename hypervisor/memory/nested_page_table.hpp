@@ -3,7 +3,7 @@
 // Guest-physical addresses are host-physical ones, or they are nothing. The table has the format of a four-level
 // long-mode page table, every entry with U/S = 1 (15.25.5), page attributes 0 (write-back: the guest's PAT and the
 // MTRRs decide). Memory below 4 GiB is mapped with 2 MiB leaves and its first 2 MiB with 4 KiB leaves, so that no
-// leaf spans several MTRR types (7.7.8); the rest with 1 GiB leaves where the processor has them.
+// leaf spans several MTRR types (7.7.8); the rest with 1 GiB leaves.
 #pragma once
 
 #include <atomic>
@@ -22,34 +22,29 @@ enum class GuestAccess : std::uint8_t {
 
 class NestedPageTable {
   public:
-    struct Geometry {
-        unsigned physical_bits = 40;  // CPUID 0x80000008 EAX[7:0]; mapped up to 512 GiB of it
-        bool gigabyte_pages = true;   // CPUID 0x80000001 EDX[26]
-        std::uint64_t high_ram_end = 0;  // TOP_MEM2: the leaf it lies in is split, for its two memory types
-    };
-
-    // Builds the identity map. kNoSpace if the pool is empty.
-    [[nodiscard]] Status build(PagePool& pool, const Geometry& geometry);
+    // Builds the map of the first 512 GiB (or of all, if there is less). `physical_bits`: CPUID 0x80000008 EAX[7:0];
+    // `high_ram_end`: TOP_MEM2, the end of RAM above 4 GiB, or 0. kNoSpace if the pool is empty.
+    [[nodiscard]] Status build(PagePool& pool, unsigned physical_bits, std::uint64_t high_ram_end);
+    // Maps the 512 GiB around `address`, beyond what build() did. kOutOfRange beyond the processor's, kNoSpace.
+    [[nodiscard]] Status extend(std::uint64_t address);
     // Changes [base, base + size), whole pages. The caller flushes (svm::flush_nested_everywhere) if the guest runs
     // and has lost something. kMisaligned, kOutOfRange, kNoSpace (nothing has been changed in the failed leaf).
     [[nodiscard]] Status set(std::uint64_t base, std::uint64_t size, GuestAccess access);
     [[nodiscard]] Status hide(std::uint64_t base, std::uint64_t size) { return set(base, size, GuestAccess::kHidden); }
     [[nodiscard]] Status map(std::uint64_t base, std::uint64_t size) { return set(base, size, GuestAccess::kAll); }
 
-    // What the guest may do at `address`; kTrap beyond the end.
+    // What the guest may do at `address`; kTrap where nothing is mapped.
     [[nodiscard]] GuestAccess access(std::uint64_t address) const;
     // Physical address of the top level, for VMCB.N_CR3.
     [[nodiscard]] std::uint64_t root() const { return root_; }
     // Counts changes: a processor that last entered the guest with another number flushes before it enters again.
     [[nodiscard]] std::uint64_t generation() const { return generation_.load(); }
-    // Highest mapped address + 1.
+    // Highest physical address + 1.
     [[nodiscard]] std::uint64_t limit() const { return limit_; }
 
   private:
-    using Entry = std::uint64_t;
-    [[nodiscard]] Result<Entry*> table_below(Entry& entry, std::uint64_t leaf_size);
-    [[nodiscard]] Result<Entry*> leaf(std::uint64_t address, std::uint64_t& size, std::uint64_t wanted);
-    [[nodiscard]] Entry encode(std::uint64_t address, std::uint64_t leaf_size, GuestAccess access) const;
+    [[nodiscard]] Status split(std::uint64_t& entry, std::uint64_t leaf_size);
+    [[nodiscard]] Result<std::uint64_t*> walk(std::uint64_t address, std::uint64_t leaf_size);
 
     PagePool* pool_ = nullptr;
     std::uint64_t root_ = 0;

@@ -53,7 +53,7 @@ class PhysicalMemory {
         std::uint64_t base = 0;
         std::uint64_t end = 0;
     };
-    std::array<Range, kMaxRanges> ranges_{};  // sorted, disjoint, adjacent ones merged
+    std::array<Range, kMaxRanges> ranges_{};  // sorted, disjoint
     std::size_t count_ = 0;
 };
 

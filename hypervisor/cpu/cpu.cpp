@@ -1,0 +1,188 @@
+#include "hypervisor/cpu/cpu.hpp"
+
+#include <new>
+
+#include "hypervisor/base/panic.hpp"
+#include "hypervisor/cpu/apic.hpp"
+#include "hypervisor/cpu/exceptions.hpp"
+#include "hypervisor/cpu/instructions.hpp"
+#include "hypervisor/cpu/per_cpu.hpp"
+#include "hypervisor/cpu/svm/vcpu.hpp"
+#include "hypervisor/launch/layout.hpp"
+#include "hypervisor/memory/host_page_table.hpp"
+
+extern "C" {
+extern const char image_start[], image_rodata[], image_data[], image_end[];
+extern const char trampoline[], trampoline_end[], trampoline_data[];
+extern const std::uint64_t boot_pml4[];
+[[noreturn]] void switch_stack(std::uint64_t stack, void (*to)(std::uint64_t), std::uint64_t argument);
+}
+
+namespace gatehouse::cpu {
+namespace {
+
+using memory::kPageSize;
+
+// Stack window of a processor, in pages; those not listed are guard pages.
+constexpr std::uint64_t kSlotPages = 16;
+constexpr std::uint64_t kMainFirst = 1, kMainPages = 11;
+constexpr std::uint64_t kExceptionFirst = 13;
+constexpr std::uint64_t kNmiFirst = 15;
+static_assert(kMaxCpus * kSlotPages * kPageSize <= memory::kStackWindow);
+
+constinit PerCpu bsp;
+constinit std::array<PerCpu*, kMaxCpus> cpus{};
+constinit std::size_t cpus_online = 0;
+constinit std::uint64_t kept = 0;
+constinit memory::PagePool pool;
+constinit memory::HostPageTable host_pages;
+constinit memory::PhysicalMemory guest_ram;
+constinit memory::NestedPageTable nested;
+constinit MmioMap mmio;
+constinit IoPortMap ports;
+
+std::uint64_t offset_in_image(const void* label) {
+    return static_cast<std::uint64_t>(static_cast<const char*>(label) - image_start);
+}
+
+Status make_stacks(PerCpu& cpu) {
+    const std::uint64_t slot = memory::kStackVirtual + cpu.index * kSlotPages * kPageSize;
+    GATEHOUSE_TRY(host_pages.map_stack(pool, slot + kMainFirst * kPageSize, kMainPages));
+    GATEHOUSE_TRY(host_pages.map_stack(pool, slot + kExceptionFirst * kPageSize, 1));
+    GATEHOUSE_TRY(host_pages.map_stack(pool, slot + kNmiFirst * kPageSize, 1));
+    cpu.stack = slot + (kMainFirst + kMainPages) * kPageSize;
+    cpu.task.ist[0] = slot + (kExceptionFirst + 1) * kPageSize;
+    cpu.task.ist[1] = slot + (kNmiFirst + 1) * kPageSize;
+    return {};
+}
+
+// What every processor sets for itself, on its own page table and stack.
+void prepare(PerCpu& cpu) {
+    constexpr std::uint64_t kPatReset = 0x0007'0406'0007'0406;  // as after reset (APM vol. 2, 7.8.2)
+    cpu.self = &cpu;
+    cpu.canary = read_tsc() * 0x9e37'79b9'7f4a'7c15;
+    load_tables(cpu);
+    write_msr(kMsrPat, kPatReset);
+    apic::enable();
+    cpu.apic_id = apic::id();
+    svm::hold_interrupts();
+}
+
+void set_control_registers() {
+    write_msr(kMsrEfer, (read_msr(kMsrEfer) & kEferSvme) | kEferLme | kEferLma | kEferNxe);
+    asm volatile("mov %0, %%cr4" : : "r"(kCr4Pae | kCr4Mce | kCr4Osfxsr | kCr4Osxmmexcpt));
+    asm volatile("mov %0, %%cr0" : : "r"(std::uint64_t{0x80010033}));  // PG, WP, NE, ET, MP, PE
+}
+
+// Waits about `microseconds` or, on a processor slower than 4 GHz, longer.
+void wait(std::uint64_t microseconds) {
+    const std::uint64_t start = read_tsc();
+    while (read_tsc() - start < microseconds * 4000) pause();
+}
+
+void bsp_main(std::uint64_t base) {
+    prepare(bsp);
+    hypervisor_main(base);
+}
+
+Status start_ap(std::uint32_t apic_id, std::uint64_t low_page) {
+    constexpr std::uint64_t kOnlineTimeout = 1'000'000;  // microseconds
+    if (cpus_online == kMaxCpus) return {Error::kNoSpace, "processors", kMaxCpus};
+    GATEHOUSE_ASSIGN(const std::uint64_t page, pool.take((sizeof(PerCpu) + kPageSize - 1) / kPageSize));
+    auto* cpu = new (memory::at_physical(page)) PerCpu;
+    cpu->index = static_cast<std::uint32_t>(cpus_online);
+    GATEHOUSE_TRY(make_stacks(*cpu));
+    GATEHOUSE_TRY(svm::make_vcpu(*cpu));
+
+    auto* data = reinterpret_cast<std::uint64_t*>(memory::at_physical(low_page) + (trampoline_data - trampoline));
+    data[0] = physical_address(boot_pml4);
+    data[1] = cpu->stack;
+    data[2] = reinterpret_cast<std::uint64_t>(cpu);
+    data[3] = host_pages.root();
+    apic::send(apic_id, apic::kCommandInit);
+    wait(10'000);
+    for (int i = 0; i < 2; ++i) {  // Intel MP specification 1.4, B.4
+        apic::send(apic_id, apic::kCommandStartup | static_cast<std::uint32_t>(low_page >> 12));
+        wait(200);
+    }
+    for (std::uint64_t waited = 0; !cpu->online; waited += 100) {
+        if (waited > kOnlineTimeout) return {Error::kTimeout, "processor does not start; APIC ID", apic_id};
+        wait(100);
+    }
+    cpus[cpus_online++] = cpu;
+    return {};
+}
+
+}  // namespace
+
+// From entry.S, on the boot page tables and stack.
+extern "C" [[noreturn]] void bsp_start(std::uint64_t base) {
+    asm volatile("wrmsr" : : "c"(kMsrFsBase), "a"(static_cast<std::uint32_t>(reinterpret_cast<std::uint64_t>(&bsp))),
+                 "d"(static_cast<std::uint32_t>(reinterpret_cast<std::uint64_t>(&bsp) >> 32)));
+    bsp.self = &bsp;
+    kept = base;
+    pool = memory::PagePool(base + launch::kArenaOffset, launch::kArenaSize);
+    build_interrupt_table();
+    set_control_registers();
+    const memory::ImageSections sections{offset_in_image(image_rodata), offset_in_image(image_data),
+                                         offset_in_image(image_end)};
+    require(host_pages.build(pool, base + launch::kImageOffset, sections).ok(), "no room for page tables");
+    require(make_stacks(bsp).ok(), "no room for stacks");
+    cpus[0] = &bsp;
+    cpus_online = 1;
+    write_cr3(host_pages.root());
+    switch_stack(bsp.stack, bsp_main, base);
+}
+
+// From entry.S, on its own stack. Everything an AP touches here has been prepared by the BSP, which waits.
+extern "C" [[noreturn]] void ap_start(PerCpu* cpu) {
+    set_control_registers();
+    prepare(*cpu);
+    svm::enable_this_processor(*cpu);
+    cpu->online = true;
+    svm::run(*cpu->vcpu);
+}
+
+memory::PagePool& kept_pages() { return pool; }
+std::uint64_t kept_base() { return kept; }
+memory::PhysicalMemory& guest_memory() { return guest_ram; }
+memory::NestedPageTable& nested_pages() { return nested; }
+const MmioMap& mmio_map() { return mmio; }
+const IoPortMap& port_map() { return ports; }
+std::size_t cpu_count() { return cpus_online; }
+PerCpu& cpu_at(std::size_t index) { return *cpus[index]; }
+
+std::uint64_t physical_address(const void* object) {
+    const auto address = reinterpret_cast<std::uint64_t>(object);
+    if (address < memory::kIdentityLimit) return address;
+    require(address >= launch::kImageVirtual && address < launch::kImageVirtual + launch::kImageMaxSize,
+            "physical address of a stack object");
+    return kept + launch::kImageOffset + (address - launch::kImageVirtual);
+}
+
+Status trap_mmio(std::uint64_t base, std::uint64_t size, MmioHandler& handler) {
+    GATEHOUSE_TRY(mmio.add(base, size, handler));
+    return nested.set(base, size, memory::GuestAccess::kTrap);
+}
+
+Status trap_ports(std::uint16_t first, std::uint16_t last, IoPortHandler& handler) {
+    return ports.add(first, last, handler);
+}
+
+Status start_aps(std::span<const std::uint32_t> apic_ids, std::uint64_t low_page) {
+    const auto size = static_cast<std::size_t>(trampoline_end - trampoline);
+    if (low_page % kPageSize != 0 || low_page >= 0x100000) return {Error::kOutOfRange, "trampoline page", low_page};
+    GATEHOUSE_ASSIGN(const MutableBytes page, guest_ram.guest(low_page, kPageSize));
+    static std::array<std::byte, kPageSize> saved;
+    copy_bytes(saved, page);
+    copy_bytes(page, Bytes(reinterpret_cast<const std::byte*>(trampoline), size));
+    Status result;
+    for (const std::uint32_t id : apic_ids) {
+        if (id == bsp.apic_id) continue;
+        if (Status status = start_ap(id, low_page); !status.ok()) result = status;
+    }
+    copy_bytes(page, saved);
+    return result;
+}
+
+}  // namespace gatehouse::cpu

@@ -1,0 +1,263 @@
+// How processors come into C++ code: the BSP from the SLB, the others from a SIPI; and exceptions.
+// GNU assembler, AT&T syntax; System V calling convention.
+
+    .set KEPT_IMAGE_OFFSET, 0x200000        // launch::kImageOffset
+
+// --- header of hypervisor.bin (launch/layout.hpp) --------------------------------------------------------------
+    .section .header, "a"
+    .quad 0x314d495659484747
+    .long 1
+    .long image_file_size
+    .long image_memory_size
+    .long image_entry_offset
+
+// --- BSP -------------------------------------------------------------------------------------------------------
+// In: 64-bit mode, IF = 0, GIF = 0, the first 4 GiB mapped at themselves, rdi = kept base (physical).
+// Runs at a physical address until it has mapped the image at its own; so only RIP-relative addresses.
+    .text
+    .globl image_entry
+image_entry:
+    cld
+    mov %rdi, %r12
+    lea image_bss(%rip), %rdi
+    lea image_end(%rip), %rcx
+    sub %rdi, %rcx
+    xor %eax, %eax
+    rep stosb
+
+    lea boot_pml4(%rip), %rbx               // [0] -> low, [511] -> high
+    lea boot_low(%rip), %rdx
+    lea 3(%rdx), %rax
+    mov %rax, (%rbx)
+    lea boot_high(%rip), %rsi
+    lea 3(%rsi), %rax
+    mov %rax, 511*8(%rbx)
+    lea boot_directory(%rip), %rdi
+    lea 3(%rdi), %rax
+    mov %rax, 510*8(%rsi)
+    lea KEPT_IMAGE_OFFSET(%r12), %rax       // the image, 2 MiB, all rights until host_page_table.cpp
+    or $0x83, %rax
+    mov %rax, 8(%rdi)
+    mov $0x83, %eax                         // 512 GiB in 1 GiB leaves
+    mov $512, %ecx
+1:  mov %rax, (%rdx)
+    add $0x40000000, %rax
+    add $8, %rdx
+    loop 1b
+
+    mov %rbx, %cr3
+    mov $1f, %rax
+    jmp *%rax
+1:  mov $boot_stack_end, %rsp
+    xor %ebp, %ebp
+    mov %r12, %rdi
+    call bsp_start                          // cpu.cpp; does not return
+    ud2
+
+// void switch_stack(std::uint64_t stack, void (*to)(std::uint64_t), std::uint64_t argument): does not return
+    .globl switch_stack
+switch_stack:
+    mov %rdi, %rsp
+    xor %ebp, %ebp
+    mov %rdx, %rdi
+    call *%rsi
+    ud2
+
+// --- APs -------------------------------------------------------------------------------------------------------
+// Copied to a page below 1 MiB, entered there in real mode at offset 0. ebx = that page throughout.
+    .section .rodata
+    .globl trampoline, trampoline_end, trampoline_data
+    .code16
+trampoline:
+    cli
+    cld
+    xor %ebx, %ebx
+    mov %cs, %bx
+    mov %bx, %ds
+    shl $4, %ebx
+    lea (tramp_gdt - trampoline)(%ebx), %eax
+    mov %eax, tramp_gdtr + 2 - trampoline
+    lea (tramp32 - trampoline)(%ebx), %eax
+    mov %eax, tramp_far32 - trampoline
+    lea (tramp64 - trampoline)(%ebx), %eax
+    mov %eax, tramp_far64 - trampoline
+    lgdtl tramp_gdtr - trampoline
+    mov $0x11, %eax                         // PE, ET; CD and NW of INIT end here
+    mov %eax, %cr0
+    ljmpl *(tramp_far32 - trampoline)
+    .code32
+tramp32:
+    mov $0x10, %eax
+    mov %eax, %ds
+    mov %eax, %es
+    mov %eax, %ss
+    mov $0x620, %eax                        // PAE, OSFXSR, OSXMMEXCPT
+    mov %eax, %cr4
+    mov (trampoline_data - trampoline)(%ebx), %eax
+    mov %eax, %cr3
+    mov $0xc0000080, %ecx                   // EFER: NXE, LME
+    mov $0x900, %eax
+    xor %edx, %edx
+    wrmsr
+    mov $0x80010033, %eax                   // PG, WP, NE, ET, MP, PE
+    mov %eax, %cr0
+    ljmp *(tramp_far64 - trampoline)(%ebx)
+    .code64
+tramp64:
+    mov (trampoline_data + 8 - trampoline)(%ebx), %rsp
+    mov (trampoline_data + 16 - trampoline)(%ebx), %rdi
+    mov $ap_start_stub, %rax
+    jmp *%rax
+    .balign 8
+tramp_gdt:
+    .quad 0, 0x00cf9b000000ffff, 0x00cf93000000ffff, 0x00af9b000000ffff
+tramp_gdtr:
+    .word tramp_gdtr - tramp_gdt - 1
+    .long 0
+tramp_far32:
+    .long 0
+    .word 8
+tramp_far64:
+    .long 0
+    .word 0x18
+    .balign 8
+trampoline_data:                            // cr3 (boot tables), stack, PerCpu*, final cr3
+    .quad 0, 0, 0, 0
+trampoline_end:
+
+    .text
+// Still on the boot page tables, of which the page of the trampoline is executable; leaves them first of all.
+ap_start_stub:
+    mov (trampoline_data + 24 - trampoline)(%ebx), %rax
+    mov %rax, %cr3
+    xor %ebp, %ebp
+    call ap_start                           // cpu.cpp; does not return
+    ud2
+
+// --- descriptor tables -----------------------------------------------------------------------------------------
+// void load_descriptors(const void* gdtr, const void* idtr): code 0x08, data 0x10, TSS 0x18; FS and GS bases are lost
+    .globl load_descriptors
+load_descriptors:
+    lgdt (%rdi)
+    lidt (%rsi)
+    pop %rax
+    push $0x08
+    push %rax
+    mov $0x10, %eax
+    mov %eax, %ds
+    mov %eax, %es
+    mov %eax, %ss
+    xor %ecx, %ecx
+    mov %ecx, %fs
+    mov %ecx, %gs
+    mov $0x18, %eax
+    ltr %ax
+    lretq
+
+// --- exceptions ------------------------------------------------------------------------------------------------
+// Stubs of 16 bytes; the frame that handle_exception sees is ExceptionFrame in exceptions.hpp.
+    .balign 16
+    .globl exception_stubs
+exception_stubs:
+    vector = 0
+    .rept 32
+    .balign 16
+    .if !((vector == 8) | ((vector >= 10) & (vector <= 14)) | (vector == 17) | (vector == 21) | (vector >= 29) & (vector <= 30))
+    push $0
+    .endif
+    push $vector
+    jmp exception_common
+    vector = vector + 1
+    .endr
+
+    .macro pop_registers
+    .irp register, r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rbx, rdx, rcx, rax
+    pop %\register
+    .endr
+    .endm
+
+exception_common:
+    cld
+    .irp register, rax, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15
+    push %\register
+    .endr
+    mov %rsp, %rdi
+    call handle_exception                   // exceptions.cpp; true: back by IRET
+    test %al, %al
+    jz 1f
+    pop_registers
+    add $16, %rsp
+    iretq
+    // Back to a recovery address. No IRET: it would let NMIs in again that the guest has masked. The eight bytes
+    // below the interrupted stack pointer are free there.
+1:  mov 17*8(%rsp), %rax                    // RIP
+    mov 20*8(%rsp), %rcx                    // RSP
+    sub $8, %rcx
+    mov %rax, (%rcx)
+    mov %rcx, 20*8(%rsp)
+    pop_registers
+    mov 40(%rsp), %rsp
+    ret
+
+// --- instructions that may fault -------------------------------------------------------------------------------
+// bool try_read_msr(std::uint32_t msr, std::uint64_t* value), bool try_write_msr(std::uint32_t msr, std::uint64_t)
+// False if the processor answers with #GP.
+    .globl try_read_msr, try_write_msr, try_read_msr_at, try_write_msr_at, msr_fault
+try_read_msr:
+    mov %edi, %ecx
+try_read_msr_at:
+    rdmsr
+    shl $32, %rdx
+    or %rdx, %rax
+    mov %rax, (%rsi)
+    mov $1, %eax
+    ret
+try_write_msr:
+    mov %edi, %ecx
+    mov %esi, %eax
+    mov %rsi, %rdx
+    shr $32, %rdx
+try_write_msr_at:
+    wrmsr
+    mov $1, %eax
+    ret
+msr_fault:
+    xor %eax, %eax
+    ret
+
+// bool open_window(bool halt): sets GIF for a moment, or until something comes, so that a pending INIT turns into
+// #SX (VM_CR.R_INIT = 1). True if one did. An NMI is noted by its handler; EFLAGS.IF stays 0.
+    .globl open_window, window_start, window_end, window_init
+open_window:
+    test %edi, %edi
+window_start:
+    stgi
+    jz 1f
+    hlt
+1:  nop
+    nop
+window_end:
+    clgi
+    xor %eax, %eax
+    ret
+window_init:                                // #SX comes here
+    clgi
+    mov $1, %eax
+    ret
+
+    .bss
+    .balign 4096
+    .globl boot_pml4
+boot_pml4:
+    .skip 4096
+boot_low:
+    .skip 4096
+boot_high:
+    .skip 4096
+boot_directory:
+    .skip 4096
+boot_stack:
+    .skip 8192
+boot_stack_end:
+
+    .section .note.GNU-stack, "", @progbits

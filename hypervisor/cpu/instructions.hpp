@@ -1,0 +1,88 @@
+// Instructions that C++ has no words for.
+#pragma once
+
+#include <cstdint>
+
+namespace gatehouse::cpu {
+
+struct CpuidLeaf {
+    std::uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
+};
+
+[[nodiscard]] inline CpuidLeaf cpuid(std::uint32_t leaf, std::uint32_t subleaf = 0) {
+    CpuidLeaf out;
+    asm volatile("cpuid" : "=a"(out.eax), "=b"(out.ebx), "=c"(out.ecx), "=d"(out.edx) : "a"(leaf), "c"(subleaf));
+    return out;
+}
+
+// Model-specific registers (APM vol. 2, appendix A).
+enum Msr : std::uint32_t {
+    kMsrApicBase = 0x0000001b,
+    kMsrPat = 0x00000277,
+    kMsrX2Apic = 0x00000800,      // + register offset / 16
+    kMsrX2ApicIcr = 0x00000830,
+    kMsrEfer = 0xc0000080,
+    kMsrFsBase = 0xc0000100,
+    kMsrGsBase = 0xc0000101,
+    kMsrSyscfg = 0xc0010010,
+    kMsrHwcr = 0xc0010015,
+    kMsrTopMem2 = 0xc001001d,
+    kMsrPatchLoader = 0xc0010020,
+    kMsrVmCr = 0xc0010114,
+    kMsrVmHsavePa = 0xc0010117,
+};
+
+inline constexpr std::uint64_t kEferSce = 1u << 0;
+inline constexpr std::uint64_t kEferLme = 1u << 8;
+inline constexpr std::uint64_t kEferLma = 1u << 10;
+inline constexpr std::uint64_t kEferNxe = 1u << 11;
+inline constexpr std::uint64_t kEferSvme = 1u << 12;
+
+inline constexpr std::uint64_t kVmCrRedirectInit = 1u << 1;
+inline constexpr std::uint64_t kVmCrSvmDisabled = 1u << 4;
+
+inline constexpr std::uint64_t kCr0Pe = 1u << 0;
+inline constexpr std::uint64_t kCr0Et = 1u << 4;
+inline constexpr std::uint64_t kCr0Ne = 1u << 5;
+inline constexpr std::uint64_t kCr0Nw = 1u << 29;
+inline constexpr std::uint64_t kCr0Cd = 1u << 30;
+inline constexpr std::uint64_t kCr0Pg = 1u << 31;
+inline constexpr std::uint64_t kCr4Pae = 1u << 5;
+inline constexpr std::uint64_t kCr4Mce = 1u << 6;
+inline constexpr std::uint64_t kCr4Osfxsr = 1u << 9;
+inline constexpr std::uint64_t kCr4Osxmmexcpt = 1u << 10;
+inline constexpr std::uint64_t kCr4La57 = 1u << 12;
+inline constexpr std::uint64_t kCr4Osxsave = 1u << 18;
+inline constexpr std::uint64_t kCr4Pke = 1u << 22;
+
+[[nodiscard]] inline std::uint64_t read_msr(std::uint32_t msr) {
+    std::uint32_t low = 0, high = 0;
+    asm volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(msr));
+    return (std::uint64_t{high} << 32) | low;
+}
+inline void write_msr(std::uint32_t msr, std::uint64_t value) {
+    asm volatile("wrmsr"
+                 :
+                 : "c"(msr), "a"(static_cast<std::uint32_t>(value)), "d"(static_cast<std::uint32_t>(value >> 32))
+                 : "memory");
+}
+
+// As read_msr and write_msr; false where the processor answers with #GP. Entry.S.
+extern "C" [[nodiscard]] bool try_read_msr(std::uint32_t msr, std::uint64_t* value);
+extern "C" [[nodiscard]] bool try_write_msr(std::uint32_t msr, std::uint64_t value);
+
+[[nodiscard]] inline std::uint64_t read_cr2() {
+    std::uint64_t value = 0;
+    asm volatile("mov %%cr2, %0" : "=r"(value));
+    return value;
+}
+inline void write_cr3(std::uint64_t value) { asm volatile("mov %0, %%cr3" : : "r"(value) : "memory"); }
+[[nodiscard]] inline std::uint64_t read_tsc() {
+    std::uint32_t low = 0, high = 0;
+    asm volatile("rdtsc" : "=a"(low), "=d"(high));
+    return (std::uint64_t{high} << 32) | low;
+}
+inline void pause() { asm volatile("pause"); }
+inline void clear_gif() { asm volatile("clgi" : : : "memory"); }
+
+}  // namespace gatehouse::cpu

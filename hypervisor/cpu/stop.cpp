@@ -1,0 +1,62 @@
+#include "hypervisor/cpu/stop.hpp"
+
+#include <array>
+#include <atomic>
+
+#include "hypervisor/base/log.hpp"
+#include "hypervisor/base/panic.hpp"
+#include "hypervisor/cpu/console_log.hpp"
+#include "hypervisor/cpu/per_cpu.hpp"
+#include "hypervisor/cpu/svm/vcpu.hpp"
+
+namespace gatehouse::cpu {
+namespace {
+
+constinit std::array<StopHook, 8> hooks{};
+constinit std::size_t hook_count = 0;
+constinit StopHook reset_function = nullptr;
+constinit std::atomic_flag stopping;
+
+}  // namespace
+
+void on_stop(StopHook hook) {
+    require(hook_count < hooks.size(), "too many stop hooks");
+    hooks[hook_count++] = hook;
+}
+
+void set_reset(void (*reset)()) { reset_function = reset; }
+
+void prepare_stop() {
+    if (stopping.test_and_set()) halt();  // another processor does it, or a hook failed
+    svm::stop_others();
+    for (std::size_t i = 0; i < hook_count; ++i) hooks[i]();
+}
+
+void reset_machine(const char* why) {
+    set_console(true);
+    log("reset: ", why);
+    prepare_stop();
+    if (reset_function != nullptr) reset_function();
+    const std::array<std::uint16_t, 5> no_table{};
+    asm volatile("lidt %0; ud2" : : "m"(no_table));
+    __builtin_unreachable();
+}
+
+void halt() {
+    for (;;) asm volatile("hlt");
+}
+
+}  // namespace gatehouse::cpu
+
+namespace gatehouse {
+
+void panic(const char* why) {
+    cpu::set_console(true);
+    log("panic: ", why, " (cpu ", cpu::this_cpu().index, ", called from ",
+        Hex{reinterpret_cast<std::uint64_t>(__builtin_return_address(0))}, ")");
+    cpu::prepare_stop();
+    log("panic: keys wiped, machine stopped");
+    cpu::halt();
+}
+
+}  // namespace gatehouse

@@ -1,0 +1,173 @@
+// Calls between processors, and the guest's INIT and SIPI.
+#include "hypervisor/base/log.hpp"
+#include "hypervisor/cpu/cpu.hpp"
+#include "hypervisor/cpu/instructions.hpp"
+#include "hypervisor/cpu/spin_lock.hpp"
+#include "hypervisor/cpu/stop.hpp"
+#include "hypervisor/cpu/svm/svm.hpp"
+#include "hypervisor/cpu/svm/vcpu.hpp"
+
+namespace gatehouse::cpu::svm {
+namespace {
+
+constinit std::atomic_flag calling;             // one call at a time, to any processor
+constinit SpinLock trap_lock;                   // the APIC page's mapping and who waits for a SIPI
+constinit std::atomic<bool> stop_flag = false;
+
+void consume_init() {
+    while (!open_window(false)) pause();
+}
+
+// Answers a call to this processor while it waits for another, so that two that call each other both get through.
+void answer_own_call() {
+    Vcpu& own = *this_cpu().vcpu;
+    if (!own.called) return;
+    consume_init();
+    own.called = false;
+}
+
+// Makes `target` leave its guest, or wake up, and returns once it has. What it shall see has been stored before.
+void call(Vcpu& target) {
+    while (calling.test_and_set()) {
+        answer_own_call();
+        pause();
+    }
+    target.called = true;
+    apic::send(target.cpu->apic_id, apic::kCommandInit);
+    while (target.called) {
+        answer_own_call();
+        pause();
+    }
+    calling.clear();
+}
+
+template <typename Function>
+void for_each_other(Function function) {
+    for (std::size_t i = 0; i < cpu_count(); ++i) {
+        if (&cpu_at(i) != &this_cpu()) function(*cpu_at(i).vcpu);
+    }
+}
+
+void set_startup_trap(bool armed) {
+    const auto access = armed ? memory::GuestAccess::kTrapWrites : memory::GuestAccess::kAll;
+    if (nested_pages().access(apic::kPage) == access) return;
+    if (!nested_pages().set(apic::kPage, memory::kPageSize, access).ok()) log("apic: the page cannot be remapped");
+}
+
+void set_real_mode(Vcpu& vcpu, std::uint8_t vector) {
+    Vmcb& vmcb = *vcpu.vmcb;
+    const Segment data{0, kRealData, 0xffff, 0};
+    vmcb.cs = {static_cast<std::uint16_t>(vector << 8), kRealCode, 0xffff, std::uint64_t{vector} << 12};
+    vmcb.ds = vmcb.es = vmcb.ss = vmcb.fs = vmcb.gs = data;
+    vmcb.gdtr = vmcb.idtr = {0, 0, 0xffff, 0};
+    vmcb.ldtr = {0, kLocalTable, 0xffff, 0};
+    vmcb.tr = {0, kBusyTask, 0xffff, 0};
+    vmcb.cpl = 0;
+    vmcb.efer = kEferSvme;
+    vmcb.cr0 = kCr0Cd | kCr0Nw | kCr0Et;
+    vmcb.cr2 = vmcb.cr3 = vmcb.cr4 = 0;
+    vmcb.dr6 = 0xffff0ff0;
+    vmcb.dr7 = 0x400;
+    vmcb.rflags = 2;
+    vmcb.rip = 0;
+    vmcb.interrupt_shadow = vmcb.event_injection = 0;
+    vcpu.registers = {};
+    vcpu.registers[2] = cpuid(1).eax;  // RDX: the processor's signature
+    asm volatile("mov %0, %%dr0; mov %0, %%dr1; mov %0, %%dr2; mov %0, %%dr3" : : "r"(std::uint64_t{0}));
+}
+
+}  // namespace
+
+bool stop_requested() { return stop_flag; }
+
+void take_init(Vcpu& vcpu) {
+    consume_init();
+    if (vcpu.called.exchange(false)) return;
+    vcpu.init_requested = true;  // not ours: the guest's, or a device's
+}
+
+void enter_init(Vcpu& vcpu) {
+    if (vcpu.cpu->index == 0) reset_machine("the guest sent INIT to the boot processor");
+    {
+        const SpinGuard guard(trap_lock);
+        vcpu.waiting = true;
+        vcpu.init_requested = false;
+        set_startup_trap(true);
+    }
+    apic::reset();
+    flush_nested_everywhere();
+}
+
+void wait_for_startup(Vcpu& vcpu) {
+    for (;;) {
+        const std::uint16_t vector = vcpu.startup.exchange(Vcpu::kNoStartup);
+        if (vector != Vcpu::kNoStartup) {
+            set_real_mode(vcpu, static_cast<std::uint8_t>(vector));
+            break;
+        }
+        if (stop_flag) {
+            vcpu.stopped = true;
+            halt();
+        }
+        if (open_window(true)) vcpu.called = false;
+    }
+    vcpu.cpu->nmi_pending = false;
+    const SpinGuard guard(trap_lock);
+    vcpu.waiting = false;
+    bool all = true;
+    for_each_other([&all](Vcpu& other) { all = all && !other.waiting; });
+    if (all) set_startup_trap(false);
+}
+
+void arm_startup_trap() {
+    if (cpu_count() > 1) set_startup_trap(true);
+}
+
+void send_guest_ipi(Vcpu& vcpu, std::uint64_t value) {
+    const bool x2apic = apic::x2apic();
+    const apic::IpiCommand command = apic::decode_icr(value, x2apic);
+    if (command.delivery != apic::Delivery::kInit && command.delivery != apic::Delivery::kStartup) {
+        if (x2apic) {
+            write_msr(kMsrX2ApicIcr, value);
+        } else {
+            apic::write(apic::Register::kIcrLow, static_cast<std::uint32_t>(value));
+        }
+        return;
+    }
+    if (command.deassert) return;
+    const bool init = command.delivery == apic::Delivery::kInit;
+    if (init && command.targets(vcpu.cpu->apic_id, true)) vcpu.init_requested = true;
+    for_each_other([&](Vcpu& target) {
+        if (!command.targets(target.cpu->apic_id, false)) return;
+        const bool waits = target.waiting || target.init_requested;
+        if (init == waits) return;  // INIT of one that waits, SIPI of one that runs: nothing
+        if (init) {
+            target.init_requested = true;
+        } else {
+            target.startup = command.vector;
+        }
+        call(target);
+    });
+}
+
+void flush_nested_everywhere() {
+    const std::uint64_t generation = nested_pages().generation();
+    for_each_other([generation](Vcpu& other) {
+        if (other.in_guest && other.seen_generation < generation) call(other);
+    });
+}
+
+void stop_others() {
+    stop_flag = true;
+    if (cpu_count() <= 1) return;
+    for_each_other([](Vcpu& other) {
+        if (other.stopped) return;
+        other.called = true;
+        apic::send(other.cpu->apic_id, apic::kCommandInit);
+        constexpr std::uint64_t kPatience = 2'000'000'000;  // TSC ticks, most of a second
+        const std::uint64_t start = read_tsc();
+        while (!other.stopped && read_tsc() - start < kPatience) pause();
+    });
+}
+
+}  // namespace gatehouse::cpu::svm

@@ -1,0 +1,240 @@
+#include "hypervisor/base/log.hpp"
+#include "hypervisor/base/panic.hpp"
+#include "hypervisor/cpu/console_log.hpp"
+#include "hypervisor/cpu/cpu.hpp"
+#include "hypervisor/cpu/decoder.hpp"
+#include "hypervisor/cpu/instructions.hpp"
+#include "hypervisor/cpu/stop.hpp"
+#include "hypervisor/cpu/svm/policy.hpp"
+#include "hypervisor/cpu/svm/vcpu.hpp"
+
+namespace gatehouse::cpu::svm {
+namespace {
+
+constexpr std::uint8_t kDebug = 1, kInvalidOpcode = 6, kDoubleFault = 8, kGeneralProtection = 13;
+constexpr std::uint64_t kRflagsTrap = 1u << 8;
+constexpr std::uint64_t kRflagsResume = 1u << 16;
+constexpr std::uint64_t kDr6SingleStep = 1u << 14;
+constexpr std::uint32_t kCpuidNextRip = 1u << 3;  // 0x8000'000a EDX
+
+bool has_next_rip() {
+    static const bool has = (cpuid(0x8000000a).edx & kCpuidNextRip) != 0;
+    return has;
+}
+
+CodeSize code_size(const Vmcb& vmcb) {
+    if ((vmcb.efer & kEferLma) != 0 && (vmcb.cs.attributes & kAttributeLong) != 0) return CodeSize::k64;
+    return (vmcb.cs.attributes & kAttributeBig) != 0 ? CodeSize::k32 : CodeSize::k16;
+}
+
+// Skips CPUID, RDMSR, WRMSR or INVD, which may have prefixes.
+void skip_opcode(Vcpu& vcpu, std::uint16_t opcode) {
+    constexpr unsigned kLength = 2;
+    if (has_next_rip()) return skip(vcpu, kLength);
+    std::array<std::byte, kMaxInstruction> code{};
+    const std::size_t size = fetch_instruction(vcpu, code);
+    skip(vcpu, prefixed_length(Bytes(code).first(size), code_size(*vcpu.vmcb), opcode, kLength));
+}
+
+void handle_cpuid(Vcpu& vcpu) {
+    auto& registers = vcpu.registers;
+    const auto leaf = static_cast<std::uint32_t>(registers[0]);
+    const auto subleaf = static_cast<std::uint32_t>(registers[1]);
+    const CpuidLeaf out = guest_cpuid(leaf, subleaf, cpuid(leaf, subleaf), vcpu.vmcb->cr4);
+    registers[0] = out.eax;
+    registers[3] = out.ebx;
+    registers[1] = out.ecx;
+    registers[2] = out.edx;
+    skip_opcode(vcpu, 0x0fa2);
+}
+
+// EFER as the guest writes it. Reserved bits are left to the processor: it is asked with its own EFER.
+bool write_efer(Vcpu& vcpu, std::uint64_t value) {
+    Vmcb& vmcb = *vcpu.vmcb;
+    const std::uint64_t own = read_msr(kMsrEfer);
+    constexpr std::uint64_t kKnown = kEferSce | kEferLme | kEferLma | kEferNxe;
+    if ((value & kEferSvme) != 0) return false;
+    if (((value ^ vmcb.efer) & kEferLme) != 0 && (vmcb.cr0 & kCr0Pg) != 0) return false;
+    const bool accepted = try_write_msr(kMsrEfer, own | (value & ~kKnown));
+    write_msr(kMsrEfer, own);
+    if (accepted) vmcb.efer = (value & ~kEferLma) | (vmcb.efer & kEferLma) | kEferSvme;
+    return accepted;
+}
+
+// The APIC stays at its place and on: it is how processors of the hypervisor call each other. A guest that turns its
+// APIC off, as on the way from x2APIC to xAPIC mode, gets one that has been reset, and reads what it wrote.
+bool write_apic_base(Vcpu& vcpu, std::uint64_t value) {
+    constexpr std::uint64_t kX2apic = 1u << 10, kEnable = 1u << 11, kBsp = 1u << 8;
+    const std::uint64_t now = read_msr(kMsrApicBase);
+    if ((value & ~(kX2apic | kEnable | kBsp)) != apic::kPage || ((value ^ now) & kBsp) != 0) return false;
+    const bool off = (value & kEnable) == 0, to_x2apic = (value & kX2apic) != 0;
+    if (to_x2apic && (off || vcpu.apic_disabled)) return false;
+    if (!off && !to_x2apic && (now & kX2apic) != 0) return false;
+    if (off) {
+        write_msr(kMsrApicBase, now & ~(kX2apic | kEnable));
+        write_msr(kMsrApicBase, (now & ~kX2apic) | kEnable);
+    } else if (!try_write_msr(kMsrApicBase, value)) {
+        return false;
+    }
+    vcpu.apic_disabled = off;
+    return true;
+}
+
+bool read_guest_msr(Vcpu& vcpu, std::uint32_t msr, std::uint64_t& value) {
+    switch (msr_policy(msr).read) {
+        case MsrRule::kFault:
+            return false;
+        case MsrRule::kEfer:
+            value = vcpu.vmcb->efer & ~kEferSvme;
+            return true;
+        case MsrRule::kApicBase:
+            value = read_msr(msr) & ~(vcpu.apic_disabled ? std::uint64_t{1} << 11 : 0);
+            return true;
+        default:
+            return try_read_msr(msr, &value);
+    }
+}
+
+bool write_guest_msr(Vcpu& vcpu, std::uint32_t msr, std::uint64_t value) {
+    const MsrPolicy policy = msr_policy(msr);
+    std::uint64_t old = 0;
+    switch (policy.write) {
+        case MsrRule::kPass:
+            return try_write_msr(msr, value);
+        case MsrRule::kDrop:
+            return try_read_msr(msr, &old) || msr == kMsrPatchLoader;  // which is write-only
+        case MsrRule::kMask:
+            return try_read_msr(msr, &old) && try_write_msr(msr, (old & ~policy.mask) | (value & policy.mask));
+        case MsrRule::kFault:
+            return false;
+        case MsrRule::kEfer:
+            return write_efer(vcpu, value);
+        case MsrRule::kApicBase:
+            return write_apic_base(vcpu, value);
+        case MsrRule::kIcr:
+            if (!apic::x2apic()) return false;
+            send_guest_ipi(vcpu, value);
+            return true;
+    }
+    return false;
+}
+
+void handle_msr(Vcpu& vcpu) {
+    auto& registers = vcpu.registers;
+    const auto msr = static_cast<std::uint32_t>(registers[1]);
+    const bool write = vcpu.vmcb->exit_info1 != 0;
+    std::uint64_t value = (registers[2] << 32) | (registers[0] & 0xffffffff);
+    if (!(write ? write_guest_msr(vcpu, msr, value) : read_guest_msr(vcpu, msr, value))) {
+        return inject(vcpu, kGeneralProtection, true);
+    }
+    if (!write) {
+        registers[0] = value & 0xffffffff;
+        registers[2] = value >> 32;
+    }
+    skip_opcode(vcpu, write ? 0x0f30 : 0x0f32);
+}
+
+void handle_port(Vcpu& vcpu) {
+    const std::uint64_t info = vcpu.vmcb->exit_info1;
+    const auto port = static_cast<std::uint16_t>(info >> 16);
+    const auto size = static_cast<unsigned>(info >> 4 & 7);
+    IoPortHandler* const handler = port_map().find(port, size);
+    if ((info & kPortString) != 0 || handler == nullptr) return inject(vcpu, kGeneralProtection, true);
+    std::uint64_t& rax = vcpu.registers[0];
+    const std::uint64_t mask = (std::uint64_t{1} << 8 * size) - 1;
+    vcpu.vmcb->next_rip = vcpu.vmcb->exit_info2;
+    if ((info & kPortIn) == 0) {
+        handler->write(port, size, static_cast<std::uint32_t>(rax & mask));
+    } else {
+        const std::uint64_t value = handler->read(port, size) & mask;
+        rax = size == 4 ? value : (rax & ~mask) | value;
+    }
+    skip(vcpu, static_cast<unsigned>(vcpu.vmcb->exit_info2 - vcpu.vmcb->rip));
+}
+
+[[noreturn]] void refuse_vmcb(const Vmcb& vmcb) {
+    set_console(true);
+    log("vmcb: rip ", Hex{vmcb.rip}, " rsp ", Hex{vmcb.rsp}, " rflags ", Hex{vmcb.rflags}, " efer ", Hex{vmcb.efer});
+    log("vmcb: cr0 ", Hex{vmcb.cr0}, " cr3 ", Hex{vmcb.cr3}, " cr4 ", Hex{vmcb.cr4}, " dr6 ", Hex{vmcb.dr6}, " dr7 ",
+        Hex{vmcb.dr7});
+    log("vmcb: cs ", Hex{vmcb.cs.selector}, " ", Hex{vmcb.cs.attributes}, " ss ", Hex{vmcb.ss.selector}, " ",
+        Hex{vmcb.ss.attributes}, " event ", Hex{vmcb.event_injection}, " asid ", vmcb.asid);
+    panic("the processor refuses the VMCB");
+}
+
+ExitReason reason_of(std::uint64_t code) {
+    switch (code) {
+        case kExitCpuid: return ExitReason::kCpuid;
+        case kExitMsr: return ExitReason::kMsr;
+        case kExitPort: return ExitReason::kPort;
+        case kExitNestedFault: return ExitReason::kNestedFault;
+        case kExitInit: return ExitReason::kInit;
+        case kExitInvd: return ExitReason::kInvd;
+        case kExitShutdown: return ExitReason::kShutdown;
+        case kExitInvlpga: return ExitReason::kSvmInstruction;
+        default:
+            return code >= kExitVmrun && code <= kExitSkinit ? ExitReason::kSvmInstruction : ExitReason::kOther;
+    }
+}
+
+}  // namespace
+
+void inject(Vcpu& vcpu, std::uint8_t vector, bool has_error, std::uint32_t error) {
+    Vmcb& vmcb = *vcpu.vmcb;
+    if ((vmcb.event_injection & kEventValid) != 0) {  // what was being delivered cannot be, nor the reason told
+        if ((vmcb.event_injection & (kEventType | 0xff)) == (kEventException | kDoubleFault)) {
+            reset_machine("the guest shut down (triple fault)");
+        }
+        vector = kDoubleFault;
+        has_error = true;
+        error = 0;
+    }
+    vmcb.event_injection = kEventValid | kEventException | vector | (has_error ? kEventHasError : 0) |
+                           std::uint64_t{error} << 32;
+}
+
+void skip(Vcpu& vcpu, unsigned length) {
+    Vmcb& vmcb = *vcpu.vmcb;
+    vmcb.rip = has_next_rip() && vmcb.next_rip != 0 ? vmcb.next_rip : vmcb.rip + length;
+    if (code_size(vmcb) != CodeSize::k64) vmcb.rip &= 0xffffffff;
+    vmcb.interrupt_shadow = 0;
+    vmcb.rflags &= ~kRflagsResume;
+    if ((vmcb.rflags & kRflagsTrap) != 0) {
+        vmcb.dr6 |= kDr6SingleStep;
+        inject(vcpu, kDebug);
+    }
+}
+
+void handle_exit(Vcpu& vcpu) {
+    Vmcb& vmcb = *vcpu.vmcb;
+    ++vcpu.exits[static_cast<std::size_t>(reason_of(vmcb.exit_code))];
+    // An event whose delivery was cut off is delivered again; a software one by its instruction.
+    const std::uint64_t type = vmcb.exit_interrupt & kEventType;
+    const auto vector = static_cast<std::uint8_t>(vmcb.exit_interrupt);
+    const bool software = type == kEventSoftware || (type == kEventException && (vector == 3 || vector == 4));
+    vmcb.event_injection = (vmcb.exit_interrupt & kEventValid) != 0 && !software ? vmcb.exit_interrupt : 0;
+
+    switch (vmcb.exit_code) {
+        case kExitCpuid:
+            return handle_cpuid(vcpu);
+        case kExitMsr:
+            return handle_msr(vcpu);
+        case kExitPort:
+            return handle_port(vcpu);
+        case kExitNestedFault:
+            return handle_nested_fault(vcpu);
+        case kExitInit:
+            return take_init(vcpu);
+        case kExitInvd:  // would throw away the hypervisor's cache lines as well
+            asm volatile("wbinvd" : : : "memory");
+            return skip_opcode(vcpu, 0x0f08);
+        case kExitShutdown:
+            reset_machine("the guest shut down (triple fault)");
+        case kExitInvalid:
+            refuse_vmcb(vmcb);
+        default:  // SVM instructions, as with EFER.SVME = 0; and what was never asked for
+            return inject(vcpu, kInvalidOpcode);
+    }
+}
+
+}  // namespace gatehouse::cpu::svm

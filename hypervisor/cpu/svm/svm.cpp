@@ -1,0 +1,168 @@
+#include "hypervisor/cpu/svm/svm.hpp"
+
+#include <new>
+
+#include "hypervisor/base/log.hpp"
+#include "hypervisor/base/panic.hpp"
+#include "hypervisor/cpu/cpu.hpp"
+#include "hypervisor/cpu/instructions.hpp"
+#include "hypervisor/cpu/svm/policy.hpp"
+#include "hypervisor/cpu/svm/vcpu.hpp"
+#include "hypervisor/launch/layout.hpp"
+
+extern "C" void svm_enter(std::uint64_t guest_vmcb, std::uint64_t host_vmcb, std::uint64_t* registers);
+
+namespace gatehouse::cpu::svm {
+namespace {
+
+constexpr std::size_t kNestedTablePages = 96;
+constexpr std::uint32_t kCpuidSvm = 1u << 2;             // 0x8000'0001 ECX
+constexpr std::uint32_t kCpuidGigabytePages = 1u << 26;  // 0x8000'0001 EDX
+constexpr std::uint32_t kCpuidNestedPaging = 1u << 0;    // 0x8000'000a EDX
+constexpr std::uint64_t kRflagsReset = 2;
+
+constinit memory::PagePool nested_pool;
+constinit std::uint64_t port_bitmap = 0;
+constinit std::uint64_t msr_bitmap = 0;
+
+template <std::size_t N>
+std::span<std::uint8_t, N> bitmap_at(std::uint64_t address) {
+    return std::span<std::uint8_t, N>(reinterpret_cast<std::uint8_t*>(memory::at_physical(address)), N);
+}
+
+bool has_svm() {
+    if (cpuid(0x80000000).eax < 0x8000000a || (cpuid(0x80000001).ecx & kCpuidSvm) == 0) return false;
+    std::uint64_t vm_cr = 0;
+    return try_read_msr(kMsrVmCr, &vm_cr) && (vm_cr & kVmCrSvmDisabled) == 0;
+}
+
+// The parts of a VMCB that do not change.
+void set_control(Vmcb& vmcb) {
+    vmcb.intercept3 = kInterceptInit | kInterceptCpuid | kInterceptInvd | kInterceptInvlpga | kInterceptPorts |
+                      kInterceptMsrs | kInterceptShutdown;
+    vmcb.intercept4 = kInterceptVmrun | kInterceptVmmcall | kInterceptVmload | kInterceptVmsave | kInterceptStgi |
+                      kInterceptClgi | kInterceptSkinit;
+    vmcb.port_bitmap = port_bitmap;
+    vmcb.msr_bitmap = msr_bitmap;
+    vmcb.asid = 1;
+    vmcb.nested_control = kNestedPaging;
+    vmcb.nested_cr3 = nested_pages().root();
+    vmcb.pat = read_msr(kMsrPat);
+    vmcb.dr6 = 0xffff0ff0;
+    vmcb.dr7 = 0x400;
+}
+
+}  // namespace
+
+void hold_interrupts() {
+    if (!has_svm()) return;
+    write_msr(kMsrEfer, read_msr(kMsrEfer) | kEferSvme);
+    clear_gif();
+}
+
+Status enable() {
+    if (!has_svm()) return {Error::kUnsupported, "SVM: not there, or disabled by firmware"};
+    if ((cpuid(0x80000001).edx & kCpuidGigabytePages) == 0) return {Error::kUnsupported, "1 GiB pages"};
+    if ((cpuid(0x8000000a).edx & kCpuidNestedPaging) == 0) return {Error::kUnsupported, "SVM nested paging"};
+    GATEHOUSE_ASSIGN(const std::uint64_t pages, kept_pages().take(kNestedTablePages));
+    nested_pool = memory::PagePool(pages, kNestedTablePages * memory::kPageSize);
+    std::uint64_t top_mem2 = 0;
+    if (!try_read_msr(kMsrTopMem2, &top_mem2)) top_mem2 = 0;
+    GATEHOUSE_TRY(nested_pages().build(nested_pool, cpuid(0x80000008).eax & 0xff, top_mem2));
+    GATEHOUSE_TRY(nested_pages().hide(kept_base(), launch::kKeptSize));
+
+    GATEHOUSE_ASSIGN(port_bitmap, kept_pages().take(IoPortMap::kBitmapSize / memory::kPageSize));
+    GATEHOUSE_ASSIGN(msr_bitmap, kept_pages().take(kMsrBitmapSize / memory::kPageSize));
+    write_msr_bitmap(bitmap_at<kMsrBitmapSize>(msr_bitmap));
+    GATEHOUSE_TRY(make_vcpu(this_cpu()));
+    enable_this_processor(this_cpu());
+    return {};
+}
+
+Status make_vcpu(PerCpu& cpu) {
+    constexpr std::size_t kVcpuPages = (sizeof(Vcpu) + memory::kPageSize - 1) / memory::kPageSize;
+    GATEHOUSE_ASSIGN(const std::uint64_t pages, kept_pages().take(3 + kVcpuPages));
+    auto* vcpu = new (memory::at_physical(pages + 3 * memory::kPageSize)) Vcpu;
+    vcpu->cpu = &cpu;
+    vcpu->vmcb_address = pages;
+    vcpu->host_vmcb_address = pages + memory::kPageSize;
+    vcpu->host_save_address = pages + 2 * memory::kPageSize;
+    vcpu->vmcb = reinterpret_cast<Vmcb*>(memory::at_physical(pages));
+    set_control(*vcpu->vmcb);
+    cpu.vcpu = vcpu;
+    return {};
+}
+
+void enable_this_processor(PerCpu& cpu) {
+    write_msr(kMsrVmHsavePa, cpu.vcpu->host_save_address);
+    write_msr(kMsrVmCr, read_msr(kMsrVmCr) | kVmCrRedirectInit);
+    asm volatile("vmsave %0" : : "a"(cpu.vcpu->host_vmcb_address) : "memory");
+}
+
+void run_guest(const GuestEntry& entry) {
+    require(port_bitmap != 0, "run_guest before enable");
+    port_map().write_bitmap(bitmap_at<IoPortMap::kBitmapSize>(port_bitmap));
+    Vcpu& vcpu = *this_cpu().vcpu;
+    Vmcb& vmcb = *vcpu.vmcb;
+    vmcb.cs = {0x10, kCode64, 0xffffffff, 0};
+    vmcb.ds = vmcb.es = vmcb.ss = {0x18, kData32, 0xffffffff, 0};
+    vmcb.fs = vmcb.gs = {0, kData32, 0xffffffff, 0};
+    vmcb.gdtr = {0, 0, entry.gdt_limit, entry.gdt_base};
+    vmcb.ldtr = {0, kLocalTable, 0, 0};
+    vmcb.tr = {0, kBusyTask, 0xffff, 0};
+    vmcb.efer = kEferSvme | kEferLme | kEferLma;
+    vmcb.cr0 = kCr0Pg | kCr0Ne | kCr0Et | kCr0Pe;
+    vmcb.cr3 = entry.cr3;
+    vmcb.cr4 = kCr4Pae;
+    vmcb.rflags = kRflagsReset;
+    vmcb.rip = entry.rip;
+    vmcb.rsp = entry.rsp;
+    vcpu.registers[6] = entry.rsi;
+    vcpu.waiting = false;
+    arm_startup_trap();
+    run(vcpu);
+}
+
+void run(Vcpu& vcpu) {
+    Vmcb& vmcb = *vcpu.vmcb;
+    for (;;) {
+        if (vcpu.init_requested) enter_init(vcpu);
+        if (vcpu.waiting) wait_for_startup(vcpu);
+
+        // First in_guest, then the generation: who changes the table does it the other way round (calls.cpp).
+        vcpu.in_guest = true;
+        const std::uint64_t generation = nested_pages().generation();
+        vmcb.tlb_control = generation != vcpu.seen_generation ? kFlushAll : 0;
+        vcpu.seen_generation = generation;
+        if (stop_requested()) {
+            vcpu.stopped = true;
+            halt();
+        }
+        if ((vmcb.event_injection & kEventValid) == 0 && vcpu.cpu->nmi_pending.exchange(false)) {
+            vmcb.event_injection = kEventValid | kEventNmi | 2;
+        }
+        vmcb.rax = vcpu.registers[0];
+        vmcb.rsp = vcpu.registers[4];
+        svm_enter(vcpu.vmcb_address, vcpu.host_vmcb_address, vcpu.registers.data());
+        vcpu.registers[0] = vmcb.rax;
+        vcpu.registers[4] = vmcb.rsp;
+        vcpu.in_guest = false;
+        handle_exit(vcpu);
+    }
+}
+
+void log_exit_counts() {
+    static constexpr std::array<const char*, static_cast<std::size_t>(ExitReason::kCount)> kNames{
+        "cpuid", "msr", "port", "nested-fault", "init", "svm-instruction", "invd", "shutdown", "other"};
+    for (std::size_t i = 0; i < cpu_count(); ++i) {
+        LogLine line;
+        line << "exits: cpu " << i;
+        for (std::size_t reason = 0; reason < kNames.size(); ++reason) {
+            const std::uint64_t count = cpu_at(i).vcpu->exits[reason];
+            if (count != 0) line << " " << kNames[reason] << " " << count;
+        }
+        emit_log(line);
+    }
+}
+
+}  // namespace gatehouse::cpu::svm

@@ -1,0 +1,84 @@
+// One guest processor, and how processors of the hypervisor call each other.
+//
+// A call is an INIT IPI: while the guest runs it causes an exit, while GIF = 0 it stays pending, and open_window()
+// turns it into #SX (VM_CR.R_INIT; APM vol. 2, 15.28). So it reaches a processor whatever its guest does, and takes
+// no vector from the guest. `called` tells such an INIT from one that the guest or a device has sent.
+#pragma once
+
+#include <array>
+#include <atomic>
+
+#include "hypervisor/cpu/apic.hpp"
+#include "hypervisor/cpu/per_cpu.hpp"
+#include "hypervisor/cpu/svm/vmcb.hpp"
+
+namespace gatehouse::cpu::svm {
+
+enum class ExitReason : std::uint8_t {
+    kCpuid, kMsr, kPort, kNestedFault, kInit, kSvmInstruction, kInvd, kShutdown, kOther, kCount
+};
+
+struct Vcpu {
+    PerCpu* cpu = nullptr;
+    Vmcb* vmcb = nullptr;
+    std::uint64_t vmcb_address = 0;
+    std::uint64_t host_vmcb_address = 0;         // the hypervisor's FS, GS, TR, ... for VMLOAD
+    std::uint64_t host_save_address = 0;         // VM_HSAVE_PA
+    std::array<std::uint64_t, 16> registers{};   // by instruction encoding: rax, rcx, rdx, rbx, rsp, ...
+
+    std::atomic<bool> in_guest = false;
+    std::atomic<std::uint64_t> seen_generation = 0;  // of nested_pages(), at the last entry
+    std::atomic<bool> called = false;            // an INIT of ours is under way
+    std::atomic<bool> init_requested = false;    // by a guest's INIT IPI
+    std::atomic<bool> waiting = true;            // for a guest's SIPI
+    std::atomic<std::uint16_t> startup = kNoStartup;  // vector of the SIPI that came
+    std::atomic<bool> stopped = false;
+    bool apic_disabled = false;                  // the guest believes that APIC_BASE.EN = 0
+
+    // One count a reason; written by this processor only.
+    std::array<std::uint64_t, static_cast<std::size_t>(ExitReason::kCount)> exits{};
+
+    static constexpr std::uint16_t kNoStartup = 0x100;
+};
+
+// --- svm.cpp: bringing a processor up ---
+
+// Sets GIF = 0 if this processor has SVM; does nothing else.
+void hold_interrupts();
+// Allocates a Vcpu with its VMCB. On the BSP; after enable().
+[[nodiscard]] Status make_vcpu(PerCpu& cpu);
+// EFER.SVME, VM_HSAVE_PA, R_INIT, VMSAVE of the host state.
+void enable_this_processor(PerCpu& cpu);
+// Runs the guest on this processor, from wait-for-SIPI if vcpu.waiting.
+[[noreturn]] void run(Vcpu& vcpu);
+
+// --- calls.cpp ---
+
+// What an INIT exit means; at the start of each round in run().
+void take_init(Vcpu& vcpu);
+// Halts until the guest's SIPI, then sets the VMCB to its entry.
+void wait_for_startup(Vcpu& vcpu);
+// The guest's write of its ICR.
+void send_guest_ipi(Vcpu& vcpu, std::uint64_t value);
+// Enters wait-for-SIPI, as INIT does; the BSP resets the machine.
+void enter_init(Vcpu& vcpu);
+// Write-traps the APIC page, if there is more than one processor, until all have started.
+void arm_startup_trap();
+// Makes the others stop for good; gives up on one that does not answer.
+void stop_others();
+[[nodiscard]] bool stop_requested();
+
+// --- exits.cpp ---
+
+void handle_exit(Vcpu& vcpu);
+void inject(Vcpu& vcpu, std::uint8_t vector, bool has_error = false, std::uint32_t error = 0);
+// Skips the instruction that exited: `length` bytes, if the processor does not tell.
+void skip(Vcpu& vcpu, unsigned length);
+
+// --- nested_fault.cpp ---
+
+void handle_nested_fault(Vcpu& vcpu);
+// The guest's next instruction, up to 15 bytes; fewer if the rest cannot be reached.
+[[nodiscard]] std::size_t fetch_instruction(const Vcpu& vcpu, std::span<std::byte, 15> out);
+
+}  // namespace gatehouse::cpu::svm

@@ -1,0 +1,183 @@
+#include "hypervisor/memory/amd_vi.hpp"
+
+#include <algorithm>
+
+namespace gatehouse::memory {
+namespace {
+
+// MMIO registers (48882, 3.4).
+enum Register : std::uint32_t {
+    kDeviceTableBase = 0x0000,  // [51:12] base, [8:0] size: (n + 1) * 4 KiB
+    kCommandBase = 0x0008,      // [51:12] base, [59:56] length: 2^n entries of 16 bytes
+    kEventBase = 0x0010,        // the same
+    kControl = 0x0018,
+    kExtendedFeature = 0x0030,
+    kCommandHead = 0x2000,      // byte offset
+    kCommandTail = 0x2008,
+    kEventHead = 0x2010,
+    kEventTail = 0x2018,
+};
+
+enum Control : std::uint64_t {
+    kIommuEnable = 1u << 0,
+    kEventLogEnable = 1u << 2,
+    kCommandEnable = 1u << 12,
+};
+constexpr std::uint64_t kEnabled = kIommuEnable | kEventLogEnable | kCommandEnable;
+
+constexpr std::uint64_t kInvalidateAllSupported = 1u << 6;  // extended feature register, IASup
+constexpr std::uint64_t kTableSizeField = launch::kDeviceTableSize / kPageSize - 1;
+constexpr std::uint64_t kQueueLength = std::uint64_t{8} << 56;  // 256 entries: one page
+constexpr std::uint32_t kCommandSize = 16;
+constexpr std::uint64_t kTimeLimit = 1'000'000;  // microseconds, for one completion
+
+// Commands (48882, 2.4): opcode in bits 63:60 of the low word.
+constexpr std::uint64_t opcode(std::uint64_t number) { return number << 60; }
+constexpr std::uint64_t kCompletionWait = opcode(1);
+constexpr std::uint64_t kInvalidateDevice = opcode(2);
+constexpr std::uint64_t kInvalidatePages = opcode(3);
+constexpr std::uint64_t kInvalidateInterrupts = opcode(5);
+constexpr std::uint64_t kInvalidateAll = opcode(8);
+constexpr std::uint64_t kEveryPage = 0x7ffffffffffff001;  // S = 1 and all address bits: the whole domain
+
+// Device table entry.
+constexpr std::uint64_t kValid = 1u << 0;                  // V
+constexpr std::uint64_t kTranslationValid = 1u << 1;       // TV
+constexpr std::uint64_t kMode4 = 4u << 9;                  // levels of page table; 0: no table, IR and IW alone
+constexpr std::uint64_t kReadable = std::uint64_t{1} << 61;
+constexpr std::uint64_t kWritable = std::uint64_t{1} << 62;
+constexpr std::uint64_t kInterruptValid = 1u << 0;         // word 2: IV
+constexpr std::uint64_t kForwardUnmapped = std::uint64_t{1} << 60;  // word 2: IntCtl = 01b
+
+// Page table entry.
+constexpr std::uint64_t kPresent = 1u << 0;
+constexpr std::uint64_t kAddressMask = 0x000ffffffffff000;
+constexpr unsigned kTopLevel = 4;
+constexpr std::uint64_t level_size(unsigned level) { return std::uint64_t{1} << (12 + 9 * (level - 1)); }
+constexpr std::uint64_t next_level(unsigned level) { return std::uint64_t{level} << 9; }
+
+void fence() { asm volatile("mfence" : : : "memory"); }
+
+}  // namespace
+
+DeviceTableEntry device_table_entry(const DmaDomain& domain) {
+    const std::uint64_t access = domain.root == 0 ? 0 : domain.root | kMode4 | kReadable | kWritable;
+    return {kValid | kTranslationValid | access, domain.id, kInterruptValid | kForwardUnmapped, 0};
+}
+
+Status IommuUnit::submit(std::uint64_t low, std::uint64_t high) {
+    const MutableBytes entry = queues_.subspan(tail_, kCommandSize);
+    store(entry.data(), low, Endian::kLittle);
+    store(entry.data() + 8, high, Endian::kLittle);
+    fence();
+    tail_ = (tail_ + kCommandSize) % kPageSize;
+    registers_.write(kCommandTail, tail_);
+    return {};
+}
+
+Status IommuUnit::wait_for_completion() {
+    // Everything before this command has been done when the head has moved past it.
+    GATEHOUSE_TRY(submit(kCompletionWait, 0));
+    const std::uint64_t start = registers_.microseconds();
+    while ((registers_.read(kCommandHead) & 0x7fff0) != tail_) {
+        if (registers_.microseconds() - start > kTimeLimit) return {Error::kTimeout, "IOMMU: command queue", tail_};
+        asm volatile("pause");
+    }
+    return {};
+}
+
+Status IommuUnit::invalidate_all() {
+    if ((registers_.read(kExtendedFeature) & kInvalidateAllSupported) != 0) {
+        GATEHOUSE_TRY(submit(kInvalidateAll, 0));
+        return wait_for_completion();
+    }
+    constexpr std::uint32_t kBatch = 64;
+    for (std::uint32_t device = 0; device < 0x10000; ++device) {
+        GATEHOUSE_TRY(submit(kInvalidateDevice | device, 0));
+        GATEHOUSE_TRY(submit(kInvalidateInterrupts | device, 0));
+        if (device % kBatch == kBatch - 1) GATEHOUSE_TRY(wait_for_completion());
+    }
+    for (std::uint64_t domain = 0; domain < 4; ++domain) {
+        GATEHOUSE_TRY(submit(kInvalidatePages | domain << 32, kEveryPage));
+    }
+    return wait_for_completion();
+}
+
+Status IommuUnit::enable(std::uint64_t device_table_physical) {
+    registers_.write(kControl, 0);
+    std::ranges::fill(queues_, std::byte{0});
+    tail_ = 0;
+    registers_.write(kDeviceTableBase, device_table_physical | kTableSizeField);
+    registers_.write(kCommandBase, physical_ | kQueueLength);
+    registers_.write(kEventBase, (physical_ + kPageSize) | kQueueLength);
+    registers_.write(kCommandHead, 0);
+    registers_.write(kCommandTail, 0);
+    registers_.write(kEventHead, 0);
+    registers_.write(kEventTail, 0);
+    fence();
+    registers_.write(kControl, kEnabled);
+    GATEHOUSE_TRY(adopt(device_table_physical));
+    return invalidate_all();
+}
+
+Status IommuUnit::adopt(std::uint64_t device_table_physical) {
+    const std::uint64_t base = registers_.read(kDeviceTableBase);
+    if ((base & (kAddressMask | 0x1ff)) != (device_table_physical | kTableSizeField)) {
+        return {Error::kMismatch, "IOMMU: device table base", base};
+    }
+    const std::uint64_t control = registers_.read(kControl);
+    if ((control & kEnabled) != kEnabled) return {Error::kMismatch, "IOMMU: control", control};
+    const std::uint64_t commands = registers_.read(kCommandBase);
+    if ((commands & kAddressMask) != physical_) return {Error::kMismatch, "IOMMU: command buffer", commands};
+    tail_ = static_cast<std::uint32_t>(registers_.read(kCommandTail) & 0xff0);
+    return {};
+}
+
+bool IommuUnit::take_event(Event& event) {
+    const auto head = static_cast<std::uint32_t>(registers_.read(kEventHead) & 0xff0);
+    if (head == (registers_.read(kEventTail) & 0xff0)) return false;
+    Reader reader(Bytes(queues_).subspan(kPageSize + head, 16));
+    event.device = reader.u16();
+    reader.skip(2);
+    event.code = static_cast<std::uint8_t>(reader.u32() >> 28);
+    event.address = reader.u64();
+    registers_.write(kEventHead, (head + 16) % kPageSize);
+    return true;
+}
+
+Result<std::uint64_t*> DmaMap::entry_for(std::uint64_t address, unsigned level) {
+    std::uint64_t table = root_;
+    for (unsigned at = kTopLevel;; --at) {
+        auto* entry = reinterpret_cast<std::uint64_t*>(at_physical(table)) + ((address / level_size(at)) & 0x1ff);
+        if (at == level) return entry;
+        if (*entry == 0) {
+            GATEHOUSE_ASSIGN(const std::uint64_t below, pool_->take(1));
+            *entry = below | kPresent | next_level(at - 1) | kReadable | kWritable;
+        } else if ((*entry & next_level(7)) == 0) {
+            return {Error::kOverlap, "DMA map", address};
+        }
+        table = *entry & kAddressMask;
+    }
+}
+
+Status DmaMap::create(PagePool& pool) {
+    pool_ = &pool;
+    GATEHOUSE_ASSIGN(root_, pool.take(1));
+    return {};
+}
+
+Status DmaMap::allow(std::uint64_t base, std::uint64_t size) {
+    if (base % kPageSize != 0 || size % kPageSize != 0) return {Error::kMisaligned, "DMA map", base};
+    if (size > kIdentityLimit || base > kIdentityLimit - size) return {Error::kOutOfRange, "DMA map", base};
+    for (std::uint64_t at = base; at < base + size;) {
+        unsigned level = 3;  // 1 GiB, 2 MiB, 4 KiB
+        while (level > 1 && (at % level_size(level) != 0 || base + size - at < level_size(level))) --level;
+        GATEHOUSE_ASSIGN(std::uint64_t* const entry, entry_for(at, level));
+        if (*entry != 0) return {Error::kOverlap, "DMA map", at};
+        *entry = at | kPresent | kReadable | kWritable;
+        at += level_size(level);
+    }
+    return {};
+}
+
+}  // namespace gatehouse::memory

@@ -1,0 +1,119 @@
+// AMD-Vi: which memory each device reaches (AMD I/O Virtualization Technology Specification, 48882, rev. 3.08).
+//
+// One device table of 65,536 entries, one for each device ID, serves every unit. The SLB fills it with entries that
+// refuse everything (block_dma), so that what it hashes afterwards cannot change; the hypervisor then gives devices
+// domains (Iommu). From the SLB's first moment there is no window: the table is only ever changed entry by entry, and
+// units are never turned off.
+//
+// A device table entry with V = 0 lets everything pass (2.2.2.1), so every entry has V = TV = 1. Interrupts: entries
+// forward fixed and arbitrated ones unmapped, which the guest programs itself, and drop INIT, NMI and ExtINT from
+// devices. IOTLB requests (ATS) are refused: I = 0.
+//
+// Not done: the DRTM service of recent processors' security processor (TMR over all memory until the IOMMU is up).
+#pragma once
+
+#include "hypervisor/launch/layout.hpp"
+#include "hypervisor/memory/physical_memory.hpp"
+#include "hypervisor/platform/pci.hpp"
+
+namespace gatehouse::memory {
+
+// A unit's register file, 64-bit accesses; `offset` is a multiple of 8 below 16 KiB.
+class IommuRegisters {
+  public:
+    [[nodiscard]] virtual std::uint64_t read(std::uint32_t offset) = 0;
+    virtual void write(std::uint32_t offset, std::uint64_t value) = 0;
+    // For time-outs; never goes back.
+    [[nodiscard]] virtual std::uint64_t microseconds() = 0;
+
+  protected:
+    ~IommuRegisters() = default;
+};
+
+inline constexpr std::size_t kMaxIommus = 16;
+inline constexpr std::uint64_t kIommuRegisterSpace = 0x4000;
+inline constexpr std::size_t kDeviceTableEntry = 32;  // bytes
+// Each unit has two pages of the kept region from here on: command buffer and event log.
+inline constexpr std::uint64_t kIommuQueuesOffset = 0x100000;
+static_assert(kIommuQueuesOffset + kMaxIommus * 2 * kPageSize <= launch::kImageOffset);
+
+// Where devices' IDs lead. `root` 0 and kNone: nowhere.
+struct DmaDomain {
+    std::uint16_t id = 0;
+    std::uint64_t root = 0;  // physical address of a four-level I/O page table; 0: no access at all
+};
+
+// One device table entry: four 64-bit words, little-endian (48882, 2.2.2.1, table 7).
+using DeviceTableEntry = std::array<std::uint64_t, 4>;
+[[nodiscard]] DeviceTableEntry device_table_entry(const DmaDomain& domain);
+
+// One unit: sets it up with the device table and runs its command queue.
+class IommuUnit {
+  public:
+    // `queues`: two pages, command buffer and event log, and their physical address.
+    IommuUnit(IommuRegisters& registers, MutableBytes queues, std::uint64_t queues_physical)
+        : registers_(registers), queues_(queues), physical_(queues_physical) {}
+
+    // Makes the unit use the table and forget what it knew. kTimeout, kDeviceError (a register does not hold).
+    [[nodiscard]] Status enable(std::uint64_t device_table_physical);
+    // Continues with a unit that enable() has set up before, maybe by an earlier stage. kMismatch if it is not
+    // enabled with this table.
+    [[nodiscard]] Status adopt(std::uint64_t device_table_physical);
+    // Drops every cached device table entry and translation. kTimeout.
+    [[nodiscard]] Status invalidate_all();
+
+    // A denied access or another event, if there is one: the entry's four 32-bit words.
+    struct Event {
+        std::uint8_t code = 0;       // 2: IO_PAGE_FAULT
+        std::uint16_t device = 0;
+        std::uint64_t address = 0;
+    };
+    [[nodiscard]] bool take_event(Event& event);
+
+  private:
+    [[nodiscard]] Status submit(std::uint64_t low, std::uint64_t high);
+    [[nodiscard]] Status wait_for_completion();
+
+    IommuRegisters& registers_;
+    MutableBytes queues_;
+    std::uint64_t physical_;
+    std::uint32_t tail_ = 0;
+};
+
+// The units of the machine, by their PCI functions (class 0806, capability 0x0f).
+struct IommuPlace {
+    platform::FunctionId function = 0;
+    std::uint64_t registers = 0;  // physical
+};
+struct IommuList {
+    std::array<IommuPlace, kMaxIommus> places{};
+    std::size_t count = 0;
+    [[nodiscard]] std::span<const IommuPlace> all() const { return std::span(places).first(count); }
+};
+// Errors: kUnsupported (a unit that the firmware has not given an address), kOutOfRange (an address that is not below
+// 4 GiB, or is in the kept region), kNoSpace.
+[[nodiscard]] Result<IommuList> find_iommus(std::uint64_t kept_base);
+
+// SLB: fills the device table and turns every unit on; no device reaches memory afterwards. Then reads the table back:
+// kMismatch if a device changed it in the meantime. Returns the number of units, which may be 0. `kept` is the kept
+// region as the caller sees it.
+[[nodiscard]] Result<std::uint32_t> block_dma(MutableBytes kept, std::uint64_t kept_base);
+
+// An I/O page table: identity for what is allowed, nothing else. Pages come from a pool.
+class DmaMap {
+  public:
+    // kNoSpace.
+    [[nodiscard]] Status create(PagePool& pool);
+    // Lets the domain reach [base, base + size), whole pages, below 512 GiB. With the largest leaves that fit.
+    // kMisaligned, kOutOfRange, kNoSpace.
+    [[nodiscard]] Status allow(std::uint64_t base, std::uint64_t size);
+    [[nodiscard]] std::uint64_t root() const { return root_; }
+
+  private:
+    [[nodiscard]] Result<std::uint64_t*> entry_for(std::uint64_t address, unsigned level);
+
+    PagePool* pool_ = nullptr;
+    std::uint64_t root_ = 0;
+};
+
+}  // namespace gatehouse::memory

@@ -1,0 +1,69 @@
+#include "hypervisor/memory/host_page_table.hpp"
+
+namespace gatehouse::memory {
+namespace {
+
+constexpr std::uint64_t kPresent = 1u << 0;
+constexpr std::uint64_t kWritable = 1u << 1;
+constexpr std::uint64_t kLarge = 1u << 7;
+constexpr std::uint64_t kNoExecute = std::uint64_t{1} << 63;
+constexpr std::uint64_t kTable = kPresent | kWritable;
+constexpr std::uint64_t kData = kPresent | kWritable | kNoExecute;
+constexpr std::uint64_t kMiB2 = std::uint64_t{2} << 20;
+constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
+
+std::uint64_t* table(std::uint64_t address) { return reinterpret_cast<std::uint64_t*>(at_physical(address)); }
+
+}  // namespace
+
+Status HostPageTable::build(PagePool& pool, std::uint64_t image, const ImageSections& sections) {
+    // Pages in this order: top level, low and high directory pointers, the first page table, the image's directory
+    // and page table, stack page tables, four directories.
+    constexpr std::size_t kStackTables = kStackWindow / kMiB2;
+    GATEHOUSE_ASSIGN(const std::uint64_t first, pool.take(6 + kStackTables + 4));
+    root_ = first;
+    const std::uint64_t low = first + kPageSize, high = low + kPageSize, first_pages = high + kPageSize;
+    const std::uint64_t image_directory = first_pages + kPageSize, image_pages = image_directory + kPageSize;
+    const std::uint64_t stacks = image_pages + kPageSize, directories = stacks + kStackTables * kPageSize;
+
+    table(root_)[0] = low | kTable;
+    table(root_)[511] = high | kTable;
+    for (std::uint64_t i = 0; i < 512; ++i) {
+        table(low)[i] = i < 4 ? (directories + i * kPageSize) | kTable : (i * kGiB) | kData | kLarge;
+        if (i != 0) table(first_pages)[i] = (i * kPageSize) | kData;
+    }
+    for (std::uint64_t i = 0; i < 4 * 512; ++i) {
+        const std::uint64_t address = i * kMiB2;
+        if (address != image) table(directories)[i] = address | kData | kLarge;
+    }
+    table(directories)[0] = first_pages | kTable;
+
+    table(high)[(launch::kImageVirtual >> 30) & 511] = image_directory | kTable;
+    table(image_directory)[(launch::kImageVirtual >> 21) & 511] = image_pages | kTable;
+    for (std::uint64_t offset = 0; offset < sections.end; offset += kPageSize) {
+        const std::uint64_t rights = offset < sections.rodata ? kPresent
+                                     : offset < sections.data ? kPresent | kNoExecute
+                                                              : kData;
+        table(image_pages)[offset / kPageSize] = (image + offset) | rights;
+    }
+    for (std::size_t i = 0; i < kStackTables; ++i) {
+        stack_tables_[i] = stacks + i * kPageSize;
+        table(image_directory)[((kStackVirtual >> 21) & 511) + i] = stack_tables_[i] | kTable;
+    }
+    return {};
+}
+
+Status HostPageTable::map_stack(PagePool& pool, std::uint64_t address, std::size_t count) {
+    const std::uint64_t offset = address - kStackVirtual;
+    if (address < kStackVirtual || offset / kPageSize + count > kStackWindow / kPageSize) {
+        return {Error::kOutOfRange, "stack window", address};
+    }
+    GATEHOUSE_ASSIGN(const std::uint64_t pages, pool.take(count));
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::uint64_t page = offset / kPageSize + i;
+        table(stack_tables_[page / 512])[page % 512] = (pages + i * kPageSize) | kData;
+    }
+    return {};
+}
+
+}  // namespace gatehouse::memory
