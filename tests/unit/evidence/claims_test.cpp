@@ -1,0 +1,130 @@
+#include "attestation/evidence/claims.hpp"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+namespace gatehouse::evidence {
+namespace {
+
+using Buffer = std::vector<std::byte>;
+
+Claims sample() {
+    Claims claims{.hypervisor_version = 0x00010203,
+                  .launch = Launch::kSkinit,
+                  .iommu = Iommu::kAmdVi,
+                  .cpus = 4,
+                  .flags = 3,
+                  .kept_bytes = 0xc00000,
+                  .counter_limit = 7,
+                  .policy_digest = sha256(literal_bytes("bundle")),
+                  .disk_count = 2};
+    claims.disks[0] = {.guid = {std::byte{0xaa}}, .state = DiskState::kEncrypted, .key_epoch = 1};
+    claims.disks[1] = {.guid = {std::byte{0xbb}}, .state = DiskState::kAbsent, .key_epoch = 0};
+    return claims;
+}
+
+Buffer encoded(const Claims& claims) {
+    Buffer out(kMaxClaimsSize);
+    const auto size = encode_claims(claims, out);
+    EXPECT_TRUE(size.ok());
+    out.resize(*size);
+    return out;
+}
+
+// Offsets of the encoding, as the header has them.
+constexpr std::size_t kVersionAt = 8;
+constexpr std::size_t kSizeAt = 10;
+constexpr std::size_t kLaunchAt = 16;
+constexpr std::size_t kIommuAt = 17;
+constexpr std::size_t kFlagsAt = 20;
+constexpr std::size_t kDiskCountAt = 72;
+constexpr std::size_t kDiskStateAt = 73 + 16;
+
+TEST(Claims, ComeBackAsTheyWere) {
+    const auto claims = decode_claims(encoded(sample()));
+    ASSERT_TRUE(claims.ok());
+    EXPECT_EQ(claims->hypervisor_version, 0x00010203u);
+    EXPECT_EQ(claims->launch, Launch::kSkinit);
+    EXPECT_EQ(claims->iommu, Iommu::kAmdVi);
+    EXPECT_EQ(claims->cpus, 4);
+    EXPECT_EQ(claims->flags, 3u);
+    EXPECT_EQ(claims->kept_bytes, 0xc00000u);
+    EXPECT_EQ(claims->counter_limit, 7u);
+    EXPECT_EQ(claims->policy_digest, sha256(literal_bytes("bundle")));
+    ASSERT_EQ(claims->disk_count, 2u);
+    EXPECT_EQ(claims->disks[0].guid[0], std::byte{0xaa});
+    EXPECT_EQ(claims->disks[0].state, DiskState::kEncrypted);
+    EXPECT_EQ(claims->disks[0].key_epoch, 1u);
+    EXPECT_EQ(claims->disks[1].state, DiskState::kAbsent);
+}
+
+TEST(Claims, AreBigEndianAtTheOffsetsOfTheHeader) {
+    const Buffer bytes = encoded(sample());
+    ASSERT_EQ(bytes.size(), 73u + 2 * 21);
+    EXPECT_EQ(load<std::uint64_t>(bytes.data(), Endian::kBig), kClaimsMagic);
+    EXPECT_EQ(load<std::uint16_t>(bytes.data() + kSizeAt, Endian::kBig), bytes.size());
+    EXPECT_EQ(bytes[kLaunchAt], std::byte{1});
+    EXPECT_EQ(load<std::uint64_t>(bytes.data() + 24, Endian::kBig), 0xc00000u);
+    EXPECT_EQ(bytes[kDiskCountAt], std::byte{2});
+    EXPECT_EQ(bytes[kDiskStateAt], std::byte{1});
+}
+
+TEST(Claims, WithAllDisksFitTheMaximumExactly) {
+    Claims claims = sample();
+    claims.disk_count = kMaxDisks;
+    Buffer out(kMaxClaimsSize);
+    ASSERT_TRUE(encode_claims(claims, out).ok());
+    EXPECT_EQ(*encode_claims(claims, out), kMaxClaimsSize);
+    EXPECT_EQ(encode_claims(claims, MutableBytes(out).first(kMaxClaimsSize - 1)).error(), Error::kNoSpace);
+    claims.disk_count = kMaxDisks + 1;
+    EXPECT_EQ(encode_claims(claims, out).error(), Error::kBadValue);
+}
+
+TEST(Claims, AreRefusedAtEveryTruncation) {
+    const Buffer whole = encoded(sample());
+    for (std::size_t size = 0; size < whole.size(); ++size) {
+        const Buffer part(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size));
+        EXPECT_FALSE(decode_claims(part).ok()) << size;
+    }
+    Buffer longer = whole;
+    longer.push_back(std::byte{0});
+    EXPECT_EQ(decode_claims(longer).error(), Error::kTrailingBytes);
+}
+
+struct Change {
+    const char* name;
+    std::size_t offset;
+    std::uint8_t value;
+    Error error;
+};
+class ClaimsField : public testing::TestWithParam<Change> {};
+
+TEST_P(ClaimsField, OutOfItsDomainIsRefused) {
+    Buffer bytes = encoded(sample());
+    bytes.at(GetParam().offset) = static_cast<std::byte>(GetParam().value);
+    EXPECT_EQ(decode_claims(bytes).error(), GetParam().error);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, ClaimsField,
+                         testing::Values(Change{"Magic", 0, 0, Error::kBadMagic},
+                                         Change{"Version", kVersionAt + 1, 2, Error::kBadVersion},
+                                         Change{"Size", kSizeAt + 1, 1, Error::kBadLength},
+                                         Change{"Launch", kLaunchAt, 3, Error::kBadValue},
+                                         Change{"Iommu", kIommuAt, 3, Error::kBadValue},
+                                         Change{"Flags", kFlagsAt, 0x80, Error::kBadValue},
+                                         Change{"DiskCount", kDiskCountAt, 9, Error::kBadValue},
+                                         Change{"FewerDisks", kDiskCountAt, 1, Error::kTrailingBytes},
+                                         Change{"DiskState", kDiskStateAt, 2, Error::kBadValue}),
+                         [](const auto& row) { return row.param.name; });
+
+TEST(QualifyingData, IsTheHashOfNonceAndClaims) {
+    const Buffer claims = encoded(sample());
+    const Bytes nonce = literal_bytes("0123456789abcdef");
+    Buffer both(nonce.begin(), nonce.end());
+    both.insert(both.end(), claims.begin(), claims.end());
+    EXPECT_EQ(qualifying_data(nonce, claims), sha256(both));
+}
+
+}  // namespace
+}  // namespace gatehouse::evidence
