@@ -189,7 +189,7 @@ ProvisionedTpm::ProvisionedTpm(Authority::Kind kind) : authority(kind) {
     check(Esys_TR_GetName(esys, persistent, &name.pointer), "TR_GetName");
     copy_bytes(storage_root_key, std::as_bytes(std::span(name->name, name->size)));
 
-    const SealedObject sealed = seal(secret);
+    const SealedObject sealed = seal(secret.bytes());
     sealed_public = sealed.public_area;
     sealed_private = sealed.private_blob;
 
@@ -218,15 +218,15 @@ ProvisionedTpm::ProvisionedTpm(Authority::Kind kind) : authority(kind) {
     device.traffic.clear();
 }
 
-ProvisionedTpm::SealedObject ProvisionedTpm::seal(const Secret<32>& data) {
+ProvisionedTpm::SealedObject ProvisionedTpm::seal(Bytes data) {
     Esapi esapi(device);
     ESYS_TR parent = ESYS_TR_NONE;
     check(Esys_TR_FromTPMPublic(esapi.get(), tpm::kStorageRootKey, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE,
                                 &parent),
           "TR_FromTPMPublic");
     TPM2B_SENSITIVE_CREATE sensitive{};
-    sensitive.sensitive.data.size = 32;
-    std::memcpy(sensitive.sensitive.data.buffer, data.bytes().data(), 32);
+    sensitive.sensitive.data.size = static_cast<UINT16>(data.size());
+    std::memcpy(sensitive.sensitive.data.buffer, data.data(), data.size());
     const TPM2B_PUBLIC sealed_template = public_of(
         tpm::sealed_object_template(tpm::authorize_policy_digest(authority.name(), policy_ref)).bytes());
     const TPM2B_DATA outside{};

@@ -71,7 +71,7 @@ struct ProvisionedTpm {
         tpm::PrivateBlob private_blob;
     };
     // Seals to the authority under the storage root key.
-    [[nodiscard]] SealedObject seal(const Secret<32>& data);
+    [[nodiscard]] SealedObject seal(Bytes data);
     // TPM handles that are loaded now: transient objects and sessions.
     [[nodiscard]] std::size_t loaded_handles();
 

@@ -224,6 +224,21 @@ TEST_F(HostileResponse, ResponsesOfOtherCommandsAreRefused) {
     }
 }
 
+// The answer of a plain session: nonce, the attributes that were sent, and no HMAC.
+TEST_F(HostileResponse, PlainSessionAnswersWithItsAttributesAndNoHmac) {
+    const auto& good = recording().quote_responses();
+    const std::size_t at = good.size() - 3;  // then the session and the key are flushed
+    const std::size_t size = good[at].size();
+    std::vector<Buffer> responses = good;
+    responses[at][size - 3] ^= std::byte{TPMA_SESSION_AUDIT};
+    EXPECT_EQ(recording().play_quote(responses).error(), Error::kBadValue);
+    responses = good;
+    responses[at][size - 1] = std::byte{32};
+    responses[at].resize(size + 32);
+    set_size(responses[at]);
+    EXPECT_EQ(recording().play_quote(responses).error(), Error::kBadLength);
+}
+
 // --- The frame itself
 // ------------------------------------------------------------------------------------------------
 

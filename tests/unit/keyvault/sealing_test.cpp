@@ -236,10 +236,22 @@ TEST_F(Sealing, RefusesASealedObjectThatIsNotThePinnedOne) {
     expect_refused(unseal_with(request), Error::kMismatch, "sealed object: Name is not the pinned one");
 }
 
+TEST_F(Sealing, RefusesASecretOfAnotherSize) {
+    tpm_.launch(kImage, kPayload);
+    const Approval approved = approval();
+    for (const std::size_t size : {1u, 16u, 31u, 33u, 64u}) {
+        const auto sealed = tpm_.seal(Buffer(size, std::byte{1}));
+        UnsealRequest request = tpm_.request(approved);
+        request.sealed_public = sealed.public_area.bytes();
+        request.sealed_private = sealed.private_blob.bytes();
+        expect_refused(unseal_with(request), Error::kBadLength, "sealed secret");
+    }
+}
+
 // An interposer has the TPM load an object of his own (same policy, a secret that he knows) and reports the
 // right name.
 TEST_F(Sealing, InterposerCannotSwapTheSealedObject) {
-    ProvisionedTpm::SealedObject swapped = tpm_.seal(Secret<32>());
+    ProvisionedTpm::SealedObject swapped = tpm_.seal(Buffer(32));
     tpm_.launch(kImage, kPayload);
     bool swap_done = false;
     tpm_.device.command_interposer = [&](std::uint32_t code, Buffer& command) {
