@@ -2,31 +2,35 @@
 //
 // Life of a controller:
 //
-//     take_over()              firmware is asked to let go, all ports are stopped, those with a disk get memory
-//     identify(), read()       the mediator's own commands, polled, for finding and opening the vault
-//     attach()                 gives a disk to the guest, with its volume; a disk without a volume stays absent
-//     hand_over()              the guest may run; from here on only read(), write(), poll() and stop()
+//     take_over()              firmware is asked to let go, all ports are stopped, those with a disk get
+//     memory identify(), read()       the mediator's own commands, polled, for finding and opening the vault
+//     attach()                 gives a disk to the guest, with its volume; a disk without a volume stays
+//     absent hand_over()              the guest may run; from here on only read(), write(), poll() and stop()
 //
 // What the hypervisor owes:
-//   - Traps every guest access to the ABAR's first kRegisterSpace bytes and calls read() or write() with it. The rest
+//   - Traps every guest access to the ABAR's first kRegisterSpace bytes and calls read() or write() with it.
+//   The rest
 //     of the BAR reads zeros. The ABAR itself is a virtual BAR: a guest that moves it moves only the trap.
-//   - Hides the other way to the registers, the index/data pair (AHCI 1.3.1 section 2.4): the SATA capability (ID 12h)
-//     is taken out of the PCI capability list, and I/O ports of the other BARs are refused. A controller in IDE mode
-//     (class code 0101h) is not this one: it must not be given to the guest at all.
+//   - Hides the other way to the registers, the index/data pair (AHCI 1.3.1 section 2.4): the SATA capability
+//   (ID 12h)
+//     is taken out of the PCI capability list, and I/O ports of the other BARs are refused. A controller in
+//     IDE mode (class code 0101h) is not this one: it must not be given to the guest at all.
 //   - Lets the controller's DMA reach guest RAM and the arena, nothing else.
-//   - Delivers the controller's interrupts straight to the guest. Nothing here injects one: every event that the
+//   - Delivers the controller's interrupts straight to the guest. Nothing here injects one: every event that
+//   the
 //     guest sees is an event of the device.
 //
-// The mediator works only inside of guest accesses. A guest that waits by polling RAM without any register access
-// needs poll() to be called now and then.
+// The mediator works only inside of guest accesses. A guest that waits by polling RAM without any register
+// access needs poll() to be called now and then.
 //
-// Locking: any number of CPUs may call read(), write() and poll() at once. Each port has a lock of its own, held over
-// encryption and decryption too: a guest CPU that reads PxCI while another decrypts must wait for it, or it would miss
-// a completion whose interrupt has gone by. (Guests serialise a port themselves, so nobody waits in practice.)
+// Locking: any number of CPUs may call read(), write() and poll() at once. Each port has a lock of its own,
+// held over encryption and decryption too: a guest CPU that reads PxCI while another decrypts must wait for
+// it, or it would miss a completion whose interrupt has gone by. (Guests serialise a port themselves, so
+// nobody waits in practice.)
 //
 // Whatever the guest does ends in what hardware would do. Ports that are absent, and registers that are not
-// listed, read zero and ignore writes. Accesses other than aligned ones of 4 and 8 bytes are undefined in AHCI: reads
-// work, writes are ignored.
+// listed, read zero and ignore writes. Accesses other than aligned ones of 4 and 8 bytes are undefined in
+// AHCI: reads work, writes are ignored.
 #pragma once
 
 #include "ata/ahci/port.hpp"
@@ -37,8 +41,8 @@ class Controller {
   public:
     static constexpr std::uint32_t kRegisterSpace = 0x1100;  // generic host control and 32 ports
     static constexpr std::size_t kMaximumDisks = 8;          // further disks stay absent
-    // Arena bytes: kArenaPerDisk is what a disk needs at least; more, shared evenly, is more bounce memory, up to
-    // kUsefulArenaPerDisk.
+    // Arena bytes: kArenaPerDisk is what a disk needs at least; more, shared evenly, is more bounce memory,
+    // up to kUsefulArenaPerDisk.
     static constexpr std::uint64_t kArenaPerDisk = Port::kMinimumArena;
     static constexpr std::uint64_t kUsefulArenaPerDisk = Port::kMaximumArena;
 
@@ -46,24 +50,23 @@ class Controller {
     Controller(const Controller&) = delete;
     Controller& operator=(const Controller&) = delete;
 
-    // Takes the controller from the firmware and stops it. Ports where no ATA disk answers stay absent, and so do
-    // ATAPI drives and port multipliers. kTimeout: firmware or a DMA engine does not let go. kNoSpace: the arena is
-    // too small for the disks found. kUnsupported: arena above 4 GiB, controller of 32 bits.
+    // Takes the controller from the firmware and stops it. Ports where no ATA disk answers stay absent, and
+    // so do ATAPI drives and port multipliers. kTimeout: firmware or a DMA engine does not let go. kNoSpace:
+    // the arena is too small for the disks found. kUnsupported: a controller of 32-bit addresses.
     [[nodiscard]] Status take_over(const Environment& environment, const DmaArena& arena);
 
     // Bit n: port n has an ATA disk.
     [[nodiscard]] std::uint32_t disks() const;
 
     // Own commands, polled, one CPU, before hand_over() only (kState after). kNotFound: no disk at that port.
-    // kTimeout, kDeviceError (detail: PxTFD): the disk's fault. kUnsupported: a disk without LBA48 or DMA, or with
-    // sectors of neither 512 nor 4,096 bytes.
-    static constexpr std::size_t kIdentifySize = 512;
-    [[nodiscard]] Result<Geometry> identify(std::uint32_t port, std::span<std::byte, kIdentifySize> raw);
+    // kTimeout, kDeviceError (detail: PxTFD): the disk's fault. kUnsupported: a disk without LBA48 or DMA, or
+    // with sectors of neither 512 nor 4,096 bytes.
+    [[nodiscard]] Result<Geometry> identify(std::uint32_t port, Page raw);
     // Reads raw sectors, as they are on the disk. `out` is a whole number of sectors. After identify().
     [[nodiscard]] Status read_sectors(std::uint32_t port, std::uint64_t lba, MutableBytes out);
 
-    // The guest will see this disk, as `volume` says. Errors of Volume::check(); kMismatch: not the geometry that
-    // identify() found.
+    // The guest will see this disk, as `volume` says. Errors of Volume::check(); kMismatch: not the geometry
+    // that identify() found.
     [[nodiscard]] Status attach(std::uint32_t port, const Volume& volume);
 
     // Puts the controller into the state that a guest expects after reset.
@@ -81,15 +84,16 @@ class Controller {
   private:
     [[nodiscard]] std::uint32_t read_register(std::uint32_t offset);
     void write_register(std::uint32_t offset, std::uint32_t value);
+    void write_control(std::uint32_t value);
     [[nodiscard]] Port* find(std::uint32_t port);
+    [[nodiscard]] Port* visible(std::uint32_t offset);
     void finish_reset();
 
     Environment environment_{};
     std::uint32_t capabilities_ = 0;
-    std::uint32_t disk_ports_ = 0;
     std::uint32_t visible_ports_ = 0;
     bool handed_over_ = false;
-    SpinLock lock_;                       // taken before any port's
+    SpinLock lock_;                        // taken before any port's
     std::atomic<bool> resetting_ = false;  // GHC.HR was set by the guest
     std::array<Port, kMaximumDisks> ports_{};
 };

@@ -1,11 +1,11 @@
 // AES-256-XTS over disk sectors, as dm-crypt's `aes-xts-plain64` (IEEE 1619-2018, NIST SP 800-38E).
 //
 // A data unit is a logical sector of 512 or 4,096 bytes. Its tweak is the 128-bit little-endian number of the
-// 512-byte unit at which it starts: LBA for 512-byte sectors, 8 * LBA for 4,096-byte sectors (dm-crypt without
-// `iv_large_sectors`). Sectors are whole numbers of AES blocks, so there is no ciphertext stealing.
+// 512-byte unit at which it starts: LBA for 512-byte sectors, 8 * LBA for 4,096-byte sectors (dm-crypt
+// without `iv_large_sectors`). Sectors are whole numbers of AES blocks, so there is no ciphertext stealing.
 //
-// The AES instructions do the work: no tables, no branches that depend on keys or data. There is no fallback and no
-// null cipher. All functions here use xmm0-xmm15 (legacy SSE encodings only): see VectorUnit.
+// The AES instructions do the work: no tables, no branches that depend on keys or data. There is no fallback
+// and no null cipher. All functions here use xmm0-xmm15 (legacy SSE encodings only): see VectorUnit.
 #pragma once
 
 #include "hypervisor/base/secret.hpp"
@@ -18,6 +18,8 @@ inline constexpr std::size_t kTweakUnit = 512;  // bytes that a tweak counts
 // An expanded key. Wiped when it goes, never copied.
 class XtsKey {
   public:
+    static constexpr std::size_t kBlockSize = 16;
+
     constexpr XtsKey() = default;
     ~XtsKey() { clear(); }
     XtsKey(const XtsKey&) = delete;
@@ -28,16 +30,20 @@ class XtsKey {
     void clear();
     [[nodiscard]] bool is_set() const { return set_; }
 
-    // Transforms `count` sectors of `sector_size` bytes, the first of which is sector `lba`. `to` may be `from`, or
-    // must not overlap it. `from` is read once.
+    // Transforms `count` sectors of `sector_size` bytes, the first of which is sector `lba`. `to` may be
+    // `from`, or must not overlap it. `from` is read once.
     void encrypt(const std::byte* from, std::byte* to, std::uint64_t count, std::uint32_t sector_size,
                  std::uint64_t lba) const;
     void decrypt(const std::byte* from, std::byte* to, std::uint64_t count, std::uint32_t sector_size,
                  std::uint64_t lba) const;
 
+    // One data unit of whole blocks, under any tweak.
+    void encrypt_unit(std::span<const std::byte, kBlockSize> tweak, Bytes from, std::byte* to) const;
+    void decrypt_unit(std::span<const std::byte, kBlockSize> tweak, Bytes from, std::byte* to) const;
+
   private:
     static constexpr std::size_t kRoundKeys = 15;  // AES-256: 14 rounds
-    using Schedule = std::array<std::byte, 16 * kRoundKeys>;
+    using Schedule = std::array<std::byte, kBlockSize * kRoundKeys>;
     alignas(16) Schedule encryption_{};
     alignas(16) Schedule decryption_{};
     alignas(16) Schedule tweak_{};

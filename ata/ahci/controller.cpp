@@ -1,0 +1,202 @@
+#include "ata/ahci/controller.hpp"
+
+#include <algorithm>
+
+namespace gatehouse::ata::ahci {
+
+namespace {
+
+constexpr std::uint64_t kHandOffLimit = 2'000 * kMillisecond;  // AHCI 1.3.1 section 10.6.3
+constexpr std::uint32_t kHiddenCapabilities =
+    bits(Capability::kNotification, Capability::kPortMultiplier, Capability::kFisSwitching,
+         Capability::kCoalescing, Capability::kEnclosure);
+constexpr std::uint32_t kAhciEnable = bits(GlobalControl::kAhciEnable);
+constexpr std::uint64_t kPageMask = 0xfff;
+
+}  // namespace
+
+Status Controller::take_over(const Environment& environment, const DmaArena& arena) {
+    environment_ = environment;
+    HbaRegisters& registers = *environment.registers;
+    if ((registers.read(bits(Hba::kCapabilities2)) & kHandOffSupported) != 0) {
+        // Firmware that does not answer in time has lost its claim: its engines are stopped below all the
+        // same.
+        registers.write(bits(Hba::kHandOff), registers.read(bits(Hba::kHandOff)) | bits(HandOff::kOsOwned));
+        (void)wait_for(*environment.clock, kHandOffLimit, [&] {
+            return (registers.read(bits(Hba::kHandOff)) & bits(HandOff::kBiosOwned, HandOff::kBiosBusy)) == 0;
+        });
+    }
+    registers.write(bits(Hba::kControl), kAhciEnable);
+    capabilities_ = registers.read(bits(Hba::kCapabilities));
+    if ((capabilities_ & bits(Capability::k64Bit)) == 0) {
+        return {Error::kUnsupported, "AHCI: controller without 64-bit addresses", capabilities_};
+    }
+
+    const std::uint32_t implemented = registers.read(bits(Hba::kPortsImplemented));
+    std::array<std::uint32_t, kMaximumDisks> candidates{};
+    std::size_t count = 0;
+    for (std::uint32_t number = 0; number < kPorts; ++number) {
+        if ((implemented >> number & 1) == 0) continue;
+        const PortHardware hardware(registers, number);
+        GATEHOUSE_TRY(hardware.stop(*environment.clock));
+        const bool up = (hardware.read(PortRegister::kSataStatus) & kDetectionMask) == kDetectionUp;
+        const std::uint32_t signature = hardware.read(PortRegister::kSignature);
+        const bool maybe_disk = signature == kSignatureAta || signature == kSignatureNone;
+        if (up && maybe_disk && count < kMaximumDisks) candidates[count++] = number;
+    }
+    if (count == 0) return {};
+
+    const std::uint64_t share = arena.size / count & ~kPageMask;
+    if (share < kArenaPerDisk) return {Error::kNoSpace, "AHCI: DMA arena", arena.size};
+    const std::uint32_t slots = ((capabilities_ & bits(Capability::kSlotsMinusOne)) >> kSlotsShift) + 1;
+    for (std::size_t i = 0; i < count; ++i) {
+        const DmaArena part{arena.data + i * share, arena.physical + i * share, share};
+        const Status opened = ports_[i].open(environment, candidates[i], slots, part);
+        if (opened.ok()) continue;
+        GATEHOUSE_TRY(ports_[i].stop());
+        if (opened.error() != Error::kNotFound) return opened;
+    }
+    return {};
+}
+
+std::uint32_t Controller::disks() const {
+    std::uint32_t found = 0;
+    for (const Port& port : ports_) found |= port.is_open() ? 1u << port.number() : 0;
+    return found;
+}
+
+Port* Controller::find(std::uint32_t number) {
+    auto* port =
+        std::ranges::find_if(ports_, [&](const Port& p) { return p.is_open() && p.number() == number; });
+    return port == ports_.end() ? nullptr : port;
+}
+
+Result<Geometry> Controller::identify(std::uint32_t number, Page raw) {
+    Port* port = find(number);
+    if (handed_over_) return {Error::kState, "AHCI: the guest has the disk", number};
+    return port == nullptr ? Result<Geometry>(Error::kNotFound, "AHCI: no disk at port", number)
+                           : port->identify(raw);
+}
+
+Status Controller::read_sectors(std::uint32_t number, std::uint64_t lba, MutableBytes out) {
+    Port* port = find(number);
+    if (handed_over_) return {Error::kState, "AHCI: the guest has the disk", number};
+    return port == nullptr ? Status(Error::kNotFound, "AHCI: no disk at port", number)
+                           : port->read_sectors(lba, out);
+}
+
+Status Controller::attach(std::uint32_t number, const Volume& volume) {
+    Port* port = find(number);
+    if (handed_over_) return {Error::kState, "AHCI: the guest has the disk", number};
+    if (port == nullptr) return {Error::kNotFound, "AHCI: no disk at port", number};
+    GATEHOUSE_TRY(port->attach(volume));
+    visible_ports_ |= 1u << number;
+    return {};
+}
+
+Status Controller::hand_over() {
+    for (Port& port : ports_) {
+        if (port.is_open()) GATEHOUSE_TRY(port.stop());
+    }
+    environment_.registers->write(bits(Hba::kControl), kAhciEnable);
+    environment_.registers->write(bits(Hba::kInterruptStatus), ~0u);
+    handed_over_ = true;
+    return {};
+}
+
+void Controller::stop() {
+    for (Port& port : ports_) {
+        if (port.is_open()) (void)port.stop();
+    }
+}
+
+void Controller::poll() {
+    if (resetting_) finish_reset();
+    for (Port& port : ports_) {
+        if (port.attached() && !resetting_) port.poll();
+    }
+}
+
+std::uint64_t Controller::read(std::uint32_t offset, std::uint32_t size) {
+    const std::uint32_t aligned = offset & ~3u;
+    std::uint64_t value = read_register(aligned);
+    if (offset - aligned + size > sizeof(std::uint32_t)) {
+        value |= std::uint64_t{read_register(aligned + 4)} << 32;
+    }
+    value >>= 8 * (offset - aligned);
+    return size >= sizeof(value) ? value : value & ((std::uint64_t{1} << 8 * size) - 1);
+}
+
+void Controller::write(std::uint32_t offset, std::uint32_t size, std::uint64_t value) {
+    if (offset % 4 != 0 || (size != 4 && size != 8)) return;
+    write_register(offset, static_cast<std::uint32_t>(value));
+    if (size == 8) write_register(offset + 4, static_cast<std::uint32_t>(value >> 32));
+}
+
+std::uint32_t Controller::read_register(std::uint32_t offset) {
+    HbaRegisters& registers = *environment_.registers;
+    if (resetting_) finish_reset();
+    if (offset >= kPortBase) {
+        Port* port = visible(offset);
+        return port == nullptr ? 0 : port->read(PortRegister{(offset - kPortBase) % kPortStride});
+    }
+    switch (Hba{offset}) {
+        case Hba::kCapabilities:
+            return capabilities_ & ~kHiddenCapabilities;
+        case Hba::kControl:
+            return registers.read(offset) | kAhciEnable;
+        case Hba::kInterruptStatus:
+            return registers.read(offset) & visible_ports_;
+        case Hba::kPortsImplemented:
+            return visible_ports_;
+        case Hba::kVersion:
+            return registers.read(offset);
+        case Hba::kCapabilities2:
+        case Hba::kHandOff:
+            return 0;
+    }
+    return 0;
+}
+
+void Controller::write_register(std::uint32_t offset, std::uint32_t value) {
+    if (resetting_) finish_reset();
+    if (offset >= kPortBase) {
+        if (Port* port = visible(offset))
+            port->write(PortRegister{(offset - kPortBase) % kPortStride}, value);
+    } else if (Hba{offset} == Hba::kInterruptStatus) {
+        environment_.registers->write(offset, value & visible_ports_);
+    } else if (Hba{offset} == Hba::kControl) {
+        write_control(value);
+    }
+}
+
+// A port of the guest's, by the offset of one of its registers. None while the controller is in reset.
+Port* Controller::visible(std::uint32_t offset) {
+    const std::uint32_t number = (offset - kPortBase) / kPortStride;
+    return number < kPorts && (visible_ports_ >> number & 1) != 0 && !resetting_ ? find(number) : nullptr;
+}
+
+void Controller::write_control(std::uint32_t value) {
+    const SpinGuard guard(lock_);
+    if (resetting_) return;
+    value = (value & bits(GlobalControl::kReset, GlobalControl::kInterruptEnable)) | kAhciEnable;
+    if ((value & bits(GlobalControl::kReset)) != 0) {
+        resetting_ = true;
+        for (Port& port : ports_) port.begin_reset();
+    }
+    environment_.registers->write(bits(Hba::kControl), value);
+}
+
+// Once the controller is out of reset (AHCI 1.3.1 section 10.4.3): into AHCI mode, and shadows in place.
+void Controller::finish_reset() {
+    const SpinGuard guard(lock_);
+    HbaRegisters& registers = *environment_.registers;
+    if (!resetting_ || (registers.read(bits(Hba::kControl)) & bits(GlobalControl::kReset)) != 0) return;
+    registers.write(bits(Hba::kControl), kAhciEnable);
+    for (Port& port : ports_) {
+        if (port.is_open()) port.end_reset();
+    }
+    resetting_ = false;
+}
+
+}  // namespace gatehouse::ata::ahci

@@ -1,0 +1,64 @@
+#include "ata/ahci/scatter_list.hpp"
+
+namespace gatehouse::ata::ahci {
+
+void fetch(MutableBytes to, const std::byte* from) {
+    const auto* source = reinterpret_cast<const volatile std::uint32_t*>(from);
+    for (std::size_t at = 0; at < to.size(); at += sizeof(std::uint32_t)) {
+        store<std::uint32_t>(to.data() + at, *source++, Endian::kLittle);
+    }
+}
+
+std::uint32_t ScatterList::contiguous() {
+    if (left_ != 0 || count_ == 0) return left_;
+    std::array<std::byte, kDescriptorSize> copy{};
+    fetch(copy, next_);
+    Reader reader(copy);
+    address_ = reader.u64();
+    reader.skip(sizeof(std::uint32_t));
+    const std::uint32_t last = reader.u32() & (kDescriptorMaxBytes - 1);
+    if ((address_ & 1) != 0 || (last & 1) == 0) {
+        count_ = 0;
+        return 0;
+    }
+    left_ = last + 1;
+    next_ += kDescriptorSize;
+    --count_;
+    return left_;
+}
+
+std::byte* ScatterList::take(std::uint32_t size) {
+    std::byte* data = memory_->map(address_, size);
+    address_ += size;
+    left_ -= size;
+    return data;
+}
+
+void ScatterList::skip(std::uint64_t size) {
+    while (size != 0 && contiguous() != 0) {
+        const auto part = static_cast<std::uint32_t>(size < left_ ? size : left_);
+        address_ += part;
+        left_ -= part;
+        size -= part;
+    }
+}
+
+bool ScatterList::copy_out(MutableBytes to) {
+    return for_each(to.size(), [&](const std::byte* data, std::size_t size) {
+        copy_bytes(to.first(size), Bytes(data, size));
+        to = to.subspan(size);
+    });
+}
+
+bool ScatterList::copy_in(Bytes from) {
+    return for_each(from.size(), [&](std::byte* data, std::size_t size) {
+        copy_bytes(MutableBytes(data, size), from.first(size));
+        from = from.subspan(size);
+    });
+}
+
+bool ScatterList::zero(std::uint64_t size) {
+    return for_each(size, [](std::byte* data, std::size_t part) { wipe(data, part); });
+}
+
+}  // namespace gatehouse::ata::ahci

@@ -1,0 +1,62 @@
+// A cursor over physical region descriptors (AHCI 1.3.1 section 4.2.3.3): the guest's, or the mediator's own
+// shadow.
+//
+// Each descriptor is fetched once, checked, and never looked at again, so that changing it later has no
+// effect. Data are reached through GuestMemory only: bytes that are not guest RAM are an error at the moment
+// they are asked for.
+#pragma once
+
+#include "ata/ahci/registers.hpp"
+#include "ata/environment.hpp"
+#include "hypervisor/base/bytes.hpp"
+
+namespace gatehouse::ata::ahci {
+
+// Copies memory that somebody else may be writing: each dword is read exactly once. Both are dword-aligned
+// and `to` is a whole number of dwords.
+void fetch(MutableBytes to, const std::byte* from);
+
+class ScatterList {
+  public:
+    constexpr ScatterList() = default;
+    // `descriptors` stays mapped for as long as the cursor lives.
+    ScatterList(GuestMemory& memory, const std::byte* descriptors, std::uint32_t count)
+        : memory_(&memory), next_(descriptors), count_(count) {}
+
+    // Bytes ahead without a gap; 0 at the end, or where a descriptor has an odd address or an odd size.
+    [[nodiscard]] std::uint32_t contiguous();
+    // Physical address of the next byte, after contiguous().
+    [[nodiscard]] std::uint64_t address() const { return address_; }
+    // The next `size` bytes, which must not exceed contiguous(), and moves past them. Null: not guest RAM.
+    [[nodiscard]] std::byte* take(std::uint32_t size);
+    // Moves past `size` bytes whatever they are.
+    void skip(std::uint64_t size);
+
+    // Gather and scatter across descriptors. False: the list ended early or left guest RAM.
+    [[nodiscard]] bool copy_out(MutableBytes to);
+    [[nodiscard]] bool copy_in(Bytes from);
+    [[nodiscard]] bool zero(std::uint64_t size);
+
+  private:
+    // Calls action(pointer, size) for each gapless part of the next `size` bytes.
+    template <typename Action>
+    bool for_each(std::uint64_t size, Action action) {
+        while (size != 0) {
+            const std::uint32_t gapless = contiguous();
+            const auto part = static_cast<std::uint32_t>(size < gapless ? size : gapless);
+            std::byte* data = part == 0 ? nullptr : take(part);
+            if (data == nullptr) return false;
+            action(data, part);
+            size -= part;
+        }
+        return true;
+    }
+
+    GuestMemory* memory_ = nullptr;
+    const std::byte* next_ = nullptr;
+    std::uint32_t count_ = 0;
+    std::uint64_t address_ = 0;
+    std::uint32_t left_ = 0;
+};
+
+}  // namespace gatehouse::ata::ahci
