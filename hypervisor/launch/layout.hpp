@@ -1,7 +1,8 @@
-// What launcher, SLB and hypervisor owe each other in memory. All integers little-endian, all addresses physical.
+// What launcher, SLB and hypervisor owe each other in memory. All integers little-endian, all addresses
+// physical.
 //
 // The launcher reserves one *kept region*: RAM, below 4 GiB, 2 MiB aligned, kKeptSize bytes, in no other use.
-// The guest never sees it (but for the mailbox pages), and no device may reach it (but for the disk DMA arena).
+// The guest never sees it (but for the mailbox pages), and no device may reach it (but for the disk arena).
 //
 //   offset      size      contents
 //   0x000000    64 KiB    SLB: measured bytes, then its stack and page tables (SKINIT: 64 KiB aligned)
@@ -35,29 +36,29 @@ inline constexpr std::uint64_t kDeviceTableSize = 0x200000;
 inline constexpr std::uint64_t kArenaOffset = 0x600000;
 inline constexpr std::uint64_t kArenaSize = kKeptSize - kArenaOffset;
 
-// Both measured programs are linked at fixed addresses in the top 2 GiB and run from wherever the kept region is.
-// Each makes its own page tables: the SLB's map the kept region at kSlbVirtual, and the first 4 GiB at themselves,
-// uncacheable but for the kept region; the hypervisor's map [0, 512 GiB) at itself.
-// The MTRRs are the launcher's. Device registers are therefore to be mapped uncacheable by the page tables (PCD and
-// PWT, and PAT as after reset, which the SLB sets), or a read-back may come from the cache and not from the device.
+// Both measured programs are linked at fixed addresses in the top 2 GiB and run from wherever the kept region
+// is. Each makes its own page tables: the SLB's map the kept region at kSlbVirtual, and the first 4 GiB at
+// themselves, uncacheable but for the kept region; the hypervisor's map [0, 512 GiB) at itself.
+// The MTRRs are the launcher's. Device registers are therefore to be mapped uncacheable by the page tables (PCD
+// and PWT; PAT as after reset, which the SLB sets): a read-back must come from the device, not from a cache.
 inline constexpr std::uint64_t kSlbVirtual = 0xffffffff80000000;
 inline constexpr std::uint64_t kImageVirtual = 0xffffffff80200000;
 
-// --- hypervisor.bin -------------------------------------------------------------------------------------------
-// A flat file, measured whole (all its bytes, as they are in the file) into PCR 17 by the SLB. It starts with:
+// --- hypervisor.bin --------------------------------------------------------------------------------------
+// A flat file, measured whole (all its bytes, as they are in the file) into PCR 17 by the SLB. Starts with:
 //   u64 magic        kImageMagic
 //   u32 version      kImageVersion
 //   u32 file_size    bytes in the file, 16-byte multiple; must equal the module's size
 //   u32 memory_size  bytes in memory, zeros after the file; at most kImageMaxSize
 //   u32 entry        offset of the 64-bit entry point
-// The entry point is position-independent and is jumped to at its physical address, in 64-bit mode, with the SLB's
-// page tables, GDT (0x08 code, 0x10 data) and stack (its last bytes), interrupts off, GIF = 0, no IDT, SSE on, rdi =
-// physical address of the kept region. The TPM's locality 2 is in use: nobody gets it in between.
+// The entry point is position-independent and is jumped to at its physical address, in 64-bit mode, with the
+// SLB's page tables, GDT (0x08 code, 0x10 data) and stack (its last bytes), interrupts off, GIF = 0, no IDT, SSE
+// on, rdi = physical address of the kept region. The TPM's locality 2 is in use: nobody gets it in between.
 inline constexpr std::uint64_t kImageMagic = 0x314d4956'59484747;  // "GGHYVIM1"
 inline constexpr std::uint32_t kImageVersion = 1;
 inline constexpr std::size_t kImageHeaderSize = 24;
 
-// --- launch block ---------------------------------------------------------------------------------------------
+// --- launch block ----------------------------------------------------------------------------------------
 //   u64 magic  kLaunchMagic;  u32 version;  u32 size (whole block in bytes, at most kLaunchBlockSize)
 //   u64 kept_base
 //   u32 hypervisor_size  bytes of hypervisor.bin, which the launcher has put at kept_base + kImageOffset
@@ -83,12 +84,13 @@ enum class ModuleRole : std::uint32_t {
     kCommandLine = 5,  // guest kernel command line, every byte of the file, measured into PCR 18
 };
 
-// --- hand-off block -------------------------------------------------------------------------------------------
+// --- hand-off block --------------------------------------------------------------------------------------
 //   u64 magic kHandOffMagic;  u32 version;  u32 event_log_size
 //   u32 iommu_count          how many AMD-Vi units the SLB found and set to refuse all DMA; 0: none, DMA is free
 //   u32 launch               1: PCR 17 held a measurement when the SLB started; 0: all zeros or all ones: there
-//                            was no dynamic launch, and whatever is measured now will not fit any approval
-//   u32 bank_count           at most kMaxBanks;  kMaxBanks * u16 TPM algorithm identifiers of the active PCR banks
+//                            was no dynamic launch, and what is measured now will not fit any approval
+//   u32 bank_count           at most kMaxBanks
+//   kMaxBanks * u16          TPM algorithm identifiers of the active PCR banks
 //   event_log_size bytes     TCG crypto-agile event log so far (evidence/event_log.hpp)
 inline constexpr std::uint64_t kHandOffMagic = 0x31464f44'4e484847;  // "GHHNDOF1"
 inline constexpr std::uint32_t kHandOffVersion = 1;

@@ -1,7 +1,7 @@
 // The launcher's way in from the boot loader and its ways out, to the SLB.
 //
-// In:  Multiboot2 Specification 2.0, section 3.5: 32-bit protected mode, paging off, EAX the magic, EBX the address of
-//      the information.
+// In:  Multiboot2 Specification 2.0, section 3.5: 32-bit protected mode, paging off, EAX the magic, EBX the
+//      address of the information.
 // Out: AMD64 APM vol. 2, 15.27, and an imitation of it.
 
 #define CR0_PE (1 << 0)
@@ -129,8 +129,8 @@ start_dynamic_launch:
         skinit
         ud2
 
-// [[noreturn]] void start_without_launch(std::uint32_t slb): enters the SLB in the state that SKINIT leaves, but for
-// the measurement and GIF.
+// [[noreturn]] void start_without_launch(std::uint32_t slb): enters the SLB in the state that SKINIT leaves, but
+// for the measurement and GIF.
         .global start_without_launch
 start_without_launch:
         lea     compatibility(%rip), %rax

@@ -123,11 +123,11 @@ Status TpmTransport::open(unsigned locality) {
     locality_ = locality;
     const std::uint32_t id = bus_.read32(kInterfaceId);
     if (id == kAllOnes && bus_.read8(kAccess) == 0xff)
-        return {Error::kNotFound, "TPM: none at 0xfed40000", id};
+        return {Error::kNotFound, "no TPM answers at 0xfed40000", id};
     switch (id & kIdTypeMask) {
         case kIdFifo:
         case kIdTis13:
-            GATEHOUSE_TRY(await_access(kAccessValid, kAccessValid, "TPM access register"));
+            GATEHOUSE_TRY(await_access(kAccessValid, kAccessValid, "no TPM answers at 0xfed40000"));
             bus_.write8(at(kAccess), kAccessRequestUse);
             if (const Status granted =
                     await_access(kAccessValid | kAccessActive, kAccessValid | kAccessActive,
@@ -142,7 +142,8 @@ Status TpmTransport::open(unsigned locality) {
             if (locality != 0 && (id & kIdAllLocalities) == 0) {
                 return {Error::kUnsupported, "TPM CRB interface has locality 0 only", id};
             }
-            GATEHOUSE_TRY(await(kLocalityState, kStateValid, kStateValid, kTimeoutA, "TPM locality state"));
+            GATEHOUSE_TRY(
+                await(kLocalityState, kStateValid, kStateValid, kTimeoutA, "no TPM answers at 0xfed40000"));
             bus_.write32(at(kLocalityControl), kControlRequestAccess);
             GATEHOUSE_TRY(await(kLocalityStatus, kStatusGranted, kStatusGranted, kTimeoutA,
                                 "TPM does not grant the locality"));

@@ -1,7 +1,8 @@
 // The first measured instructions.
 //
-// State after SKINIT (AMD64 APM vol. 2, 15.27.4): 32-bit protected mode, paging off, EAX = SLB base, ESP = base +
-// 64 KiB, CS and SS flat. DS, ES, the GDT and the IDT are whatever the launcher left; so are PAT and MXCSR. GIF = 0.
+// State after SKINIT (AMD64 APM vol. 2, 15.27.4): 32-bit protected mode, paging off, EAX = SLB base, ESP =
+// base + 64 KiB, CS and SS flat. DS, ES, the GDT and the IDT are whatever the launcher left; so are PAT, MTRRs
+// and MXCSR. GIF = 0.
 //
 // Everything here uses memory of the SLB's 64 KiB only, which the CPU protects from devices.
 
@@ -34,7 +35,7 @@ slb_entry:
         cli
         cld
         mov     %eax, %ebp
-        // The GDT, through SS; and no IDT at all: an exception shuts the CPU down instead of running foreign code.
+        // The GDT, through SS; and no IDT at all: an exception shuts the CPU down and runs no foreign code.
         lea     gdt - slb_start(%ebp), %eax
         push    %eax
         pushw   $gdt_end - gdt - 1
@@ -57,9 +58,9 @@ slb_entry:
         xor     %eax, %eax
         rep stosb
 
-        // PML4: entries 0 and 511 are the same PDPT. PDPT: 0-3 are the first 4 GiB at themselves, uncacheable
-        // whatever the launcher put into the MTRRs, for device registers; the kept region in there, and again at
-        // 510 = slb_base (launch::kSlbVirtual), is cacheable.
+        // PML4: entries 0 and 511 are the same PDPT. PDPT: 0-3 are the first 4 GiB at themselves, for device
+        // registers, uncacheable whatever the launcher put into the MTRRs; the kept region in there, and again
+        // at 510 = slb_base (launch::kSlbVirtual), is cacheable.
         lea     slb_page_tables_offset(%ebp), %ebx
         lea     0x1000 + PRESENT_WRITABLE(%ebx), %eax
         mov     %eax, 0 * 8(%ebx)

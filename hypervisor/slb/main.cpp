@@ -17,6 +17,7 @@
 #include "hypervisor/platform/io.hpp"
 #include "hypervisor/platform/serial.hpp"
 #include "hypervisor/platform/tpm_mmio.hpp"
+#include "hypervisor/slb/bus_masters.hpp"
 
 extern "C" {
 extern const std::byte slb_base[];  // slb.ld
@@ -69,6 +70,14 @@ OwnDigests hash_own_bytes() {
     std::ranges::transform(kHashAlgorithms, digests.all.begin(),
                            [&](HashAlgorithm algorithm) { return hash(algorithm, measured); });
     return digests;
+}
+
+// No device reaches memory from here on, if there are IOMMUs. Returns their number.
+Result<std::uint32_t> block_dma(std::uint64_t base) {
+    const QuietBusMasters quiet;
+    auto count = memory::block_dma(kept(0, launch::kKeptSize), base);
+    quiet.restore();
+    return count;
 }
 
 // Checks the hypervisor's header and completes its memory. Returns the file.
