@@ -18,6 +18,13 @@ void consume_init() {
     while (!open_window(false)) pause();
 }
 
+// INIT, which gets through everywhere; and a SIPI, which processors ignore that do not wait for one, but without which
+// QEMU (to 10.0) leaves a halted processor asleep.
+void ring(const Vcpu& target) {
+    apic::send(target.cpu->apic_id, apic::kCommandInit);
+    apic::send(target.cpu->apic_id, apic::kCommandStartup);
+}
+
 // Answers a call to this processor while it waits for another, so that two that call each other both get through.
 void answer_own_call() {
     Vcpu& own = *this_cpu().vcpu;
@@ -33,7 +40,7 @@ void call(Vcpu& target) {
         pause();
     }
     target.called = true;
-    apic::send(target.cpu->apic_id, apic::kCommandInit);
+    ring(target);
     while (target.called) {
         answer_own_call();
         pause();
@@ -163,7 +170,7 @@ void stop_others() {
     for_each_other([](Vcpu& other) {
         if (other.stopped) return;
         other.called = true;
-        apic::send(other.cpu->apic_id, apic::kCommandInit);
+        ring(other);
         constexpr std::uint64_t kPatience = 2'000'000'000;  // TSC ticks, most of a second
         const std::uint64_t start = read_tsc();
         while (!other.stopped && read_tsc() - start < kPatience) pause();
