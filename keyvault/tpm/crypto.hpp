@@ -18,7 +18,7 @@ struct EccPoint {
 };
 
 // One-pass ECDH on P-256 with a fresh key: `ephemeral` is its public point, the result KDFe(Z.x, "SECRET",
-// ephemeral.x, peer.x), 256 bits (Part 1, C.6.1 and 11.4.10.3). kBadValue if `peer` is not on the curve.
+// ephemeral.x, peer.x), 256 bits (Part 1, C.6 and 11.4.10.3). kBadValue if `peer` is not on the curve.
 [[nodiscard]] Result<Secret<kSha256Size>> agree_secret(const EccPoint& peer, RandomSource& random,
                                                        EccPoint& ephemeral);
 

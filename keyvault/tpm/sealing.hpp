@@ -6,8 +6,7 @@
 
 namespace gatehouse::tpm {
 
-// The storage root key, persistent (TCG TPM v2.0 Provisioning Guidance 1.0, 7.5.1). ECC P-256, empty
-// authorization.
+// The storage root key, persistent (TCG TPM v2.0 Provisioning Guidance): ECC P-256, empty authorization.
 inline constexpr TPM2_HANDLE kStorageRootKey = 0x81000001;
 // Where `sealed-key` makes the rollback counter: in the range of NV indices that is the owner's (Registry of
 // Reserved TPM 2.0 Handles and Localities 1.1, 2.2.2: 0x01800000-0x01bfffff).
@@ -18,31 +17,35 @@ inline constexpr TPM2_HANDLE kRollbackCounter = 0x01804748;
 struct Approval {
     Sha256Digest policy{};            // sealing_policy_digest() of the approved image
     std::uint64_t counter_limit = 0;  // void once the counter is greater
-    Bytes signature;                  // authority's TPMT_SIGNATURE over approval_digest()
+    Bytes signature{};                // authority's TPMT_SIGNATURE over approval_digest()
 };
 
 // Everything that unseal() works on. Authenticity of each comes from where the comment says.
 struct UnsealRequest {
     Name storage_root_key{};  // expected Name: measured, or known from elsewhere
-    Bytes authority;          // TPMT_PUBLIC of the authority's key: measured
-    Bytes policy_ref;         // at most 64 bytes: measured
+    Bytes authority{};        // TPMT_PUBLIC of the authority's key: measured
+    Bytes policy_ref{};       // at most 64 bytes: measured
     TPM2_HANDLE counter = kRollbackCounter;
-    Approval approval;     // untrusted
-    Bytes sealed_public;   // TPMT_PUBLIC of the sealed object: untrusted, from the vault header
-    Bytes sealed_private;  // its TPM2B_PRIVATE contents: untrusted, from the vault header
+    Approval approval{};     // untrusted
+    Bytes sealed_public{};   // TPMT_PUBLIC of the sealed object: untrusted, from the vault header
+    Bytes sealed_private{};  // its TPM2B_PRIVATE contents: untrusted, from the vault header
     // If set, the sealed object's Name must be this one, so that nobody can put a secret of his own in place.
     std::optional<Name> sealed_name{};
 };
 
-// Releases the 32-byte secret, if the machine is as approved, over a salted and encrypted session. To be
-// called with the transport at locality 2. Whatever happens, nothing stays loaded in the TPM. Errors besides
-// Tpm's, each with its own item:
-//   kMismatch   "storage root key: Name is not the pinned one"
-//   kRefused    "PCR 17: no dynamic launch" (also PCR 18): all zeros or all ones
-//   kMismatch   "PCR 17 and 18 not as approved": image, policy bundle, kernel or command line differ from the
-//   approved kRefused    "rollback counter above the approval's limit" kBadSignature "approval: not signed by
-//   the authority" kAuthFailed "TPM refuses to unseal": locality, PCR changed meanwhile, sealed to another
-//   authority or reference kBadMac     a response was not made by this TPM
+// Releases the 32-byte secret, if the machine is as approved, over a salted and encrypted session. The
+// transport is to be at locality 2. Whatever happens, nothing stays loaded in the TPM. About 8 KiB of stack.
+//
+// Errors besides Tpm's, each with its own item:
+//   kMismatch      "storage root key: Name is not the pinned one"
+//   kMismatch      "sealed object: Name is not the pinned one"
+//   kRefused       "PCR 17: no dynamic launch" (also PCR 18): all zeros or all ones
+//   kRefused       "rollback counter above the approval's limit"
+//   kMismatch      "PCR 17 and 18 not as approved": hypervisor, bundle, kernel, initrd or command line differ
+//   kBadSignature  "approval: not signed by the authority"
+//   kAuthFailed    "TPM refuses to unseal": locality, PCR changed meanwhile, sealed to another authority
+//   kBadLength     "sealed secret": not 32 bytes
+//   kBadMac        "TPM2_Unseal": the response was not made by this TPM
 [[nodiscard]] Result<Secret<32>> unseal(Tpm& tpm, RandomSource& random, const UnsealRequest& request);
 
 // The attestation key of the vault header, loaded under the storage root key, quotes. Locality 2, as above.

@@ -1,12 +1,11 @@
 // PolicySession: a TPM 2.0 policy session (SHA-256), plain or salted.
 //
 // A salted session has a key that only this code and the TPM that holds the salting key know: the salt is
-// agreed by ECDH with that key (Part 1, C.6.3), the session key follows by KDFa (Part 1, 19.6.8). In it
-//   - commands and responses carry an HMAC, and a response without the right one is refused (kBadMac): an
-//   interposer
-//     cannot answer in the TPM's place;
-//   - the first response parameter of unseal() is encrypted with AES-128-CFB (Part 1, 21): a bus sniffer
-//   learns nothing.
+// agreed by ECDH with that key (Part 1, C.6), the session key follows by KDFa (Part 1, 19.6.8). In it
+//   - commands and responses carry an HMAC, and a response without the right one is refused (kBadMac):
+//     an interposer cannot answer in the TPM's place;
+//   - the secret in unseal()'s response is encrypted with AES-128-CFB (Part 1, 21): a bus sniffer learns
+//     nothing.
 // The salting key is therefore to be authenticated first: by a Name that was pinned (read_public() proves
 // only that the answer fits itself).
 //

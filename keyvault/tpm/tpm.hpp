@@ -84,8 +84,8 @@ class Tpm {
 
     // Public area of an NV index, its Name checked like read_public's.
     [[nodiscard]] Result<NvPublic> nv_read_public(TPM2_HANDLE index);
-    // Value of an NV counter whose read authorization is its own, empty, authorization value (see
-    // rollback.hpp).
+    // Value of an NV counter whose read authorization is its own, empty, authorization value, as
+    // rollback_counter_public() (templates.hpp) has it.
     [[nodiscard]] Result<std::uint64_t> nv_read_counter(TPM2_HANDLE index);
 
   private:

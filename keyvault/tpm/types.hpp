@@ -73,12 +73,11 @@ struct NvPublic {
     Name name{};
 };
 
-// Proof by the TPM that it verified a signature (TPMT_TK_VERIFIED, Part 2, 10.7.3), marshalled.
+// Proof by the TPM that it verified a signature (TPMT_TK_VERIFIED), marshalled.
 using Ticket = Blob<80>;
 
 // Whether a PCR holds a value that it has without a dynamic launch: all zeros or all ones (PC Client Platform
-// TPM Profile 1.05, 4.6.1: PCR 17-22 are all ones after start-up, zeros after the launch, before the first
-// extend).
+// TPM Profile: PCR 17-22 are all ones after start-up, zeros between the launch and the first extend).
 [[nodiscard]] bool pcr_is_reset_value(Bytes value);
 
 }  // namespace gatehouse::tpm

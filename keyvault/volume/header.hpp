@@ -146,8 +146,7 @@ struct Keys {
     Dek dek;
 };
 
-// --- Reading
-// -------------------------------------------------------------------------------------------------------
+// --- Reading ---
 
 // What can be said of a copy before anything is authenticated. `size` bytes of the copy are the header.
 struct Preview {
@@ -169,7 +168,8 @@ struct Candidates {
 [[nodiscard]] Candidates select_candidates(Bytes copy0, Bytes copy1);
 
 // Opens a copy: slot secret -> KEK -> MAC -> everything else. On failure `header` and `keys` are not to be
-// used. Errors:
+// used.
+// Errors:
 //   kNotFound    "vault: no such slot"
 //   kAuthFailed  "vault slot": the secret is not this slot's, or the slot was changed
 //   kBadMac      "vault header"
@@ -179,8 +179,7 @@ struct Candidates {
 [[nodiscard]] Status open_header(Bytes copy, SlotKind slot, const SlotSecret& secret, const Guid* disk,
                                  Header& header, Keys& keys);
 
-// --- Writing
-// -------------------------------------------------------------------------------------------------------
+// --- Writing ---
 
 // Whether a header keeps the rules of the format, which open_header() and serialise() both demand.
 [[nodiscard]] Status validate(const Header& header);
@@ -191,7 +190,7 @@ struct Candidates {
 // Wraps for `header.slots` and `header.data_key`.
 [[nodiscard]] WrappedKey<kKekSize> wrap_kek(const Kek& kek, SlotKind slot, const SlotSecret& secret,
                                             const Guid& disk, RandomSource& random);
-// kBadValue if both halves of the DEK are equal (NIST SP 800-38E, by way of FIPS 140-2 IG A.9).
+// kBadValue if both halves of the DEK are equal (FIPS 140-2 Implementation Guidance, A.9).
 [[nodiscard]] Result<DataKey> wrap_dek(const Dek& dek, std::uint32_t epoch, const Kek& kek, const Guid& disk,
                                        RandomSource& random);
 
