@@ -24,7 +24,7 @@ endif()
 add_library(gatehouse_measured INTERFACE)
 target_link_libraries(gatehouse_measured INTERFACE gatehouse_warnings)
 target_compile_options(gatehouse_measured INTERFACE
-    -Os -g -mcmodel=kernel -fno-pic -mno-red-zone -fcf-protection=none -fno-stack-protector -mgeneral-regs-only
+    -Os -g -mcmodel=kernel -fno-pic -mno-red-zone -fcf-protection=none -fno-stack-protector -mgeneral-regs-only -mpopcnt
     -fno-asynchronous-unwind-tables -fno-strict-aliasing -ffunction-sections -fdata-sections -U_FORTIFY_SOURCE
     -fmacro-prefix-map=${PROJECT_SOURCE_DIR}/= -ffile-prefix-map=${PROJECT_SOURCE_DIR}/=
     $<$<COMPILE_LANGUAGE:CXX>:-fno-exceptions -fno-rtti -fno-threadsafe-statics -fno-use-cxa-atexit>)

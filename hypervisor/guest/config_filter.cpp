@@ -95,6 +95,19 @@ void ConfigFilter::walk_capabilities(FunctionId function, Disk& disk) {
     }
 }
 
+ConfigFilter::Bar ConfigFilter::memory_bar(FunctionId function, std::size_t bar) const {
+    const Function* protected_function = find(function);
+    if (protected_function == nullptr || protected_function->kind != FunctionKind::kDisk || bar >= kBars) return {};
+    const Disk& disk = disks_[protected_function->disk];
+    const bool is_memory = (disk.fixed[bar] & 1) == 0 && disk.writable[bar] != 0;
+    const bool is_wide = (disk.fixed[bar] & 6) == 4;
+    if (!is_memory || (is_wide && bar + 1 == kBars)) return {};
+    const std::uint64_t base = (disk.bar[bar] & ~0xfull) | (is_wide ? std::uint64_t{disk.bar[bar + 1]} << 32 : 0);
+    const std::uint64_t size = disk.writable[bar] & (~disk.writable[bar] + 1);  // the lowest address bit
+    constexpr std::uint64_t kPage = 0x1000;
+    return {base & ~(kPage - 1), (size + (base & (kPage - 1)) + kPage - 1) & ~(kPage - 1)};
+}
+
 std::uint8_t ConfigFilter::disk_byte(FunctionId function, const Disk& disk, std::uint16_t offset) {
     if (offset >= kBar0 && offset < kBarEnd) {
         return static_cast<std::uint8_t>(disk.bar[(offset - kBar0) / 4u] >> (8 * (offset % 4u)));

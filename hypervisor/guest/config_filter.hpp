@@ -48,6 +48,12 @@ class ConfigFilter {
 
     // Before the guest runs. A disk's BARs are sized here, with memory decoding off meanwhile. kNoSpace.
     [[nodiscard]] Status protect(FunctionId function, FunctionKind kind);
+    // Place and size in bytes of memory BAR `bar` (0..5) of a protected disk, whole pages; size 0: there is none.
+    struct Bar {
+        std::uint64_t base = 0;
+        std::uint64_t size = 0;
+    };
+    [[nodiscard]] Bar memory_bar(FunctionId function, std::size_t bar) const;
     [[nodiscard]] bool is_protected(FunctionId function) const { return find(function) != nullptr; }
 
     // The guest's accesses: size 1, 2 or 4; an unaligned one reads all ones and writes nothing.

@@ -43,7 +43,9 @@ class PowerPorts final : public cpu::IoPortHandler {
     static constexpr std::uint16_t kSystemControlA = 0x92;
     static constexpr std::uint16_t kResetControl = 0xcf9;
 
-    PowerPorts(PowerActions& actions, const Ports& ports) : actions_(actions), ports_(ports) {}
+    explicit PowerPorts(PowerActions& actions) : actions_(actions) {}
+    // Which ports the firmware's tables name, besides the fixed ones. Before the guest runs.
+    void watch(const Ports& ports) { ports_ = ports; }
     std::uint32_t read(std::uint16_t port, unsigned size) override { return actions_.read(port, size); }
     void write(std::uint16_t port, unsigned size, std::uint32_t value) override;
 

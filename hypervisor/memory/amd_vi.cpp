@@ -38,6 +38,7 @@ constexpr std::uint64_t kInvalidateDevice = opcode(2);
 constexpr std::uint64_t kInvalidatePages = opcode(3);
 constexpr std::uint64_t kInvalidateInterrupts = opcode(5);
 constexpr std::uint64_t kInvalidateAll = opcode(8);
+constexpr std::uint64_t kStore = 1u << 0;  // COMPLETION_WAIT: write the high word to the address
 constexpr std::uint64_t kEveryPage = 0x7ffffffffffff001;  // S = 1 and all address bits: the whole domain
 
 // Device table entry.
@@ -65,21 +66,22 @@ DeviceTableEntry device_table_entry(const DmaDomain& domain) {
     return {kValid | kTranslationValid | access, domain.id, kInterruptValid | kForwardUnmapped, 0};
 }
 
-Status IommuUnit::submit(std::uint64_t low, std::uint64_t high) {
+void IommuUnit::submit(std::uint64_t low, std::uint64_t high) {
     const MutableBytes entry = queues_.subspan(tail_, kCommandSize);
     store(entry.data(), low, Endian::kLittle);
     store(entry.data() + 8, high, Endian::kLittle);
     fence();
     tail_ = (tail_ + kCommandSize) % kPageSize;
     registers_.write(kCommandTail, tail_);
-    return {};
 }
 
 Status IommuUnit::wait_for_completion() {
-    // Everything before this command has been done when the head has moved past it.
-    GATEHOUSE_TRY(submit(kCompletionWait, 0));
+    constexpr std::size_t kWordAt = 2 * kPageSize;
+    ++completions_;
+    submit(kCompletionWait | (physical_ + kWordAt) | kStore, completions_);
+    const auto* word = reinterpret_cast<const volatile std::uint64_t*>(queues_.data() + kWordAt);
     const std::uint64_t start = registers_.microseconds();
-    while ((registers_.read(kCommandHead) & 0x7fff0) != tail_) {
+    while (*word != completions_) {
         if (registers_.microseconds() - start > kTimeLimit) return {Error::kTimeout, "IOMMU: command queue", tail_};
         asm volatile("pause");
     }
@@ -88,17 +90,17 @@ Status IommuUnit::wait_for_completion() {
 
 Status IommuUnit::invalidate_all() {
     if ((registers_.read(kExtendedFeature) & kInvalidateAllSupported) != 0) {
-        GATEHOUSE_TRY(submit(kInvalidateAll, 0));
+        submit(kInvalidateAll, 0);
         return wait_for_completion();
     }
     constexpr std::uint32_t kBatch = 64;
     for (std::uint32_t device = 0; device < 0x10000; ++device) {
-        GATEHOUSE_TRY(submit(kInvalidateDevice | device, 0));
-        GATEHOUSE_TRY(submit(kInvalidateInterrupts | device, 0));
+        submit(kInvalidateDevice | device, 0);
+        submit(kInvalidateInterrupts | device, 0);
         if (device % kBatch == kBatch - 1) GATEHOUSE_TRY(wait_for_completion());
     }
     for (std::uint64_t domain = 0; domain < 4; ++domain) {
-        GATEHOUSE_TRY(submit(kInvalidatePages | domain << 32, kEveryPage));
+        submit(kInvalidatePages | domain << 32, kEveryPage);
     }
     return wait_for_completion();
 }
@@ -130,6 +132,7 @@ Status IommuUnit::adopt(std::uint64_t device_table_physical) {
     const std::uint64_t commands = registers_.read(kCommandBase);
     if ((commands & kAddressMask) != physical_) return {Error::kMismatch, "IOMMU: command buffer", commands};
     tail_ = static_cast<std::uint32_t>(registers_.read(kCommandTail) & 0xff0);
+    completions_ = load<std::uint64_t>(queues_.data() + 2 * kPageSize, Endian::kLittle);
     return {};
 }
 

@@ -33,9 +33,11 @@ class IommuRegisters {
 inline constexpr std::size_t kMaxIommus = 16;
 inline constexpr std::uint64_t kIommuRegisterSpace = 0x4000;
 inline constexpr std::size_t kDeviceTableEntry = 32;  // bytes
-// Each unit has two pages of the kept region from here on: command buffer and event log.
+// Each unit has three pages of the kept region from here on: command buffer, event log, and the word that the unit
+// writes when commands have been completed.
 inline constexpr std::uint64_t kIommuQueuesOffset = 0x100000;
-static_assert(kIommuQueuesOffset + kMaxIommus * 2 * kPageSize <= launch::kImageOffset);
+inline constexpr std::uint64_t kIommuQueuesSize = 3 * kPageSize;
+static_assert(kIommuQueuesOffset + kMaxIommus * kIommuQueuesSize <= launch::kImageOffset);
 
 // Where devices' IDs lead. `root` 0 and kNone: nowhere.
 struct DmaDomain {
@@ -50,7 +52,7 @@ using DeviceTableEntry = std::array<std::uint64_t, 4>;
 // One unit: sets it up with the device table and runs its command queue.
 class IommuUnit {
   public:
-    // `queues`: two pages, command buffer and event log, and their physical address.
+    // `queues`: kIommuQueuesSize bytes, and their physical address.
     IommuUnit(IommuRegisters& registers, MutableBytes queues, std::uint64_t queues_physical)
         : registers_(registers), queues_(queues), physical_(queues_physical) {}
 
@@ -71,13 +73,14 @@ class IommuUnit {
     [[nodiscard]] bool take_event(Event& event);
 
   private:
-    [[nodiscard]] Status submit(std::uint64_t low, std::uint64_t high);
+    void submit(std::uint64_t low, std::uint64_t high);
     [[nodiscard]] Status wait_for_completion();
 
     IommuRegisters& registers_;
     MutableBytes queues_;
     std::uint64_t physical_;
     std::uint32_t tail_ = 0;
+    std::uint64_t completions_ = 0;
 };
 
 // The units of the machine, by their PCI functions (class 0806, capability 0x0f).

@@ -34,7 +34,9 @@ Result<IommuList> find_iommus(std::uint64_t kept_base) {
         const std::uint32_t low = platform::read_config(function, static_cast<std::uint16_t>(*capability + 4), 4);
         const std::uint32_t high = platform::read_config(function, static_cast<std::uint16_t>(*capability + 8), 4);
         const std::uint64_t base = std::uint64_t{high} << 32 | (low & 0xffffc000);
-        if ((low & 1) == 0 || base == 0) {
+        // Enable, which may be clear and read-only (QEMU): the registers' read-back tells whether they are there.
+        platform::write_config(function, static_cast<std::uint16_t>(*capability + 4), 4, low | 1);
+        if (base == 0) {
             status = {Error::kUnsupported, "IOMMU without an address", function};
         } else if (base + kIommuRegisterSpace > kBelow4GiB ||
                    (base < kept_base + launch::kKeptSize && base + kIommuRegisterSpace > kept_base)) {
@@ -58,8 +60,8 @@ Result<std::uint32_t> block_dma(MutableBytes kept, std::uint64_t kept_base) {
     std::ranges::fill(all, refuse);
     for (std::size_t i = 0; i < list.count; ++i) {
         IommuMmio registers(list.places[i].registers);
-        const std::uint64_t queues = kIommuQueuesOffset + i * 2 * kPageSize;
-        GATEHOUSE_TRY(IommuUnit(registers, kept.subspan(queues, 2 * kPageSize), kept_base + queues)
+        const std::uint64_t queues = kIommuQueuesOffset + i * kIommuQueuesSize;
+        GATEHOUSE_TRY(IommuUnit(registers, kept.subspan(queues, kIommuQueuesSize), kept_base + queues)
                           .enable(kept_base + launch::kDeviceTableOffset));
     }
     asm volatile("" : : : "memory");

@@ -61,6 +61,15 @@ void set_startup_trap(bool armed) {
     if (!nested_pages().set(apic::kPage, memory::kPageSize, access).ok()) log("apic: the page cannot be remapped");
 }
 
+// The trap goes once every processor runs. Under trap_lock.
+void lift_startup_trap() {
+    for (std::size_t i = 0; i < cpu_count(); ++i) {
+        const Vcpu& vcpu = *cpu_at(i).vcpu;
+        if (vcpu.waiting || vcpu.suspect) return;
+    }
+    set_startup_trap(false);
+}
+
 void set_real_mode(Vcpu& vcpu, std::uint8_t vector) {
     Vmcb& vmcb = *vcpu.vmcb;
     const Segment data{0, kRealData, 0xffff, 0};
@@ -120,14 +129,29 @@ void wait_for_startup(Vcpu& vcpu) {
     }
     vcpu.cpu->nmi_pending = false;
     const SpinGuard guard(trap_lock);
-    vcpu.waiting = false;
-    bool all = true;
-    for_each_other([&all](Vcpu& other) { all = all && !other.waiting; });
-    if (all) set_startup_trap(false);
+    vcpu.waiting = vcpu.suspect = false;
+    lift_startup_trap();
 }
 
 void arm_startup_trap() {
     if (cpu_count() > 1) set_startup_trap(true);
+}
+
+void suspect_offline(Vcpu& vcpu) {
+    if (cpu_count() == 1 || vcpu.suspect || apic::x2apic()) return;
+    {
+        const SpinGuard guard(trap_lock);
+        vcpu.suspect = true;
+        set_startup_trap(true);
+    }
+    flush_nested_everywhere();
+}
+
+void show_life(Vcpu& vcpu) {
+    if (!vcpu.suspect) return;
+    const SpinGuard guard(trap_lock);
+    vcpu.suspect = false;
+    lift_startup_trap();
 }
 
 void send_guest_ipi(Vcpu& vcpu, std::uint64_t value) {

@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::uint8_t kDebug = 1, kInvalidOpcode = 6, kDoubleFault = 8, kGeneralProtection = 13;
 constexpr std::uint64_t kRflagsTrap = 1u << 8;
+constexpr std::uint64_t kRflagsInterrupt = 1u << 9;
 constexpr std::uint64_t kRflagsResume = 1u << 16;
 constexpr std::uint64_t kDr6SingleStep = 1u << 14;
 constexpr std::uint32_t kCpuidNextRip = 1u << 3;  // 0x8000'000a EDX
@@ -71,8 +72,11 @@ bool write_apic_base(Vcpu& vcpu, std::uint64_t value) {
     if (to_x2apic && (off || vcpu.apic_disabled)) return false;
     if (!off && !to_x2apic && (now & kX2apic) != 0) return false;
     if (off) {
-        write_msr(kMsrApicBase, now & ~(kX2apic | kEnable));
-        write_msr(kMsrApicBase, (now & ~kX2apic) | kEnable);
+        if ((now & kX2apic) != 0) {
+            write_msr(kMsrApicBase, now & ~(kX2apic | kEnable));
+            write_msr(kMsrApicBase, (now & ~kX2apic) | kEnable);
+        }
+        apic::reset();
     } else if (!try_write_msr(kMsrApicBase, value)) {
         return false;
     }
@@ -169,7 +173,8 @@ ExitReason reason_of(std::uint64_t code) {
         case kExitPort: return ExitReason::kPort;
         case kExitNestedFault: return ExitReason::kNestedFault;
         case kExitInit: return ExitReason::kInit;
-        case kExitInvd: return ExitReason::kInvd;
+        case kExitInvd:
+        case kExitWbinvd: return ExitReason::kWbinvd;
         case kExitShutdown: return ExitReason::kShutdown;
         case kExitInvlpga: return ExitReason::kSvmInstruction;
         default:
@@ -226,8 +231,10 @@ void handle_exit(Vcpu& vcpu) {
         case kExitInit:
             return take_init(vcpu);
         case kExitInvd:  // would throw away the hypervisor's cache lines as well
+        case kExitWbinvd:
             asm volatile("wbinvd" : : : "memory");
-            return skip_opcode(vcpu, 0x0f08);
+            if ((vmcb.rflags & kRflagsInterrupt) == 0) suspect_offline(vcpu);
+            return skip_opcode(vcpu, vmcb.exit_code == kExitInvd ? 0x0f08 : 0x0f09);
         case kExitShutdown:
             reset_machine("the guest shut down (triple fault)");
         case kExitInvalid:

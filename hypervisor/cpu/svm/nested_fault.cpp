@@ -151,7 +151,10 @@ void handle_nested_fault(Vcpu& vcpu) {
     if ((vmcb.exit_info1 & kFaultWalk) != 0 || vmcb.event_injection != 0) {
         return inject(vcpu, kGeneralProtection, true);
     }
-    if (address - apic::kPage < memory::kPageSize) return emulate(vcpu, apic_page);
+    if (address - apic::kPage < memory::kPageSize) {
+        show_life(vcpu);
+        return emulate(vcpu, apic_page);
+    }
     MmioHandler* const handler = mmio_map().find(address);
     emulate(vcpu, handler != nullptr ? *handler : static_cast<MmioHandler&>(empty_bus));
 }

@@ -41,7 +41,7 @@ void set_control(Vmcb& vmcb) {
     vmcb.intercept3 = kInterceptInit | kInterceptCpuid | kInterceptInvd | kInterceptInvlpga | kInterceptPorts |
                       kInterceptMsrs | kInterceptShutdown;
     vmcb.intercept4 = kInterceptVmrun | kInterceptVmmcall | kInterceptVmload | kInterceptVmsave | kInterceptStgi |
-                      kInterceptClgi | kInterceptSkinit;
+                      kInterceptClgi | kInterceptSkinit | kInterceptWbinvd;
     vmcb.port_bitmap = port_bitmap;
     vmcb.msr_bitmap = msr_bitmap;
     vmcb.asid = 1;
@@ -153,7 +153,7 @@ void run(Vcpu& vcpu) {
 
 void log_exit_counts() {
     static constexpr std::array<const char*, static_cast<std::size_t>(ExitReason::kCount)> kNames{
-        "cpuid", "msr", "port", "nested-fault", "init", "svm-instruction", "invd", "shutdown", "other"};
+        "cpuid", "msr", "port", "nested-fault", "init", "svm-instruction", "wbinvd", "shutdown", "other"};
     for (std::size_t i = 0; i < cpu_count(); ++i) {
         LogLine line;
         line << "exits: cpu " << i;

@@ -15,7 +15,7 @@
 namespace gatehouse::cpu::svm {
 
 enum class ExitReason : std::uint8_t {
-    kCpuid, kMsr, kPort, kNestedFault, kInit, kSvmInstruction, kInvd, kShutdown, kOther, kCount
+    kCpuid, kMsr, kPort, kNestedFault, kInit, kSvmInstruction, kWbinvd, kShutdown, kOther, kCount
 };
 
 struct Vcpu {
@@ -31,6 +31,7 @@ struct Vcpu {
     std::atomic<bool> called = false;            // an INIT of ours is under way
     std::atomic<bool> init_requested = false;    // by a guest's INIT IPI
     std::atomic<bool> waiting = true;            // for a guest's SIPI
+    std::atomic<bool> suspect = false;           // perhaps going offline: suspect_offline()
     std::atomic<std::uint16_t> startup = kNoStartup;  // vector of the SIPI that came
     std::atomic<bool> stopped = false;
     bool apic_disabled = false;                  // the guest believes that APIC_BASE.EN = 0
@@ -64,6 +65,11 @@ void send_guest_ipi(Vcpu& vcpu, std::uint64_t value);
 void enter_init(Vcpu& vcpu);
 // Write-traps the APIC page, if there is more than one processor, until all have started.
 void arm_startup_trap();
+// The guest flushes this processor's caches with interrupts off: the last that a system does before it takes a
+// processor offline. The APIC page is write-trapped again, so that a SIPI right behind the INIT that brings the
+// processor back is not missed; until the processor shows life by using its APIC.
+void suspect_offline(Vcpu& vcpu);
+void show_life(Vcpu& vcpu);
 // Makes the others stop for good; gives up on one that does not answer.
 void stop_others();
 [[nodiscard]] bool stop_requested();

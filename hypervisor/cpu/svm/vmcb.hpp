@@ -26,6 +26,7 @@ enum Intercept4 : std::uint32_t {
     kInterceptStgi = 1u << 4,                         // 0x84
     kInterceptClgi = 1u << 5,                         // 0x85
     kInterceptSkinit = 1u << 6,                       // 0x86
+    kInterceptWbinvd = 1u << 9,                       // 0x89
 };
 
 // Exit codes (appendix C)
@@ -39,6 +40,7 @@ enum ExitCode : std::uint64_t {
     kExitShutdown = 0x7f,
     kExitVmrun = 0x80,
     kExitSkinit = 0x86,
+    kExitWbinvd = 0x89,
     kExitNestedFault = 0x400,
     kExitInvalid = ~std::uint64_t{0},
 };

@@ -74,6 +74,14 @@ TEST_F(ConfigFilterTest, SizesBarsLikeHardwareWithoutMovingThem) {
     EXPECT_EQ(real.writes, 0);
 }
 
+TEST_F(ConfigFilterTest, TellsPlaceAndSizeOfMemoryBars) {
+    EXPECT_EQ(filter.memory_bar(kDisk, 5).base, 0xfebf1000u);
+    EXPECT_EQ(filter.memory_bar(kDisk, 5).size, 0x1000u);
+    EXPECT_EQ(filter.memory_bar(kDisk, 4).size, 0u) << "ports";
+    EXPECT_EQ(filter.memory_bar(kDisk, 0).size, 0u) << "absent";
+    EXPECT_EQ(filter.memory_bar(kOther, 5).size, 0u);
+}
+
 TEST_F(ConfigFilterTest, RemembersAMovedBarInParts) {
     filter.write(kDisk, 0x26, 2, 0xe000);
     EXPECT_EQ(filter.read(kDisk, 0x24, 4), 0xe0001000u);

@@ -18,13 +18,14 @@ class FakeActions final : public PowerActions {
 
 class PowerPortsTest : public testing::Test {
   protected:
+    PowerPortsTest() { ports.watch({.pm1a_control = 0x604, .pm1b_control = 0, .reset = 0x80e, .reset_value = 0x0f}); }
     std::string write(std::uint16_t port, unsigned size, std::uint32_t value) {
         actions.order.clear();
         ports.write(port, size, value);
         return actions.order;
     }
     FakeActions actions;
-    PowerPorts ports{actions, {.pm1a_control = 0x604, .pm1b_control = 0, .reset = 0x80e, .reset_value = 0x0f}};
+    PowerPorts ports{actions};
 };
 
 TEST_F(PowerPortsTest, WipesKeysBeforeEveryKindOfReset) {

@@ -1,0 +1,404 @@
+#include "hypervisor/boot/machine.hpp"
+
+#include <algorithm>
+
+#include "hypervisor/base/log.hpp"
+#include "hypervisor/platform/io.hpp"
+
+namespace gatehouse::boot {
+namespace {
+
+constexpr unsigned kLocality = 2;
+
+// Class codes (PCI Code and ID Assignment 1.11), class << 8 | subclass.
+constexpr std::uint32_t kAhciClass = 0x010601;  // with the programming interface
+constexpr std::uint32_t kHostBridgeClass = 0x0600;
+constexpr std::uint32_t kPciBridgeClass = 0x0604;
+constexpr std::uint32_t kIommuClass = 0x0806;
+
+constexpr std::uint16_t kArenaDomain = 1;
+constexpr std::uint16_t kGeneralDomain = 2;
+constexpr std::uint16_t kDiskDomain = 3;
+
+// Tables of devices that are not the guest's.
+constexpr std::uint32_t kHiddenTables[] = {platform::signature("IVRS"), platform::signature("DMAR"),
+                                           platform::signature("TPM2"), platform::signature("TCPA"),
+                                           platform::signature("DRTM")};
+
+constexpr std::uint64_t pages(std::uint64_t bytes) {
+    return (bytes + memory::kPageSize - 1) & ~(memory::kPageSize - 1);
+}
+
+bool is_ahci(platform::FunctionId function) { return platform::class_of(function) == kAhciClass; }
+
+}  // namespace
+
+Machine::Machine(std::uint64_t kept_base)
+    : kept_base_(kept_base), doorbell_(quotes_, kept(launch::kMailboxOffset, launch::kMailboxSize)) {}
+
+Bytes Machine::TableView::view(std::uint64_t physical, std::uint64_t size) {
+    const guest::Extent wanted{physical, size};
+    if (wanted.end() < physical || wanted.overlaps({kept_base_, launch::kKeptSize})) return {};
+    const bool listed = std::ranges::any_of(map_.ranges(), [&](const guest::MemoryRange& range) {
+        return range.type != guest::MemoryType::kUnusable && physical >= range.base && wanted.end() <= range.end();
+    });
+    if (!listed || wanted.end() > memory::kIdentityLimit) return {};
+    return {memory::at_physical(physical), size};
+}
+
+std::uint64_t Machine::PciPorts::ecam_address(guest::FunctionId function, std::uint16_t offset) const {
+    const std::uint8_t bus = static_cast<std::uint8_t>(function >> 8);
+    if (ecam_.base == 0 || bus < ecam_.first_bus || bus > ecam_.last_bus) return 0;
+    return ecam_.base + (std::uint64_t{function} << 12) + offset;
+}
+
+std::uint32_t Machine::PciPorts::read(guest::FunctionId function, std::uint16_t offset, unsigned size) {
+    if (offset < 0x100) return platform::read_config(function, offset, size);
+    const std::uint64_t address = ecam_address(function, offset);
+    if (address == 0) return 0xffffffff;
+    if (size == 1) return *reinterpret_cast<volatile std::uint8_t*>(address);
+    if (size == 2) return *reinterpret_cast<volatile std::uint16_t*>(address);
+    return *reinterpret_cast<volatile std::uint32_t*>(address);
+}
+
+void Machine::PciPorts::write(guest::FunctionId function, std::uint16_t offset, unsigned size, std::uint32_t value) {
+    if (offset < 0x100) return platform::write_config(function, offset, size, value);
+    const std::uint64_t address = ecam_address(function, offset);
+    if (address == 0) return;
+    if (size == 1) *reinterpret_cast<volatile std::uint8_t*>(address) = static_cast<std::uint8_t>(value);
+    if (size == 2) *reinterpret_cast<volatile std::uint16_t*>(address) = static_cast<std::uint16_t>(value);
+    if (size == 4) *reinterpret_cast<volatile std::uint32_t*>(address) = value;
+}
+
+std::uint32_t Machine::Power::read(std::uint16_t port, unsigned size) {
+    return size == 1 ? platform::in8(port) : size == 2 ? platform::in16(port) : platform::in32(port);
+}
+
+void Machine::Power::write(std::uint16_t port, unsigned size, std::uint32_t value) {
+    if (size == 1) platform::out8(port, static_cast<std::uint8_t>(value));
+    if (size == 2) platform::out16(port, static_cast<std::uint16_t>(value));
+    if (size == 4) platform::out32(port, value);
+}
+
+void Machine::Power::wait_for_the_end() {
+    for (;;) asm volatile("hlt");
+}
+
+// The SLB's word and the launcher's. The launcher's is copied into our own memory by the parser.
+Status Machine::read_blocks() {
+    GATEHOUSE_ASSIGN(hand_off_, launch::parse_hand_off(kept(launch::kHandOffOffset, launch::kHandOffSize)));
+    GATEHOUSE_TRY(launch::parse_launch_block(kept(launch::kLaunchBlockOffset, launch::kLaunchBlockSize), kept_base_,
+                                             block_));
+    GATEHOUSE_TRY(build_memory_map(block_, kept_base_, map_));
+    for (const guest::MemoryRange& range : map_.ranges()) {
+        const bool is_ram = range.type == guest::MemoryType::kUsable || range.type == guest::MemoryType::kAcpi ||
+                            range.type == guest::MemoryType::kNvs;
+        if (is_ram) GATEHOUSE_TRY(cpu::guest_memory().add(range.base, range.length));
+    }
+    if (hand_off_.event_log.size() > event_log_bytes_.size()) {
+        return {Error::kNoSpace, "event log", hand_off_.event_log.size()};
+    }
+    copy_bytes(event_log_bytes_, hand_off_.event_log);
+    event_log_ = evidence::EventLogWriter::resume(event_log_bytes_, hand_off_.event_log.size());
+    if (!event_log_) return event_log_.failure();
+    return {};
+}
+
+Status Machine::start_tpm() {
+    GATEHOUSE_TRY(transport_.open(kLocality));
+    // The banks that the SLB extended must be all of the active ones: one left alone could be replayed.
+    GATEHOUSE_ASSIGN(const tpm::BankList banks, tpm_.active_banks());
+    if (banks.count != event_log_->banks().count) return {Error::kMismatch, "active PCR banks", banks.count};
+    for (const tpm::PcrSelection& bank : banks.banks()) {
+        const auto logged = event_log_->banks().all();
+        if (std::ranges::find(logged, bank.bank) == logged.end()) {
+            return {Error::kMismatch, "active PCR banks", static_cast<std::uint64_t>(bank.bank)};
+        }
+    }
+    return {};
+}
+
+Status Machine::measure() {
+    GATEHOUSE_ASSIGN(payload_, find_payload(block_, map_, identity_));
+    Measurer measurer(tpm_, *event_log_);
+    GATEHOUSE_TRY(measure_payload(measurer, payload_));
+    for (const std::uint32_t pcr : {evidence::kLaunchPcr, evidence::kPayloadPcr}) {
+        GATEHOUSE_ASSIGN(const Digest value, tpm_.pcr_read(HashAlgorithm::kSha256, pcr));
+        log("gatehouse: PCR ", std::uint64_t{pcr}, " ", HexBytes{value.bytes()});
+    }
+    return {};
+}
+
+Status Machine::check_policy() {
+    GATEHOUSE_ASSIGN(bundle_, policies::parse_bundle(payload_.policy));
+    GATEHOUSE_ASSIGN(approval_, policies::parse_approval(payload_.approval));
+    if (bundle_.has(policies::BundleFlag::kShowForeignDisks)) {
+        return {Error::kUnsupported, "policy bundle: show-foreign-disks"};
+    }
+    if (hand_off_.iommu_count == 0 && !bundle_.has(policies::BundleFlag::kAllowNoIommu)) {
+        return {Error::kRefused, "no IOMMU: any device could read the disk key"};
+    }
+    return {};
+}
+
+Status Machine::seed_random() {
+    std::array<std::byte, 64> entropy{};
+    constexpr int kAttempts = 100;
+    for (std::size_t at = 0; at < 32; at += 8) {
+        unsigned long long value = 0;
+        unsigned char good = 0;
+        for (int i = 0; i < kAttempts && good == 0; ++i) asm volatile("rdrand %0; setc %1" : "=r"(value), "=q"(good));
+        if (good == 0) return {Error::kDeviceError, "RDRAND"};
+        store<std::uint64_t>(entropy.data() + at, value, Endian::kLittle);
+    }
+    GATEHOUSE_TRY(tpm_.get_random(MutableBytes(entropy).subspan(32)));
+    random_.seed(entropy);
+    gatehouse::wipe(entropy);
+    return {};
+}
+
+Status Machine::read_acpi() {
+    TableView view(map_, kept_base_);
+    GATEHOUSE_TRY(tables_.open(block_.rsdp, view));
+    if (tables_.left_out() != 0) log("gatehouse: ACPI tables left out: ", std::uint64_t{tables_.left_out()});
+    GATEHOUSE_TRY(platform::read_madt(tables_.find(platform::signature("APIC")), cpus_));
+    GATEHOUSE_ASSIGN(fadt_ports_, platform::read_fadt(tables_.find(platform::signature("FACP"))));
+    const auto ecam = platform::read_mcfg(tables_.find(platform::signature("MCFG")));
+    if (!ecam && ecam.error() != Error::kNotFound) return ecam.failure();
+    if (ecam) pci_.use_ecam(*ecam);
+    return {};
+}
+
+Status Machine::find_functions() {
+    Status status;
+    platform::for_each_function([&](platform::FunctionId function) {
+        if (!status) return;
+        const std::uint32_t code = platform::class_of(function);
+        guest::FunctionKind kind{};
+        if (code == kAhciClass) {
+            kind = guest::FunctionKind::kDisk;
+        } else if (code >> 8 == kHostBridgeClass) {
+            kind = guest::FunctionKind::kHostBridge;
+        } else if (code >> 8 == kPciBridgeClass) {
+            kind = guest::FunctionKind::kBridge;
+        } else if (code >> 8 == kIommuClass) {
+            kind = guest::FunctionKind::kIommu;
+        } else {
+            return;
+        }
+        status = config_.protect(function, kind);
+        if (status) protected_[protected_count_++] = function;
+    });
+    return status;
+}
+
+void Machine::set_device(guest::FunctionId function, const memory::DmaDomain& domain) {
+    auto* table = reinterpret_cast<memory::DeviceTableEntry*>(
+        memory::at_physical(kept_base_ + launch::kDeviceTableOffset));
+    table[function] = memory::device_table_entry(domain);
+}
+
+Status Machine::start_iommus() {
+    GATEHOUSE_ASSIGN(iommus_, memory::find_iommus(kept_base_));
+    if (iommus_.count != hand_off_.iommu_count) return {Error::kMismatch, "number of IOMMUs", iommus_.count};
+    GATEHOUSE_TRY(arena_dma_.create(cpu::kept_pages()));
+    GATEHOUSE_TRY(general_dma_.create(cpu::kept_pages()));
+    return disk_dma_.create(cpu::kept_pages());
+}
+
+Status Machine::refresh_iommus() {
+    for (std::size_t i = 0; i < iommus_.count; ++i) {
+        const std::uint64_t queues = memory::kIommuQueuesOffset + i * memory::kIommuQueuesSize;
+        memory::IommuMmio registers(iommus_.places[i].registers);
+        memory::IommuUnit unit(registers, kept(queues, memory::kIommuQueuesSize), kept_base_ + queues);
+        GATEHOUSE_TRY(unit.adopt(kept_base_ + launch::kDeviceTableOffset));
+        GATEHOUSE_TRY(unit.invalidate_all());
+        memory::IommuUnit::Event event;
+        for (int shown = 0; shown < 8 && unit.take_event(event); ++shown) {
+            log("gatehouse: IOMMU refused: device ", Hex{event.device}, ", address ", Hex{event.address}, ", event ",
+                std::uint64_t{event.code});
+        }
+    }
+    return {};
+}
+
+Status Machine::open_controller(guest::FunctionId function) {
+    if (controller_count_ == kMaxControllers) return {Error::kNoSpace, "disk controllers", function};
+    constexpr std::size_t kAbar = 5;
+    const guest::ConfigFilter::Bar bar = config_.memory_bar(function, kAbar);
+    if (bar.size < ata::ahci::Controller::kRegisterSpace / 2 || bar.base == 0 ||
+        bar.base + bar.size > memory::kIdentityLimit || cpu::guest_memory().is_guest_ram(bar.base, 1) ||
+        guest::Extent{bar.base, bar.size}.overlaps({kept_base_, launch::kKeptSize})) {
+        return {Error::kOutOfRange, "disk controller: ABAR", bar.base};
+    }
+    constexpr std::uint64_t kAllArenas = 0x400000;  // of the kept region's 6 MiB
+    const std::uint64_t arena_size = kAllArenas / static_cast<std::uint64_t>(std::ranges::count_if(
+                                         std::span(protected_).first(protected_count_), is_ahci)) &
+                                     ~(memory::kPageSize - 1);
+    GATEHOUSE_ASSIGN(const std::uint64_t arena, cpu::kept_pages().take(arena_size / memory::kPageSize));
+    const std::size_t number = controller_count_++;
+    disk_functions_[number] = function;
+    disk_arenas_[number] = {memory::at_physical(arena), arena, arena_size};
+    GATEHOUSE_TRY(arena_dma_.allow(arena, arena_size));
+    set_device(function, {kArenaDomain, arena_dma_.root()});
+    GATEHOUSE_TRY(refresh_iommus());
+    DiskController& controller = controllers_[number];
+    GATEHOUSE_TRY(controller.start(bar.base, disk_arenas_[number], cpu::guest_memory(), clock_));
+    return cpu::trap_mmio(bar.base, bar.size, controller);
+}
+
+Status Machine::open_disks() {
+    TpmUnsealer unsealer(tpm_, random_, bundle_, approval_);
+    for (std::size_t i = 0; i < protected_count_; ++i) {
+        if (!is_ahci(protected_[i])) continue;
+        GATEHOUSE_TRY(open_controller(protected_[i]));
+        GATEHOUSE_TRY(disks_.open_all(controllers_[controller_count_ - 1].controller(), unsealer));
+    }
+    if (disks_.count() == 0) return {Error::kNotFound, "disk with a vault"};
+    return {};
+}
+
+void Machine::state_claims() {
+    claims_.hypervisor_version = kVersion;
+    claims_.launch = evidence::Launch::kSkinit;
+    claims_.iommu = hand_off_.iommu_count != 0 ? evidence::Iommu::kAmdVi : evidence::Iommu::kNone;
+    claims_.cpus = static_cast<std::uint16_t>(cpu::cpu_count());
+    claims_.flags = static_cast<std::uint32_t>(evidence::ClaimFlag::kCapped) |
+                    static_cast<std::uint32_t>(evidence::ClaimFlag::kVaultOpened);
+    claims_.kept_bytes = launch::kKeptSize;
+    claims_.counter_limit = approval_.counter_limit;
+    claims_.policy_digest = sha256(payload_.policy);
+    disks_.describe(claims_);
+    const volume::Header& header = disks_.first_header();
+    quotes_.bind(tpm_, random_, claims_, event_log_->log(), header.attestation_key_public.bytes(),
+                 header.attestation_key_private.bytes());
+}
+
+Status Machine::trap_configuration_space() {
+    GATEHOUSE_TRY(cpu::trap_ports(0xcf8, 0xcf8, config_ports_));
+    GATEHOUSE_TRY(cpu::trap_ports(0xcfc, 0xcff, config_ports_));
+    for (std::size_t i = 0; i < protected_count_; ++i) {
+        const std::uint64_t page = pci_.ecam_address(protected_[i], 0);
+        if (page == 0) continue;
+        ecam_pages_[i].bind(config_, config_lock_, protected_[i]);
+        GATEHOUSE_TRY(cpu::trap_mmio(page, memory::kPageSize, ecam_pages_[i]));
+    }
+    return {};
+}
+
+Status Machine::trap_guest() {
+    GATEHOUSE_TRY(trap_configuration_space());
+    power_ports_.watch({fadt_ports_.pm1a_control, fadt_ports_.pm1b_control, fadt_ports_.reset,
+                        fadt_ports_.reset_value});
+    const std::uint16_t fixed[] = {guest::PowerPorts::kKeyboard, guest::PowerPorts::kSystemControlA,
+                                   guest::PowerPorts::kResetControl};
+    for (const std::uint16_t port : fixed) GATEHOUSE_TRY(cpu::trap_ports(port, port, power_ports_));
+    for (const std::uint16_t port : {fadt_ports_.pm1a_control, fadt_ports_.pm1b_control}) {
+        if (port != 0) GATEHOUSE_TRY(cpu::trap_ports(port, static_cast<std::uint16_t>(port + 1), power_ports_));
+    }
+    if (fadt_ports_.reset != 0 && std::ranges::find(fixed, fadt_ports_.reset) == std::end(fixed)) {
+        GATEHOUSE_TRY(cpu::trap_ports(fadt_ports_.reset, fadt_ports_.reset, power_ports_));
+    }
+    GATEHOUSE_TRY(cpu::trap_ports(channel::kDoorbellPort, channel::kDoorbellPort, doorbell_));
+    memory::NestedPageTable& nested = cpu::nested_pages();
+    GATEHOUSE_TRY(nested.hide(platform::kTpmBase, platform::kTpmLocalities * memory::kPageSize));
+    for (const memory::IommuPlace& place : iommus_.all()) {
+        GATEHOUSE_TRY(nested.hide(place.registers, memory::kIommuRegisterSpace));
+    }
+    GATEHOUSE_TRY(nested.map(kept_base_ + launch::kMailboxOffset, launch::kMailboxSize));
+    return nested.map(kept_base_ + launch::kGuestTablesOffset, launch::kGuestTablesSize);
+}
+
+Status Machine::start_processors() {
+    GATEHOUSE_ASSIGN(const std::uint64_t low_page, map_.find(memory::kPageSize, memory::kPageSize, 0x100000, {}));
+    return cpu::start_aps(cpus_.all(), low_page);
+}
+
+Status Machine::allow_guest_memory(memory::DmaMap& map) {
+    for (const guest::MemoryRange& range : map_.ranges()) {
+        if (range.type == guest::MemoryType::kReserved || range.type == guest::MemoryType::kUnusable) continue;
+        const std::uint64_t first = pages(range.base);
+        const std::uint64_t end = range.end() & ~(memory::kPageSize - 1);
+        if (first < end) GATEHOUSE_TRY(map.allow(first, end - first));
+    }
+    return {};
+}
+
+// Devices reach the guest's memory from here on, disk controllers their arenas as well.
+Status Machine::release_dma() {
+    GATEHOUSE_TRY(allow_guest_memory(general_dma_));
+    GATEHOUSE_TRY(allow_guest_memory(disk_dma_));
+    for (std::uint32_t function = 0; function < 0x10000; ++function) {
+        set_device(static_cast<guest::FunctionId>(function), {kGeneralDomain, general_dma_.root()});
+    }
+    for (std::size_t i = 0; i < controller_count_; ++i) {
+        GATEHOUSE_TRY(disk_dma_.allow(disk_arenas_[i].physical, disk_arenas_[i].size));
+        set_device(disk_functions_[i], {kDiskDomain, disk_dma_.root()});
+    }
+    return refresh_iommus();
+}
+
+Result<cpu::svm::GuestEntry> Machine::load_guest() {
+    const MutableBytes tables = kept(launch::kGuestTablesOffset, launch::kGuestTablesSize);
+    std::array<std::byte, 24> body{};
+    Writer writer(body);
+    writer.u32(1);
+    writer.u32(launch::kMailboxSize);
+    writer.u64(kept_base_ + launch::kMailboxOffset);
+    writer.u16(channel::kDoorbellPort);
+    GATEHOUSE_TRY(platform::build_guest_root(tables_, kHiddenTables, platform::signature("GTHS"), body, tables,
+                                             kept_base_ + launch::kGuestTablesOffset));
+    const guest::LinuxImage image{.kernel = payload_.kernel_place,
+                                  .initrd = payload_.initrd_place,
+                                  .command_line = payload_.command_line,
+                                  .rsdp = kept_base_ + launch::kGuestTablesOffset,
+                                  .framebuffer = block_.framebuffer,
+                                  .uefi = block_.uefi};
+    GATEHOUSE_ASSIGN(const guest::EntryState entry, guest::load_linux(identity_, map_, image));
+    return cpu::svm::GuestEntry{.rip = entry.rip,
+                                .rsi = entry.rsi,
+                                .rsp = entry.rsp,
+                                .cr3 = entry.cr3,
+                                .gdt_base = entry.gdt_base,
+                                .gdt_limit = entry.gdt_limit};
+}
+
+Result<cpu::svm::GuestEntry> Machine::prepare() {
+    GATEHOUSE_TRY(read_blocks());
+    GATEHOUSE_TRY(start_tpm());
+    Status opened = [&]() -> Status {
+        GATEHOUSE_TRY(measure());
+        GATEHOUSE_TRY(check_policy());
+        GATEHOUSE_TRY(seed_random());
+        GATEHOUSE_TRY(read_acpi());
+        GATEHOUSE_TRY(find_functions());
+        GATEHOUSE_TRY(start_iommus());
+        GATEHOUSE_TRY(cpu::svm::enable());
+        return open_disks();
+    }();
+    // Whatever came of it: nothing later in this boot meets the sealing policy again.
+    const Status capped = Measurer(tpm_, *event_log_).cap();
+    GATEHOUSE_TRY(opened);
+    GATEHOUSE_TRY(capped);
+    log("gatehouse: PCR 17 and 18 capped");
+    GATEHOUSE_TRY(trap_guest());
+    GATEHOUSE_TRY(start_processors());
+    state_claims();
+    GATEHOUSE_ASSIGN(const cpu::svm::GuestEntry entry, load_guest());
+    for (std::size_t i = 0; i < controller_count_; ++i) GATEHOUSE_TRY(controllers_[i].controller().hand_over());
+    GATEHOUSE_TRY(release_dma());
+    log("gatehouse: guest starts, ", std::uint64_t{cpu::cpu_count()}, " processors, ", map_.usable_bytes() >> 20,
+        " MiB for the guest, ", launch::kKeptSize >> 20, " MiB kept");
+    return entry;
+}
+
+void Machine::wipe() {
+    disks_.wipe();
+    random_.clear();
+}
+
+void Machine::stop_disks() {
+    for (std::size_t i = 0; i < controller_count_; ++i) controllers_[i].controller().stop();
+}
+
+}  // namespace gatehouse::boot

@@ -1,0 +1,153 @@
+// The machine on its way from the SLB's jump to the guest's first instruction, and what outlives that.
+//
+// Order matters here, and is told by prepare(): nothing is used before it has been measured, the disk key is asked for
+// before anything of the guest's runs, PCRs 17 and 18 are capped whether or not it was released, and devices reach
+// memory only at the very end.
+#pragma once
+
+#include "attestation/evidence/claims.hpp"
+#include "hypervisor/boot/disks.hpp"
+#include "hypervisor/boot/payload.hpp"
+#include "hypervisor/boot/tpm_unsealer.hpp"
+#include "hypervisor/channel/quote_source.hpp"
+#include "hypervisor/cpu/cpu.hpp"
+#include "hypervisor/cpu/stop.hpp"
+#include "hypervisor/cpu/svm/svm.hpp"
+#include "hypervisor/guest/config_ports.hpp"
+#include "hypervisor/guest/power_ports.hpp"
+#include "hypervisor/launch/hand_off.hpp"
+#include "hypervisor/memory/amd_vi_mmio.hpp"
+#include "hypervisor/platform/acpi.hpp"
+#include "hypervisor/platform/tpm_mmio.hpp"
+
+namespace gatehouse::boot {
+
+// Version of the hypervisor as its claims state it: major << 16 | minor << 8 | patch.
+inline constexpr std::uint32_t kVersion = 0 << 16 | 1 << 8 | 0;
+
+// There is one. Very large: static storage.
+class Machine {
+  public:
+    explicit Machine(std::uint64_t kept_base);
+    Machine(const Machine&) = delete;
+    Machine& operator=(const Machine&) = delete;
+
+    // Everything up to the guest's entry. If it fails, the guest must not start, and no key is in memory.
+    [[nodiscard]] Result<cpu::svm::GuestEntry> prepare();
+    // Wipes every secret. May be called at any time.
+    void wipe();
+    // Stops the disk controllers' DMA, for reset and power-off.
+    void stop_disks();
+
+  private:
+    class IdentityView final : public guest::PhysicalView {
+      public:
+        MutableBytes at(std::uint64_t physical, std::size_t size) override {
+            return {memory::at_physical(physical), size};
+        }
+    };
+    // Whatever the memory map lists may hold ACPI tables, but the kept region.
+    class TableView final : public platform::AcpiMemory {
+      public:
+        TableView(const guest::MemoryMap& map, std::uint64_t kept_base) : map_(map), kept_base_(kept_base) {}
+        Bytes view(std::uint64_t physical, std::uint64_t size) override;
+
+      private:
+        const guest::MemoryMap& map_;
+        std::uint64_t kept_base_;
+    };
+    class PciPorts final : public guest::ConfigSpace {
+      public:
+        std::uint32_t read(guest::FunctionId function, std::uint16_t offset, unsigned size) override;
+        void write(guest::FunctionId function, std::uint16_t offset, unsigned size, std::uint32_t value) override;
+        void use_ecam(const platform::EcamWindow& window) { ecam_ = window; }
+        // 0: not in the window.
+        [[nodiscard]] std::uint64_t ecam_address(guest::FunctionId function, std::uint16_t offset) const;
+
+      private:
+        platform::EcamWindow ecam_;
+    };
+    class Power final : public guest::PowerActions {
+      public:
+        std::uint32_t read(std::uint16_t port, unsigned size) override;
+        void write(std::uint16_t port, unsigned size, std::uint32_t value) override;
+        void prepare_stop() override { cpu::prepare_stop(); }
+        void wait_for_the_end() override;
+    };
+    class TimeStampClock final : public ata::Clock {
+      public:
+        std::uint64_t microseconds() override { return platform::microseconds(); }
+    };
+
+    [[nodiscard]] Status read_blocks();
+    [[nodiscard]] Status start_tpm();
+    [[nodiscard]] Status measure();
+    [[nodiscard]] Status check_policy();
+    [[nodiscard]] Status seed_random();
+    [[nodiscard]] Status find_functions();
+    [[nodiscard]] Status start_iommus();
+    // After a change of the device table or of an I/O page table.
+    [[nodiscard]] Status refresh_iommus();
+    [[nodiscard]] Status open_disks();
+    [[nodiscard]] Status open_controller(guest::FunctionId function);
+    [[nodiscard]] Status read_acpi();
+    [[nodiscard]] Status trap_guest();
+    [[nodiscard]] Status trap_configuration_space();
+    [[nodiscard]] Status start_processors();
+    [[nodiscard]] Status release_dma();
+    [[nodiscard]] Result<cpu::svm::GuestEntry> load_guest();
+    void state_claims();
+    void set_device(guest::FunctionId function, const memory::DmaDomain& domain);
+    [[nodiscard]] Status allow_guest_memory(memory::DmaMap& map);
+    [[nodiscard]] MutableBytes kept(std::uint64_t offset, std::uint64_t size) const {
+        return {memory::at_physical(kept_base_ + offset), size};
+    }
+
+    std::uint64_t kept_base_;
+    launch::LaunchBlock block_;
+    launch::HandOff hand_off_;
+    guest::MemoryMap map_;
+    IdentityView identity_;
+
+    std::array<std::byte, evidence::kEventLogSize> event_log_bytes_{};
+    Result<evidence::EventLogWriter> event_log_{Error::kState, "event log"};
+    platform::TpmMmioBus tpm_bus_;
+    platform::TpmTransport transport_{tpm_bus_};
+    tpm::Tpm tpm_{transport_};
+    Random random_;
+
+    Payload payload_;
+    policies::Bundle bundle_;
+    policies::Approval approval_;
+    evidence::Claims claims_;
+
+    platform::AcpiTables tables_;
+    platform::FadtPorts fadt_ports_;
+    platform::CpuList cpus_;
+    PciPorts pci_;
+    guest::ConfigFilter config_{pci_};
+    cpu::SpinLock config_lock_;
+    guest::ConfigPorts config_ports_{config_, config_lock_};
+    std::array<guest::EcamPage, guest::ConfigFilter::kMaxFunctions> ecam_pages_;
+    std::array<guest::FunctionId, guest::ConfigFilter::kMaxFunctions> protected_{};
+    std::size_t protected_count_ = 0;
+    Power power_;
+    guest::PowerPorts power_ports_{power_};
+
+    memory::IommuList iommus_;
+    memory::DmaMap arena_dma_;    // disk controllers before the guest runs: their own arenas only
+    memory::DmaMap general_dma_;  // every other device, once the guest runs: guest RAM
+    memory::DmaMap disk_dma_;     // disk controllers then: guest RAM and their arenas
+    std::array<guest::FunctionId, kMaxControllers> disk_functions_{};
+    std::array<ata::DmaArena, kMaxControllers> disk_arenas_{};
+
+    TimeStampClock clock_;
+    std::array<DiskController, kMaxControllers> controllers_;
+    std::size_t controller_count_ = 0;
+    Disks disks_;
+
+    channel::QuoteSource quotes_;
+    channel::Doorbell doorbell_;
+};
+
+}  // namespace gatehouse::boot

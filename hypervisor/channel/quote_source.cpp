@@ -1,0 +1,47 @@
+#include "hypervisor/channel/quote_source.hpp"
+
+#include <algorithm>
+
+#include "hypervisor/base/log.hpp"
+#include "hypervisor/cpu/console_log.hpp"
+#include "hypervisor/cpu/vector.hpp"
+
+namespace gatehouse::channel {
+void QuoteSource::bind(tpm::Tpm& tpm, RandomSource& random, const evidence::Claims& claims, Bytes event_log,
+                       Bytes key_public, Bytes key_private) {
+    tpm_ = &tpm;
+    random_ = &random;
+    claims_ = &claims;
+    event_log_ = event_log;
+    key_public_ = key_public;
+    key_private_ = key_private;
+}
+
+Bytes QuoteSource::log_text() {
+    const std::size_t end = cpu::log_size();
+    const std::size_t start = end - std::min(end, log_copy_.size());
+    return Bytes(log_copy_).first(cpu::read_log(start, log_copy_));
+}
+
+Result<Source::Quote> QuoteSource::quote(const Sha256Digest& qualifying_data) {
+    if (key_public_.empty()) return {Error::kState, "no attestation key"};
+    const tpm::PcrSelection quoted[] = {tpm::kLaunchPcrs};
+    auto made = tpm::quote(*tpm_, *random_, key_public_, key_private_, qualifying_data, quoted);
+    if (!made) {
+        log("gatehouse: quote: ", made.failure());
+        return made.failure();
+    }
+    last_ = *made;
+    return Quote{last_.attest.bytes(), last_.signature.bytes(), key_public_};
+}
+
+std::uint32_t Doorbell::read(std::uint16_t, unsigned) { return 0xffffffff; }
+
+void Doorbell::write(std::uint16_t port, unsigned size, std::uint32_t value) {
+    if (port != kDoorbellPort || size != 4 || value != kDoorbellValue) return;
+    const cpu::SpinGuard guard(lock_);
+    const cpu::VectorSection vectors;  // BearSSL
+    serve(source_, mailbox_);
+}
+
+}  // namespace gatehouse::channel

@@ -1,0 +1,48 @@
+// What the channel tells on the real machine.
+#pragma once
+
+#include "hypervisor/channel/server.hpp"
+#include "hypervisor/cpu/io_ports.hpp"
+#include "hypervisor/cpu/spin_lock.hpp"
+#include "keyvault/random.hpp"
+#include "keyvault/tpm/sealing.hpp"
+
+namespace gatehouse::channel {
+
+// Large: static.
+class QuoteSource final : public Source {
+  public:
+    // All of it must outlive this. `key_public` and `key_private` are the vault's attestation key; empty: no quotes.
+    void bind(tpm::Tpm& tpm, RandomSource& random, const evidence::Claims& claims, Bytes event_log, Bytes key_public,
+              Bytes key_private);
+
+    evidence::Claims claims() override { return *claims_; }
+    Bytes log_text() override;
+    Bytes event_log() override { return event_log_; }
+    Result<Quote> quote(const Sha256Digest& qualifying_data) override;
+
+  private:
+    tpm::Tpm* tpm_ = nullptr;
+    RandomSource* random_ = nullptr;
+    const evidence::Claims* claims_ = nullptr;
+    Bytes event_log_;
+    Bytes key_public_;
+    Bytes key_private_;
+    tpm::Quote last_;
+    std::array<std::byte, 0x10000> log_copy_{};
+};
+
+// The doorbell: a 32-bit OUT of kDoorbellValue to kDoorbellPort serves the mailbox. Reads give all ones.
+class Doorbell final : public cpu::IoPortHandler {
+  public:
+    Doorbell(Source& source, MutableBytes mailbox) : source_(source), mailbox_(mailbox) {}
+    std::uint32_t read(std::uint16_t port, unsigned size) override;
+    void write(std::uint16_t port, unsigned size, std::uint32_t value) override;
+
+  private:
+    Source& source_;
+    MutableBytes mailbox_;
+    cpu::SpinLock lock_;
+};
+
+}  // namespace gatehouse::channel

@@ -1,0 +1,89 @@
+// ACPI tables, read as hostile bytes: the firmware and everything after it may have forged them. AML is never run.
+//
+// What is taken from them decides nothing that protects the hypervisor: processors to start, ports to watch for
+// power-off, the ECAM window to watch. A lie costs the liar the guest.
+// ACPI Specification 6.5, section 5.2; PCI Firmware Specification 3.3, section 4.1.2 (MCFG).
+#pragma once
+
+#include "hypervisor/base/bytes.hpp"
+
+namespace gatehouse::platform {
+
+// Memory that may hold tables.
+class AcpiMemory {
+  public:
+    // `size` bytes at a physical address; empty if they may not be read.
+    [[nodiscard]] virtual Bytes view(std::uint64_t physical, std::uint64_t size) = 0;
+
+  protected:
+    ~AcpiMemory() = default;
+};
+
+[[nodiscard]] constexpr std::uint32_t signature(const char (&text)[5]) {
+    std::uint32_t value = 0;
+    for (unsigned i = 0; i < 4; ++i) value |= std::uint32_t{static_cast<unsigned char>(text[i])} << (8 * i);
+    return value;
+}
+
+inline constexpr std::size_t kAcpiHeaderSize = 36;
+inline constexpr std::size_t kRsdpSize = 36;
+
+class AcpiTables {
+  public:
+    static constexpr std::size_t kMaxTables = 96;
+    static constexpr std::size_t kMaxTableSize = 0x100000;
+    struct Table {
+        std::uint32_t signature = 0;
+        std::uint64_t address = 0;
+        Bytes bytes;
+    };
+
+    // Reads the RSDP's root table: the XSDT, or the RSDT of a revision 0 RSDP. An entry whose table is not readable,
+    // too long or has a wrong checksum is left out and counted. Errors: kBadMagic, kBadChecksum, kBadLength,
+    // kOutOfRange (of the RSDP or the root), kNoSpace.
+    [[nodiscard]] Status open(Bytes rsdp, AcpiMemory& memory);
+    [[nodiscard]] std::span<const Table> all() const { return std::span(tables_).first(count_); }
+    // The first table of that signature; empty if there is none.
+    [[nodiscard]] Bytes find(std::uint32_t wanted) const;
+    [[nodiscard]] std::size_t left_out() const { return left_out_; }
+
+  private:
+    std::array<Table, kMaxTables> tables_{};
+    std::size_t count_ = 0;
+    std::size_t left_out_ = 0;
+};
+
+// APIC IDs of the enabled processors in a MADT (5.2.12), without duplicates. kNoSpace if there are more than fit.
+struct CpuList {
+    std::array<std::uint32_t, 64> apic_ids{};
+    std::size_t count = 0;
+    [[nodiscard]] std::span<const std::uint32_t> all() const { return std::span(apic_ids).first(count); }
+};
+[[nodiscard]] Status read_madt(Bytes madt, CpuList& cpus);
+
+// The ports in a FADT (5.2.9) through which a machine sleeps and resets; 0: there is none.
+struct FadtPorts {
+    std::uint16_t pm1a_control = 0;
+    std::uint16_t pm1b_control = 0;
+    std::uint16_t reset = 0;
+    std::uint8_t reset_value = 0;
+};
+// kUnsupported: PM1 control registers that are not ports. A reset register that is not a port counts as none.
+[[nodiscard]] Result<FadtPorts> read_fadt(Bytes fadt);
+
+struct EcamWindow {
+    std::uint64_t base = 0;  // of bus 0, even if first_bus is another
+    std::uint8_t first_bus = 0;
+    std::uint8_t last_bus = 0;
+};
+// The window of PCI segment 0 in an MCFG; kNotFound if there is none, kUnsupported if there are other segments.
+[[nodiscard]] Result<EcamWindow> read_mcfg(Bytes mcfg);
+
+// Writes an RSDP and an XSDT that lists `tables` but those with a signature in `hidden`, and one more table with
+// `extra_signature` and `extra_body`. `out` is at `physical`, 16-byte aligned; the RSDP comes first. Returns the
+// bytes used. kNoSpace.
+[[nodiscard]] Result<std::size_t> build_guest_root(const AcpiTables& tables, std::span<const std::uint32_t> hidden,
+                                                   std::uint32_t extra_signature, Bytes extra_body,
+                                                   MutableBytes out, std::uint64_t physical);
+
+}  // namespace gatehouse::platform
