@@ -65,10 +65,8 @@ SoftwareTpm::SoftwareTpm() {
     std::string name = (std::filesystem::temp_directory_path() / "gatehouse-swtpm-XXXXXX").string();
     if (::mkdtemp(name.data()) == nullptr) fail("no temporary directory");
     directory_ = name;
-    const std::string data = directory_ + "/data";
-    const std::string control = directory_ + "/control";
-    const std::string server = "type=unixio,path=" + data;
-    const std::string channel = "type=unixio,path=" + control;
+    const std::string server = "type=unixio,path=" + data_path();
+    const std::string channel = "type=unixio,path=" + control_path();
     const std::string state = "dir=" + directory_;
     const pid_t parent = ::getpid();
     child_ = ::fork();
@@ -85,8 +83,12 @@ SoftwareTpm::SoftwareTpm() {
                  static_cast<const char*>(nullptr));
         ::_exit(127);
     }
+    connect();
+}
+
+void SoftwareTpm::connect() {
     const auto give_up = std::chrono::steady_clock::now() + std::chrono::milliseconds(kTimeoutMilliseconds);
-    while ((control_ = connect_to(control)) < 0 || (data_ = connect_to(data)) < 0) {
+    while ((control_ = connect_to(control_path())) < 0 || (data_ = connect_to(data_path())) < 0) {
         if (control_ >= 0) ::close(control_);
         if (::waitpid(child_, nullptr, WNOHANG) == child_) {
             child_ = -1;
@@ -97,9 +99,15 @@ SoftwareTpm::SoftwareTpm() {
     }
 }
 
+void SoftwareTpm::disconnect() {
+    for (int* const socket : {&data_, &control_}) {
+        if (*socket >= 0) ::close(*socket);
+        *socket = -1;
+    }
+}
+
 SoftwareTpm::~SoftwareTpm() {
-    if (data_ >= 0) ::close(data_);
-    if (control_ >= 0) ::close(control_);
+    disconnect();
     if (child_ > 0) {
         ::kill(child_, SIGKILL);
         ::waitpid(child_, nullptr, 0);

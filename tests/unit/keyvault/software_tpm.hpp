@@ -29,6 +29,12 @@ class SoftwareTpm final : public tpm::Transport {
     // What SKINIT does through locality 4: resets PCR 17-22 and extends PCR 17 with the hash of `image`.
     void dynamic_launch(Bytes image);
 
+    // For programs that reach the TPM through tpm2-tss; it serves one client at a time, so disconnect() first. The TPM
+    // keeps its state, PCRs included.
+    [[nodiscard]] std::string tcti() const { return "swtpm:path=" + data_path(); }
+    void disconnect();
+    void connect();
+
     // Every command and response as it crossed the bus, in order.
     std::vector<Buffer> traffic;
     unsigned pauses = 0;
@@ -40,6 +46,8 @@ class SoftwareTpm final : public tpm::Transport {
 
   private:
     void control(std::uint32_t command, Bytes payload);
+    [[nodiscard]] std::string data_path() const { return directory_ + "/tpm"; }
+    [[nodiscard]] std::string control_path() const { return data_path() + ".ctrl"; }
 
     std::string directory_;
     pid_t child_ = -1;

@@ -1,0 +1,159 @@
+#include "tests/unit/keyvault/tool/endpoint.hpp"
+
+#include <gtest/gtest.h>
+
+#include "keyvault/tool/layout.hpp"
+
+namespace gatehouse::test {
+
+using host::expect;
+
+void EvidenceFiles::write_to(const std::string& directory) const {
+    host::replace_file(directory + "/quote.msg", quote);
+    host::replace_file(directory + "/quote.sig", signature);
+    host::replace_file(directory + "/ak.pub", key);
+    host::replace_file(directory + "/claims.bin", claims);
+    host::replace_file(directory + "/eventlog.bin", event_log);
+}
+
+void Endpoint::prepare(std::size_t sector_size) {
+    device.disconnect();
+    const Outcome name = run_tool("sealed-key", {"srk-name", "--tcti", device.tcti()});
+    ASSERT_EQ(name.status, 0) << name.errors;
+    appliance.make_bundle(host::from_hex(name.output.substr(0, 68), "srk-name"));
+    appliance.make_image(sector_size);
+}
+
+std::vector<std::string> Endpoint::provision_arguments() const {
+    return {"provision",    appliance.image(), "--tcti",
+            device.tcti(),  "--authority",     appliance.authority_public(),
+            "--policy-ref", kPolicyRef,        "--recovery-key-out",
+            recovery_key(), "--ak-out",        attestation_key(),
+            "--json"};
+}
+
+void Endpoint::provision(std::size_t sector_size) {
+    prepare(sector_size);
+    const Outcome outcome = run_tool("sealed-key", provision_arguments());
+    ASSERT_EQ(outcome.status, 0) << outcome.errors;
+    provisioned = nlohmann::json::parse(outcome.output);
+    const std::string limit = provisioned["counter"]["value"].dump();
+    const Outcome sign = run_tool("policyctl", {"sign", "--key", appliance.authority_private(), "--image",
+                                                appliance.image(), "--counter-limit", limit, "--install"});
+    ASSERT_EQ(sign.status, 0) << sign.errors;
+    device.connect();
+}
+
+RandomSource& Endpoint::random() {
+    if (!seeded_) random_.seed(appliance.read("kernel"));
+    seeded_ = true;
+    return random_;
+}
+
+void Endpoint::measure(std::uint32_t pcr, const evidence::Measurement* measurement, Bytes object) {
+    std::vector<Digest> digests;
+    for (const HashAlgorithm bank : log_->banks().all()) digests.push_back(hash(bank, object));
+    const bool by_cpu = measurement != nullptr && measurement->tag == evidence::MeasurementTag::kSlb;
+    if (!by_cpu) expect(tpm.pcr_extend(pcr, digests), "extend");
+    expect(measurement != nullptr ? log_->append(*measurement, digests) : log_->append_cap(pcr, digests),
+           "log");
+}
+
+void Endpoint::launch() {
+    const Buffer slb = appliance.boot_file("slb.bin");
+    const Bytes measured = policies::measured_part_of_slb(slb);
+    device.dynamic_launch(measured);
+    device.set_locality(2);
+    std::vector<HashAlgorithm> banks;
+    for (const tpm::PcrSelection& bank : selections()) banks.push_back(bank.bank);
+    log_storage_.assign(evidence::kEventLogSize, std::byte{0});
+    log_ = expect(evidence::EventLogWriter::create(log_storage_, banks), "log");
+    for (std::size_t i = 0; i < evidence::kMeasurements.size(); ++i) {
+        const evidence::Measurement& measurement = evidence::kMeasurements[i];
+        const bool is_slb = measurement.tag == evidence::MeasurementTag::kSlb;
+        const Buffer file = appliance.boot_file(policies::measured_files()[i]);
+        measure(measurement.pcr, &measurement, is_slb ? measured : Bytes(file));
+    }
+}
+
+Result<Secret<32>> Endpoint::unseal() {
+    const Buffer bundle_file = appliance.boot_file(policies::kBundleFile);
+    const Buffer approval_file = appliance.boot_file(policies::kApprovalFile);
+    GATEHOUSE_ASSIGN(const policies::Bundle bundle, policies::parse_bundle(bundle_file));
+    GATEHOUSE_ASSIGN(const policies::Approval approval, policies::parse_approval(approval_file));
+    const host::Disk disk(appliance.image(), host::Disk::Access::kRead);
+    const auto copies = read_header_copies(disk, host::read_primary_table(disk).vault_partition());
+    volume::Preview preview;
+    GATEHOUSE_TRY(volume::preview(copies[0], preview));
+    tpm::UnsealRequest request{
+        .authority = bundle.authority,
+        .policy_ref = bundle.policy_ref,
+        .counter = bundle.counter_index,
+        .approval = {approval.policy_digest, approval.counter_limit, approval.signature},
+        .sealed_public = preview.slots.tpm->sealed_public.bytes(),
+        .sealed_private = preview.slots.tpm->sealed_private.bytes()};
+    copy_bytes(request.storage_root_key, bundle.srk_name);
+    return tpm::unseal(tpm, random(), request);
+}
+
+void Endpoint::open_vault(volume::Header& header, volume::Keys& keys) {
+    const auto secret = unseal();
+    ASSERT_TRUE(secret.ok()) << host::describe(secret.failure());
+    const host::Disk disk(appliance.image(), host::Disk::Access::kRead);
+    const host::PartitionTable table = host::read_primary_table(disk);
+    for (const Buffer& copy : read_header_copies(disk, table.vault_partition())) {
+        const Status opened =
+            volume::open_header(copy, volume::SlotKind::kTpm, *secret, &table.header.disk, header, keys);
+        ASSERT_TRUE(opened.ok()) << host::describe(opened.failure()) << ": both copies must be good";
+    }
+}
+
+void Endpoint::cap() {
+    for (const std::uint32_t pcr : {evidence::kLaunchPcr, evidence::kPayloadPcr}) {
+        measure(pcr, nullptr, evidence::kCapData);
+    }
+}
+
+evidence::Claims Endpoint::claims() const {
+    evidence::Claims claims{
+        .hypervisor_version = 0x000100,
+        .launch = evidence::Launch::kSkinit,
+        .iommu = evidence::Iommu::kAmdVi,
+        .cpus = 2,
+        .flags = static_cast<std::uint32_t>(evidence::ClaimFlag::kCapped) |
+                 static_cast<std::uint32_t>(evidence::ClaimFlag::kVaultOpened),
+        .kept_bytes = 0xc00000,
+        .counter_limit = provisioned["counter"]["value"].get<std::uint64_t>(),
+        .policy_digest = sha256(appliance.read("policy.bundle")),
+        .disk_count = 1,
+    };
+    claims.disks[0].state = evidence::DiskState::kEncrypted;
+    claims.disks[0].key_epoch = 1;
+    return claims;
+}
+
+std::vector<tpm::PcrSelection> Endpoint::selections() {
+    const tpm::BankList banks = expect(tpm.active_banks(), "banks");
+    std::vector<tpm::PcrSelection> all(banks.banks().begin(), banks.banks().end());
+    for (tpm::PcrSelection& selection : all) selection.pcrs = tpm::kLaunchPcrs.pcrs;
+    return all;
+}
+
+EvidenceFiles Endpoint::attest(const volume::Header& header, const evidence::Claims& claims, Bytes nonce,
+                               std::span<const tpm::PcrSelection> selections) {
+    EvidenceFiles files;
+    files.claims.resize(evidence::kMaxClaimsSize);
+    files.claims.resize(expect(evidence::encode_claims(claims, files.claims), "claims"));
+    const Bytes area = header.attestation_key_public.bytes();
+    const tpm::Quote quote = expect(tpm::quote(tpm, random(), area, header.attestation_key_private.bytes(),
+                                               evidence::qualifying_data(nonce, files.claims), selections),
+                                    "quote");
+    files.quote.assign(quote.attest.bytes().begin(), quote.attest.bytes().end());
+    files.signature.assign(quote.signature.bytes().begin(), quote.signature.bytes().end());
+    files.key.resize(2 + area.size());
+    Writer(files.key, Endian::kBig).sized(area);
+    files.event_log.assign(log_->log().begin(), log_->log().end());
+    return files;
+}
+
+}  // namespace gatehouse::test

@@ -1,0 +1,68 @@
+// An endpoint for tests: an appliance image provisioned against a software TPM by the project's own tools,
+// and its dynamic launch as the SLB and the hypervisor do it, up to the quote.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "attestation/evidence/claims.hpp"
+#include "keyvault/tpm/sealing.hpp"
+#include "keyvault/volume/header.hpp"
+#include "tests/unit/keyvault/software_tpm.hpp"
+#include "tests/unit/policies/appliance.hpp"
+
+namespace gatehouse::test {
+
+// What the guest program would write into the evidence directory.
+struct EvidenceFiles {
+    Buffer quote;
+    Buffer signature;
+    Buffer key;  // TPM2B_PUBLIC
+    Buffer claims;
+    Buffer event_log;
+    void write_to(const std::string& directory) const;
+};
+
+class Endpoint {
+  public:
+    explicit Endpoint(const std::string& authority_key_type = "EC") : appliance(authority_key_type) {}
+
+    // srk-name, bundle, image: everything before provisioning.
+    void prepare(std::size_t sector_size = 512);
+    // The command line of `sealed-key provision` for the image.
+    [[nodiscard]] std::vector<std::string> provision_arguments() const;
+    // prepare(), provision and sign; fails the test if one of them fails.
+    void provision(std::size_t sector_size = 512);
+
+    [[nodiscard]] std::string recovery_key() const { return appliance.path("recovery.key"); }
+    [[nodiscard]] std::string attestation_key() const { return appliance.path("ak.pem"); }
+
+    // SKINIT of the image's SLB, then all measurements, at locality 2.
+    void launch();
+    // The vault's secret, by the image's bundle and approval.
+    [[nodiscard]] Result<Secret<32>> unseal();
+    // Opens the header with it.
+    void open_vault(volume::Header& header, volume::Keys& keys);
+    void cap();
+    // As after an ordinary boot of an appliance with one disk and an IOMMU.
+    [[nodiscard]] evidence::Claims claims() const;
+    [[nodiscard]] EvidenceFiles attest(const volume::Header& header, const evidence::Claims& claims,
+                                       Bytes nonce, std::span<const tpm::PcrSelection> selections);
+    // PCRs 17 and 18 of every active bank.
+    [[nodiscard]] std::vector<tpm::PcrSelection> selections();
+
+    Appliance appliance;
+    SoftwareTpm device;
+    tpm::Tpm tpm{device};
+    nlohmann::json provisioned;  // what sealed-key printed
+
+  private:
+    void measure(std::uint32_t pcr, const evidence::Measurement* measurement, Bytes object);
+
+    Buffer log_storage_;
+    std::optional<evidence::EventLogWriter> log_;
+    Random random_;
+    bool seeded_ = false;
+    RandomSource& random();
+};
+
+}  // namespace gatehouse::test

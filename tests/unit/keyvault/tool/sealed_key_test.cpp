@@ -1,0 +1,575 @@
+// sealed-key as a user runs it, against a software TPM; what it did is checked with OpenSSL and by the
+// endpoint's launch.
+#include <gtest/gtest.h>
+#include <openssl/evp.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <sstream>
+
+#include "keyvault/tool/layout.hpp"
+#include "keyvault/tool/provision.hpp"
+#include "tests/unit/keyvault/tool/endpoint.hpp"
+
+namespace gatehouse::test {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::size_t kImageLimit = std::size_t{128} << 20;
+
+std::string text_of(const Buffer& bytes) {
+    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+// AES-256-XTS of one data unit by OpenSSL; the tweak is a 128-bit little-endian number, as plain64 has it.
+Buffer openssl_decrypt(Bytes ciphertext, Bytes key, std::uint64_t tweak) {
+    std::array<unsigned char, 16> iv{};
+    for (std::size_t i = 0; i < 8; ++i) iv[i] = static_cast<unsigned char>(tweak >> (8 * i));
+    EVP_CIPHER_CTX* const context = EVP_CIPHER_CTX_new();
+    Buffer plain(ciphertext.size());
+    int size = 0;
+    EXPECT_EQ(EVP_DecryptInit_ex(context, EVP_aes_256_xts(), nullptr, raw(key), iv.data()), 1);
+    EXPECT_EQ(EVP_DecryptUpdate(context, raw(MutableBytes(plain)), &size, raw(ciphertext),
+                                static_cast<int>(ciphertext.size())),
+              1);
+    EVP_CIPHER_CTX_free(context);
+    return plain;
+}
+
+// Opens a whole disk as device mapper would by the table: crypt, linear and zero targets, 512-byte sectors.
+Buffer opened_by_table(const std::string& table, const Buffer& disk, const std::string& device) {
+    Buffer plain;
+    std::istringstream lines(table);
+    for (std::string line; std::getline(lines, line);) {
+        std::istringstream fields(line);
+        std::uint64_t first = 0;
+        std::uint64_t count = 0;
+        std::string target;
+        fields >> first >> count >> target;
+        EXPECT_EQ(first * 512, plain.size()) << "targets must follow one another without a gap";
+        std::string name;
+        std::uint64_t offset = 0;
+        if (target == "zero") {
+            plain.resize(plain.size() + count * 512);
+        } else if (target == "linear") {
+            fields >> name >> offset;
+            EXPECT_EQ(name, device);
+            const Bytes part = Bytes(disk).subspan(offset * 512, count * 512);
+            plain.insert(plain.end(), part.begin(), part.end());
+        } else {
+            EXPECT_EQ(target, "crypt");
+            std::string cipher;
+            std::string key_text;
+            std::uint64_t iv_offset = 0;
+            std::size_t options = 0;
+            std::string option;
+            fields >> cipher >> key_text >> iv_offset >> name >> offset >> options >> option;
+            EXPECT_EQ(cipher, "aes-xts-plain64");
+            EXPECT_EQ(name, device);
+            const std::size_t unit = option == "sector_size:4096" ? 4096 : 512;
+            const Buffer key = host::from_hex(key_text, "key");
+            EXPECT_EQ(key.size(), 64u);
+            for (std::uint64_t at = 0; at < count; at += unit / 512) {
+                const Bytes sector = Bytes(disk).subspan((offset + at) * 512, unit);
+                const Buffer opened = openssl_decrypt(sector, key, iv_offset + at);
+                plain.insert(plain.end(), opened.begin(), opened.end());
+            }
+        }
+    }
+    return plain;
+}
+
+std::string export_table(const Endpoint& endpoint, const std::string& device) {
+    const Outcome outcome =
+        run_tool("sealed-key", {"export-dmsetup", endpoint.appliance.image(), "--recovery-key",
+                                endpoint.recovery_key(), "--device", device});
+    EXPECT_EQ(outcome.status, 0) << outcome.errors;
+    return outcome.output;
+}
+
+// A disk whose vault partition reads as zeros.
+Buffer without_vault(Buffer disk, const json& regions, std::size_t sector_size) {
+    for (const json& region : regions) {
+        if (region["kind"] != "hidden") continue;
+        const auto first =
+            disk.begin() + static_cast<std::ptrdiff_t>(region["first"].get<std::size_t>() * sector_size);
+        std::fill_n(first, region["count"].get<std::size_t>() * sector_size, std::byte{0});
+    }
+    return disk;
+}
+
+class SectorSize : public testing::TestWithParam<std::size_t> {};
+INSTANTIATE_TEST_SUITE_P(Sizes, SectorSize, testing::Values(512, 4096));
+
+TEST_P(SectorSize, ProvisioningEncryptsAsStockDmCryptDecrypts) {
+    Endpoint endpoint;
+    endpoint.prepare(GetParam());
+    const Buffer before = host::read_file(endpoint.appliance.image(), kImageLimit);
+    const Outcome outcome = run_tool("sealed-key", endpoint.provision_arguments());
+    ASSERT_EQ(outcome.status, 0) << outcome.errors;
+    const json provisioned = json::parse(outcome.output);
+    EXPECT_EQ(provisioned["sector_size"], GetParam());
+    const Buffer after = host::read_file(endpoint.appliance.image(), kImageLimit);
+    const std::string table = export_table(endpoint, "/dev/rescue");
+    const Buffer opened = opened_by_table(table, after, "/dev/rescue");
+    ASSERT_EQ(opened.size(), before.size());
+    EXPECT_TRUE(opened == without_vault(before, provisioned["regions"], GetParam()));
+}
+
+TEST_P(SectorSize, ProvisioningLeavesNoPlainSectorOutsideOfTheOpenRegions) {
+    Endpoint endpoint;
+    endpoint.prepare(GetParam());
+    const Buffer before = host::read_file(endpoint.appliance.image(), kImageLimit);
+    const json regions =
+        json::parse(run_tool("sealed-key", endpoint.provision_arguments()).output)["regions"];
+    const Buffer after = host::read_file(endpoint.appliance.image(), kImageLimit);
+    const std::size_t size = GetParam();
+    std::size_t encrypted = 0;
+    for (std::size_t lba = 0; lba < after.size() / size; ++lba) {
+        const auto in_region = [&](const json& region) {
+            return lba >= region["first"] && lba - region["first"].get<std::size_t>() < region["count"];
+        };
+        const auto region = std::find_if(regions.begin(), regions.end(), in_region);
+        const bool same =
+            equal_bytes(Bytes(after).subspan(lba * size, size), Bytes(before).subspan(lba * size, size));
+        if (region == regions.end()) {
+            ASSERT_FALSE(same) << "sector " << lba << " is plain; holes are to be encrypted too";
+            ++encrypted;
+        } else if ((*region)["kind"] != "hidden") {
+            ASSERT_TRUE(same) << "sector " << lba << " of an open region was changed";
+        }
+    }
+    EXPECT_GT(encrypted * size, std::size_t{34} << 20);
+}
+
+TEST_P(SectorSize, TheGuestSeesGoodPartitionTablesWithoutTheVault) {
+    Endpoint endpoint;
+    endpoint.provision(GetParam());
+    const host::Disk disk(endpoint.appliance.image(), host::Disk::Access::kRead);
+    volume::Header header;
+    volume::Keys keys;
+    host::open_with_recovery_key(disk, endpoint.recovery_key(), header, keys);
+    ASSERT_EQ(header.overlay_count, 4u);
+
+    Buffer seen = disk.read_sectors(0, disk.total_sectors());
+    for (const volume::OverlaySector& sector : header.overlay_table()) {
+        copy_bytes(MutableBytes(seen).subspan(sector.lba * GetParam()),
+                   Bytes(sector.content).first(GetParam()));
+    }
+    const std::string path = endpoint.appliance.path("seen.img");
+    host::replace_file(path, seen);
+    const host::Disk guest(path, host::Disk::Access::kRead);
+    const auto whole = host::read_primary_table(disk).partitions();
+    for (const std::uint64_t lba : {volume::kPrimaryGptLba, guest.total_sectors() - 1}) {
+        const host::PartitionTable table = host::read_partition_table(guest, lba);
+        EXPECT_EQ(table.partitions().size(), whole.size() - 1);
+        EXPECT_THROW((void)table.vault_partition(), host::ToolError);
+        EXPECT_EQ(table.boot_partition().first, host::read_primary_table(disk).boot_partition().first);
+    }
+    if (GetParam() == 512) {  // a tool of others must like it as well
+        const Outcome verified = [&] {
+            const Buffer output = host::run_program({"sgdisk", "--verify", path}, {}, 1 << 16);
+            return Outcome{0, text_of(output), ""};
+        }();
+        EXPECT_NE(verified.output.find("No problems found"), std::string::npos) << verified.output;
+    }
+}
+
+TEST_P(SectorSize, TheLaunchedEndpointOpensItsVault) {
+    Endpoint endpoint;
+    endpoint.provision(GetParam());
+    endpoint.launch();
+    volume::Header header;
+    volume::Keys keys;
+    endpoint.open_vault(header, keys);
+    EXPECT_EQ(header.generation, 1u);
+    EXPECT_EQ(header.data_key.epoch, 1u);
+    EXPECT_EQ(header.sector_size, GetParam());
+    const std::string table = export_table(endpoint, "/dev/rescue");
+    EXPECT_NE(table.find(host::hex(keys.dek.bytes())), std::string::npos)
+        << "TPM and recovery key give one DEK";
+}
+
+TEST(SealedKey, ProvisionsForAnAuthorityWithAnRsaKey) {
+    Endpoint endpoint("RSA");
+    endpoint.provision();
+    endpoint.launch();
+    EXPECT_TRUE(endpoint.unseal().ok());
+}
+
+TEST(SealedKey, KeepsTheVaultClosedAfterTheCap) {
+    Endpoint endpoint;
+    endpoint.provision();
+    endpoint.launch();
+    endpoint.cap();
+    EXPECT_FALSE(endpoint.unseal().ok());
+}
+
+TEST(SealedKey, KeepsTheVaultClosedIfAMeasuredFileChanges) {
+    Endpoint endpoint;
+    endpoint.provision();
+    for (const std::string& name : policies::measured_files()) {
+        if (name == policies::kBundleFile) continue;  // a bit there is one of what it pins: another refusal
+        const Buffer content = endpoint.appliance.boot_file(name);
+        Buffer changed = content;
+        changed[10] ^= std::byte{1};
+        endpoint.appliance.put_boot_file(name, changed);
+        endpoint.launch();
+        EXPECT_FALSE(endpoint.unseal().ok()) << name;
+        endpoint.appliance.put_boot_file(name, content);
+    }
+    endpoint.launch();
+    EXPECT_TRUE(endpoint.unseal().ok()) << "and the files as they were open it";
+}
+
+TEST(SealedKey, RefusesToProvisionTwice) {
+    Endpoint endpoint;
+    endpoint.provision();
+    endpoint.device.disconnect();
+    std::filesystem::remove(endpoint.recovery_key());
+    const Buffer before = host::read_file(endpoint.appliance.image(), kImageLimit);
+    const Outcome again = run_tool("sealed-key", endpoint.provision_arguments());
+    EXPECT_EQ(again.status, 3);
+    EXPECT_NE(again.errors.find("already provisioned"), std::string::npos) << again.errors;
+    EXPECT_TRUE(host::read_file(endpoint.appliance.image(), kImageLimit) == before);
+    EXPECT_FALSE(std::filesystem::exists(endpoint.recovery_key()));
+}
+
+TEST(SealedKey, RefusesToGoOnAfterAnInterruptedRun) {
+    Endpoint endpoint;
+    endpoint.prepare();
+    const Outcome killed = run_tool("sealed-key", endpoint.provision_arguments(), std::size_t{40} << 20);
+    EXPECT_EQ(killed.status, -1) << "killed in the middle of the encryption";
+    const Outcome status = run_tool("sealed-key", {"status", endpoint.appliance.image(), "--json"});
+    EXPECT_EQ(status.status, 1);
+    EXPECT_EQ(json::parse(status.output)["state"], "interrupted");
+
+    std::filesystem::remove(endpoint.recovery_key());
+    const Buffer before = host::read_file(endpoint.appliance.image(), kImageLimit);
+    const Outcome again = run_tool("sealed-key", endpoint.provision_arguments());
+    EXPECT_EQ(again.status, 3);
+    EXPECT_NE(again.errors.find("interrupted"), std::string::npos) << again.errors;
+    EXPECT_TRUE(host::read_file(endpoint.appliance.image(), kImageLimit) == before);
+}
+
+TEST(SealedKey, NeverOverwritesARecoveryKeyNorEncryptsWithoutKeepingIt) {
+    Endpoint endpoint;
+    endpoint.prepare();
+    host::create_file(endpoint.recovery_key(), literal_bytes("another disk's key"), 0600);
+    const Buffer before = host::read_file(endpoint.appliance.image(), kImageLimit);
+    EXPECT_EQ(run_tool("sealed-key", endpoint.provision_arguments()).status, 3);
+    EXPECT_EQ(text_of(host::read_file(endpoint.recovery_key(), 100)), "another disk's key");
+    EXPECT_TRUE(host::read_file(endpoint.appliance.image(), kImageLimit) == before);
+}
+
+TEST(SealedKey, MakesARecoveryKeyThatOnlyItsOwnerReads) {
+    Endpoint endpoint;
+    endpoint.provision();
+    struct stat about {};
+    ASSERT_EQ(::stat(endpoint.recovery_key().c_str(), &about), 0);
+    EXPECT_EQ(about.st_mode & 0777, 0600u);
+    EXPECT_EQ(host::read_file(endpoint.recovery_key(), 100).size(), 65u);
+}
+
+TEST(SealedKey, MakesNoRecoverySlotUnlessAsked) {
+    Endpoint endpoint;
+    endpoint.prepare();
+    const Outcome outcome =
+        run_tool("sealed-key",
+                 {"provision", endpoint.appliance.image(), "--tcti", endpoint.device.tcti(), "--authority",
+                  endpoint.appliance.authority_public(), "--policy-ref", kPolicyRef, "--json"});
+    ASSERT_EQ(outcome.status, 0) << outcome.errors;
+    const Outcome status = run_tool("sealed-key", {"status", endpoint.appliance.image(), "--json"});
+    EXPECT_EQ(json::parse(status.output)["slots"]["recovery"], false);
+}
+
+// Each is refused before anything is written.
+TEST(SealedKey, RefusesAnImageWhoseBundlePinsOtherThings) {
+    Endpoint endpoint;
+    endpoint.prepare();
+    const Buffer good = endpoint.appliance.boot_file("policy.bundle");
+    const auto refused = [&](const std::vector<std::string>& arguments, const char* word) {
+        const Buffer before = host::read_file(endpoint.appliance.image(), kImageLimit);
+        const Outcome outcome = run_tool("sealed-key", arguments);
+        EXPECT_EQ(outcome.status, 3);
+        EXPECT_NE(outcome.errors.find(word), std::string::npos) << outcome.errors;
+        EXPECT_TRUE(host::read_file(endpoint.appliance.image(), kImageLimit) == before);
+    };
+    endpoint.appliance.make_bundle(srk_name());
+    endpoint.appliance.put_boot_file("policy.bundle", endpoint.appliance.read("policy.bundle"));
+    refused(endpoint.provision_arguments(), "SRK");
+    endpoint.appliance.put_boot_file("policy.bundle", good);
+    std::vector<std::string> arguments = endpoint.provision_arguments();
+    std::ranges::replace(arguments, kPolicyRef, "other fleet");
+    refused(arguments, "policy reference");
+    arguments = endpoint.provision_arguments();
+    arguments.insert(arguments.end(), {"--counter-index", "0x1800002"});
+    refused(arguments, "rollback counter");
+    const Appliance other;
+    arguments = endpoint.provision_arguments();
+    std::ranges::replace(arguments, endpoint.appliance.authority_public(), other.authority_public());
+    refused(arguments, "authority");
+}
+
+TEST(SealedKey, UsesTheSrkAndTheCounterThatAreThere) {
+    Endpoint endpoint;
+    endpoint.provision();
+    endpoint.device.disconnect();
+    const json first = endpoint.provisioned;
+    std::filesystem::remove(endpoint.recovery_key());
+    endpoint.appliance.make_image();
+    const Outcome outcome = run_tool("sealed-key", endpoint.provision_arguments());
+    ASSERT_EQ(outcome.status, 0) << outcome.errors;
+    const json second = json::parse(outcome.output);
+    EXPECT_EQ(second["srk_name"], first["srk_name"]);
+    EXPECT_EQ(second["counter"], first["counter"]);
+    EXPECT_NE(second["ak_name"], first["ak_name"]);
+}
+
+TEST(SealedKey, RefusesAnotherKindOfKeyInThePlaceOfTheSrk) {
+    Endpoint endpoint;
+    endpoint.device.disconnect();
+    const std::string context = endpoint.appliance.path("key.context");
+    const std::string tcti = endpoint.device.tcti();
+    (void)host::run_program({"tpm2_createprimary", "-T", tcti, "-Q", "-G", "rsa", "-c", context}, {},
+                            1 << 16);
+    (void)host::run_program({"tpm2_evictcontrol", "-T", tcti, "-Q", "-c", context, "0x81000001"}, {},
+                            1 << 16);
+    const Outcome outcome = run_tool("sealed-key", {"srk-name", "--tcti", tcti});
+    EXPECT_EQ(outcome.status, 3);
+    EXPECT_NE(outcome.errors.find("another key"), std::string::npos) << outcome.errors;
+}
+
+TEST(SealedKey, MakesTheSrkThatTheTcgTemplateGives) {
+    Endpoint endpoint;
+    endpoint.device.disconnect();
+    const std::string tcti = endpoint.device.tcti();
+    const Outcome outcome = run_tool("sealed-key", {"srk-name", "--tcti", tcti});
+    ASSERT_EQ(outcome.status, 0) << outcome.errors;
+    // tpm2-tools make the same primary key from the same seed and template.
+    const std::string context = endpoint.appliance.path("key.context");
+    const std::string name = endpoint.appliance.path("key.name");
+    (void)host::run_program(
+        {"tpm2_createprimary", "-T", tcti, "-Q", "-C", "o", "-G", "ecc", "-a",
+         "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|decrypt", "-c", context},
+        {}, 1 << 16);
+    (void)host::run_program({"tpm2_readpublic", "-T", tcti, "-Q", "-c", context, "-n", name}, {}, 1 << 16);
+    EXPECT_EQ(outcome.output, host::hex(host::read_file(name, 100)) + "\n");
+}
+
+TEST(SealedKey, RefusesACounterIndexInOtherUse) {
+    Endpoint endpoint;
+    endpoint.prepare();
+    (void)host::run_program({"tpm2_nvdefine", "-T", endpoint.device.tcti(), "-Q", "-s", "8", "0x1804748"}, {},
+                            1 << 16);
+    const Outcome outcome = run_tool("sealed-key", endpoint.provision_arguments());
+    EXPECT_EQ(outcome.status, 3);
+    EXPECT_NE(outcome.errors.find("in other use"), std::string::npos) << outcome.errors;
+}
+
+TEST(SealedKey, SendsNoSecretInTheClearToTheTpm) {
+    Endpoint endpoint;
+    endpoint.prepare();
+    const std::string capture = endpoint.appliance.path("tpm.pcap");
+    ::setenv("TCTI_PCAP_FILE", capture.c_str(), 1);
+    std::vector<std::string> arguments = endpoint.provision_arguments();
+    std::ranges::replace(arguments, endpoint.device.tcti(), "pcap:" + endpoint.device.tcti());
+    const Outcome outcome = run_tool("sealed-key", arguments);
+    ::unsetenv("TCTI_PCAP_FILE");
+    ASSERT_EQ(outcome.status, 0) << outcome.errors;
+    endpoint.provisioned = json::parse(outcome.output);
+    const Outcome sign =
+        run_tool("policyctl", {"sign", "--key", endpoint.appliance.authority_private(), "--image",
+                               endpoint.appliance.image(), "--counter-limit", "1", "--install"});
+    ASSERT_EQ(sign.status, 0) << sign.errors;
+    endpoint.device.connect();
+    endpoint.launch();
+    const auto secret = endpoint.unseal();
+    ASSERT_TRUE(secret.ok()) << host::describe(secret.failure());
+    const Buffer traffic = host::read_file(capture, 1 << 20);
+    const auto crosses = [&](Bytes bytes) {
+        return std::search(traffic.begin(), traffic.end(), bytes.begin(), bytes.end()) != traffic.end();
+    };
+    EXPECT_TRUE(crosses(host::from_hex(endpoint.provisioned["srk_name"].get<std::string>(), "name")))
+        << "the capture must hold the traffic";
+    EXPECT_FALSE(crosses(secret->bytes()));
+    EXPECT_FALSE(crosses(secret->bytes().first(16)));
+}
+
+// --- status
+
+TEST(SealedKeyStatus, SaysNoForADiskWithoutAVault) {
+    Endpoint endpoint;
+    endpoint.prepare();
+    const Outcome outcome = run_tool("sealed-key", {"status", endpoint.appliance.image(), "--json"});
+    EXPECT_EQ(outcome.status, 1);
+    EXPECT_EQ(json::parse(outcome.output)["state"], "none");
+}
+
+TEST(SealedKeyStatus, TellsWhatTheVaultHoldsAndNoSecret) {
+    Endpoint endpoint;
+    endpoint.provision();
+    endpoint.device.disconnect();
+    const Outcome outcome =
+        run_tool("sealed-key", {"status", endpoint.appliance.image(), "--tcti", endpoint.device.tcti(),
+                                "--recovery-key", endpoint.recovery_key(), "--json"});
+    ASSERT_EQ(outcome.status, 0) << outcome.errors;
+    const json status = json::parse(outcome.output);
+    EXPECT_EQ(status["state"], "provisioned");
+    EXPECT_EQ(status["copies"], json({1, 1}));
+    EXPECT_EQ(status["authenticated"], true);
+    EXPECT_EQ(status["key_epoch"], 1);
+    EXPECT_EQ(status["regions"], endpoint.provisioned["regions"]);
+    EXPECT_EQ(status["tpm"]["srk_match"], true);
+    EXPECT_EQ(status["tpm"]["counter"], endpoint.provisioned["counter"]);
+    EXPECT_EQ(status["counter_limit"], endpoint.provisioned["counter"]["value"]);
+    const std::string table = export_table(endpoint, "x");
+    const std::size_t key = table.find("plain64 ") + 8;
+    EXPECT_EQ(outcome.output.find(table.substr(key, 64)), std::string::npos);
+    EXPECT_EQ(outcome.output.find(text_of(host::read_file(endpoint.recovery_key(), 100)).substr(0, 64)),
+              std::string::npos);
+}
+
+TEST(SealedKeyStatus, SaysNoForAnotherMachinesTpm) {
+    Endpoint endpoint;
+    endpoint.provision();
+    Endpoint other;
+    other.prepare();
+    const Outcome outcome = run_tool(
+        "sealed-key", {"status", endpoint.appliance.image(), "--tcti", other.device.tcti(), "--json"});
+    EXPECT_EQ(outcome.status, 1);
+    EXPECT_EQ(json::parse(outcome.output)["tpm"]["srk_match"], false);
+}
+
+TEST(SealedKeyStatus, SaysNoForAnotherRecoveryKeyAndForAForgedHeader) {
+    Endpoint endpoint;
+    endpoint.provision();
+    const auto status = [&](const std::string& key) {
+        return run_tool("sealed-key", {"status", endpoint.appliance.image(), "--recovery-key", key, "--json"})
+            .status;
+    };
+    EXPECT_EQ(status(endpoint.recovery_key()), 0);
+    const std::string wrong = endpoint.appliance.path("wrong.key");
+    host::create_file(wrong, host::text_bytes(std::string(64, '0') + "\n"), 0600);
+    EXPECT_EQ(status(wrong), 1);
+
+    host::Disk disk(endpoint.appliance.image(), host::Disk::Access::kWrite);
+    const std::uint64_t vault = host::read_primary_table(disk).vault_partition().first;
+    for (const std::uint64_t lba : {vault + 4, vault + 1024 + 4}) {  // in the body of each copy
+        Buffer sector = disk.read_sectors(lba, 1);
+        sector[100] ^= std::byte{1};
+        disk.write(lba, sector);
+    }
+    EXPECT_EQ(status(endpoint.recovery_key()), 1);
+}
+
+// --- export-dmsetup
+
+TEST(SealedKeyExport, RefusesToShowTheKeyOnATerminal) {
+    Endpoint endpoint;
+    endpoint.provision();
+    const std::string command = std::string(GATEHOUSE_BIN) + "/sealed-key export-dmsetup " +
+                                endpoint.appliance.image() + " --recovery-key " + endpoint.recovery_key();
+    const auto in_terminal = [](const std::string& line) {  // script(1) gives it a terminal
+        return text_of(host::run_program({"script", "-qc", line, "/dev/null"}, {}, 1 << 20));
+    };
+    const std::string refused = in_terminal(command);
+    EXPECT_EQ(refused.find("crypt aes"), std::string::npos) << refused;
+    EXPECT_NE(refused.find("--show"), std::string::npos) << refused;
+    EXPECT_NE(in_terminal(command + " --show").find("crypt aes-xts-plain64"), std::string::npos);
+}
+
+TEST(SealedKeyExport, RefusesAnotherRecoveryKey) {
+    Endpoint endpoint;
+    endpoint.provision();
+    const std::string wrong = endpoint.appliance.path("wrong.key");
+    host::create_file(wrong, host::text_bytes(std::string(64, 'a') + "\n"), 0600);
+    const Outcome outcome =
+        run_tool("sealed-key", {"export-dmsetup", endpoint.appliance.image(), "--recovery-key", wrong});
+    EXPECT_EQ(outcome.status, 3);
+    EXPECT_EQ(outcome.output, "");
+}
+
+// --- the disk's layout
+
+class Layout : public testing::Test {
+  protected:
+    void expect_refused(const char* word) {
+        const host::Disk disk(appliance_.image(), host::Disk::Access::kRead);
+        volume::Header header;
+        try {
+            host::lay_out(disk, header);
+            FAIL() << "was accepted";
+        } catch (const host::ToolError& error) {
+            EXPECT_NE(std::string(error.what()).find(word), std::string::npos) << error.what();
+        }
+    }
+    void sgdisk(const std::vector<std::string>& options) {
+        std::vector<std::string> arguments{"sgdisk"};
+        arguments.insert(arguments.end(), options.begin(), options.end());
+        arguments.push_back(appliance_.image());
+        (void)host::run_program(arguments, {}, 1 << 16);
+    }
+    Appliance appliance_;
+};
+
+TEST_F(Layout, NeedsTheBackupTableAtTheEnd) {
+    appliance_.make_image();
+    ASSERT_EQ(::truncate(appliance_.image().c_str(), (64 << 20) + 4096), 0);  // flashed to a larger disk
+    expect_refused("not at the end");
+}
+
+TEST_F(Layout, NeedsAGoodBackupTable) {
+    appliance_.make_image();
+    {
+        host::Disk disk(appliance_.image(), host::Disk::Access::kWrite);
+        Buffer sector = disk.read_sectors(disk.total_sectors() - 1, 1);
+        sector[60] ^= std::byte{1};
+        disk.write(disk.total_sectors() - 1, sector);
+    }
+    expect_refused("bad checksum");
+}
+
+TEST_F(Layout, NeedsOneVaultOfAMegabyteAligned) {
+    appliance_.make_image();
+    sgdisk({"-d", "6"});
+    expect_refused("vault partition");
+    sgdisk({"-a", "1", "-n", "6:53248:+1024", "-t", "6:618d37b5-40b8-4f5a-8355-a2a84f2a31e0"});
+    expect_refused("smaller than 1 MiB");
+    sgdisk({"-d", "6"});
+    sgdisk({"-a", "1", "-n", "6:53249:+2560", "-t", "6:618d37b5-40b8-4f5a-8355-a2a84f2a31e0"});
+    expect_refused("multiple of 4,096");
+    sgdisk({"-d", "6"});
+    sgdisk({"-a", "8", "-n", "6:53248:+2048", "-t", "6:618d37b5-40b8-4f5a-8355-a2a84f2a31e0"});
+    const host::Disk disk(appliance_.image(), host::Disk::Access::kRead);
+    volume::Header header;
+    EXPECT_NO_THROW(host::lay_out(disk, header));
+}
+
+TEST_F(Layout, NeedsOneBootPartition) {
+    appliance_.make_image();
+    sgdisk({"-c", "2:another-name"});
+    expect_refused("no boot partition");
+    sgdisk({"-c", "2:gatehouse-boot", "-t", "3:ef00", "-c", "3:gatehouse-boot"});
+    expect_refused("more than one boot partition");
+}
+
+TEST_F(Layout, CoversEachSectorOnce) {
+    appliance_.make_image();
+    const host::Disk disk(appliance_.image(), host::Disk::Access::kRead);
+    volume::Header header;
+    host::lay_out(disk, header);
+    std::vector<int> owners(disk.total_sectors());
+    for (const volume::Region& region : header.region_table()) {
+        for (std::uint64_t i = 0; i < region.count; ++i) ++owners[region.first + i];
+    }
+    for (const host::Extent& extent : host::encrypted_extents(header)) {
+        for (std::uint64_t i = 0; i < extent.count; ++i) ++owners[extent.first + i];
+    }
+    EXPECT_TRUE(std::ranges::all_of(owners, [](int count) { return count == 1; }));
+}
+
+}  // namespace
+}  // namespace gatehouse::test

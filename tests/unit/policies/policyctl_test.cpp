@@ -1,0 +1,316 @@
+// policyctl as a user runs it, and the prediction behind it.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "keyvault/tool/authority.hpp"
+#include "keyvault/tpm/sealing.hpp"
+#include "keyvault/tpm/templates.hpp"
+#include "policies/policyctl/predict.hpp"
+#include "policies/policyctl/show.hpp"
+#include "tests/unit/policies/appliance.hpp"
+
+namespace gatehouse::policies {
+namespace {
+
+using host::hex;
+using nlohmann::json;
+using test::Appliance;
+using test::Outcome;
+using test::run_tool;
+
+Sha256Digest extend(const Sha256Digest& value, Bytes object) { return sha256({value, sha256(object)}); }
+
+// --- The prediction
+
+TEST(Predict, FollowsTheOrderOfTheMeasurements) {
+    const Appliance appliance;
+    const Prediction prediction = predict_directory(appliance.files());
+    const auto file = [&](const char* name) { return appliance.read(name); };
+
+    const host::Buffer slb = file("slb.bin");
+    const Sha256Digest pcr17 = extend(extend({}, Bytes(slb).first(test::kSlbLength)), file("hypervisor.bin"));
+    Sha256Digest pcr18{};
+    for (const char* const name : {"policy.bundle", "kernel", "initrd", "cmdline"})
+        pcr18 = extend(pcr18, file(name));
+    EXPECT_EQ(hex(prediction.sealing_value(HashAlgorithm::kSha256, 17).bytes()), hex(pcr17));
+    EXPECT_EQ(hex(prediction.sealing_value(HashAlgorithm::kSha256, 18).bytes()), hex(pcr18));
+    const host::Buffer cap(4);
+    EXPECT_EQ(hex(prediction.capped_value(HashAlgorithm::kSha256, 17).bytes()), hex(extend(pcr17, cap)));
+    EXPECT_EQ(hex(prediction.capped_value(HashAlgorithm::kSha256, 18).bytes()), hex(extend(pcr18, cap)));
+}
+
+TEST(Predict, ChangesWithEveryMeasuredByteAndWithNoOther) {
+    const Appliance appliance;
+    const auto value = [&](std::uint32_t pcr) {
+        return hex(predict_directory(appliance.files()).sealing_value(HashAlgorithm::kSha256, pcr).bytes());
+    };
+    const std::string pcr17 = value(17);
+    const std::string pcr18 = value(18);
+    const auto flip = [&](const char* name, std::size_t offset) {
+        host::Buffer content = appliance.read(name);
+        content.at(offset) ^= std::byte{1};
+        appliance.write(name, content);
+    };
+    const auto expect = [&](const char* name, std::size_t offset, bool changes17, bool changes18) {
+        flip(name, offset);
+        EXPECT_EQ(value(17) != pcr17, changes17) << name << " " << offset;
+        EXPECT_EQ(value(18) != pcr18, changes18) << name << " " << offset;
+        flip(name, offset);
+    };
+    expect("slb.bin", test::kSlbLength - 1, true, false);
+    expect("slb.bin", test::kSlbLength, false, false);  // outside of what the CPU measures
+    expect("hypervisor.bin", appliance.read("hypervisor.bin").size() - 1, true, false);
+    expect("kernel", 0, false, true);
+    expect("initrd", 0, false, true);
+    expect("cmdline", 0, false, true);
+    expect("policy.bundle", 30, false, true);  // a byte of the SRK name
+    EXPECT_EQ(value(17), pcr17);
+}
+
+TEST(Predict, RefusesAnSlbWhoseLengthDoesNotFit) {
+    host::Buffer slb(100);
+    store(slb.data() + 2, std::uint16_t{100}, Endian::kLittle);
+    EXPECT_EQ(measured_part_of_slb(slb).size(), 100u);
+    store(slb.data() + 2, std::uint16_t{101}, Endian::kLittle);
+    EXPECT_THROW((void)measured_part_of_slb(slb), host::ToolError);
+    store(slb.data() + 2, std::uint16_t{3}, Endian::kLittle);
+    EXPECT_THROW((void)measured_part_of_slb(slb), host::ToolError);
+    EXPECT_THROW((void)measured_part_of_slb(Bytes(slb).first(3)), host::ToolError);
+}
+
+TEST(Predict, ComesBackFromJson) {
+    const Appliance appliance;
+    const Prediction before = predict_directory(appliance.files());
+    const Prediction after = from_json(json::parse(to_json(before).dump()));
+    for (const HashAlgorithm bank : kPredictedBanks) {
+        for (const std::uint32_t pcr : {17u, 18u}) {
+            EXPECT_EQ(hex(after.capped_value(bank, pcr).bytes()),
+                      hex(before.capped_value(bank, pcr).bytes()));
+        }
+    }
+    EXPECT_EQ(after.bundle.digest, before.bundle.digest);
+    EXPECT_EQ(after.bundle.srk_name, before.bundle.srk_name);
+}
+
+TEST(Predict, RefusesJsonOfAnotherForm) {
+    const Appliance appliance;
+    const json good = to_json(predict_directory(appliance.files()));
+    for (const char* const missing : {"events", "bundle"}) {
+        json bad = good;
+        bad.erase(missing);
+        EXPECT_THROW((void)from_json(bad), host::ToolError) << missing;
+    }
+    json bad = good;
+    bad["events"][0]["digests"]["sha256"] = "00";
+    EXPECT_THROW((void)from_json(bad), host::ToolError);
+    EXPECT_THROW((void)from_json(json::array()), host::ToolError);
+}
+
+// --- The tool
+
+TEST(Policyctl, PredictsTheSameFromAnImageAndFromItsFiles) {
+    Appliance appliance;
+    appliance.make_image();
+    const Outcome image = run_tool("policyctl", {"predict", appliance.image(), "--json"});
+    const Outcome files = run_tool("policyctl", {"predict", "--files", appliance.files(), "--json"});
+    ASSERT_EQ(image.status, 0) << image.errors;
+    ASSERT_EQ(files.status, 0) << files.errors;
+    EXPECT_EQ(json::parse(image.output), json::parse(files.output));
+    for (const char* const bank : {"sha1", "sha256", "sha384", "sha512"}) {
+        EXPECT_TRUE(json::parse(image.output)["pcrs_capped"][bank].contains("18")) << bank;
+    }
+}
+
+TEST(Policyctl, PredictsFromAnImageOf4096ByteSectors) {
+    Appliance appliance;
+    appliance.make_image(4096);
+    const Outcome image = run_tool("policyctl", {"predict", appliance.image(), "--json"});
+    ASSERT_EQ(image.status, 0) << image.errors;
+    EXPECT_EQ(json::parse(image.output), to_json(predict_directory(appliance.files())));
+}
+
+TEST(Policyctl, NamesTheFileThatAnImageLacks) {
+    Appliance appliance;
+    std::filesystem::remove(appliance.files() + "/initrd");
+    appliance.make_image();
+    const Outcome outcome = run_tool("policyctl", {"predict", appliance.image()});
+    EXPECT_EQ(outcome.status, 3);
+    EXPECT_NE(outcome.errors.find("/gatehouse/initrd"), std::string::npos) << outcome.errors;
+}
+
+TEST(Policyctl, RefusesAnImageWithoutBootPartitionOrTable) {
+    const Appliance appliance;
+    appliance.write("empty", host::Buffer(1 << 20));
+    const Outcome outcome = run_tool("policyctl", {"predict", appliance.files() + "/empty"});
+    EXPECT_EQ(outcome.status, 3);
+    EXPECT_NE(outcome.errors.find("GPT header"), std::string::npos) << outcome.errors;
+}
+
+TEST(Policyctl, MakesABundleThatPinsWhatItWasTold) {
+    const Appliance appliance;
+    const std::string out = appliance.files() + "/made.bundle";
+    const Outcome outcome =
+        run_tool("policyctl",
+                 {"bundle", "--srk-name", hex(test::srk_name()), "--authority", appliance.authority_public(),
+                  "--policy-ref", "another", "--counter-index", "0x1800001", "--allow-no-iommu", "-o", out});
+    ASSERT_EQ(outcome.status, 0) << outcome.errors;
+    const BundleFacts bundle = read_bundle(appliance.read("made.bundle"));
+    EXPECT_TRUE(equal_bytes(bundle.srk_name, test::srk_name()));
+    EXPECT_EQ(bundle.counter_index, 0x1800001u);
+    EXPECT_TRUE(bundle.has(BundleFlag::kAllowNoIommu));
+    EXPECT_FALSE(bundle.has(BundleFlag::kShowForeignDisks));
+    EXPECT_TRUE(equal_bytes(bundle.policy_ref, literal_bytes("another")));
+    const auto area = host::authority_public_area(host::read_public_key(appliance.authority_public()).get());
+    EXPECT_TRUE(equal_bytes(bundle.authority, area.bytes()));
+}
+
+TEST(Policyctl, RefusesBundleFieldsOutOfTheirDomain) {
+    const Appliance appliance;
+    const std::string out = appliance.files() + "/made.bundle";
+    const auto status = [&](const std::string& name, const std::string& reference) {
+        return run_tool("policyctl", {"bundle", "--srk-name", name, "--authority",
+                                      appliance.authority_public(), "--policy-ref", reference, "-o", out})
+            .status;
+    };
+    EXPECT_EQ(status("xyz", "r"), 2);
+    EXPECT_EQ(status("000b00", "r"), 3);
+    EXPECT_EQ(status(hex(test::srk_name()), std::string(33, 'r')), 3);
+    EXPECT_FALSE(std::filesystem::exists(out)) << "nothing may be left behind";
+}
+
+// The signature is checked with OpenSSL, over what Part 3, 23.16 says is signed.
+void expect_signed_by(const Appliance& appliance, const Approval& approval, Bytes policy_ref) {
+    Reader signature(approval.signature, Endian::kBig);
+    const std::uint16_t scheme = signature.u16();
+    EXPECT_EQ(signature.u16(), 0x000b);
+    host::Buffer encoded;
+    if (scheme == 0x0018) {
+        const Bytes r = signature.sized();
+        const Bytes s = signature.sized();
+        encoded = test::der_signature(r, s);
+    } else {
+        ASSERT_EQ(scheme, 0x0014);
+        const Bytes whole = signature.sized();
+        encoded.assign(whole.begin(), whole.end());
+    }
+    EXPECT_TRUE(signature.finished("signature").ok());
+    host::Buffer message(approval.policy_digest.begin(), approval.policy_digest.end());
+    message.insert(message.end(), policy_ref.begin(), policy_ref.end());
+    EXPECT_TRUE(test::openssl_verifies(appliance.authority_public(), message, encoded));
+    message.front() ^= std::byte{1};
+    EXPECT_FALSE(test::openssl_verifies(appliance.authority_public(), message, encoded));
+}
+
+class PolicyctlSign : public testing::TestWithParam<const char*> {};
+
+TEST_P(PolicyctlSign, ApprovesAnImageAndInstallsTheApproval) {
+    Appliance appliance(GetParam());
+    appliance.make_image();
+    const std::string out = appliance.files() + "/out.approval";
+    const Outcome outcome =
+        run_tool("policyctl", {"sign", "--key", appliance.authority_private(), "--image", appliance.image(),
+                               "--counter-limit", "5", "--install", "-o", out});
+    ASSERT_EQ(outcome.status, 0) << outcome.errors;
+    const host::Buffer file = appliance.read("out.approval");
+    EXPECT_EQ(hex(appliance.boot_file("policy.approval")), hex(file));
+    const auto approval = parse_approval(file);
+    ASSERT_TRUE(approval.ok());
+    const Prediction prediction = predict_directory(appliance.files());
+    EXPECT_EQ(hex(approval->pcr17), hex(prediction.sealing_value(HashAlgorithm::kSha256, 17).bytes()));
+    EXPECT_EQ(hex(approval->pcr18), hex(prediction.sealing_value(HashAlgorithm::kSha256, 18).bytes()));
+    EXPECT_EQ(approval->policy_digest,
+              tpm::sealing_policy_digest(approval->pcr17, approval->pcr18,
+                                         tpm::rollback_counter_name(tpm::kRollbackCounter), 5));
+    expect_signed_by(appliance, *approval, literal_bytes(test::kPolicyRef));
+
+    const Outcome again = run_tool("policyctl", {"predict", appliance.image(), "--json"});
+    EXPECT_EQ(json::parse(again.output), to_json(prediction)) << "the approval is not measured";
+}
+
+INSTANTIATE_TEST_SUITE_P(Keys, PolicyctlSign, testing::Values("EC", "RSA"),
+                         [](const auto& row) { return std::string(row.param); });
+
+TEST(Policyctl, SignsValuesAsItSignsTheImageThatHasThem) {
+    Appliance appliance;
+    const json prediction = to_json(predict_directory(appliance.files()));
+    const std::string out = appliance.files() + "/out.approval";
+    const Outcome outcome = run_tool(
+        "policyctl", {"sign", "--key", appliance.authority_private(), "--pcr17",
+                      prediction["pcrs"]["sha256"]["17"], "--pcr18", prediction["pcrs"]["sha256"]["18"],
+                      "--policy-ref", test::kPolicyRef, "--counter-limit", "5", "-o", out, "--json"});
+    ASSERT_EQ(outcome.status, 0) << outcome.errors;
+    const Outcome files = run_tool(
+        "policyctl", {"sign", "--key", appliance.authority_private(), "--files", appliance.files(),
+                      "--counter-limit", "5", "-o", appliance.files() + "/other.approval", "--json"});
+    ASSERT_EQ(files.status, 0) << files.errors;
+    EXPECT_EQ(json::parse(outcome.output)["policy_digest"], json::parse(files.output)["policy_digest"]);
+}
+
+TEST(Policyctl, DoesNotSignForAnotherAuthoritysBundle) {
+    const Appliance appliance;
+    const Appliance other;
+    const Outcome outcome =
+        run_tool("policyctl", {"sign", "--key", other.authority_private(), "--files", appliance.files(),
+                               "--counter-limit", "5", "-o", appliance.files() + "/out.approval"});
+    EXPECT_EQ(outcome.status, 3);
+    EXPECT_NE(outcome.errors.find("another authority"), std::string::npos) << outcome.errors;
+    EXPECT_FALSE(std::filesystem::exists(appliance.files() + "/out.approval"));
+}
+
+TEST(Policyctl, DoesNotSignWithAPublicKeyOrAnUnsuitableOne) {
+    const Appliance appliance;
+    const auto status = [&](const std::string& key) {
+        return run_tool("policyctl", {"sign", "--key", key, "--files", appliance.files(), "--counter-limit",
+                                      "5", "-o", appliance.files() + "/out.approval"})
+            .status;
+    };
+    EXPECT_EQ(status(appliance.authority_public()), 3);
+    const std::string p384 = appliance.files() + "/p384.pem";
+    test::make_key("P-384", p384);
+    EXPECT_EQ(status(p384), 3);
+}
+
+TEST(Policyctl, AnswersWrongUsageWith2) {
+    const Appliance appliance;
+    EXPECT_EQ(run_tool("policyctl", {}).status, 2);
+    EXPECT_EQ(run_tool("policyctl", {"predict"}).status, 2);
+    EXPECT_EQ(run_tool("policyctl", {"predict", appliance.image(), "--files", appliance.files()}).status, 2);
+    EXPECT_EQ(run_tool("policyctl", {"sign", "--key", appliance.authority_private(), "--counter-limit", "1"})
+                  .status,
+              2);
+    EXPECT_EQ(run_tool("policyctl", {"sign", "--key", appliance.authority_private(), "--counter-limit", "1",
+                                     "--files", appliance.files()})
+                  .status,
+              2)
+        << "no output asked for";
+    EXPECT_EQ(run_tool("policyctl", {"--help"}).status, 0);
+}
+
+TEST(Policyctl, ShowsABundleAnApprovalAndNothingElse) {
+    const Appliance appliance;
+    const Outcome bundle = run_tool("policyctl", {"show", appliance.files() + "/policy.bundle", "--json"});
+    ASSERT_EQ(bundle.status, 0) << bundle.errors;
+    EXPECT_EQ(json::parse(bundle.output)["policy_ref"], test::kPolicyRef);
+    EXPECT_EQ(json::parse(bundle.output)["srk_name"], hex(test::srk_name()));
+    EXPECT_EQ(run_tool("policyctl", {"show", appliance.files() + "/kernel"}).status, 3);
+    EXPECT_EQ(run_tool("policyctl", {"show", appliance.files() + "/none"}).status, 3);
+}
+
+TEST(Show, TellsWhereAMalformedEventLogFails) {
+    host::Buffer log = test::launch_log(predict_directory(Appliance().files()));
+    EXPECT_EQ(describe_file(log)["events"].size(), 8u);
+    log.pop_back();
+    try {
+        (void)describe_file(log);
+        FAIL() << "a truncated log was described";
+    } catch (const host::ToolError& error) {
+        EXPECT_NE(std::string(error.what()).find("truncated: event log: event (0x"), std::string::npos)
+            << error.what();
+    }
+}
+
+}  // namespace
+}  // namespace gatehouse::policies
