@@ -24,7 +24,8 @@ struct Prefixes {
 
 Prefixes read_prefixes(Reader& code, CodeSize mode) {
     Prefixes out;
-    const auto segment = [&out](SegmentName name) {
+    const auto segment = [&out, mode](SegmentName name) {
+        if (mode == CodeSize::k64 && name != SegmentName::kFs && name != SegmentName::kGs) return;  // without effect
         out.has_segment = true;
         out.segment = name;
     };
