@@ -1,0 +1,515 @@
+// The verifier against evidence of a software TPM, good and tampered with in every way that has a rule
+// against it.
+#include "attestation/verifier/verify.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "keyvault/tool/authority.hpp"
+#include "tests/unit/keyvault/tool/endpoint.hpp"
+
+namespace gatehouse::verifier {
+namespace {
+
+using nlohmann::json;
+using test::Buffer;
+using test::EvidenceFiles;
+using test::Outcome;
+
+const Buffer kNonce = [] {
+    const Sha256Digest digest = sha256(literal_bytes("nonce"));
+    return Buffer(digest.begin(), digest.end());
+}();
+
+// One endpoint, launched and capped once, for all tests of this file.
+class Verify : public testing::Test {
+  public:
+    static void SetUpTestSuite() {
+        endpoint_ = std::make_unique<test::Endpoint>();
+        endpoint_->provision();
+        endpoint_->launch();
+        header_ = std::make_unique<volume::Header>();
+        volume::Keys keys;
+        endpoint_->open_vault(*header_, keys);
+        endpoint_->cap();
+        good_ = std::make_unique<EvidenceFiles>(quoted(endpoint_->claims()));
+    }
+    static void TearDownTestSuite() {
+        good_.reset();
+        header_.reset();
+        endpoint_.reset();
+    }
+
+  protected:
+    static EvidenceFiles quoted(const evidence::Claims& claims) {
+        return endpoint_->attest(*header_, claims, kNonce, endpoint_->selections());
+    }
+    static EvidenceFiles quoted_over(std::vector<tpm::PcrSelection> selections) {
+        return endpoint_->attest(*header_, endpoint_->claims(), kNonce, selections);
+    }
+    static Expectations expectations() {
+        static host::Key pinned{nullptr, EVP_PKEY_free};
+        pinned = host::read_public_key(endpoint_->attestation_key());
+        return {.nonce = kNonce,
+                .pinned_key = pinned.get(),
+                .reference = policies::predict_directory(endpoint_->appliance.files()),
+                .counter_floor = 0};
+    }
+    static Verdict judge(const EvidenceFiles& files, const Expectations& expected = expectations()) {
+        return verify({files.quote, files.signature, files.key, files.claims, files.event_log}, expected);
+    }
+    // Rejected, by this rule among others; `word` is in its reason.
+    static void expect_rejected(const Verdict& verdict, const std::string& rule,
+                                const std::string& word = "") {
+        EXPECT_FALSE(verdict.accepted());
+        const auto finding = std::ranges::find(verdict.findings, rule, &Finding::rule);
+        ASSERT_NE(finding, verdict.findings.end());
+        EXPECT_FALSE(finding->ok) << rule;
+        EXPECT_NE(finding->detail.find(word), std::string::npos) << finding->detail;
+    }
+    // Rejected by this rule and by no other.
+    static void expect_only(const Verdict& verdict, const std::string& rule, const std::string& word = "") {
+        expect_rejected(verdict, rule, word);
+        for (const Finding& finding : verdict.findings) {
+            EXPECT_EQ(finding.ok, finding.rule != rule) << finding.rule << ": " << finding.detail;
+        }
+    }
+
+    // The log's events as byte ranges, the header first.
+    static std::vector<Buffer> split(const Buffer& log) {
+        std::vector<Buffer> parts;
+        auto reader = host::expect(evidence::EventLogReader::open(log), "log");
+        std::size_t start = 0;
+        const auto take = [&] {
+            parts.emplace_back(log.begin() + static_cast<std::ptrdiff_t>(start),
+                               log.begin() + static_cast<std::ptrdiff_t>(reader.offset()));
+            start = reader.offset();
+        };
+        take();
+        while (!reader.at_end()) {
+            (void)host::expect(reader.next(), "log");
+            take();
+        }
+        return parts;
+    }
+    static Buffer join(const std::vector<Buffer>& parts) {
+        Buffer log;
+        for (const Buffer& part : parts) log.insert(log.end(), part.begin(), part.end());
+        return log;
+    }
+
+    static std::unique_ptr<test::Endpoint> endpoint_;
+    static std::unique_ptr<volume::Header> header_;
+    static std::unique_ptr<EvidenceFiles> good_;
+};
+std::unique_ptr<test::Endpoint> Verify::endpoint_;
+std::unique_ptr<volume::Header> Verify::header_;
+std::unique_ptr<EvidenceFiles> Verify::good_;
+
+// Offsets in TPMS_ATTEST: magic, type, qualified signer (34 bytes), extra data (32 bytes), clock information.
+constexpr std::size_t kTypeAt = 4;
+constexpr std::size_t kSignerAt = 8;
+constexpr std::size_t kExtraDataAt = kSignerAt + 34 + 2;
+
+TEST_F(Verify, AcceptsTheEvidenceOfTheExpectedLaunch) {
+    const Verdict verdict = judge(*good_);
+    for (const Finding& finding : verdict.findings)
+        EXPECT_TRUE(finding.ok) << finding.rule << ": " << finding.detail;
+    EXPECT_TRUE(verdict.accepted());
+    EXPECT_EQ(verdict.findings.size(), 12u);
+}
+
+TEST_F(Verify, AcceptsAQuoteOfTheSha256BankAlone) {
+    EXPECT_TRUE(judge(quoted_over({{HashAlgorithm::kSha256, tpm::kLaunchPcrs.pcrs}})).accepted());
+}
+
+TEST_F(Verify, PredictsThePcrsThatTheTpmHolds) {
+    const policies::Prediction reference = expectations().reference;
+    for (const tpm::PcrSelection& bank : endpoint_->selections()) {
+        for (const std::uint32_t pcr : {17u, 18u}) {
+            const auto held = endpoint_->tpm.pcr_read(bank.bank, pcr);
+            ASSERT_TRUE(held.ok());
+            EXPECT_EQ(host::hex(held->bytes()), host::hex(reference.capped_value(bank.bank, pcr).bytes()));
+        }
+    }
+}
+
+TEST_F(Verify, AcceptsNothingFromAnEmptyVerdict) { EXPECT_FALSE(Verdict{}.accepted()); }
+
+// --- quote and signature
+
+TEST_F(Verify, RejectsAnotherNonce) {
+    Expectations expected = expectations();
+    Buffer other = kNonce;
+    other[31] ^= std::byte{1};
+    expected.nonce = other;
+    expect_only(judge(*good_, expected), "nonce");
+}
+
+TEST_F(Verify, RejectsANonceThatIsTooShortToBeFresh) {
+    const Bytes nonce = Bytes(kNonce).first(15);
+    const EvidenceFiles files =
+        endpoint_->attest(*header_, endpoint_->claims(), nonce, endpoint_->selections());
+    Expectations expected = expectations();
+    expected.nonce = nonce;
+    expect_only(judge(files, expected), "nonce", "16 to 64");
+}
+
+TEST_F(Verify, RejectsClaimsMovedAcrossTheBorderToTheNonce) {
+    EvidenceFiles files = *good_;
+    const Bytes all = files.claims;
+    Buffer nonce = kNonce;
+    nonce.push_back(all[0]);
+    files.claims.assign(all.begin() + 1, all.end());
+    Expectations expected = expectations();
+    expected.nonce = nonce;
+    expect_rejected(judge(files, expected), "claims");
+}
+
+TEST_F(Verify, RejectsASignatureWithAnyBitChanged) {
+    for (std::size_t bit = 0; bit < 8 * good_->signature.size(); bit += 3) {
+        EvidenceFiles files = *good_;
+        files.signature[bit / 8] ^= static_cast<std::byte>(1u << (bit % 8));
+        expect_only(judge(files), "signature");
+    }
+}
+
+TEST_F(Verify, RejectsAQuoteWithAnyByteChanged) {
+    for (std::size_t i = 0; i < good_->quote.size(); ++i) {
+        EvidenceFiles files = *good_;
+        files.quote[i] ^= std::byte{0x40};
+        expect_rejected(judge(files), "signature");
+    }
+}
+
+TEST_F(Verify, RejectsWhatNoTpmMade) {
+    EvidenceFiles files = *good_;
+    files.quote[0] = std::byte{0};
+    expect_rejected(judge(files), "quote", "not generated by a TPM");
+}
+
+TEST_F(Verify, RejectsAnotherKindOfAttestation) {
+    EvidenceFiles files = *good_;
+    files.quote[kTypeAt + 1] = std::byte{0x17};  // TPM_ST_ATTEST_CERTIFY
+    expect_rejected(judge(files), "quote", "another kind");
+}
+
+// Re-signed with a key of the attacker's: structure checks alone must not carry the verdict.
+TEST_F(Verify, RejectsEverythingMadeByAnotherKey) {
+    const std::string path = endpoint_->appliance.path("attacker.pem");
+    test::make_key("EC", path);
+    const host::Key key = host::read_private_key(path);
+    EvidenceFiles files = *good_;
+    const tpm::SignatureBlob signature = host::sign_digest(key.get(), sha256(files.quote));
+    files.signature.assign(signature.bytes().begin(), signature.bytes().end());
+    expect_only(judge(files), "signature");
+
+    const tpm::PublicArea area = host::authority_public_area(key.get());
+    const Bytes point = area.bytes().last(68);
+    std::copy(point.begin(), point.end(), files.key.end() - 68);
+    expect_rejected(judge(files), "ak", "not the pinned");
+    expect_rejected(judge(files), "signer");
+}
+
+TEST_F(Verify, RejectsAnotherEndpointsKey) {
+    Expectations expected = expectations();
+    const std::string path = endpoint_->appliance.path("other-ak.pem");
+    test::make_key("EC", path);
+    const host::Key other = host::read_public_key([&] {
+        (void)host::run_program({"openssl", "pkey", "-in", path, "-pubout", "-out", path + ".pub"}, {}, 1000);
+        return path + ".pub";
+    }());
+    expected.pinned_key = other.get();
+    expect_rejected(judge(*good_, expected), "ak");
+}
+
+TEST_F(Verify, RejectsAKeyThatIsNotBoundToLocality2) {
+    EvidenceFiles files = *good_;
+    files.key[2 + 10] ^= std::byte{1};  // in the policy
+    expect_rejected(judge(files), "ak", "locality 2");
+    files = *good_;
+    files.key[2 + 6] ^= std::byte{1};  // attribute "restricted"
+    expect_rejected(judge(files), "ak", "restricted");
+}
+
+TEST_F(Verify, RejectsAKeyOfAnotherSrkThanTheBundlePins) {
+    Expectations expected = expectations();
+    expected.reference.bundle.srk_name[10] ^= std::byte{1};
+    expect_only(judge(*good_, expected), "signer");
+}
+
+TEST_F(Verify, RejectsEveryTruncationOfEveryFile) {
+    Buffer EvidenceFiles::*const parts[] = {&EvidenceFiles::quote, &EvidenceFiles::signature,
+                                            &EvidenceFiles::key, &EvidenceFiles::claims,
+                                            &EvidenceFiles::event_log};
+    for (const auto part : parts) {
+        const std::size_t size = (*good_.*part).size();
+        for (std::size_t shorter = 0; shorter<size; shorter += size> 500 ? 37 : 1) {
+            EvidenceFiles files = *good_;
+            (files.*part) =
+                Buffer((*good_.*part).begin(), (*good_.*part).begin() + static_cast<std::ptrdiff_t>(shorter));
+            ASSERT_FALSE(judge(files).accepted()) << shorter;
+        }
+        EvidenceFiles files = *good_;
+        (files.*part).push_back(std::byte{0});
+        ASSERT_FALSE(judge(files).accepted()) << "a trailing byte";
+    }
+}
+
+// --- PCR selection
+
+TEST_F(Verify, RejectsAQuoteThatLacksPcr18) {
+    expect_rejected(judge(quoted_over({{HashAlgorithm::kSha256, 1u << 17}})), "selection", "17 and 18");
+}
+
+TEST_F(Verify, RejectsAQuoteThatLacksTheSha256Bank) {
+    expect_only(judge(quoted_over({{HashAlgorithm::kSha384, tpm::kLaunchPcrs.pcrs}})), "selection",
+                "SHA-256");
+}
+
+TEST_F(Verify, RejectsAQuoteOfFurtherPcrs) {
+    expect_rejected(judge(quoted_over({{HashAlgorithm::kSha256, tpm::kLaunchPcrs.pcrs | 1u << 16}})),
+                    "selection");
+}
+
+TEST_F(Verify, RejectsAQuoteOfNothing) { expect_rejected(judge(quoted_over({})), "selection"); }
+
+// --- event log
+
+TEST_F(Verify, RejectsAnEventWithAnotherDigest) {
+    std::vector<Buffer> parts = split(good_->event_log);
+    for (std::size_t i = 1; i < parts.size(); ++i) {
+        std::vector<Buffer> changed = parts;
+        changed[i][16 + 40] ^= std::byte{1};  // in the second digest, SHA-256's
+        EvidenceFiles files = *good_;
+        files.event_log = join(changed);
+        const Verdict verdict = judge(files);
+        expect_rejected(verdict, "log", "does not replay");
+        expect_rejected(verdict, "events", "event " + std::to_string(i) + " at offset");
+    }
+}
+
+TEST_F(Verify, RejectsEventsInAnotherOrder) {
+    std::vector<Buffer> parts = split(good_->event_log);
+    std::swap(parts[4], parts[5]);  // kernel and initrd
+    EvidenceFiles files = *good_;
+    files.event_log = join(parts);
+    expect_rejected(judge(files), "log");
+    expect_rejected(judge(files), "events", "digest is not that of the kernel");
+}
+
+TEST_F(Verify, RejectsALogThatLacksAnEvent) {
+    const std::vector<Buffer> parts = split(good_->event_log);
+    for (std::size_t missing = 1; missing < parts.size(); ++missing) {
+        std::vector<Buffer> fewer = parts;
+        fewer.erase(fewer.begin() + static_cast<std::ptrdiff_t>(missing));
+        EvidenceFiles files = *good_;
+        files.event_log = join(fewer);
+        expect_rejected(judge(files), "log");
+        expect_rejected(judge(files), "events");
+    }
+}
+
+TEST_F(Verify, RejectsALogWithOneMoreEvent) {
+    std::vector<Buffer> parts = split(good_->event_log);
+    parts.push_back(parts.back());
+    EvidenceFiles files = *good_;
+    files.event_log = join(parts);
+    expect_rejected(judge(files), "events", "one more than expected");
+}
+
+TEST_F(Verify, RejectsAnEventOfAPcrOutsideOfTheLaunch) {
+    std::vector<Buffer> parts = split(good_->event_log);
+    parts.push_back(parts.back());
+    parts.back()[0] = std::byte{19};
+    EvidenceFiles files = *good_;
+    files.event_log = join(parts);
+    expect_only(judge(files), "events", "PCR 19");  // the replay of 17 and 18 is right
+}
+
+TEST_F(Verify, RejectsAnEventOfAnotherType) {
+    std::vector<Buffer> parts = split(good_->event_log);
+    parts[1][4] = std::byte{4};  // a separator in place of the secure loader block
+    EvidenceFiles files = *good_;
+    files.event_log = join(parts);
+    expect_only(judge(files), "events", "not of the type");
+}
+
+TEST_F(Verify, RejectsTheReferenceValuesOfAnotherImage) {
+    const auto& files = endpoint_->appliance;
+    for (const std::string& name : policies::measured_files()) {
+        const Buffer content = files.read(name);
+        Buffer changed = content;
+        changed[name == policies::kBundleFile ? 30 : 10] ^= std::byte{1};
+        files.write(name, changed);
+        const Verdict verdict = judge(*good_);
+        files.write(name, content);
+        expect_rejected(verdict, "events");
+        const auto log = std::ranges::find(verdict.findings, std::string("log"), &Finding::rule);
+        EXPECT_TRUE(log->ok) << "the log is the TPM's truth; what it says is not what was expected";
+    }
+}
+
+// --- claims and policy
+
+TEST_F(Verify, RejectsClaimsThatWereChangedAfterwards) {
+    for (std::size_t i = 0; i < good_->claims.size(); ++i) {
+        EvidenceFiles files = *good_;
+        files.claims[i] ^= std::byte{1};
+        expect_rejected(judge(files), "nonce");
+    }
+}
+
+struct ClaimCase {
+    const char* name;
+    void (*change)(evidence::Claims&);
+    const char* rule;
+};
+class VerifyClaims : public Verify, public testing::WithParamInterface<ClaimCase> {};
+
+// Claims that the hypervisor itself makes: quoted and authentic, and not acceptable.
+TEST_P(VerifyClaims, AreRejectedByTheirRule) {
+    evidence::Claims claims = endpoint_->claims();
+    GetParam().change(claims);
+    Expectations expected = expectations();
+    expected.counter_floor = endpoint_->claims().counter_limit;
+    expect_only(judge(quoted(claims), expected), GetParam().rule);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Rules, VerifyClaims,
+    testing::Values(
+        ClaimCase{"NoDynamicLaunch", [](evidence::Claims& c) { c.launch = evidence::Launch::kNone; },
+                  "claims"},
+        ClaimCase{"NotCapped", [](evidence::Claims& c) { c.flags &= 2; }, "claims"},
+        ClaimCase{"VaultNotOpened", [](evidence::Claims& c) { c.flags &= 1; }, "claims"},
+        ClaimCase{"NoDisk", [](evidence::Claims& c) { c.disk_count = 0; }, "claims"},
+        ClaimCase{"NoDiskEncrypted",
+                  [](evidence::Claims& c) { c.disks[0].state = evidence::DiskState::kAbsent; }, "claims"},
+        ClaimCase{"AnotherPolicy", [](evidence::Claims& c) { c.policy_digest[0] ^= std::byte{1}; }, "policy"},
+        ClaimCase{"NoIommu", [](evidence::Claims& c) { c.iommu = evidence::Iommu::kNone; }, "iommu"},
+        ClaimCase{"CounterBelowFloor", [](evidence::Claims& c) { c.counter_limit -= 1; }, "counter"}),
+    [](const auto& row) { return row.param.name; });
+
+TEST_F(Verify, AcceptsNoIommuIfTheBundleAllowsIt) {
+    evidence::Claims claims = endpoint_->claims();
+    claims.iommu = evidence::Iommu::kNone;
+    Expectations expected = expectations();
+    expected.reference.bundle.flags |= static_cast<std::uint32_t>(policies::BundleFlag::kAllowNoIommu);
+    EXPECT_TRUE(judge(quoted(claims), expected).accepted());
+}
+
+// --- another boot: not capped
+
+TEST(VerifyUncapped, RejectsALaunchThatWasNotCapped) {
+    test::Endpoint endpoint;
+    endpoint.provision();
+    endpoint.launch();
+    volume::Header header;
+    volume::Keys keys;
+    endpoint.open_vault(header, keys);
+    const EvidenceFiles files = endpoint.attest(header, endpoint.claims(), kNonce, endpoint.selections());
+    const host::Key pinned = host::read_public_key(endpoint.attestation_key());
+    const Verdict verdict = verify({files.quote, files.signature, files.key, files.claims, files.event_log},
+                                   {.nonce = kNonce,
+                                    .pinned_key = pinned.get(),
+                                    .reference = policies::predict_directory(endpoint.appliance.files()),
+                                    .counter_floor = 0});
+    EXPECT_FALSE(verdict.accepted());
+    for (const Finding& finding : verdict.findings) {
+        EXPECT_EQ(finding.ok, finding.rule != "events") << finding.rule << ": " << finding.detail;
+    }
+    EXPECT_NE(verdict.findings[7].detail.find("no event for the cap"), std::string::npos);
+}
+
+// --- the tool
+
+class Attest : public Verify {
+  protected:
+    static std::string directory(const EvidenceFiles& files) {
+        const std::string path = endpoint_->appliance.path("evidence");
+        std::filesystem::create_directories(path);
+        files.write_to(path);
+        return path;
+    }
+    static std::vector<std::string> arguments(const std::string& evidence) {
+        return {"verify", evidence, "--nonce", host::hex(kNonce), "--ak", endpoint_->attestation_key(),
+                "--json"};
+    }
+    static Outcome run_with_image(const EvidenceFiles& files) {
+        std::vector<std::string> all = arguments(directory(files));
+        all.insert(all.end(), {"--image", endpoint_->appliance.image()});
+        return test::run_tool("attest", all);
+    }
+};
+
+TEST_F(Attest, AcceptsByTheImage) {
+    const Outcome outcome = run_with_image(*good_);
+    EXPECT_EQ(outcome.status, 0) << outcome.output << outcome.errors;
+    EXPECT_EQ(json::parse(outcome.output)["accepted"], true);
+    EXPECT_EQ(json::parse(outcome.output)["claims"]["launch"], "skinit");
+}
+
+TEST_F(Attest, AcceptsByThePredictionOfTheImage) {
+    const Outcome prediction =
+        test::run_tool("policyctl", {"predict", endpoint_->appliance.image(), "--json"});
+    const std::string expected = endpoint_->appliance.path("expected.json");
+    host::replace_file(expected, host::text_bytes(prediction.output));
+    const std::string nonce = endpoint_->appliance.path("nonce");
+    host::replace_file(nonce, kNonce);
+    EXPECT_EQ(test::run_tool("attest", {"verify", directory(*good_), "--nonce-file", nonce, "--ak",
+                                        endpoint_->attestation_key(), "--expected", expected})
+                  .status,
+              0);
+    host::replace_file(expected, literal_bytes("{}"));
+    EXPECT_EQ(test::run_tool("attest", {"verify", directory(*good_), "--nonce-file", nonce, "--ak",
+                                        endpoint_->attestation_key(), "--expected", expected})
+                  .status,
+              3);
+}
+
+TEST_F(Attest, AnswersNoWith1AndNamesTheRule) {
+    EvidenceFiles files = *good_;
+    files.claims[40] ^= std::byte{1};
+    const Outcome outcome = run_with_image(files);
+    EXPECT_EQ(outcome.status, 1);
+    const json verdict = json::parse(outcome.output);
+    EXPECT_EQ(verdict["accepted"], false);
+    const auto rule = std::find_if(verdict["rules"].begin(), verdict["rules"].end(),
+                                   [](const json& one) { return one["rule"] == "nonce"; });
+    EXPECT_EQ((*rule)["ok"], false);
+}
+
+TEST_F(Attest, AnswersMissingInputWith3AndWrongUsageWith2) {
+    std::vector<std::string> all = arguments(endpoint_->appliance.path("nowhere"));
+    EXPECT_EQ(test::run_tool("attest", all).status, 2) << "no reference values";
+    all.insert(all.end(), {"--image", endpoint_->appliance.image()});
+    EXPECT_EQ(test::run_tool("attest", all).status, 3) << "no evidence";
+    EXPECT_EQ(
+        test::run_tool("attest", {"verify", directory(*good_), "--nonce", "xy", "--ak",
+                                  endpoint_->attestation_key(), "--image", endpoint_->appliance.image()})
+            .status,
+        2);
+    EXPECT_EQ(test::run_tool("attest", {}).status, 2);
+}
+
+// What stock tools make of the same files.
+TEST_F(Attest, GivesTpm2CheckquoteAQuoteThatItAccepts) {
+    const std::string path = directory(*good_);
+    const host::Buffer qualifying = [&] {
+        const Sha256Digest digest = evidence::qualifying_data(kNonce, good_->claims);
+        return Buffer(digest.begin(), digest.end());
+    }();
+    const std::vector<std::string> command{"tpm2_checkquote",    "-u", endpoint_->attestation_key(), "-m",
+                                           path + "/quote.msg",  "-s", path + "/quote.sig",          "-q",
+                                           host::hex(qualifying)};
+    EXPECT_NO_THROW((void)host::run_program(command, {}, 1 << 16));
+    std::vector<std::string> wrong = command;
+    wrong.back()[0] = wrong.back()[0] == '0' ? '1' : '0';
+    EXPECT_THROW((void)host::run_program(wrong, {}, 1 << 16), host::ToolError);
+}
+
+}  // namespace
+}  // namespace gatehouse::verifier
