@@ -1,0 +1,596 @@
+// What a hostile guest gets: what hardware would give it, and nothing else.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "tests/unit/ata/machine.hpp"
+
+namespace gatehouse::ata::testing {
+namespace {
+
+using ahci::bits;
+using ahci::PortCommand;
+using ahci::PortRegister;
+
+constexpr std::uint64_t kBuffer = Machine::kBuffers;
+constexpr std::uint64_t kArena = Machine::kHole;
+constexpr std::uint64_t kHypervisor = Machine::kHole + 0x500000;  // kept, not arena
+
+class HostileGuest : public ::testing::Test {
+  protected:
+    void SetUp() override { start(); }
+    void start(const Options& options = {}) {
+        machine_ = std::make_unique<Machine>(options);
+        machine_->launch();
+        machine_->boot_guest();
+        seen_ = machine_->hba.commands;
+    }
+    void TearDown() override {
+        m().expect_untouched();
+        // Whatever happened, the disk still works.
+        m().recover(false);
+        std::vector<std::byte> out(512);
+        EXPECT_TRUE(m().read(Machine::kBoot, 1, out));
+    }
+    Machine& m() { return *machine_; }
+
+    // The command is answered as a drive without it would: ABRT, and the drive saw nothing but the stand-in.
+    void expect_refused(const Request& request, std::uint32_t slot = 0) {
+        const auto before = m().disk.opcode_count;
+        EXPECT_FALSE(m().command(request, slot));
+        EXPECT_NE(m().error & 1u << 30, 0u) << "TFES";
+        EXPECT_EQ(m().reg(PortRegister::kTaskFile) & 0xffff, 0x0451u) << "DRDY, ERR; ABRT";
+        EXPECT_NE(m().reg(PortRegister::kCommandIssue) & 1u << slot, 0u)
+            << "PxCI stays set until ST is cleared";
+        const MutableBytes fis = m().ram(Machine::kFisArea + 0x40, 20);
+        EXPECT_EQ(fis[0], std::byte{0x34});
+        EXPECT_EQ(fis[3], std::byte{0x04});
+        auto after = m().disk.opcode_count;
+        EXPECT_EQ(--after[0xa1], before.contains(0xa1) ? before.at(0xa1) : 0u);
+        if (after[0xa1] == 0) after.erase(0xa1);
+        EXPECT_EQ(after, before);
+        m().recover(false);
+    }
+
+  private:
+    std::unique_ptr<Machine> machine_;
+    std::uint64_t seen_ = 0;
+};
+
+Request read_request(std::uint64_t buffer = kBuffer, std::uint32_t sectors = 8) {
+    return {.opcode = 0x25, .lba = 1000, .count = sectors, .buffer = buffer, .bytes = sectors * 512};
+}
+Request write_request(std::uint64_t lba, std::uint32_t sectors = 8) {
+    return {.opcode = 0x35, .lba = lba, .count = sectors, .buffer = kBuffer, .bytes = sectors * 512};
+}
+
+TEST_F(HostileGuest, RefusesPrdtIntoHypervisorMemory) {
+    for (const std::uint64_t address :
+         {kArena, kHypervisor, Machine::kHole - 256, Machine::kHole + Machine::kHoleSize - 2,
+          m().memory.size(), m().memory.size() - 2, ~std::uint64_t{0} - 0xfff, std::uint64_t{0xfee00000}}) {
+        SCOPED_TRACE(address);
+        expect_refused(read_request(address));
+        Request write = write_request(1000);
+        write.buffer = address;
+        expect_refused(write);
+        Request late = read_request();  // the last of many
+        late.regions = {{kBuffer, 2048}, {kBuffer + 2048, 1024}, {address, 1024}};
+        expect_refused(late);
+        Request identify{.opcode = 0xec, .buffer = address, .bytes = 512};
+        expect_refused(identify);
+        Request hidden = read_request(address);
+        hidden.lba = Machine::kVault;
+        expect_refused(hidden);
+    }
+}
+
+TEST_F(HostileGuest, RefusesCommandTableInHypervisorMemory) {
+    for (const std::uint64_t table :
+         {kArena, kArena + 0x2000, kHypervisor, Machine::kHole - 0x80, m().memory.size()}) {
+        Request request = read_request();
+        request.table = table;
+        expect_refused(request);
+    }
+}
+
+TEST_F(HostileGuest, RefusesTableWhoseDescriptorsRunIntoHypervisorMemory) {
+    Request request = read_request();
+    request.table = Machine::kHole - 0x1000;
+    request.prdtl = 0xffff;
+    expect_refused(request);
+}
+
+TEST_F(HostileGuest, RefusesCommandListInHypervisorMemory) {
+    for (const std::uint64_t list : {kArena, kHypervisor, m().memory.size()}) {
+        m().build(0, read_request());
+        m().set(PortRegister::kCommandList, static_cast<std::uint32_t>(list));
+        m().issue(1);
+        m().wait(1);
+        EXPECT_NE(m().error, 0u);
+        m().recover(false);
+    }
+}
+
+TEST_F(HostileGuest, FisAreaInHypervisorMemoryIsNeverWritten) {
+    std::vector<std::byte> before(256);
+    for (const std::uint64_t area :
+         {kHypervisor, kArena + 0x22000, m().memory.size(), Machine::kHole - 128}) {
+        m().set(PortRegister::kFis, static_cast<std::uint32_t>(area));
+        EXPECT_TRUE(m().command({.opcode = 0xe7})) << "the command itself is fine";
+    }
+    EXPECT_TRUE(m().memory.hypervisor_untouched());
+}
+
+TEST_F(HostileGuest, AddressRegistersHoldWhatTheGuestWroteAndNeverReachTheController) {
+    m().stop_port();
+    m().set(PortRegister::kCommandList, static_cast<std::uint32_t>(kHypervisor) | 0x3ff);
+    m().set(PortRegister::kFis, static_cast<std::uint32_t>(kHypervisor) | 0xff);
+    EXPECT_EQ(m().reg(PortRegister::kCommandList), kHypervisor);
+    EXPECT_EQ(m().reg(PortRegister::kFis), kHypervisor);
+    const std::uint32_t real = 0x100 + Machine::kPort * 0x80;
+    EXPECT_EQ(m().hba.read(real + 0x00), kArena);
+    EXPECT_EQ(m().hba.read(real + 0x08), kArena + 1024);
+}
+
+TEST_F(HostileGuest, DescriptorsChangedAfterIssueHaveNoEffect) {
+    const auto data = m().random_bytes(8 * 512);
+    m().fill_encrypted(1000, data);
+    std::byte* table = m().memory.guest(Machine::kTables, 0x1000);
+    m().submit(0, read_request());
+    store<std::uint64_t>(table + 0x80, kHypervisor, Endian::kLittle);
+    std::fill_n(table, 64, std::byte{0xf4});
+    wipe(m().ram(Machine::kCommandList, 32));
+    m().wait(1);
+    EXPECT_EQ(m().error, 0u);
+    EXPECT_TRUE(equal_bytes(m().ram(kBuffer, data.size()), data));
+}
+
+TEST_F(HostileGuest, DataChangedAfterIssueOfAWriteHaveNoEffect) {
+    const auto data = m().random_bytes(8 * 512);
+    copy_bytes(m().ram(kBuffer, data.size()), data);
+    m().submit(0, write_request(1000));
+    wipe(m().ram(kBuffer, data.size()));
+    m().wait(1);
+    EXPECT_EQ(m().decrypted(1000, 8), data);
+}
+
+TEST_F(HostileGuest, DescriptorsOfLaterPartsAreCheckedAsTheyAreFetched) {
+    // A write of two parts. The second part's descriptor turns bad after the first was accepted.
+    Request request = write_request(1000, 4096);
+    request.regions = {{kBuffer, 1024 * 1024}, {kBuffer + 1024 * 1024, 1024 * 1024}};
+    m().submit(0, request);
+    std::byte* table = m().memory.guest(Machine::kTables, 0x1000);
+    store<std::uint64_t>(table + 0x90, kHypervisor, Endian::kLittle);
+    m().wait(1);
+    EXPECT_NE(m().error, 0u);
+    EXPECT_EQ(m().reg(PortRegister::kTaskFile) & 0xffff, 0x0451u);
+}
+
+TEST_F(HostileGuest, DataCommandWithoutDescriptorsIsClassified) {
+    Request read = read_request();
+    read.prdtl = 0;
+    expect_refused(read);
+    Request write = write_request(Machine::kBoot);
+    write.prdtl = 0;
+    expect_refused(write);
+    for (const int opcode : {0xf4, 0xf1, 0xb1, 0x92, 0xe8, 0x3f, 0x45, 0x06, 0x5e}) {
+        expect_refused({.opcode = static_cast<std::uint8_t>(opcode)});
+    }
+}
+
+TEST_F(HostileGuest, RefusesDescriptorsShorterThanTheTransfer) {
+    Request read = read_request();
+    read.bytes = 8 * 512 - 2;
+    expect_refused(read);
+    Request write = write_request(1000);
+    write.bytes = 512;
+    const std::vector<std::byte> before(m().disk.sector(1000, 8).begin(), m().disk.sector(1000, 8).end());
+    expect_refused(write);
+    EXPECT_TRUE(equal_bytes(m().disk.sector(1000, 8), before));
+}
+
+TEST_F(HostileGuest, RefusesOddAddressesAndSizes) {
+    expect_refused(read_request(kBuffer + 1));
+    Request request = read_request();
+    request.regions = {{kBuffer, 511}, {kBuffer + 511, 4096}};
+    expect_refused(request);
+}
+
+TEST_F(HostileGuest, RefusesSectorsBeyondTheCapacity) {
+    const std::uint64_t end = m().options.sectors;
+    for (const std::uint64_t lba :
+         {end, end - 1, std::uint64_t{0xffffffffffff}, std::uint64_t{0xfffffffffff8}}) {
+        Request read = read_request();
+        read.lba = lba;
+        expect_refused(read);
+        expect_refused(write_request(lba));
+    }
+    // 28 bits: a range that leaves them must not wrap to sector 0.
+    Request wrap = write_request(0xffffff, 256);
+    wrap.opcode = 0xca;
+    wrap.device = 0x4f;
+    expect_refused(wrap);
+}
+
+TEST_F(HostileGuest, RefusesCylinderHeadSectorAddresses) {
+    Request request = write_request(1000);
+    request.device = 0;
+    expect_refused(request);
+    request.opcode = 0xca;
+    expect_refused(request);
+}
+
+TEST_F(HostileGuest, AbortsWritesToProtectedRegions) {
+    const std::vector<std::byte> before(m().disk.sector(0, 256).begin(), m().disk.sector(0, 256).end());
+    for (const std::uint64_t lba :
+         {std::uint64_t{0}, Machine::kGptEnd - 1, Machine::kBoot, Machine::kVault - 1, Machine::kVault,
+          Machine::kData - 1, Machine::kBoot - 7, Machine::kGptEnd - 8 + 7}) {
+        for (const int opcode : {0x30, 0x34, 0x35, 0x39, 0x3d, 0xc5, 0xca, 0xce, 0x61}) {
+            Request request = write_request(lba);
+            request.opcode = static_cast<std::uint8_t>(opcode);
+            expect_refused(request, 3);
+        }
+    }
+    EXPECT_TRUE(equal_bytes(m().disk.sector(0, 256), before));
+}
+
+TEST_F(HostileGuest, ReadOnlyVolumeTakesNoWrites) {
+    start({.otherwise = RegionClass::kReadOnly});
+    expect_refused(write_request(1000));
+    std::vector<std::byte> out(512);
+    EXPECT_TRUE(m().read(1000, 1, out));
+    EXPECT_TRUE(equal_bytes(out, m().disk.sector(1000)));
+}
+
+TEST_F(HostileGuest, UnlistedOpcodesNeverReachTheDrive) {
+    const std::set<int> allowed{0x20, 0x24, 0x25, 0x29, 0x2f, 0x30, 0x34, 0x35, 0x39, 0x3d, 0x40,
+                                0x42, 0x47, 0x60, 0x61, 0xb0, 0xc4, 0xc5, 0xc6, 0xc8, 0xca, 0xce,
+                                0xe0, 0xe1, 0xe2, 0xe3, 0xe5, 0xe6, 0xe7, 0xea, 0xec, 0xef};
+    for (int opcode = 0; opcode < 256; ++opcode) {
+        if (allowed.contains(opcode)) continue;
+        SCOPED_TRACE(opcode);
+        expect_refused({.opcode = static_cast<std::uint8_t>(opcode),
+                        .lba = 1000,
+                        .count = 1,
+                        .buffer = kBuffer,
+                        .bytes = 512});
+    }
+    for (const std::uint8_t seen : m().disk.opcodes_seen) {
+        EXPECT_TRUE(seen == 0xa1 || allowed.contains(seen)) << std::hex << int{seen};
+    }
+}
+
+TEST_F(HostileGuest, RefusesForeignFisTypesAndHeaders) {
+    for (const int type : {0x00, 0x34, 0x41, 0x46, 0x58, 0xa1}) {
+        Request request = read_request();
+        request.edit_fis = [type](MutableBytes fis) { fis[0] = static_cast<std::byte>(type); };
+        expect_refused(request);
+    }
+    for (const std::uint32_t flags : {5u | 1u << 5, 5u | 1u << 9, 5u | 1u << 12, 5u | 0xf000, 4u, 0u}) {
+        Request request = read_request();
+        request.header_flags = flags;
+        expect_refused(request);
+    }
+    Request multiplier = read_request();
+    multiplier.edit_fis = [](MutableBytes fis) { fis[1] = std::byte{0x81}; };
+    expect_refused(multiplier);
+}
+
+TEST_F(HostileGuest, RefusesQueuedCommandsWithAForeignTagOrWithoutPxSact) {
+    Request request{.opcode = 0x61, .lba = 1000, .count = 1, .buffer = kBuffer, .bytes = 512};
+    request.edit_fis = [](MutableBytes fis) { fis[12] = std::byte{5 << 3}; };
+    m().submit(4, request);
+    m().wait(1 << 4);
+    EXPECT_NE(m().error, 0u);
+    m().recover(false);
+    request.edit_fis = nullptr;
+    m().build(4, request);
+    m().issue(1 << 4);  // no PxSACT
+    m().wait(1 << 4);
+    EXPECT_NE(m().error, 0u);
+    EXPECT_EQ(m().disk.sectors_written, 0u);
+}
+
+TEST_F(HostileGuest, ResetAndInterruptBitsInACommandFisAreNotPassedOn) {
+    Request request = read_request();
+    request.edit_fis = [](MutableBytes fis) { fis[15] = std::byte{0xfd}; };  // everything but nIEN
+    EXPECT_TRUE(m().command(request));
+}
+
+TEST_F(HostileGuest, IssuingABusySlotAgainChangesNothing) {
+    m().hba.paused = true;
+    m().submit(0, {.opcode = 0x60, .lba = 1000, .count = 1, .buffer = kBuffer, .bytes = 512});
+    m().build(0, {.opcode = 0x61, .lba = 2000, .count = 1, .buffer = kBuffer, .bytes = 512});
+    m().set(PortRegister::kCommandIssue, 1);
+    m().hba.paused = false;
+    m().hba.run();
+    m().set(PortRegister::kCommandIssue, 1);
+    EXPECT_EQ(m().reg(PortRegister::kSataActive), 0u);
+    m().hba.run();
+    EXPECT_EQ(m().disk.sectors_written, 0u);
+}
+
+TEST_F(HostileGuest, NothingIsIssuedWhileThePortIsStopped) {
+    m().stop_port();
+    m().build(0, write_request(1000));
+    m().set(PortRegister::kSataActive, 1);
+    m().set(PortRegister::kCommandIssue, 1);
+    EXPECT_EQ(m().reg(PortRegister::kCommandIssue), 0u);
+    EXPECT_EQ(m().reg(PortRegister::kSataActive), 0u);
+    m().start_port();
+    m().hba.run();
+    EXPECT_EQ(m().disk.sectors_written, 0u);
+}
+
+// --- Stopping with commands in flight ---
+
+class InFlight : public HostileGuest {
+  protected:
+    void fill_queue() {
+        for (std::uint32_t slot = 0; slot < 32; ++slot) {
+            const bool write = slot % 2 == 0;
+            m().build(slot, {.opcode = static_cast<std::uint8_t>(write ? 0x61 : 0x60),
+                             .lba = 1000 + slot * 64,
+                             .count = 64,
+                             .buffer = kBuffer + slot * 0x10000,
+                             .bytes = 64 * 512});
+        }
+        m().hba.paused = true;
+        m().issue(~0u, ~0u);
+        m().hba.paused = false;
+        for (int i = 0; i < 20; ++i) m().hba.step();
+    }
+    // The disk's own view afterwards: everything that was written is a whole, correctly encrypted write.
+    void expect_disk_consistent(const std::vector<std::byte>& pattern) {
+        for (std::uint32_t slot = 0; slot < 32; slot += 2) {
+            for (std::uint64_t i = 0; i < 64; ++i) {
+                const std::uint64_t lba = 1000 + slot * 64 + i;
+                const bool untouched =
+                    std::ranges::all_of(m().disk.sector(lba), [](std::byte b) { return b == std::byte{0}; });
+                EXPECT_TRUE(untouched || equal_bytes(m().decrypted(lba), pattern)) << lba;
+            }
+        }
+    }
+    std::vector<std::byte> prepare() {
+        const auto pattern = m().random_bytes(512);
+        for (std::uint64_t at = 0; at < 32 * 0x10000; at += 512)
+            copy_bytes(m().ram(kBuffer + at, 512), pattern);
+        return pattern;
+    }
+};
+
+TEST_F(InFlight, StopDropsSlotsAndTheirMemoryIsNotReusedBeforeTheEngineStops) {
+    for (std::uint32_t round = 0; round < 20; ++round) {
+        start({.seed = round});
+        const auto pattern = prepare();
+        fill_queue();
+        m().hba.paused = true;
+        m().set(PortRegister::kCommand, m().reg(PortRegister::kCommand) & ~1u);
+        EXPECT_EQ(m().reg(PortRegister::kCommandIssue), 0u);
+        EXPECT_EQ(m().reg(PortRegister::kSataActive), 0u);
+        // A driver that does not wait for PxCMD.CR: its start is ignored, as is what it issues.
+        m().set(PortRegister::kCommand, m().reg(PortRegister::kCommand) | 1u);
+        EXPECT_EQ(m().reg(PortRegister::kCommand) & 1, 0u);
+        wipe(m().ram(kBuffer, 0x10000));
+        m().build(0, write_request(5000, 64));
+        m().set(PortRegister::kCommandIssue, 1);
+        m().hba.paused = false;
+        m().hba.run();
+        EXPECT_EQ(m().reg(PortRegister::kCommand) & bits(PortCommand::kListRunning), 0u);
+        expect_disk_consistent(pattern);
+        m().start_port();
+        EXPECT_TRUE(m().write(6000, pattern));
+        EXPECT_EQ(m().decrypted(6000), pattern);
+        expect_disk_consistent(pattern);
+    }
+}
+
+TEST_F(InFlight, EngineThatNeverStopsKeepsThePortStopped) {
+    const auto pattern = prepare();
+    fill_queue();
+    m().hba.never_stops = true;
+    m().set(PortRegister::kCommand, m().reg(PortRegister::kCommand) & ~1u);
+    m().hba.run();
+    for (int i = 0; i < 10; ++i) {
+        m().set(PortRegister::kCommand, m().reg(PortRegister::kCommand) | 1u);
+        m().set(PortRegister::kCommandIssue, ~0u);
+        EXPECT_EQ(m().reg(PortRegister::kCommandIssue), 0u);
+    }
+    m().hba.never_stops = false;
+    m().hba.run();
+    m().start_port();
+    expect_disk_consistent(pattern);
+}
+
+TEST_F(InFlight, LinkResetWithCommandsInFlight) {
+    for (std::uint32_t round = 0; round < 20; ++round) {
+        start({.seed = round});
+        const auto pattern = prepare();
+        fill_queue();
+        m().set(PortRegister::kSataControl, 0x301);
+        for (unsigned i = 0; i < round; ++i) m().hba.step();
+        m().set(PortRegister::kSataControl, 0x300);
+        m().hba.run();
+        EXPECT_EQ(m().reg(PortRegister::kSataStatus), 0x123u);
+        m().recover(false);
+        expect_disk_consistent(pattern);
+        EXPECT_TRUE(m().write(6000, pattern));
+    }
+}
+
+TEST_F(InFlight, ControllerResetWithCommandsInFlight) {
+    for (std::uint32_t round = 0; round < 20; ++round) {
+        start({.seed = round});
+        const auto pattern = prepare();
+        fill_queue();
+        m().mediator->write(4, 4, 0x80000003);
+        EXPECT_EQ(m().reg(PortRegister::kCommandIssue), 0u);
+        m().set(PortRegister::kCommand, 0x11);
+        m().set(PortRegister::kCommandIssue, 1);
+        m().hba.run();
+        EXPECT_EQ(m().mediator->read(4, 4), 0x80000004u) << "out of reset, AE set, IE clear";
+        m().boot_guest();
+        expect_disk_consistent(pattern);
+        EXPECT_TRUE(m().write(6000, pattern));
+        EXPECT_EQ(m().decrypted(6000), pattern);
+    }
+}
+
+TEST_F(InFlight, ControllerThatStaysInResetIsSilent) {
+    m().hba.never_leaves_reset = true;
+    m().mediator->write(4, 4, 0x80000001);
+    m().hba.run();
+    EXPECT_EQ(m().mediator->read(4, 4) & 1, 1u);
+    EXPECT_EQ(m().reg(PortRegister::kSataStatus), 0u);
+    m().set(PortRegister::kCommand, 0x11);
+    m().hba.never_leaves_reset = false;
+    m().hba.run();
+    m().boot_guest();
+}
+
+// --- Registers ---
+
+TEST_F(HostileGuest, RegistersOfFeaturesThatAreNotOfferedReadZeroAndIgnoreWrites) {
+    auto& hba = *m().mediator;
+    EXPECT_EQ(hba.read(0x00, 4) & 0x200300c0, 0u) << "CAP: SSNTF, SPM, FBSS, CCCS, EMS";
+    EXPECT_NE(hba.read(0x00, 4) & 1u << 30, 0u) << "CAP.SNCQ stays";
+    EXPECT_EQ(hba.read(0x0c, 4), 1u << Machine::kPort);
+    EXPECT_EQ(hba.read(0x10, 4), 0x10301u);
+    for (std::uint32_t offset = 0x14; offset < 0x100; offset += 4) {
+        hba.write(offset, 4, 0xffffffff);
+        EXPECT_EQ(hba.read(offset, 4), 0u) << std::hex << offset;
+    }
+    const std::uint32_t base = 0x100 + Machine::kPort * 0x80;
+    for (const std::uint32_t offset : {0x1cu, 0x3cu, 0x40u, 0x44u, 0x48u, 0x70u, 0x7cu}) {
+        hba.write(base + offset, 4, 0xffffffff);
+        EXPECT_EQ(hba.read(base + offset, 4), 0u) << std::hex << offset;
+    }
+    for (std::uint32_t port = 0; port < 33; ++port) {
+        if (port == Machine::kPort) continue;
+        for (std::uint32_t offset = 0; offset < 0x80; offset += 4) {
+            hba.write(0x100 + port * 0x80 + offset, 4, 0xffffffff);
+            EXPECT_EQ(hba.read(0x100 + port * 0x80 + offset, 4), 0u);
+        }
+    }
+}
+
+TEST_F(HostileGuest, AhciModeCannotBeLeftAndThePortMultiplierBitCannotBeSet) {
+    m().mediator->write(4, 4, 0);
+    EXPECT_EQ(m().mediator->read(4, 4) & 0x80000000, 0x80000000);
+    EXPECT_EQ(m().hba.read(4) & 0x80000000, 0x80000000);
+    m().set(PortRegister::kCommand, m().reg(PortRegister::kCommand) | bits(PortCommand::kPortMultiplier));
+    EXPECT_EQ(m().hba.read(0x100 + Machine::kPort * 0x80 + 0x18) & bits(PortCommand::kPortMultiplier), 0u);
+    m().set(PortRegister::kSataControl, 0x000f0300);
+    EXPECT_EQ(m().hba.read(0x100 + Machine::kPort * 0x80 + 0x2c), 0x300u);
+    m().mediator->write(4, 4, 0x80000002);
+}
+
+TEST_F(HostileGuest, AccessesOfEverySizeAndPlaceAreHarmless) {
+    for (int i = 0; i < 200000; ++i) {
+        const auto offset = static_cast<std::uint32_t>(m().random() % 0x1200);
+        const std::uint32_t size = 1u << m().random() % 4;
+        if (offset < 0x100 && m().random() % 16 != 0) continue;  // not too many controller resets
+        if (m().random() % 2 == 0) {
+            const std::uint64_t value = m().mediator->read(offset, size);
+            if (size < 8) {
+                EXPECT_EQ(value >> (8 * size), 0u);
+            }
+        } else {
+            m().mediator->write(offset, size, std::uint64_t{m().random()} << 32 | m().random());
+        }
+        m().hba.step();
+    }
+    m().hba.run();
+    m().memory.never_in_guest.clear();
+    m().boot_guest();
+}
+
+TEST_F(HostileGuest, WideReadsAreTwoRegisters) {
+    const std::uint32_t base = 0x100 + Machine::kPort * 0x80;
+    m().mediator->write(base, 8, 0x1'0001'0000);
+    EXPECT_EQ(m().mediator->read(base, 8), 0x1'0001'0000u);
+    EXPECT_EQ(m().mediator->read(base + 2, 2), 1u);
+    EXPECT_EQ(m().mediator->read(base + 4, 1), 1u);
+    m().mediator->write(base, 8, Machine::kCommandList);
+}
+
+// --- A driver that polls memory ---
+
+TEST_F(HostileGuest, FisInMemoryNeverTellsOfDataThatAreNotDecrypted) {
+    std::uint64_t seen = 0;
+    for (std::uint32_t seed = 0; seed < 40; ++seed) {
+        start({.seed = seed, .chaos = 60});
+        for (int round = 0; round < 20; ++round) {
+            const bool queued = round % 2 == 0;
+            std::vector<std::vector<std::byte>> data;
+            const std::uint32_t depth = queued ? 8 : 1;
+            wipe(m().ram(Machine::kFisArea, 256));
+            for (std::uint32_t slot = 0; slot < depth; ++slot) {
+                data.push_back(m().random_bytes(2 * 512));
+                m().fill_encrypted(1000 + slot * 2, data[slot]);
+                m().build(slot, {.opcode = static_cast<std::uint8_t>(queued ? 0x60 : 0x25),
+                                 .lba = 1000 + slot * 2,
+                                 .count = 2,
+                                 .buffer = kBuffer + slot * 1024,
+                                 .bytes = 1024});
+            }
+            wipe(m().ram(Machine::kFisArea, 256));
+            m().set(PortRegister::kSataActive, queued ? 0xff : 0);
+            m().set(PortRegister::kCommandIssue, queued ? 0xff : 1);
+            std::uint32_t left = (1u << depth) - 1;
+            for (int i = 0; i < 10000 && left != 0; ++i) {
+                m().hba.step();
+                if (i % 3 == 0) m().mediator->poll();
+                const Bytes area = m().ram(Machine::kFisArea, 256);
+                std::uint32_t told = 0;
+                if (queued && area[0x58] == std::byte{0xa1})
+                    told = load<std::uint32_t>(&area[0x5c], Endian::kLittle);
+                if (!queued && area[0x40] == std::byte{0x34} && area[0x42] == std::byte{0x50}) told = 1;
+                for (std::uint32_t slot = 0; slot < depth; ++slot) {
+                    if ((told & left) >> slot & 1) {
+                        ++seen;
+                        ASSERT_TRUE(equal_bytes(m().ram(kBuffer + slot * 1024, 1024), data[slot]));
+                    }
+                }
+                left &= ~told;
+                if (queued && m().reg(PortRegister::kSataActive) == 0)
+                    left = 0;  // SDB FIS may be overwritten unseen
+            }
+            ASSERT_EQ(left, 0u);
+            m().set(PortRegister::kInterruptStatus, ~0u);
+        }
+    }
+    EXPECT_GT(seen, 500u);
+}
+
+// --- Several CPUs ---
+
+TEST_F(HostileGuest, FourCpusAtOnceOnOnePort) {
+    start({.chaos = 30});
+    std::atomic<bool> stop = false;
+    std::vector<std::thread> cpus;
+    for (int cpu = 0; cpu < 3; ++cpu) {
+        cpus.emplace_back([&, cpu] {
+            std::mt19937 random(static_cast<unsigned>(cpu));
+            constexpr std::uint32_t kRegisters[] = {0x10, 0x20, 0x34, 0x38, 0x18, 0x28};
+            while (!stop) {
+                (void)m().mediator->read(0x100 + Machine::kPort * 0x80 + kRegisters[random() % 6], 4);
+                if (random() % 8 == 0) m().mediator->poll();
+            }
+        });
+    }
+    for (int round = 0; round < 200; ++round) {
+        const std::uint64_t lba = 300 + static_cast<std::uint64_t>(round);
+        const auto data = m().random_bytes(4 * 512);
+        ASSERT_TRUE(m().write(lba, data));
+        std::vector<std::byte> out(data.size());
+        ASSERT_TRUE(m().read(lba, 4, out));
+        ASSERT_EQ(out, data);
+    }
+    stop = true;
+    for (auto& cpu : cpus) cpu.join();
+}
+
+}  // namespace
+}  // namespace gatehouse::ata::testing
