@@ -40,6 +40,8 @@ Translation walk(std::uint64_t root, std::uint64_t address) {
         const std::uint64_t next = entry & 0x000ffffffffff000;
         if (level == 0 || (entry & 0x80) != 0) {
             EXPECT_LE(level, 2);
+            constexpr std::uint64_t kAttributes = 0x18, kSmallPat = 0x80, kLargePat = 0x1000;
+            EXPECT_EQ(entry & (kAttributes | (level == 0 ? kSmallPat : kLargePat)), 0u) << "page attribute is not 0";
             out.present = true;
             out.leaf = std::uint64_t{1} << shift;
             EXPECT_EQ(next & (out.leaf - 1), 0u) << "reserved bits in a leaf for " << std::hex << address;

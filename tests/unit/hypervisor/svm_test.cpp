@@ -215,6 +215,8 @@ TEST_F(GuestWalk, FollowsThe32BitFormats) {
     set<std::uint64_t>(1, 1, table(2) | 1);
     set<std::uint64_t>(2, 2, 0x5000 | 1);
     EXPECT_EQ(*walk(pae, 0xc0202abc), 0x5abcu);
+    set<std::uint64_t>(1, 2, 0x00a00000 | 0x81);
+    EXPECT_EQ(*walk(pae, 0xc0412345), 0xa12345u) << "2 MiB";
     const PagingState legacy{kPg, table(3), kPse, 0};
     set<std::uint32_t>(3, 0x300, table(4) | 1);
     set<std::uint32_t>(4, 0x3ff, 0x6000 | 1);
