@@ -145,6 +145,7 @@ void load(const Placement& placement) {
         " modules below it");
     load(placement);
     relinquish_tpm();
+    mask_legacy_interrupts();
     park_other_cpus();
     const auto slb = static_cast<std::uint32_t>(placement.kept_base + launch::kSlbOffset);
     if (!with_skinit) {
