@@ -1,0 +1,69 @@
+// The guest's side of the quote channel (hypervisor/channel/mailbox.hpp): requests out, answers in, every length of
+// an answer checked. Knows no /dev/mem: the mailbox and its doorbell come through an interface.
+#pragma once
+
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "attestation/evidence/claims.hpp"
+#include "hypervisor/channel/mailbox.hpp"
+
+namespace gatehouse::agent {
+
+using Buffer = std::vector<std::byte>;
+
+// The channel did not do what was asked; the text says why and what to do.
+class ChannelError : public std::runtime_error {
+  public:
+    using std::runtime_error::runtime_error;
+};
+
+// Where the channel is, as the ACPI table "GTHS" tells it.
+struct ChannelPlace {
+    std::uint64_t mailbox = 0;  // physical address
+    std::uint32_t size = 0;     // bytes
+    std::uint16_t doorbell = 0;
+};
+// `table`: the whole ACPI table with its header. Throws ChannelError.
+[[nodiscard]] ChannelPlace parse_channel_table(Bytes table);
+
+// Shared memory and a bell.
+class MailboxPort {
+  public:
+    virtual ~MailboxPort() = default;
+    [[nodiscard]] virtual MutableBytes memory() = 0;
+    // Returns when the answer is in memory().
+    virtual void ring() = 0;
+};
+
+struct Evidence {
+    Buffer claims;
+    Buffer attest;     // TPMS_ATTEST
+    Buffer signature;  // TPMT_SIGNATURE
+    Buffer key;        // TPMT_PUBLIC
+};
+
+class MailboxClient {
+  public:
+    explicit MailboxClient(MailboxPort& port) : port_(port) {}
+
+    [[nodiscard]] evidence::Claims status();
+    [[nodiscard]] Buffer log() { return read_all(channel::Command::kLog); }
+    [[nodiscard]] Buffer event_log() { return read_all(channel::Command::kEventLog); }
+    // `nonce`: channel::kMinNonce to channel::kMaxNonce bytes.
+    [[nodiscard]] Evidence quote(Bytes nonce);
+
+  private:
+    struct Answer {
+        Buffer payload;
+        std::uint32_t total = 0;
+    };
+    [[nodiscard]] Answer call(channel::Command command, Bytes payload);
+    [[nodiscard]] Buffer read_all(channel::Command command);
+
+    MailboxPort& port_;
+};
+
+}  // namespace gatehouse::agent
