@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "hypervisor/base/log.hpp"
+#include "hypervisor/cpu/console_log.hpp"
 #include "hypervisor/platform/io.hpp"
 
 namespace gatehouse::boot {
@@ -78,6 +79,12 @@ void Machine::Power::write(std::uint16_t port, unsigned size, std::uint32_t valu
     if (size == 1) platform::out8(port, static_cast<std::uint8_t>(value));
     if (size == 2) platform::out16(port, static_cast<std::uint16_t>(value));
     if (size == 4) platform::out32(port, value);
+}
+
+void Machine::Power::prepare_stop() {
+    cpu::prepare_stop();
+    cpu::set_console(true);
+    log("gatehouse: keys wiped");
 }
 
 void Machine::Power::wait_for_the_end() {

@@ -71,7 +71,7 @@ class Machine {
       public:
         std::uint32_t read(std::uint16_t port, unsigned size) override;
         void write(std::uint16_t port, unsigned size, std::uint32_t value) override;
-        void prepare_stop() override { cpu::prepare_stop(); }
+        void prepare_stop() override;
         void wait_for_the_end() override;
     };
     class TimeStampClock final : public ata::Clock {

@@ -1,5 +1,7 @@
 #include "hypervisor/guest/power_ports.hpp"
 
+#include "hypervisor/base/log.hpp"
+
 namespace gatehouse::guest {
 namespace {
 
@@ -34,7 +36,10 @@ bool PowerPorts::ends_the_guest(std::uint16_t port, unsigned size, std::uint32_t
 
 void PowerPorts::write(std::uint16_t port, unsigned size, std::uint32_t value) {
     const bool last = ends_the_guest(port, size, value);
-    if (last) actions_.prepare_stop();
+    if (last) {
+        log("gatehouse: the guest resets, sleeps or powers off (port ", Hex{port}, ", value ", Hex{value}, ")");
+        actions_.prepare_stop();
+    }
     actions_.write(port, size, value);
     if (last) actions_.wait_for_the_end();
 }
