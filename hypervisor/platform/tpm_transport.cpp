@@ -199,9 +199,9 @@ Result<std::size_t> TpmTransport::transmit(Bytes command, MutableBytes response)
 
 Result<std::uint32_t> TpmTransport::fifo_status() {
     const std::uint32_t now = bus_.read32(at(kStatus));
-    const bool contradiction =
-        (now & kStatusReady) != 0 && (now & kStatusValid) != 0 && (now & kStatusDataAvailable) != 0;
-    if (now == kAllOnes || contradiction) return {Error::kDeviceError, "TPM status", now};
+    // Ready for a command and a response at once: garbage, or all ones, where nothing answers
+    constexpr std::uint32_t kContradiction = kStatusReady | kStatusValid | kStatusDataAvailable;
+    if ((now & kContradiction) == kContradiction) return {Error::kDeviceError, "TPM status", now};
     return now;
 }
 

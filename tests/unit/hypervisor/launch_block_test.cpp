@@ -109,6 +109,7 @@ TEST(LaunchBlock, RefusesEveryTruncation) {
         EXPECT_FALSE(parse_with(kSizeAt, cut).ok()) << cut;  // the block itself says so
     }
     EXPECT_TRUE(parse(Bytes(whole).first(size)).ok());
+    EXPECT_EQ(parse_with(kSizeAt, std::uint32_t{kModuleCountAt - 1}).error(), Error::kBadLength);
 }
 
 TEST(LaunchBlock, RefusesSizesBeyondTheBlock) {
@@ -156,6 +157,8 @@ TEST(LaunchBlock, RefusesModulesThatAreMisalignedEmptyOrBeyondFourGiB) {
     EXPECT_EQ(parse_changed([](LaunchBlock& b) { b.modules[0].size = 0x1'0000'0000; }).error(),
               Error::kOutOfRange);
     EXPECT_EQ(parse_changed([](LaunchBlock& b) { b.modules[0].size = ~0ull; }).error(), Error::kOutOfRange);
+    EXPECT_EQ(parse_changed([](LaunchBlock& b) { b.modules[0].address = 0x2'0000'0000; }).error(),
+              Error::kOutOfRange);
 }
 
 TEST(LaunchBlock, RefusesModulesInTheKeptRegion) {

@@ -211,6 +211,11 @@ TEST(Multiboot, RefusesMemoryMapsThatContradictThemselves) {
     EXPECT_EQ(parse(Builder{}.begin(6).put32(0).put32(0).finish()).status.error(), Error::kBadLength);
     EXPECT_EQ(parse(Builder{}.begin(6).put32(23).put32(0).finish()).status.error(), Error::kBadLength);
     EXPECT_EQ(parse(Builder{}.memory({{0x1000, ~0ull, 1}}).finish()).status.error(), Error::kBadLength);
+    for (const std::uint64_t pages : {1ull << 52, ~0ull}) {
+        Builder efi;
+        efi.begin(17).put32(40).put32(1).put32(7).put32(0).put64(0x1000).put64(0).put64(pages).put64(0);
+        EXPECT_EQ(parse(efi.finish()).status.error(), Error::kBadLength);
+    }
     Builder many;
     many.begin(6).put32(24).put32(0);
     for (unsigned i = 0; i <= launch::kMaxMemoryRanges; ++i) many.put64(i).put64(1).put32(1).put32(0);
@@ -292,6 +297,18 @@ TEST(Placement, AvoidsWhatIsInUse) {
     const Placed placed = place_in({{0x100000, 0x3f100000, 1}}, busy);
     expect_sound(placed);
     EXPECT_EQ(placed.placement->kept_base + launch::kKeptSize, 0x3f000000u);
+}
+
+TEST(Placement, AvoidsSlbAndHypervisorWhereTheBootLoaderPutThem) {
+    const auto kept_base_with = [](std::uint32_t slb, std::uint32_t hypervisor) {
+        Builder builder;
+        builder.module(slb, slb + 0x6000, "slb").module(hypervisor, hypervisor + 0x30000, "hypervisor");
+        builder.memory({{0x100000, 0x3ff00000, 1}});
+        return place(*parse(builder.finish()).information, {}).value().kept_base;
+    };
+    EXPECT_EQ(kept_base_with(0x200000, 0x300000), 0x40000000 - launch::kKeptSize);
+    EXPECT_EQ(kept_base_with(0x3fff0000, 0x300000), 0x3fe00000 - launch::kKeptSize);
+    EXPECT_EQ(kept_base_with(0x200000, 0x3ff00000), 0x3fe00000 - launch::kKeptSize);
 }
 
 TEST(Placement, AvoidsAcpiAndReservedMemory) {

@@ -38,6 +38,8 @@ class DeviceModel : public TpmBus {
     std::vector<Buffer> commands;
     bool never_answers = false;
     bool cancelled = false;
+    // Whether the rest of an unwanted response is gone.
+    virtual bool holds_no_response() const = 0;
 
   protected:
     ~DeviceModel() = default;
@@ -84,8 +86,9 @@ class FifoModel final : public DeviceModel {
         tick();
         const int locality = static_cast<int>(offset >> 12);
         if ((offset & 0xfff) == 0x00) {
-            if ((value & 0x02) != 0 && active == -1 && grants) active = locality;
-            if ((value & 0x20) != 0 && active == locality) active = -1;
+            if ((value & 0x02) != 0) requested_ = locality;
+            if ((value & 0x20) != 0) (active == locality ? active : requested_) = -1;
+            give_to_requester();
         }
         if ((offset & 0xfff) == 0x24 && locality == active && ready_) received_.push_back(value);
     }
@@ -106,6 +109,13 @@ class FifoModel final : public DeviceModel {
         if ((value & 0x01000000) != 0) cancelled = true;
     }
 
+    bool holds_no_response() const override { return pending_.empty(); }
+    // Somebody else's locality ends.
+    void give_up() {
+        active = -1;
+        give_to_requester();
+    }
+
   private:
     void execute() {
         commands.push_back(received_);
@@ -122,6 +132,11 @@ class FifoModel final : public DeviceModel {
         pending_.pop_front();
         return byte;
     }
+    void give_to_requester() {
+        if (active != -1 || requested_ == -1 || !grants) return;
+        active = requested_;
+        requested_ = -1;
+    }
     bool expects() const {
         if (always_expects) return true;
         if (never_expects || received_.size() < 6) return !never_expects && !received_.empty();
@@ -136,6 +151,7 @@ class FifoModel final : public DeviceModel {
         return value;
     }
 
+    int requested_ = -1;
     bool ready_ = false;
     Buffer received_;
     std::deque<std::uint8_t> pending_;
@@ -224,6 +240,8 @@ class CrbModel final : public DeviceModel {
                 break;
         }
     }
+
+    bool holds_no_response() const override { return idle_; }
 
   private:
     void execute() {
@@ -354,7 +372,7 @@ TYPED_TEST(BehavingTpm, RefusesAResponseLongerThanTheBufferAndStoresNothingBeyon
     EXPECT_EQ(size.error(), Error::kNoSpace);
     EXPECT_EQ(size.failure().detail, 300u);
     EXPECT_THAT(Buffer(response.begin() + 299, response.end()), ::testing::Each(0xee));
-    // and is usable afterwards
+    EXPECT_TRUE(this->model_.holds_no_response());  // and is usable afterwards
     this->model_.answer = response_of_size(10, 10);
     EXPECT_TRUE(transact(transport, command).size.ok());
 }
@@ -429,6 +447,15 @@ TEST(FifoTpm, TimesOutIfTheLocalityIsNeverGranted) {
     EXPECT_EQ(opened.error(), Error::kTimeout);
     EXPECT_STREQ(opened.failure().item, "TPM does not grant the locality");
     EXPECT_LT(model.now, kBound);
+}
+
+TEST(FifoTpm, WithdrawsARequestThatWasNotGranted) {
+    FifoModel model;
+    model.active = 0;
+    TpmTransport transport(model);
+    ASSERT_FALSE(transport.open(2).ok());
+    model.give_up();
+    EXPECT_EQ(model.active, -1);
 }
 
 TEST(FifoTpm, TimesOutIfItsAccessRegisterNeverBecomesValid) {
