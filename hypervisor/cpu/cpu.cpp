@@ -25,9 +25,9 @@ using memory::kPageSize;
 
 // Stack window of a processor, in pages; those not listed are guard pages.
 constexpr std::uint64_t kSlotPages = 16;
-constexpr std::uint64_t kMainFirst = 1, kMainPages = 11;
-constexpr std::uint64_t kExceptionFirst = 13;
-constexpr std::uint64_t kNmiFirst = 15;
+constexpr std::uint64_t kMainFirst = 1, kMainPages = 7;
+constexpr std::uint64_t kExceptionFirst = 9;
+constexpr std::uint64_t kNmiFirst = 11;
 static_assert(kMaxCpus * kSlotPages * kPageSize <= memory::kStackWindow);
 
 constinit PerCpu bsp;
@@ -160,7 +160,14 @@ std::uint64_t physical_address(const void* object) {
     return kept + launch::kImageOffset + (address - launch::kImageVirtual);
 }
 
+Status map_device(std::uint64_t base, std::uint64_t size) {
+    const Status status = host_pages.set_uncached(pool, base, size);
+    write_cr3(host_pages.root());
+    return status;
+}
+
 Status trap_mmio(std::uint64_t base, std::uint64_t size, MmioHandler& handler) {
+    GATEHOUSE_TRY(map_device(base, size));
     GATEHOUSE_TRY(mmio.add(base, size, handler));
     return nested.set(base, size, memory::GuestAccess::kTrap);
 }

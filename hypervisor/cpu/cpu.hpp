@@ -32,6 +32,9 @@ inline constexpr std::size_t kMaxCpus = 64;
 // What the guest's processors reach; every processor uses this one table.
 [[nodiscard]] memory::NestedPageTable& nested_pages();
 
+// Makes the hypervisor's own accesses to device registers uncacheable, whatever the MTRRs say; before the first
+// access, and before start_aps(). Done already for what lies in [0xfe00'0000, 4 GiB), and by trap_mmio().
+[[nodiscard]] Status map_device(std::uint64_t base, std::uint64_t size);
 // Guest accesses to [base, base + size) go to `handler`; both are multiples of 4 KiB. Errors: kMisaligned,
 // kOverlap (with another handler), kNoSpace.
 [[nodiscard]] Status trap_mmio(std::uint64_t base, std::uint64_t size, MmioHandler& handler);

@@ -6,11 +6,14 @@ namespace {
 constexpr std::uint64_t kPresent = 1u << 0;
 constexpr std::uint64_t kWritable = 1u << 1;
 constexpr std::uint64_t kLarge = 1u << 7;
+constexpr std::uint64_t kUncached = 1u << 3 | 1u << 4;  // PWT, PCD
+constexpr std::uint64_t kAddress = 0x000f'ffff'ffff'f000;
 constexpr std::uint64_t kNoExecute = std::uint64_t{1} << 63;
 constexpr std::uint64_t kTable = kPresent | kWritable;
 constexpr std::uint64_t kData = kPresent | kWritable | kNoExecute;
 constexpr std::uint64_t kMiB2 = std::uint64_t{2} << 20;
 constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
+constexpr std::uint64_t kDevices = 0xfe00'0000;  // no RAM from here to 4 GiB
 
 std::uint64_t* table(std::uint64_t address) { return reinterpret_cast<std::uint64_t*>(at_physical(address)); }
 
@@ -34,7 +37,8 @@ Status HostPageTable::build(PagePool& pool, std::uint64_t image, const ImageSect
     }
     for (std::uint64_t i = 0; i < 4 * 512; ++i) {
         const std::uint64_t address = i * kMiB2;
-        if (address != image) table(directories)[i] = address | kData | kLarge;
+        if (address == image) continue;
+        table(directories)[i] = address | kData | kLarge | (address >= kDevices ? kUncached : 0);
     }
     table(directories)[0] = first_pages | kTable;
 
@@ -49,6 +53,23 @@ Status HostPageTable::build(PagePool& pool, std::uint64_t image, const ImageSect
     for (std::size_t i = 0; i < kStackTables; ++i) {
         stack_tables_[i] = stacks + i * kPageSize;
         table(image_directory)[((kStackVirtual >> 21) & 511) + i] = stack_tables_[i] | kTable;
+    }
+    return {};
+}
+
+Status HostPageTable::set_uncached(PagePool& pool, std::uint64_t base, std::uint64_t size) {
+    if (base + size < base || base + size > kIdentityLimit || base < kMiB2) {
+        return {Error::kOutOfRange, "device registers", base};
+    }
+    std::uint64_t* const pointers = table(table(root_)[0] & kAddress);
+    for (std::uint64_t at = base & ~(kMiB2 - 1); at < base + size; at += kMiB2) {
+        std::uint64_t& pointer = pointers[at / kGiB];
+        if ((pointer & kLarge) != 0) {
+            GATEHOUSE_ASSIGN(const std::uint64_t directory, pool.take(1));
+            for (std::uint64_t i = 0; i < 512; ++i) table(directory)[i] = pointer + i * kMiB2;
+            pointer = directory | kTable;
+        }
+        table(pointer & kAddress)[at / kMiB2 % 512] |= kUncached;
     }
     return {};
 }

@@ -76,6 +76,7 @@ Status enable() {
     write_msr_bitmap(bitmap_at<kMsrBitmapSize>(msr_bitmap));
     GATEHOUSE_TRY(make_vcpu(this_cpu()));
     enable_this_processor(this_cpu());
+    if ((read_msr(kMsrVmCr) & kVmCrRedirectInit) == 0) return {Error::kUnsupported, "VM_CR.R_INIT"};
     return {};
 }
 

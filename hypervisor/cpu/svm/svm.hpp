@@ -9,7 +9,7 @@
 namespace gatehouse::cpu::svm {
 
 // Checks for SVM and nested paging, turns SVM on for this processor and builds the nested page table: all physical
-// addresses that the processor has, up to 512 GiB, at themselves, the kept region hidden. Errors: kUnsupported
+// addresses that the processor has, at themselves, the kept region hidden. Errors: kUnsupported
 // with the missing feature; kNoSpace.
 [[nodiscard]] Status enable();
 

@@ -27,7 +27,7 @@ struct Translation {
     std::uint64_t physical = 0, leaf = 0;
 };
 
-Translation walk(std::uint64_t root, std::uint64_t address) {
+Translation walk(std::uint64_t root, std::uint64_t address, bool cached = true) {
     Translation out;
     std::uint64_t table = root;
     for (int level = 3; level >= 0; --level) {
@@ -41,7 +41,9 @@ Translation walk(std::uint64_t root, std::uint64_t address) {
         if (level == 0 || (entry & 0x80) != 0) {
             EXPECT_LE(level, 2);
             constexpr std::uint64_t kAttributes = 0x18, kSmallPat = 0x80, kLargePat = 0x1000;
-            EXPECT_EQ(entry & (kAttributes | (level == 0 ? kSmallPat : kLargePat)), 0u) << "page attribute is not 0";
+            if (cached) {
+                EXPECT_EQ(entry & (kAttributes | (level == 0 ? kSmallPat : kLargePat)), 0u) << "page attribute is not 0";
+            }
             out.present = true;
             out.leaf = std::uint64_t{1} << shift;
             EXPECT_EQ(next & (out.leaf - 1), 0u) << "reserved bits in a leaf for " << std::hex << address;
@@ -173,7 +175,7 @@ TEST(HostPageTable, NothingIsWritableAndExecutable) {
     constexpr ImageSections kSections{.rodata = 0x5000, .data = 0x7000, .end = 0x9000};
     ASSERT_TRUE(table.build(pages.pool, kImage, kSections).ok());
     const auto right = [&](std::uint64_t address, bool write, bool execute) {
-        const Translation to = walk(table.root(), address);
+        const Translation to = walk(table.root(), address, false);
         EXPECT_TRUE(to.present && to.write == write && to.execute == execute) << std::hex << address;
         return to.physical;
     };
@@ -187,6 +189,36 @@ TEST(HostPageTable, NothingIsWritableAndExecutable) {
     EXPECT_FALSE(walk(table.root(), 0).present) << "null pointers fault";
     EXPECT_FALSE(walk(table.root(), kImage).present) << "no second, writable way to the image";
     EXPECT_FALSE(walk(table.root(), kImage + 0x1fffff).present);
+}
+
+// PWT and PCD of the leaf: PAT entry 3, UC.
+bool uncached(std::uint64_t root, std::uint64_t address) {
+    std::uint64_t entry = 0, table = root;
+    for (int shift = 39; shift >= 12; shift -= 9) {
+        entry = reinterpret_cast<const std::uint64_t*>(table)[address >> shift & 511];
+        if ((entry & 0x80) != 0 && shift < 39) break;
+        table = entry & 0x000ffffffffff000;
+    }
+    return (entry & 0x18) == 0x18;
+}
+
+TEST(HostPageTable, DeviceRegistersAreUncachedWhateverTheMtrrsSay) {
+    Pages pages(128);
+    HostPageTable table;
+    ASSERT_TRUE(table.build(pages.pool, 0x10200000, {.rodata = 0x1000, .data = 0x2000, .end = 0x3000}).ok());
+    EXPECT_TRUE(uncached(table.root(), 0xfed40000)) << "TPM";
+    EXPECT_TRUE(uncached(table.root(), 0xfee00000)) << "APIC";
+    EXPECT_FALSE(uncached(table.root(), 0xfdffffff));
+    ASSERT_TRUE(table.set_uncached(pages.pool, 0xfd8ff000, 0x2000).ok());
+    EXPECT_TRUE(uncached(table.root(), 0xfd8ff000) && uncached(table.root(), 0xfd900fff));
+    EXPECT_FALSE(uncached(table.root(), 0xfd7fffff));
+    ASSERT_TRUE(table.set_uncached(pages.pool, 0x4080200000, 0x1000).ok());
+    EXPECT_TRUE(uncached(table.root(), 0x4080200000));
+    for (const std::uint64_t address : {0x40801fffffull, 0x4080400000ull, 0x4000000000ull, 0x40bfffffffull}) {
+        EXPECT_FALSE(uncached(table.root(), address));
+        EXPECT_EQ(walk(table.root(), address).physical, address);
+    }
+    EXPECT_EQ(table.set_uncached(pages.pool, kIdentityLimit - 0x1000, 0x2000).error(), Error::kOutOfRange);
 }
 
 TEST(HostPageTable, StacksHaveGuardPages) {
