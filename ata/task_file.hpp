@@ -17,25 +17,20 @@ namespace gatehouse::ata {
 
 inline constexpr std::size_t kTaskFileFisSize = 20;
 
-enum class Device : std::uint8_t {  // DEVICE, ACS-4 section 6.2.?
+enum class Device : std::uint8_t {  // DEVICE
     kFua = 1u << 7,                 // FPDMA QUEUED only: force unit access
     kLba = 1u << 6,                 // 1: LBA; 0: cylinder, head, sector
 };
-
-enum class Control : std::uint8_t {
-    kObsolete = 1u << 3,  // conventionally one
-    kReset = 1u << 2,     // SRST
-    kNoInterrupt = 1u << 1,
+enum class Control : std::uint8_t {  // CONTROL
+    kObsolete = 1u << 3,             // conventionally one
+    kReset = 1u << 2,                // SRST
+    kNoInterrupt = 1u << 1,          // nIEN
 };
-
-// The STATUS and ERROR bits that matter here (ACS-4 sections 6.2 and 6.3).
-enum class DeviceStatus : std::uint8_t {
-    kBusy = 1u << 7,
-    kReady = 1u << 6,
-    kDataRequest = 1u << 3,
-    kError = 1u << 0,
+enum class DeviceStatus : std::uint8_t {  // STATUS, ACS-4 section 6.2
+    kBusyOrData = 1u << 7 | 1u << 3,      // BSY, DRQ
+    kError = 1u << 0,                     // ERR
 };
-enum class DeviceError : std::uint8_t { kAborted = 1u << 2 };
+constexpr std::uint8_t bits(auto bit) { return static_cast<std::uint8_t>(bit); }
 
 struct TaskFile {
     bool is_command = true;  // C: false for a control FIS, which carries a soft reset

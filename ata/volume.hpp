@@ -24,6 +24,12 @@ struct Region {
 struct Geometry {
     std::uint32_t sector_size = 0;  // bytes in a logical sector
     std::uint64_t sectors = 0;      // user-addressable logical sectors
+
+    // Whether [lba, lba + count) lies on the disk.
+    [[nodiscard]] bool contains(std::uint64_t lba, std::uint64_t count) const {
+        return lba < sectors && count <= sectors - lba;
+    }
+    bool operator==(const Geometry&) const = default;
 };
 
 // A disk as the guest sees it. Regions and overlays must outlive the mediator.
@@ -39,15 +45,13 @@ struct Volume {
 
     struct Run {
         RegionClass kind = RegionClass::kEncrypted;
-        std::uint64_t count = 0;             // sectors of that class from here on, at most those asked for
+        std::uint32_t count = 0;             // sectors of that class from here on, at most those asked for
         const std::byte* overlay = nullptr;  // bytes of the first of them
     };
     // The run that starts at `lba`, `count` sectors at most.
-    [[nodiscard]] Run run_at(std::uint64_t lba, std::uint64_t count) const;
-    // Whether [lba, lba + count) lies on the disk.
-    [[nodiscard]] bool contains(std::uint64_t lba, std::uint64_t count) const;
+    [[nodiscard]] Run run_at(std::uint64_t lba, std::uint32_t count) const;
     // Whether every sector of a range that the disk contains may be written by the guest.
-    [[nodiscard]] bool writable(std::uint64_t lba, std::uint64_t count) const;
+    [[nodiscard]] bool writable(std::uint64_t lba, std::uint32_t count) const;
 };
 
 }  // namespace gatehouse::ata

@@ -6,10 +6,7 @@ namespace gatehouse::ata::ahci {
 
 namespace {
 
-constexpr std::uint64_t kHandOffLimit = 2'000 * kMillisecond;  // AHCI 1.3.1 section 10.6.3
-constexpr std::uint32_t kHiddenCapabilities =
-    bits(Capability::kNotification, Capability::kPortMultiplier, Capability::kFisSwitching,
-         Capability::kCoalescing, Capability::kEnclosure);
+constexpr std::uint64_t kHandOffLimit = 2'000;  // milliseconds, AHCI 1.3.1 section 10.6.3
 constexpr std::uint32_t kAhciEnable = bits(GlobalControl::kAhciEnable);
 constexpr std::uint64_t kPageMask = 0xfff;
 
@@ -22,9 +19,8 @@ Status Controller::take_over(const Environment& environment, const DmaArena& are
         // Firmware that does not answer in time has lost its claim: its engines are stopped below all the
         // same.
         registers.write(bits(Hba::kHandOff), registers.read(bits(Hba::kHandOff)) | bits(HandOff::kOsOwned));
-        (void)wait_for(*environment.clock, kHandOffLimit, [&] {
-            return (registers.read(bits(Hba::kHandOff)) & bits(HandOff::kBiosOwned, HandOff::kBiosBusy)) == 0;
-        });
+        (void)wait_for(*environment.clock, kHandOffLimit,
+                       [&] { return (registers.read(bits(Hba::kHandOff)) & bits(HandOff::kBios)) == 0; });
     }
     registers.write(bits(Hba::kControl), kAhciEnable);
     capabilities_ = registers.read(bits(Hba::kCapabilities));
@@ -48,10 +44,11 @@ Status Controller::take_over(const Environment& environment, const DmaArena& are
 
     const std::uint64_t share = arena.size / count & ~kPageMask;
     if (share < kArenaPerDisk) return {Error::kNoSpace, "AHCI: DMA arena", arena.size};
-    const std::uint32_t slots = ((capabilities_ & bits(Capability::kSlotsMinusOne)) >> kSlotsShift) + 1;
+    const std::uint32_t last_slot = (capabilities_ & bits(Capability::kSlotsMinusOne)) >> kSlotsShift;
     for (std::size_t i = 0; i < count; ++i) {
         const DmaArena part{arena.data + i * share, arena.physical + i * share, share};
-        const Status opened = ports_[i].open(environment, candidates[i], slots, part);
+        const Status opened =
+            ports_[i].open(environment, candidates[i], ~0u >> (kSlots - 1 - last_slot), part);
         if (opened.ok()) continue;
         GATEHOUSE_TRY(ports_[i].stop());
         if (opened.error() != Error::kNotFound) return opened;
@@ -71,24 +68,25 @@ Port* Controller::find(std::uint32_t number) {
     return port == ports_.end() ? nullptr : port;
 }
 
-Result<Geometry> Controller::identify(std::uint32_t number, Page raw) {
-    Port* port = find(number);
+Result<Port*> Controller::own(std::uint32_t number) {
     if (handed_over_) return {Error::kState, "AHCI: the guest has the disk", number};
-    return port == nullptr ? Result<Geometry>(Error::kNotFound, "AHCI: no disk at port", number)
-                           : port->identify(raw);
+    Port* port = find(number);
+    return port != nullptr ? Result<Port*>(port)
+                           : Result<Port*>(Error::kNotFound, "AHCI: no disk at port", number);
+}
+
+Result<Geometry> Controller::identify(std::uint32_t number, Page raw) {
+    GATEHOUSE_ASSIGN(Port* const port, own(number));
+    return port->identify(raw);
 }
 
 Status Controller::read_sectors(std::uint32_t number, std::uint64_t lba, MutableBytes out) {
-    Port* port = find(number);
-    if (handed_over_) return {Error::kState, "AHCI: the guest has the disk", number};
-    return port == nullptr ? Status(Error::kNotFound, "AHCI: no disk at port", number)
-                           : port->read_sectors(lba, out);
+    GATEHOUSE_ASSIGN(Port* const port, own(number));
+    return port->read_sectors(lba, out);
 }
 
 Status Controller::attach(std::uint32_t number, const Volume& volume) {
-    Port* port = find(number);
-    if (handed_over_) return {Error::kState, "AHCI: the guest has the disk", number};
-    if (port == nullptr) return {Error::kNotFound, "AHCI: no disk at port", number};
+    GATEHOUSE_ASSIGN(Port* const port, own(number));
     GATEHOUSE_TRY(port->attach(volume));
     visible_ports_ |= 1u << number;
     return {};
@@ -113,7 +111,7 @@ void Controller::stop() {
 void Controller::poll() {
     if (resetting_) finish_reset();
     for (Port& port : ports_) {
-        if (port.attached() && !resetting_) port.poll();
+        if (port.is_attached() && !resetting_) port.poll();
     }
 }
 
@@ -134,28 +132,17 @@ void Controller::write(std::uint32_t offset, std::uint32_t size, std::uint64_t v
 }
 
 std::uint32_t Controller::read_register(std::uint32_t offset) {
-    HbaRegisters& registers = *environment_.registers;
     if (resetting_) finish_reset();
     if (offset >= kPortBase) {
         Port* port = visible(offset);
         return port == nullptr ? 0 : port->read(PortRegister{(offset - kPortBase) % kPortStride});
     }
-    switch (Hba{offset}) {
-        case Hba::kCapabilities:
-            return capabilities_ & ~kHiddenCapabilities;
-        case Hba::kControl:
-            return registers.read(offset) | kAhciEnable;
-        case Hba::kInterruptStatus:
-            return registers.read(offset) & visible_ports_;
-        case Hba::kPortsImplemented:
-            return visible_ports_;
-        case Hba::kVersion:
-            return registers.read(offset);
-        case Hba::kCapabilities2:
-        case Hba::kHandOff:
-            return 0;
-    }
-    return 0;
+    const Hba reg{offset};
+    if (reg == Hba::kCapabilities) return capabilities_ & ~bits(Capability::kNotOffered);
+    if (reg == Hba::kPortsImplemented) return visible_ports_;
+    if (reg == Hba::kInterruptStatus) return environment_.registers->read(offset) & visible_ports_;
+    if (reg == Hba::kControl) return environment_.registers->read(offset) | kAhciEnable;
+    return reg == Hba::kVersion ? environment_.registers->read(offset) : 0;
 }
 
 void Controller::write_register(std::uint32_t offset, std::uint32_t value) {
@@ -194,7 +181,7 @@ void Controller::finish_reset() {
     if (!resetting_ || (registers.read(bits(Hba::kControl)) & bits(GlobalControl::kReset)) != 0) return;
     registers.write(bits(Hba::kControl), kAhciEnable);
     for (Port& port : ports_) {
-        if (port.is_open()) port.end_reset();
+        if (port.is_open()) port.place_shadow();
     }
     resetting_ = false;
 }

@@ -4,41 +4,37 @@
 
 namespace gatehouse::ata::ahci {
 
+using enum PortRegister;
+
 namespace {
 
-constexpr std::uint64_t kStopLimit = 500 * kMillisecond;
-constexpr std::uint64_t kReadyLimit = 10'000 * kMillisecond;  // a disk may still be spinning up
-constexpr std::uint64_t kCommandLimit = 10'000 * kMillisecond;
+// Milliseconds
+constexpr std::uint64_t kStopLimit = 500;
+constexpr std::uint64_t kReadyLimit = 10'000;  // a disk may still be spinning up
+constexpr std::uint64_t kCommandLimit = 10'000;
 
-// PxCMD bits that the guest may set; and those that it does not see.
+constexpr std::uint32_t kOwnReadSize = 128 * 1024;
+
+// PxCMD bits that the guest may set, and how PxCLB, PxCLBU, PxFB and PxFBU are aligned.
 constexpr std::uint32_t kGuestCommandBits =
-    bits(PortCommand::kInterfaceControl, PortCommand::kAggressivePartial, PortCommand::kLedOnAtapi,
-         PortCommand::kFisEnable, PortCommand::kOverride, PortCommand::kPowerSpin, PortCommand::kStart);
-constexpr std::uint32_t kHiddenCommandBits =
-    bits(PortCommand::kPartialToSlumber, PortCommand::kFisSwitching, PortCommand::kPortMultiplier);
+    bits(PortCommand::kPower, PortCommand::kFisEnable, PortCommand::kOverride, PortCommand::kStart);
+constexpr std::uint32_t kAddressMasks[] = {~(kCommandListSize - 1), ~0u, ~(kFisAreaSize - 1), ~0u};
 
-std::uint64_t with_low(std::uint64_t old, std::uint32_t value, std::uint32_t alignment) {
-    return (old & ~std::uint64_t{0xffffffff}) | (value & ~(alignment - 1));
-}
-std::uint64_t with_high(std::uint64_t old, std::uint32_t value) {
-    return (old & 0xffffffff) | std::uint64_t{value} << 32;
-}
+constexpr bool is_one_of(PortRegister reg, auto... of) { return ((reg == of) || ...); }
 
 }  // namespace
 
 Status PortHardware::stop(Clock& clock) const {
     const auto cleared = [&](PortCommand control, PortCommand running) {
-        write(PortRegister::kCommand, read(PortRegister::kCommand) & ~bits(control));
-        return wait_for(clock, kStopLimit,
-                        [&] { return (read(PortRegister::kCommand) & bits(running)) == 0; });
+        write(kCommand, read(kCommand) & ~bits(control));
+        return wait_for(clock, kStopLimit, [&] { return (read(kCommand) & bits(running)) == 0; });
     };
-    if (!cleared(PortCommand::kStart, PortCommand::kListRunning) ||
-        !cleared(PortCommand::kFisEnable, PortCommand::kFisRunning)) {
-        return {Error::kTimeout, "AHCI port: does not stop", read(PortRegister::kCommand)};
-    }
-    write(PortRegister::kInterruptEnable, 0);
-    write(PortRegister::kSataError, ~0u);
-    write(PortRegister::kInterruptStatus, ~0u);
+    const bool stopped = cleared(PortCommand::kStart, PortCommand::kListRunning) &&
+                         cleared(PortCommand::kFisEnable, PortCommand::kFisRunning);
+    if (!stopped) return {Error::kTimeout, "AHCI port: does not stop", read(kCommand)};
+    write(kInterruptEnable, 0);
+    write(kSataError, ~0u);
+    write(kInterruptStatus, ~0u);
     return {};
 }
 
@@ -49,56 +45,55 @@ void Port::place_shadow() const {
         hardware_.write(low, static_cast<std::uint32_t>(address));
         hardware_.write(high, static_cast<std::uint32_t>(address >> 32));
     };
-    put(PortRegister::kCommandList, PortRegister::kCommandListUpper, arena_.physical);
-    put(PortRegister::kFis, PortRegister::kFisUpper, arena_.physical + kCommandListSize);
+    put(kCommandList, kCommandListUpper, arena_.physical);
+    put(kFis, kFisUpper, arena_.physical + kCommandListSize);
 }
 
-Status Port::open(const Environment& environment, std::uint32_t number, std::uint32_t slots,
+Status Port::open(const Environment& environment, std::uint32_t number, std::uint32_t slot_mask,
                   const DmaArena& arena) {
     environment_ = environment;
     hardware_ = PortHardware(*environment.registers, number);
     arena_ = arena;
     number_ = number;
-    slot_mask_ = static_cast<std::uint32_t>((std::uint64_t{1} << slots) - 1);
-    units_ =
-        std::min(static_cast<std::uint32_t>((arena.size - kBounceOffset) / kUnitSize), UnitSet::kMaximum);
-    wipe(arena_.data, unit_offset(units_));
+    slot_mask_ = slot_mask;
+    units_ = static_cast<std::uint32_t>(
+        std::min<std::uint64_t>((arena.size - kBounceOffset) / kUnitSize, kMaximumUnits));
+    wipe(arena_.data, kBounceOffset);
     place_shadow();
-    const std::uint32_t command = hardware_.read(PortRegister::kCommand) | bits(PortCommand::kFisEnable);
-    hardware_.write(PortRegister::kCommand, command);
+    const std::uint32_t command = hardware_.read(kCommand) | bits(PortCommand::kFisEnable);
+    hardware_.write(kCommand, command);
     const bool ready = wait_for(*environment.clock, kReadyLimit, [&] {
-        return (hardware_.read(PortRegister::kTaskFile) &
-                bits(DeviceStatus::kBusy, DeviceStatus::kDataRequest)) == 0;
+        return (hardware_.read(kTaskFile) & bits(DeviceStatus::kBusyOrData)) == 0;
     });
     if (!ready) return {Error::kTimeout, "disk: busy", number};
-    const std::uint32_t signature = hardware_.read(PortRegister::kSignature);
+    const std::uint32_t signature = hardware_.read(kSignature);
     if (signature != kSignatureAta) return {Error::kNotFound, "disk: not ATA", signature};
-    hardware_.write(PortRegister::kCommand, command | bits(PortCommand::kStart));
+    hardware_.write(kCommand, command | bits(PortCommand::kStart));
     open_ = true;
     return {};
 }
 
 // Runs a command that reads `size` bytes into the bounce memory.
-Status Port::execute(const TaskFile& task, std::uint32_t size) {
-    slots_[0].descriptors = 0;
-    add_descriptor(0, slots_[0], arena_.physical + kBounceOffset, size);
-    store_command(0, task, 0, 1);
-    hardware_.write(PortRegister::kCommandIssue, 1);
+Status Port::execute(const TaskFile& task, std::size_t size) {
+    slots_[0] = Slot{};
+    add_descriptor(slots_[0], arena_.physical + kBounceOffset, static_cast<std::uint32_t>(size));
+    store_command(slots_[0], task, 0);
+    hardware_.write(kCommandIssue, 1);
     const bool over = wait_for(*environment_.clock, kCommandLimit, [&] {
-        return (hardware_.read(PortRegister::kCommandIssue) & 1) == 0 ||
-               (hardware_.read(PortRegister::kInterruptStatus) & bits(PortInterrupt::kTaskFileError)) != 0;
+        const std::uint32_t failed = hardware_.read(kInterruptStatus) & bits(PortInterrupt::kTaskFileError);
+        return (hardware_.read(kCommandIssue) & 1) == 0 || failed != 0;
     });
-    const std::uint32_t task_file = hardware_.read(PortRegister::kTaskFile);
+    const std::uint32_t task_file = hardware_.read(kTaskFile);
     if (!over) return {Error::kTimeout, "disk: command not finished", task.command};
     if ((task_file & bits(DeviceStatus::kError)) == 0) return {};
     GATEHOUSE_TRY(stop());
-    GATEHOUSE_TRY(open(environment_, number_, static_cast<std::uint32_t>(std::popcount(slot_mask_)), arena_));
+    GATEHOUSE_TRY(open(environment_, number_, slot_mask_, arena_));
     return {Error::kDeviceError, "disk: command failed", task_file};
 }
 
 Result<Geometry> Port::identify(Page raw) {
-    GATEHOUSE_TRY(execute(identify_device(), kPageSize));
-    copy_bytes(raw, Bytes(arena_.data + kBounceOffset, kPageSize));
+    GATEHOUSE_TRY(execute(identify_device(), raw.size()));
+    copy_bytes(raw, Bytes(arena_.data + kBounceOffset, raw.size()));
     GATEHOUSE_ASSIGN(geometry_, parse_geometry(raw));
     return geometry_;
 }
@@ -107,26 +102,20 @@ Status Port::read_sectors(std::uint64_t lba, MutableBytes out) {
     const std::uint32_t size = geometry_.sector_size;
     if (size == 0) return {Error::kState, "disk: read before identify"};
     if (out.size() % size != 0) return {Error::kBadLength, "disk: read", out.size()};
-    if (lba > geometry_.sectors || out.size() / size > geometry_.sectors - lba) {
-        return {Error::kOutOfRange, "disk: read", lba};
-    }
+    if (!geometry_.contains(lba, out.size() / size)) return {Error::kOutOfRange, "disk: read", lba};
     while (!out.empty()) {
-        const std::size_t bytes = std::min<std::size_t>(out.size(), 16 * kUnitSize);
-        const auto sectors = static_cast<std::uint32_t>(bytes / size);
-        GATEHOUSE_TRY(execute(read_dma_ext(lba, sectors), static_cast<std::uint32_t>(bytes)));
+        const std::size_t bytes = std::min<std::size_t>(out.size(), kOwnReadSize);
+        GATEHOUSE_TRY(execute(read_dma_ext(lba, static_cast<std::uint32_t>(bytes / size)), bytes));
         copy_bytes(out.first(bytes), Bytes(arena_.data + kBounceOffset, bytes));
         out = out.subspan(bytes);
-        lba += sectors;
+        lba += bytes / size;
     }
     return {};
 }
 
 Status Port::attach(const Volume& volume) {
     GATEHOUSE_TRY(volume.check());
-    if (volume.geometry.sector_size != geometry_.sector_size ||
-        volume.geometry.sectors != geometry_.sectors) {
-        return {Error::kMismatch, "volume: geometry of another disk", volume.geometry.sectors};
-    }
+    if (volume.geometry != geometry_) return {Error::kMismatch, "volume: geometry of another disk"};
     volume_ = volume;
     attached_ = true;
     return {};
@@ -134,105 +123,63 @@ Status Port::attach(const Volume& volume) {
 
 // --- The guest's accesses ---
 
+Port::Access::~Access() {
+    if (port_.in_vectors_) port_.environment_.vectors->end();
+    port_.in_vectors_ = false;
+    port_.lock_.unlock();
+}
+
+void Port::enter_vectors() {
+    if (!in_vectors_) environment_.vectors->begin();
+    in_vectors_ = true;
+}
+
 std::uint32_t Port::read(PortRegister reg) {
-    const SpinGuard guard(lock_);
-    VectorSection vectors(*environment_.vectors);
-    switch (reg) {
-        case PortRegister::kCommandList:
-            return static_cast<std::uint32_t>(command_list_);
-        case PortRegister::kCommandListUpper:
-            return static_cast<std::uint32_t>(command_list_ >> 32);
-        case PortRegister::kFis:
-            return static_cast<std::uint32_t>(fis_);
-        case PortRegister::kFisUpper:
-            return static_cast<std::uint32_t>(fis_ >> 32);
-        case PortRegister::kInterruptStatus: {
-            const std::uint32_t status = hardware_.read(reg);
-            return status & ~process(vectors);
-        }
-        case PortRegister::kCommand:
-            return hardware_.read(reg) & ~kHiddenCommandBits;
-        case PortRegister::kTaskFile:
-            (void)process(vectors);
-            return hardware_.read(reg);
-        case PortRegister::kSataActive:
-            (void)process(vectors);
-            return active_;
-        case PortRegister::kCommandIssue:
-            (void)process(vectors);
-            return (waiting_ | running_) & ~accepted_;
-        case PortRegister::kInterruptEnable:
-        case PortRegister::kSignature:
-        case PortRegister::kSataStatus:
-        case PortRegister::kSataControl:
-        case PortRegister::kSataError:
-            return hardware_.read(reg);
+    const Access access(*this);
+    if (bits(reg) < sizeof(address_)) return address_[bits(reg) / 4];
+    if (reg == kInterruptStatus) {
+        const std::uint32_t status = hardware_.read(reg);
+        return status & ~process();
     }
-    return 0;
+    if (is_one_of(reg, kTaskFile, kSataActive, kCommandIssue)) (void)process();
+    if (reg == kSataActive) return active_;
+    if (reg == kCommandIssue) return (waiting_ | running_) & ~accepted_;
+    if (reg == kCommand) return hardware_.read(reg) & ~bits(PortCommand::kNotOffered);
+    constexpr auto kPassed = [](PortRegister r) {
+        return is_one_of(r, kInterruptEnable, kTaskFile, kSignature, kSataStatus, kSataControl, kSataError);
+    };
+    return kPassed(reg) ? hardware_.read(reg) : 0;
 }
 
 void Port::write(PortRegister reg, std::uint32_t value) {
-    const SpinGuard guard(lock_);
-    VectorSection vectors(*environment_.vectors);
-    switch (reg) {
-        case PortRegister::kCommandList:
-            command_list_ = with_low(command_list_, value, kCommandListSize);
-            break;
-        case PortRegister::kCommandListUpper:
-            command_list_ = with_high(command_list_, value);
-            break;
-        case PortRegister::kFis:
-            fis_ = with_low(fis_, value, kFisAreaSize);
-            break;
-        case PortRegister::kFisUpper:
-            fis_ = with_high(fis_, value);
-            break;
-        case PortRegister::kInterruptStatus:
-            // First clear, then go on with waiting and split commands: an interrupt of theirs is never lost.
-            hardware_.write(reg, value);
-            announced_ = false;
-            if ((waiting_ | split_) != 0) (void)process(vectors);
-            break;
-        case PortRegister::kCommand:
-            write_command(value, vectors);
-            break;
-        case PortRegister::kSataControl:
-            hardware_.write(reg, value & kSataControlMask);
-            break;
-        case PortRegister::kSataActive:
-            if (started_) active_ |= value & slot_mask_;
-            break;
-        case PortRegister::kCommandIssue:
-            issue(value, vectors);
-            break;
-        case PortRegister::kInterruptEnable:
-        case PortRegister::kSataError:
-            hardware_.write(reg, value);
-            break;
-        case PortRegister::kTaskFile:
-        case PortRegister::kSignature:
-        case PortRegister::kSataStatus:
-            break;
+    const Access access(*this);
+    if (bits(reg) < sizeof(address_)) address_[bits(reg) / 4] = value & kAddressMasks[bits(reg) / 4];
+    if (is_one_of(reg, kInterruptStatus, kInterruptEnable, kSataError)) hardware_.write(reg, value);
+    if (reg == kSataControl) hardware_.write(reg, value & kSataControlMask);
+    if (reg == kCommand) write_command(value);
+    if (reg == kSataActive && started_) active_ |= value & slot_mask_;
+    if (reg == kCommandIssue && started_) issue(value & slot_mask_);
+    if (reg == kInterruptStatus) {
+        // Cleared first, then waiting and split commands go on: an interrupt of theirs is never lost.
+        announced_ = false;
+        if ((waiting_ | split_) != 0) (void)process();
     }
 }
 
-void Port::write_command(std::uint32_t value, VectorSection& vectors) {
+void Port::write_command(std::uint32_t value) {
     constexpr std::uint32_t kStart = bits(PortCommand::kStart);
     value &= kGuestCommandBits;
     fis_enabled_ = (value & bits(PortCommand::kFisEnable)) != 0;
     if (started_ && (value & kStart) == 0) {
-        (void)process(vectors);  // the last look at what was finished
+        (void)process();  // the last look at what was finished
         drop_slots();
     } else if (!started_ && (value & kStart) != 0) {
-        if ((hardware_.read(PortRegister::kCommand) & bits(PortCommand::kListRunning)) != 0) {
-            value &= ~kStart;  // still stopping: shadow tables and bounce memory are the device's
-        } else {
-            drop_slots();
-            free_ = UnitSet::first(units_);
-            started_ = true;
-        }
+        // While the engine is still stopping, shadow tables and bounce memory are the device's.
+        started_ = (hardware_.read(kCommand) & bits(PortCommand::kListRunning)) == 0;
+        if (!started_) value &= ~kStart;
+        free_ = ~std::uint64_t{0} >> (kMaximumUnits - units_);
     }
-    hardware_.write(PortRegister::kCommand, value);
+    hardware_.write(kCommand, value);
 }
 
 void Port::drop_slots() {
@@ -241,20 +188,14 @@ void Port::drop_slots() {
 }
 
 void Port::poll() {
-    const SpinGuard guard(lock_);
-    VectorSection vectors(*environment_.vectors);
-    (void)process(vectors);
+    const Access access(*this);
+    (void)process();
 }
 
 void Port::begin_reset() {
-    const SpinGuard guard(lock_);
+    const Access access(*this);
     drop_slots();
     fis_enabled_ = false;
-}
-
-void Port::end_reset() {
-    const SpinGuard guard(lock_);
-    place_shadow();
 }
 
 }  // namespace gatehouse::ata::ahci

@@ -32,50 +32,28 @@
 // Arena of a port:   0x00000  command list (1 KiB), received FIS (256 bytes)
 //                    0x01000  sink: what hidden sectors are read into
 //                    0x02000  32 command tables of 4 KiB
-//                    0x22000  bounce units of 16 KiB
+//                    0x22000  bounce units of 32 KiB, at most 64
 //
 // Known limits: a sector scattered over more than 64 descriptors is refused; the interrupt bit of descriptors
 // (DPS) is not carried over.
 #pragma once
 
 #include "ata/ahci/scatter_list.hpp"
-#include "ata/ahci/unit_set.hpp"
 #include "ata/command_policy.hpp"
 #include "hypervisor/base/spin_lock.hpp"
 
 namespace gatehouse::ata::ahci {
 
-inline constexpr std::uint64_t kMillisecond = 1000;  // in Clock's unit
-
-// Waits until condition() holds, at most `limit` microseconds.
+// Waits until condition() holds, at most `limit` milliseconds.
 template <typename Condition>
 [[nodiscard]] bool wait_for(Clock& clock, std::uint64_t limit, Condition condition) {
     const std::uint64_t start = clock.microseconds();
     while (!condition()) {
-        if (clock.microseconds() - start > limit) return false;
+        if (clock.microseconds() - start > limit * 1000) return false;
         __builtin_ia32_pause();
     }
     return true;
 }
-
-// Enters the vector unit when it is first needed and leaves it at the end of the scope.
-class VectorSection {
-  public:
-    explicit VectorSection(VectorUnit& unit) : unit_(unit) {}
-    ~VectorSection() {
-        if (entered_) unit_.end();
-    }
-    VectorSection(const VectorSection&) = delete;
-    VectorSection& operator=(const VectorSection&) = delete;
-    void enter() {
-        if (!entered_) unit_.begin();
-        entered_ = true;
-    }
-
-  private:
-    VectorUnit& unit_;
-    bool entered_ = false;
-};
 
 // A port's registers on the real controller.
 class PortHardware {
@@ -99,11 +77,15 @@ class Port {
   public:
     static constexpr std::uint32_t kTableSize = 4096;
     static constexpr std::uint32_t kDescriptors = (kTableSize - kDescriptorOffset) / kDescriptorSize;
-    static constexpr std::uint32_t kUnitSize = 16 * 1024;
-    static constexpr std::uint32_t kShareUnits = 64;  // of one command
-    static constexpr std::uint64_t kBounceOffset = 0x2000 + kSlots * kTableSize;
-    static constexpr std::uint64_t kMinimumArena = kBounceOffset + 16 * kUnitSize;
-    static constexpr std::uint64_t kMaximumArena = kBounceOffset + UnitSet::kMaximum * kUnitSize;
+    static constexpr std::uint32_t kUnitSize = 32 * 1024;
+    static constexpr std::uint32_t kMinimumUnits = 8;
+    static constexpr std::uint32_t kMaximumUnits = 64;
+    static constexpr std::uint32_t kShareUnits = 32;  // of one command
+    static constexpr std::uint64_t kSinkOffset = 0x1000;
+    static constexpr std::uint64_t kTablesOffset = 0x2000;
+    static constexpr std::uint64_t kBounceOffset = kTablesOffset + kSlots * kTableSize;
+    static constexpr std::uint64_t kMinimumArena = kBounceOffset + kMinimumUnits * kUnitSize;
+    static constexpr std::uint64_t kMaximumArena = kBounceOffset + kMaximumUnits * kUnitSize;
 
     constexpr Port() = default;
 
@@ -111,16 +93,15 @@ class Port {
 
     // Gives a stopped port its arena (at least kMinimumArena) and starts it. kTimeout: busy for 10 s;
     // kNotFound: what answers is no ATA disk.
-    [[nodiscard]] Status open(const Environment& environment, std::uint32_t number, std::uint32_t slots,
+    [[nodiscard]] Status open(const Environment& environment, std::uint32_t number, std::uint32_t slot_mask,
                               const DmaArena& arena);
-    void close() { open_ = false; }
     [[nodiscard]] bool is_open() const { return open_; }
+    [[nodiscard]] bool is_attached() const { return attached_; }
     [[nodiscard]] std::uint32_t number() const { return number_; }
     // See Controller.
     [[nodiscard]] Result<Geometry> identify(Page raw);
     [[nodiscard]] Status read_sectors(std::uint64_t lba, MutableBytes out);
     [[nodiscard]] Status attach(const Volume& volume);
-    [[nodiscard]] bool attached() const { return attached_; }
     [[nodiscard]] Status stop() const { return hardware_.stop(*environment_.clock); }
 
     // --- The guest's accesses, any number of CPUs ---
@@ -128,60 +109,78 @@ class Port {
     [[nodiscard]] std::uint32_t read(PortRegister reg);
     void write(PortRegister reg, std::uint32_t value);
     void poll();
-    // The controller is being reset, and has been.
+    // The controller's reset begins: slots are dropped. After it: the shadow is put in place again.
     void begin_reset();
-    void end_reset();
+    void place_shadow() const;
 
   private:
+    // Holds the lock; and at its end leaves the vector unit, if it was entered.
+    class Access {
+      public:
+        explicit Access(Port& port) : port_(port) { port_.lock_.lock(); }
+        ~Access();
+        Access(const Access&) = delete;
+        Access& operator=(const Access&) = delete;
+
+      private:
+        Port& port_;
+    };
     struct Slot {
-        Command command;
+        std::uint32_t index = 0;
+        Command command{};
         std::uint64_t ticket = 0;       // order of arrival
-        ScatterList guest;              // where the guest's data go on
+        ScatterList guest{};            // where the guest's data go on
+        std::uint64_t units = 0;        // bounce units of this part
         std::uint32_t header = 0;       // header bits of a soft reset
         std::uint32_t done = 0;         // sectors finished
         std::uint32_t part = 0;         // sectors in the device's hands
         std::uint32_t descriptors = 0;  // in the shadow table
         std::uint32_t transferred = 0;  // PRDBC so far
-        UnitSet units;                  // bounce memory of this part
+
+        [[nodiscard]] std::uint32_t bit() const { return 1u << index; }
     };
 
     // port.cpp: registers and life
-    [[nodiscard]] Status execute(const TaskFile& task, std::uint32_t size);
-    void write_command(std::uint32_t value, VectorSection& vectors);
+    [[nodiscard]] Status execute(const TaskFile& task, std::size_t size);
+    void write_command(std::uint32_t value);
     void drop_slots();
-    void place_shadow() const;
+    void enter_vectors();
 
     // slots.cpp: a slot's way
-    void issue(std::uint32_t value, VectorSection& vectors);
-    [[nodiscard]] Command fetch_command(std::uint32_t index, Slot& slot);
-    [[nodiscard]] std::uint32_t process(VectorSection& vectors);
-    void start_waiting(VectorSection& vectors);
-    [[nodiscard]] bool start(std::uint32_t index, VectorSection& vectors);
-    void finish(std::uint32_t index, VectorSection& vectors);
+    void issue(std::uint32_t value);
+    [[nodiscard]] Command fetch_command(Slot& slot);
+    [[nodiscard]] std::uint32_t process();
+    void start_waiting();
+    [[nodiscard]] bool start(Slot& slot);
+    void finish(Slot& slot);
     void publish_fis() const;
+    void store_command(const Slot& slot, const TaskFile& task, std::uint32_t header) const;
 
     // transfer.cpp: data
-    [[nodiscard]] bool map_page_data(std::uint32_t index, Slot& slot);
-    [[nodiscard]] bool map_read(std::uint32_t index, Slot& slot);
-    [[nodiscard]] bool encrypt_write(std::uint32_t index, Slot& slot, VectorSection& vectors);
-    void decrypt_read(std::uint32_t index, const Slot& slot, VectorSection& vectors);
-    void filter_page(std::uint32_t index, const Slot& slot);
-    [[nodiscard]] bool map_pieces(std::uint32_t index, Slot& slot, std::uint32_t size);
-    void add_descriptor(std::uint32_t index, Slot& slot, std::uint64_t address, std::uint32_t size);
-    [[nodiscard]] std::uint32_t write_part(const Slot& slot) const;
-    [[nodiscard]] std::uint32_t write_units(const Slot& slot) const;
+    [[nodiscard]] bool map_blocks(Slot& slot);
+    [[nodiscard]] bool map_read(Slot& slot);
+    [[nodiscard]] bool map_pieces(Slot& slot, std::uint32_t size);
+    void add_descriptor(Slot& slot, std::uint64_t physical, std::uint32_t size) const;
+    [[nodiscard]] std::uint32_t share(const Slot& slot) const;
+    [[nodiscard]] bool has_units(const Slot& slot) const;
+    void release_units(Slot& slot);
+    [[nodiscard]] bool encrypt_write(Slot& slot);
+    void decrypt_read(const Slot& slot);
+    void filter_block(const Slot& slot);
 
-    void store_command(std::uint32_t index, const TaskFile& task, std::uint32_t header,
-                       std::uint32_t descriptors);
-    [[nodiscard]] std::byte* table(std::uint32_t index) const { return arena_.data + table_offset(index); }
-    [[nodiscard]] static std::uint64_t table_offset(std::uint32_t index) {
-        return 0x2000 + std::uint64_t{index} * kTableSize;
+    [[nodiscard]] static constexpr std::uint64_t table_offset(const Slot& slot) {
+        return kTablesOffset + std::uint64_t{slot.index} * kTableSize;
     }
-    [[nodiscard]] static std::uint64_t unit_offset(std::uint32_t unit) {
-        return kBounceOffset + std::uint64_t{unit} * kUnitSize;
+    [[nodiscard]] std::byte* table(const Slot& slot) const { return arena_.data + table_offset(slot); }
+    [[nodiscard]] ScatterList shadow(const Slot& slot) const {
+        return {*environment_.memory, table(slot) + kDescriptorOffset, slot.descriptors};
+    }
+    [[nodiscard]] std::uint64_t address(PortRegister low) const {
+        return address_[bits(low) / 4] | std::uint64_t{address_[bits(low) / 4 + 1]} << 32;
     }
 
     SpinLock lock_;
+    bool in_vectors_ = false;
     Environment environment_{};
     PortHardware hardware_;
     DmaArena arena_{};
@@ -194,23 +193,22 @@ class Port {
     bool attached_ = false;
 
     // The guest's registers.
-    std::uint64_t command_list_ = 0;
-    std::uint64_t fis_ = 0;
-    bool started_ = false;      // PxCMD.ST
-    bool fis_enabled_ = false;  // PxCMD.FRE
+    std::array<std::uint32_t, 4> address_{};  // PxCLB, PxCLBU, PxFB, PxFBU
+    bool started_ = false;                    // PxCMD.ST
+    bool fis_enabled_ = false;                // PxCMD.FRE
     bool announced_ = false;    // a finished command's PxIS bits may not have been cleared by the guest yet
     std::uint32_t active_ = 0;  // PxSACT
 
     // Slots, one bit each.
     std::uint32_t waiting_ = 0;
     std::uint32_t running_ = 0;
-    std::uint32_t queued_ = 0;    // running as NCQ
-    std::uint32_t aborting_ = 0;  // running, refused
-    std::uint32_t split_ = 0;     // begun, with parts left after the one in the device's hands
-    std::uint32_t accepted_ = 0;  // NCQ, taken by the device: PxCI is clear, PxSACT is set
-    std::uint64_t next_ticket_ = 0;
+    std::uint32_t queued_ = 0;            // running as NCQ
+    std::uint32_t aborting_ = 0;          // running, refused
+    std::uint32_t split_ = 0;             // begun, with parts left after the one in the device's hands
+    std::uint32_t accepted_ = 0;          // NCQ, taken by the device: PxCI is clear, PxSACT is set
     std::uint32_t refused_tag_ = kSlots;  // queued command refused last, until its error log was read
-    UnitSet free_;
+    std::uint64_t next_ticket_ = 0;
+    std::uint64_t free_ = 0;  // bounce units, one bit each
     std::array<Slot, kSlots> slots_{};
     std::array<std::byte, 4096> sector_{};  // a sector in pieces, put together
 };

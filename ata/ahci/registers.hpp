@@ -17,28 +17,22 @@ enum class Hba : std::uint32_t {  // section 3.1
     kHandOff = 0x28,              // BOHC
 };
 
-enum class Capability : std::uint32_t {  // CAP, section 3.1.1
-    k64Bit = 1u << 31,                   // S64A
-    kNotification = 1u << 29,            // SSNTF
-    kPortMultiplier = 1u << 17,          // SPM
-    kFisSwitching = 1u << 16,            // FBSS
-    kSlotsMinusOne = 0x1fu << 8,         // NCS
-    kCoalescing = 1u << 7,               // CCCS
-    kEnclosure = 1u << 6,                // EMS
+enum class Capability : std::uint32_t {                                // CAP, section 3.1.1
+    k64Bit = 1u << 31,                                                 // S64A
+    kSlotsMinusOne = 0x1fu << 8,                                       // NCS
+    kNotOffered = 1u << 29 | 1u << 17 | 1u << 16 | 1u << 7 | 1u << 6,  // SSNTF, SPM, FBSS, CCCS, EMS
 };
 inline constexpr std::uint32_t kSlotsShift = 8;
 
 enum class GlobalControl : std::uint32_t {  // GHC, section 3.1.2
     kAhciEnable = 1u << 31,                 // AE
-    kSingleMessage = 1u << 2,               // MRSM, read-only
     kInterruptEnable = 1u << 1,             // IE
     kReset = 1u << 0,                       // HR
 };
 
-enum class HandOff : std::uint32_t {  // BOHC, section 3.1.11
-    kBiosBusy = 1u << 4,              // BB
+enum class HandOff : std::uint32_t {  // BOHC, section 3.1.11; present if CAP2.BOH
     kOsOwned = 1u << 1,               // OOS
-    kBiosOwned = 1u << 0,             // BOS
+    kBios = 1u << 4 | 1u << 0,        // BB, BOS
 };
 inline constexpr std::uint32_t kHandOffSupported = 1u << 0;  // CAP2.BOH, section 3.1.10
 
@@ -63,28 +57,19 @@ enum class PortRegister : std::uint32_t {
     kCommandIssue = 0x38,      // PxCI, write 1 to set
 };
 
-enum class PortInterrupt : std::uint32_t {  // PxIS, section 3.3.5
-    kTaskFileError = 1u << 30,              // TFES
-    kDescriptorProcessed = 1u << 5,         // DPS
-    kSetDeviceBits = 1u << 3,               // SDBS
-    kDmaSetup = 1u << 2,                    // DSS
-    kPioSetup = 1u << 1,                    // PSS
-    kRegisterFis = 1u << 0,                 // DHRS
+enum class PortInterrupt : std::uint32_t {                        // PxIS, section 3.3.5
+    kTaskFileError = 1u << 30,                                    // TFES
+    kProgress = 1u << 5 | 1u << 3 | 1u << 2 | 1u << 1 | 1u << 0,  // DPS, SDBS, DSS, PSS, DHRS
 };
 
-enum class PortCommand : std::uint32_t {  // PxCMD, section 3.3.7
-    kInterfaceControl = 0xfu << 28,       // ICC
-    kAggressivePartial = 0x3u << 26,      // ASP, ALPE
-    kLedOnAtapi = 0x3u << 24,             // DLAE, ATAPI
-    kPartialToSlumber = 1u << 23,         // APSTE, not offered (CAP2.APST)
-    kFisSwitching = 1u << 22,             // FBSCP
-    kPortMultiplier = 1u << 17,           // PMA
-    kListRunning = 1u << 15,              // CR
-    kFisRunning = 1u << 14,               // FR
-    kFisEnable = 1u << 4,                 // FRE
-    kOverride = 1u << 3,                  // CLO
-    kPowerSpin = 0x3u << 1,               // POD, SUD
-    kStart = 1u << 0,                     // ST
+enum class PortCommand : std::uint32_t {           // PxCMD, section 3.3.7
+    kPower = 0xffu << 24 | 0x3u << 1,              // ICC, ASP, ALPE, DLAE, ATAPI (an LED's colour); POD, SUD
+    kNotOffered = 1u << 23 | 1u << 22 | 1u << 17,  // APSTE, FBSCP, PMA
+    kListRunning = 1u << 15,                       // CR
+    kFisRunning = 1u << 14,                        // FR
+    kFisEnable = 1u << 4,                          // FRE
+    kOverride = 1u << 3,                           // CLO
+    kStart = 1u << 0,                              // ST
 };
 
 // PxSIG of an ATA disk (section 3.3.9), and before a device has sent its signature.
@@ -102,13 +87,10 @@ inline constexpr std::uint32_t kSlots = 32;
 inline constexpr std::uint32_t kHeaderSize = 32;
 inline constexpr std::uint32_t kCommandListSize = kSlots * kHeaderSize;
 enum class Header : std::uint32_t {
-    kMultiplierPort = 0xfu << 12,  // PMP
-    kClearBusy = 1u << 10,         // C
-    kBist = 1u << 9,               // B
-    kReset = 1u << 8,              // R
-    kWrite = 1u << 6,              // W
-    kAtapi = 1u << 5,              // A
-    kFisDwords = 0x1fu,            // CFL
+    kForbidden = 0xfu << 12 | 1u << 9 | 1u << 5,  // PMP, B, A: port multiplier, self-test, packet
+    kSoftReset = 1u << 10 | 1u << 8,              // C, R
+    kWrite = 1u << 6,                             // W
+    kFisDwords = 0x1fu,                           // CFL
 };
 
 // Command table (section 4.2.3): command FIS at 0, ATAPI command at 40h, descriptors of 16 bytes from 80h.
@@ -118,11 +100,12 @@ inline constexpr std::uint32_t kDescriptorOffset = 0x80;
 inline constexpr std::uint32_t kDescriptorSize = 16;
 inline constexpr std::uint32_t kDescriptorMaxBytes = 1u << 22;
 
-// Received FIS area (section 4.2.1).
+// Received FIS area (section 4.2.1): the register FIS, and the tags of the Set Device Bits FIS (its second
+// dword).
 inline constexpr std::uint32_t kFisAreaSize = 256;
 inline constexpr std::uint32_t kRegisterFisOffset = 0x40;
 inline constexpr std::uint32_t kRegisterFisSize = 20;
-inline constexpr std::uint32_t kDeviceBitsOffset = 0x58;  // 8 bytes; the second dword is SActive
+inline constexpr std::uint32_t kDeviceBitsTags = 0x5c;
 
 // Bits of one register, as a number.
 template <typename... Bits>

@@ -28,35 +28,32 @@ bool cpu_has_aes() {
 
 // Each word xored with all words below it.
 __m128i prefix_xor(__m128i key) {
-    key = _mm_xor_si128(key, _mm_slli_si128(key, 4));
-    return _mm_xor_si128(key, _mm_slli_si128(key, 8));
+    key ^= _mm_slli_si128(key, 4);
+    return key ^ _mm_slli_si128(key, 8);
 }
 
 // FIPS 197, section 5.2, for Nk = 8.
 void expand(const std::byte* key, std::byte* schedule) {
     __m128i even = load_block(key);
     __m128i odd = load_block(key + kBlockSize);
-    store_block(schedule, even);
-    store_block(schedule + kBlockSize, odd);
-    for (int i = 1; i <= kRounds / 2; ++i) {
+    for (int i = 1;; ++i, schedule += 2 * kBlockSize) {
+        store_block(schedule, even);
+        if (i > kRounds / 2) return;
+        store_block(schedule + kBlockSize, odd);
         const __m128i rotated = _mm_shuffle_epi32(_mm_aeskeygenassist_si128(odd, 0), 0xff);
-        even = _mm_xor_si128(prefix_xor(even), _mm_xor_si128(rotated, _mm_set1_epi32(1 << (i - 1))));
-        store_block(schedule + kBlockSize * static_cast<std::size_t>(2 * i), even);
-        if (i == kRounds / 2) break;
-        const __m128i substituted = _mm_shuffle_epi32(_mm_aeskeygenassist_si128(even, 0), 0xaa);
-        odd = _mm_xor_si128(prefix_xor(odd), substituted);
-        store_block(schedule + kBlockSize * static_cast<std::size_t>(2 * i + 1), odd);
+        even = prefix_xor(even) ^ rotated ^ _mm_set1_epi32(1 << (i - 1));
+        odd = prefix_xor(odd) ^ _mm_shuffle_epi32(_mm_aeskeygenassist_si128(even, 0), 0xaa);
     }
 }
 
 // The next block's tweak: times x in GF(2^128), modulo x^128 + x^7 + x^2 + x + 1 (IEEE 1619, section 5.2).
 __m128i next_tweak(__m128i tweak) {
     const __m128i signs = _mm_shuffle_epi32(_mm_srai_epi32(tweak, 31), 0x13);
-    return _mm_xor_si128(_mm_add_epi64(tweak, tweak), _mm_and_si128(signs, _mm_set_epi32(0, 1, 0, 0x87)));
+    return _mm_add_epi64(tweak, tweak) ^ (signs & _mm_set_epi32(0, 1, 0, 0x87));
 }
 
 __m128i encrypt_tweak(const std::byte* schedule, __m128i tweak) {
-    tweak = _mm_xor_si128(tweak, round_key(schedule, 0));
+    tweak ^= round_key(schedule, 0);
     for (int r = 1; r < kRounds; ++r) tweak = _mm_aesenc_si128(tweak, round_key(schedule, r));
     return _mm_aesenclast_si128(tweak, round_key(schedule, kRounds));
 }
@@ -67,50 +64,42 @@ __m128i transform_blocks(const std::byte* schedule, const std::byte* from, std::
     __m128i tweaks[kCount];
     __m128i blocks[kCount];
 #pragma GCC unroll 8
-    for (std::size_t i = 0; i < kCount; ++i) {
+    for (std::size_t i = 0; i < kCount; ++i, tweak = next_tweak(tweak)) {
         tweaks[i] = tweak;
-        blocks[i] =
-            _mm_xor_si128(_mm_xor_si128(load_block(from + i * kBlockSize), tweak), round_key(schedule, 0));
-        tweak = next_tweak(tweak);
+        blocks[i] = load_block(from + i * kBlockSize) ^ tweak ^ round_key(schedule, 0);
     }
     for (int r = 1; r < kRounds; ++r) {
         const __m128i key = round_key(schedule, r);
 #pragma GCC unroll 8
-        for (__m128i& block : blocks) {
-            block = kEncrypt ? _mm_aesenc_si128(block, key) : _mm_aesdec_si128(block, key);
-        }
+        for (__m128i& b : blocks) b = kEncrypt ? _mm_aesenc_si128(b, key) : _mm_aesdec_si128(b, key);
     }
     const __m128i key = round_key(schedule, kRounds);
 #pragma GCC unroll 8
     for (std::size_t i = 0; i < kCount; ++i) {
-        const __m128i last =
-            kEncrypt ? _mm_aesenclast_si128(blocks[i], key) : _mm_aesdeclast_si128(blocks[i], key);
-        store_block(to + i * kBlockSize, _mm_xor_si128(last, tweaks[i]));
+        const __m128i b = blocks[i];
+        const __m128i last = kEncrypt ? _mm_aesenclast_si128(b, key) : _mm_aesdeclast_si128(b, key);
+        store_block(to + i * kBlockSize, last ^ tweaks[i]);
     }
     return tweak;
 }
 
 // A data unit of whole blocks, from its encrypted tweak.
 template <bool kEncrypt>
-void transform_unit(const std::byte* schedule, const std::byte* from, std::byte* to, std::size_t size,
-                    __m128i tweak) {
+void transform_unit(const std::byte* schedule, Bytes from, std::byte* to, __m128i tweak) {
+    constexpr std::size_t kBatch = kLanes * kBlockSize;
     std::size_t at = 0;
-    for (; size - at >= kLanes * kBlockSize; at += kLanes * kBlockSize) {
-        tweak = transform_blocks<kEncrypt, kLanes>(schedule, from + at, to + at, tweak);
+    for (; from.size() - at >= kBatch; at += kBatch) {
+        tweak = transform_blocks<kEncrypt, kLanes>(schedule, from.data() + at, to + at, tweak);
     }
-    for (; size - at >= kBlockSize; at += kBlockSize) {
-        tweak = transform_blocks<kEncrypt, 1>(schedule, from + at, to + at, tweak);
+    for (; from.size() - at >= kBlockSize; at += kBlockSize) {
+        tweak = transform_blocks<kEncrypt, 1>(schedule, from.data() + at, to + at, tweak);
     }
 }
 
-template <bool kEncrypt>
-void transform_sectors(const std::byte* tweak_schedule, const std::byte* schedule, const std::byte* from,
-                       std::byte* to, std::uint64_t count, std::uint32_t sector_size, std::uint64_t lba) {
-    const std::uint64_t units = sector_size / kTweakUnit;
-    for (; count != 0; --count, ++lba, from += sector_size, to += sector_size) {
-        const __m128i number = _mm_set_epi64x(0, static_cast<long long>(lba * units));
-        transform_unit<kEncrypt>(schedule, from, to, sector_size, encrypt_tweak(tweak_schedule, number));
-    }
+std::array<std::byte, kBlockSize> plain64(std::uint64_t lba, std::uint32_t sector_size) {
+    std::array<std::byte, kBlockSize> tweak{};
+    store(tweak.data(), lba * (sector_size / kTweakUnit), Endian::kLittle);
+    return tweak;
 }
 
 }  // namespace
@@ -124,8 +113,8 @@ Status XtsKey::set(std::span<const std::byte, kXtsKeySize> key) {
     // The equivalent inverse cipher: FIPS 197, section 5.3.5.
     for (int r = 0; r <= kRounds; ++r) {
         const __m128i from = round_key(encryption_.data(), kRounds - r);
-        store_block(decryption_.data() + kBlockSize * static_cast<std::size_t>(r),
-                    r == 0 || r == kRounds ? from : _mm_aesimc_si128(from));
+        const __m128i to = r == 0 || r == kRounds ? from : _mm_aesimc_si128(from);
+        store_block(decryption_.data() + kBlockSize * static_cast<std::size_t>(r), to);
     }
     set_ = true;
     return {};
@@ -138,24 +127,26 @@ void XtsKey::clear() {
     set_ = false;
 }
 
-void XtsKey::encrypt(const std::byte* from, std::byte* to, std::uint64_t count, std::uint32_t sector_size,
+void XtsKey::encrypt(const std::byte* from, std::byte* to, std::uint64_t count, std::uint32_t size,
                      std::uint64_t lba) const {
-    transform_sectors<true>(tweak_.data(), encryption_.data(), from, to, count, sector_size, lba);
+    for (; count != 0; --count, from += size, to += size)
+        encrypt_unit(plain64(lba++, size), Bytes(from, size), to);
 }
 
-void XtsKey::decrypt(const std::byte* from, std::byte* to, std::uint64_t count, std::uint32_t sector_size,
+void XtsKey::decrypt(const std::byte* from, std::byte* to, std::uint64_t count, std::uint32_t size,
                      std::uint64_t lba) const {
-    transform_sectors<false>(tweak_.data(), decryption_.data(), from, to, count, sector_size, lba);
+    for (; count != 0; --count, from += size, to += size)
+        decrypt_unit(plain64(lba++, size), Bytes(from, size), to);
 }
 
 void XtsKey::encrypt_unit(std::span<const std::byte, kBlockSize> tweak, Bytes from, std::byte* to) const {
-    transform_unit<true>(encryption_.data(), from.data(), to, from.size(),
-                         encrypt_tweak(tweak_.data(), load_block(tweak.data())));
+    const __m128i first = encrypt_tweak(tweak_.data(), load_block(tweak.data()));
+    transform_unit<true>(encryption_.data(), from, to, first);
 }
 
 void XtsKey::decrypt_unit(std::span<const std::byte, kBlockSize> tweak, Bytes from, std::byte* to) const {
-    transform_unit<false>(decryption_.data(), from.data(), to, from.size(),
-                          encrypt_tweak(tweak_.data(), load_block(tweak.data())));
+    const __m128i first = encrypt_tweak(tweak_.data(), load_block(tweak.data()));
+    transform_unit<false>(decryption_.data(), from, to, first);
 }
 
 }  // namespace gatehouse::ata

@@ -30,11 +30,11 @@ class XtsKey {
     void clear();
     [[nodiscard]] bool is_set() const { return set_; }
 
-    // Transforms `count` sectors of `sector_size` bytes, the first of which is sector `lba`. `to` may be
+    // Transforms `count` sectors of `size` bytes, the first of which is sector `lba`. `to` may be
     // `from`, or must not overlap it. `from` is read once.
-    void encrypt(const std::byte* from, std::byte* to, std::uint64_t count, std::uint32_t sector_size,
+    void encrypt(const std::byte* from, std::byte* to, std::uint64_t count, std::uint32_t size,
                  std::uint64_t lba) const;
-    void decrypt(const std::byte* from, std::byte* to, std::uint64_t count, std::uint32_t sector_size,
+    void decrypt(const std::byte* from, std::byte* to, std::uint64_t count, std::uint32_t size,
                  std::uint64_t lba) const;
 
     // One data unit of whole blocks, under any tweak.

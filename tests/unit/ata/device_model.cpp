@@ -8,12 +8,18 @@
 namespace gatehouse::ata::testing {
 
 using ahci::bits;
-using ahci::Header;
 using ahci::PortCommand;
 using ahci::PortInterrupt;
 using ahci::PortRegister;
 
 namespace {
+
+constexpr std::uint32_t kPowered = 0x6;                   // PxCMD: POD, SUD
+constexpr std::uint32_t kClearBusy = 1u << 10;            // command header: C
+constexpr std::uint32_t kRegisterFisInterrupt = 1u << 0;  // PxIS
+constexpr std::uint32_t kPioSetupInterrupt = 1u << 1;
+constexpr std::uint32_t kDeviceBitsInterrupt = 1u << 3;
+constexpr std::uint32_t kDeviceBitsOffset = 0x58;  // in the received FIS area
 
 constexpr std::uint8_t kReady = 0x50;  // DRDY and the bit formerly known as DSC
 constexpr std::uint8_t kBusy = 0x80;
@@ -148,7 +154,7 @@ void HbaModel::plug(std::uint32_t port, DiskModel& disk, std::uint32_t signature
     reg(port, PortRegister::kSignature) = signature;
     reg(port, PortRegister::kSataStatus) = 0x123;
     reg(port, PortRegister::kTaskFile) = kReady;
-    reg(port, PortRegister::kCommand) = bits(PortCommand::kPowerSpin);
+    reg(port, PortRegister::kCommand) = kPowered;
 }
 
 void HbaModel::maybe_step() {
@@ -270,7 +276,7 @@ void HbaModel::reset_port(std::uint32_t port) {
           PortRegister::kSataActive, PortRegister::kCommandIssue, PortRegister::kSataControl}) {
         reg(port, r) = 0;
     }
-    reg(port, PortRegister::kCommand) = bits(PortCommand::kPowerSpin);
+    reg(port, PortRegister::kCommand) = kPowered;
     if (p.disk != nullptr) {
         reg(port, PortRegister::kTaskFile) = kReady;
         p.disk->queued_error_tag = 0x80;
@@ -459,8 +465,7 @@ bool HbaModel::fetch_next(std::uint32_t port) {
     if ((flags & 0x1f) != 5 || c.fis[0] != std::byte{0x27} || (flags & 0xf000) != 0) ++protocol_violations;
     const auto opcode = std::to_integer<std::uint8_t>(c.fis[2]);
     if (std::to_integer<unsigned>(c.fis[1]) == 0) {
-        soft_reset(port, slot, std::to_integer<std::uint8_t>(c.fis[15]),
-                   (flags & bits(Header::kClearBusy)) != 0);
+        soft_reset(port, slot, std::to_integer<std::uint8_t>(c.fis[15]), (flags & kClearBusy) != 0);
         return true;
     }
     ++commands;
@@ -495,7 +500,7 @@ void HbaModel::soft_reset(std::uint32_t port, std::uint32_t slot, std::uint8_t c
     reg(port, PortRegister::kTaskFile) = kReady | 1u << 8;
     reg(port, PortRegister::kSignature) = p.signature;
     reg(port, PortRegister::kCommandIssue) &= ~(1u << slot);
-    raise(port, bits(PortInterrupt::kRegisterFis));
+    raise(port, kRegisterFisInterrupt);
 }
 
 void HbaModel::post_fis(std::uint32_t port, std::uint32_t offset, Bytes fis) {
@@ -529,7 +534,7 @@ void HbaModel::advance(std::uint32_t port, Inflight& c) {
             std::array<std::byte, 8> fis{std::byte{0xa1}, std::byte{0x40}, std::byte{status},
                                          std::byte{error}};
             store<std::uint32_t>(fis.data() + 4, c.failed ? 0 : mask, Endian::kLittle);
-            post_fis(port, ahci::kDeviceBitsOffset, fis);
+            post_fis(port, kDeviceBitsOffset, fis);
             if (c.failed) p.disk->queued_error_tag = static_cast<std::uint8_t>(c.slot);
         } else if (c.pio_in && !c.failed) {
             std::array<std::byte, 20> fis{std::byte{0x5f}, std::byte{0x60}, std::byte{0x58}};
@@ -550,8 +555,8 @@ void HbaModel::advance(std::uint32_t port, Inflight& c) {
         if (failed) p.halted = !clear_issue_on_error || queued;
         c.phase = 2;
         if (failed) {  // the error interrupt comes at once: a halted port takes no further steps
-            raise(port, bits(PortInterrupt::kTaskFileError) | (queued ? bits(PortInterrupt::kSetDeviceBits)
-                                                                      : bits(PortInterrupt::kRegisterFis)));
+            raise(port, bits(PortInterrupt::kTaskFileError) |
+                            (queued ? kDeviceBitsInterrupt : kRegisterFisInterrupt));
             if (!queued) p.current.reset();
         }
         return;
@@ -564,8 +569,7 @@ void HbaModel::advance(std::uint32_t port, Inflight& c) {
         p.current.reset();
     }
     if (quiet && !queued) return;
-    raise(port, bits(queued ? PortInterrupt::kSetDeviceBits
-                            : (pio ? PortInterrupt::kPioSetup : PortInterrupt::kRegisterFis)));
+    raise(port, queued ? kDeviceBitsInterrupt : (pio ? kPioSetupInterrupt : kRegisterFisInterrupt));
 }
 
 void HbaModel::transfer_in(Inflight& c, Bytes data) {

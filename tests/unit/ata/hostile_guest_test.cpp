@@ -479,8 +479,8 @@ TEST_F(HostileGuest, AhciModeCannotBeLeftAndThePortMultiplierBitCannotBeSet) {
     m().mediator->write(4, 4, 0);
     EXPECT_EQ(m().mediator->read(4, 4) & 0x80000000, 0x80000000);
     EXPECT_EQ(m().hba.read(4) & 0x80000000, 0x80000000);
-    m().set(PortRegister::kCommand, m().reg(PortRegister::kCommand) | bits(PortCommand::kPortMultiplier));
-    EXPECT_EQ(m().hba.read(0x100 + Machine::kPort * 0x80 + 0x18) & bits(PortCommand::kPortMultiplier), 0u);
+    m().set(PortRegister::kCommand, m().reg(PortRegister::kCommand) | bits(PortCommand::kNotOffered));
+    EXPECT_EQ(m().hba.read(0x100 + Machine::kPort * 0x80 + 0x18) & bits(PortCommand::kNotOffered), 0u);
     m().set(PortRegister::kSataControl, 0x000f0300);
     EXPECT_EQ(m().hba.read(0x100 + Machine::kPort * 0x80 + 0x2c), 0x300u);
     m().mediator->write(4, 4, 0x80000002);

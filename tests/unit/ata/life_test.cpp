@@ -199,10 +199,10 @@ TEST(Volumes, RunsCoverEverySectorOnce) {
     EXPECT_EQ(volume.run_at(3, 100).count, 3u);
     EXPECT_FALSE(volume.writable(88, 3));
     EXPECT_TRUE(volume.writable(88, 2));
-    EXPECT_TRUE(volume.contains(99, 1));
-    EXPECT_FALSE(volume.contains(99, 2));
-    EXPECT_FALSE(volume.contains(100, 0));
-    EXPECT_FALSE(volume.contains(5, ~std::uint64_t{0}));
+    EXPECT_TRUE(volume.geometry.contains(99, 1));
+    EXPECT_FALSE(volume.geometry.contains(99, 2));
+    EXPECT_FALSE(volume.geometry.contains(100, 0));
+    EXPECT_FALSE(volume.geometry.contains(5, ~std::uint64_t{0}));
 }
 
 }  // namespace
