@@ -170,8 +170,9 @@ Status Machine::read_acpi() {
     if (tables_.left_out() != 0) log("gatehouse: ACPI tables left out: ", std::uint64_t{tables_.left_out()});
     GATEHOUSE_TRY(platform::read_madt(tables_.find(platform::signature("APIC")), cpus_));
     GATEHOUSE_ASSIGN(fadt_ports_, platform::read_fadt(tables_.find(platform::signature("FACP"))));
-    const auto ecam = platform::read_mcfg(tables_.find(platform::signature("MCFG")));
-    if (!ecam && ecam.error() != Error::kNotFound) return ecam.failure();
+    const auto ecam = platform::ecam_window(platform::read_msr(platform::kMmioConfigurationBase));
+    const bool has_none = ecam.error() == Error::kNotFound && tables_.find(platform::signature("MCFG")).empty();
+    if (!ecam && !has_none) return ecam.failure();
     if (ecam) pci_.use_ecam(*ecam);
     return {};
 }
@@ -208,6 +209,9 @@ void Machine::set_device(guest::FunctionId function, const memory::DmaDomain& do
 Status Machine::start_iommus() {
     GATEHOUSE_ASSIGN(iommus_, memory::find_iommus(kept_base_));
     if (iommus_.count != hand_off_.iommu_count) return {Error::kMismatch, "number of IOMMUs", iommus_.count};
+    GATEHOUSE_ASSIGN(const std::uint32_t unlisted,
+                     memory::check_ivrs(tables_.find(platform::signature("IVRS")), iommus_.all()));
+    if (unlisted != 0) log("gatehouse: IOMMUs that ACPI does not list: ", std::uint64_t{unlisted});
     GATEHOUSE_TRY(arena_dma_.create(cpu::kept_pages()));
     GATEHOUSE_TRY(general_dma_.create(cpu::kept_pages()));
     return disk_dma_.create(cpu::kept_pages());
