@@ -5,6 +5,8 @@
 #   gatehouse_host_library(NAME SOURCES...)  host only
 #   gatehouse_tool(NAME SOURCES...)          a host program
 #   gatehouse_test(NAME SOURCES...)          a GoogleTest program; every test is its own ctest entry, label `unit`
+#
+# The target unit_tests builds what ctest runs by the label `unit`, and nothing measured.
 
 add_library(gatehouse_warnings INTERFACE)
 target_compile_options(gatehouse_warnings INTERFACE
@@ -50,8 +52,10 @@ function(gatehouse_tool name)
 endfunction()
 
 include(GoogleTest)
+add_custom_target(unit_tests)
 function(gatehouse_test name)
     add_executable(${name} ${ARGN})
     target_link_libraries(${name} PRIVATE gatehouse_host gatehouse_host_panic GTest::gmock GTest::gtest GTest::gtest_main)
     gtest_discover_tests(${name} PROPERTIES LABELS unit TIMEOUT 300 DISCOVERY_TIMEOUT 60)
+    add_dependencies(unit_tests ${name})
 endfunction()
