@@ -1,6 +1,7 @@
 #include "hypervisor/memory/amd_vi.hpp"
 
 #include <algorithm>
+#include <bit>
 
 namespace gatehouse::memory {
 namespace {
@@ -11,25 +12,40 @@ enum Register : std::uint32_t {
     kCommandBase = 0x0008,      // [51:12] base, [59:56] length: 2^n entries of 16 bytes
     kEventBase = 0x0010,        // the same
     kControl = 0x0018,
+    kExclusionBase = 0x0020,    // [51:12] base, bit 1 for all devices, bit 0 enable: untranslated and unchecked
+    kExclusionLimit = 0x0028,
     kExtendedFeature = 0x0030,
     kCommandHead = 0x2000,      // byte offset
     kCommandTail = 0x2008,
     kEventHead = 0x2010,
     kEventTail = 0x2018,
+    kStatus = 0x2020,
 };
 
 enum Control : std::uint64_t {
     kIommuEnable = 1u << 0,
+    kTunnelEnable = 1u << 1,         // what arrives through a HyperTransport tunnel is translated too
     kEventLogEnable = 1u << 2,
+    kCoherent = 1u << 10,            // device table reads snoop the processors' caches
     kCommandEnable = 1u << 12,
+    kPageRequestEnable = 1u << 15,
+    kGuestTranslation = 1u << 16,
+    kSmiFilterEnable = 1u << 22,
+    kTableSegments = std::uint64_t{7} << 34,
+    kRoutingEnable = std::uint64_t{1} << 40,  // MARC: apertures beside the page tables
 };
-constexpr std::uint64_t kEnabled = kIommuEnable | kEventLogEnable | kCommandEnable;
+constexpr std::uint64_t kEnabled = kIommuEnable | kEventLogEnable | kCoherent | kCommandEnable;
+// Ways around the device table, or to another one.
+constexpr std::uint64_t kBypasses = kPageRequestEnable | kGuestTranslation | kTableSegments | kRoutingEnable;
+constexpr std::uint64_t kExclusionEnable = 3;  // for some devices, for all
+
+enum StatusBit : std::uint64_t { kEventLogRunning = 1u << 3, kCommandsRunning = 1u << 4 };
 
 constexpr std::uint64_t kInvalidateAllSupported = 1u << 6;  // extended feature register, IASup
 constexpr std::uint64_t kTableSizeField = launch::kDeviceTableSize / kPageSize - 1;
 constexpr std::uint64_t kQueueLength = std::uint64_t{8} << 56;  // 256 entries: one page
 constexpr std::uint32_t kCommandSize = 16;
-constexpr std::uint64_t kTimeLimit = 1'000'000;  // microseconds, for one completion
+constexpr std::uint64_t kTimeLimit = 1'000'000;  // microseconds, for one answer of the unit
 
 // Commands (48882, 2.4): opcode in bits 63:60 of the low word.
 constexpr std::uint64_t opcode(std::uint64_t number) { return number << 60; }
@@ -39,16 +55,17 @@ constexpr std::uint64_t kInvalidatePages = opcode(3);
 constexpr std::uint64_t kInvalidateInterrupts = opcode(5);
 constexpr std::uint64_t kInvalidateAll = opcode(8);
 constexpr std::uint64_t kStore = 1u << 0;  // COMPLETION_WAIT: write the high word to the address
-constexpr std::uint64_t kEveryPage = 0x7ffffffffffff001;  // S = 1 and all address bits: the whole domain
+constexpr std::uint64_t kEveryPage = 0x7ffffffffffff003;  // all address bits, PDE = S = 1: the whole domain
 
-// Device table entry.
+// Device table entry. Word 1 is the domain alone: I = 0 refuses translated requests, EX = 0 the exclusion range, IoCtl
+// = SysMgt = 0 what is neither memory nor interrupt.
 constexpr std::uint64_t kValid = 1u << 0;                  // V
 constexpr std::uint64_t kTranslationValid = 1u << 1;       // TV
 constexpr std::uint64_t kMode4 = 4u << 9;                  // levels of page table; 0: no table, IR and IW alone
 constexpr std::uint64_t kReadable = std::uint64_t{1} << 61;
 constexpr std::uint64_t kWritable = std::uint64_t{1} << 62;
 constexpr std::uint64_t kInterruptValid = 1u << 0;         // word 2: IV
-constexpr std::uint64_t kForwardUnmapped = std::uint64_t{1} << 60;  // word 2: IntCtl = 01b
+constexpr std::uint64_t kForwardUnmapped = std::uint64_t{1} << 60;  // word 2: IntCtl = 01b; pass bits 56..58, 62, 63: 0
 
 // Page table entry.
 constexpr std::uint64_t kPresent = 1u << 0;
@@ -75,17 +92,22 @@ void IommuUnit::submit(std::uint64_t low, std::uint64_t high) {
     registers_.write(kCommandTail, tail_);
 }
 
+template <typename Condition>
+Status IommuUnit::wait_until(Condition&& holds, const char* item) {
+    const std::uint64_t start = registers_.microseconds();
+    while (!holds()) {
+        if (registers_.microseconds() - start > kTimeLimit) return {Error::kTimeout, item, registers_.read(kStatus)};
+        asm volatile("pause");
+    }
+    return {};
+}
+
 Status IommuUnit::wait_for_completion() {
     constexpr std::size_t kWordAt = 2 * kPageSize;
     ++completions_;
     submit(kCompletionWait | (physical_ + kWordAt) | kStore, completions_);
     const auto* word = reinterpret_cast<const volatile std::uint64_t*>(queues_.data() + kWordAt);
-    const std::uint64_t start = registers_.microseconds();
-    while (*word != completions_) {
-        if (registers_.microseconds() - start > kTimeLimit) return {Error::kTimeout, "IOMMU: command queue", tail_};
-        asm volatile("pause");
-    }
-    return {};
+    return wait_until([&] { return *word == completions_; }, "IOMMU: command queue");
 }
 
 Status IommuUnit::invalidate_all() {
@@ -105,10 +127,17 @@ Status IommuUnit::invalidate_all() {
     return wait_for_completion();
 }
 
-Status IommuUnit::enable(std::uint64_t device_table_physical) {
-    registers_.write(kControl, 0);
+Status IommuUnit::enable(std::uint64_t device_table_physical, bool has_tunnel) {
+    // What the firmware blocks of devices' SMIs stays blocked.
+    const std::uint64_t smi_filter = registers_.read(kControl) & kSmiFilterEnable;
+    const std::uint64_t control = kEnabled | (has_tunnel ? std::uint64_t{kTunnelEnable} : 0) | smi_filter;
+    registers_.write(kControl, smi_filter);
+    GATEHOUSE_TRY(wait_until(
+        [&] { return (registers_.read(kStatus) & (kEventLogRunning | kCommandsRunning)) == 0; }, "IOMMU: to stop"));
     std::ranges::fill(queues_, std::byte{0});
     tail_ = 0;
+    registers_.write(kExclusionBase, 0);
+    registers_.write(kExclusionLimit, 0);
     registers_.write(kDeviceTableBase, device_table_physical | kTableSizeField);
     registers_.write(kCommandBase, physical_ | kQueueLength);
     registers_.write(kEventBase, (physical_ + kPageSize) | kQueueLength);
@@ -117,7 +146,9 @@ Status IommuUnit::enable(std::uint64_t device_table_physical) {
     registers_.write(kEventHead, 0);
     registers_.write(kEventTail, 0);
     fence();
-    registers_.write(kControl, kEnabled);
+    registers_.write(kControl, control);
+    const std::uint64_t written = registers_.read(kControl);
+    if ((written & control) != control) return {Error::kMismatch, "IOMMU: control", written};
     GATEHOUSE_TRY(adopt(device_table_physical));
     return invalidate_all();
 }
@@ -128,7 +159,9 @@ Status IommuUnit::adopt(std::uint64_t device_table_physical) {
         return {Error::kMismatch, "IOMMU: device table base", base};
     }
     const std::uint64_t control = registers_.read(kControl);
-    if ((control & kEnabled) != kEnabled) return {Error::kMismatch, "IOMMU: control", control};
+    if ((control & (kEnabled | kBypasses)) != kEnabled) return {Error::kMismatch, "IOMMU: control", control};
+    const std::uint64_t exclusion = registers_.read(kExclusionBase);
+    if ((exclusion & kExclusionEnable) != 0) return {Error::kMismatch, "IOMMU: exclusion range", exclusion};
     const std::uint64_t commands = registers_.read(kCommandBase);
     if ((commands & kAddressMask) != physical_) return {Error::kMismatch, "IOMMU: command buffer", commands};
     tail_ = static_cast<std::uint32_t>(registers_.read(kCommandTail) & 0xff0);
@@ -139,13 +172,42 @@ Status IommuUnit::adopt(std::uint64_t device_table_physical) {
 bool IommuUnit::take_event(Event& event) {
     const auto head = static_cast<std::uint32_t>(registers_.read(kEventHead) & 0xff0);
     if (head == (registers_.read(kEventTail) & 0xff0)) return false;
-    Reader reader(Bytes(queues_).subspan(kPageSize + head, 16));
+    const MutableBytes entry = queues_.subspan(kPageSize + head, 16);
+    Reader reader(entry);
     event.device = reader.u16();
     reader.skip(2);
     event.code = static_cast<std::uint8_t>(reader.u32() >> 28);
     event.address = reader.u64();
+    if (event.code == 0) return false;  // the tail has been seen before the entry
+    std::ranges::fill(entry, std::byte{0});
     registers_.write(kEventHead, (head + 16) % kPageSize);
     return true;
+}
+
+Result<std::uint32_t> check_ivrs(Bytes ivrs, std::span<const IommuPlace> found) {
+    constexpr std::size_t kBlocksAt = 48;
+    std::uint32_t listed = 0;  // bit mask over `found`
+    static_assert(kMaxIommus < 32);
+    for (Reader reader(ivrs.subspan(std::min(kBlocksAt, ivrs.size()))); reader.remaining() != 0;) {
+        const std::uint8_t type = reader.u8();
+        reader.skip(1);
+        const std::uint16_t length = reader.u16();
+        if (length < 4) return {Error::kBadLength, "IVRS block", reader.offset()};
+        Reader block(reader.bytes(length - 4u));
+        GATEHOUSE_TRY(reader.status("IVRS block"));
+        if (type != 0x10 && type != 0x11 && type != 0x40) continue;  // I/O virtualization hardware definitions
+        const std::uint16_t function = block.u16();
+        block.skip(2);
+        const std::uint64_t registers = block.u64();
+        const std::uint16_t segment = block.u16();
+        GATEHOUSE_TRY(block.status("IVRS block"));
+        const auto unit = std::ranges::find(found, function, &IommuPlace::function);
+        if (segment != 0 || unit == found.end() || unit->registers != registers) {
+            return {Error::kMismatch, "IOMMU that ACPI lists", std::uint64_t{segment} << 16 | function};
+        }
+        listed |= 1u << (unit - found.begin());
+    }
+    return static_cast<std::uint32_t>(found.size()) - static_cast<std::uint32_t>(std::popcount(listed));
 }
 
 Result<std::uint64_t*> DmaMap::entry_for(std::uint64_t address, unsigned level) {

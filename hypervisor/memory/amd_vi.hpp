@@ -2,14 +2,25 @@
 //
 // One device table of 65,536 entries, one for each device ID, serves every unit. The SLB fills it with entries that
 // refuse everything (block_dma), so that what it hashes afterwards cannot change; the hypervisor then gives devices
-// domains (Iommu). From the SLB's first moment there is no window: the table is only ever changed entry by entry, and
+// domains (DmaMap). From the SLB's first moment there is no window: the table is only ever changed entry by entry, and
 // units are never turned off.
 //
 // A device table entry with V = 0 lets everything pass (2.2.2.1), so every entry has V = TV = 1. Interrupts: entries
-// forward fixed and arbitrated ones unmapped, which the guest programs itself, and drop INIT, NMI and ExtINT from
-// devices. IOTLB requests (ATS) are refused: I = 0.
+// forward fixed and arbitrated ones unmapped, which the guest programs itself, and drop INIT, NMI, ExtINT and the
+// legacy LINT pins' messages from devices. Translated and translation requests (ATS) are refused: I = 0. What the
+// HyperTransport address map has at 0xfd'0000'0000 and above is not RAM, so no domain reaches it.
 //
-// Not done: the DRTM service of recent processors' security processor (TMR over all memory until the IOMMU is up).
+// What whoever ran before may have prepared around the table is undone and checked: the exclusion range, segments of
+// the table, MARC apertures, guest translation, a tunnel that is not translated. Units are found by looking at every
+// function number of every bus: a cleared multi-function bit hides none.
+//
+// Not done, on real machines:
+//  - the DRTM service of recent processors' security processor (TMR over all memory until the IOMMU is up);
+//  - a unit that the chipset can hide from configuration space altogether: its devices are not stopped. The number of
+//    units is in the claims, for the verifier to compare;
+//  - controllers that send under another function number than their own (some AHCI chips): their requests are
+//    treated as any device's, so such a disk does not work;
+//  - unity-mapped memory of IVMD blocks: devices of the firmware's do not reach reserved memory any more.
 #pragma once
 
 #include "hypervisor/launch/layout.hpp"
@@ -56,10 +67,11 @@ class IommuUnit {
     IommuUnit(IommuRegisters& registers, MutableBytes queues, std::uint64_t queues_physical)
         : registers_(registers), queues_(queues), physical_(queues_physical) {}
 
-    // Makes the unit use the table and forget what it knew. kTimeout, kDeviceError (a register does not hold).
-    [[nodiscard]] Status enable(std::uint64_t device_table_physical);
+    // Makes the unit use the table and forget what it knew. `has_tunnel`: IommuPlace. kTimeout, kMismatch (a register
+    // does not hold).
+    [[nodiscard]] Status enable(std::uint64_t device_table_physical, bool has_tunnel);
     // Continues with a unit that enable() has set up before, maybe by an earlier stage. kMismatch if it is not
-    // enabled with this table.
+    // enabled with this table and no way around it.
     [[nodiscard]] Status adopt(std::uint64_t device_table_physical);
     // Drops every cached device table entry and translation. kTimeout.
     [[nodiscard]] Status invalidate_all();
@@ -74,6 +86,8 @@ class IommuUnit {
 
   private:
     void submit(std::uint64_t low, std::uint64_t high);
+    template <typename Condition>
+    [[nodiscard]] Status wait_until(Condition&& holds, const char* item);
     [[nodiscard]] Status wait_for_completion();
 
     IommuRegisters& registers_;
@@ -83,10 +97,11 @@ class IommuUnit {
     std::uint64_t completions_ = 0;
 };
 
-// The units of the machine, by their PCI functions (class 0806, capability 0x0f).
+// The units of the machine, by their PCI functions (secure device capability 0x0f of type 3; 3.2).
 struct IommuPlace {
     platform::FunctionId function = 0;
     std::uint64_t registers = 0;  // physical
+    bool has_tunnel = false;      // HyperTransport tunnel
 };
 struct IommuList {
     std::array<IommuPlace, kMaxIommus> places{};
@@ -94,8 +109,13 @@ struct IommuList {
     [[nodiscard]] std::span<const IommuPlace> all() const { return std::span(places).first(count); }
 };
 // Errors: kUnsupported (a unit that the firmware has not given an address), kOutOfRange (an address that is not below
-// 4 GiB, or is in the kept region), kNoSpace.
+// 4 GiB, or is in the kept region), kOverlap (of two units), kNoSpace.
 [[nodiscard]] Result<IommuList> find_iommus(std::uint64_t kept_base);
+
+// Compares the units found with what an ACPI IVRS table (5.2) lists: hostile, checked, may be empty. Returns how many
+// it does not list: odd, but these are under control. kMismatch: it lists one, by segment << 16 | function, that has
+// not been found there: somebody hides it, or lies. kBadLength, kTruncated.
+[[nodiscard]] Result<std::uint32_t> check_ivrs(Bytes ivrs, std::span<const IommuPlace> found);
 
 // SLB: fills the device table and turns every unit on; no device reaches memory afterwards. Then reads the table back:
 // kMismatch if a device changed it in the meantime. Returns the number of units, which may be 0. `kept` is the kept

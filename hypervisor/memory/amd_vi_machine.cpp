@@ -3,51 +3,62 @@
 
 #include "hypervisor/memory/amd_vi.hpp"
 #include "hypervisor/memory/amd_vi_mmio.hpp"
-#include "hypervisor/platform/io.hpp"
 
 namespace gatehouse::memory {
 namespace {
 
-constexpr std::uint32_t kIommuClass = 0x0806;
-constexpr std::uint8_t kSecureDevice = 0x0f;  // capability (48882, 3.3)
-constexpr std::uint32_t kTypeIommu = 3;       // capability header [18:16]
+constexpr std::uint8_t kSecureDevice = 0x0f;  // capability (48882, 3.2)
 constexpr std::uint64_t kBelow4GiB = 0x100000000;
+
+constexpr bool overlap(std::uint64_t a, std::uint64_t a_size, std::uint64_t b, std::uint64_t b_size) {
+    return a < b + b_size && b < a + a_size;
+}
+
+struct Unit {
+    bool present = false;
+    IommuPlace place;
+};
+
+// The unit in a function, and its registers answering.
+Unit unit_at(platform::FunctionId function) {
+    constexpr std::uint32_t kTypeIommu = 3;  // capability header [18:16]
+    constexpr std::uint32_t kTunnel = 1u << 25;
+    const auto capability = platform::find_capability(function, kSecureDevice);
+    if (!capability) return {};
+    const auto word = [&](unsigned offset) { return static_cast<std::uint16_t>(*capability + offset); };
+    const std::uint32_t header = platform::read_config(function, *capability, 4);
+    if ((header >> 16 & 7) != kTypeIommu) return {};
+    const std::uint32_t low = platform::read_config(function, word(4), 4);
+    const std::uint32_t high = platform::read_config(function, word(8), 4);
+    // Enable, which locks the address; it may be clear and read-only (QEMU): the registers' read-back tells whether
+    // they are there.
+    platform::write_config(function, word(4), 4, low | 1);
+    return {true, {function, std::uint64_t{high} << 32 | (low & 0xffffc000), (header & kTunnel) != 0}};
+}
 
 }  // namespace
 
-std::uint64_t IommuMmio::read(std::uint32_t offset) {
-    return *reinterpret_cast<volatile std::uint64_t*>(base_ + offset);
-}
-void IommuMmio::write(std::uint32_t offset, std::uint64_t value) {
-    *reinterpret_cast<volatile std::uint64_t*>(base_ + offset) = value;
-}
-std::uint64_t IommuMmio::microseconds() { return platform::microseconds(); }
-
 Result<IommuList> find_iommus(std::uint64_t kept_base) {
     IommuList list;
-    Status status;
-    platform::for_each_function([&](platform::FunctionId function) {
-        const auto capability = platform::find_capability(function, kSecureDevice);
-        if (!status || !capability || platform::class_of(function) >> 8 != kIommuClass) return;
-        const std::uint32_t header = platform::read_config(function, *capability, 4);
-        if ((header >> 16 & 7) != kTypeIommu) return;
-        const std::uint32_t low = platform::read_config(function, static_cast<std::uint16_t>(*capability + 4), 4);
-        const std::uint32_t high = platform::read_config(function, static_cast<std::uint16_t>(*capability + 8), 4);
-        const std::uint64_t base = std::uint64_t{high} << 32 | (low & 0xffffc000);
-        // Enable, which may be clear and read-only (QEMU): the registers' read-back tells whether they are there.
-        platform::write_config(function, static_cast<std::uint16_t>(*capability + 4), 4, low | 1);
-        if (base == 0) {
-            status = {Error::kUnsupported, "IOMMU without an address", function};
-        } else if (base + kIommuRegisterSpace > kBelow4GiB ||
-                   (base < kept_base + launch::kKeptSize && base + kIommuRegisterSpace > kept_base)) {
-            status = {Error::kOutOfRange, "IOMMU registers", base};
-        } else if (list.count == kMaxIommus) {
-            status = {Error::kNoSpace, "IOMMUs", list.count};
-        } else {
-            list.places[list.count++] = {function, base};
+    for (std::uint32_t function = 0; function < 0x10000; ++function) {
+        const auto id = static_cast<platform::FunctionId>(function);
+        if (!platform::exists(id)) continue;
+        const Unit unit = unit_at(id);
+        if (!unit.present) continue;
+        const std::uint64_t base = unit.place.registers;
+        if (base == 0) return {Error::kUnsupported, "IOMMU without an address", function};
+        if (base > kBelow4GiB - kIommuRegisterSpace ||
+            overlap(base, kIommuRegisterSpace, kept_base, launch::kKeptSize)) {
+            return {Error::kOutOfRange, "IOMMU registers", base};
         }
-    });
-    if (!status) return status.failure();
+        for (const IommuPlace& other : list.all()) {
+            if (overlap(base, kIommuRegisterSpace, other.registers, kIommuRegisterSpace)) {
+                return {Error::kOverlap, "IOMMU registers", base};
+            }
+        }
+        if (list.count == kMaxIommus) return {Error::kNoSpace, "IOMMUs", list.count};
+        list.places[list.count++] = unit.place;
+    }
     return list;
 }
 
@@ -62,7 +73,7 @@ Result<std::uint32_t> block_dma(MutableBytes kept, std::uint64_t kept_base) {
         IommuMmio registers(list.places[i].registers);
         const std::uint64_t queues = kIommuQueuesOffset + i * kIommuQueuesSize;
         GATEHOUSE_TRY(IommuUnit(registers, kept.subspan(queues, kIommuQueuesSize), kept_base + queues)
-                          .enable(kept_base + launch::kDeviceTableOffset));
+                          .enable(kept_base + launch::kDeviceTableOffset, list.places[i].has_tunnel));
     }
     asm volatile("" : : : "memory");
     if (std::ranges::any_of(all, [&](const DeviceTableEntry& entry) { return entry != refuse; })) {

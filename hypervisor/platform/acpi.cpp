@@ -82,12 +82,12 @@ Status AcpiTables::open(Bytes rsdp, AcpiMemory& memory) {
     for (Reader reader(root.entries); reader.remaining() >= root.entry_size;) {
         const std::uint64_t address = root.entry_size == 8 ? reader.u64() : reader.u32();
         if (address == 0) continue;
+        if (count_ + left_out_ == kMaxTables) return {Error::kNoSpace, "ACPI tables", kMaxTables};
         const auto table = table_at(memory, address);
         if (!table) {
             ++left_out_;
             continue;
         }
-        if (count_ == kMaxTables) return {Error::kNoSpace, "ACPI tables", count_};
         tables_[count_++] = {load<std::uint32_t>(table->data(), Endian::kLittle), address, *table};
     }
     return {};
@@ -109,18 +109,22 @@ Status read_madt(Bytes madt, CpuList& cpus) {
         Reader entry(reader.bytes(length - 2u));
         GATEHOUSE_TRY(reader.status("MADT entry"));
         std::uint32_t id = 0;
+        std::uint32_t broadcast = 0;
         if (type == 0) {  // processor local APIC
             entry.skip(1);
             id = entry.u8();
+            broadcast = 0xff;
         } else if (type == 9) {  // processor local x2APIC
             entry.skip(2);
             id = entry.u32();
+            broadcast = 0xffffffff;
         } else {
             continue;
         }
         const std::uint32_t flags = entry.u32();
         GATEHOUSE_TRY(entry.status("MADT entry"));
         if ((flags & kEnabled) == 0 || std::ranges::find(cpus.all(), id) != cpus.all().end()) continue;
+        if (id == broadcast) return {Error::kBadValue, "MADT: APIC ID", id};
         if (cpus.count == cpus.apic_ids.size()) return {Error::kNoSpace, "processors", cpus.count};
         cpus.apic_ids[cpus.count++] = id;
     }
@@ -130,7 +134,7 @@ Status read_madt(Bytes madt, CpuList& cpus) {
 Result<FadtPorts> read_fadt(Bytes fadt) {
     constexpr std::size_t kPm1a = 64, kPm1b = 68, kFlags = 112, kReset = 116, kResetValue = 128;
     constexpr std::size_t kExtendedPm1a = 172, kExtendedPm1b = 184;
-    constexpr std::uint32_t kResetSupported = 1u << 10, kHardwareReduced = 1u << 20;
+    constexpr std::uint32_t kResetSupported = 1u << 10;
     if (fadt.size() < kFlags + 4) return {Error::kTruncated, "FADT", fadt.size()};
     const auto word = [&](std::size_t at) { return load<std::uint32_t>(fadt.data() + at, Endian::kLittle); };
     FadtPorts ports;
@@ -138,32 +142,12 @@ Result<FadtPorts> read_fadt(Bytes fadt) {
     ports.pm1b_control = port_of(fadt, kExtendedPm1b);
     if (ports.pm1a_control == 0 && word(kPm1a) <= 0xffff) ports.pm1a_control = static_cast<std::uint16_t>(word(kPm1a));
     if (ports.pm1b_control == 0 && word(kPm1b) <= 0xffff) ports.pm1b_control = static_cast<std::uint16_t>(word(kPm1b));
-    if (ports.pm1a_control == 0 && (word(kFlags) & kHardwareReduced) == 0) {
-        return {Error::kUnsupported, "FADT: PM1 control register is not a port"};
-    }
+    if (ports.pm1a_control == 0) return {Error::kUnsupported, "FADT: PM1 control register is not a port"};
     if ((word(kFlags) & kResetSupported) != 0 && fadt.size() > kResetValue) {
         ports.reset = port_of(fadt, kReset);
         ports.reset_value = std::to_integer<std::uint8_t>(fadt[kResetValue]);
     }
     return ports;
-}
-
-Result<EcamWindow> read_mcfg(Bytes mcfg) {
-    constexpr std::size_t kEntriesAt = 44, kEntrySize = 16;
-    EcamWindow window;
-    for (Reader reader(mcfg.subspan(std::min(kEntriesAt, mcfg.size()))); reader.remaining() >= kEntrySize;) {
-        const std::uint64_t base = reader.u64();
-        const std::uint16_t segment = reader.u16();
-        const std::uint8_t first = reader.u8();
-        const std::uint8_t last = reader.u8();
-        reader.skip(4);
-        if (segment != 0) return {Error::kUnsupported, "MCFG: PCI segment", segment};
-        if (base == 0 || base % 0x100000 != 0 || last < first) return {Error::kBadValue, "MCFG: window", base};
-        if (window.base != 0) return {Error::kUnsupported, "MCFG: second window of a segment", base};
-        window = {base, first, last};
-    }
-    if (window.base == 0) return {Error::kNotFound, "MCFG: window"};
-    return window;
 }
 
 Result<std::size_t> build_guest_root(const AcpiTables& tables, std::span<const std::uint32_t> hidden,

@@ -36,6 +36,9 @@ inline void write_msr(std::uint32_t msr, std::uint64_t value) {
                  "d"(static_cast<std::uint32_t>(value >> 32)) : "memory");
 }
 
+// AMD: where configuration space is in memory (pci.hpp, ecam_window).
+inline constexpr std::uint32_t kMmioConfigurationBase = 0xc0010058;
+
 // A clock for time-outs that needs no calibration and trusts none: no time-stamp counter runs faster than 5 GHz, so
 // waits last at least as long as they say, and at most a few times as long. Never goes back.
 [[nodiscard]] inline std::uint64_t microseconds() {

@@ -1,32 +1,6 @@
 #include "hypervisor/platform/pci.hpp"
 
-#include "hypervisor/platform/io.hpp"
-
 namespace gatehouse::platform {
-namespace {
-
-constexpr std::uint16_t kAddressPort = 0xcf8;
-constexpr std::uint16_t kDataPort = 0xcfc;
-
-void select(FunctionId function, std::uint16_t offset) {
-    out32(kAddressPort, 0x80000000u | std::uint32_t{function} << 8 | (offset & 0xfcu));
-}
-
-}  // namespace
-
-std::uint32_t read_config(FunctionId function, std::uint16_t offset, unsigned size) {
-    select(function, offset);
-    const auto port = static_cast<std::uint16_t>(kDataPort + (offset & 3));
-    return size == 1 ? in8(port) : size == 2 ? in16(port) : in32(port);
-}
-
-void write_config(FunctionId function, std::uint16_t offset, unsigned size, std::uint32_t value) {
-    select(function, offset);
-    const auto port = static_cast<std::uint16_t>(kDataPort + (offset & 3));
-    if (size == 1) out8(port, static_cast<std::uint8_t>(value));
-    if (size == 2) out16(port, static_cast<std::uint16_t>(value));
-    if (size == 4) out32(port, value);
-}
 
 std::uint32_t class_of(FunctionId function) { return read_config(function, 0x08, 4) >> 8; }
 
@@ -40,6 +14,28 @@ std::optional<std::uint8_t> find_capability(FunctionId function, std::uint8_t id
         next = static_cast<std::uint8_t>(read_config(function, static_cast<std::uint16_t>(next + 1), 1) & 0xfc);
     }
     return std::nullopt;
+}
+
+Result<EcamWindow> ecam_window(std::uint64_t mmio_configuration) {
+    // BKDG and PPR of families 10h and later, MSRC001_0058: bit 0 enable, [5:2] log2 of the buses, [47:20] base
+    constexpr std::uint64_t kEnable = 1;
+    constexpr std::uint64_t kMegabytes = 0x0000fffffff00000;
+    if ((mmio_configuration & kEnable) != 0) {
+        const auto bits = static_cast<unsigned>(mmio_configuration >> 2 & 0xf);
+        if (bits > 8) return {Error::kUnsupported, "ECAM window of several PCI segments", bits};
+        return EcamWindow{mmio_configuration & kMegabytes, 0, static_cast<std::uint8_t>((1u << bits) - 1)};
+    }
+    // Intel 3 Series chipset data sheet 316966, 5.1.14, PCIEXBAR: bit 0 enable, [2:1] 256, 128 or 64 buses, base
+    constexpr FunctionId kHostBridge = 0;
+    constexpr std::uint32_t kQ35 = 0x29c08086;
+    if (read_config(kHostBridge, 0x00, 4) != kQ35) return {Error::kNotFound, "ECAM window"};
+    const std::uint64_t low = read_config(kHostBridge, 0x60, 4);
+    const std::uint64_t base = low | std::uint64_t{read_config(kHostBridge, 0x64, 4)} << 32;
+    if ((low & 1) == 0) return {Error::kNotFound, "ECAM window"};
+    const auto length = static_cast<unsigned>(low >> 1 & 3);
+    if (length == 3) return {Error::kBadValue, "ECAM window", base};
+    return EcamWindow{base & 0x0000000ffc000000 & ~((std::uint64_t{0x10000000} >> length) - 1), 0,
+                      static_cast<std::uint8_t>((0x100u >> length) - 1)};
 }
 
 }  // namespace gatehouse::platform

@@ -1,8 +1,12 @@
 // PCI configuration space through ports 0xcf8 and 0xcfc (PCI Local Bus Specification 3.0, 3.2.2.3.2).
+//
+// The ports are pci_ports.cpp; tests link a model in its place.
 #pragma once
 
 #include <cstdint>
 #include <optional>
+
+#include "hypervisor/base/result.hpp"
 
 namespace gatehouse::platform {
 
@@ -19,6 +23,18 @@ void write_config(FunctionId function, std::uint16_t offset, unsigned size, std:
 [[nodiscard]] bool exists(FunctionId function);
 // Offset of the first capability with this identifier; nullopt if there is none. Ends on circular lists.
 [[nodiscard]] std::optional<std::uint8_t> find_capability(FunctionId function, std::uint8_t identifier);
+
+// The window of PCI segment 0's memory-mapped configuration space (PCI Express Base 6.0, 7.2.2).
+struct EcamWindow {
+    std::uint64_t base = 0;  // of bus 0, even if first_bus is another
+    std::uint8_t first_bus = 0;
+    std::uint8_t last_bus = 0;
+    friend bool operator==(const EcamWindow&, const EcamWindow&) = default;
+};
+// The window that the machine really decodes. ACPI's MCFG table only claims one: a forged claim would leave the true
+// window unwatched. From the processor, `mmio_configuration` being MSR kMmioConfigurationBase (io.hpp), or from an
+// Intel Q35 host bridge, which QEMU pairs with AMD processors. kNotFound: there is none; kBadValue.
+[[nodiscard]] Result<EcamWindow> ecam_window(std::uint64_t mmio_configuration);
 
 // Calls visit(FunctionId) for every function of every bus, in ascending order. All 256 buses are asked, not only
 // those that bridges name: bridges are configured by the firmware, which may lie.

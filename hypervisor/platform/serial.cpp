@@ -15,10 +15,15 @@ enum Port : std::uint16_t {
     kLineStatus = 0x3fd,     // bit 5: transmitter holding register empty
 };
 
-void write_character(char character) {
+// False if the transmitter is stuck.
+bool write_character(char character) {
     constexpr unsigned kPatience = 100000;  // polls; a character takes 87 us
-    for (unsigned i = 0; i < kPatience && (in8(kLineStatus) & 0x20) == 0; ++i) asm volatile("pause");
+    for (unsigned i = 0; (in8(kLineStatus) & 0x20) == 0; ++i) {
+        if (i == kPatience) return false;
+        asm volatile("pause");
+    }
     out8(kData, static_cast<std::uint8_t>(character));
+    return true;
 }
 
 }  // namespace
@@ -34,9 +39,10 @@ void start_serial() {
 }
 
 void write_serial(std::string_view line) {
-    for (const char character : line) write_character(character);
-    write_character('\r');
-    write_character('\n');
+    for (const char character : line) {
+        if (!write_character(character)) return;
+    }
+    if (write_character('\r')) write_character('\n');
 }
 
 }  // namespace gatehouse::platform
