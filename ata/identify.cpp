@@ -28,17 +28,18 @@ void close_page(Page page) {
     page[kPageSize - 1] = static_cast<std::byte>(0u - std::to_integer<unsigned>(sum(page, kPageSize - 1)));
 }
 
-// IDENTIFY DEVICE, ACS-4 section 7.13.6: the bits that survive in words [first, last].
+// IDENTIFY DEVICE, ACS-4 section 7.13.6: the bits that survive in words [first, last]. Out of words 69 and
+// 119 go DRAT, RZAT, READ and WRITE BUFFER DMA, DOWNLOAD MICROCODE DMA, self-encryption, zones; WRITE
+// UNCORRECTABLE EXT, extended power conditions, sense data and more.
 struct Keep {
-    std::uint8_t first;
-    std::uint8_t last;
+    std::uint8_t first, last;
     std::uint16_t mask;
 };
 constexpr Keep kKeep[] = {
     {48, 48, 0x4000},  // out: Trusted Computing
     {59, 59, 0x01ff},  // out: sanitize
     {69, 69,
-     0x204c},  // out: DRAT, RZAT, READ and WRITE BUFFER DMA, DOWNLOAD MICROCODE DMA, self-encryption, zones
+     0x204c},  // in: physical sector alignment, 28-bit commands, extended capacity, non-volatile cache
     {77, 77, 0x000e},    // out: NCQ streaming, queue management, SEND and RECEIVE FPDMA QUEUED, DevSleep
     {78, 79, 0x005e},    // out: hardware feature control, autosense, DevSleep, hybrid, power disable
     {82, 82, 0x4069},    // in: SMART, power management, write cache, read look-ahead, NOP
@@ -51,10 +52,8 @@ constexpr Keep kKeep[] = {
     {92, 92, 0x0000},    // master password
     {94, 99, 0x0000},    // acoustic management, streaming
     {104, 105, 0x0000},  // streaming, DATA SET MANAGEMENT
-    {119, 120,
-     0x4008},  // in: READ LOG DMA EXT; out: WRITE UNCORRECTABLE EXT, write-read-verify, EPC, sense data, ...
-    {127, 159, 0x0000},  // removable media, security, vendor
-    {160, 160, 0x0000},  // CompactFlash power
+    {119, 120, 0x4008},  // in: READ LOG DMA EXT
+    {127, 160, 0x0000},  // removable media, security, vendor, CompactFlash power
     {169, 169, 0x0000},  // TRIM
     {206, 206, 0x0000},  // SCT
     {210, 216, 0x0000},  // write-read-verify, non-volatile cache
@@ -64,17 +63,10 @@ constexpr Keep kKeep[] = {
 constexpr std::size_t kIntegrityWord = 255;
 constexpr std::byte kIntegritySignature{0xa5};
 
-constexpr std::uint8_t kReadableLogs[] = {
-    kLogDirectory,
-    0x01,  // summary SMART error
-    0x02,  // comprehensive SMART error
-    0x03,  // extended comprehensive SMART error
-    0x04,  // device statistics
-    0x06,  // SMART self-test
-    0x07,  // extended SMART self-test
-    kQueuedErrorLog,
-    0x11,  // SATA Phy event counters
-};
+// Directory; SMART errors: summary, comprehensive, extended; device statistics; self-tests: SMART and
+// extended; NCQ error; SATA Phy event counters.
+constexpr std::uint8_t kReadableLogs[] = {kLogDirectory,   0x01, 0x02, 0x03, 0x04, 0x06, 0x07,
+                                          kQueuedErrorLog, 0x11};
 
 }  // namespace
 

@@ -1,7 +1,5 @@
 #include "ata/ahci/controller.hpp"
 
-#include <algorithm>
-
 namespace gatehouse::ata::ahci {
 
 namespace {
@@ -15,28 +13,28 @@ constexpr std::uint64_t kPageMask = 0xfff;
 Status Controller::take_over(const Environment& environment, const DmaArena& arena) {
     environment_ = environment;
     HbaRegisters& registers = *environment.registers;
-    if ((registers.read(bits(Hba::kCapabilities2)) & kHandOffSupported) != 0) {
+    if ((hardware(Hba::kCapabilities2) & kHandOffSupported) != 0) {
         // Firmware that does not answer in time has lost its claim: its engines are stopped below all the
         // same.
-        registers.write(bits(Hba::kHandOff), registers.read(bits(Hba::kHandOff)) | bits(HandOff::kOsOwned));
-        (void)wait_for(*environment.clock, kHandOffLimit,
-                       [&] { return (registers.read(bits(Hba::kHandOff)) & bits(HandOff::kBios)) == 0; });
+        const auto let_go = [&] { return (hardware(Hba::kHandOff) & bits(HandOff::kBios)) == 0; };
+        registers.write(bits(Hba::kHandOff), hardware(Hba::kHandOff) | bits(HandOff::kOsOwned));
+        (void)wait_for(*environment.clock, kHandOffLimit, let_go);
     }
     registers.write(bits(Hba::kControl), kAhciEnable);
-    capabilities_ = registers.read(bits(Hba::kCapabilities));
+    capabilities_ = hardware(Hba::kCapabilities);
     if ((capabilities_ & bits(Capability::k64Bit)) == 0) {
         return {Error::kUnsupported, "AHCI: controller without 64-bit addresses", capabilities_};
     }
 
-    const std::uint32_t implemented = registers.read(bits(Hba::kPortsImplemented));
+    const std::uint32_t implemented = hardware(Hba::kPortsImplemented);
     std::array<std::uint32_t, kMaximumDisks> candidates{};
     std::size_t count = 0;
     for (std::uint32_t number = 0; number < kPorts; ++number) {
         if ((implemented >> number & 1) == 0) continue;
-        const PortHardware hardware(registers, number);
-        GATEHOUSE_TRY(hardware.stop(*environment.clock));
-        const bool up = (hardware.read(PortRegister::kSataStatus) & kDetectionMask) == kDetectionUp;
-        const std::uint32_t signature = hardware.read(PortRegister::kSignature);
+        const PortHardware port(registers, number);
+        GATEHOUSE_TRY(port.stop(*environment.clock));
+        const bool up = (port.read(PortRegister::kSataStatus) & kDetectionMask) == kDetectionUp;
+        const std::uint32_t signature = port.read(PortRegister::kSignature);
         const bool maybe_disk = signature == kSignatureAta || signature == kSignatureNone;
         if (up && maybe_disk && count < kMaximumDisks) candidates[count++] = number;
     }
@@ -45,10 +43,10 @@ Status Controller::take_over(const Environment& environment, const DmaArena& are
     const std::uint64_t share = arena.size / count & ~kPageMask;
     if (share < kArenaPerDisk) return {Error::kNoSpace, "AHCI: DMA arena", arena.size};
     const std::uint32_t last_slot = (capabilities_ & bits(Capability::kSlotsMinusOne)) >> kSlotsShift;
+    const std::uint32_t slot_mask = ~0u >> (kSlots - 1 - last_slot);
     for (std::size_t i = 0; i < count; ++i) {
         const DmaArena part{arena.data + i * share, arena.physical + i * share, share};
-        const Status opened =
-            ports_[i].open(environment, candidates[i], ~0u >> (kSlots - 1 - last_slot), part);
+        const Status opened = ports_[i].open(environment, candidates[i], slot_mask, part);
         if (opened.ok()) continue;
         GATEHOUSE_TRY(ports_[i].stop());
         if (opened.error() != Error::kNotFound) return opened;
@@ -63,9 +61,10 @@ std::uint32_t Controller::disks() const {
 }
 
 Port* Controller::find(std::uint32_t number) {
-    auto* port =
-        std::ranges::find_if(ports_, [&](const Port& p) { return p.is_open() && p.number() == number; });
-    return port == ports_.end() ? nullptr : port;
+    for (Port& port : ports_) {
+        if (port.is_open() && port.number() == number) return &port;
+    }
+    return nullptr;
 }
 
 Result<Port*> Controller::own(std::uint32_t number) {
@@ -140,9 +139,9 @@ std::uint32_t Controller::read_register(std::uint32_t offset) {
     const Hba reg{offset};
     if (reg == Hba::kCapabilities) return capabilities_ & ~bits(Capability::kNotOffered);
     if (reg == Hba::kPortsImplemented) return visible_ports_;
-    if (reg == Hba::kInterruptStatus) return environment_.registers->read(offset) & visible_ports_;
-    if (reg == Hba::kControl) return environment_.registers->read(offset) | kAhciEnable;
-    return reg == Hba::kVersion ? environment_.registers->read(offset) : 0;
+    if (reg == Hba::kInterruptStatus) return hardware(reg) & visible_ports_;
+    if (reg == Hba::kControl) return hardware(reg) | kAhciEnable;
+    return reg == Hba::kVersion ? hardware(reg) : 0;
 }
 
 void Controller::write_register(std::uint32_t offset, std::uint32_t value) {
@@ -177,9 +176,8 @@ void Controller::write_control(std::uint32_t value) {
 // Once the controller is out of reset (AHCI 1.3.1 section 10.4.3): into AHCI mode, and shadows in place.
 void Controller::finish_reset() {
     const SpinGuard guard(lock_);
-    HbaRegisters& registers = *environment_.registers;
-    if (!resetting_ || (registers.read(bits(Hba::kControl)) & bits(GlobalControl::kReset)) != 0) return;
-    registers.write(bits(Hba::kControl), kAhciEnable);
+    if (!resetting_ || (hardware(Hba::kControl) & bits(GlobalControl::kReset)) != 0) return;
+    environment_.registers->write(bits(Hba::kControl), kAhciEnable);
     for (Port& port : ports_) {
         if (port.is_open()) port.place_shadow();
     }

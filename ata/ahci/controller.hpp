@@ -85,6 +85,7 @@ class Controller {
     [[nodiscard]] std::uint32_t read_register(std::uint32_t offset);
     void write_register(std::uint32_t offset, std::uint32_t value);
     void write_control(std::uint32_t value);
+    [[nodiscard]] std::uint32_t hardware(Hba reg) { return environment_.registers->read(bits(reg)); }
     [[nodiscard]] Result<Port*> own(std::uint32_t port);
     [[nodiscard]] Port* find(std::uint32_t port);
     [[nodiscard]] Port* visible(std::uint32_t offset);

@@ -8,11 +8,8 @@ using enum PortRegister;
 
 namespace {
 
-// Milliseconds
-constexpr std::uint64_t kStopLimit = 500;
-constexpr std::uint64_t kReadyLimit = 10'000;  // a disk may still be spinning up
-constexpr std::uint64_t kCommandLimit = 10'000;
-
+constexpr std::uint64_t kStopLimit = 500;     // milliseconds
+constexpr std::uint64_t kDiskLimit = 10'000;  // milliseconds: a disk may still be spinning up
 constexpr std::uint32_t kOwnReadSize = 128 * 1024;
 
 // PxCMD bits that the guest may set, and how PxCLB, PxCLBU, PxFB and PxFBU are aligned.
@@ -56,16 +53,13 @@ Status Port::open(const Environment& environment, std::uint32_t number, std::uin
     arena_ = arena;
     number_ = number;
     slot_mask_ = slot_mask;
-    units_ = static_cast<std::uint32_t>(
-        std::min<std::uint64_t>((arena.size - kBounceOffset) / kUnitSize, kMaximumUnits));
+    units_ = static_cast<std::uint32_t>((std::min(arena.size, kMaximumArena) - kBounceOffset) / kUnitSize);
     wipe(arena_.data, kBounceOffset);
     place_shadow();
     const std::uint32_t command = hardware_.read(kCommand) | bits(PortCommand::kFisEnable);
     hardware_.write(kCommand, command);
-    const bool ready = wait_for(*environment.clock, kReadyLimit, [&] {
-        return (hardware_.read(kTaskFile) & bits(DeviceStatus::kBusyOrData)) == 0;
-    });
-    if (!ready) return {Error::kTimeout, "disk: busy", number};
+    const auto idle = [&] { return (hardware_.read(kTaskFile) & bits(DeviceStatus::kBusyOrData)) == 0; };
+    if (!wait_for(*environment.clock, kDiskLimit, idle)) return {Error::kTimeout, "disk: busy", number};
     const std::uint32_t signature = hardware_.read(kSignature);
     if (signature != kSignatureAta) return {Error::kNotFound, "disk: not ATA", signature};
     hardware_.write(kCommand, command | bits(PortCommand::kStart));
@@ -79,10 +73,11 @@ Status Port::execute(const TaskFile& task, std::size_t size) {
     add_descriptor(slots_[0], arena_.physical + kBounceOffset, static_cast<std::uint32_t>(size));
     store_command(slots_[0], task, 0);
     hardware_.write(kCommandIssue, 1);
-    const bool over = wait_for(*environment_.clock, kCommandLimit, [&] {
-        const std::uint32_t failed = hardware_.read(kInterruptStatus) & bits(PortInterrupt::kTaskFileError);
-        return (hardware_.read(kCommandIssue) & 1) == 0 || failed != 0;
-    });
+    const auto failed = [&] {
+        return (hardware_.read(kInterruptStatus) & bits(PortInterrupt::kTaskFileError)) != 0;
+    };
+    const auto ended = [&] { return (hardware_.read(kCommandIssue) & 1) == 0 || failed(); };
+    const bool over = wait_for(*environment_.clock, kDiskLimit, ended);
     const std::uint32_t task_file = hardware_.read(kTaskFile);
     if (!over) return {Error::kTimeout, "disk: command not finished", task.command};
     if ((task_file & bits(DeviceStatus::kError)) == 0) return {};
@@ -124,9 +119,9 @@ Status Port::attach(const Volume& volume) {
 // --- The guest's accesses ---
 
 Port::Access::~Access() {
-    if (port_.in_vectors_) port_.environment_.vectors->end();
-    port_.in_vectors_ = false;
-    port_.lock_.unlock();
+    if (port.in_vectors_) port.environment_.vectors->end();
+    port.in_vectors_ = false;
+    port.lock_.unlock();
 }
 
 void Port::enter_vectors() {
@@ -145,10 +140,8 @@ std::uint32_t Port::read(PortRegister reg) {
     if (reg == kSataActive) return active_;
     if (reg == kCommandIssue) return (waiting_ | running_) & ~accepted_;
     if (reg == kCommand) return hardware_.read(reg) & ~bits(PortCommand::kNotOffered);
-    constexpr auto kPassed = [](PortRegister r) {
-        return is_one_of(r, kInterruptEnable, kTaskFile, kSignature, kSataStatus, kSataControl, kSataError);
-    };
-    return kPassed(reg) ? hardware_.read(reg) : 0;
+    const bool link = is_one_of(reg, kSataStatus, kSataControl, kSataError);
+    return link || is_one_of(reg, kInterruptEnable, kTaskFile, kSignature) ? hardware_.read(reg) : 0;
 }
 
 void Port::write(PortRegister reg, std::uint32_t value) {

@@ -115,15 +115,11 @@ class Port {
 
   private:
     // Holds the lock; and at its end leaves the vector unit, if it was entered.
-    class Access {
-      public:
-        explicit Access(Port& port) : port_(port) { port_.lock_.lock(); }
+    struct Access {
+        explicit Access(Port& p) : port(p) { port.lock_.lock(); }
         ~Access();
         Access(const Access&) = delete;
-        Access& operator=(const Access&) = delete;
-
-      private:
-        Port& port_;
+        Port& port;
     };
     struct Slot {
         std::uint32_t index = 0;
@@ -172,9 +168,7 @@ class Port {
         return kTablesOffset + std::uint64_t{slot.index} * kTableSize;
     }
     [[nodiscard]] std::byte* table(const Slot& slot) const { return arena_.data + table_offset(slot); }
-    [[nodiscard]] ScatterList shadow(const Slot& slot) const {
-        return {*environment_.memory, table(slot) + kDescriptorOffset, slot.descriptors};
-    }
+    [[nodiscard]] ScatterList shadow(const Slot& slot) const;
     [[nodiscard]] std::uint64_t address(PortRegister low) const {
         return address_[bits(low) / 4] | std::uint64_t{address_[bits(low) / 4 + 1]} << 32;
     }

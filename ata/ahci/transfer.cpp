@@ -13,6 +13,10 @@ constexpr std::uint32_t kMaximumPieces = 64;  // of one sector
 
 }  // namespace
 
+ScatterList Port::shadow(const Slot& slot) const {
+    return {*environment_.memory, table(slot) + kDescriptorOffset, slot.descriptors};
+}
+
 void Port::add_descriptor(Slot& slot, std::uint64_t physical, std::uint32_t size) const {
     const std::size_t at = kDescriptorOffset + std::size_t{slot.descriptors++} * kDescriptorSize;
     Writer writer(MutableBytes(table(slot) + at, kDescriptorSize));
