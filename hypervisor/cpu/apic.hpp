@@ -13,11 +13,11 @@ enum class Register : std::uint32_t {
     kTaskPriority = 0x080,
     kEndOfInterrupt = 0x0b0,
     kSpurious = 0x0f0,
-    kInService = 0x100,      // 8 registers, 0x10 apart
+    kInService = 0x100,  // 8 registers, 0x10 apart
     kIcrLow = 0x300,
-    kIcrHigh = 0x310,        // xAPIC only; an x2APIC's ICR is one 64-bit register
-    kTimer = 0x320,          // local vector table: timer ...
-    kError = 0x370,          // ... error, 0x10 apart
+    kIcrHigh = 0x310,  // xAPIC only; an x2APIC's ICR is one 64-bit register
+    kTimer = 0x320,    // local vector table: timer ...
+    kError = 0x370,    // ... error, 0x10 apart
     kTimerInitial = 0x380,
 };
 
@@ -38,14 +38,15 @@ enum class Shorthand : std::uint8_t { kNone = 0, kSelf = 1, kAll = 2, kOthers = 
 struct IpiCommand {
     Delivery delivery = Delivery::kFixed;
     std::uint8_t vector = 0;
-    bool logical = false;         // ICR[11]: destination is a mask of logical IDs
-    bool deassert = false;        // ICR[15:14]: trigger level, level 0: an INIT that does nothing
+    bool logical = false;   // ICR[11]: destination is a mask of logical IDs
+    bool deassert = false;  // ICR[15:14]: trigger level, level 0: an INIT that does nothing
     Shorthand shorthand = Shorthand::kNone;
     std::uint32_t destination = 0;  // xAPIC: ICR[63:56]; x2APIC: ICR[63:32]
     bool x2apic = false;
 
-    // Whether the processor `apic_id` is meant; `self`: it is the sender. An xAPIC's logical destination matches
-    // nobody: its logical IDs are the other processor's secret, and no system starts processors by them.
+    // Whether the processor `apic_id` is meant; `self`: it is the sender. An xAPIC's logical destination
+    // matches nobody: its logical IDs are the other processor's secret, and no system starts processors by
+    // them.
     [[nodiscard]] bool targets(std::uint32_t apic_id, bool self) const;
 };
 
@@ -59,7 +60,8 @@ void enable();
 [[nodiscard]] std::uint32_t id();
 [[nodiscard]] std::uint32_t read(Register reg);
 void write(Register reg, std::uint32_t value);
-// Sends ICR[31:0] = `command` to one processor and waits until it is out. The guest's ICR[63:32] is left as it was.
+// Sends ICR[31:0] = `command` to one processor and waits until it is out. The guest's ICR[63:32] is left as
+// it was.
 void send(std::uint32_t destination, std::uint32_t command);
 // As INIT does: vectors masked, timer stopped, disabled, nothing in service.
 void reset();

@@ -94,7 +94,8 @@ Status start_ap(std::uint32_t apic_id, std::uint64_t low_page) {
     GATEHOUSE_TRY(make_stacks(*cpu));
     GATEHOUSE_TRY(svm::make_vcpu(*cpu));
 
-    auto* data = reinterpret_cast<std::uint64_t*>(memory::at_physical(low_page) + (trampoline_data - trampoline));
+    auto* data =
+        reinterpret_cast<std::uint64_t*>(memory::at_physical(low_page) + (trampoline_data - trampoline));
     data[0] = physical_address(boot_pml4);
     data[1] = cpu->stack;
     data[2] = reinterpret_cast<std::uint64_t>(cpu);
@@ -117,8 +118,10 @@ Status start_ap(std::uint32_t apic_id, std::uint64_t low_page) {
 
 // From entry.S, on the boot page tables and stack.
 extern "C" [[noreturn]] void bsp_start(std::uint64_t base) {
-    asm volatile("wrmsr" : : "c"(kMsrFsBase), "a"(static_cast<std::uint32_t>(reinterpret_cast<std::uint64_t>(&bsp))),
-                 "d"(static_cast<std::uint32_t>(reinterpret_cast<std::uint64_t>(&bsp) >> 32)));
+    asm volatile("wrmsr"
+                 :
+                 : "c"(kMsrFsBase), "a"(static_cast<std::uint32_t>(reinterpret_cast<std::uint64_t>(&bsp))),
+                   "d"(static_cast<std::uint32_t>(reinterpret_cast<std::uint64_t>(&bsp) >> 32)));
     bsp.self = &bsp;
     kept = base;
     pool = memory::PagePool(base + launch::kArenaOffset, launch::kArenaSize);
@@ -178,7 +181,8 @@ Status trap_ports(std::uint16_t first, std::uint16_t last, IoPortHandler& handle
 
 Status start_aps(std::span<const std::uint32_t> apic_ids, std::uint64_t low_page) {
     const auto size = static_cast<std::size_t>(trampoline_end - trampoline);
-    if (low_page % kPageSize != 0 || low_page >= 0x100000) return {Error::kOutOfRange, "trampoline page", low_page};
+    if (low_page % kPageSize != 0 || low_page >= 0x100000)
+        return {Error::kOutOfRange, "trampoline page", low_page};
     GATEHOUSE_ASSIGN(const MutableBytes page, guest_ram.guest(low_page, kPageSize));
     static std::array<std::byte, kPageSize> saved;
     copy_bytes(saved, page);

@@ -1,16 +1,17 @@
 // The processors: from the SLB's jump to a guest that runs on all of them.
 //
 // Order of calls, all on the boot processor (BSP) and from hypervisor_main():
-//   start_log, set_console                      console_log.hpp
+//   start_log, set_console                       console_log.hpp
 //   guest_memory().add(...) per RAM range        memory/physical_memory.hpp
 //   svm::enable()                                svm/svm.hpp: SVM, nested paging, the kept region hidden
 //   nested_pages().hide/map, trap_mmio, trap_ports
-//   start_aps(...)                               every other processor waits, in the hypervisor, for a guest's SIPI
+//   start_aps(...)                               the other processors wait for a guest's SIPI
 //   svm::run_guest(entry)                        does not return
 //
-// The hypervisor runs with GIF = 0 and EFLAGS.IF = 0, always: nothing interrupts it. Its stacks have a guard page
-// below them, its text is read-only, its data is not executable, and physical memory [4 KiB, 512 GiB) is mapped at
-// itself, but for the hypervisor image, which has its own mapping only (launch/layout.hpp, kImageVirtual).
+// The hypervisor runs with GIF = 0 and EFLAGS.IF = 0, always: nothing interrupts it. Its stacks have a guard
+// page below them, its text is read-only, its data is not executable, and physical memory [4 KiB, 512 GiB) is
+// mapped at itself, but for the hypervisor image, which has its own mapping only (launch/layout.hpp,
+// kImageVirtual).
 #pragma once
 
 #include "hypervisor/base/bytes.hpp"
@@ -32,8 +33,9 @@ inline constexpr std::size_t kMaxCpus = 64;
 // What the guest's processors reach; every processor uses this one table.
 [[nodiscard]] memory::NestedPageTable& nested_pages();
 
-// Makes the hypervisor's own accesses to device registers uncacheable, whatever the MTRRs say; before the first
-// access, and before start_aps(). Done already for what lies in [0xfe00'0000, 4 GiB), and by trap_mmio().
+// Makes the hypervisor's own accesses to device registers uncacheable, whatever the MTRRs say; before the
+// first access, and before start_aps(). Done already for what lies in [0xfe00'0000, 4 GiB), and by
+// trap_mmio().
 [[nodiscard]] Status map_device(std::uint64_t base, std::uint64_t size);
 // Guest accesses to [base, base + size) go to `handler`; both are multiples of 4 KiB. Errors: kMisaligned,
 // kOverlap (with another handler), kNoSpace.
@@ -44,9 +46,10 @@ inline constexpr std::size_t kMaxCpus = 64;
 [[nodiscard]] const MmioMap& mmio_map();
 [[nodiscard]] const IoPortMap& port_map();
 
-// Starts the processors with these APIC IDs (this processor's own is skipped) one after the other, by INIT and two
-// SIPIs; each then waits for the guest's SIPI. `low_page` is a page of guest RAM below 1 MiB, used meanwhile and
-// put back. Errors: kTimeout with the APIC ID (the others have been started), kNoSpace, kOutOfRange (low_page).
+// Starts the processors with these APIC IDs (this processor's own is skipped) one after the other, by INIT
+// and two SIPIs; each then waits for the guest's SIPI. `low_page` is a page of guest RAM below 1 MiB, used
+// meanwhile and put back. Errors: kTimeout with the APIC ID (the others have been started), kNoSpace,
+// kOutOfRange (low_page).
 [[nodiscard]] Status start_aps(std::span<const std::uint32_t> apic_ids, std::uint64_t low_page);
 
 // How many processors the hypervisor runs on.

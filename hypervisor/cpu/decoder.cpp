@@ -8,13 +8,13 @@ namespace {
 constexpr Failure kRefused{Error::kUnsupported, "instruction", 0};
 
 struct Prefixes {
-    bool operand = false;      // 66
-    bool address = false;      // 67
+    bool operand = false;         // 66
+    bool address = false;         // 67
     bool repeat_or_lock = false;  // f2, f3, f0
     bool has_segment = false;
     SegmentName segment = SegmentName::kDs;
     std::uint8_t rex = 0;
-    std::uint8_t opcode = 0;   // the first byte that is no prefix
+    std::uint8_t opcode = 0;  // the first byte that is no prefix
 
     [[nodiscard]] bool rex_w() const { return (rex & 8) != 0; }
     [[nodiscard]] std::uint8_t rex_r() const { return (rex & 4) != 0 ? 8 : 0; }
@@ -25,7 +25,8 @@ struct Prefixes {
 Prefixes read_prefixes(Reader& code, CodeSize mode) {
     Prefixes out;
     const auto segment = [&out, mode](SegmentName name) {
-        if (mode == CodeSize::k64 && name != SegmentName::kFs && name != SegmentName::kGs) return;  // without effect
+        if (mode == CodeSize::k64 && name != SegmentName::kFs && name != SegmentName::kGs)
+            return;  // without effect
         out.has_segment = true;
         out.segment = name;
     };
@@ -36,16 +37,38 @@ Prefixes read_prefixes(Reader& code, CodeSize mode) {
             continue;
         }
         switch (byte) {
-            case 0x66: out.operand = true; break;
-            case 0x67: out.address = true; break;
-            case 0xf0: case 0xf2: case 0xf3: out.repeat_or_lock = true; break;
-            case 0x26: segment(SegmentName::kEs); break;
-            case 0x2e: segment(SegmentName::kCs); break;
-            case 0x36: segment(SegmentName::kSs); break;
-            case 0x3e: segment(SegmentName::kDs); break;
-            case 0x64: segment(SegmentName::kFs); break;
-            case 0x65: segment(SegmentName::kGs); break;
-            default: out.opcode = byte; return out;
+            case 0x66:
+                out.operand = true;
+                break;
+            case 0x67:
+                out.address = true;
+                break;
+            case 0xf0:
+            case 0xf2:
+            case 0xf3:
+                out.repeat_or_lock = true;
+                break;
+            case 0x26:
+                segment(SegmentName::kEs);
+                break;
+            case 0x2e:
+                segment(SegmentName::kCs);
+                break;
+            case 0x36:
+                segment(SegmentName::kSs);
+                break;
+            case 0x3e:
+                segment(SegmentName::kDs);
+                break;
+            case 0x64:
+                segment(SegmentName::kFs);
+                break;
+            case 0x65:
+                segment(SegmentName::kGs);
+                break;
+            default:
+                out.opcode = byte;
+                return out;
         }
         out.rex = 0;  // a REX prefix counts only right before the opcode
     }
@@ -54,14 +77,18 @@ Prefixes read_prefixes(Reader& code, CodeSize mode) {
 
 std::uint64_t read_signed(Reader& code, unsigned size) {
     switch (size) {
-        case 1: return static_cast<std::uint64_t>(static_cast<std::int8_t>(code.u8()));
-        case 2: return static_cast<std::uint64_t>(static_cast<std::int16_t>(code.u16()));
-        default: return static_cast<std::uint64_t>(static_cast<std::int32_t>(code.u32()));
+        case 1:
+            return static_cast<std::uint64_t>(static_cast<std::int8_t>(code.u8()));
+        case 2:
+            return static_cast<std::uint64_t>(static_cast<std::int16_t>(code.u16()));
+        default:
+            return static_cast<std::uint64_t>(static_cast<std::int32_t>(code.u32()));
     }
 }
 
 // ModRM, SIB and displacement (APM vol. 3, 1.4). False for a register operand.
-bool read_modrm(Reader& code, CodeSize mode, const Prefixes& prefixes, std::uint8_t& reg, MemoryOperand& memory) {
+bool read_modrm(Reader& code, CodeSize mode, const Prefixes& prefixes, std::uint8_t& reg,
+                MemoryOperand& memory) {
     const std::uint8_t modrm = code.u8();
     const unsigned mod = modrm >> 6;
     const std::uint8_t rm = modrm & 7;
@@ -90,6 +117,14 @@ bool read_modrm(Reader& code, CodeSize mode, const Prefixes& prefixes, std::uint
     return true;
 }
 
+constexpr std::uint16_t kMovsxd = 0x63;  // ARPL outside of 64-bit code
+
+bool has_modrm(std::uint16_t opcode, CodeSize mode) {
+    if (opcode == kMovsxd) return mode == CodeSize::k64;
+    return (opcode >= 0x88 && opcode <= 0x8b) || opcode == 0xc6 || opcode == 0xc7 || opcode == 0x0fb6 ||
+           opcode == 0x0fb7 || opcode == 0x0fbe || opcode == 0x0fbf;
+}
+
 }  // namespace
 
 Result<MmioInstruction> decode_mmio(Bytes bytes, CodeSize mode) {
@@ -108,27 +143,22 @@ Result<MmioInstruction> decode_mmio(Bytes bytes, CodeSize mode) {
     if (opcode >= 0xa0 && opcode <= 0xa3) {  // an absolute address instead of ModRM
         out.memory.displacement = out.memory.address_bits == 64 ? code.u64() : code.u32();
     } else {
-        switch (opcode) {  // before ModRM is read, so that an unknown opcode is kUnsupported
-            case 0x88: case 0x89: case 0x8a: case 0x8b: case 0xc6: case 0xc7:
-            case 0x0fb6: case 0x0fb7: case 0x0fbe: case 0x0fbf: break;
-            case 0x63: if (mode == CodeSize::k64) break; [[fallthrough]];
-            default: if (code.failed()) return code.status("instruction").failure(); return kRefused;
-        }
+        // Before ModRM is read, so that an unknown opcode is kUnsupported.
+        if (code.failed()) return code.status("instruction").failure();
+        if (!has_modrm(opcode, mode)) return kRefused;
         if (!read_modrm(code, mode, prefixes, out.reg, out.memory) && !code.failed()) return kRefused;
     }
 
-    switch (opcode) {
-        case 0x88: case 0xc6: case 0xa2: case 0x8a: case 0xa0: out.size = 1; break;
-        case 0x0fb6: case 0x0fbe: out.size = 1; break;
-        case 0x0fb7: case 0x0fbf: out.size = 2; break;
-        case 0x63: out.size = operand_size == 2 ? 2 : 4; break;
-        default: out.size = operand_size; break;
-    }
-    const bool extends = (opcode & 0xff00) == 0x0f00 || opcode == 0x63;
+    const bool byte_sized = opcode < 0x100 && (opcode & 1) == 0;  // of 88..8b, a0..a3, c6, c7
+    const bool extends = opcode > 0x100 || opcode == kMovsxd;
+    out.size = opcode == kMovsxd ? (operand_size == 2 ? 2 : 4)
+               : extends         ? ((opcode & 1) == 0 ? 1 : 2)
+               : byte_sized      ? 1
+                                 : operand_size;
     out.write = opcode == 0x88 || opcode == 0x89 || opcode == 0xa2 || opcode == 0xa3 || opcode == 0xc6 ||
                 opcode == 0xc7;
     out.reg_size = extends ? operand_size : out.size;
-    out.sign_extend = opcode == 0x0fbe || opcode == 0x0fbf || opcode == 0x63;
+    out.sign_extend = opcode == 0x0fbe || opcode == 0x0fbf || opcode == kMovsxd;
     if (opcode == 0xc6 || opcode == 0xc7) {
         if ((out.reg & 7) != 0 && !code.failed()) return kRefused;
         out.immediate = true;
@@ -150,7 +180,9 @@ unsigned prefixed_length(Bytes bytes, CodeSize mode, std::uint16_t opcode, unsig
 }
 
 std::uint64_t merge_register(const MmioInstruction& instruction, std::uint64_t old, std::uint64_t loaded) {
-    const auto mask = [](unsigned size) { return size == 8 ? ~std::uint64_t{0} : (std::uint64_t{1} << 8 * size) - 1; };
+    const auto mask = [](unsigned size) {
+        return size == 8 ? ~std::uint64_t{0} : (std::uint64_t{1} << 8 * size) - 1;
+    };
     std::uint64_t value = loaded & mask(instruction.size);
     const std::uint64_t sign = std::uint64_t{1} << (8 * instruction.size - 1);
     if (instruction.sign_extend && (value & sign) != 0) value |= ~mask(instruction.size);

@@ -5,8 +5,9 @@
 //   c6/0 c7/0            MOV r/m,imm
 //   0f b6 b7 be bf 63    MOVZX, MOVSX, MOVSXD
 //
-// with operand-size, address-size, segment and REX prefixes, in 64- and 32-bit code (APM vol. 3, chapter 1). All
-// else, LOCK and REP prefixes and 16-bit addresses are refused with kUnsupported, missing bytes with kTruncated.
+// with operand-size, address-size, segment and REX prefixes, in 64- and 32-bit code (APM vol. 3, chapter 1).
+// All else, LOCK and REP prefixes and 16-bit addresses are refused with kUnsupported, missing bytes with
+// kTruncated.
 #pragma once
 
 #include "hypervisor/base/bytes.hpp"
@@ -32,14 +33,14 @@ struct MemoryOperand {
 
 struct MmioInstruction {
     std::uint8_t length = 0;
-    std::uint8_t size = 0;           // of the access: 1, 2, 4 or 8 bytes
+    std::uint8_t size = 0;  // of the access: 1, 2, 4 or 8 bytes
     bool write = false;
-    bool immediate = false;          // write: `value` is stored, not a register
+    bool immediate = false;  // write: `value` is stored, not a register
     std::uint64_t value = 0;
-    std::uint8_t reg = 0;            // 0 to 15 by encoding
-    bool high_byte = false;          // bits 15:8 of reg (AH, CH, DH, BH); reg is 0 to 3
-    std::uint8_t reg_size = 0;       // read: how much of reg is written; 4 clears its upper half
-    bool sign_extend = false;        // read: from size to reg_size; else zeros
+    std::uint8_t reg = 0;       // 0 to 15 by encoding
+    bool high_byte = false;     // bits 15:8 of reg (AH, CH, DH, BH); reg is 0 to 3
+    std::uint8_t reg_size = 0;  // read: how much of reg is written; 4 clears its upper half
+    bool sign_extend = false;   // read: from size to reg_size; else zeros
     MemoryOperand memory;
 };
 

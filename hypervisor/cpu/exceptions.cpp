@@ -20,8 +20,8 @@ constexpr std::size_t kStubSize = 16;
 constexpr std::uint64_t kNmi = 2;
 constexpr std::uint64_t kGeneralProtection = 13;
 constexpr std::uint64_t kPageFault = 14;
-constexpr std::uint64_t kSecurity = 30;        // #SX (APM vol. 2, 8.2.24)
-constexpr std::uint64_t kSecurityInit = 1;     // its error code for a redirected INIT
+constexpr std::uint64_t kSecurity = 30;     // #SX (APM vol. 2, 8.2.24)
+constexpr std::uint64_t kSecurityInit = 1;  // its error code for a redirected INIT
 
 constexpr std::uint64_t kCodeDescriptor = 0x00af'9b00'0000'ffff;
 constexpr std::uint64_t kDataDescriptor = 0x00cf'9300'0000'ffff;
@@ -54,11 +54,13 @@ void build_interrupt_table() {
 
 void load_tables(PerCpu& cpu) {
     const auto task = reinterpret_cast<std::uint64_t>(&cpu.task);
-    cpu.gdt = {0, kCodeDescriptor, kDataDescriptor,
-               kTaskDescriptor | (sizeof(TaskState) - 1) | ((task & 0xffffff) << 16) | ((task >> 24 & 0xff) << 56),
-               task >> 32};
+    cpu.gdt = {
+        0, kCodeDescriptor, kDataDescriptor,
+        kTaskDescriptor | (sizeof(TaskState) - 1) | ((task & 0xffffff) << 16) | ((task >> 24 & 0xff) << 56),
+        task >> 32};
     const TablePointer gdt{sizeof cpu.gdt - 1, reinterpret_cast<std::uint64_t>(cpu.gdt.data())};
-    const TablePointer idt{sizeof interrupt_table - 1, reinterpret_cast<std::uint64_t>(interrupt_table.data())};
+    const TablePointer idt{sizeof interrupt_table - 1,
+                           reinterpret_cast<std::uint64_t>(interrupt_table.data())};
     load_descriptors(&gdt, &idt);
     write_msr(kMsrFsBase, reinterpret_cast<std::uint64_t>(&cpu));
 }

@@ -1,7 +1,8 @@
 // Exceptions in the hypervisor: there should be none.
 //
-// Three are expected: #GP of try_read_msr and try_write_msr, #SX of a redirected INIT and an NMI, both of them only
-// in open_window(). Any other is a broken invariant: the registers go to the log, and then it is a panic.
+// Three are expected: #GP of try_read_msr and try_write_msr, #SX of a redirected INIT and an NMI, both of
+// them only in open_window(). Any other is a broken invariant: the registers go to the log, and then it is a
+// panic.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,8 @@
 // Guest-virtual to guest-physical, by the guest's page table (APM vol. 2, 5.2 and 5.3).
 //
-// The table is the guest's and changes under the walk: entries are read once each, only from the guest's RAM, at most
-// five of them. Rights are not checked: the processor has, and the result is used to read instruction bytes only.
+// The table is the guest's and changes under the walk: entries are read once each, only from the guest's RAM,
+// at most five of them. Rights are not checked: the processor has, and the result is used to read instruction
+// bytes only.
 #pragma once
 
 #include "hypervisor/memory/physical_memory.hpp"
@@ -13,7 +14,7 @@ struct PagingState {
 };
 
 // kOutOfRange: a table outside of the guest's RAM; kNotFound: not present.
-[[nodiscard]] Result<std::uint64_t> guest_physical(const memory::PhysicalMemory& memory, const PagingState& state,
-                                                   std::uint64_t address);
+[[nodiscard]] Result<std::uint64_t> guest_physical(const memory::PhysicalMemory& memory,
+                                                   const PagingState& state, std::uint64_t address);
 
 }  // namespace gatehouse::cpu

@@ -11,7 +11,9 @@ struct CpuidLeaf {
 
 [[nodiscard]] inline CpuidLeaf cpuid(std::uint32_t leaf, std::uint32_t subleaf = 0) {
     CpuidLeaf out;
-    asm volatile("cpuid" : "=a"(out.eax), "=b"(out.ebx), "=c"(out.ecx), "=d"(out.edx) : "a"(leaf), "c"(subleaf));
+    asm volatile("cpuid"
+                 : "=a"(out.eax), "=b"(out.ebx), "=c"(out.ecx), "=d"(out.edx)
+                 : "a"(leaf), "c"(subleaf));
     return out;
 }
 
@@ -19,7 +21,7 @@ struct CpuidLeaf {
 enum Msr : std::uint32_t {
     kMsrApicBase = 0x0000001b,
     kMsrPat = 0x00000277,
-    kMsrX2Apic = 0x00000800,      // + register offset / 16
+    kMsrX2Apic = 0x00000800,  // + register offset / 16
     kMsrX2ApicIcr = 0x00000830,
     kMsrEfer = 0xc0000080,
     kMsrFsBase = 0xc0000100,
@@ -63,7 +65,8 @@ inline constexpr std::uint64_t kCr4Pke = 1u << 22;
 inline void write_msr(std::uint32_t msr, std::uint64_t value) {
     asm volatile("wrmsr"
                  :
-                 : "c"(msr), "a"(static_cast<std::uint32_t>(value)), "d"(static_cast<std::uint32_t>(value >> 32))
+                 : "c"(msr), "a"(static_cast<std::uint32_t>(value)),
+                   "d"(static_cast<std::uint32_t>(value >> 32))
                  : "memory");
 }
 

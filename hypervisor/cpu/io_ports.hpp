@@ -9,9 +9,9 @@
 
 namespace gatehouse::cpu {
 
-// Called on the accessing processor, possibly on several at once. `size` is 1, 2 or 4. An access that touches any
-// port of a handler comes to it whole (the lowest such handler's), so `port` may lie up to three below its first.
-// INS and OUTS to these ports are refused with #GP and do not come here.
+// Called on the accessing processor, possibly on several at once. `size` is 1, 2 or 4. An access that touches
+// any port of a handler comes to it whole (the lowest such handler's), so `port` may lie up to three below
+// its first. INS and OUTS to these ports are refused with #GP and do not come here.
 class IoPortHandler {
   public:
     // Upper bytes beyond `size` are ignored.

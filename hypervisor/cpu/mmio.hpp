@@ -7,9 +7,9 @@
 
 namespace gatehouse::cpu {
 
-// Called on the accessing processor, possibly on several at once: a handler brings its own lock. It must not touch
-// vector registers but in a VectorSection. `address` is physical, `size` is 1, 2, 4 or 8; an access lies within one
-// page but need not be aligned.
+// Called on the accessing processor, possibly on several at once: a handler brings its own lock. It must not
+// touch vector registers but in a VectorSection. `address` is physical, `size` is 1, 2, 4 or 8; an access
+// lies within one page but need not be aligned.
 class MmioHandler {
   public:
     // Upper bytes beyond `size` are ignored.

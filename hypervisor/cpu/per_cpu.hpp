@@ -26,13 +26,13 @@ static_assert(sizeof(TaskState) == 104);
 
 // FS points here while the hypervisor runs: compiled code reads its stack canary from fs:0x28.
 struct alignas(64) PerCpu {
-    PerCpu* self = nullptr;         // fs:0x00
-    std::uint32_t index = 0;        // 0: the BSP
+    PerCpu* self = nullptr;   // fs:0x00
+    std::uint32_t index = 0;  // 0: the BSP
     std::uint32_t apic_id = 0;
-    std::uint64_t stack = 0;        // top of the main stack
+    std::uint64_t stack = 0;  // top of the main stack
     std::uint64_t reserved[2] = {};
-    std::uint64_t canary = 0;       // fs:0x28
-    svm::Vcpu* vcpu = nullptr;      // set by svm::enable()
+    std::uint64_t canary = 0;   // fs:0x28
+    svm::Vcpu* vcpu = nullptr;  // set by svm::enable()
     std::atomic<bool> online = false;
     std::atomic<bool> nmi_pending = false;  // an NMI came in open_window(); it is the guest's
     unsigned vector_depth = 0;

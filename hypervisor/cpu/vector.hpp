@@ -10,9 +10,9 @@ namespace gatehouse::cpu {
 void begin_vectors();
 void end_vectors();
 
-// Saves x87, XMM0-15 and MXCSR of this processor (FXSAVE64, APM vol. 2, 11.4.4) and gives them back at its end.
-// The upper halves of YMM and ZMM are neither saved nor touched: only legacy-SSE encodings may be used within, no
-// VEX or EVEX. Sections nest; only the outermost saves. About 100 ns.
+// Saves x87, XMM0-15 and MXCSR of this processor (FXSAVE64, APM vol. 2, 11.4.4) and gives them back at its
+// end. The upper halves of YMM and ZMM are neither saved nor touched: only legacy-SSE encodings may be used
+// within, no VEX or EVEX. Sections nest; only the outermost saves. About 100 ns.
 class VectorSection {
   public:
     VectorSection() { begin_vectors(); }

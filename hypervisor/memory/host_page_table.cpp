@@ -20,8 +20,8 @@ std::uint64_t* table(std::uint64_t address) { return reinterpret_cast<std::uint6
 }  // namespace
 
 Status HostPageTable::build(PagePool& pool, std::uint64_t image, const ImageSections& sections) {
-    // Pages in this order: top level, low and high directory pointers, the first page table, the image's directory
-    // and page table, stack page tables, four directories.
+    // Pages in this order: top level, low and high directory pointers, the first page table, the image's
+    // directory and page table, stack page tables, four directories.
     constexpr std::size_t kStackTables = kStackWindow / kMiB2;
     GATEHOUSE_ASSIGN(const std::uint64_t first, pool.take(6 + kStackTables + 4));
     root_ = first;

@@ -1,9 +1,9 @@
 // The nested page table: which physical addresses the guest's processors reach (APM vol. 2, 15.25).
 //
-// Guest-physical addresses are host-physical ones, or they are nothing. The table has the format of a four-level
-// long-mode page table, every entry with U/S = 1 (15.25.5), page attributes 0 (write-back: the guest's PAT and the
-// MTRRs decide). Memory below 4 GiB is mapped with 2 MiB leaves and its first 2 MiB with 4 KiB leaves, so that no
-// leaf spans several MTRR types (7.7.8); the rest with 1 GiB leaves.
+// Guest-physical addresses are host-physical ones, or they are nothing. The table has the format of a
+// four-level long-mode page table, every entry with U/S = 1 (15.25.5), page attributes 0 (write-back: the
+// guest's PAT and the MTRRs decide). Memory below 4 GiB is mapped with 2 MiB leaves and its first 2 MiB with
+// 4 KiB leaves, so that no leaf spans several MTRR types (7.7.8); the rest with 1 GiB leaves.
 #pragma once
 
 #include <atomic>
@@ -14,30 +14,37 @@
 namespace gatehouse::memory {
 
 enum class GuestAccess : std::uint8_t {
-    kAll,          // read, write, execute
-    kTrapWrites,   // readable; a write is a nested page fault
-    kTrap,         // every access is a nested page fault
-    kHidden,       // reads all ones, as an empty bus; a write is a nested page fault
+    kAll,         // read, write, execute
+    kTrapWrites,  // readable; a write is a nested page fault
+    kTrap,        // every access is a nested page fault
+    kHidden,      // reads all ones, as an empty bus; a write is a nested page fault
 };
 
 class NestedPageTable {
   public:
-    // Builds the map of the first 512 GiB (or of all, if there is less). `physical_bits`: CPUID 0x80000008 EAX[7:0];
-    // `high_ram_end`: TOP_MEM2, the end of RAM above 4 GiB, or 0. kNoSpace if the pool is empty.
+    // Builds the map of the first 512 GiB (or of all, if there is less). `physical_bits`: CPUID 0x80000008
+    // EAX[7:0]; `high_ram_end`: TOP_MEM2, the end of RAM above 4 GiB, or 0. kNoSpace if the pool is empty.
     [[nodiscard]] Status build(PagePool& pool, unsigned physical_bits, std::uint64_t high_ram_end);
-    // Maps the 512 GiB around `address`, beyond what build() did. kOutOfRange beyond the processor's, kNoSpace.
+    // Maps the 512 GiB around `address`, beyond what build() did. kOutOfRange beyond the processor's,
+    // kNoSpace.
     [[nodiscard]] Status extend(std::uint64_t address);
-    // Changes [base, base + size), whole pages. The caller flushes (svm::flush_nested_everywhere) if the guest runs
-    // and has lost something. kMisaligned, kOutOfRange, kNoSpace (nothing has been changed in the failed leaf).
+    // Changes [base, base + size), whole pages. The caller flushes (svm::flush_nested_everywhere) if the
+    // guest runs and has lost something. kMisaligned, kOutOfRange, kNoSpace (nothing has been changed in the
+    // failed leaf).
     [[nodiscard]] Status set(std::uint64_t base, std::uint64_t size, GuestAccess access);
-    [[nodiscard]] Status hide(std::uint64_t base, std::uint64_t size) { return set(base, size, GuestAccess::kHidden); }
-    [[nodiscard]] Status map(std::uint64_t base, std::uint64_t size) { return set(base, size, GuestAccess::kAll); }
+    [[nodiscard]] Status hide(std::uint64_t base, std::uint64_t size) {
+        return set(base, size, GuestAccess::kHidden);
+    }
+    [[nodiscard]] Status map(std::uint64_t base, std::uint64_t size) {
+        return set(base, size, GuestAccess::kAll);
+    }
 
     // What the guest may do at `address`; kTrap where nothing is mapped.
     [[nodiscard]] GuestAccess access(std::uint64_t address) const;
     // Physical address of the top level, for VMCB.N_CR3.
     [[nodiscard]] std::uint64_t root() const { return root_; }
-    // Counts changes: a processor that last entered the guest with another number flushes before it enters again.
+    // Counts changes: a processor that last entered the guest with another number flushes before it enters
+    // again.
     [[nodiscard]] std::uint64_t generation() const { return generation_.load(); }
     // Highest physical address + 1.
     [[nodiscard]] std::uint64_t limit() const { return limit_; }

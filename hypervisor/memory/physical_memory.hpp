@@ -13,18 +13,20 @@ inline constexpr std::uint64_t kPageSize = 4096;
 // What the identity map covers; RAM beyond it cannot be given to a guest.
 inline constexpr std::uint64_t kIdentityLimit = std::uint64_t{512} << 30;
 
-[[nodiscard]] inline std::byte* at_physical(std::uint64_t address) { return reinterpret_cast<std::byte*>(address); }
+[[nodiscard]] inline std::byte* at_physical(std::uint64_t address) {
+    return reinterpret_cast<std::byte*>(address);
+}
 
-// Hands out pages once, zeroed, upwards; nothing is given back. Used by the BSP before the guest starts; the nested
-// page table takes pages under its own lock later.
+// Hands out pages once, zeroed, upwards; nothing is given back. Used by the BSP before the guest starts; the
+// nested page table takes pages under its own lock later.
 class PagePool {
   public:
     PagePool() = default;
     // [base, base + size) in whole pages.
     PagePool(std::uint64_t base, std::uint64_t size) : next_(base), end_(base + size) {}
 
-    // Physical address of `count` consecutive pages, the first aligned to `alignment` (a power of two, at least a
-    // page). kNoSpace if there are no more.
+    // Physical address of `count` consecutive pages, the first aligned to `alignment` (a power of two, at
+    // least a page). kNoSpace if there are no more.
     [[nodiscard]] Result<std::uint64_t> take(std::size_t count, std::uint64_t alignment = kPageSize);
     [[nodiscard]] std::uint64_t left() const { return end_ - next_; }
 
@@ -34,14 +36,14 @@ class PagePool {
 };
 
 // RAM that the guest owns, for everything that follows an address from the guest: page walks, PRDTs, mailbox.
-// Filled before the guest starts, read-only from then on. The guest changes its RAM at any time, on any processor:
-// copy first, then check, then use the copy.
+// Filled before the guest starts, read-only from then on. The guest changes its RAM at any time, on any
+// processor: copy first, then check, then use the copy.
 class PhysicalMemory {
   public:
     static constexpr std::size_t kMaxRanges = 128;
 
-    // RAM of the guest. Page 0 and what is not a whole page are left out. kOverlap, kNoSpace, kOutOfRange (wraps,
-    // or beyond kIdentityLimit).
+    // RAM of the guest. Page 0 and what is not a whole page are left out. kOverlap, kNoSpace, kOutOfRange
+    // (wraps, or beyond kIdentityLimit).
     [[nodiscard]] Status add(std::uint64_t base, std::uint64_t size);
     // Whether [address, address + size) lies in the guest's RAM (in one added range or in adjacent ones).
     [[nodiscard]] bool is_guest_ram(std::uint64_t address, std::uint64_t size) const;

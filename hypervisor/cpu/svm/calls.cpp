@@ -10,22 +10,23 @@
 namespace gatehouse::cpu::svm {
 namespace {
 
-constinit std::atomic_flag calling;             // one call at a time, to any processor
-constinit SpinLock trap_lock;                   // the APIC page's mapping and who waits for a SIPI
+constinit std::atomic_flag calling;  // one call at a time, to any processor
+constinit SpinLock trap_lock;        // the APIC page's mapping and who waits for a SIPI
 constinit std::atomic<bool> stop_flag = false;
 
 void consume_init() {
     while (!open_window(false)) pause();
 }
 
-// INIT, which gets through everywhere; and a SIPI, which processors ignore that do not wait for one, but without which
-// QEMU (to 10.0) leaves a halted processor asleep.
+// INIT, which gets through everywhere; and a SIPI, which processors ignore that do not wait for one, but
+// without which QEMU (to 10.0) leaves a halted processor asleep.
 void ring(const Vcpu& target) {
     apic::send(target.cpu->apic_id, apic::kCommandInit);
     apic::send(target.cpu->apic_id, apic::kCommandStartup);
 }
 
-// Answers a call to this processor while it waits for another, so that two that call each other both get through.
+// Answers a call to this processor while it waits for another, so that two that call each other both get
+// through.
 void answer_own_call() {
     Vcpu& own = *this_cpu().vcpu;
     if (!own.called) return;
@@ -33,7 +34,8 @@ void answer_own_call() {
     own.called = false;
 }
 
-// Makes `target` leave its guest, or wake up, and returns once it has. What it shall see has been stored before.
+// Makes `target` leave its guest, or wake up, and returns once it has. What it shall see has been stored
+// before.
 void call(Vcpu& target) {
     while (calling.test_and_set()) {
         answer_own_call();
@@ -58,7 +60,8 @@ void for_each_other(Function function) {
 void set_startup_trap(bool armed) {
     const auto access = armed ? memory::GuestAccess::kTrapWrites : memory::GuestAccess::kAll;
     if (nested_pages().access(apic::kPage) == access) return;
-    if (!nested_pages().set(apic::kPage, memory::kPageSize, access).ok()) log("apic: the page cannot be remapped");
+    if (!nested_pages().set(apic::kPage, memory::kPageSize, access).ok())
+        log("apic: the page cannot be remapped");
 }
 
 // The trap goes once every processor runs. Under trap_lock.

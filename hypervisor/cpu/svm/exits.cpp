@@ -23,11 +23,6 @@ bool has_next_rip() {
     return has;
 }
 
-CodeSize code_size(const Vmcb& vmcb) {
-    if ((vmcb.efer & kEferLma) != 0 && (vmcb.cs.attributes & kAttributeLong) != 0) return CodeSize::k64;
-    return (vmcb.cs.attributes & kAttributeBig) != 0 ? CodeSize::k32 : CodeSize::k16;
-}
-
 // Skips CPUID, RDMSR, WRMSR or INVD, which may have prefixes.
 void skip_opcode(Vcpu& vcpu, std::uint16_t opcode) {
     constexpr unsigned kLength = 2;
@@ -62,8 +57,9 @@ bool write_efer(Vcpu& vcpu, std::uint64_t value) {
     return accepted;
 }
 
-// The APIC stays at its place and on: it is how processors of the hypervisor call each other. A guest that turns its
-// APIC off, as on the way from x2APIC to xAPIC mode, gets one that has been reset, and reads what it wrote.
+// The APIC stays at its place and on: it is how processors of the hypervisor call each other. A guest that
+// turns its APIC off, as on the way from x2APIC to xAPIC mode, gets one that has been reset, and reads what
+// it wrote.
 bool write_apic_base(Vcpu& vcpu, std::uint64_t value) {
     constexpr std::uint64_t kX2apic = 1u << 10, kEnable = 1u << 11, kBsp = 1u << 8;
     const std::uint64_t now = read_msr(kMsrApicBase);
@@ -108,7 +104,8 @@ bool write_guest_msr(Vcpu& vcpu, std::uint32_t msr, std::uint64_t value) {
         case MsrRule::kDrop:
             return try_read_msr(msr, &old) || msr == kMsrPatchLoader;  // which is write-only
         case MsrRule::kMask:
-            return try_read_msr(msr, &old) && try_write_msr(msr, (old & ~policy.mask) | (value & policy.mask));
+            return try_read_msr(msr, &old) &&
+                   try_write_msr(msr, (old & ~policy.mask) | (value & policy.mask));
         case MsrRule::kFault:
             return false;
         case MsrRule::kEfer:
@@ -158,9 +155,10 @@ void handle_port(Vcpu& vcpu) {
 
 [[noreturn]] void refuse_vmcb(const Vmcb& vmcb) {
     set_console(true);
-    log("vmcb: rip ", Hex{vmcb.rip}, " rsp ", Hex{vmcb.rsp}, " rflags ", Hex{vmcb.rflags}, " efer ", Hex{vmcb.efer});
-    log("vmcb: cr0 ", Hex{vmcb.cr0}, " cr3 ", Hex{vmcb.cr3}, " cr4 ", Hex{vmcb.cr4}, " dr6 ", Hex{vmcb.dr6}, " dr7 ",
-        Hex{vmcb.dr7});
+    log("vmcb: rip ", Hex{vmcb.rip}, " rsp ", Hex{vmcb.rsp}, " rflags ", Hex{vmcb.rflags}, " efer ",
+        Hex{vmcb.efer});
+    log("vmcb: cr0 ", Hex{vmcb.cr0}, " cr3 ", Hex{vmcb.cr3}, " cr4 ", Hex{vmcb.cr4}, " dr6 ", Hex{vmcb.dr6},
+        " dr7 ", Hex{vmcb.dr7});
     log("vmcb: cs ", Hex{vmcb.cs.selector}, " ", Hex{vmcb.cs.attributes}, " ss ", Hex{vmcb.ss.selector}, " ",
         Hex{vmcb.ss.attributes}, " event ", Hex{vmcb.event_injection}, " asid ", vmcb.asid);
     panic("the processor refuses the VMCB");
@@ -168,25 +166,40 @@ void handle_port(Vcpu& vcpu) {
 
 ExitReason reason_of(std::uint64_t code) {
     switch (code) {
-        case kExitCpuid: return ExitReason::kCpuid;
-        case kExitMsr: return ExitReason::kMsr;
-        case kExitPort: return ExitReason::kPort;
-        case kExitNestedFault: return ExitReason::kNestedFault;
-        case kExitInit: return ExitReason::kInit;
+        case kExitCpuid:
+            return ExitReason::kCpuid;
+        case kExitMsr:
+            return ExitReason::kMsr;
+        case kExitPort:
+            return ExitReason::kPort;
+        case kExitNestedFault:
+            return ExitReason::kNestedFault;
+        case kExitInit:
+            return ExitReason::kInit;
         case kExitInvd:
-        case kExitWbinvd: return ExitReason::kWbinvd;
-        case kExitShutdown: return ExitReason::kShutdown;
-        case kExitInvlpga: return ExitReason::kSvmInstruction;
+        case kExitWbinvd:
+            return ExitReason::kWbinvd;
+        case kExitShutdown:
+            return ExitReason::kShutdown;
+        case kExitInvlpga:
+            return ExitReason::kSvmInstruction;
         default:
-            return code >= kExitVmrun && code <= kExitSkinit ? ExitReason::kSvmInstruction : ExitReason::kOther;
+            return code >= kExitVmrun && code <= kExitSkinit ? ExitReason::kSvmInstruction
+                                                             : ExitReason::kOther;
     }
 }
 
 }  // namespace
 
+CodeSize code_size(const Vmcb& vmcb) {
+    if ((vmcb.efer & kEferLma) != 0 && (vmcb.cs.attributes & kAttributeLong) != 0) return CodeSize::k64;
+    return (vmcb.cs.attributes & kAttributeBig) != 0 ? CodeSize::k32 : CodeSize::k16;
+}
+
 void inject(Vcpu& vcpu, std::uint8_t vector, bool has_error, std::uint32_t error) {
     Vmcb& vmcb = *vcpu.vmcb;
-    if ((vmcb.event_injection & kEventValid) != 0) {  // what was being delivered cannot be, nor the reason told
+    // What was being delivered cannot be, nor can the reason be told.
+    if ((vmcb.event_injection & kEventValid) != 0) {
         if ((vmcb.event_injection & (kEventType | 0xff)) == (kEventException | kDoubleFault)) {
             reset_machine("the guest shut down (triple fault)");
         }

@@ -21,7 +21,8 @@ class EmptyBus final : public MmioHandler {
     void write(std::uint64_t, unsigned, std::uint64_t) override {}
 };
 
-// The write-trapped APIC page. Registers are 32 bits wide, 16 bytes apart; other accesses are undefined (16.3.2).
+// The write-trapped APIC page. Registers are 32 bits wide, 16 bytes apart; other accesses are undefined
+// (16.3.2).
 class ApicPage final : public MmioHandler {
   public:
     std::uint64_t read(std::uint64_t address, unsigned size) override {
@@ -45,18 +46,22 @@ constinit ApicPage apic_page;
 
 const Segment& segment(const Vmcb& vmcb, SegmentName name) {
     switch (name) {
-        case SegmentName::kEs: return vmcb.es;
-        case SegmentName::kCs: return vmcb.cs;
-        case SegmentName::kSs: return vmcb.ss;
-        case SegmentName::kFs: return vmcb.fs;
-        case SegmentName::kGs: return vmcb.gs;
-        default: return vmcb.ds;
+        case SegmentName::kEs:
+            return vmcb.es;
+        case SegmentName::kCs:
+            return vmcb.cs;
+        case SegmentName::kSs:
+            return vmcb.ss;
+        case SegmentName::kFs:
+            return vmcb.fs;
+        case SegmentName::kGs:
+            return vmcb.gs;
+        default:
+            return vmcb.ds;
     }
 }
 
-bool is_long(const Vmcb& vmcb) {
-    return (vmcb.efer & kEferLma) != 0 && (vmcb.cs.attributes & kAttributeLong) != 0;
-}
+bool is_long(const Vmcb& vmcb) { return code_size(vmcb) == CodeSize::k64; }
 
 std::uint64_t linear_address(const Vcpu& vcpu, const MmioInstruction& instruction) {
     const Vmcb& vmcb = *vcpu.vmcb;
@@ -71,7 +76,8 @@ std::uint64_t linear_address(const Vcpu& vcpu, const MmioInstruction& instructio
         address += vcpu.registers[static_cast<std::size_t>(memory.index)] * memory.scale;
     }
     if (memory.address_bits == 32) address &= 0xffffffff;
-    const bool flat = is_long(vmcb) && memory.segment != SegmentName::kFs && memory.segment != SegmentName::kGs;
+    const bool flat =
+        is_long(vmcb) && memory.segment != SegmentName::kFs && memory.segment != SegmentName::kGs;
     return flat ? address : address + segment(vmcb, memory.segment).base;
 }
 
@@ -79,14 +85,12 @@ Result<MmioInstruction> decode(const Vcpu& vcpu) {
     const Vmcb& vmcb = *vcpu.vmcb;
     std::array<std::byte, kMaxInstruction> code{};
     const std::size_t size = fetch_instruction(vcpu, code);
-    const CodeSize mode = is_long(vmcb)                                ? CodeSize::k64
-                          : (vmcb.cs.attributes & kAttributeBig) != 0 ? CodeSize::k32
-                                                                       : CodeSize::k16;
-    GATEHOUSE_ASSIGN(const MmioInstruction out, decode_mmio(Bytes(code).first(size), mode));
+    GATEHOUSE_ASSIGN(const MmioInstruction out, decode_mmio(Bytes(code).first(size), code_size(vmcb)));
     // The bytes may have changed since the access: it must still be this one, and within its page.
     const std::uint64_t address = vmcb.exit_info2;
     if (out.write != ((vmcb.exit_info1 & kFaultWrite) != 0) ||
-        ((linear_address(vcpu, out) ^ address) & 0xfff) != 0 || (address & 0xfff) + out.size > memory::kPageSize) {
+        ((linear_address(vcpu, out) ^ address) & 0xfff) != 0 ||
+        (address & 0xfff) + out.size > memory::kPageSize) {
         return {Error::kMismatch, "instruction", vmcb.rip};
     }
     return out;
@@ -99,9 +103,11 @@ void emulate(Vcpu& vcpu, MmioHandler& handler) {
     const MmioInstruction& instruction = *decoded;
     std::uint64_t& reg = vcpu.registers[instruction.reg];
     if (instruction.write) {
-        const std::uint64_t value = instruction.immediate ? instruction.value : instruction.high_byte ? reg >> 8 : reg;
-        const std::uint64_t mask = instruction.size == 8 ? ~std::uint64_t{0}
-                                                         : (std::uint64_t{1} << 8 * instruction.size) - 1;
+        const std::uint64_t value = instruction.immediate   ? instruction.value
+                                    : instruction.high_byte ? reg >> 8
+                                                            : reg;
+        const std::uint64_t mask =
+            instruction.size == 8 ? ~std::uint64_t{0} : (std::uint64_t{1} << 8 * instruction.size) - 1;
         handler.write(address, instruction.size, value & mask);
     } else {
         reg = merge_register(instruction, reg, handler.read(address, instruction.size));
@@ -123,7 +129,8 @@ std::size_t fetch_instruction(const Vcpu& vcpu, std::span<std::byte, 15> out) {
     std::uint64_t address = vmcb.rip + (is_long(vmcb) ? 0 : vmcb.cs.base);
     std::size_t done = 0;
     while (done < out.size()) {
-        const std::size_t size = std::min<std::size_t>(out.size() - done, memory::kPageSize - address % memory::kPageSize);
+        const std::size_t size =
+            std::min<std::size_t>(out.size() - done, memory::kPageSize - address % memory::kPageSize);
         const auto physical = guest_physical(guest_memory(), paging, address);
         if (!physical.ok()) break;
         const auto bytes = guest_memory().guest(*physical, size);
@@ -140,7 +147,8 @@ void handle_nested_fault(Vcpu& vcpu) {
     const std::uint64_t address = vmcb.exit_info2;
     const bool write = (vmcb.exit_info1 & kFaultWrite) != 0;
     GuestAccess access = nested_pages().access(address);
-    if (access == GuestAccess::kTrap && address >= memory::kIdentityLimit && nested_pages().extend(address).ok()) {
+    if (access == GuestAccess::kTrap && address >= memory::kIdentityLimit &&
+        nested_pages().extend(address).ok()) {
         access = nested_pages().access(address);
     }
     // Allowed meanwhile: another processor has changed the table; enter again.

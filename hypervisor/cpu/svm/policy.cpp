@@ -11,44 +11,48 @@ struct Row {
     MsrPolicy policy;
 };
 
-constexpr MsrRule kPass = MsrRule::kPass, kDrop = MsrRule::kDrop, kMask = MsrRule::kMask, kFault = MsrRule::kFault;
+constexpr std::uint64_t kHwcrMask = 1u << 30 | 1u << 25 | 1u << 18;  // IRPerfEn, CpbDis, McStatusWrEn
+constexpr std::uint64_t kDeCfgMask = 1u << 9 | 1u << 1;              // Zenbleed fix, serializing LFENCE
+constexpr MsrRule kPass = MsrRule::kPass, kDrop = MsrRule::kDrop;
+constexpr MsrRule kMask = MsrRule::kMask, kFault = MsrRule::kFault;
 
-// The first row that matches counts. APM vol. 2, appendix A; Processor Programming References for families 17h, 19h.
+// The first row that matches counts. APM vol. 2, appendix A; Processor Programming References for families
+// 17h, 19h.
 constexpr std::array kRows{
     Row{kMsrApicBase, kMsrApicBase, {MsrRule::kApicBase, MsrRule::kApicBase}},
     Row{kMsrX2ApicIcr, kMsrX2ApicIcr, {kPass, MsrRule::kIcr}},
     Row{kMsrEfer, kMsrEfer, {MsrRule::kEfer, MsrRule::kEfer}},
-    Row{0xc0000104, 0xc0000104, {kFault, kFault}},          // TSC_RATIO (SVM)
+    Row{0xc0000104, 0xc0000104, {kFault, kFault}},  // TSC_RATIO (SVM)
     // 0xc001'0000 and above: writes are dropped, but for the rows below
-    Row{0xc0010000, 0xc0010007, {kPass, kPass}},            // performance counters
-    Row{kMsrHwcr, kMsrHwcr, {kPass, kMask, 1u << 30 | 1u << 25 | 1u << 18}},  // IRPerfEn, CpbDis, McStatusWrEn
-    Row{0xc0010055, 0xc0010055, {kPass, kDrop}},            // interrupt pending message
-    Row{0xc0010062, 0xc0010062, {kPass, kPass}},            // P-state control; their definitions are read-only
-    Row{0xc0010111, 0xc0010113, {kPass, kFault}},           // SMM_BASE, SMM_ADDR, SMM_MASK: as if locked
-    Row{kMsrVmCr, 0xc001011b, {kFault, kFault}},            // VM_CR, IGNNE, SMM_CTL, VM_HSAVE_PA, SVM_KEY, doorbell, ...
-    Row{0xc001011e, 0xc001011e, {kFault, kFault}},          // VMPAGE_FLUSH (SEV)
-    Row{0xc001011f, 0xc001011f, {kPass, kPass}},            // VIRT_SPEC_CTRL
-    Row{0xc0010130, 0xc0010138, {kFault, kFault}},          // GHCB, SEV_STATUS, reverse map table, ...
-    Row{0xc0010200, 0xc001020b, {kPass, kPass}},            // performance counters: core
-    Row{0xc0010230, 0xc001023b, {kPass, kPass}},            // ... L3
-    Row{0xc0010240, 0xc0010247, {kPass, kPass}},            // ... northbridge
-    Row{0xc00102b1, 0xc00102b3, {kPass, kPass}},            // collaborative power control
-    Row{0xc0011019, 0xc001101b, {kPass, kPass}},            // breakpoint address masks 1 to 3
-    Row{0xc0011027, 0xc0011027, {kPass, kPass}},            // ... 0
-    Row{0xc0011029, 0xc0011029, {kPass, kMask, 1u << 9 | 1u << 1}},  // DE_CFG: Zenbleed fix, serializing LFENCE
-    Row{0xc0011030, 0xc001103d, {kPass, kPass}},            // instruction-based sampling
-    Row{0xc0010000, 0xc001ffff, {kPass, kDrop}},            // SYSCFG, TOP_MEM, IORR, PATCH_LOADER, MMIO base, ...
+    Row{0xc0010000, 0xc0010007, {kPass, kPass}},  // performance counters
+    Row{kMsrHwcr, kMsrHwcr, {kPass, kMask, kHwcrMask}},
+    Row{0xc0010055, 0xc0010055, {kPass, kDrop}},    // interrupt pending message
+    Row{0xc0010062, 0xc0010062, {kPass, kPass}},    // P-state control; their definitions are read-only
+    Row{0xc0010111, 0xc0010113, {kPass, kFault}},   // SMM_BASE, SMM_ADDR, SMM_MASK: as if locked
+    Row{kMsrVmCr, 0xc001011b, {kFault, kFault}},    // VM_CR, SMM_CTL, VM_HSAVE_PA, SVM_KEY, doorbell, ...
+    Row{0xc001011e, 0xc001011e, {kFault, kFault}},  // VMPAGE_FLUSH (SEV)
+    Row{0xc001011f, 0xc001011f, {kPass, kPass}},    // VIRT_SPEC_CTRL
+    Row{0xc0010130, 0xc0010138, {kFault, kFault}},  // GHCB, SEV_STATUS, reverse map table, ...
+    Row{0xc0010200, 0xc001020b, {kPass, kPass}},    // performance counters: core
+    Row{0xc0010230, 0xc001023b, {kPass, kPass}},    // ... L3
+    Row{0xc0010240, 0xc0010247, {kPass, kPass}},    // ... northbridge
+    Row{0xc00102b1, 0xc00102b3, {kPass, kPass}},    // collaborative power control
+    Row{0xc0011019, 0xc001101b, {kPass, kPass}},    // breakpoint address masks 1 to 3
+    Row{0xc0011027, 0xc0011027, {kPass, kPass}},    // ... 0
+    Row{0xc0011029, 0xc0011029, {kPass, kMask, kDeCfgMask}},
+    Row{0xc0011030, 0xc001103d, {kPass, kPass}},  // instruction-based sampling
+    Row{0xc0010000, 0xc001ffff, {kPass, kDrop}},  // SYSCFG, TOP_MEM, IORR, PATCH_LOADER, ...
 };
 
 }  // namespace
 
 CpuidLeaf guest_cpuid(std::uint32_t leaf, std::uint32_t subleaf, CpuidLeaf hardware,
                       std::uint64_t guest_cr4) {
-    constexpr std::uint32_t kOsxsave = 1u << 27;     // leaf 1 ECX: CR4.OSXSAVE, which is the guest's own
-    constexpr std::uint32_t kOspke = 1u << 4;        // leaf 7 ECX: CR4.PKE
-    constexpr std::uint32_t kSvm = 1u << 2;          // leaf 0x8000'0001 ECX
+    constexpr std::uint32_t kOsxsave = 1u << 27;  // leaf 1 ECX: CR4.OSXSAVE, which is the guest's own
+    constexpr std::uint32_t kOspke = 1u << 4;     // leaf 7 ECX: CR4.PKE
+    constexpr std::uint32_t kSvm = 1u << 2;       // leaf 0x8000'0001 ECX
     constexpr std::uint32_t kSkinit = 1u << 12;
-    constexpr std::uint32_t kInvlpgb = 1u << 3;      // leaf 0x8000'0008 EBX: needs the hypervisor's consent
+    constexpr std::uint32_t kInvlpgb = 1u << 3;  // leaf 0x8000'0008 EBX: needs the hypervisor's consent
     CpuidLeaf out = hardware;
     switch (leaf) {
         case 0x00000001:

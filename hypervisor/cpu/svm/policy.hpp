@@ -1,7 +1,7 @@
 // What the guest sees of the processor: CPUID and model-specific registers.
 //
-// The guest sees this very processor without SVM: no SVM, SKINIT, SEV, SME, broadcast TLB flushes. It may not touch
-// what could move memory under the hypervisor, reach into SMM or replace microcode.
+// The guest sees this very processor without SVM: no SVM, SKINIT, SEV, SME, broadcast TLB flushes. It may not
+// touch what could move memory under the hypervisor, reach into SMM or replace microcode.
 #pragma once
 
 #include <span>
@@ -32,8 +32,8 @@ struct MsrPolicy {
 
 [[nodiscard]] MsrPolicy msr_policy(std::uint32_t msr);
 
-// Sets read and write bits of every register whose rule is not kPass: two bits an MSR (APM vol. 2, 15.11). MSRs that
-// the bitmap does not cover always exit.
+// Sets read and write bits of every register whose rule is not kPass: two bits an MSR (APM vol. 2, 15.11).
+// MSRs that the bitmap does not cover always exit.
 inline constexpr std::size_t kMsrBitmapSize = 0x2000;
 void write_msr_bitmap(std::span<std::uint8_t, kMsrBitmapSize> bitmap);
 

@@ -1,20 +1,21 @@
 // AMD SVM: one guest on all processors (AMD64 Architecture Programmer's Manual, "APM", vol. 2, chapter 15).
 //
-// Intercepted: CPUID, some MSRs (msr_policy.hpp) and ports, SVM instructions, INIT, shutdown, nested page faults.
-// Nothing else: interrupts, NMIs and exceptions go straight to the guest, and an idle guest causes no exits.
+// Intercepted: CPUID, some MSRs (policy.hpp) and ports, SVM instructions, INIT, shutdown, nested page
+// faults. Nothing else: interrupts, NMIs and exceptions go straight to the guest, and an idle guest causes no
+// exits.
 #pragma once
 
 #include "hypervisor/base/result.hpp"
 
 namespace gatehouse::cpu::svm {
 
-// Checks for SVM and nested paging, turns SVM on for this processor and builds the nested page table: all physical
-// addresses that the processor has, at themselves, the kept region hidden. Errors: kUnsupported
-// with the missing feature; kNoSpace.
+// Checks for SVM and nested paging, turns SVM on for this processor and builds the nested page table: all
+// physical addresses that the processor has, at themselves, the kept region hidden. Errors: kUnsupported with
+// the missing feature; kNoSpace.
 [[nodiscard]] Status enable();
 
-// Guest state at its entry, in 64-bit mode with interrupts off: CS 0x10, DS, ES and SS 0x18, flat; other registers
-// zero. `cr3` is guest-physical.
+// Guest state at its entry, in 64-bit mode with interrupts off: CS 0x10, DS, ES and SS 0x18, flat; other
+// registers zero. `cr3` is guest-physical.
 struct GuestEntry {
     std::uint64_t rip = 0;
     std::uint64_t rsi = 0;
@@ -25,8 +26,8 @@ struct GuestEntry {
 };
 [[noreturn]] void run_guest(const GuestEntry& entry);
 
-// Makes every processor drop its cached nested translations before this returns; call after nested_pages() has
-// been made stricter while the guest runs. Called from a handler.
+// Makes every processor drop its cached nested translations before this returns; call after nested_pages()
+// has been made stricter while the guest runs. Called from a handler.
 void flush_nested_everywhere();
 
 // One line a processor and reason on the log: "exits: cpu 0 cpuid 114".

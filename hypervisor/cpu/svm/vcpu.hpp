@@ -1,40 +1,51 @@
 // One guest processor, and how processors of the hypervisor call each other.
 //
-// A call is an INIT IPI: while the guest runs it causes an exit, while GIF = 0 it stays pending, and open_window()
-// turns it into #SX (VM_CR.R_INIT; APM vol. 2, 15.28). So it reaches a processor whatever its guest does, and takes
-// no vector from the guest. `called` tells such an INIT from one that the guest or a device has sent.
+// A call is an INIT IPI: while the guest runs it causes an exit, while GIF = 0 it stays pending, and
+// open_window() turns it into #SX (VM_CR.R_INIT; APM vol. 2, 15.28). So it reaches a processor whatever its
+// guest does, and takes no vector from the guest. `called` tells such an INIT from one that the guest or a
+// device has sent.
 #pragma once
 
 #include <array>
 #include <atomic>
 
 #include "hypervisor/cpu/apic.hpp"
+#include "hypervisor/cpu/decoder.hpp"
 #include "hypervisor/cpu/per_cpu.hpp"
 #include "hypervisor/cpu/svm/vmcb.hpp"
 
 namespace gatehouse::cpu::svm {
 
 enum class ExitReason : std::uint8_t {
-    kCpuid, kMsr, kPort, kNestedFault, kInit, kSvmInstruction, kWbinvd, kShutdown, kOther, kCount
+    kCpuid,
+    kMsr,
+    kPort,
+    kNestedFault,
+    kInit,
+    kSvmInstruction,
+    kWbinvd,
+    kShutdown,
+    kOther,
+    kCount
 };
 
 struct Vcpu {
     PerCpu* cpu = nullptr;
     Vmcb* vmcb = nullptr;
     std::uint64_t vmcb_address = 0;
-    std::uint64_t host_vmcb_address = 0;         // the hypervisor's FS, GS, TR, ... for VMLOAD
-    std::uint64_t host_save_address = 0;         // VM_HSAVE_PA
-    std::array<std::uint64_t, 16> registers{};   // by instruction encoding: rax, rcx, rdx, rbx, rsp, ...
+    std::uint64_t host_vmcb_address = 0;        // the hypervisor's FS, GS, TR, ... for VMLOAD
+    std::uint64_t host_save_address = 0;        // VM_HSAVE_PA
+    std::array<std::uint64_t, 16> registers{};  // by instruction encoding: rax, rcx, rdx, rbx, rsp, ...
 
     std::atomic<bool> in_guest = false;
-    std::atomic<std::uint64_t> seen_generation = 0;  // of nested_pages(), at the last entry
-    std::atomic<bool> called = false;            // an INIT of ours is under way
-    std::atomic<bool> init_requested = false;    // by a guest's INIT IPI
-    std::atomic<bool> waiting = true;            // for a guest's SIPI
-    std::atomic<bool> suspect = false;           // perhaps going offline: suspect_offline()
+    std::atomic<std::uint64_t> seen_generation = 0;   // of nested_pages(), at the last entry
+    std::atomic<bool> called = false;                 // an INIT of ours is under way
+    std::atomic<bool> init_requested = false;         // by a guest's INIT IPI
+    std::atomic<bool> waiting = true;                 // for a guest's SIPI
+    std::atomic<bool> suspect = false;                // perhaps going offline: suspect_offline()
     std::atomic<std::uint16_t> startup = kNoStartup;  // vector of the SIPI that came
     std::atomic<bool> stopped = false;
-    bool apic_disabled = false;                  // the guest believes that APIC_BASE.EN = 0
+    bool apic_disabled = false;  // the guest believes that APIC_BASE.EN = 0
 
     // One count a reason; written by this processor only.
     std::array<std::uint64_t, static_cast<std::size_t>(ExitReason::kCount)> exits{};
@@ -65,9 +76,9 @@ void send_guest_ipi(Vcpu& vcpu, std::uint64_t value);
 void enter_init(Vcpu& vcpu);
 // Write-traps the APIC page, if there is more than one processor, until all have started.
 void arm_startup_trap();
-// The guest flushes this processor's caches with interrupts off: the last that a system does before it takes a
-// processor offline. The APIC page is write-trapped again, so that a SIPI right behind the INIT that brings the
-// processor back is not missed; until the processor shows life by using its APIC.
+// The guest flushes this processor's caches with interrupts off: the last that a system does before it takes
+// a processor offline. The APIC page is write-trapped again, so that a SIPI right behind the INIT that brings
+// the processor back is not missed; until the processor shows life by using its APIC.
 void suspect_offline(Vcpu& vcpu);
 void show_life(Vcpu& vcpu);
 // Makes the others stop for good; gives up on one that does not answer.
@@ -77,6 +88,7 @@ void stop_others();
 // --- exits.cpp ---
 
 void handle_exit(Vcpu& vcpu);
+[[nodiscard]] CodeSize code_size(const Vmcb& vmcb);
 void inject(Vcpu& vcpu, std::uint8_t vector, bool has_error = false, std::uint32_t error = 0);
 // Skips the instruction that exited: `length` bytes, if the processor does not tell.
 void skip(Vcpu& vcpu, unsigned length);

@@ -9,24 +9,24 @@ namespace gatehouse::cpu::svm {
 
 // Intercepts, offset 0x00c                          // exit code
 enum Intercept3 : std::uint32_t {
-    kInterceptInit = 1u << 3,                         // 0x63
-    kInterceptCpuid = 1u << 18,                       // 0x72
-    kInterceptInvd = 1u << 22,                        // 0x76
-    kInterceptInvlpga = 1u << 26,                     // 0x7a
-    kInterceptPorts = 1u << 27,                       // 0x7b
-    kInterceptMsrs = 1u << 28,                        // 0x7c
-    kInterceptShutdown = 1u << 31,                    // 0x7f
+    kInterceptInit = 1u << 3,       // 0x63
+    kInterceptCpuid = 1u << 18,     // 0x72
+    kInterceptInvd = 1u << 22,      // 0x76
+    kInterceptInvlpga = 1u << 26,   // 0x7a
+    kInterceptPorts = 1u << 27,     // 0x7b
+    kInterceptMsrs = 1u << 28,      // 0x7c
+    kInterceptShutdown = 1u << 31,  // 0x7f
 };
 // Intercepts, offset 0x010
 enum Intercept4 : std::uint32_t {
-    kInterceptVmrun = 1u << 0,                        // 0x80
-    kInterceptVmmcall = 1u << 1,                      // 0x81
-    kInterceptVmload = 1u << 2,                       // 0x82
-    kInterceptVmsave = 1u << 3,                       // 0x83
-    kInterceptStgi = 1u << 4,                         // 0x84
-    kInterceptClgi = 1u << 5,                         // 0x85
-    kInterceptSkinit = 1u << 6,                       // 0x86
-    kInterceptWbinvd = 1u << 9,                       // 0x89
+    kInterceptVmrun = 1u << 0,    // 0x80
+    kInterceptVmmcall = 1u << 1,  // 0x81
+    kInterceptVmload = 1u << 2,   // 0x82
+    kInterceptVmsave = 1u << 3,   // 0x83
+    kInterceptStgi = 1u << 4,     // 0x84
+    kInterceptClgi = 1u << 5,     // 0x85
+    kInterceptSkinit = 1u << 6,   // 0x86
+    kInterceptWbinvd = 1u << 9,   // 0x89
 };
 
 // Exit codes (appendix C)
@@ -73,8 +73,8 @@ struct Segment {
 };
 inline constexpr std::uint16_t kAttributeLong = 1u << 9;
 inline constexpr std::uint16_t kAttributeBig = 1u << 10;
-inline constexpr std::uint16_t kCode64 = 0x0a9b;      // G, L, present, code, accessed
-inline constexpr std::uint16_t kData32 = 0x0c93;      // G, D/B, present, data, accessed
+inline constexpr std::uint16_t kCode64 = 0x0a9b;  // G, L, present, code, accessed
+inline constexpr std::uint16_t kData32 = 0x0c93;  // G, D/B, present, data, accessed
 inline constexpr std::uint16_t kRealCode = 0x009b;
 inline constexpr std::uint16_t kRealData = 0x0093;
 inline constexpr std::uint16_t kLocalTable = 0x0082;
@@ -82,59 +82,59 @@ inline constexpr std::uint16_t kBusyTask = 0x008b;
 
 struct alignas(4096) Vmcb {
     // control area
-    std::uint32_t intercept_cr = 0;                   // 0x000  read 15:0, write 31:16
-    std::uint32_t intercept_dr = 0;                   // 0x004
-    std::uint32_t intercept_exceptions = 0;           // 0x008
-    std::uint32_t intercept3 = 0;                     // 0x00c
-    std::uint32_t intercept4 = 0;                     // 0x010
-    std::uint32_t intercept5 = 0;                     // 0x014
+    std::uint32_t intercept_cr = 0;          // 0x000  read 15:0, write 31:16
+    std::uint32_t intercept_dr = 0;          // 0x004
+    std::uint32_t intercept_exceptions = 0;  // 0x008
+    std::uint32_t intercept3 = 0;            // 0x00c
+    std::uint32_t intercept4 = 0;            // 0x010
+    std::uint32_t intercept5 = 0;            // 0x014
     std::array<std::uint8_t, 0x28> reserved018{};
-    std::uint64_t port_bitmap = 0;                    // 0x040  physical
-    std::uint64_t msr_bitmap = 0;                     // 0x048  physical
-    std::uint64_t tsc_offset = 0;                     // 0x050
-    std::uint32_t asid = 0;                           // 0x058  never 0
-    std::uint32_t tlb_control = 0;                    // 0x05c
-    std::uint64_t interrupt_control = 0;              // 0x060  V_INTR_MASKING = 0: EFLAGS.IF and CR8 are real
-    std::uint64_t interrupt_shadow = 0;               // 0x068
-    std::uint64_t exit_code = 0;                      // 0x070
-    std::uint64_t exit_info1 = 0;                     // 0x078
-    std::uint64_t exit_info2 = 0;                     // 0x080
-    std::uint64_t exit_interrupt = 0;                 // 0x088
-    std::uint64_t nested_control = 0;                 // 0x090
+    std::uint64_t port_bitmap = 0;        // 0x040  physical
+    std::uint64_t msr_bitmap = 0;         // 0x048  physical
+    std::uint64_t tsc_offset = 0;         // 0x050
+    std::uint32_t asid = 0;               // 0x058  never 0
+    std::uint32_t tlb_control = 0;        // 0x05c
+    std::uint64_t interrupt_control = 0;  // 0x060  V_INTR_MASKING = 0: EFLAGS.IF and CR8 are real
+    std::uint64_t interrupt_shadow = 0;   // 0x068
+    std::uint64_t exit_code = 0;          // 0x070
+    std::uint64_t exit_info1 = 0;         // 0x078
+    std::uint64_t exit_info2 = 0;         // 0x080
+    std::uint64_t exit_interrupt = 0;     // 0x088
+    std::uint64_t nested_control = 0;     // 0x090
     std::array<std::uint8_t, 0x10> reserved098{};
-    std::uint64_t event_injection = 0;                // 0x0a8
-    std::uint64_t nested_cr3 = 0;                     // 0x0b0
-    std::uint64_t lbr_control = 0;                    // 0x0b8
-    std::uint64_t clean = 0;                          // 0x0c0  0: reload everything
-    std::uint64_t next_rip = 0;                       // 0x0c8  if CPUID says NRIPS
-    std::uint8_t fetched = 0;                         // 0x0d0  if CPUID says DecodeAssists: how many of ...
-    std::array<std::uint8_t, 15> instruction{};       // 0x0d1  ... these bytes are the instruction's
+    std::uint64_t event_injection = 0;           // 0x0a8
+    std::uint64_t nested_cr3 = 0;                // 0x0b0
+    std::uint64_t lbr_control = 0;               // 0x0b8
+    std::uint64_t clean = 0;                     // 0x0c0  0: reload everything
+    std::uint64_t next_rip = 0;                  // 0x0c8  if CPUID says NRIPS
+    std::uint8_t fetched = 0;                    // 0x0d0  if CPUID says DecodeAssists: how many of ...
+    std::array<std::uint8_t, 15> instruction{};  // 0x0d1  ... these bytes are the instruction's
     std::array<std::uint8_t, 0x320> reserved0e0{};
     // state save area
-    Segment es, cs, ss, ds, fs, gs;                   // 0x400
-    Segment gdtr, ldtr, idtr, tr;                     // 0x460
+    Segment es, cs, ss, ds, fs, gs;  // 0x400
+    Segment gdtr, ldtr, idtr, tr;    // 0x460
     std::array<std::uint8_t, 0x2b> reserved4a0{};
-    std::uint8_t cpl = 0;                             // 0x4cb
+    std::uint8_t cpl = 0;  // 0x4cb
     std::uint32_t reserved4cc = 0;
-    std::uint64_t efer = 0;                           // 0x4d0  SVME = 1
+    std::uint64_t efer = 0;  // 0x4d0  SVME = 1
     std::array<std::uint8_t, 0x70> reserved4d8{};
-    std::uint64_t cr4 = 0;                            // 0x548
-    std::uint64_t cr3 = 0;                            // 0x550
-    std::uint64_t cr0 = 0;                            // 0x558
-    std::uint64_t dr7 = 0;                            // 0x560
-    std::uint64_t dr6 = 0;                            // 0x568
-    std::uint64_t rflags = 0;                         // 0x570
-    std::uint64_t rip = 0;                            // 0x578
+    std::uint64_t cr4 = 0;     // 0x548
+    std::uint64_t cr3 = 0;     // 0x550
+    std::uint64_t cr0 = 0;     // 0x558
+    std::uint64_t dr7 = 0;     // 0x560
+    std::uint64_t dr6 = 0;     // 0x568
+    std::uint64_t rflags = 0;  // 0x570
+    std::uint64_t rip = 0;     // 0x578
     std::array<std::uint8_t, 0x58> reserved580{};
-    std::uint64_t rsp = 0;                            // 0x5d8
-    std::array<std::uint64_t, 3> shadow_stack{};      // 0x5e0
-    std::uint64_t rax = 0;                            // 0x5f8
-    std::array<std::uint64_t, 4> syscall{};           // 0x600  STAR, LSTAR, CSTAR, SFMASK
-    std::uint64_t kernel_gs_base = 0;                 // 0x620
-    std::array<std::uint64_t, 3> sysenter{};          // 0x628  CS, ESP, EIP
-    std::uint64_t cr2 = 0;                            // 0x640
+    std::uint64_t rsp = 0;                        // 0x5d8
+    std::array<std::uint64_t, 3> shadow_stack{};  // 0x5e0
+    std::uint64_t rax = 0;                        // 0x5f8
+    std::array<std::uint64_t, 4> syscall{};       // 0x600  STAR, LSTAR, CSTAR, SFMASK
+    std::uint64_t kernel_gs_base = 0;             // 0x620
+    std::array<std::uint64_t, 3> sysenter{};      // 0x628  CS, ESP, EIP
+    std::uint64_t cr2 = 0;                        // 0x640
     std::array<std::uint8_t, 0x20> reserved648{};
-    std::uint64_t pat = 0;                            // 0x668
+    std::uint64_t pat = 0;  // 0x668
     std::array<std::uint8_t, 0x990> reserved670{};
 };
 static_assert(sizeof(Vmcb) == 4096);

@@ -42,7 +42,8 @@ Translation walk(std::uint64_t root, std::uint64_t address, bool cached = true) 
             EXPECT_LE(level, 2);
             constexpr std::uint64_t kAttributes = 0x18, kSmallPat = 0x80, kLargePat = 0x1000;
             if (cached) {
-                EXPECT_EQ(entry & (kAttributes | (level == 0 ? kSmallPat : kLargePat)), 0u) << "page attribute is not 0";
+                EXPECT_EQ(entry & (kAttributes | (level == 0 ? kSmallPat : kLargePat)), 0u)
+                    << "page attribute is not 0";
             }
             out.present = true;
             out.leaf = std::uint64_t{1} << shift;
@@ -78,7 +79,8 @@ class NestedPageTableTest : public testing::Test {
 
 TEST_F(NestedPageTableTest, MapsAllPhysicalMemoryAtItself) {
     for (std::uint64_t at = 0; at < 512 * kGiB; at += kGiB) {
-        for (const std::uint64_t offset : {0x0ull, 0x1234ull, 0x200000ull, 0x3fffffffull}) expect_identity(at + offset);
+        for (const std::uint64_t offset : {0x0ull, 0x1234ull, 0x200000ull, 0x3fffffffull})
+            expect_identity(at + offset);
     }
     EXPECT_FALSE(walk(table.root(), 512 * kGiB).present);
 }
@@ -180,10 +182,12 @@ TEST(HostPageTable, NothingIsWritableAndExecutable) {
         return to.physical;
     };
     for (std::uint64_t offset = 0; offset < kSections.end; offset += kPageSize) {
-        EXPECT_EQ(right(launch::kImageVirtual + offset, offset >= kSections.data, offset < kSections.rodata), kImage + offset);
+        EXPECT_EQ(right(launch::kImageVirtual + offset, offset >= kSections.data, offset < kSections.rodata),
+                  kImage + offset);
     }
     EXPECT_FALSE(walk(table.root(), launch::kImageVirtual + kSections.end).present);
-    for (const std::uint64_t address : {0x1000ull, 0x200000ull, 0x10000000ull, 0x10400000ull, 0xfee00000ull, 0x7fffffffffull}) {
+    for (const std::uint64_t address :
+         {0x1000ull, 0x200000ull, 0x10000000ull, 0x10400000ull, 0xfee00000ull, 0x7fffffffffull}) {
         EXPECT_EQ(right(address, true, false), address);
     }
     EXPECT_FALSE(walk(table.root(), 0).present) << "null pointers fault";
@@ -230,7 +234,8 @@ TEST(HostPageTable, StacksHaveGuardPages) {
     const Translation to = walk(table.root(), kStackVirtual + 0x2000);
     EXPECT_TRUE(to.present && to.write && !to.execute);
     EXPECT_FALSE(walk(table.root(), kStackVirtual + 0x3000).present);
-    EXPECT_EQ(table.map_stack(pages.pool, kStackVirtual + kStackWindow - 0x1000, 2).error(), Error::kOutOfRange);
+    EXPECT_EQ(table.map_stack(pages.pool, kStackVirtual + kStackWindow - 0x1000, 2).error(),
+              Error::kOutOfRange);
     EXPECT_EQ(table.map_stack(pages.pool, kStackVirtual - 0x1000, 1).error(), Error::kOutOfRange);
 }
 
