@@ -209,6 +209,9 @@ void Machine::set_device(guest::FunctionId function, const memory::DmaDomain& do
 Status Machine::start_iommus() {
     GATEHOUSE_ASSIGN(iommus_, memory::find_iommus(kept_base_));
     if (iommus_.count != hand_off_.iommu_count) return {Error::kMismatch, "number of IOMMUs", iommus_.count};
+    for (const memory::IommuPlace& place : iommus_.all()) {
+        GATEHOUSE_TRY(cpu::map_device(place.registers, memory::kIommuRegisterSpace));
+    }
     GATEHOUSE_ASSIGN(const std::uint32_t unlisted,
                      memory::check_ivrs(tables_.find(platform::signature("IVRS")), iommus_.all()));
     if (unlisted != 0) log("gatehouse: IOMMUs that ACPI does not list: ", std::uint64_t{unlisted});
@@ -254,6 +257,7 @@ Status Machine::open_controller(guest::FunctionId function) {
     set_device(function, {kArenaDomain, arena_dma_.root()});
     GATEHOUSE_TRY(refresh_iommus());
     DiskController& controller = controllers_[number];
+    GATEHOUSE_TRY(cpu::map_device(bar.base, bar.size));
     GATEHOUSE_TRY(controller.start(bar.base, disk_arenas_[number], cpu::guest_memory(), clock_));
     return cpu::trap_mmio(bar.base, bar.size, controller);
 }
