@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+"""Disk integrity and refusals, in a guest on the mediated disk; what the guest wrote is compared on the host.
+
+The guest runs fio with verification (random sizes and offsets, queue depth 32) on a partition, then ext4 under load,
+unmounted and checked; it tries to write where it must not and to read the vault; it sends an ATA command that is not on
+the allow-list.  The host then decrypts the partition with dm-crypt's parameters and compares its hash with the guest's.
+"""
+
+import argparse
+import hashlib
+import os
+import sys
+
+import appliance as lab
+import task_disk
+
+TASK = r"""
+set -eu
+disk=/dev/sda
+scratch=/dev/sda5
+fail() { echo "FAILED: $*"; exit 1; }
+
+echo "fio: random sizes and offsets, depth 32, verified"
+fio --name=raw --filename=$scratch --direct=1 --ioengine=libaio --iodepth=32 --rw=randrw --bsrange=512-262144 \
+    --bs_unaligned=0 --blockalign=512 --size=56M --io_size=112M --verify=crc32c --verify_fatal=1 --do_verify=1 \
+    --randseed=7 --output-format=terse > results/fio-raw || fail "fio on the partition"
+fio --name=large --filename=$scratch --direct=1 --ioengine=libaio --iodepth=32 --rw=write --bs=1M --size=56M \
+    --verify=crc32c --verify_fatal=1 --output-format=terse > results/fio-large || fail "fio with 1 MiB blocks"
+fio --name=small --filename=$scratch --direct=1 --ioengine=libaio --iodepth=32 --rw=randwrite --bs=4k --size=56M \
+    --io_size=16M --verify=crc32c --verify_fatal=1 --randseed=9 --output-format=terse > results/fio-small ||
+    fail "fio with 4 KiB blocks"
+
+echo "ext4 under load"
+mkfs.ext4 -q -F $scratch
+mkdir -p /run/scratch
+mount $scratch /run/scratch
+for worker in 1 2 3 4; do
+    ( mkdir /run/scratch/$worker
+      for i in $(seq 40); do
+          head -c $((RANDOM * 4)) /dev/urandom > /run/scratch/$worker/$i
+          [ $((i % 3)) != 0 ] || rm /run/scratch/$worker/$((i - 1))
+          [ $((i % 10)) != 0 ] || sync
+      done ) &
+done
+wait
+(cd /run/scratch && find . -type f -exec sha256sum {} + | sort -k2) > results/files
+umount /run/scratch
+e2fsck -f -n $scratch > results/e2fsck || fail "e2fsck"
+mount -o ro $scratch /run/scratch
+(cd /run/scratch && sha256sum --quiet -c "$OLDPWD/results/files") || fail "files changed"
+umount /run/scratch
+
+echo "where the guest must not write"
+boot=$(cat /sys/class/block/sda2/start)
+for sector in 0 1 2 $boot $((boot + 5000)) $vault $(($(blockdev --getsz $disk) - 1)); do
+    if dd if=/dev/zero of=$disk bs=512 seek=$sector count=1 oflag=direct conv=notrunc 2>> results/dd; then
+        fail "a write to sector $sector went through"
+    fi
+done
+echo "the vault reads as zeros"
+dd if=$disk bs=512 skip=$vault count=$vault_sectors iflag=direct 2> /dev/null | cmp -n $((vault_sectors * 512)) - /dev/zero ||
+    fail "the vault can be read"
+
+echo "READ BUFFER is refused, and the disk goes on"
+if sg_raw -r 512 $disk 85 08 0e 00 00 00 01 00 00 00 00 00 00 00 e4 00 > results/read-buffer 2>&1; then
+    fail "READ BUFFER was executed"
+fi
+echo "SECURITY ERASE PREPARE is refused"
+if sg_raw $disk 85 06 20 00 00 00 00 00 00 00 00 00 00 00 f3 00 > results/security 2>&1; then
+    fail "a SECURITY command was executed"
+fi
+dd if=$scratch bs=1M iflag=direct 2> /dev/null | sha256sum | cut -d' ' -f1 > results/sha256
+sync
+echo "all done"
+"""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--build", required=True)
+    parser.add_argument("--emulator", required=True)
+    parser.add_argument("--output", required=True)
+    parser.add_argument("--cpus", type=int, default=2)
+    options = parser.parse_args()
+    work = os.path.join(options.output, "work")
+    logs = os.path.join(options.output, "logs")
+    lab.remove(work)
+    os.makedirs(work)
+    box = lab.Appliance(options.build, work)
+    box.make_ready()
+    vault = lab.partitions(box.image)["gatehouse-vault"]
+    task = os.path.join(work, "task.img")
+    task_disk.make(task, f"vault={vault.start}\nvault_sectors={vault.size}\n{TASK}")
+    with box.machine(options.emulator, logs, options.cpus, snapshot=False, task=task) as machine:
+        machine.wait_for_line(r"gatehouse: guest starts", 240)
+        machine.wait_for_exit(1200)
+        text = machine.serial_text()
+    print(f"serial log: {logs}/serial.log")
+    status = task_disk.results(task, work)
+    results = os.path.join(work, "results")
+    if status != 0:
+        print("\n".join(line for line in text.replace("\r", "").splitlines() if "guest:" in line)[-4000:])
+        print(f"the guest's task ended with status {status}")
+        return 1
+    with open(os.path.join(results, "sha256"), encoding="ascii") as file:
+        expected = file.read().strip()
+    plain = os.path.join(work, "scratch.img")
+    box.decrypt_partition("guest-scratch", plain)
+    with open(plain, "rb") as file:
+        found = hashlib.sha256(file.read()).hexdigest()
+    os.unlink(plain)
+    print(f"partition by the guest {expected}, decrypted on the host {found}")
+    boot_now = lab.sha256_of_partition(box.image, "gatehouse-boot")
+    print(f"boot partition unchanged: {boot_now == box.boot_hash}")
+    return 0 if expected == found and boot_now == box.boot_hash else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
