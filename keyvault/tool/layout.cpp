@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <charconv>
 #include <exception>
 #include <mutex>
 #include <thread>
@@ -241,14 +240,9 @@ void write_dmsetup_table(const volume::Header& header, const volume::Dek& dek, c
     const auto put_encrypted = [&](std::uint64_t first, std::uint64_t count) {
         const std::string start = std::to_string(first * units);
         put(first, count, "crypt aes-xts-plain64 ");
-        std::array<char, 2 * volume::kDekSize> key_text{};
-        static constexpr char kDigits[] = "0123456789abcdef";
-        for (std::size_t i = 0; i < volume::kDekSize; ++i) {
-            key_text[2 * i] = kDigits[std::to_integer<unsigned>(dek.bytes()[i]) >> 4];
-            key_text[2 * i + 1] = kDigits[std::to_integer<unsigned>(dek.bytes()[i]) & 0xf];
-        }
-        write(std::as_bytes(std::span(key_text)));
-        wipe(key_text.data(), key_text.size());
+        Secret<2 * volume::kDekSize> key_text;
+        write_hex(dek.bytes(), key_text.bytes());
+        write(key_text.bytes());
         const std::string options = header.sector_size == 4096 ? " 1 sector_size:4096" : "";
         write(text_bytes(" " + start + " " + device + " " + start + options + "\n"));
     };

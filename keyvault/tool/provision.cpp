@@ -141,9 +141,7 @@ Buffer serialised(const Header& header, const Secrets& secrets) {
 
 void write_recovery_key(const std::string& path, const volume::SlotSecret& secret) {
     Secret<2 * volume::kSlotSecretSize + 1> text;
-    std::string digits = hex(secret.bytes());
-    copy_bytes(text.bytes(), text_bytes(digits));
-    wipe(digits.data(), digits.size());
+    write_hex(secret.bytes(), text.bytes());
     text.bytes().back() = std::byte{'\n'};
     create_file(path, text.bytes(), 0600);
 }

@@ -77,7 +77,8 @@ ExitCode export_dmsetup(const ExportRequest& request) {
 }
 
 int run(int argc, char** argv) {
-    ::setenv("TSS2_LOG", "all+NONE", 0);  // tpm2-tss logs what is reported here anyway; the user's choice prevails
+    ::setenv("TSS2_LOG", "all+NONE",
+             0);  // tpm2-tss logs what is reported here anyway; the user's choice prevails
     CLI::App app(
         "Makes and inspects the vault of an appliance disk. Exit status: 0 yes, 1 no (status), 2 usage, 3 "
         "failure.",

@@ -89,13 +89,17 @@ std::string describe(const Failure& failure) {
     return std::string(line.text());
 }
 
-std::string hex(Bytes bytes) {
+void write_hex(Bytes bytes, MutableBytes out) {
     static constexpr char kDigits[] = "0123456789abcdef";
-    std::string text;
-    for (const std::byte byte : bytes) {
-        text += kDigits[std::to_integer<unsigned>(byte) >> 4];
-        text += kDigits[std::to_integer<unsigned>(byte) & 0xf];
+    for (std::size_t i = 0; i < bytes.size(); ++i) {
+        out[2 * i] = static_cast<std::byte>(kDigits[std::to_integer<unsigned>(bytes[i]) >> 4]);
+        out[2 * i + 1] = static_cast<std::byte>(kDigits[std::to_integer<unsigned>(bytes[i]) & 0xf]);
     }
+}
+
+std::string hex(Bytes bytes) {
+    std::string text(2 * bytes.size(), '0');
+    write_hex(bytes, std::as_writable_bytes(std::span(text)));
     return text;
 }
 

@@ -45,6 +45,8 @@ T expect(Result<T> result, std::string_view context) {
 using Buffer = std::vector<std::byte>;
 
 [[nodiscard]] std::string hex(Bytes bytes);
+// The same to the front of `out`, two characters for each byte, without a copy elsewhere: for secrets.
+void write_hex(Bytes bytes, MutableBytes out);
 // ToolError (usage) naming `item` if `text` is not hexadecimal; upper and lower case, no separators.
 [[nodiscard]] Buffer from_hex(std::string_view text, std::string_view item);
 [[nodiscard]] inline Bytes text_bytes(std::string_view text) { return std::as_bytes(std::span(text)); }

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <map>
-#include <regex>
 #include <sstream>
 
 #include "keyvault/tool/support.hpp"
@@ -299,17 +298,21 @@ TEST(Replay, RefusesALogThatIsMalformedAnywhere) {
     EXPECT_FALSE(replay(log, HashAlgorithm::kSha256, kLaunchPcr).ok());
 }
 
-// "    17 : 0xED0C..." under "  sha256:" in the output of tpm2_eventlog.
+// After "pcrs:", tpm2_eventlog prints "  sha256:" and then "    17 : 0xED0C..." for each PCR.
 std::map<std::string, std::string> pcrs_of_tool_output(const std::string& text) {
     std::map<std::string, std::string> pcrs;
-    std::smatch match;
     std::string bank;
-    std::istringstream lines(text.substr(text.find("\npcrs:")));
-    static const std::regex kBank("^  (sha[0-9]+):$");
-    static const std::regex kPcr("^ *([0-9]+) *: 0x([0-9a-fA-F]+)$");
-    for (std::string line; std::getline(lines, line);) {
-        if (std::regex_match(line, match, kBank)) bank = match[1];
-        if (std::regex_match(line, match, kPcr)) pcrs[bank + ":" + match[1].str()] = match[2];
+    std::istringstream words(text.substr(text.find("\npcrs:") + 6));
+    for (std::string word; words >> word;) {
+        if (word.back() == ':') {
+            bank = word;
+            continue;
+        }
+        std::string colon;
+        std::string value;
+        words >> colon >> value;
+        EXPECT_EQ(colon, ":");
+        pcrs[bank + word] = value.substr(2);  // after "0x"
     }
     return pcrs;
 }
