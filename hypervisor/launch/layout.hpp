@@ -2,13 +2,14 @@
 // physical.
 //
 // The launcher reserves one *kept region*: RAM, below 4 GiB, 2 MiB aligned, kKeptSize bytes, in no other use.
-// The guest never sees it (but for the mailbox and the guest tables), and no device may reach it (but for the disk arena).
+// The guest never sees it (but for the mailbox and the guest tables), and no device may reach it (but for the
+// disk arena).
 //
 //   offset      size      contents
 //   0x000000    64 KiB    SLB: measured bytes, then its stack and page tables (SKINIT: 64 KiB aligned)
 //   0x010000    64 KiB    launch block: launcher -> SLB and hypervisor; hostile
 //   0x020000    64 KiB    hand-off block: SLB -> hypervisor
-//   0x030000    64 KiB    guest tables: ACPI root pointer and the tables that the hypervisor makes for the guest
+//   0x030000    64 KiB    guest tables: the ACPI tables that the hypervisor makes for the guest
 //   0x040000    64 KiB    mailbox: shared with the guest, readable and writable by it
 //   0x100000    192 KiB   AMD-Vi command and event queues, three pages for each unit
 //   0x200000    2 MiB     hypervisor image: the file, then zeros up to its memory size
@@ -43,8 +44,8 @@ inline constexpr std::uint64_t kArenaSize = kKeptSize - kArenaOffset;
 // Both measured programs are linked at fixed addresses in the top 2 GiB and run from wherever the kept region
 // is. Each makes its own page tables: the SLB's map the kept region at kSlbVirtual, and the first 4 GiB at
 // themselves, uncacheable but for the kept region; the hypervisor's map [0, 512 GiB) at itself.
-// The MTRRs are the launcher's. Device registers are therefore to be mapped uncacheable by the page tables (PCD
-// and PWT; PAT as after reset, which the SLB sets): a read-back must come from the device, not from a cache.
+// The MTRRs are the launcher's. Device registers are therefore to be mapped uncacheable by the page tables
+// (PCD and PWT; PAT as after reset, which the SLB sets): a read-back must come from the device, not a cache.
 inline constexpr std::uint64_t kSlbVirtual = 0xffffffff80000000;
 inline constexpr std::uint64_t kImageVirtual = 0xffffffff80200000;
 
@@ -56,8 +57,9 @@ inline constexpr std::uint64_t kImageVirtual = 0xffffffff80200000;
 //   u32 memory_size  bytes in memory, zeros after the file; at most kImageMaxSize
 //   u32 entry        offset of the 64-bit entry point
 // The entry point is position-independent and is jumped to at its physical address, in 64-bit mode, with the
-// SLB's page tables, GDT (0x08 code, 0x10 data) and stack (its last bytes), interrupts off, GIF = 0, no IDT, SSE
-// on, rdi = physical address of the kept region. The TPM's locality 2 is in use: nobody gets it in between.
+// SLB's page tables, GDT (0x08 code, 0x10 data) and stack (its last bytes), interrupts off, GIF = 0, no IDT,
+// SSE on, rdi = physical address of the kept region. The TPM's locality 2 stays in use: nobody gets it in
+// between.
 inline constexpr std::uint64_t kImageMagic = 0x314d4956'59484747;  // "GGHYVIM1"
 inline constexpr std::uint32_t kImageVersion = 1;
 inline constexpr std::size_t kImageHeaderSize = 24;
@@ -90,9 +92,9 @@ enum class ModuleRole : std::uint32_t {
 
 // --- hand-off block --------------------------------------------------------------------------------------
 //   u64 magic kHandOffMagic;  u32 version;  u32 event_log_size
-//   u32 iommu_count          how many AMD-Vi units the SLB found and set to refuse all DMA; 0: none, DMA is free
-//   u32 launch               1: PCR 17 held a measurement when the SLB started; 0: all zeros or all ones: there
-//                            was no dynamic launch, and what is measured now will not fit any approval
+//   u32 iommu_count          how many AMD-Vi units the SLB found and set to refuse all DMA; 0: DMA is free
+//   u32 launch               1: PCR 17 held a measurement when the SLB started; 0: all zeros or all ones:
+//                            there was no dynamic launch, and what is measured now will not fit any approval
 //   u32 bank_count           at most kMaxBanks
 //   kMaxBanks * u16          TPM algorithm identifiers of the active PCR banks
 //   event_log_size bytes     TCG crypto-agile event log so far (evidence/event_log.hpp)

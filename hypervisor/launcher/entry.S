@@ -129,8 +129,8 @@ start_dynamic_launch:
         skinit
         ud2
 
-// [[noreturn]] void start_without_launch(std::uint32_t slb): enters the SLB in the state that SKINIT leaves, but
-// for the measurement and GIF.
+// [[noreturn]] void start_without_launch(std::uint32_t slb): enters the SLB in the state that SKINIT leaves,
+// but for the measurement and GIF.
         .global start_without_launch
 start_without_launch:
         lea     compatibility(%rip), %rax

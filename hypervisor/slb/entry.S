@@ -1,8 +1,8 @@
 // The first measured instructions.
 //
 // State after SKINIT (AMD64 APM vol. 2, 15.27.4): 32-bit protected mode, paging off, EAX = SLB base, ESP =
-// base + 64 KiB, CS and SS flat. DS, ES, the GDT and the IDT are whatever the launcher left; so are PAT, MTRRs
-// and MXCSR. GIF = 0.
+// base + 64 KiB, CS and SS flat. DS, ES, the GDT and the IDT are whatever the launcher left; so are PAT,
+// MTRRs and MXCSR. GIF = 0.
 //
 // Everything here uses memory of the SLB's 64 KiB only, which the CPU protects from devices.
 
@@ -59,8 +59,8 @@ slb_entry:
         rep stosb
 
         // PML4: entries 0 and 511 are the same PDPT. PDPT: 0-3 are the first 4 GiB at themselves, for device
-        // registers, uncacheable whatever the launcher put into the MTRRs; the kept region in there, and again
-        // at 510 = slb_base (launch::kSlbVirtual), is cacheable.
+        // registers, uncacheable whatever the launcher put into the MTRRs; the kept region in there, and
+        // again at 510 = slb_base (launch::kSlbVirtual), is cacheable.
         lea     slb_page_tables_offset(%ebp), %ebx
         lea     0x1000 + PRESENT_WRITABLE(%ebx), %eax
         mov     %eax, 0 * 8(%ebx)

@@ -77,6 +77,7 @@ Result<std::uint32_t> block_dma(std::uint64_t base) {
     const QuietBusMasters quiet;
     auto count = memory::block_dma(kept(0, launch::kKeptSize), base);
     quiet.restore();
+    if (count.ok() && *count == 0) log("slb: no IOMMU: devices can change what is measured");
     return count;
 }
 
