@@ -44,6 +44,7 @@ void Port::place_shadow() const {
     };
     put(kCommandList, kCommandListUpper, arena_.physical);
     put(kFis, kFisUpper, arena_.physical + kCommandListSize);
+    forget_fis();
 }
 
 Status Port::open(const Environment& environment, std::uint32_t number, std::uint32_t slot_mask,
@@ -54,7 +55,6 @@ Status Port::open(const Environment& environment, std::uint32_t number, std::uin
     number_ = number;
     slot_mask_ = slot_mask;
     units_ = static_cast<std::uint32_t>((std::min(arena.size, kMaximumArena) - kBounceOffset) / kUnitSize);
-    wipe(arena_.data, kBounceOffset);
     place_shadow();
     const std::uint32_t command = hardware_.read(kCommand) | bits(PortCommand::kFisEnable);
     hardware_.write(kCommand, command);
@@ -148,7 +148,10 @@ void Port::write(PortRegister reg, std::uint32_t value) {
     const Access access(*this);
     if (bits(reg) < sizeof(address_)) address_[bits(reg) / 4] = value & kAddressMasks[bits(reg) / 4];
     if (is_one_of(reg, kInterruptStatus, kInterruptEnable, kSataError)) hardware_.write(reg, value);
-    if (reg == kSataControl) hardware_.write(reg, value & kSataControlMask);
+    if (reg == kSataControl) {
+        forget_fis();  // what came before a link reset must not be taken for what comes after
+        hardware_.write(reg, value & kSataControlMask);
+    }
     if (reg == kCommand) write_command(value);
     if (reg == kSataActive && started_) active_ |= value & slot_mask_;
     if (reg == kCommandIssue && started_) issue(value & slot_mask_);

@@ -14,7 +14,7 @@
 // memory. start    a read gets descriptors that point into guest pages, or, for sectors that the guest must
 // not see, into the
 //          sink; a write is encrypted into bounce units. What does not fit into the shadow table (248
-//          descriptors) or into a command's share of bounce memory (1 MiB) is done in several device
+//          descriptors) or into a command's share of bounce memory (1.25 MiB) is done in several device
 //          commands, the slot being busy for the guest until the last. A waiting command is started in the
 //          order of arrival; queued (NCQ) and other commands are never mixed in the device.
 // refused  a command that policy, volume or a descriptor forbids is replaced by one that every disk aborts.
@@ -32,7 +32,7 @@
 // Arena of a port:   0x00000  command list (1 KiB), received FIS (256 bytes)
 //                    0x01000  sink: what hidden sectors are read into
 //                    0x02000  32 command tables of 4 KiB
-//                    0x22000  bounce units of 32 KiB, at most 64
+//                    0x22000  bounce units of 64 KiB, at most 64
 //
 // Known limits: a sector scattered over more than 64 descriptors is refused; the interrupt bit of descriptors
 // (DPS) is not carried over.
@@ -77,10 +77,11 @@ class Port {
   public:
     static constexpr std::uint32_t kTableSize = 4096;
     static constexpr std::uint32_t kDescriptors = (kTableSize - kDescriptorOffset) / kDescriptorSize;
-    static constexpr std::uint32_t kUnitSize = 32 * 1024;
+    static constexpr std::uint32_t kUnitSize = 64 * 1024;
     static constexpr std::uint32_t kMinimumUnits = 8;
     static constexpr std::uint32_t kMaximumUnits = 64;
-    static constexpr std::uint32_t kShareUnits = 32;  // of one command
+    static constexpr std::uint32_t kShareUnits =
+        20;  // of one command: 1.25 MiB, as much as Linux puts into one by default
     static constexpr std::uint64_t kSinkOffset = 0x1000;
     static constexpr std::uint64_t kTablesOffset = 0x2000;
     static constexpr std::uint64_t kBounceOffset = kTablesOffset + kSlots * kTableSize;
@@ -140,6 +141,7 @@ class Port {
     [[nodiscard]] Status execute(const TaskFile& task, std::size_t size);
     void write_command(std::uint32_t value);
     void drop_slots();
+    void forget_fis() const { wipe(arena_.data + kCommandListSize, kFisAreaSize); }
     void enter_vectors();
 
     // slots.cpp: a slot's way

@@ -100,12 +100,17 @@ inline constexpr std::uint32_t kDescriptorOffset = 0x80;
 inline constexpr std::uint32_t kDescriptorSize = 16;
 inline constexpr std::uint32_t kDescriptorMaxBytes = 1u << 22;
 
-// Received FIS area (section 4.2.1): the register FIS, and the tags of the Set Device Bits FIS (its second
-// dword).
+// Received FIS area (section 4.2.1): DMA Setup, PIO Setup, Register, Set Device Bits, and one of unknown
+// type. The second dword of Set Device Bits has the tags. A place whose first byte, the FIS type, is zero has
+// received nothing.
 inline constexpr std::uint32_t kFisAreaSize = 256;
 inline constexpr std::uint32_t kRegisterFisOffset = 0x40;
-inline constexpr std::uint32_t kRegisterFisSize = 20;
 inline constexpr std::uint32_t kDeviceBitsTags = 0x5c;
+struct FisPlace {
+    std::uint8_t offset, size;
+};
+inline constexpr FisPlace kFisPlaces[] = {
+    {0x00, 28}, {0x20, 20}, {kRegisterFisOffset, 20}, {0x58, 8}, {0x60, 64}};
 
 // Bits of one register, as a number.
 template <typename... Bits>

@@ -126,8 +126,8 @@ std::uint32_t Port::process() {
     // A refused command is never finished, only dropped. Nor is, while the task file shows an error, any
     // command that is not queued: it may be the one that failed (QEMU before 8.1 clears PxCI all the same).
     std::uint32_t finished = running_ & ~(issued | active | aborting_);
-    const bool failed = finished != 0 && (hardware_.read(kTaskFile) & bits(DeviceStatus::kError)) != 0;
-    if (failed) finished &= queued_;
+    const bool unqueued = (finished & ~queued_) != 0;
+    if (unqueued && (hardware_.read(kTaskFile) & bits(DeviceStatus::kError)) != 0) finished &= queued_;
     for (std::uint32_t rest = finished; rest != 0; rest &= rest - 1) finish(slots_[lowest(rest)]);
     publish_fis();
 
@@ -159,24 +159,27 @@ void Port::finish(Slot& slot) {
     if (count != nullptr) store(count, slot.transferred, Endian::kLittle);
 }
 
-// Copies the received FIS to the guest: never one that tells of a command which is not finished.
+// Copies received FISes to the guest: never one that tells of a command which is not finished.
 void Port::publish_fis() const {
     std::byte* area = fis_enabled_ ? environment_.memory->map(address(kFis), kFisAreaSize) : nullptr;
     if (area == nullptr) return;
     std::array<std::byte, kFisAreaSize> copy{};
     fetch(copy, arena_.data + kCommandListSize);
-    bool open = (running_ & ~queued_) != 0;
-    for (std::uint32_t rest = split_; rest != 0; rest &= rest - 1)
-        open |= !slots_[lowest(rest)].command.queued;
     // Set Device Bits: of the tags that it reports, only those that the guest may know of.
     std::byte* tags = copy.data() + kDeviceBitsTags;
     store(tags, load<std::uint32_t>(tags, Endian::kLittle) & ~active_, Endian::kLittle);
     // While a command is under way that will end with a register FIS, that may be it: show it if it reports
     // an error.
-    const MutableBytes register_fis = MutableBytes(copy).subspan(kRegisterFisOffset, kRegisterFisSize);
-    const bool failed = (std::to_integer<std::uint32_t>(register_fis[2]) & bits(DeviceStatus::kError)) != 0;
-    if (!open) copy_bytes(MutableBytes(area, copy.size()), copy);
-    if (open && failed) copy_bytes(MutableBytes(area + kRegisterFisOffset, kRegisterFisSize), register_fis);
+    bool open = (running_ & ~queued_) != 0;
+    for (std::uint32_t rest = split_; rest != 0; rest &= rest - 1)
+        open |= !slots_[lowest(rest)].command.queued;
+    const auto status = std::to_integer<std::uint32_t>(copy[kRegisterFisOffset + 2]);
+    const bool failed = (status & bits(DeviceStatus::kError)) != 0;
+    for (const FisPlace& place : kFisPlaces) {
+        const bool shown = !open || (failed && place.offset == kRegisterFisOffset);
+        const Bytes fis = Bytes(copy).subspan(place.offset, place.size);
+        if (shown && fis[0] != std::byte{0}) copy_bytes(MutableBytes(area + place.offset, fis.size()), fis);
+    }
 }
 
 }  // namespace gatehouse::ata::ahci

@@ -158,7 +158,7 @@ TEST_F(HostileGuest, DataChangedAfterIssueOfAWriteHaveNoEffect) {
 TEST_F(HostileGuest, DescriptorsOfLaterPartsAreCheckedAsTheyAreFetched) {
     // A write of two parts. The second part's descriptor turns bad after the first was accepted.
     Request request = write_request(1000, 4096);
-    request.regions = {{kBuffer, 1024 * 1024}, {kBuffer + 1024 * 1024, 1024 * 1024}};
+    request.regions = {{kBuffer, 0x140000}, {kBuffer + 0x140000, 0xc0000}};
     m().submit(0, request);
     std::byte* table = m().memory.guest(Machine::kTables, 0x1000);
     store<std::uint64_t>(table + 0x90, kHypervisor, Endian::kLittle);

@@ -97,7 +97,7 @@ TEST_P(RandomRun, DiskHoldsExactlyWhatWasWritten) {
             // Regions: whole, in pages, or in odd pieces.
             const std::uint64_t size = p.count * sector;
             const auto style = m.random() % 3;
-            const std::uint64_t base = Machine::kBuffers + slot * 0x180000 + 2 * (m.random() % 256);
+            const std::uint64_t base = Machine::kBuffers + slot * 0x190000 + 2 * (m.random() % 256);
             for (std::uint64_t at = 0; at < size;) {
                 std::uint64_t piece = style == 0   ? 0x400000
                                       : style == 1 ? 4096 - (base + at) % 4096
