@@ -137,6 +137,8 @@ Status Machine::measure() {
 }
 
 Status Machine::check_policy() {
+    // The TPM would refuse anyway; this says why.
+    if (!hand_off_.dynamic_launch) return {Error::kRefused, "no dynamic launch: PCR 17 held no measurement"};
     GATEHOUSE_ASSIGN(bundle_, policies::parse_bundle(payload_.policy));
     GATEHOUSE_ASSIGN(approval_, policies::parse_approval(payload_.approval));
     if (bundle_.has(policies::BundleFlag::kShowForeignDisks)) {

@@ -127,9 +127,10 @@ stop:   cli
         jmp     stop
 
         .balign 8
+        // Accessed already: the CPU would set that bit, and these bytes are hashed for the event log.
 gdt:    .quad   0
-        .quad   0x00af9a000000ffff      // 0x08 64-bit code
-        .quad   0x00cf92000000ffff      // 0x10 data
+        .quad   0x00af9b000000ffff      // 0x08 64-bit code
+        .quad   0x00cf93000000ffff      // 0x10 data
 gdt_end:
 
         .code64
