@@ -16,9 +16,6 @@ class GuestMemory {
     // for as long as the guest runs. The guest may change the bytes at any time; callers copy what they
     // check.
     [[nodiscard]] virtual std::byte* map(std::uint64_t physical, std::uint64_t size) = 0;
-
-  protected:
-    ~GuestMemory() = default;
 };
 
 // The real controller's register file (AHCI: ABAR), uncached. Offsets in bytes, multiples of 4. May be called
@@ -27,9 +24,6 @@ class HbaRegisters {
   public:
     [[nodiscard]] virtual std::uint32_t read(std::uint32_t offset) = 0;
     virtual void write(std::uint32_t offset, std::uint32_t value) = 0;
-
-  protected:
-    ~HbaRegisters() = default;
 };
 
 // Hypervisor memory that the controller, and no other device, may read and write; never mapped for the guest.
@@ -44,9 +38,6 @@ struct DmaArena {
 class Clock {
   public:
     [[nodiscard]] virtual std::uint64_t microseconds() = 0;
-
-  protected:
-    ~Clock() = default;
 };
 
 // The vector registers belong to the guest. Between begin() and end() the mediator uses xmm0-xmm15 and
@@ -58,9 +49,6 @@ class VectorUnit {
   public:
     virtual void begin() = 0;
     virtual void end() = 0;
-
-  protected:
-    ~VectorUnit() = default;
 };
 
 // All must outlive the mediator.

@@ -13,11 +13,10 @@ Status Volume::check() const {
     std::uint64_t end = 0;
     for (const Region& region : regions) {
         const bool inside = region.count != 0 && geometry.contains(region.first, region.count);
-        if (!inside) return {Error::kOutOfRange, "volume: region", region.first};
-        if (region.first < end) return {Error::kOverlap, "volume: region", region.first};
-        const bool overlaid = region.kind == RegionClass::kOverlay;
-        if (overlaid != (region.overlay != nullptr))
-            return {Error::kBadValue, "volume: overlay", region.first};
+        const bool overlaid = region.kind == RegionClass::kOverlay && region.overlay != nullptr;
+        const bool plain = region.kind != RegionClass::kOverlay && region.overlay == nullptr;
+        const bool good = inside && region.first >= end && (overlaid || plain);
+        if (!good) return {Error::kBadValue, "volume: region", region.first};
         encrypted |= region.kind == RegionClass::kEncrypted;
         end = region.first + region.count;
     }

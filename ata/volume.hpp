@@ -39,8 +39,8 @@ struct Volume {
     RegionClass otherwise = RegionClass::kEncrypted;  // sectors in no region; not kOverlay
     const XtsKey* key = nullptr;                      // needed if anything is kEncrypted
 
-    // kUnsupported: sector size. kBadValue: no key where one is needed, an overlay without bytes. kOverlap,
-    // kOutOfRange: regions.
+    // kUnsupported: sector size. kBadValue: no key where one is needed; a region that is empty, overlaps,
+    // leaves the disk, or has an overlay where it should not or none where it should.
     [[nodiscard]] Status check() const;
 
     struct Run {

@@ -2,13 +2,9 @@
 
 namespace gatehouse::ata::ahci {
 
-namespace {
-
 constexpr std::uint64_t kHandOffLimit = 2'000;  // milliseconds, AHCI 1.3.1 section 10.6.3
 constexpr std::uint32_t kAhciEnable = bits(GlobalControl::kAhciEnable);
 constexpr std::uint64_t kPageMask = 0xfff;
-
-}  // namespace
 
 Status Controller::take_over(const Environment& environment, const DmaArena& arena) {
     environment_ = environment;
@@ -69,9 +65,8 @@ Port* Controller::find(std::uint32_t number) {
 
 Result<Port*> Controller::own(std::uint32_t number) {
     if (handed_over_) return {Error::kState, "AHCI: the guest has the disk", number};
-    Port* port = find(number);
-    return port != nullptr ? Result<Port*>(port)
-                           : Result<Port*>(Error::kNotFound, "AHCI: no disk at port", number);
+    if (Port* port = find(number)) return port;
+    return {Error::kNotFound, "AHCI: no disk at port", number};
 }
 
 Result<Geometry> Controller::identify(std::uint32_t number, Page raw) {
@@ -107,35 +102,23 @@ void Controller::stop() {
     }
 }
 
-void Controller::poll() {
-    if (resetting_) finish_reset();
-    for (Port& port : ports_) {
-        if (port.is_attached() && !resetting_) port.poll();
-    }
-}
-
 std::uint64_t Controller::read(std::uint32_t offset, std::uint32_t size) {
-    const std::uint32_t aligned = offset & ~3u;
-    std::uint64_t value = read_register(aligned);
-    if (offset - aligned + size > sizeof(std::uint32_t)) {
-        value |= std::uint64_t{read_register(aligned + 4)} << 32;
-    }
-    value >>= 8 * (offset - aligned);
-    return size >= sizeof(value) ? value : value & ((std::uint64_t{1} << 8 * size) - 1);
+    const std::uint32_t shift = 8 * (offset % 4);
+    const std::uint64_t low = read_register(offset & ~3u);
+    const std::uint64_t high = shift + 8 * size > 32 ? read_register((offset & ~3u) + 4) : 0;
+    const std::uint64_t value = (low | high << 32) >> shift;
+    return size >= 8 ? value : value & ((std::uint64_t{1} << 8 * size) - 1);
 }
 
 void Controller::write(std::uint32_t offset, std::uint32_t size, std::uint64_t value) {
-    if (offset % 4 != 0 || (size != 4 && size != 8)) return;
+    if (offset % 4 != 0 || size < 4) return;
     write_register(offset, static_cast<std::uint32_t>(value));
     if (size == 8) write_register(offset + 4, static_cast<std::uint32_t>(value >> 32));
 }
 
 std::uint32_t Controller::read_register(std::uint32_t offset) {
     if (resetting_) finish_reset();
-    if (offset >= kPortBase) {
-        Port* port = visible(offset);
-        return port == nullptr ? 0 : port->read(PortRegister{(offset - kPortBase) % kPortStride});
-    }
+    if (Port* port = visible(offset)) return port->read(PortRegister{offset % kPortStride});
     const Hba reg{offset};
     if (reg == Hba::kCapabilities) return capabilities_ & ~bits(Capability::kNotOffered);
     if (reg == Hba::kPortsImplemented) return visible_ports_;
@@ -146,31 +129,20 @@ std::uint32_t Controller::read_register(std::uint32_t offset) {
 
 void Controller::write_register(std::uint32_t offset, std::uint32_t value) {
     if (resetting_) finish_reset();
-    if (offset >= kPortBase) {
-        if (Port* port = visible(offset))
-            port->write(PortRegister{(offset - kPortBase) % kPortStride}, value);
-    } else if (Hba{offset} == Hba::kInterruptStatus) {
-        environment_.registers->write(offset, value & visible_ports_);
-    } else if (Hba{offset} == Hba::kControl) {
-        write_control(value);
-    }
+    if (Port* port = visible(offset)) port->write(PortRegister{offset % kPortStride}, value);
+    if (Hba{offset} == Hba::kInterruptStatus) environment_.registers->write(offset, value & visible_ports_);
+    if (Hba{offset} != Hba::kControl) return;
+    const SpinGuard guard(lock_);
+    if (resetting_) return;
+    resetting_ = (value & bits(GlobalControl::kReset)) != 0;
+    value &= bits(GlobalControl::kReset, GlobalControl::kInterruptEnable);
+    environment_.registers->write(offset, value | kAhciEnable);
 }
 
 // A port of the guest's, by the offset of one of its registers. None while the controller is in reset.
 Port* Controller::visible(std::uint32_t offset) {
-    const std::uint32_t number = (offset - kPortBase) / kPortStride;
-    return number < kPorts && (visible_ports_ >> number & 1) != 0 && !resetting_ ? find(number) : nullptr;
-}
-
-void Controller::write_control(std::uint32_t value) {
-    const SpinGuard guard(lock_);
-    if (resetting_) return;
-    value = (value & bits(GlobalControl::kReset, GlobalControl::kInterruptEnable)) | kAhciEnable;
-    if ((value & bits(GlobalControl::kReset)) != 0) {
-        resetting_ = true;
-        for (Port& port : ports_) port.begin_reset();
-    }
-    environment_.registers->write(bits(Hba::kControl), value);
+    Port* port = offset < kPortBase || resetting_ ? nullptr : find((offset - kPortBase) / kPortStride);
+    return port != nullptr && port->is_attached() ? port : nullptr;
 }
 
 // Once the controller is out of reset (AHCI 1.3.1 section 10.4.3): into AHCI mode, and shadows in place.
@@ -179,7 +151,7 @@ void Controller::finish_reset() {
     if (!resetting_ || (hardware(Hba::kControl) & bits(GlobalControl::kReset)) != 0) return;
     environment_.registers->write(bits(Hba::kControl), kAhciEnable);
     for (Port& port : ports_) {
-        if (port.is_open()) port.place_shadow();
+        if (port.is_open()) port.reset();
     }
     resetting_ = false;
 }

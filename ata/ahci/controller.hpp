@@ -5,7 +5,7 @@
 //     take_over()              firmware is asked to let go, all ports are stopped, those with a disk get
 //     memory identify(), read()       the mediator's own commands, polled, for finding and opening the vault
 //     attach()                 gives a disk to the guest, with its volume; a disk without a volume stays
-//     absent hand_over()              the guest may run; from here on only read(), write(), poll() and stop()
+//     absent hand_over()              the guest may run; from here on only read(), write() and stop()
 //
 // What the hypervisor owes:
 //   - Traps every guest access to the ABAR's first kRegisterSpace bytes and calls read() or write() with it.
@@ -20,10 +20,10 @@
 //   the
 //     guest sees is an event of the device.
 //
-// The mediator works only inside of guest accesses. A guest that waits by polling RAM without any register
-// access needs poll() to be called now and then.
+// The mediator works only inside of guest accesses: of PxIS, PxTFD, PxSACT and PxCI. A guest that waited by
+// polling RAM, without ever reading a register, would wait forever.
 //
-// Locking: any number of CPUs may call read(), write() and poll() at once. Each port has a lock of its own,
+// Locking: any number of CPUs may call read() and write() at once. Each port has a lock of its own,
 // held over encryption and decryption too: a guest CPU that reads PxCI while another decrypts must wait for
 // it, or it would miss a completion whose interrupt has gone by. (Guests serialise a port themselves, so
 // nobody waits in practice.)
@@ -75,8 +75,6 @@ class Controller {
     // The guest's accesses, at a byte offset into the ABAR; size 1, 2, 4 or 8.
     [[nodiscard]] std::uint64_t read(std::uint32_t offset, std::uint32_t size);
     void write(std::uint32_t offset, std::uint32_t size, std::uint64_t value);
-    // Finishes what the device has finished.
-    void poll();
 
     // Stops all DMA, before a reset or power-off. The guest is not to be run afterwards.
     void stop();
@@ -84,7 +82,6 @@ class Controller {
   private:
     [[nodiscard]] std::uint32_t read_register(std::uint32_t offset);
     void write_register(std::uint32_t offset, std::uint32_t value);
-    void write_control(std::uint32_t value);
     [[nodiscard]] std::uint32_t hardware(Hba reg) { return environment_.registers->read(bits(reg)); }
     [[nodiscard]] Result<Port*> own(std::uint32_t port);
     [[nodiscard]] Port* find(std::uint32_t port);

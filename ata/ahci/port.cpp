@@ -6,8 +6,6 @@ namespace gatehouse::ata::ahci {
 
 using enum PortRegister;
 
-namespace {
-
 constexpr std::uint64_t kStopLimit = 500;     // milliseconds
 constexpr std::uint64_t kDiskLimit = 10'000;  // milliseconds: a disk may still be spinning up
 constexpr std::uint32_t kOwnReadSize = 128 * 1024;
@@ -18,8 +16,6 @@ constexpr std::uint32_t kGuestCommandBits =
 constexpr std::uint32_t kAddressMasks[] = {~(kCommandListSize - 1), ~0u, ~(kFisAreaSize - 1), ~0u};
 
 constexpr bool is_one_of(PortRegister reg, auto... of) { return ((reg == of) || ...); }
-
-}  // namespace
 
 Status PortHardware::stop(Clock& clock) const {
     const auto cleared = [&](PortCommand control, PortCommand running) {
@@ -183,15 +179,11 @@ void Port::drop_slots() {
     active_ = waiting_ = running_ = queued_ = aborting_ = split_ = accepted_ = 0;
 }
 
-void Port::poll() {
-    const Access access(*this);
-    (void)process();
-}
-
-void Port::begin_reset() {
+void Port::reset() {
     const Access access(*this);
     drop_slots();
     fis_enabled_ = false;
+    place_shadow();
 }
 
 }  // namespace gatehouse::ata::ahci

@@ -39,7 +39,7 @@
 #pragma once
 
 #include "ata/ahci/scatter_list.hpp"
-#include "ata/command_policy.hpp"
+#include "ata/policy.hpp"
 #include "hypervisor/base/spin_lock.hpp"
 
 namespace gatehouse::ata::ahci {
@@ -78,14 +78,12 @@ class Port {
     static constexpr std::uint32_t kTableSize = 4096;
     static constexpr std::uint32_t kDescriptors = (kTableSize - kDescriptorOffset) / kDescriptorSize;
     static constexpr std::uint32_t kUnitSize = 64 * 1024;
-    static constexpr std::uint32_t kMinimumUnits = 8;
     static constexpr std::uint32_t kMaximumUnits = 64;
-    static constexpr std::uint32_t kShareUnits =
-        20;  // of one command: 1.25 MiB, as much as Linux puts into one by default
+    static constexpr std::uint32_t kShareUnits = 20;  // of one command: what Linux asks for at most
     static constexpr std::uint64_t kSinkOffset = 0x1000;
     static constexpr std::uint64_t kTablesOffset = 0x2000;
     static constexpr std::uint64_t kBounceOffset = kTablesOffset + kSlots * kTableSize;
-    static constexpr std::uint64_t kMinimumArena = kBounceOffset + kMinimumUnits * kUnitSize;
+    static constexpr std::uint64_t kMinimumArena = kBounceOffset + 8 * kUnitSize;
     static constexpr std::uint64_t kMaximumArena = kBounceOffset + kMaximumUnits * kUnitSize;
 
     constexpr Port() = default;
@@ -109,10 +107,8 @@ class Port {
 
     [[nodiscard]] std::uint32_t read(PortRegister reg);
     void write(PortRegister reg, std::uint32_t value);
-    void poll();
-    // The controller's reset begins: slots are dropped. After it: the shadow is put in place again.
-    void begin_reset();
-    void place_shadow() const;
+    // The controller has been reset.
+    void reset();
 
   private:
     // Holds the lock; and at its end leaves the vector unit, if it was entered.
@@ -141,6 +137,7 @@ class Port {
     [[nodiscard]] Status execute(const TaskFile& task, std::size_t size);
     void write_command(std::uint32_t value);
     void drop_slots();
+    void place_shadow() const;
     void forget_fis() const { wipe(arena_.data + kCommandListSize, kFisAreaSize); }
     void enter_vectors();
 
@@ -154,14 +151,12 @@ class Port {
     void publish_fis() const;
     void store_command(const Slot& slot, const TaskFile& task, std::uint32_t header) const;
 
-    // transfer.cpp: data
-    [[nodiscard]] bool map_blocks(Slot& slot);
+    // slots.cpp: data
     [[nodiscard]] bool map_read(Slot& slot);
     [[nodiscard]] bool map_pieces(Slot& slot, std::uint32_t size);
     void add_descriptor(Slot& slot, std::uint64_t physical, std::uint32_t size) const;
     [[nodiscard]] std::uint32_t share(const Slot& slot) const;
-    [[nodiscard]] bool has_units(const Slot& slot) const;
-    void release_units(Slot& slot);
+    [[nodiscard]] int units_needed(const Slot& slot) const;
     [[nodiscard]] bool encrypt_write(Slot& slot);
     void decrypt_read(const Slot& slot);
     void filter_block(const Slot& slot);

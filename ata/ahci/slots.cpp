@@ -1,4 +1,5 @@
-// A slot's way from PxCI to completion.
+// A slot's way from PxCI to completion, and its data.
+#include <algorithm>
 #include <bit>
 
 #include "ata/ahci/port.hpp"
@@ -11,6 +12,8 @@ using enum PortRegister;
 namespace {
 
 constexpr std::uint64_t kTableAlignment = 128;
+constexpr std::uint32_t kSinkSize = Port::kTablesOffset - Port::kSinkOffset;
+constexpr std::uint32_t kMaximumPieces = 64;  // of one sector
 
 std::uint32_t lowest(std::uint32_t set) { return static_cast<std::uint32_t>(std::countr_zero(set)); }
 
@@ -81,16 +84,16 @@ bool Port::start(Slot& slot) {
     TaskFile task = kind == kRefused ? always_aborted() : slot.command.task;
     bool valid = true;
     slot.descriptors = slot.part = 0;
-    if (kind == kMediaWrite && !has_units(slot)) return false;
+    if (kind == kMediaWrite && units_needed(slot) > std::popcount(free_)) return false;
     if (kind == kMediaWrite) valid = encrypt_write(slot);
-    if (kind == kMediaRead) valid = map_read(slot);
-    if (kind == kDataIn) valid = map_blocks(slot);
+    if (kind == kMediaRead || kind == kDataIn) valid = map_read(slot);
     if (!valid) {
-        release_units(slot);
+        free_ |= slot.units;
+        slot.units = 0;
         slot.command.kind = kRefused;
         return true;
     }
-    if (slot.part != 0) task = slot.command.part(slot.done, slot.part);
+    if (kind == kMediaRead || kind == kMediaWrite) task = slot.command.part(slot.done, slot.part);
     const std::uint32_t header = kind == kMediaWrite ? bits(Header::kWrite) : slot.header;
     store_command(slot, task, kind == kMediaWrite || kind == kReset ? header : 0);
 
@@ -145,7 +148,8 @@ void Port::finish(Slot& slot) {
     queued_ &= ~slot.bit();
     if (slot.command.kind == kMediaRead) decrypt_read(slot);
     if (slot.command.kind == kDataIn) filter_block(slot);
-    release_units(slot);
+    free_ |= slot.units;
+    slot.units = 0;
     slot.done += slot.part;
     const std::uint32_t count_offset = slot.index * kHeaderSize + sizeof(std::uint32_t);
     slot.transferred += load<std::uint32_t>(arena_.data + count_offset, Endian::kLittle);
@@ -180,6 +184,131 @@ void Port::publish_fis() const {
         const Bytes fis = Bytes(copy).subspan(place.offset, place.size);
         if (shown && fis[0] != std::byte{0}) copy_bytes(MutableBytes(area + place.offset, fis.size()), fis);
     }
+}
+
+// --- Data ---
+
+ScatterList Port::shadow(const Slot& slot) const {
+    return {*environment_.memory, table(slot) + kDescriptorOffset, slot.descriptors};
+}
+
+void Port::add_descriptor(Slot& slot, std::uint64_t physical, std::uint32_t size) const {
+    const std::size_t at = kDescriptorOffset + std::size_t{slot.descriptors++} * kDescriptorSize;
+    Writer writer(MutableBytes(table(slot) + at, kDescriptorSize));
+    writer.u64(physical);
+    writer.u32(0);
+    writer.u32(size - 1);
+}
+
+// `size` bytes of guest memory, in however many pieces.
+bool Port::map_pieces(Slot& slot, std::uint32_t size) {
+    const std::uint32_t limit = slot.descriptors + kMaximumPieces;
+    while (size != 0) {
+        const std::uint32_t piece = std::min(size, slot.guest.contiguous());
+        const std::uint64_t physical = slot.guest.address();
+        if (piece == 0 || slot.descriptors == limit || slot.guest.take(piece) == nullptr) return false;
+        add_descriptor(slot, physical, piece);
+        size -= piece;
+    }
+    return true;
+}
+
+// Descriptors for as many sectors, or blocks, as fit. What the guest must not see goes to the sink, and the
+// guest's bytes are filled at once: until the command is complete, nobody may expect anything of them.
+bool Port::map_read(Slot& slot) {
+    const bool media = slot.command.kind == kMediaRead;
+    const std::uint32_t size = media ? volume_.geometry.sector_size : kPageSize;
+    const std::uint32_t left = slot.command.count - slot.done;
+    while (slot.part < left && slot.descriptors + kMaximumPieces <= kDescriptors) {
+        Volume::Run run{RegionClass::kReadOnly, left - slot.part, nullptr};
+        if (media) run = volume_.run_at(slot.command.lba + slot.done + slot.part, run.count);
+        const bool hidden = run.kind == RegionClass::kHidden || run.kind == RegionClass::kOverlay;
+        const std::uint32_t gapless = hidden ? kSinkSize : slot.guest.contiguous();
+        const std::uint32_t count = std::clamp<std::uint32_t>(gapless / size, 1, run.count);
+        const std::uint32_t bytes = count * size;
+        if (run.kind == RegionClass::kHidden && !slot.guest.zero(bytes)) return false;
+        if (run.kind == RegionClass::kOverlay && !slot.guest.copy_in(Bytes(run.overlay, bytes))) return false;
+        if (hidden) add_descriptor(slot, arena_.physical + kSinkOffset, bytes);
+        if (!hidden && !map_pieces(slot, bytes)) return false;
+        slot.part += count;
+    }
+    return media || slot.part == left;
+}
+
+// In place, through the shadow's descriptors. They lie in memory that the device can write, so every address
+// is looked up again: at worst the guest's own memory is garbled.
+void Port::decrypt_read(const Slot& slot) {
+    const std::uint32_t size = volume_.geometry.sector_size;
+    ScatterList data = shadow(slot);
+    std::uint32_t count = 0;
+    for (std::uint32_t at = 0; at < slot.part; at += count) {
+        const std::uint64_t lba = slot.command.lba + slot.done + at;
+        const Volume::Run run = volume_.run_at(lba, slot.part - at);
+        count = run.count;
+        if (run.kind != RegionClass::kEncrypted) {
+            data.skip(count * size);
+            continue;
+        }
+        enter_vectors();
+        count = std::min(data.contiguous() / size, count);
+        ScatterList back = data;
+        std::byte* sectors = count != 0 ? data.take(count * size) : sector_.data();
+        if (sectors == nullptr || (count == 0 && !data.copy_out(MutableBytes(sectors, size)))) return;
+        volume_.key->transform(XtsKey::Direction::kDecrypt, sectors, sectors, std::max(count, 1u), size, lba);
+        if (count == 0) (void)back.copy_in(Bytes(sectors, size));
+        count = std::max(count, 1u);
+    }
+}
+
+// Sectors of the next part of a write: what is left, at most a command's share of the bounce memory.
+std::uint32_t Port::share(const Slot& slot) const {
+    const std::uint32_t share = std::min(kShareUnits, units_) * (kUnitSize / volume_.geometry.sector_size);
+    return std::min(slot.command.count - slot.done, share);
+}
+
+int Port::units_needed(const Slot& slot) const {
+    return static_cast<int>((share(slot) * volume_.geometry.sector_size + kUnitSize - 1) / kUnitSize);
+}
+
+bool Port::encrypt_write(Slot& slot) {
+    const std::uint32_t size = volume_.geometry.sector_size;
+    const std::uint32_t sectors = share(slot);
+    enter_vectors();
+    while (slot.part < sectors) {
+        const std::uint64_t unit = free_ & (~free_ + 1);
+        slot.units |= unit;
+        free_ &= ~unit;
+        const std::uint64_t offset =
+            kBounceOffset + static_cast<std::uint32_t>(std::countr_zero(unit)) * kUnitSize;
+        const std::uint32_t end = std::min(sectors, slot.part + kUnitSize / size);
+        add_descriptor(slot, arena_.physical + offset, (end - slot.part) * size);
+        for (std::byte* to = arena_.data + offset; slot.part < end;) {
+            const std::uint32_t whole = std::min(slot.guest.contiguous() / size, end - slot.part);
+            const std::uint32_t count = std::max(whole, 1u);
+            const std::byte* from = whole != 0 ? slot.guest.take(whole * size) : to;
+            if (from == nullptr || (whole == 0 && !slot.guest.copy_out(MutableBytes(to, size)))) return false;
+            volume_.key->transform(XtsKey::Direction::kEncrypt, from, to, count, size,
+                                   slot.command.lba + slot.done + slot.part);
+            to += count * size;
+            slot.part += count;
+        }
+    }
+    return true;
+}
+
+void Port::filter_block(const Slot& slot) {
+    const Filter filter = slot.command.filter;
+    ScatterList data = shadow(slot);
+    ScatterList back = data;
+    const Page page(sector_.data(), kPageSize);
+    if (filter == Filter::kNone || !data.copy_out(page)) return;
+    if (filter == Filter::kIdentify) filter_identify(page);
+    if (filter == Filter::kDirectory) filter_log_directory(page);
+    if (filter == Filter::kQueuedError && refused_tag_ < kSlots) {
+        write_queued_error(page, static_cast<std::uint8_t>(refused_tag_));
+        refused_tag_ = kSlots;
+    }
+    (void)back.copy_in(page);
 }
 
 }  // namespace gatehouse::ata::ahci

@@ -85,7 +85,7 @@ __m128i transform_blocks(const std::byte* schedule, const std::byte* from, std::
 
 // A data unit of whole blocks, from its encrypted tweak.
 template <bool kEncrypt>
-void transform_unit(const std::byte* schedule, Bytes from, std::byte* to, __m128i tweak) {
+void transform_whole(const std::byte* schedule, Bytes from, std::byte* to, __m128i tweak) {
     constexpr std::size_t kBatch = kLanes * kBlockSize;
     std::size_t at = 0;
     for (; from.size() - at >= kBatch; at += kBatch) {
@@ -94,12 +94,6 @@ void transform_unit(const std::byte* schedule, Bytes from, std::byte* to, __m128
     for (; from.size() - at >= kBlockSize; at += kBlockSize) {
         tweak = transform_blocks<kEncrypt, 1>(schedule, from.data() + at, to + at, tweak);
     }
-}
-
-std::array<std::byte, kBlockSize> plain64(std::uint64_t lba, std::uint32_t sector_size) {
-    std::array<std::byte, kBlockSize> tweak{};
-    store(tweak.data(), lba * (sector_size / kTweakUnit), Endian::kLittle);
-    return tweak;
 }
 
 }  // namespace
@@ -127,26 +121,20 @@ void XtsKey::clear() {
     set_ = false;
 }
 
-void XtsKey::encrypt(const std::byte* from, std::byte* to, std::uint64_t count, std::uint32_t size,
-                     std::uint64_t lba) const {
-    for (; count != 0; --count, from += size, to += size)
-        encrypt_unit(plain64(lba++, size), Bytes(from, size), to);
+void XtsKey::transform(Direction direction, const std::byte* from, std::byte* to, std::uint64_t count,
+                       std::uint32_t size, std::uint64_t lba) const {
+    for (; count != 0; --count, ++lba, from += size, to += size) {
+        std::array<std::byte, kBlockSize> tweak{};  // plain64
+        store(tweak.data(), lba * (size / kTweakUnit), Endian::kLittle);
+        transform_unit(direction, tweak, Bytes(from, size), to);
+    }
 }
 
-void XtsKey::decrypt(const std::byte* from, std::byte* to, std::uint64_t count, std::uint32_t size,
-                     std::uint64_t lba) const {
-    for (; count != 0; --count, from += size, to += size)
-        decrypt_unit(plain64(lba++, size), Bytes(from, size), to);
-}
-
-void XtsKey::encrypt_unit(std::span<const std::byte, kBlockSize> tweak, Bytes from, std::byte* to) const {
+void XtsKey::transform_unit(Direction direction, std::span<const std::byte, kBlockSize> tweak, Bytes from,
+                            std::byte* to) const {
     const __m128i first = encrypt_tweak(tweak_.data(), load_block(tweak.data()));
-    transform_unit<true>(encryption_.data(), from, to, first);
-}
-
-void XtsKey::decrypt_unit(std::span<const std::byte, kBlockSize> tweak, Bytes from, std::byte* to) const {
-    const __m128i first = encrypt_tweak(tweak_.data(), load_block(tweak.data()));
-    transform_unit<false>(decryption_.data(), from, to, first);
+    if (direction == Direction::kEncrypt) transform_whole<true>(encryption_.data(), from, to, first);
+    if (direction == Direction::kDecrypt) transform_whole<false>(decryption_.data(), from, to, first);
 }
 
 }  // namespace gatehouse::ata

@@ -30,23 +30,19 @@ class XtsKey {
     void clear();
     [[nodiscard]] bool is_set() const { return set_; }
 
-    // Transforms `count` sectors of `size` bytes, the first of which is sector `lba`. `to` may be
-    // `from`, or must not overlap it. `from` is read once.
-    void encrypt(const std::byte* from, std::byte* to, std::uint64_t count, std::uint32_t size,
-                 std::uint64_t lba) const;
-    void decrypt(const std::byte* from, std::byte* to, std::uint64_t count, std::uint32_t size,
-                 std::uint64_t lba) const;
-
+    enum class Direction : std::uint8_t { kEncrypt, kDecrypt };
+    // Transforms `count` sectors of `size` bytes, the first of which is sector `lba`. `to` may be `from`, or
+    // must not overlap it. `from` is read once.
+    void transform(Direction direction, const std::byte* from, std::byte* to, std::uint64_t count,
+                   std::uint32_t size, std::uint64_t lba) const;
     // One data unit of whole blocks, under any tweak.
-    void encrypt_unit(std::span<const std::byte, kBlockSize> tweak, Bytes from, std::byte* to) const;
-    void decrypt_unit(std::span<const std::byte, kBlockSize> tweak, Bytes from, std::byte* to) const;
+    void transform_unit(Direction direction, std::span<const std::byte, kBlockSize> tweak, Bytes from,
+                        std::byte* to) const;
 
   private:
     static constexpr std::size_t kRoundKeys = 15;  // AES-256: 14 rounds
     using Schedule = std::array<std::byte, kBlockSize * kRoundKeys>;
-    alignas(16) Schedule encryption_{};
-    alignas(16) Schedule decryption_{};
-    alignas(16) Schedule tweak_{};
+    alignas(16) Schedule encryption_{}, decryption_{}, tweak_{};
     bool set_ = false;
 };
 

@@ -226,7 +226,7 @@ TEST_F(HostileGuest, AbortsWritesToProtectedRegions) {
     for (const std::uint64_t lba :
          {std::uint64_t{0}, Machine::kGptEnd - 1, Machine::kBoot, Machine::kVault - 1, Machine::kVault,
           Machine::kData - 1, Machine::kBoot - 7, Machine::kGptEnd - 8 + 7}) {
-        for (const int opcode : {0x30, 0x34, 0x35, 0x39, 0x3d, 0xc5, 0xca, 0xce, 0x61}) {
+        for (const int opcode : {0x30, 0x34, 0x35, 0x3d, 0xca, 0x61}) {
             Request request = write_request(lba);
             request.opcode = static_cast<std::uint8_t>(opcode);
             expect_refused(request, 3);
@@ -244,9 +244,8 @@ TEST_F(HostileGuest, ReadOnlyVolumeTakesNoWrites) {
 }
 
 TEST_F(HostileGuest, UnlistedOpcodesNeverReachTheDrive) {
-    const std::set<int> allowed{0x20, 0x24, 0x25, 0x29, 0x2f, 0x30, 0x34, 0x35, 0x39, 0x3d, 0x40,
-                                0x42, 0x47, 0x60, 0x61, 0xb0, 0xc4, 0xc5, 0xc6, 0xc8, 0xca, 0xce,
-                                0xe0, 0xe1, 0xe2, 0xe3, 0xe5, 0xe6, 0xe7, 0xea, 0xec, 0xef};
+    const std::set<int> allowed{0x20, 0x24, 0x25, 0x2f, 0x30, 0x34, 0x35, 0x3d, 0x40, 0x42, 0x47, 0x60, 0x61,
+                                0xb0, 0xc8, 0xca, 0xe0, 0xe1, 0xe2, 0xe3, 0xe5, 0xe6, 0xe7, 0xea, 0xec, 0xef};
     for (int opcode = 0; opcode < 256; ++opcode) {
         if (allowed.contains(opcode)) continue;
         SCOPED_TRACE(opcode);
@@ -541,7 +540,7 @@ TEST_F(HostileGuest, FisInMemoryNeverTellsOfDataThatAreNotDecrypted) {
             std::uint32_t left = (1u << depth) - 1;
             for (int i = 0; i < 10000 && left != 0; ++i) {
                 m().hba.step();
-                if (i % 3 == 0) m().mediator->poll();
+                if (i % 3 == 0) (void)m().reg(PortRegister::kTaskFile);
                 const Bytes area = m().ram(Machine::kFisArea, 256);
                 std::uint32_t told = 0;
                 if (queued && area[0x58] == std::byte{0xa1})
@@ -576,7 +575,6 @@ TEST_F(HostileGuest, FourCpusAtOnceOnOnePort) {
             constexpr std::uint32_t kRegisters[] = {0x10, 0x20, 0x34, 0x38, 0x18, 0x28};
             while (!stop) {
                 (void)m().mediator->read(0x100 + Machine::kPort * 0x80 + kRegisters[random() % 6], 4);
-                if (random() % 8 == 0) m().mediator->poll();
             }
         });
     }

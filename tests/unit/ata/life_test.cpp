@@ -152,13 +152,13 @@ TEST(Volumes, CheckRefusesNonsense) {
     EXPECT_EQ(error({}, {520, 100}, kReadOnly), Error::kUnsupported);
     EXPECT_EQ(error({}, {512, 100}, kOverlay, &key), Error::kBadValue);
     EXPECT_EQ(error({{0, 1, kOverlay, nullptr}}, {512, 100}, kReadOnly), Error::kBadValue);
-    EXPECT_EQ(error({{0, 0, kHidden, nullptr}}, {512, 100}, kReadOnly), Error::kOutOfRange);
-    EXPECT_EQ(error({{99, 2, kHidden, nullptr}}, {512, 100}, kReadOnly), Error::kOutOfRange);
-    EXPECT_EQ(error({{1, ~std::uint64_t{0}, kHidden, nullptr}}, {512, 100}, kReadOnly), Error::kOutOfRange);
+    EXPECT_EQ(error({{0, 0, kHidden, nullptr}}, {512, 100}, kReadOnly), Error::kBadValue);
+    EXPECT_EQ(error({{99, 2, kHidden, nullptr}}, {512, 100}, kReadOnly), Error::kBadValue);
+    EXPECT_EQ(error({{1, ~std::uint64_t{0}, kHidden, nullptr}}, {512, 100}, kReadOnly), Error::kBadValue);
     EXPECT_EQ(error({{5, 10, kHidden, nullptr}, {14, 1, kHidden, nullptr}}, {512, 100}, kReadOnly),
-              Error::kOverlap);
+              Error::kBadValue);
     EXPECT_EQ(error({{5, 10, kHidden, nullptr}, {3, 1, kHidden, nullptr}}, {512, 100}, kReadOnly),
-              Error::kOverlap);
+              Error::kBadValue);
 }
 
 TEST(Volumes, AttachRefusesAnotherDisksGeometry) {

@@ -88,7 +88,7 @@ TEST_P(RandomRun, DiskHoldsExactlyWhatWasWritten) {
             const std::uint64_t low = p.write ? Machine::kData : 0;
             p.lba = low + m.random() % (sectors - low - p.count);
             if (overlaps(p.lba, p.count, p.write)) continue;
-            static constexpr std::array<std::uint8_t, 3> kReads{0x25, 0x24, 0x29};
+            static constexpr std::array<std::uint8_t, 3> kReads{0x25, 0x24, 0x25};
             static constexpr std::array<std::uint8_t, 3> kWrites{0x35, 0x3d, 0x34};
             p.request.opcode = queued_phase ? (p.write ? 0x61 : 0x60)
                                             : (p.write ? kWrites[m.random() % 3] : kReads[m.random() % 3]);

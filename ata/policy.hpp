@@ -1,0 +1,125 @@
+// Which ATA commands a guest may send to its disk, and what each of them moves.
+//
+// An allow-list: an opcode, subcommand or log that is not listed is refused, and the guest sees the abort of
+// a drive that does not have it (ERR, ABRT). Refused are the unknown and everything that goes around
+// encryption, changes the drive's firmware, passwords or capacity, or makes it forget: SECURITY, TRUSTED,
+// SANITIZE, DOWNLOAD MICROCODE, WRITE LOG, WRITE BUFFER, WRITE UNCORRECTABLE, SCT, DATA SET MANAGEMENT, SET
+// MAX, ZAC, SMART writes, vendor codes. NOP is refused too, for that is what NOP does (ACS-4 section 7.20).
+// What the drive says of itself is edited to match.
+#pragma once
+
+#include "ata/volume.hpp"
+
+namespace gatehouse::ata {
+
+// --- Commands ---
+
+// The Register - Host to Device FIS (Serial ATA 3.4, section 10.5.5) and the ATA registers that it carries.
+//
+//   offset  contents                      offset  contents
+//        0  FIS type, 27h                      8  LBA 31:24
+//        1  C (bit 7), PM port (bits 3:0)      9  LBA 39:32
+//        2  COMMAND                           10  LBA 47:40
+//        3  FEATURE 7:0                       11  FEATURE 15:8
+//        4  LBA 7:0                           12  COUNT 7:0
+//        5  LBA 15:8                          13  COUNT 15:8
+//        6  LBA 23:16                         14  ICC
+//        7  DEVICE                            15  CONTROL
+inline constexpr std::size_t kTaskFileFisSize = 20;
+
+enum class Device : std::uint8_t {  // DEVICE
+    kFua = 1u << 7,                 // FPDMA QUEUED only: force unit access
+    kLba = 1u << 6,                 // 1: LBA; 0: cylinder, head, sector
+};
+enum class Control : std::uint8_t {  // CONTROL
+    kObsolete = 1u << 3,             // conventionally one
+    kReset = 1u << 2,                // SRST
+    kNoInterrupt = 1u << 1,          // nIEN
+};
+enum class DeviceStatus : std::uint8_t {  // STATUS, ACS-4 section 6.2
+    kBusyOrData = 1u << 7 | 1u << 3,      // BSY, DRQ
+    kError = 1u << 0,                     // ERR
+};
+constexpr std::uint8_t bits(auto bit) { return static_cast<std::uint8_t>(bit); }
+
+struct TaskFile {
+    bool is_command = true;  // C: false for a control FIS, which carries a soft reset
+    std::uint8_t command = 0;
+    std::uint8_t device = 0;
+    std::uint8_t control = 0;
+    std::uint16_t features = 0;
+    std::uint16_t count = 0;
+    std::uint64_t lba = 0;  // 48 bits; for 28-bit commands bits 27:24 are in `device`
+};
+
+// kBadValue: not a Register - Host to Device FIS, or addressed to a port of a port multiplier.
+[[nodiscard]] Result<TaskFile> parse_task_file(std::span<const std::byte, kTaskFileFisSize> fis);
+void store_task_file(const TaskFile& task, std::span<std::byte, kTaskFileFisSize> fis);
+
+enum class CommandKind : std::uint8_t {
+    kRefused,     // to be answered with an abort
+    kNoData,      // no data; sent as it is
+    kReset,       // a control FIS: soft reset
+    kDataIn,      // drive to host, not from the medium: `count` blocks of 512 bytes
+    kMediaRead,   // `count` logical sectors from `lba`
+    kMediaWrite,  // `count` logical sectors to `lba`
+};
+
+// What has to be edited in the data of a kDataIn command.
+enum class Filter : std::uint8_t { kNone, kIdentify, kDirectory, kQueuedError };
+
+struct Command {
+    CommandKind kind = CommandKind::kRefused;
+    Filter filter = Filter::kNone;
+    bool queued = false;    // NCQ: the tag is bits 7:3 of COUNT
+    bool extended = false;  // 48-bit
+    std::uint64_t lba = 0;
+    std::uint32_t count = 1;
+    TaskFile task;  // with nothing in it that the command does not define
+
+    // The same media command for a part of its range.
+    [[nodiscard]] TaskFile part(std::uint64_t first, std::uint32_t sectors) const;
+};
+
+[[nodiscard]] Command classify(const TaskFile& task);
+
+// A command that every ATA disk aborts: IDENTIFY PACKET DEVICE (ACS-4 section 7.14: "for devices that
+// implement the PACKET feature set"; all others return command aborted). NOP would say it better, but QEMU's
+// disks complete it.
+[[nodiscard]] TaskFile always_aborted();
+
+// The tag of a queued command.
+[[nodiscard]] inline std::uint32_t tag_of(const TaskFile& task) { return (task.count >> 3) & 0x1f; }
+
+// Commands that the mediator sends itself.
+[[nodiscard]] TaskFile identify_device();
+[[nodiscard]] TaskFile read_dma_ext(std::uint64_t lba, std::uint32_t sectors);
+
+// --- The pages in which a drive describes itself: read by the mediator, edited for the guest ---
+
+inline constexpr std::size_t kPageSize = 512;
+using Page = std::span<std::byte, kPageSize>;
+
+// The sizes in IDENTIFY DEVICE data. kUnsupported: no 48-bit addresses; a logical sector of neither 512 nor
+// 4,096 bytes.
+[[nodiscard]] Result<Geometry> parse_geometry(std::span<const std::byte, kPageSize> page);
+
+// Edits IDENTIFY DEVICE data: every feature whose commands command_policy.hpp refuses becomes unsupported and
+// disabled, and the integrity word is made right again.
+void filter_identify(Page page);
+
+// Log addresses, ACS-4 table A.3 (General Purpose Log Directory and SMART alike).
+inline constexpr std::uint8_t kLogDirectory = 0x00;
+inline constexpr std::uint8_t kQueuedErrorLog = 0x10;
+// Whether a guest may read the log: the directory, error and self-test logs, statistics, NCQ error, Phy
+// counters. Not IDENTIFY DEVICE data (30h), which would repeat unedited what filter_identify() took out, nor
+// SCT (E0h, E1h), nor vendor logs.
+[[nodiscard]] bool log_is_allowed(std::uint8_t address);
+// Edits the log directory: logs that may not be read have no pages.
+void filter_log_directory(Page page);
+
+// Writes the NCQ Command Error log (ACS-4 section 9.13) that a drive holds after it aborted the queued
+// command `tag`.
+void write_queued_error(Page page, std::uint8_t tag);
+
+}  // namespace gatehouse::ata
