@@ -146,8 +146,8 @@ class Encryption {
             const Extent& chunk = chunks_[i];
             const MutableBytes data = MutableBytes(buffer).first(chunk.count * size);
             disk_.read(chunk.first, data);
-            key_.encrypt(data.data(), data.data(), chunk.count, static_cast<std::uint32_t>(size),
-                         chunk.first);
+            key_.transform(ata::XtsKey::Direction::kEncrypt, data.data(), data.data(), chunk.count,
+                           static_cast<std::uint32_t>(size), chunk.first);
             disk_.write(chunk.first, data);
             const std::lock_guard lock(mutex_);
             done_ += data.size();
