@@ -13,9 +13,6 @@ constexpr std::uint16_t kIsCommand = 0x8000;
 constexpr std::uint8_t kReadDmaExt = 0x25;
 constexpr std::uint8_t kReadFpdmaQueued = 0x60;
 constexpr std::uint8_t kWriteFpdmaQueued = 0x61;
-constexpr std::uint8_t kIdentifyPacketDevice = 0xa1;
-constexpr std::uint8_t kIdentifyDevice = 0xec;
-constexpr std::uint8_t kConventionalControl = bits(Control::kObsolete);
 
 // The rules complete a command whose opcode is allowed, or refuse it.
 CommandKind as_it_is(Command& command) {
@@ -26,7 +23,7 @@ CommandKind as_it_is(Command& command) {
 // Sectors addressed by LBA only; a count of zero is the greatest (ACS-4 section 7.2).
 CommandKind media(Command& command) {
     const TaskFile& task = command.task;
-    if ((task.device & bits(Device::kLba)) == 0) return kRefused;
+    if ((task.device & bits(TaskBit::kLba)) == 0) return kRefused;
     command.queued = task.command == kReadFpdmaQueued || task.command == kWriteFpdmaQueued;
     command.count = command.queued ? task.features : command.extended ? task.count : task.count & 0xffu;
     if (command.count == 0) command.count = command.extended ? 65536 : 256;
@@ -97,87 +94,12 @@ constexpr Row kAllowed[] = {
     {0xe6, false, kNoData, as_it_is},               // SLEEP
     {0xe7, false, kNoData, as_it_is},               // FLUSH CACHE
     {0xea, true, kNoData, as_it_is},                // FLUSH CACHE EXT
-    {kIdentifyDevice, false, kDataIn, as_it_is},
-    {0xef, false, kNoData, set_features},  // SET FEATURES
+    {0xec, false, kDataIn, as_it_is},               // IDENTIFY DEVICE
+    {0xef, false, kNoData, set_features},           // SET FEATURES
 };
-
-}  // namespace
-
-Command classify(const TaskFile& task) {
-    Command command;
-    command.task = task;
-    if (!task.is_command) {
-        command.kind = kReset;
-        command.task = {.is_command = false};
-        command.task.control = task.control & bits(Control::kReset);
-        return command;
-    }
-    command.task.control = kConventionalControl | (task.control & bits(Control::kNoInterrupt));
-    const auto* row = std::ranges::find(kAllowed, task.command, &Row::opcode);
-    if (row == std::end(kAllowed)) return command;
-    command.kind = row->kind;
-    command.extended = row->extended;
-    command.kind = row->rule(command);
-    return command;
-}
-
-TaskFile Command::part(std::uint64_t first, std::uint32_t sectors) const {
-    TaskFile result = task;
-    const std::uint64_t start = lba + first;
-    result.features = queued ? static_cast<std::uint16_t>(sectors) : 0;
-    result.lba = extended ? start : start & 0xffffff;
-    const std::uint64_t high = extended ? 0 : start >> 24 & 0x0f;
-    const std::uint64_t device = queued ? task.device & bits(Device::kFua) : high;
-    result.device = static_cast<std::uint8_t>(bits(Device::kLba) | device);
-    if (!queued) result.count = static_cast<std::uint16_t>(extended ? sectors : sectors & 0xff);
-    return result;
-}
-
-TaskFile always_aborted() { return {.command = kIdentifyPacketDevice, .control = kConventionalControl}; }
-TaskFile identify_device() { return {.command = kIdentifyDevice, .control = kConventionalControl}; }
-TaskFile read_dma_ext(std::uint64_t lba, std::uint32_t sectors) {
-    TaskFile task{.command = kReadDmaExt, .device = bits(Device::kLba), .control = kConventionalControl};
-    task.count = static_cast<std::uint16_t>(sectors);
-    task.lba = lba;
-    return task;
-}
-
-Result<TaskFile> parse_task_file(std::span<const std::byte, kTaskFileFisSize> fis) {
-    Reader reader(fis);
-    const std::uint64_t a = reader.u32(), b = reader.u32(), c = reader.u32(), d = reader.u32();
-    if ((a & 0x0fff) != kHostToDevice) return {Error::kBadValue, "FIS", a};
-    TaskFile task;
-    task.is_command = (a & kIsCommand) != 0;
-    task.command = static_cast<std::uint8_t>(a >> 16);
-    task.device = static_cast<std::uint8_t>(b >> 24);
-    task.control = static_cast<std::uint8_t>(d >> 24);
-    task.features = static_cast<std::uint16_t>(a >> 24 | c >> 24 << 8);
-    task.count = static_cast<std::uint16_t>(d);
-    task.lba = (b & 0xffffff) | (c & 0xffffff) << 24;
-    return task;
-}
-
-void store_task_file(const TaskFile& task, std::span<std::byte, kTaskFileFisSize> fis) {
-    Writer writer(fis);
-    writer.u16(kHostToDevice | (task.is_command ? kIsCommand : 0));
-    writer.u16(static_cast<std::uint16_t>(task.command | task.features << 8));
-    writer.u32(static_cast<std::uint32_t>(task.device << 24 | (task.lba & 0xffffff)));
-    writer.u32(static_cast<std::uint32_t>(task.features >> 8 << 24 | task.lba >> 24));
-    writer.u32(static_cast<std::uint32_t>(task.control << 24 | task.count));
-    writer.u32(0);
-}
-
-// --- Pages ---
-
-namespace {
 
 std::uint16_t word(std::span<const std::byte, kPageSize> page, std::size_t index) {
     return load<std::uint16_t>(page.data() + 2 * index, Endian::kLittle);
-}
-std::uint64_t words(std::span<const std::byte, kPageSize> page, std::size_t index, std::size_t count) {
-    std::uint64_t value = 0;
-    for (std::size_t i = 0; i < count; ++i) value |= std::uint64_t{word(page, index + i)} << (16 * i);
-    return value;
 }
 void put_word(Page page, std::size_t index, std::uint16_t value) {
     store(page.data() + 2 * index, value, Endian::kLittle);
@@ -221,8 +143,7 @@ constexpr Keep kKeep[] = {
     {219, 220, 0x0000},  // non-volatile cache, write-read-verify
     {234, 235, 0x0000},  // DOWNLOAD MICROCODE
 };
-constexpr std::size_t kIntegrityWord = 255;
-constexpr std::byte kIntegritySignature{0xa5};
+constexpr std::byte kIntegritySignature{0xa5};  // in byte 510, if byte 511 makes the sum of the page zero
 
 // Directory; SMART errors: summary, comprehensive, extended; device statistics; self-tests: SMART and
 // extended; NCQ error; SATA Phy event counters.
@@ -230,12 +151,79 @@ constexpr std::uint8_t kReadableLogs[] = {0x00, 0x01, 0x02, 0x03, 0x04, 0x06, 0x
 
 }  // namespace
 
+Command classify(const TaskFile& task) {
+    Command command;
+    command.task = task;
+    if (!task.is_command) {
+        command.kind = kReset;
+        command.task = {.is_command = false};
+        command.task.control = task.control & bits(TaskBit::kReset);
+        return command;
+    }
+    command.task.control = bits(TaskBit::kConventional) | (task.control & bits(TaskBit::kNoInterrupt));
+    const auto* row = std::ranges::find(kAllowed, task.command, &Row::opcode);
+    if (row == std::end(kAllowed)) return command;
+    command.kind = row->kind;
+    command.extended = row->extended;
+    command.kind = row->rule(command);
+    return command;
+}
+
+TaskFile Command::part(std::uint64_t first, std::uint32_t sectors) const {
+    TaskFile result = task;
+    const std::uint64_t start = lba + first;
+    result.features = queued ? static_cast<std::uint16_t>(sectors) : 0;
+    result.lba = extended ? start : start & 0xffffff;
+    const std::uint64_t high = extended ? 0 : start >> 24 & 0x0f;
+    const std::uint64_t device = queued ? task.device & bits(TaskBit::kFua) : high;
+    result.device = static_cast<std::uint8_t>(bits(TaskBit::kLba) | device);
+    if (!queued) result.count = static_cast<std::uint16_t>(extended ? sectors : sectors & 0xff);
+    return result;
+}
+
+TaskFile read_dma_ext(std::uint64_t lba, std::uint32_t sectors) {
+    TaskFile task{
+        .command = kReadDmaExt, .device = bits(TaskBit::kLba), .control = bits(TaskBit::kConventional)};
+    task.count = static_cast<std::uint16_t>(sectors);
+    task.lba = lba;
+    return task;
+}
+
+Result<TaskFile> parse_task_file(std::span<const std::byte, kTaskFileFisSize> fis) {
+    Reader reader(fis);
+    const std::uint64_t a = reader.u32(), b = reader.u32(), c = reader.u32(), d = reader.u32();
+    if ((a & 0x0fff) != kHostToDevice) return {Error::kBadValue, "FIS", a};
+    TaskFile task;
+    task.is_command = (a & kIsCommand) != 0;
+    task.command = static_cast<std::uint8_t>(a >> 16);
+    task.device = static_cast<std::uint8_t>(b >> 24);
+    task.control = static_cast<std::uint8_t>(d >> 24);
+    task.features = static_cast<std::uint16_t>(a >> 24 | c >> 24 << 8);
+    task.count = static_cast<std::uint16_t>(d);
+    task.lba = (b & 0xffffff) | (c & 0xffffff) << 24;
+    return task;
+}
+
+void store_task_file(const TaskFile& task, std::span<std::byte, kTaskFileFisSize> fis) {
+    Writer writer(fis);
+    writer.u16(kHostToDevice | (task.is_command ? kIsCommand : 0));
+    writer.u16(static_cast<std::uint16_t>(task.command | task.features << 8));
+    writer.u32(static_cast<std::uint32_t>(task.device << 24 | (task.lba & 0xffffff)));
+    writer.u32(static_cast<std::uint32_t>(task.features >> 8 << 24 | task.lba >> 24));
+    writer.u32(static_cast<std::uint32_t>(task.control << 24 | task.count));
+    writer.u32(0);
+}
+
+// --- Pages ---
+
 Result<Geometry> parse_geometry(std::span<const std::byte, kPageSize> page) {
     // Word 106: bits 15:14 are 01b if valid, bit 12: longer than 256 words, as words 117-118 say.
     const bool is_long = (word(page, 106) & 0xd000) == 0x5000;
-    const std::uint64_t sector_size = is_long ? 2 * words(page, 117, 2) : 512;
+    const std::uint64_t sector_size =
+        is_long ? 2ull * load<std::uint32_t>(&page[2 * 117], Endian::kLittle) : 512;
     // Words 230-233 count what words 100-103 cannot; word 69 bit 3 says if they are there.
-    const std::uint64_t sectors = (word(page, 69) & 0x8) != 0 ? words(page, 230, 4) : words(page, 100, 4);
+    const std::size_t capacity = (word(page, 69) & 0x8) != 0 ? 230 : 100;
+    const auto sectors = load<std::uint64_t>(&page[2 * capacity], Endian::kLittle);
     const bool known = sector_size == 512 || sector_size == 4096;
     if (!known) return {Error::kUnsupported, "disk: sector size", sector_size};
     const bool addressable = sectors != 0 && sectors <= std::uint64_t{1} << 48;
@@ -249,7 +237,7 @@ void filter_identify(Page page) {
             put_word(page, i, static_cast<std::uint16_t>(word(page, i) & row.mask));
         }
     }
-    if (page[2 * kIntegrityWord] == kIntegritySignature) close_page(page);
+    if (page[510] == kIntegritySignature) close_page(page);
 }
 
 bool log_is_allowed(std::uint8_t address) {

@@ -27,20 +27,16 @@ namespace gatehouse::ata {
 //        7  DEVICE                            15  CONTROL
 inline constexpr std::size_t kTaskFileFisSize = 20;
 
-enum class Device : std::uint8_t {  // DEVICE
-    kFua = 1u << 7,                 // FPDMA QUEUED only: force unit access
-    kLba = 1u << 6,                 // 1: LBA; 0: cylinder, head, sector
+enum class TaskBit : std::uint8_t {
+    kFua = 1u << 7,                   // DEVICE, of FPDMA QUEUED only: force unit access
+    kLba = 1u << 6,                   // DEVICE: 1, LBA; 0, cylinder, head, sector
+    kConventional = 1u << 3,          // CONTROL: obsolete, conventionally one
+    kReset = 1u << 2,                 // CONTROL: SRST
+    kNoInterrupt = 1u << 1,           // CONTROL: nIEN
+    kBusyOrData = 1u << 7 | 1u << 3,  // STATUS: BSY, DRQ
+    kError = 1u << 0,                 // STATUS: ERR
 };
-enum class Control : std::uint8_t {  // CONTROL
-    kObsolete = 1u << 3,             // conventionally one
-    kReset = 1u << 2,                // SRST
-    kNoInterrupt = 1u << 1,          // nIEN
-};
-enum class DeviceStatus : std::uint8_t {  // STATUS, ACS-4 section 6.2
-    kBusyOrData = 1u << 7 | 1u << 3,      // BSY, DRQ
-    kError = 1u << 0,                     // ERR
-};
-constexpr std::uint8_t bits(auto bit) { return static_cast<std::uint8_t>(bit); }
+constexpr std::uint8_t bits(TaskBit bit) { return static_cast<std::uint8_t>(bit); }
 
 struct TaskFile {
     bool is_command = true;  // C: false for a control FIS, which carries a soft reset
@@ -86,13 +82,13 @@ struct Command {
 // A command that every ATA disk aborts: IDENTIFY PACKET DEVICE (ACS-4 section 7.14: "for devices that
 // implement the PACKET feature set"; all others return command aborted). NOP would say it better, but QEMU's
 // disks complete it.
-[[nodiscard]] TaskFile always_aborted();
+inline constexpr TaskFile kAlwaysAborted{.command = 0xa1, .control = bits(TaskBit::kConventional)};
 
 // The tag of a queued command.
 [[nodiscard]] inline std::uint32_t tag_of(const TaskFile& task) { return (task.count >> 3) & 0x1f; }
 
 // Commands that the mediator sends itself.
-[[nodiscard]] TaskFile identify_device();
+inline constexpr TaskFile kIdentifyDevice{.command = 0xec, .control = bits(TaskBit::kConventional)};
 [[nodiscard]] TaskFile read_dma_ext(std::uint64_t lba, std::uint32_t sectors);
 
 // --- The pages in which a drive describes itself: read by the mediator, edited for the guest ---

@@ -4,7 +4,6 @@ namespace gatehouse::ata::ahci {
 
 constexpr std::uint64_t kHandOffLimit = 2'000;  // milliseconds, AHCI 1.3.1 section 10.6.3
 constexpr std::uint32_t kAhciEnable = bits(GlobalControl::kAhciEnable);
-constexpr std::uint64_t kPageMask = 0xfff;
 
 Status Controller::take_over(const Environment& environment, const DmaArena& arena) {
     environment_ = environment;
@@ -27,16 +26,15 @@ Status Controller::take_over(const Environment& environment, const DmaArena& are
     std::size_t count = 0;
     for (std::uint32_t number = 0; number < kPorts; ++number) {
         if ((implemented >> number & 1) == 0) continue;
-        const PortHardware port(registers, number);
+        const PortHardware port{environment.registers, kPortBase + number * kPortStride};
         GATEHOUSE_TRY(port.stop(*environment.clock));
         const bool up = (port.read(PortRegister::kSataStatus) & kDetectionMask) == kDetectionUp;
-        const std::uint32_t signature = port.read(PortRegister::kSignature);
-        const bool maybe_disk = signature == kSignatureAta || signature == kSignatureNone;
-        if (up && maybe_disk && count < kMaximumDisks) candidates[count++] = number;
+        const bool packet = port.read(PortRegister::kSignature) == kSignaturePacket;
+        if (up && !packet && count < kMaximumDisks) candidates[count++] = number;
     }
     if (count == 0) return {};
 
-    const std::uint64_t share = arena.size / count & ~kPageMask;
+    const std::uint64_t share = arena.size / count / Port::kTableSize * Port::kTableSize;
     if (share < kArenaPerDisk) return {Error::kNoSpace, "AHCI: DMA arena", arena.size};
     const std::uint32_t last_slot = (capabilities_ & bits(Capability::kSlotsMinusOne)) >> kSlotsShift;
     const std::uint32_t slot_mask = ~0u >> (kSlots - 1 - last_slot);

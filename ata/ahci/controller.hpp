@@ -46,10 +46,6 @@ class Controller {
     static constexpr std::uint64_t kArenaPerDisk = Port::kMinimumArena;
     static constexpr std::uint64_t kUsefulArenaPerDisk = Port::kMaximumArena;
 
-    constexpr Controller() = default;
-    Controller(const Controller&) = delete;
-    Controller& operator=(const Controller&) = delete;
-
     // Takes the controller from the firmware and stops it. Ports where no ATA disk answers stay absent, and
     // so do ATAPI drives and port multipliers. kTimeout: firmware or a DMA engine does not let go. kNoSpace:
     // the arena is too small for the disks found. kUnsupported: a controller of 32-bit addresses.

@@ -8,7 +8,6 @@ using enum PortRegister;
 
 constexpr std::uint64_t kStopLimit = 500;     // milliseconds
 constexpr std::uint64_t kDiskLimit = 10'000;  // milliseconds: a disk may still be spinning up
-constexpr std::uint32_t kOwnReadSize = 128 * 1024;
 
 // PxCMD bits that the guest may set, and how PxCLB, PxCLBU, PxFB and PxFBU are aligned.
 constexpr std::uint32_t kGuestCommandBits =
@@ -34,19 +33,18 @@ Status PortHardware::stop(Clock& clock) const {
 // --- Before the guest ---
 
 void Port::place_shadow() const {
-    const auto put = [&](PortRegister low, PortRegister high, std::uint64_t address) {
-        hardware_.write(low, static_cast<std::uint32_t>(address));
-        hardware_.write(high, static_cast<std::uint32_t>(address >> 32));
-    };
-    put(kCommandList, kCommandListUpper, arena_.physical);
-    put(kFis, kFisUpper, arena_.physical + kCommandListSize);
+    const std::uint64_t fis = arena_.physical + kCommandListSize;
+    hardware_.write(kCommandList, static_cast<std::uint32_t>(arena_.physical));
+    hardware_.write(kCommandListUpper, static_cast<std::uint32_t>(arena_.physical >> 32));
+    hardware_.write(kFis, static_cast<std::uint32_t>(fis));
+    hardware_.write(kFisUpper, static_cast<std::uint32_t>(fis >> 32));
     forget_fis();
 }
 
 Status Port::open(const Environment& environment, std::uint32_t number, std::uint32_t slot_mask,
                   const DmaArena& arena) {
     environment_ = environment;
-    hardware_ = PortHardware(*environment.registers, number);
+    hardware_ = {environment.registers, kPortBase + number * kPortStride};
     arena_ = arena;
     number_ = number;
     slot_mask_ = slot_mask;
@@ -54,7 +52,7 @@ Status Port::open(const Environment& environment, std::uint32_t number, std::uin
     place_shadow();
     const std::uint32_t command = hardware_.read(kCommand) | bits(PortCommand::kFisEnable);
     hardware_.write(kCommand, command);
-    const auto idle = [&] { return (hardware_.read(kTaskFile) & bits(DeviceStatus::kBusyOrData)) == 0; };
+    const auto idle = [&] { return (hardware_.read(kTaskFile) & bits(TaskBit::kBusyOrData)) == 0; };
     if (!wait_for(*environment.clock, kDiskLimit, idle)) return {Error::kTimeout, "disk: busy", number};
     const std::uint32_t signature = hardware_.read(kSignature);
     if (signature != kSignatureAta) return {Error::kNotFound, "disk: not ATA", signature};
@@ -69,21 +67,20 @@ Status Port::execute(const TaskFile& task, std::size_t size) {
     add_descriptor(slots_[0], arena_.physical + kBounceOffset, static_cast<std::uint32_t>(size));
     store_command(slots_[0], task, 0);
     hardware_.write(kCommandIssue, 1);
-    const auto failed = [&] {
-        return (hardware_.read(kInterruptStatus) & bits(PortInterrupt::kTaskFileError)) != 0;
-    };
-    const auto ended = [&] { return (hardware_.read(kCommandIssue) & 1) == 0 || failed(); };
-    const bool over = wait_for(*environment_.clock, kDiskLimit, ended);
+    const bool over = wait_for(*environment_.clock, kDiskLimit, [&] {
+        const std::uint32_t failed = hardware_.read(kInterruptStatus) & bits(PortInterrupt::kTaskFileError);
+        return failed != 0 || (hardware_.read(kCommandIssue) & 1) == 0;
+    });
     const std::uint32_t task_file = hardware_.read(kTaskFile);
     if (!over) return {Error::kTimeout, "disk: command not finished", task.command};
-    if ((task_file & bits(DeviceStatus::kError)) == 0) return {};
+    if ((task_file & bits(TaskBit::kError)) == 0) return {};
     GATEHOUSE_TRY(stop());
     GATEHOUSE_TRY(open(environment_, number_, slot_mask_, arena_));
     return {Error::kDeviceError, "disk: command failed", task_file};
 }
 
 Result<Geometry> Port::identify(Page raw) {
-    GATEHOUSE_TRY(execute(identify_device(), raw.size()));
+    GATEHOUSE_TRY(execute(kIdentifyDevice, raw.size()));
     copy_bytes(raw, Bytes(arena_.data + kBounceOffset, raw.size()));
     GATEHOUSE_ASSIGN(geometry_, parse_geometry(raw));
     return geometry_;
@@ -92,10 +89,10 @@ Result<Geometry> Port::identify(Page raw) {
 Status Port::read_sectors(std::uint64_t lba, MutableBytes out) {
     const std::uint32_t size = geometry_.sector_size;
     if (size == 0) return {Error::kState, "disk: read before identify"};
-    if (out.size() % size != 0) return {Error::kBadLength, "disk: read", out.size()};
-    if (!geometry_.contains(lba, out.size() / size)) return {Error::kOutOfRange, "disk: read", lba};
+    const bool good = out.size() % size == 0 && geometry_.contains(lba, out.size() / size);
+    if (!good) return {Error::kOutOfRange, "disk: read", lba};
     while (!out.empty()) {
-        const std::size_t bytes = std::min<std::size_t>(out.size(), kOwnReadSize);
+        const std::size_t bytes = std::min<std::size_t>(out.size(), kUnitSize);
         GATEHOUSE_TRY(execute(read_dma_ext(lba, static_cast<std::uint32_t>(bytes / size)), bytes));
         copy_bytes(out.first(bytes), Bytes(arena_.data + kBounceOffset, bytes));
         out = out.subspan(bytes);

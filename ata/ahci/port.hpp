@@ -56,21 +56,15 @@ template <typename Condition>
 }
 
 // A port's registers on the real controller.
-class PortHardware {
-  public:
-    constexpr PortHardware() = default;
-    constexpr PortHardware(HbaRegisters& registers, std::uint32_t port)
-        : registers_(&registers), base_(kPortBase + port * kPortStride) {}
+struct PortHardware {
+    HbaRegisters* registers = nullptr;
+    std::uint32_t base = 0;
 
-    [[nodiscard]] std::uint32_t read(PortRegister reg) const { return registers_->read(base_ + bits(reg)); }
-    void write(PortRegister reg, std::uint32_t value) const { registers_->write(base_ + bits(reg), value); }
+    [[nodiscard]] std::uint32_t read(PortRegister reg) const { return registers->read(base + bits(reg)); }
+    void write(PortRegister reg, std::uint32_t value) const { registers->write(base + bits(reg), value); }
     // Stops command list and FIS reception (AHCI 1.3.1 section 10.1.2: 500 ms each) and the port's
     // interrupts.
     [[nodiscard]] Status stop(Clock& clock) const;
-
-  private:
-    HbaRegisters* registers_ = nullptr;
-    std::uint32_t base_ = 0;
 };
 
 class Port {
@@ -85,8 +79,6 @@ class Port {
     static constexpr std::uint64_t kBounceOffset = kTablesOffset + kSlots * kTableSize;
     static constexpr std::uint64_t kMinimumArena = kBounceOffset + 8 * kUnitSize;
     static constexpr std::uint64_t kMaximumArena = kBounceOffset + kMaximumUnits * kUnitSize;
-
-    constexpr Port() = default;
 
     // --- Before the guest, on one CPU ---
 
@@ -115,7 +107,6 @@ class Port {
     struct Access {
         explicit Access(Port& p) : port(p) { port.lock_.lock(); }
         ~Access();
-        Access(const Access&) = delete;
         Port& port;
     };
     struct Slot {
@@ -173,7 +164,7 @@ class Port {
     SpinLock lock_;
     bool in_vectors_ = false;
     Environment environment_{};
-    PortHardware hardware_;
+    PortHardware hardware_{};
     DmaArena arena_{};
     std::uint32_t number_ = 0;
     std::uint32_t slot_mask_ = 0;  // slots that the controller has

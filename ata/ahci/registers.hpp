@@ -72,9 +72,9 @@ enum class PortCommand : std::uint32_t {           // PxCMD, section 3.3.7
     kStart = 1u << 0,                              // ST
 };
 
-// PxSIG of an ATA disk (section 3.3.9), and before a device has sent its signature.
+// PxSIG of an ATA disk and of a packet device (section 3.3.9).
 inline constexpr std::uint32_t kSignatureAta = 0x00000101;
-inline constexpr std::uint32_t kSignatureNone = 0xffffffff;
+inline constexpr std::uint32_t kSignaturePacket = 0xeb140101;
 // PxSSTS.DET: device present, communication established (section 3.3.10); PxSCTL: DET, SPD and IPM
 // (section 3.3.11).
 inline constexpr std::uint32_t kDetectionMask = 0xf;
@@ -90,7 +90,6 @@ enum class Header : std::uint32_t {
     kForbidden = 0xfu << 12 | 1u << 9 | 1u << 5,  // PMP, B, A: port multiplier, self-test, packet
     kSoftReset = 1u << 10 | 1u << 8,              // C, R
     kWrite = 1u << 6,                             // W
-    kFisDwords = 0x1fu,                           // CFL
 };
 
 // Command table (section 4.2.3): command FIS at 0, ATAPI command at 40h, descriptors of 16 bytes from 80h.

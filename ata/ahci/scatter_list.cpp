@@ -1,5 +1,7 @@
 #include "ata/ahci/scatter_list.hpp"
 
+#include <algorithm>
+
 namespace gatehouse::ata::ahci {
 
 void fetch(MutableBytes to, const std::byte* from) {
@@ -17,13 +19,10 @@ std::uint32_t ScatterList::contiguous() {
     address_ = reader.u64();
     reader.skip(sizeof(std::uint32_t));
     const std::uint32_t last = reader.u32() & (kDescriptorMaxBytes - 1);
-    if ((address_ & 1) != 0 || (last & 1) == 0) {
-        count_ = 0;
-        return 0;
-    }
-    left_ = last + 1;
+    const bool valid = (address_ & 1) == 0 && (last & 1) != 0;
+    left_ = valid ? last + 1 : 0;
+    count_ = valid ? count_ - 1 : 0;
     next_ += kDescriptorSize;
-    --count_;
     return left_;
 }
 
@@ -35,11 +34,9 @@ std::byte* ScatterList::take(std::uint32_t size) {
 }
 
 void ScatterList::skip(std::uint64_t size) {
-    while (size != 0 && contiguous() != 0) {
-        const auto part = static_cast<std::uint32_t>(size < left_ ? size : left_);
-        address_ += part;
-        left_ -= part;
-        size -= part;
+    for (std::uint32_t part = 0; size != 0 && contiguous() != 0; size -= part) {
+        part = static_cast<std::uint32_t>(std::min<std::uint64_t>(size, left_));
+        (void)take(part);
     }
 }
 
@@ -55,10 +52,6 @@ bool ScatterList::copy_in(Bytes from) {
         copy_bytes(MutableBytes(data, size), from.first(size));
         from = from.subspan(size);
     });
-}
-
-bool ScatterList::zero(std::uint64_t size) {
-    return for_each(size, [](std::byte* data, std::size_t part) { wipe(data, part); });
 }
 
 }  // namespace gatehouse::ata::ahci

@@ -35,7 +35,6 @@ class ScatterList {
     // Gather and scatter across descriptors. False: the list ended early or left guest RAM.
     [[nodiscard]] bool copy_out(MutableBytes to);
     [[nodiscard]] bool copy_in(Bytes from);
-    [[nodiscard]] bool zero(std::uint64_t size);
 
   private:
     // Calls action(pointer, size) for each gapless part of the next `size` bytes.

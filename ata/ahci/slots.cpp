@@ -43,7 +43,6 @@ Command Port::fetch_command(Slot& slot) {
     const std::uint64_t table_address = reader.u64() & ~(kTableAlignment - 1);
     const std::uint32_t descriptors = flags >> 16;
     if ((flags & bits(Header::kForbidden)) != 0) return refused;
-    if ((flags & bits(Header::kFisDwords)) < kTaskFileFisSize / 4) return refused;
 
     const std::byte* guest_table =
         memory.map(table_address, kDescriptorOffset + descriptors * kDescriptorSize);
@@ -81,7 +80,7 @@ void Port::start_waiting() {
 // turns out to be forbidden stays waiting, as refused.
 bool Port::start(Slot& slot) {
     const CommandKind kind = slot.command.kind;
-    TaskFile task = kind == kRefused ? always_aborted() : slot.command.task;
+    TaskFile task = kind == kRefused ? kAlwaysAborted : slot.command.task;
     bool valid = true;
     slot.descriptors = slot.part = 0;
     if (kind == kMediaWrite && units_needed(slot) > std::popcount(free_)) return false;
@@ -130,7 +129,7 @@ std::uint32_t Port::process() {
     // command that is not queued: it may be the one that failed (QEMU before 8.1 clears PxCI all the same).
     std::uint32_t finished = running_ & ~(issued | active | aborting_);
     const bool unqueued = (finished & ~queued_) != 0;
-    if (unqueued && (hardware_.read(kTaskFile) & bits(DeviceStatus::kError)) != 0) finished &= queued_;
+    if (unqueued && (hardware_.read(kTaskFile) & bits(TaskBit::kError)) != 0) finished &= queued_;
     for (std::uint32_t rest = finished; rest != 0; rest &= rest - 1) finish(slots_[lowest(rest)]);
     publish_fis();
 
@@ -178,7 +177,7 @@ void Port::publish_fis() const {
     for (std::uint32_t rest = split_; rest != 0; rest &= rest - 1)
         open |= !slots_[lowest(rest)].command.queued;
     const auto status = std::to_integer<std::uint32_t>(copy[kRegisterFisOffset + 2]);
-    const bool failed = (status & bits(DeviceStatus::kError)) != 0;
+    const bool failed = (status & bits(TaskBit::kError)) != 0;
     for (const FisPlace& place : kFisPlaces) {
         const bool shown = !open || (failed && place.offset == kRegisterFisOffset);
         const Bytes fis = Bytes(copy).subspan(place.offset, place.size);
@@ -226,8 +225,9 @@ bool Port::map_read(Slot& slot) {
         const std::uint32_t gapless = hidden ? kSinkSize : slot.guest.contiguous();
         const std::uint32_t count = std::clamp<std::uint32_t>(gapless / size, 1, run.count);
         const std::uint32_t bytes = count * size;
-        if (run.kind == RegionClass::kHidden && !slot.guest.zero(bytes)) return false;
-        if (run.kind == RegionClass::kOverlay && !slot.guest.copy_in(Bytes(run.overlay, bytes))) return false;
+        if (run.kind == RegionClass::kHidden) wipe(sector_);
+        const Bytes shown(run.kind == RegionClass::kHidden ? sector_.data() : run.overlay, bytes);
+        if (hidden && !slot.guest.copy_in(shown)) return false;
         if (hidden) add_descriptor(slot, arena_.physical + kSinkOffset, bytes);
         if (!hidden && !map_pieces(slot, bytes)) return false;
         slot.part += count;

@@ -63,18 +63,15 @@ template <bool kEncrypt, std::size_t kCount>
 __m128i transform_blocks(const std::byte* schedule, const std::byte* from, std::byte* to, __m128i tweak) {
     __m128i tweaks[kCount];
     __m128i blocks[kCount];
-#pragma GCC unroll 8
     for (std::size_t i = 0; i < kCount; ++i, tweak = next_tweak(tweak)) {
         tweaks[i] = tweak;
         blocks[i] = load_block(from + i * kBlockSize) ^ tweak ^ round_key(schedule, 0);
     }
     for (int r = 1; r < kRounds; ++r) {
         const __m128i key = round_key(schedule, r);
-#pragma GCC unroll 8
         for (__m128i& b : blocks) b = kEncrypt ? _mm_aesenc_si128(b, key) : _mm_aesdec_si128(b, key);
     }
     const __m128i key = round_key(schedule, kRounds);
-#pragma GCC unroll 8
     for (std::size_t i = 0; i < kCount; ++i) {
         const __m128i b = blocks[i];
         const __m128i last = kEncrypt ? _mm_aesenclast_si128(b, key) : _mm_aesdeclast_si128(b, key);

@@ -33,7 +33,7 @@ TEST(Life, ReadsSectorsBeforeTheGuest) {
     EXPECT_EQ(m.mediator->read_sectors(Machine::kPort, m.options.sectors - 999, out).error(),
               Error::kOutOfRange);
     EXPECT_EQ(m.mediator->read_sectors(Machine::kPort, 0, MutableBytes(out).first(100)).error(),
-              Error::kBadLength);
+              Error::kOutOfRange);
     EXPECT_EQ(m.mediator->read_sectors(1, 0, out).error(), Error::kNotFound);
     EXPECT_EQ(m.hba.read(0x28) & 1, 0u) << "the firmware has let go";
     m.expect_untouched();
