@@ -12,10 +12,10 @@ enum Register : std::uint32_t {
     kCommandBase = 0x0008,      // [51:12] base, [59:56] length: 2^n entries of 16 bytes
     kEventBase = 0x0010,        // the same
     kControl = 0x0018,
-    kExclusionBase = 0x0020,    // [51:12] base, bit 1 for all devices, bit 0 enable: untranslated and unchecked
+    kExclusionBase = 0x0020,  // [51:12] base, bit 1 for all devices, bit 0 enable: untranslated and unchecked
     kExclusionLimit = 0x0028,
     kExtendedFeature = 0x0030,
-    kCommandHead = 0x2000,      // byte offset
+    kCommandHead = 0x2000,  // byte offset
     kCommandTail = 0x2008,
     kEventHead = 0x2010,
     kEventTail = 0x2018,
@@ -24,9 +24,9 @@ enum Register : std::uint32_t {
 
 enum Control : std::uint64_t {
     kIommuEnable = 1u << 0,
-    kTunnelEnable = 1u << 1,         // what arrives through a HyperTransport tunnel is translated too
+    kTunnelEnable = 1u << 1,  // what arrives through a HyperTransport tunnel is translated too
     kEventLogEnable = 1u << 2,
-    kCoherent = 1u << 10,            // device table reads snoop the processors' caches
+    kCoherent = 1u << 10,  // device table reads snoop the processors' caches
     kCommandEnable = 1u << 12,
     kPageRequestEnable = 1u << 15,
     kGuestTranslation = 1u << 16,
@@ -57,15 +57,16 @@ constexpr std::uint64_t kInvalidateAll = opcode(8);
 constexpr std::uint64_t kStore = 1u << 0;  // COMPLETION_WAIT: write the high word to the address
 constexpr std::uint64_t kEveryPage = 0x7ffffffffffff003;  // all address bits, PDE = S = 1: the whole domain
 
-// Device table entry. Word 1 is the domain alone: I = 0 refuses translated requests, EX = 0 the exclusion range, IoCtl
-// = SysMgt = 0 what is neither memory nor interrupt.
-constexpr std::uint64_t kValid = 1u << 0;                  // V
-constexpr std::uint64_t kTranslationValid = 1u << 1;       // TV
-constexpr std::uint64_t kMode4 = 4u << 9;                  // levels of page table; 0: no table, IR and IW alone
+// Device table entry. Word 1 is the domain alone: I = 0 refuses translated requests, EX = 0 the exclusion
+// range, IoCtl = SysMgt = 0 what is neither memory nor interrupt.
+constexpr std::uint64_t kValid = 1u << 0;             // V
+constexpr std::uint64_t kTranslationValid = 1u << 1;  // TV
+constexpr std::uint64_t kMode4 = 4u << 9;             // levels of page table; 0: no table, IR and IW alone
 constexpr std::uint64_t kReadable = std::uint64_t{1} << 61;
 constexpr std::uint64_t kWritable = std::uint64_t{1} << 62;
-constexpr std::uint64_t kInterruptValid = 1u << 0;         // word 2: IV
-constexpr std::uint64_t kForwardUnmapped = std::uint64_t{1} << 60;  // word 2: IntCtl = 01b; pass bits 56..58, 62, 63: 0
+constexpr std::uint64_t kInterruptValid = 1u << 0;  // word 2: IV
+// Word 2: IntCtl = 01b; INITPass, EIntPass, NMIPass, Lint0Pass and Lint1Pass are 0
+constexpr std::uint64_t kForwardUnmapped = std::uint64_t{1} << 60;
 
 // Page table entry.
 constexpr std::uint64_t kPresent = 1u << 0;
@@ -96,7 +97,8 @@ template <typename Condition>
 Status IommuUnit::wait_until(Condition&& holds, const char* item) {
     const std::uint64_t start = registers_.microseconds();
     while (!holds()) {
-        if (registers_.microseconds() - start > kTimeLimit) return {Error::kTimeout, item, registers_.read(kStatus)};
+        if (registers_.microseconds() - start > kTimeLimit)
+            return {Error::kTimeout, item, registers_.read(kStatus)};
         asm volatile("pause");
     }
     return {};
@@ -132,8 +134,9 @@ Status IommuUnit::enable(std::uint64_t device_table_physical, bool has_tunnel) {
     const std::uint64_t smi_filter = registers_.read(kControl) & kSmiFilterEnable;
     const std::uint64_t control = kEnabled | (has_tunnel ? std::uint64_t{kTunnelEnable} : 0) | smi_filter;
     registers_.write(kControl, smi_filter);
-    GATEHOUSE_TRY(wait_until(
-        [&] { return (registers_.read(kStatus) & (kEventLogRunning | kCommandsRunning)) == 0; }, "IOMMU: to stop"));
+    GATEHOUSE_TRY(
+        wait_until([&] { return (registers_.read(kStatus) & (kEventLogRunning | kCommandsRunning)) == 0; },
+                   "IOMMU: to stop"));
     std::ranges::fill(queues_, std::byte{0});
     tail_ = 0;
     registers_.write(kExclusionBase, 0);
@@ -195,7 +198,8 @@ Result<std::uint32_t> check_ivrs(Bytes ivrs, std::span<const IommuPlace> found) 
         if (length < 4) return {Error::kBadLength, "IVRS block", reader.offset()};
         Reader block(reader.bytes(length - 4u));
         GATEHOUSE_TRY(reader.status("IVRS block"));
-        if (type != 0x10 && type != 0x11 && type != 0x40) continue;  // I/O virtualization hardware definitions
+        if (type != 0x10 && type != 0x11 && type != 0x40)
+            continue;  // I/O virtualization hardware definitions
         const std::uint16_t function = block.u16();
         block.skip(2);
         const std::uint64_t registers = block.u64();
@@ -213,7 +217,8 @@ Result<std::uint32_t> check_ivrs(Bytes ivrs, std::span<const IommuPlace> found) 
 Result<std::uint64_t*> DmaMap::entry_for(std::uint64_t address, unsigned level) {
     std::uint64_t table = root_;
     for (unsigned at = kTopLevel;; --at) {
-        auto* entry = reinterpret_cast<std::uint64_t*>(at_physical(table)) + ((address / level_size(at)) & 0x1ff);
+        auto* entry =
+            reinterpret_cast<std::uint64_t*>(at_physical(table)) + ((address / level_size(at)) & 0x1ff);
         if (at == level) return entry;
         if (*entry == 0) {
             GATEHOUSE_ASSIGN(const std::uint64_t below, pool_->take(1));

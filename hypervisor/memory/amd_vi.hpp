@@ -1,22 +1,25 @@
-// AMD-Vi: which memory each device reaches (AMD I/O Virtualization Technology Specification, 48882, rev. 3.08).
+// AMD-Vi: which memory each device reaches (AMD I/O Virtualization Technology Specification, 48882,
+// rev. 3.08).
 //
-// One device table of 65,536 entries, one for each device ID, serves every unit. The SLB fills it with entries that
-// refuse everything (block_dma), so that what it hashes afterwards cannot change; the hypervisor then gives devices
-// domains (DmaMap). From the SLB's first moment there is no window: the table is only ever changed entry by entry, and
-// units are never turned off.
+// One device table of 65,536 entries, one for each device ID, serves every unit. The SLB fills it with
+// entries that refuse everything (block_dma), so that what it hashes afterwards cannot change; the hypervisor
+// then gives devices domains (DmaMap). From the SLB's first moment there is no window: the table is only ever
+// changed entry by entry, and units are never turned off.
 //
-// A device table entry with V = 0 lets everything pass (2.2.2.1), so every entry has V = TV = 1. Interrupts: entries
-// forward fixed and arbitrated ones unmapped, which the guest programs itself, and drop INIT, NMI, ExtINT and the
-// legacy LINT pins' messages from devices. Translated and translation requests (ATS) are refused: I = 0. What the
-// HyperTransport address map has at 0xfd'0000'0000 and above is not RAM, so no domain reaches it.
+// A device table entry with V = 0 lets everything pass (2.2.2.1), so every entry has V = TV = 1. Interrupts:
+// entries forward fixed and arbitrated ones unmapped, which the guest programs itself, and drop INIT, NMI,
+// ExtINT and the legacy LINT pins' messages from devices. Translated and translation requests (ATS) are
+// refused: I = 0. What the HyperTransport address map has at 0xfd'0000'0000 and above is not RAM, so no
+// domain reaches it.
 //
-// What whoever ran before may have prepared around the table is undone and checked: the exclusion range, segments of
-// the table, MARC apertures, guest translation, a tunnel that is not translated. Units are found by looking at every
-// function number of every bus: a cleared multi-function bit hides none.
+// What whoever ran before may have prepared around the table is undone and checked: the exclusion range,
+// segments of the table, MARC apertures, guest translation, a tunnel that is not translated. Units are found
+// by looking at every function number of every bus: a cleared multi-function bit hides none.
 //
 // Not done, on real machines:
 //  - the DRTM service of recent processors' security processor (TMR over all memory until the IOMMU is up);
-//  - a unit that the chipset can hide from configuration space altogether: its devices are not stopped. The number of
+//  - a unit that the chipset can hide from configuration space altogether: its devices are not stopped. The
+//  number of
 //    units is in the claims, for the verifier to compare;
 //  - controllers that send under another function number than their own (some AHCI chips): their requests are
 //    treated as any device's, so such a disk does not work;
@@ -44,8 +47,8 @@ class IommuRegisters {
 inline constexpr std::size_t kMaxIommus = 16;
 inline constexpr std::uint64_t kIommuRegisterSpace = 0x4000;
 inline constexpr std::size_t kDeviceTableEntry = 32;  // bytes
-// Each unit has three pages of the kept region from here on: command buffer, event log, and the word that the unit
-// writes when commands have been completed.
+// Each unit has three pages of the kept region from here on: command buffer, event log, and the word that the
+// unit writes when commands have been completed.
 inline constexpr std::uint64_t kIommuQueuesOffset = 0x100000;
 inline constexpr std::uint64_t kIommuQueuesSize = 3 * kPageSize;
 static_assert(kIommuQueuesOffset + kMaxIommus * kIommuQueuesSize <= launch::kImageOffset);
@@ -67,18 +70,18 @@ class IommuUnit {
     IommuUnit(IommuRegisters& registers, MutableBytes queues, std::uint64_t queues_physical)
         : registers_(registers), queues_(queues), physical_(queues_physical) {}
 
-    // Makes the unit use the table and forget what it knew. `has_tunnel`: IommuPlace. kTimeout, kMismatch (a register
-    // does not hold).
+    // Makes the unit use the table and forget what it knew. `has_tunnel`: IommuPlace. kTimeout, kMismatch (a
+    // register does not hold).
     [[nodiscard]] Status enable(std::uint64_t device_table_physical, bool has_tunnel);
-    // Continues with a unit that enable() has set up before, maybe by an earlier stage. kMismatch if it is not
-    // enabled with this table and no way around it.
+    // Continues with a unit that enable() has set up before, maybe by an earlier stage. kMismatch if it is
+    // not enabled with this table and no way around it.
     [[nodiscard]] Status adopt(std::uint64_t device_table_physical);
     // Drops every cached device table entry and translation. kTimeout.
     [[nodiscard]] Status invalidate_all();
 
     // A denied access or another event, if there is one: the entry's four 32-bit words.
     struct Event {
-        std::uint8_t code = 0;       // 2: IO_PAGE_FAULT
+        std::uint8_t code = 0;  // 2: IO_PAGE_FAULT
         std::uint16_t device = 0;
         std::uint64_t address = 0;
     };
@@ -108,18 +111,18 @@ struct IommuList {
     std::size_t count = 0;
     [[nodiscard]] std::span<const IommuPlace> all() const { return std::span(places).first(count); }
 };
-// Errors: kUnsupported (a unit that the firmware has not given an address), kOutOfRange (an address that is not below
-// 4 GiB, or is in the kept region), kOverlap (of two units), kNoSpace.
+// Errors: kUnsupported (a unit that the firmware has not given an address), kOutOfRange (an address that is
+// not below 4 GiB, or is in the kept region), kOverlap (of two units), kNoSpace.
 [[nodiscard]] Result<IommuList> find_iommus(std::uint64_t kept_base);
 
-// Compares the units found with what an ACPI IVRS table (5.2) lists: hostile, checked, may be empty. Returns how many
-// it does not list: odd, but these are under control. kMismatch: it lists one, by segment << 16 | function, that has
-// not been found there: somebody hides it, or lies. kBadLength, kTruncated.
+// Compares the units found with what an ACPI IVRS table (5.2) lists: hostile, checked, may be empty. Returns
+// how many it does not list: odd, but these are under control. kMismatch: it lists one, by segment << 16 |
+// function, that has not been found there: somebody hides it, or lies. kBadLength, kTruncated.
 [[nodiscard]] Result<std::uint32_t> check_ivrs(Bytes ivrs, std::span<const IommuPlace> found);
 
-// SLB: fills the device table and turns every unit on; no device reaches memory afterwards. Then reads the table back:
-// kMismatch if a device changed it in the meantime. Returns the number of units, which may be 0. `kept` is the kept
-// region as the caller sees it.
+// SLB: fills the device table and turns every unit on; no device reaches memory afterwards. Then reads the
+// table back: kMismatch if a device changed it in the meantime. Returns the number of units, which may be 0.
+// `kept` is the kept region as the caller sees it.
 [[nodiscard]] Result<std::uint32_t> block_dma(MutableBytes kept, std::uint64_t kept_base);
 
 // An I/O page table: identity for what is allowed, nothing else. Pages come from a pool.
@@ -127,8 +130,8 @@ class DmaMap {
   public:
     // kNoSpace.
     [[nodiscard]] Status create(PagePool& pool);
-    // Lets the domain reach [base, base + size), whole pages, below 512 GiB. With the largest leaves that fit.
-    // kMisaligned, kOutOfRange, kNoSpace.
+    // Lets the domain reach [base, base + size), whole pages, below 512 GiB. With the largest leaves that
+    // fit. kMisaligned, kOutOfRange, kNoSpace.
     [[nodiscard]] Status allow(std::uint64_t base, std::uint64_t size);
     [[nodiscard]] std::uint64_t root() const { return root_; }
 

@@ -30,8 +30,8 @@ Unit unit_at(platform::FunctionId function) {
     if ((header >> 16 & 7) != kTypeIommu) return {};
     const std::uint32_t low = platform::read_config(function, word(4), 4);
     const std::uint32_t high = platform::read_config(function, word(8), 4);
-    // Enable, which locks the address; it may be clear and read-only (QEMU): the registers' read-back tells whether
-    // they are there.
+    // Enable, which locks the address; it may be clear and read-only (QEMU): the registers' read-back tells
+    // whether they are there.
     platform::write_config(function, word(4), 4, low | 1);
     return {true, {function, std::uint64_t{high} << 32 | (low & 0xffffc000), (header & kTunnel) != 0}};
 }

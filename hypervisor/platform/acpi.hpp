@@ -1,9 +1,10 @@
-// ACPI tables, read as hostile bytes: the firmware and everything after it may have forged them. AML is never run.
+// ACPI tables, read as hostile bytes: the firmware and everything after it may have forged them. AML is never
+// run.
 //
-// What is taken from them protects neither the hypervisor's memory nor its keys while it runs: processors to start, and
-// ports to watch for sleep, reset and power-off. A forged FADT that names other ports is not found out: then keys stay
-// in memory when the power goes. Where configuration space lies in memory is asked of the hardware (pci.hpp).
-// S3 cannot be hidden, as that takes AML: guest/power_ports.hpp ends the guest instead.
+// What is taken from them protects neither the hypervisor's memory nor its keys while it runs: processors to
+// start, and ports to watch for sleep, reset and power-off. A forged FADT that names other ports is not found
+// out: then keys stay in memory when the power goes. Where configuration space lies in memory is asked of the
+// hardware (pci.hpp). S3 cannot be hidden, as that takes AML: guest/power_ports.hpp ends the guest instead.
 // ACPI Specification 6.5, section 5.2.
 #pragma once
 
@@ -40,9 +41,10 @@ class AcpiTables {
         Bytes bytes;
     };
 
-    // Reads the RSDP's root table: the XSDT, or the RSDT of a revision 0 RSDP. An entry whose table is not readable,
-    // too long or has a wrong checksum is left out and counted. Errors: kTruncated, kBadMagic, kBadChecksum,
-    // kBadLength, kOutOfRange (of the RSDP or the root), kNoSpace (more than kMaxTables entries).
+    // Reads the RSDP's root table: the XSDT, or the RSDT of a revision 0 RSDP. An entry whose table is not
+    // readable, too long or has a wrong checksum is left out and counted. Errors: kTruncated, kBadMagic,
+    // kBadChecksum, kBadLength, kOutOfRange (of the RSDP or the root), kNoSpace (more than kMaxTables
+    // entries).
     [[nodiscard]] Status open(Bytes rsdp, AcpiMemory& memory);
     [[nodiscard]] std::span<const Table> all() const { return std::span(tables_).first(count_); }
     // The first table of that signature; empty if there is none.
@@ -55,8 +57,8 @@ class AcpiTables {
     std::size_t left_out_ = 0;
 };
 
-// APIC IDs of the enabled processors in a MADT (5.2.12), without duplicates. kNoSpace if there are more than fit,
-// kBadValue for an ID that addresses every processor, kTruncated, kBadLength.
+// APIC IDs of the enabled processors in a MADT (5.2.12), without duplicates. kNoSpace if there are more than
+// fit, kBadValue for an ID that addresses every processor, kTruncated, kBadLength.
 struct CpuList {
     std::array<std::uint32_t, 64> apic_ids{};
     std::size_t count = 0;
@@ -71,14 +73,15 @@ struct FadtPorts {
     std::uint16_t reset = 0;
     std::uint8_t reset_value = 0;
 };
-// kUnsupported: no PM1 control register, as on hardware-reduced machines, or one that is not a port: sleep could not be
-// watched. A reset register that is not a port counts as none. kTruncated.
+// kUnsupported: no PM1 control register, as on hardware-reduced machines, or one that is not a port: sleep
+// could not be watched. A reset register that is not a port counts as none. kTruncated.
 [[nodiscard]] Result<FadtPorts> read_fadt(Bytes fadt);
 
-// Writes an RSDP and an XSDT that lists `tables` but those with a signature in `hidden`, and one more table with
-// `extra_signature` and `extra_body`. `out` is at `physical`, 16-byte aligned; the RSDP comes first. Returns the
-// bytes used. kNoSpace.
-[[nodiscard]] Result<std::size_t> build_guest_root(const AcpiTables& tables, std::span<const std::uint32_t> hidden,
+// Writes an RSDP and an XSDT that lists `tables` but those with a signature in `hidden`, and one more table
+// with `extra_signature` and `extra_body`. `out` is at `physical`, 16-byte aligned; the RSDP comes first.
+// Returns the bytes used. kNoSpace.
+[[nodiscard]] Result<std::size_t> build_guest_root(const AcpiTables& tables,
+                                                   std::span<const std::uint32_t> hidden,
                                                    std::uint32_t extra_signature, Bytes extra_body,
                                                    MutableBytes out, std::uint64_t physical);
 

@@ -5,9 +5,15 @@
 
 namespace gatehouse::platform {
 
-inline void out8(std::uint16_t port, std::uint8_t value) { asm volatile("outb %0, %1" : : "a"(value), "Nd"(port)); }
-inline void out16(std::uint16_t port, std::uint16_t value) { asm volatile("outw %0, %1" : : "a"(value), "Nd"(port)); }
-inline void out32(std::uint16_t port, std::uint32_t value) { asm volatile("outl %0, %1" : : "a"(value), "Nd"(port)); }
+inline void out8(std::uint16_t port, std::uint8_t value) {
+    asm volatile("outb %0, %1" : : "a"(value), "Nd"(port));
+}
+inline void out16(std::uint16_t port, std::uint16_t value) {
+    asm volatile("outw %0, %1" : : "a"(value), "Nd"(port));
+}
+inline void out32(std::uint16_t port, std::uint32_t value) {
+    asm volatile("outl %0, %1" : : "a"(value), "Nd"(port));
+}
 [[nodiscard]] inline std::uint8_t in8(std::uint16_t port) {
     std::uint8_t value = 0;
     asm volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
@@ -32,15 +38,18 @@ inline void out32(std::uint16_t port, std::uint32_t value) { asm volatile("outl 
     return std::uint64_t{high} << 32 | low;
 }
 inline void write_msr(std::uint32_t msr, std::uint64_t value) {
-    asm volatile("wrmsr" : : "c"(msr), "a"(static_cast<std::uint32_t>(value)),
-                 "d"(static_cast<std::uint32_t>(value >> 32)) : "memory");
+    asm volatile("wrmsr"
+                 :
+                 : "c"(msr), "a"(static_cast<std::uint32_t>(value)),
+                   "d"(static_cast<std::uint32_t>(value >> 32))
+                 : "memory");
 }
 
 // AMD: where configuration space is in memory (pci.hpp, ecam_window).
 inline constexpr std::uint32_t kMmioConfigurationBase = 0xc0010058;
 
-// A clock for time-outs that needs no calibration and trusts none: no time-stamp counter runs faster than 5 GHz, so
-// waits last at least as long as they say, and at most a few times as long. Never goes back.
+// A clock for time-outs that needs no calibration and trusts none: no time-stamp counter runs faster than 5
+// GHz, so waits last at least as long as they say, and at most a few times as long. Never goes back.
 [[nodiscard]] inline std::uint64_t microseconds() {
     constexpr std::uint64_t kFastestMegahertz = 5000;
     return __builtin_ia32_rdtsc() / kFastestMegahertz;

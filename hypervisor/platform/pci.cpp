@@ -11,13 +11,15 @@ std::optional<std::uint8_t> find_capability(FunctionId function, std::uint8_t id
     auto next = static_cast<std::uint8_t>(read_config(function, 0x34, 1) & 0xfc);
     for (unsigned steps = 0; next >= 0x40 && steps < 48; ++steps) {
         if (read_config(function, next, 1) == identifier) return next;
-        next = static_cast<std::uint8_t>(read_config(function, static_cast<std::uint16_t>(next + 1), 1) & 0xfc);
+        next =
+            static_cast<std::uint8_t>(read_config(function, static_cast<std::uint16_t>(next + 1), 1) & 0xfc);
     }
     return std::nullopt;
 }
 
 Result<EcamWindow> ecam_window(std::uint64_t mmio_configuration) {
-    // BKDG and PPR of families 10h and later, MSRC001_0058: bit 0 enable, [5:2] log2 of the buses, [47:20] base
+    // BKDG and PPR of families 10h and later, MSRC001_0058: bit 0 enable, [5:2] log2 of the buses, [47:20]
+    // base
     constexpr std::uint64_t kEnable = 1;
     constexpr std::uint64_t kMegabytes = 0x0000fffffff00000;
     if ((mmio_configuration & kEnable) != 0) {
@@ -25,7 +27,8 @@ Result<EcamWindow> ecam_window(std::uint64_t mmio_configuration) {
         if (bits > 8) return {Error::kUnsupported, "ECAM window of several PCI segments", bits};
         return EcamWindow{mmio_configuration & kMegabytes, 0, static_cast<std::uint8_t>((1u << bits) - 1)};
     }
-    // Intel 3 Series chipset data sheet 316966, 5.1.14, PCIEXBAR: bit 0 enable, [2:1] 256, 128 or 64 buses, base
+    // Intel 3 Series chipset data sheet 316966, 5.1.14, PCIEXBAR: bit 0 enable, [2:1] 256, 128 or 64 buses,
+    // base
     constexpr FunctionId kHostBridge = 0;
     constexpr std::uint32_t kQ35 = 0x29c08086;
     if (read_config(kHostBridge, 0x00, 4) != kQ35) return {Error::kNotFound, "ECAM window"};

@@ -31,13 +31,14 @@ struct EcamWindow {
     std::uint8_t last_bus = 0;
     friend bool operator==(const EcamWindow&, const EcamWindow&) = default;
 };
-// The window that the machine really decodes. ACPI's MCFG table only claims one: a forged claim would leave the true
-// window unwatched. From the processor, `mmio_configuration` being MSR kMmioConfigurationBase (io.hpp), or from an
-// Intel Q35 host bridge, which QEMU pairs with AMD processors. kNotFound: there is none; kBadValue.
+// The window that the machine really decodes. ACPI's MCFG table only claims one: a forged claim would leave
+// the true window unwatched. From the processor, `mmio_configuration` being MSR kMmioConfigurationBase
+// (io.hpp), or from an Intel Q35 host bridge, which QEMU pairs with AMD processors. kNotFound: there is none;
+// kBadValue.
 [[nodiscard]] Result<EcamWindow> ecam_window(std::uint64_t mmio_configuration);
 
-// Calls visit(FunctionId) for every function of every bus, in ascending order. All 256 buses are asked, not only
-// those that bridges name: bridges are configured by the firmware, which may lie.
+// Calls visit(FunctionId) for every function of every bus, in ascending order. All 256 buses are asked, not
+// only those that bridges name: bridges are configured by the firmware, which may lie.
 template <typename Visit>
 void for_each_function(Visit&& visit) {
     for (std::uint32_t slot = 0; slot < 0x10000; slot += 8) {

@@ -7,12 +7,12 @@ namespace {
 
 // 16550 registers (PC16550D data sheet, table II).
 enum Port : std::uint16_t {
-    kData = 0x3f8,           // and divisor, low byte, if DLAB
+    kData = 0x3f8,             // and divisor, low byte, if DLAB
     kInterruptEnable = 0x3f9,  // and divisor, high byte, if DLAB
     kFifoControl = 0x3fa,
-    kLineControl = 0x3fb,    // bit 7: DLAB
+    kLineControl = 0x3fb,  // bit 7: DLAB
     kModemControl = 0x3fc,
-    kLineStatus = 0x3fd,     // bit 5: transmitter holding register empty
+    kLineStatus = 0x3fd,  // bit 5: transmitter holding register empty
 };
 
 // False if the transmitter is stuck.

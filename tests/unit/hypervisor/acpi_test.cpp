@@ -1,0 +1,441 @@
+#include "hypervisor/platform/acpi.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace gatehouse::platform {
+namespace {
+
+using Octets = std::vector<std::byte>;
+
+constexpr std::uint64_t kRsdpAt = 0xf0000;
+constexpr std::uint64_t kRootAt = 0x100000;
+
+void fix_checksum(Octets& table, std::size_t at, std::size_t size) {
+    table[at] = std::byte{0};
+    unsigned sum = 0;
+    for (std::size_t i = 0; i < size; ++i) sum += std::to_integer<unsigned>(table[i]);
+    table[at] = static_cast<std::byte>(-sum);
+}
+
+template <std::unsigned_integral T>
+void put(Octets& table, std::size_t at, T value) {
+    store(table.data() + at, value, Endian::kLittle);
+}
+
+Octets make_table(const char (&name)[5], const Octets& body) {
+    Octets table(kAcpiHeaderSize);
+    put(table, 0, signature(name));
+    put(table, 4, static_cast<std::uint32_t>(kAcpiHeaderSize + body.size()));
+    table.insert(table.end(), body.begin(), body.end());
+    fix_checksum(table, 9, table.size());
+    return table;
+}
+
+template <std::unsigned_integral T>
+Octets integers(std::initializer_list<T> values) {
+    Octets out(values.size() * sizeof(T));
+    std::size_t at = 0;
+    for (const T value : values) put(out, std::exchange(at, at + sizeof(T)), value);
+    return out;
+}
+
+// Pieces of physical memory; nothing else is readable.
+class FakeMemory final : public AcpiMemory {
+  public:
+    Bytes view(std::uint64_t physical, std::uint64_t size) override {
+        for (const auto& [address, bytes] : pieces) {
+            if (physical >= address && physical - address <= bytes.size() &&
+                size <= bytes.size() - (physical - address)) {
+                return Bytes(bytes).subspan(physical - address, size);
+            }
+        }
+        return {};
+    }
+    [[nodiscard]] Octets* named(const char (&name)[5]) {
+        for (auto& [address, bytes] : pieces) {
+            if (load<std::uint32_t>(bytes.data(), Endian::kLittle) == signature(name)) return &bytes;
+        }
+        return nullptr;
+    }
+    std::vector<std::pair<std::uint64_t, Octets>> pieces;
+};
+
+struct Firmware {
+    Octets rsdp;  // as the launch block has it: 36 bytes
+    FakeMemory memory;
+};
+
+// Tables as collect.py has found them on the emulated machine.
+Firmware collected(const std::string& file) {
+    std::ifstream in(std::string(GATEHOUSE_TEST_DATA) + "/acpi/" + file, std::ios::binary);
+    const std::vector<char> text{std::istreambuf_iterator<char>(in), {}};
+    EXPECT_FALSE(text.empty()) << file;
+    Reader reader(std::as_bytes(std::span(text)));
+    Firmware out;
+    while (reader.remaining() != 0) {
+        const std::uint64_t address = reader.u64();
+        const Bytes bytes = reader.bytes(reader.u32());
+        out.memory.pieces.emplace_back(address, Octets(bytes.begin(), bytes.end()));
+    }
+    EXPECT_FALSE(reader.failed());
+    out.rsdp = out.memory.pieces.at(0).second;
+    out.rsdp.resize(kRsdpSize);
+    return out;
+}
+
+// A revision 2 RSDP, an XSDT at kRootAt and these tables.
+Firmware made(const std::vector<std::pair<std::uint64_t, Octets>>& tables) {
+    Firmware out;
+    Octets entries;
+    for (const auto& [address, bytes] : tables) {
+        const Octets entry = integers<std::uint64_t>({address});
+        entries.insert(entries.end(), entry.begin(), entry.end());
+    }
+    out.memory.pieces.emplace_back(kRootAt, make_table("XSDT", entries));
+    for (const auto& table : tables) out.memory.pieces.push_back(table);
+    out.rsdp.resize(kRsdpSize);
+    copy_bytes(out.rsdp, literal_bytes("RSD PTR "));
+    put(out.rsdp, 15, std::uint8_t{2});
+    put(out.rsdp, 20, std::uint32_t{kRsdpSize});
+    put(out.rsdp, 24, kRootAt);
+    fix_checksum(out.rsdp, 8, 20);
+    fix_checksum(out.rsdp, 32, kRsdpSize);
+    return out;
+}
+
+Status open(Firmware& firmware, AcpiTables& tables) { return tables.open(firmware.rsdp, firmware.memory); }
+
+class FirmwareTest : public testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Q35, FirmwareTest, testing::Values("q35_bios.tables", "q35_uefi.tables"),
+                         [](const auto& file) { return std::string(file.param).substr(4, 4); });
+
+TEST_P(FirmwareTest, IsReadWhole) {
+    Firmware firmware = collected(GetParam());
+    AcpiTables tables;
+    ASSERT_TRUE(open(firmware, tables).ok());
+    EXPECT_EQ(tables.left_out(), 0u);
+    EXPECT_EQ(tables.all().size(), firmware.memory.pieces.size() - 2);
+    for (const std::uint32_t name :
+         {signature("FACP"), signature("APIC"), signature("MCFG"), signature("IVRS"), signature("TPM2")}) {
+        EXPECT_FALSE(tables.find(name).empty());
+    }
+    EXPECT_TRUE(tables.find(signature("DMAR")).empty());
+}
+
+TEST_P(FirmwareTest, NamesProcessorsAndPorts) {
+    Firmware firmware = collected(GetParam());
+    AcpiTables tables;
+    ASSERT_TRUE(open(firmware, tables).ok());
+    CpuList cpus;
+    ASSERT_TRUE(read_madt(tables.find(signature("APIC")), cpus).ok());
+    EXPECT_EQ(std::vector<std::uint32_t>(cpus.all().begin(), cpus.all().end()),
+              (std::vector<std::uint32_t>{0, 1, 2, 3}));
+    const auto ports = read_fadt(tables.find(signature("FACP")));
+    ASSERT_TRUE(ports.ok());
+    EXPECT_EQ(ports->pm1a_control, 0x604);
+    EXPECT_EQ(ports->pm1b_control, 0);
+    EXPECT_EQ(ports->reset, 0xcf9);
+    EXPECT_EQ(ports->reset_value, 0x0f);
+}
+
+TEST_P(FirmwareTest, GuestRootListsWhatIsNotHidden) {
+    constexpr std::uint64_t kGuestTables = 0x3f230000;
+    constexpr std::uint32_t kHidden[] = {signature("IVRS"), signature("TPM2")};
+    Firmware firmware = collected(GetParam());
+    AcpiTables tables;
+    ASSERT_TRUE(open(firmware, tables).ok());
+    Octets guest(0x1000, std::byte{0xee});
+    const Octets body = integers<std::uint64_t>({1, 2, 3});
+    const auto used = build_guest_root(tables, kHidden, signature("GTHS"), body, guest, kGuestTables);
+    ASSERT_TRUE(used.ok());
+
+    FakeMemory memory = firmware.memory;
+    memory.pieces.emplace_back(kGuestTables, guest);
+    AcpiTables seen;
+    ASSERT_TRUE(seen.open(Bytes(guest).first(kRsdpSize), memory).ok());
+    EXPECT_EQ(seen.left_out(), 0u);
+    EXPECT_EQ(seen.all().size(), tables.all().size() - std::size(kHidden) + 1);
+    for (const AcpiTables::Table& table : tables.all()) {
+        const bool hidden = std::ranges::find(kHidden, table.signature) != std::end(kHidden);
+        const auto found = std::ranges::find(seen.all(), table.address, &AcpiTables::Table::address);
+        EXPECT_EQ(found == seen.all().end(), hidden) << std::hex << table.signature;
+    }
+    const Bytes extra = seen.find(signature("GTHS"));
+    ASSERT_EQ(extra.size(), kAcpiHeaderSize + body.size());
+    EXPECT_TRUE(equal_bytes(extra.subspan(kAcpiHeaderSize), body));
+    EXPECT_TRUE(equal_bytes(extra.subspan(10, 6), literal_bytes("GATEHS")));
+    EXPECT_EQ(seen.all().back().address + extra.size(), kGuestTables + *used);
+    // Linux looks for the RSDT of a revision 0 RSDP only; there must be none to fall back to.
+    EXPECT_EQ(guest[15], std::byte{2});
+    EXPECT_EQ(load<std::uint32_t>(guest.data() + 16, Endian::kLittle), 0u);
+}
+
+TEST_P(FirmwareTest, GuestRootStaysInItsRoom) {
+    Firmware firmware = collected(GetParam());
+    AcpiTables tables;
+    ASSERT_TRUE(open(firmware, tables).ok());
+    Octets room(0x1000);
+    const auto used =
+        build_guest_root(tables, {}, signature("GTHS"), integers<std::uint64_t>({1}), room, 0x1000);
+    ASSERT_TRUE(used.ok());
+    for (std::size_t size = 0; size <= *used; ++size) {
+        Octets exact(size);  // ASan watches its end
+        const auto result =
+            build_guest_root(tables, {}, signature("GTHS"), integers<std::uint64_t>({1}), exact, 0x1000);
+        EXPECT_EQ(result.ok(), size == *used);
+        if (!result.ok()) {
+            EXPECT_EQ(result.error(), Error::kNoSpace);
+            EXPECT_EQ(std::ranges::count(exact, std::byte{0}), static_cast<std::ptrdiff_t>(size));
+        }
+    }
+}
+
+TEST_P(FirmwareTest, SurvivesForgedTables) {
+    const Firmware genuine = collected(GetParam());
+    std::mt19937 random(7);
+    for (int round = 0; round < 3000; ++round) {
+        Firmware forged = genuine;
+        for (auto& [address, bytes] : forged.memory.pieces) {
+            if (load<std::uint32_t>(bytes.data(), Endian::kLittle) == signature("RSD ")) continue;
+            for (int i = 0; i < 3; ++i) bytes[random() % bytes.size()] = static_cast<std::byte>(random());
+            fix_checksum(bytes, 9, bytes.size());
+        }
+        AcpiTables tables;
+        if (!open(forged, tables).ok()) continue;
+        CpuList cpus;
+        (void)read_madt(tables.find(signature("APIC")), cpus);
+        EXPECT_LE(cpus.count, cpus.apic_ids.size());
+        (void)read_fadt(tables.find(signature("FACP")));
+        Octets guest(0x1000);
+        EXPECT_TRUE(build_guest_root(tables, {}, signature("GTHS"), {}, guest, 0x1000).ok());
+    }
+}
+
+TEST(RsdpTest, RefusesEveryChangedByte) {
+    Firmware firmware = made({{0x2000, make_table("AAAA", {})}});
+    for (std::size_t i = 0; i < kRsdpSize; ++i) {
+        Firmware changed = firmware;
+        changed.rsdp[i] ^= std::byte{0x10};
+        AcpiTables tables;
+        EXPECT_FALSE(open(changed, tables).ok()) << "byte " << i;
+    }
+    for (std::size_t size = 0; size < kRsdpSize; ++size) {
+        AcpiTables tables;
+        EXPECT_EQ(tables.open(Bytes(firmware.rsdp).first(size), firmware.memory).error(), Error::kTruncated);
+    }
+}
+
+TEST(RsdpTest, Revision0LeadsToTheRsdtWhateverFollows) {
+    Firmware firmware = made({});
+    firmware.memory.pieces.emplace_back(0x9000, make_table("RSDT", integers<std::uint32_t>({0x2000, 0})));
+    firmware.memory.pieces.emplace_back(0x2000, make_table("AAAA", {}));
+    put(firmware.rsdp, 15, std::uint8_t{0});
+    put(firmware.rsdp, 16, std::uint32_t{0x9000});
+    fix_checksum(firmware.rsdp, 8, 20);
+    put(firmware.rsdp, 32, std::uint32_t{0x12345678});
+    AcpiTables tables;
+    ASSERT_TRUE(open(firmware, tables).ok());
+    ASSERT_EQ(tables.all().size(), 1u);
+    EXPECT_EQ(tables.all()[0].address, 0x2000u);
+    EXPECT_EQ(tables.left_out(), 0u) << "an entry of 0 is none";
+    firmware.rsdp[16] ^= std::byte{1};
+    EXPECT_EQ(open(firmware, tables).error(), Error::kBadChecksum);
+}
+
+TEST(RsdpTest, RootMustHaveItsSignature) {
+    Firmware firmware = made({});
+    put(*firmware.memory.named("XSDT"), 0, signature("RSDT"));
+    fix_checksum(firmware.memory.pieces[0].second, 9, kAcpiHeaderSize);
+    AcpiTables tables;
+    EXPECT_EQ(open(firmware, tables).error(), Error::kBadMagic);
+}
+
+TEST(RsdpTest, RootMustBeReadableAndWhole) {
+    for (const std::uint32_t length : {0u, 35u, 0x100001u, 0xffffffffu}) {
+        Firmware firmware = made({});
+        put(*firmware.memory.named("XSDT"), 4, length);
+        AcpiTables tables;
+        EXPECT_EQ(open(firmware, tables).error(), Error::kBadLength) << length;
+    }
+    Firmware longer = made({});
+    put(*longer.memory.named("XSDT"), 4, std::uint32_t{37});
+    AcpiTables tables;
+    EXPECT_EQ(open(longer, tables).error(), Error::kOutOfRange);
+    Firmware gone = made({});
+    gone.memory.pieces.clear();
+    EXPECT_EQ(open(gone, tables).error(), Error::kOutOfRange);
+    Firmware changed = made({});
+    changed.memory.named("XSDT")->back() ^= std::byte{1};
+    EXPECT_EQ(open(changed, tables).error(), Error::kBadChecksum);
+}
+
+TEST(AcpiTablesTest, LeavesOutWhatCannotBeTrusted) {
+    Octets wrong = make_table("BBBB", Octets(8));
+    wrong.back() ^= std::byte{1};
+    Octets too_long = make_table("CCCC", Octets(8));
+    put(too_long, 4, std::uint32_t{0x100001});
+    Octets too_short = make_table("DDDD", Octets(8));
+    put(too_short, 4, std::uint32_t{35});
+    Firmware firmware = made({{0x2000, make_table("AAAA", Octets(8))},
+                              {0x3000, wrong},
+                              {0x4000, too_long},
+                              {0x5000, too_short},
+                              {0xffff'ffff'ffff'fff0, {}},
+                              {0x7000, make_table("EEEE", {})}});
+    AcpiTables tables;
+    ASSERT_TRUE(open(firmware, tables).ok());
+    EXPECT_EQ(tables.left_out(), 4u);
+    ASSERT_EQ(tables.all().size(), 2u);
+    EXPECT_EQ(tables.all()[0].address, 0x2000u);
+    EXPECT_EQ(tables.all()[1].address, 0x7000u);
+}
+
+TEST(AcpiTablesTest, RefusesMoreEntriesThanItReads) {
+    for (const bool readable :
+         {true, false}) {  // unreadable ones count as well: no forger keeps us busy for long
+        std::vector<std::pair<std::uint64_t, Octets>> list(AcpiTables::kMaxTables + 1);
+        for (auto& [address, bytes] : list) {
+            address = readable ? 0x2000 : 0x8000'0000;
+            bytes = readable ? make_table("AAAA", {}) : Octets{};
+        }
+        Firmware firmware = made(list);
+        AcpiTables tables;
+        EXPECT_EQ(open(firmware, tables).error(), Error::kNoSpace);
+        list.pop_back();
+        Firmware fits = made(list);
+        AcpiTables all;
+        EXPECT_TRUE(open(fits, all).ok());
+    }
+}
+
+// MADT entries, each a list of octets.
+Octets madt(std::initializer_list<std::vector<int>> entries) {
+    Octets body(8);
+    for (const auto& entry : entries) {
+        for (const int octet : entry) body.push_back(static_cast<std::byte>(octet));
+    }
+    return make_table("APIC", body);
+}
+
+TEST(MadtTest, ListsEnabledProcessorsOnce) {
+    CpuList cpus;
+    const Octets table = madt({{0, 8, 0, 5, 1, 0, 0, 0},                           // enabled
+                               {0, 8, 1, 6, 0, 0, 0, 0},                           // disabled
+                               {0, 8, 2, 7, 2, 0, 0, 0},                           // online capable
+                               {1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0},        // I/O APIC
+                               {9, 16, 0, 0, 5, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0},  // the first one again
+                               {9, 16, 0, 0, 0x34, 0x12, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0},  // x2APIC
+                               {0, 8, 3, 0xff, 0, 0, 0, 0}});                            // not there
+    ASSERT_TRUE(read_madt(table, cpus).ok());
+    EXPECT_EQ(std::vector<std::uint32_t>(cpus.all().begin(), cpus.all().end()),
+              (std::vector<std::uint32_t>{5, 0x1234}));
+}
+
+TEST(MadtTest, RefusesIdentifiersOfEveryProcessor) {
+    CpuList cpus;
+    EXPECT_EQ(read_madt(madt({{0, 8, 0, 0xff, 1, 0, 0, 0}}), cpus).error(), Error::kBadValue);
+    EXPECT_EQ(read_madt(madt({{9, 16, 0, 0, 0xff, 0xff, 0xff, 0xff, 1, 0, 0, 0, 0, 0, 0, 0}}), cpus).error(),
+              Error::kBadValue);
+    EXPECT_EQ(cpus.count, 0u);
+}
+
+TEST(MadtTest, RefusesEntriesThatDoNotFit) {
+    CpuList cpus;
+    EXPECT_EQ(read_madt(madt({{0, 0, 0, 5}}), cpus).error(), Error::kBadLength);
+    EXPECT_EQ(read_madt(madt({{0, 1, 0, 5}}), cpus).error(), Error::kBadLength);
+    EXPECT_EQ(read_madt(madt({{0, 9, 0, 5, 1, 0, 0, 0}}), cpus).error(), Error::kTruncated);
+    EXPECT_EQ(read_madt(madt({{0, 7, 0, 5, 1, 0, 0}}), cpus).error(), Error::kTruncated);
+    EXPECT_EQ(read_madt(madt({{9, 8, 0, 0, 5, 0, 0, 0}}), cpus).error(), Error::kTruncated);
+    const Octets table = madt({});
+    for (std::size_t size = 0; size < table.size(); ++size) {
+        EXPECT_EQ(read_madt(Bytes(table).first(size), cpus).error(), Error::kTruncated);
+    }
+    EXPECT_TRUE(read_madt(table, cpus).ok());
+}
+
+TEST(MadtTest, RefusesMoreProcessorsThanFit) {
+    Octets table = madt({});
+    for (int id = 0; id < 65; ++id) {
+        const Octets more = madt({{0, 8, id, id, 1, 0, 0, 0}});
+        table.insert(table.end(), more.end() - 8, more.end());
+    }
+    CpuList cpus;
+    EXPECT_EQ(read_madt(table, cpus).error(), Error::kNoSpace);
+    CpuList fits;
+    EXPECT_TRUE(read_madt(Bytes(table).first(table.size() - 8), fits).ok());
+    EXPECT_EQ(fits.count, 64u);
+}
+
+class FadtTest : public testing::Test {
+  protected:
+    FadtTest() {
+        put(fadt, 64, std::uint32_t{0x404});
+        put(fadt, 68, std::uint32_t{0x408});
+        put(fadt, 112, std::uint32_t{1u << 10});
+        address(116, 1, 0xcf9);
+        put(fadt, 128, std::uint8_t{6});
+    }
+    void address(std::size_t at, std::uint8_t space, std::uint64_t value) {
+        put(fadt, at, space);
+        put(fadt, at + 4, value);
+    }
+    Octets fadt = Octets(244);
+};
+
+TEST_F(FadtTest, TakesTheOldFieldsWhereThereAreNoNewOnes) {
+    const auto ports = read_fadt(fadt);
+    ASSERT_TRUE(ports.ok());
+    EXPECT_EQ(ports->pm1a_control, 0x404);
+    EXPECT_EQ(ports->pm1b_control, 0x408);
+    EXPECT_EQ(ports->reset, 0xcf9);
+    EXPECT_EQ(ports->reset_value, 6);
+}
+
+TEST_F(FadtTest, NewFieldsCount) {
+    address(172, 1, 0x804);
+    address(184, 1, 0x808);
+    const auto ports = read_fadt(fadt);
+    EXPECT_EQ(ports->pm1a_control, 0x804);
+    EXPECT_EQ(ports->pm1b_control, 0x808);
+}
+
+TEST_F(FadtTest, RefusesSleepThatCannotBeWatched) {
+    put(fadt, 64, std::uint32_t{0});
+    address(172, 0, 0xfed80804);  // in memory
+    EXPECT_EQ(read_fadt(fadt).error(), Error::kUnsupported);
+    put(fadt, 112, std::uint32_t{1u << 20});  // hardware-reduced
+    EXPECT_EQ(read_fadt(fadt).error(), Error::kUnsupported);
+    address(172, 1, 0x1'0604);
+    EXPECT_EQ(read_fadt(fadt).error(), Error::kUnsupported);
+}
+
+TEST_F(FadtTest, ResetIsAPortOrNone) {
+    address(116, 0, 0xcf9);
+    EXPECT_EQ(read_fadt(fadt)->reset, 0);
+    address(116, 1, 0x10cf9);
+    EXPECT_EQ(read_fadt(fadt)->reset, 0);
+    address(116, 1, 0xcf9);
+    put(fadt, 112, std::uint32_t{0});
+    EXPECT_EQ(read_fadt(fadt)->reset, 0);
+}
+
+TEST_F(FadtTest, MayEndAnywhere) {
+    for (std::size_t size = 0; size <= fadt.size(); ++size) {
+        const Octets exact(fadt.begin(), fadt.begin() + static_cast<std::ptrdiff_t>(size));
+        const auto ports = read_fadt(exact);
+        EXPECT_EQ(ports.ok(), size >= 116) << size;
+        if (ports.ok()) {
+            EXPECT_EQ(ports->reset, size > 128 ? 0xcf9 : 0) << size;
+        }
+    }
+}
+
+}  // namespace
+}  // namespace gatehouse::platform
