@@ -19,6 +19,16 @@
 //   kEventLog    u32 offset                   event log bytes from offset; total = its size
 //   kQuote       nonce, 16 to 64 bytes        u16 length + each of: claims, TPMS_ATTEST, TPMT_SIGNATURE, AK
 //                                             TPM2B_PUBLIC's body (TPMT_PUBLIC); TPM structures big-endian
+//   kEndorsement u32 handle                   NV index of the EK certificates' ranges: its contents; persistent handle of the
+//                                             EK's range: TPMT_PUBLIC of that key
+//   kActivate    u32 EK handle, u16 length +  the secret of TPM2_ActivateCredential for the AK, 1 to 64 bytes
+//                each of: TPM2B_ID_OBJECT's
+//                and TPM2B_ENCRYPTED_SECRET's
+//                contents (big-endian inside)
+//
+// Ranges of kEndorsement (TCG EK Credential Profile 2.5, 2.2.1.4 and 2.2.1.5; TCG Registry of Reserved TPM 2.0 Handles):
+// NV 0x01c00002-0x01c0000c, 0x01c00012-0x01c00022, 0x01c00100-0x01c001ff; keys 0x81010000-0x8101ffff. An index or key that is
+// not there: kUnavailable.
 #pragma once
 
 #include <cstddef>
@@ -39,6 +49,8 @@ enum class Command : std::uint16_t {
     kLog = 2,
     kEventLog = 3,
     kQuote = 4,
+    kEndorsement = 5,
+    kActivate = 6,
 };
 
 enum class MailboxStatus : std::uint32_t {

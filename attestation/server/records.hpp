@@ -1,0 +1,121 @@
+// What the server keeps, as its users see it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "attestation/verifier/appraisal.hpp"
+
+namespace gatehouse::server {
+
+using host::Buffer;
+using Seconds = std::int64_t;  // since the epoch, UTC
+
+enum class Role : std::uint8_t { kReadOnly, kOperator, kAdmin };
+[[nodiscard]] const char* name_of(Role role);  // "read-only", "operator", "admin"
+[[nodiscard]] std::optional<Role> role_of(std::string_view name);
+
+// A person or program that asks: a token's owner, or "system".
+struct Principal {
+    std::string name;
+    Role role = Role::kReadOnly;
+};
+
+// An endpoint's state, as shown. An endpoint that was trusted and has been silent past its lease is stale,
+// whatever is stored.
+enum class State : std::uint8_t { kNew, kTrusted, kUnmeasured, kUntrusted, kStale, kRetired };
+[[nodiscard]] const char* name_of(
+    State state);  // "new", "trusted", "unmeasured", "untrusted", "stale", "retired"
+[[nodiscard]] std::optional<State> state_of(std::string_view name);
+
+struct Endpoint {
+    std::string id;        // 26 characters, sortable by time of enrollment
+    std::string hostname;  // as the endpoint calls itself: hostile text
+    std::string group;
+    std::string source;  // "hypervisor", "tpm"
+    State state = State::kNew;
+    std::string ek_hash;  // hex
+    std::string vendor, manufacturer, model;
+    Buffer ak_public;  // TPMT_PUBLIC
+    Seconds enrolled = 0;
+    Seconds last_seen = 0;  // last attestation, of whatever verdict; 0: never
+    Seconds lease_until = 0;
+    std::string reason;  // first failure of the last verdict
+    verifier::TpmState tpm;
+};
+
+// One attestation, as kept for the history. The last of each endpoint is kept with its evidence.
+struct Attestation {
+    std::int64_t number = 0;
+    std::string endpoint;
+    Seconds time = 0;
+    State state = State::kNew;
+    std::string policy;  // "name:version"
+    std::string reason;
+    std::string result;        // EAT
+    std::string verdict_json;  // findings, coverage, quirks, PCRs and events, as verdict_json() of
+                               // service.hpp has them
+};
+
+struct Enrollment {
+    std::string id;
+    std::string hostname;
+    std::string source;
+    std::string ek_hash;
+    std::string vendor, manufacturer, model;
+    std::string state;   // "challenged", "waiting", "approved", "rejected"
+    std::string reason;  // why it waits: "EK certificate: no chain to a trusted vendor", ...
+    Seconds time = 0;
+    bool endorsed = false;                    // the EK certificate was accepted
+    std::vector<verifier::Finding> findings;  // of EK and AK
+    std::string replaces;                     // id of the endpoint with the same EK; empty if there is none
+};
+
+enum class Stage : std::uint8_t { kReport, kEnforce };
+struct PolicyVersion {
+    std::string name;
+    std::uint64_t version = 0;
+    std::string address;  // SHA-256 of the payload, hex
+    Seconds added = 0;
+    std::string json;  // the payload
+    std::string jws;
+};
+// A policy that is valid for a group. Several may be: evidence is good if one enforced policy accepts it. A
+// policy in Stage::kReport is tried as well and its verdict recorded, with no effect.
+struct Assignment {
+    std::string group;
+    std::string policy;
+    std::uint64_t version = 0;
+    Stage stage = Stage::kReport;
+    std::int64_t covered = 0;                     // endpoints of the group
+    std::int64_t would_pass = 0, would_fail = 0;  // of their last evidence
+};
+
+struct AuditEntry {
+    std::int64_t number = 0;  // from 1, without gaps
+    Seconds time = 0;
+    std::string who;     // principal or "endpoint ID" or "system"
+    std::string action;  // "endpoint.approve", "policy.assign", ...
+    std::string subject;
+    std::string detail;  // JSON
+    std::string hash;    // hex SHA-256(previous hash || canonical JSON of the fields above)
+};
+
+struct Counts {
+    std::int64_t fresh = 0, trusted = 0, unmeasured = 0, untrusted = 0, stale = 0, retired = 0,
+                 enrollments_waiting = 0;
+};
+struct TimePoint {  // for the time line: verdicts by hour
+    Seconds hour = 0;
+    std::int64_t trusted = 0, unmeasured = 0, untrusted = 0;
+};
+
+template <typename T>
+struct Page {
+    std::vector<T> rows;
+    std::string next;  // cursor for the page after this one; empty: this is the last
+};
+
+}  // namespace gatehouse::server

@@ -1,0 +1,201 @@
+// What the attestation server does, without HTTP: enrollment, attestation, policies, fleet, audit. The REST
+// interface and the web page are both made of these calls and of nothing else.
+//
+// Thread-safe; calls block (database, group commit) and are to be made from worker threads. What a call
+// acknowledges by returning is on disk. Authorization is checked here: a call by a principal of too low a
+// role throws. Errors are ServiceError; anything else that is thrown is a fault of the server (500).
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "attestation/protocol/messages.hpp"
+#include "attestation/server/records.hpp"
+#include "attestation/verifier/endorsement.hpp"
+
+namespace gatehouse::server {
+
+class ServiceError : public std::runtime_error {
+  public:
+    // `status`: the HTTP status; `code`: stable short name; `retry_after`: seconds, 0 for none.
+    ServiceError(unsigned status, std::string code, const std::string& message, unsigned retry_after = 0)
+        : std::runtime_error(message), status_(status), code_(std::move(code)), retry_after_(retry_after) {}
+    [[nodiscard]] unsigned status() const { return status_; }
+    [[nodiscard]] const std::string& code() const { return code_; }
+    [[nodiscard]] unsigned retry_after() const { return retry_after_; }
+
+  private:
+    unsigned status_;
+    std::string code_;
+    unsigned retry_after_;
+};
+
+struct ServiceOptions {
+    std::string database;   // "sqlite:PATH" or "postgresql://..."
+    std::string directory;  // CA key, result-signing key, trust store; made on first use, mode 0700
+    std::string issuer = "gatehouse";
+    unsigned nonce_lifetime_s = 120;
+    unsigned enrollment_lifetime_s = 900;  // from challenge to activation
+    unsigned certificate_days = 90;        // of client certificates
+    unsigned history_days = 90;            // attestations older than that are dropped
+    std::function<Seconds()> clock;        // tests; default: the system's
+};
+
+class Service {
+  public:
+    // Opens or creates the database, migrates it; creates keys that are not there. ToolError.
+    explicit Service(const ServiceOptions& options);
+    ~Service();
+
+    // --- set-up. On the first run there is no admin token: this makes one and returns its text, once;
+    // nullopt afterwards.
+    [[nodiscard]] std::optional<std::string> first_admin_token();
+    [[nodiscard]] std::string ca_certificate() const;  // PEM
+    // A certificate for the server itself: names and addresses as subjectAltName. PEM chain and private key.
+    struct KeyPair {
+        std::string certificate, key;
+    };
+    [[nodiscard]] KeyPair server_certificate(const std::vector<std::string>& names);
+    [[nodiscard]] std::string result_key()
+        const;  // PEM, public: what EATs and revocation lists are signed by
+
+    // --- who asks
+    // The token's principal; nullopt if it is unknown or expired. Constant time in the token.
+    [[nodiscard]] std::optional<Principal> authenticate(std::string_view token);
+    // The endpoint of a client certificate that the TLS layer has verified against ca_certificate(): by the
+    // SHA-256 of its DER, which must be the endpoint's present one. nullopt: unknown, superseded or retired.
+    [[nodiscard]] std::optional<std::string> endpoint_of_certificate(Bytes certificate_der);
+    // `lifetime_s` 0: does not expire. Returns the token's text, shown once; only its hash is kept.
+    [[nodiscard]] std::string create_token(const Principal& by, const std::string& name, Role role,
+                                           Seconds lifetime_s);
+    struct Token {
+        std::string name;
+        Role role;
+        Seconds created, expires, last_used;
+    };
+    [[nodiscard]] std::vector<Token> tokens(const Principal& by);
+    void revoke_token(const Principal& by, const std::string& name);
+
+    // --- enrollment
+    [[nodiscard]] protocol::EnrollChallenge enroll(const protocol::EnrollRequest& request);
+    [[nodiscard]] protocol::EnrollStatus activate(const std::string& id, Bytes secret);
+    [[nodiscard]] protocol::EnrollStatus enrollment_status(const std::string& id, Bytes secret);
+    [[nodiscard]] Page<Enrollment> enrollments(const Principal& by, const std::string& state,
+                                               const std::string& cursor, unsigned limit);
+    [[nodiscard]] Enrollment enrollment(const Principal& by, const std::string& id);
+    // Approving one that replaces an endpoint retires the old one's key and keeps its history (re-enroll,
+    // re-image).
+    void approve(const Principal& by, const std::string& id, const std::string& group);
+    void reject(const Principal& by, const std::string& id, const std::string& reason);
+    // One-time token that auto-approves into `group`; its text, once.
+    [[nodiscard]] std::string create_enrollment_token(const Principal& by, const std::string& group,
+                                                      Seconds lifetime_s);
+    // EK hashes (hex, endorsement_hash()) that are approved into `group` when they come.
+    void register_endorsement(const Principal& by, const std::string& ek_hash, const std::string& group);
+    void add_vendor(const Principal& by, const verifier::Vendor& vendor);  // replaces one of the same name
+    [[nodiscard]] std::vector<std::string> vendors(const Principal& by);
+    [[nodiscard]] std::string renew_certificate(const std::string& endpoint, const std::string& csr);  // PEM
+
+    // --- attestation
+    [[nodiscard]] protocol::NonceAnswer nonce(const std::string& endpoint);
+    [[nodiscard]] protocol::AttestAnswer attest(const std::string& endpoint,
+                                                const protocol::AttestRequest& request);
+    // An operator wants evidence now; the endpoint's agent learns it through wanted().
+    void request_attestation(const Principal& by, const std::string& endpoint);
+    // Whether evidence is wanted; clears the wish. Does not block.
+    [[nodiscard]] bool wanted(const std::string& endpoint);
+
+    // --- fleet
+    struct EndpointQuery {
+        std::string search;  // part of hostname, id or EK hash
+        std::optional<State> state;
+        std::string group;
+        std::string cursor;
+        unsigned limit = 50;  // at most 500
+    };
+    [[nodiscard]] Page<Endpoint> endpoints(const Principal& by, const EndpointQuery& query);
+    [[nodiscard]] Endpoint endpoint(const Principal& by, const std::string& id);
+    [[nodiscard]] Page<Attestation> history(const Principal& by, const std::string& endpoint,
+                                            const std::string& cursor, unsigned limit);
+    [[nodiscard]] std::optional<Attestation> last_attestation(const Principal& by,
+                                                              const std::string& endpoint);
+    void move_to_group(const Principal& by, const std::string& endpoint, const std::string& group);
+    void retire(const Principal& by, const std::string& endpoint, const std::string& reason);
+    [[nodiscard]] Counts counts(const Principal& by);
+    [[nodiscard]] std::vector<TimePoint> time_line(const Principal& by, unsigned hours);
+    [[nodiscard]] std::vector<std::string> groups(const Principal& by);
+    void create_group(const Principal& by, const std::string& group);
+
+    // --- policies
+    void add_policy_authority(const Principal& by, const std::string& name,
+                              const std::string& public_key_pem);
+    [[nodiscard]] PolicyVersion add_policy(const Principal& by, const std::string& jws);
+    [[nodiscard]] std::vector<PolicyVersion> policies(const Principal& by);
+    [[nodiscard]] PolicyVersion policy(const Principal& by, const std::string& name, std::uint64_t version);
+    void assign(const Principal& by, const std::string& group, const std::string& policy,
+                std::uint64_t version, Stage stage);
+    void unassign(const Principal& by, const std::string& group, const std::string& policy,
+                  std::uint64_t version);
+    [[nodiscard]] std::vector<Assignment> assignments(const Principal& by);
+    // What an endpoint's last evidence would have to change to be good under a policy: one line for each
+    // difference.
+    [[nodiscard]] std::vector<std::string> explain(const Principal& by, const std::string& endpoint,
+                                                   const std::string& policy, std::uint64_t version);
+
+    // --- actions on a change of state
+    struct Action {
+        std::string name;
+        std::string kind;    // "webhook", "command"
+        std::string target;  // URL; or the path of a program in the server's actions directory
+        std::string
+            secret;  // webhook: HMAC-SHA-256 key of the header Gatehouse-Signature; not returned by actions()
+    };
+    void add_action(const Principal& by, const Action& action);
+    void remove_action(const Principal& by, const std::string& name);
+    [[nodiscard]] std::vector<Action> actions(const Principal& by);
+    // JWS, typ "gatehouse-revocations+jws": {"iat", "exp", "issuer", "number", "endpoints": [{"id",
+    // "ek_hash", "since", "reason"}]}: endpoints that are untrusted, stale or retired.
+    [[nodiscard]] std::string revocation_list();
+
+    // --- escrow
+    void put_escrow(const std::string& endpoint, const protocol::EscrowRequest& request);
+    [[nodiscard]] std::vector<std::string> escrow_names(const Principal& by, const std::string& endpoint);
+    [[nodiscard]] Buffer get_escrow(const Principal& by, const std::string& endpoint,
+                                    const std::string& name);  // admin; audited
+
+    // --- audit
+    [[nodiscard]] Page<AuditEntry> audit(const Principal& by, const std::string& cursor,
+                                         unsigned limit);  // newest first
+    struct AuditCheck {
+        bool ok;
+        std::int64_t entries;
+        std::string head;
+        std::string fault;
+    };
+    [[nodiscard]] AuditCheck verify_audit();
+    void export_audit(const std::function<void(const AuditEntry&)>& each);
+    // A failed log-in and the like, from the layers above.
+    void note(const std::string& who, const std::string& action, const std::string& subject,
+              const std::string& detail_json);
+
+    // --- house-keeping: marks what has become stale, delivers actions, drops what is old. To be called about
+    // once a second.
+    void tick();
+    void backup(const std::string& path);  // while running; SQLite only (ToolError names pg_dump otherwise)
+    [[nodiscard]] bool healthy();          // the database answers
+    struct Totals {
+        std::uint64_t attestations, accepted, rejected, enrollments, actions_delivered, actions_failed;
+    };
+    [[nodiscard]] Totals totals() const;
+
+  private:
+    struct Inside;
+    std::unique_ptr<Inside> inside_;
+};
+
+// {"findings": [{"rule", "ok", "detail"}], "coverage": {...}, "quirks": [...], "policy": "name:version",
+//  "pcrs": [{"pcr", "expected", "found"}], "events": [{"number", "offset", "pcr", "type", "name", "digest",
+//  "ok"}], "claims": {...} or null}
+[[nodiscard]] std::string verdict_json(const verifier::Verdict& verdict);
+
+}  // namespace gatehouse::server

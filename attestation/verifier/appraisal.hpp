@@ -1,0 +1,117 @@
+// The appraisal of one attestation of an enrolled endpoint. No I/O, no clock of its own; deny by default.
+//
+//   rule         holds if
+//   quote        TPMS_ATTEST, made by a TPM, of type quote
+//   signature    the enrolled key's over the quote
+//   signer       the quote names the enrolled key (qualified name as at enrollment: the first quote fixes it,
+//   where the
+//                policy's reference pins the SRK it is that of a child of that SRK)
+//   nonce        qualifying data is SHA-256(nonce || claims)
+//   clock        clock, resetCount and restartCount have not gone back since the last quote that was accepted
+//   as authentic firmware     firmwareVersion as the policy lists it, or as at enrollment selection    source
+//   hypervisor: PCRs 17 and 18 of SHA-256, and exactly these in any other bank; source tpm: all that the
+//                policy expects
+//   log          well-formed and replays to the quoted digest
+//   events       source hypervisor: PCRs 17 and 18 as one of the references has them, in order, capped;
+//   source tpm: each
+//                event whose data are known has the digest of them
+//   pcrs         source tpm: each PCR of the policy has one of its values
+//   claims, policy, iommu, counter, version   source hypervisor: what the hypervisor states
+//   (evidence/claims.hpp) source       the evidence is of the policy's kind policy       (another name would
+//   clash:) "reference": there is at least one
+//
+// Each rule is judged even if an earlier one failed, as far as it can be; a rule that cannot be is a failed
+// one.
+#pragma once
+
+#include <ctime>
+#include <optional>
+
+#include "attestation/evidence/claims.hpp"
+#include "attestation/verifier/finding.hpp"
+#include "attestation/verifier/policy.hpp"
+#include "attestation/verifier/tpm_structures.hpp"
+
+namespace gatehouse::verifier {
+
+// All hostile.
+struct Evidence {
+    Source source = Source::kHypervisor;
+    Bytes quote;       // TPMS_ATTEST
+    Bytes signature;   // TPMT_SIGNATURE
+    Bytes claims;      // evidence/claims.hpp; empty for Source::kTpm
+    Bytes event_log;   // the launch's (kHypervisor), or the firmware's (kTpm); may be empty for kTpm
+    Bytes pcr_values;  // kTpm: the quoted PCRs' values one after the other, in the order of the quote's
+                       // selections
+};
+
+// What the verifier remembers of an endpoint's TPM; given back updated.
+struct TpmState {
+    Buffer qualified_signer;  // empty before the first quote
+    std::uint64_t clock = 0;  // milliseconds
+    std::uint32_t reset_count =
+        0;  // as quoted: keys outside of the endorsement hierarchy get it with a constant offset
+    std::uint32_t restart_count = 0;     // the same
+    std::uint64_t firmware_version = 0;  // the same
+};
+
+// The enrolled attestation key, ready for use. Its checks are those of check_attestation_key().
+class AttestationKey;
+
+struct Verdict {
+    std::vector<Finding> findings;
+    Coverage coverage;
+    std::vector<std::string> quirks;  // of the log: named, never fatal by themselves
+    std::string policy;               // name of the policy that was applied
+    std::uint64_t policy_version = 0;
+    std::optional<TpmState> tpm;  // to be remembered: only if quote, signature, signer, nonce, clock hold
+    std::optional<evidence::Claims> claims;
+    // Of SHA-256: PCR, expected (empty if the policy has none), found (by replay or as sent, matching the
+    // quote).
+    struct PcrView {
+        std::uint32_t pcr;
+        std::string expected;
+        std::string found;
+    };
+    std::vector<PcrView> pcrs;
+    // The log, for people; `ok` is false for the events that do not belong.
+    struct EventView {
+        std::size_t offset;
+        std::uint32_t number;
+        std::uint32_t pcr;
+        std::uint32_t type;
+        std::string name;
+        std::string digest;
+        bool ok;
+    };
+    std::vector<EventView> events;  // filled if `with_views`
+
+    [[nodiscard]] bool accepted() const { return all_hold(findings); }
+};
+
+// `policy` null: nothing is expected, so nothing is accepted, but the evidence is read all the same.
+// `with_views` fills pcrs and events of a verdict that accepts, too (one that rejects always has them).
+[[nodiscard]] Verdict appraise(const Evidence& evidence, const AttestationKey& key, const TpmState& known,
+                               Bytes nonce, const Policy* policy, bool with_views = false);
+
+// The attestation key by its TPMT_PUBLIC. Rules "ak type" (ECC P-256 ECDSA/SHA-256, P-384/SHA-384, RSA-2048+
+// RSASSA or RSAPSS), "ak attributes" (fixedTPM, fixedParent, sensitiveDataOrigin, restricted, sign,
+// !decrypt), "ak policy" (kHypervisor: locality 2 and not usable with an authorization value; kTpm: any).
+[[nodiscard]] std::vector<Finding> check_attestation_key(Bytes public_area, Source source);
+
+class AttestationKey {
+  public:
+    // ToolError if it is not a public area that can be used at all.
+    explicit AttestationKey(Bytes public_area);
+    ~AttestationKey();
+    AttestationKey(AttestationKey&&) noexcept;
+    AttestationKey& operator=(AttestationKey&&) noexcept;
+    [[nodiscard]] Bytes name() const;                                 // nameAlg || digest
+    [[nodiscard]] bool verify(Bytes message, Bytes signature) const;  // TPMT_SIGNATURE
+
+  private:
+    struct Inside;
+    std::unique_ptr<Inside> inside_;
+};
+
+}  // namespace gatehouse::verifier

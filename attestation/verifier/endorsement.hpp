@@ -1,0 +1,82 @@
+// The endorsement key: whether its certificate was made by a TPM vendor that is trusted, for a TPM.
+//
+// TCG EK Credential Profile for TPM Family 2.0, version 2.5 (certificate: 3.2 and 3.5; NV indices: 2.2.1.4
+// and 2.2.1.5), RFC 5280. Certificates are DER; hostile.
+#pragma once
+
+#include <openssl/x509.h>
+
+#include <ctime>
+#include <memory>
+#include <optional>
+
+#include "attestation/verifier/finding.hpp"
+#include "attestation/verifier/tpm_structures.hpp"
+#include "keyvault/tool/support.hpp"
+
+namespace gatehouse::verifier {
+
+using host::Buffer;
+
+// The roots of one vendor, the intermediates that are known, and its CRLs.
+struct Vendor {
+    std::string name;           // as the operator calls it: "Infineon"
+    std::vector<Buffer> roots;  // DER
+    std::vector<Buffer> intermediates;
+    std::vector<Buffer> revocations;  // CRLs, DER; empty: revocation is not checked, and the finding says so
+};
+
+class TrustStore {
+  public:
+    TrustStore();
+    ~TrustStore();
+    TrustStore(TrustStore&&) noexcept;
+    TrustStore& operator=(TrustStore&&) noexcept;
+    // ToolError naming vendor and item if something is not a certificate, a root is not a CA, or a CRL is not
+    // signed by one of them.
+    void add(const Vendor& vendor);
+    [[nodiscard]] bool empty() const;
+
+    struct Contents;
+    [[nodiscard]] const Contents& contents() const { return *contents_; }
+
+  private:
+    std::unique_ptr<Contents> contents_;
+};
+
+struct EndorsementEvidence {
+    Buffer certificate;  // from NV; may have padding after the DER (a known quirk, reported); empty: none
+    std::vector<Buffer> chain;  // from NV 0x01c00100-0x01c001ff, any order
+    Buffer public_area;         // TPMT_PUBLIC of the EK
+};
+
+struct EndorsementVerdict {
+    // Rules: "ek public" (a restricted decryption key of a known template), "ek certificate" (parsed; quirks
+    // named), "ek key" (the certificate's key is the EK's), "ek chain" (path, dates, basic constraints,
+    // signatures), "ek revocation", "ek usage" (key usage, EKU 2.23.133.8.1), "ek subject" (critical SAN with
+    // manufacturer, model, version, where the subject is empty).
+    std::vector<Finding> findings;
+    std::vector<std::string> quirks;
+    std::string vendor;        // of the trust store; empty if not trusted
+    std::string manufacturer;  // of the SAN: "id:57454300"
+    std::string model;
+    std::string version;
+    [[nodiscard]] bool accepted() const { return all_hold(findings); }
+};
+
+// SHA-256 of the EK's TPMT_PUBLIC: what operators register beforehand and endpoints are known by.
+[[nodiscard]] Sha256Digest endorsement_hash(Bytes public_area);
+
+[[nodiscard]] EndorsementVerdict verify_endorsement(const EndorsementEvidence& evidence,
+                                                    const TrustStore& store, std::time_t now);
+
+// What TPM2_MakeCredential does (Part 1, 24; Part 3, 12.6), for an RSA-2048/3072 or ECC P-256/P-384 EK with
+// AES-CFB: `secret` (16 to 32 bytes) comes out only of the TPM that has the EK, and only while an object
+// named `object_name` is loaded there. ToolError if the EK is not of a known kind.
+struct Credential {
+    Buffer blob;    // TPM2B_ID_OBJECT, with its size field
+    Buffer secret;  // TPM2B_ENCRYPTED_SECRET, with its size field
+};
+[[nodiscard]] Credential make_credential(Bytes ek_public_area, Bytes object_name, Bytes secret);
+
+}  // namespace gatehouse::verifier

@@ -1,0 +1,66 @@
+// Attestation policies: what an endpoint must show. JSON, signed by an authority that the server's operator
+// trusts.
+//
+//   {"gatehouse_attestation_policy": 1,
+//    "name": "laptops",               1 to 64 of [a-z0-9._-]
+//    "version": 7,                    rises with each issue of the same name
+//    "source": "hypervisor",          or "tpm": evidence by a TPM alone, nothing vouches for who asked it
+//    "references": [PREDICTION...],   source hypervisor: what `policyctl predict --json` printed, one for
+//    each acceptable
+//                                     image; the evidence must match one of them whole
+//    "pcrs": {"sha256": {"0": ["hex"...], ...}},  source tpm: acceptable values of each PCR
+//    "counter_floor": 3,              least counter limit of the approval that the boot used
+//    "minimum_hypervisor": "0.1.0",
+//    "require_iommu": true,           default true: the bundle's own permission does not suffice
+//    "tpm_firmware": ["hex"...],      acceptable firmwareVersion of the quote (16 hex digits), plain values;
+//    empty: it
+//                                     must not change after enrollment
+//    "lease_s": 900}                  how long a good verdict stands, 60 to 86,400
+//
+// An unknown member is an error: a rule that this program does not know must not be passed over. A policy
+// without references and without PCRs is well-formed, and accepts nothing.
+//
+// A signed policy is a JWS in compact form, ES256, header {"alg":"ES256","typ":"gatehouse-policy+jws"},
+// payload as above.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "policies/policyctl/predict.hpp"
+#include "policies/policyctl/show.hpp"
+
+namespace gatehouse::verifier {
+
+using host::Buffer;
+
+enum class Source : std::uint8_t { kHypervisor, kTpm };
+[[nodiscard]] std::string source_name(Source source);  // "hypervisor", "tpm"
+
+struct Policy {
+    std::string name;
+    std::uint64_t version = 0;
+    Source source = Source::kHypervisor;
+    std::vector<policies::Prediction> references;
+    std::map<HashAlgorithm, std::map<std::uint32_t, std::vector<Digest>>> pcrs;
+    std::uint64_t counter_floor = 0;
+    std::uint32_t minimum_hypervisor = 0;  // as in claims
+    bool require_iommu = true;
+    std::vector<std::uint64_t> tpm_firmware;
+    std::uint32_t lease_s = 900;
+};
+
+// ToolError naming the member that is wrong.
+[[nodiscard]] Policy parse_policy(std::string_view json);
+
+// SHA-256 of the payload, hex: a policy's address.
+[[nodiscard]] std::string policy_address(std::string_view json);
+
+// The payload of a signed policy if one of `authorities` (public keys, P-256) signed it; ToolError naming
+// what is wrong.
+[[nodiscard]] std::string verify_signed_policy(std::string_view jws,
+                                               std::span<const EVP_PKEY* const> authorities);
+[[nodiscard]] std::string sign_policy(std::string_view json, EVP_PKEY* authority);
+
+}  // namespace gatehouse::verifier

@@ -1,0 +1,49 @@
+// The web page: server-rendered HTML, htmx for parts of pages, no script of its own beyond that.
+//
+// Knows no HTTP library: a request comes as plain values, an answer goes as plain values, and the HTTP layer
+// adds what every answer has (Server, Date, Strict-Transport-Security). All that an endpoint controls is
+// escaped where it is written.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "attestation/server/service.hpp"
+
+namespace gatehouse::web {
+
+struct Request {
+    std::string method;                          // "GET", "POST", "HEAD"
+    std::string path;                            // decoded, without the query: "/endpoints/01J..."
+    std::map<std::string, std::string> query;    // decoded
+    std::map<std::string, std::string> form;     // of an application/x-www-form-urlencoded body
+    std::map<std::string, std::string> headers;  // names in lower case
+    std::map<std::string, std::string> cookies;
+    std::string peer;  // address, for the log
+    std::optional<server::Principal>
+        certificate_principal;  // of a client certificate of an operator, where there is one
+};
+
+struct Response {
+    unsigned status = 200;
+    std::string content_type = "text/html; charset=utf-8";
+    std::string body;
+    std::vector<std::pair<std::string, std::string>>
+        headers;  // Set-Cookie, Location, Content-Security-Policy, ...
+};
+
+class Pages {
+  public:
+    explicit Pages(server::Service& service);
+    ~Pages();
+    // Every path that does not begin with /v1, /healthz or /metrics. Thread-safe, blocking.
+    [[nodiscard]] Response handle(const Request& request);
+
+  private:
+    struct Inside;
+    std::unique_ptr<Inside> inside_;
+};
+
+}  // namespace gatehouse::web
