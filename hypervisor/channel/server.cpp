@@ -77,6 +77,8 @@ Answer execute(Source& source, const Request& request, MutableBytes out) {
         case Command::kLog: return answer_part(request, source.log_text(), out);
         case Command::kEventLog: return answer_part(request, source.event_log(), out);
         case Command::kQuote: return answer_quote(source, request, out);
+        case Command::kEndorsement:
+        case Command::kActivate: break;
     }
     return {.status = MailboxStatus::kBadCommand};
 }
