@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "keyvault/tool/authority.hpp"
+#include "keyvault/tpm/templates.hpp"
 
 namespace gatehouse::verifier {
 namespace {
@@ -44,7 +45,7 @@ tpm::Name sha256_name(std::initializer_list<Bytes> parts) {
     return name;
 }
 
-bool ecdsa_holds(EVP_PKEY* key, const Sha256Digest& digest, const EcdsaSignature& signature) {
+bool ecdsa_holds(EVP_PKEY* key, const Sha256Digest& digest, const Signature& signature) {
     const std::unique_ptr<ECDSA_SIG, decltype(&ECDSA_SIG_free)> numbers(ECDSA_SIG_new(), ECDSA_SIG_free);
     const auto number = [](Bytes bytes) {
         return BN_bin2bn(raw(bytes), static_cast<int>(bytes.size()), nullptr);
@@ -109,7 +110,11 @@ class Verification {
         Reader reader(evidence_.key, Endian::kBig);
         public_area_ = reader.sized();
         must(reader.finished("attestation key"));
-        const AttestationKey key = must(parse_attestation_key(public_area_));
+        const PublicArea key = must(parse_public_area(public_area_));
+        const tpm::PublicArea expected = tpm::attestation_key_template();
+        const Bytes fixed = expected.bytes().first(expected.size() - 4);  // it ends with an empty point
+        demand(public_area_.size() > fixed.size() && equal_bytes(public_area_.first(fixed.size()), fixed),
+               "attestation key: not a restricted ECDSA key of locality 2");
         host::Key parsed = host::ecc_key(key.x, key.y);
         demand(EVP_PKEY_eq(parsed.get(), expectations_.pinned_key) == 1,
                "the evidence's key is not the pinned attestation key");
@@ -124,8 +129,10 @@ class Verification {
     }
 
     std::string check_signature() {
-        const EcdsaSignature signature = must(parse_signature(evidence_.signature));
+        const Signature signature = must(parse_signature(evidence_.signature));
         demand(key_ != nullptr, "no key to check it with");
+        demand(signature.scheme == Algorithm::kEcdsa && signature.hash == HashAlgorithm::kSha256,
+               "not ECDSA with SHA-256");
         demand(ecdsa_holds(key_.get(), sha256(evidence_.quote), signature),
                "not made by the attestation key");
         return "ECDSA P-256, SHA-256";

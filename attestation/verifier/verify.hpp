@@ -24,7 +24,7 @@
 #include <string>
 
 #include "attestation/evidence/claims.hpp"
-#include "attestation/verifier/quote.hpp"
+#include "attestation/verifier/tpm_structures.hpp"
 #include "policies/policyctl/predict.hpp"
 
 namespace gatehouse::verifier {
