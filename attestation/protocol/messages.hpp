@@ -5,13 +5,18 @@
 //
 //   POST /v1/enrollments                 EnrollRequest -> 201 EnrollChallenge      no client certificate
 //   POST /v1/enrollments/ID/activation   ActivationRequest -> EnrollStatus
-//   GET  /v1/enrollments/ID              -> EnrollStatus         Authorization: Enrollment BASE64(the
-//   activated secret) with the client certificate that EnrollStatus brings: POST /v1/attestations/nonce {} ->
-//   NonceAnswer POST /v1/attestations                AttestRequest -> AttestAnswer GET
-//   /v1/attestations/wanted         answers 200 {"attest": true} as soon as an operator asks for evidence,
-//   204 after 50 s POST /v1/certificate                 {"csr": PEM} -> {"certificate": PEM}: a new one
-//   before the old one ends PUT  /v1/escrow                      EscrowRequest -> 204      a recovery blob,
-//   opaque to the server
+//   GET  /v1/enrollments/ID              -> EnrollStatus
+//                                        Authorization: Enrollment BASE64(the activated secret)
+//
+// with the client certificate that EnrollStatus brings:
+//
+//   POST /v1/attestations/nonce          {} -> NonceAnswer
+//   POST /v1/attestations                AttestRequest -> AttestAnswer
+//   GET  /v1/attestations/wanted         200 {"attest": true} as soon as an operator asks for evidence; 204
+//   after
+//                                        50 s
+//   POST /v1/certificate                 {"csr": PEM} -> {"certificate": PEM}: a new one before the old one
+//   ends PUT  /v1/escrow                      EscrowRequest -> 204; a recovery blob, opaque to the server
 //
 // Every error: status 4xx or 5xx, {"error": {"code": "short_name", "message": "what, where, what to do"}};
 // 429 and 503 carry Retry-After in seconds.
@@ -30,6 +35,7 @@ using host::Buffer;
 
 inline constexpr std::size_t kMaxBody = 2u << 20;  // a firmware's event log can be large
 inline constexpr std::size_t kMaxText = 8192;
+inline constexpr std::size_t kMaxResult = 262144;  // AttestAnswer::result
 inline constexpr std::size_t kNonceSize = 32;
 inline constexpr std::size_t kActivationSecretSize = 32;
 
@@ -74,7 +80,7 @@ struct AttestRequest {
 };
 struct AttestAnswer {
     std::string verdict;                // "trusted", "unmeasured", "untrusted"
-    std::string result;                 // EAT, JWS
+    std::string result;                 // EAT, JWS; at most kMaxResult
     long lease_until = 0;               // seconds since the epoch
     unsigned next_s = 0;                // when the server would like the next evidence
     Buffer next_nonce;                  // saves a round trip if the next evidence comes before it expires

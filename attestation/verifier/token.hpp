@@ -1,17 +1,20 @@
 // Signed statements: JWS in compact form with ES256 (RFC 7515, RFC 7518 3.4), and the attestation result as
 // an EAT (RFC 9711) with the AR4SI trust vector (draft-ietf-rats-ar4si).
 //
-//   {"iat": 1763870000, "exp": lease end, "iss": "server's name", "ueid": base64url of 0x01 || SHA-256 of the
-//   EK's public area,
+//   {"iat": 1763870000, "exp": lease end, "iss": "server's name",
+//    "ueid": base64url of 0x01 || SHA-256 of the EK's public area,
 //    "eat_nonce": base64url, "eat_profile": "tag:gatehouse,2026:result",
-//    "submods": {"gatehouse": {"ear.status": "affirming"|"warning"|"contraindicated",
-//                              "ear.trustworthiness-vector": {"instance-identity": n, "configuration": n,
-//                              "executables": n,
-//                                                              "hardware": n, "storage-opaque": n,
-//                                                              "runtime-opaque": n},
-//                              "ear.appraisal-policy-id": "name:version:address"}},
-//    "gatehouse.source": "hypervisor"|"tpm", "gatehouse.findings": [{"rule", "ok", "detail"}...],
+//    "ear.verifier-id": {"developer": "tag:gatehouse,2026:verifier", "build": version},
+//    "submods": {"gatehouse": {
+//        "ear.status": "affirming"|"warning"|"contraindicated",
+//        "ear.trustworthiness-vector": {"instance-identity": n, "configuration": n, "executables": n,
+//                                       "hardware": n, "storage-opaque": n, "runtime-opaque": n},
+//        "ear.appraisal-policy-id": "name:version:address"}},
+//    "gatehouse.source": "hypervisor"|"tpm",
+//    "gatehouse.findings": [{"rule", "ok", "detail"}...],
 //    "gatehouse.coverage": {"events", "events_judged", "pcrs", "pcrs_judged"}}
+//
+// result.hpp makes it. A claim about which nothing is asserted is left out of the vector.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>

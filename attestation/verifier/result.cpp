@@ -1,0 +1,146 @@
+#include "attestation/verifier/result.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include "attestation/verifier/token.hpp"
+
+namespace gatehouse::verifier {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr const char* kProfile = "tag:gatehouse,2026:result";
+constexpr const char* kDeveloper = "tag:gatehouse,2026:verifier";
+constexpr std::byte kUeidRandom{0x01};  // RFC 9711, section 4.2.1: a type byte, then 16, 24 or 32 bytes
+
+bool fails(const std::vector<Finding>& findings, std::initializer_list<std::string_view> rules) {
+    return std::ranges::any_of(findings, [&](const Finding& finding) {
+        return !finding.ok && std::ranges::find(rules, std::string_view(finding.rule)) != rules.end();
+    });
+}
+
+bool has(const std::vector<Finding>& findings, std::string_view rule) {
+    return std::ranges::any_of(findings, [&](const Finding& finding) { return finding.rule == rule; });
+}
+
+void put(Json& vector, const char* name, std::int8_t value) {
+    if (value != claim::kNone) vector[name] = value;
+}
+
+Json vector_json(const TrustVector& vector) {
+    Json json = Json::object();
+    put(json, "instance-identity", vector.instance_identity);
+    put(json, "configuration", vector.configuration);
+    put(json, "executables", vector.executables);
+    put(json, "hardware", vector.hardware);
+    put(json, "storage-opaque", vector.storage_opaque);
+    put(json, "runtime-opaque", vector.runtime_opaque);
+    return json;
+}
+
+}  // namespace
+
+std::string_view name_of(Tier tier) {
+    switch (tier) {
+        case Tier::kAffirming:
+            return "affirming";
+        case Tier::kWarning:
+            return "warning";
+        case Tier::kContraindicated:
+            return "contraindicated";
+        case Tier::kNone:
+            break;
+    }
+    return "none";
+}
+
+Tier tier_of(std::int8_t claim) {
+    if (claim >= -1 && claim <= 1) return Tier::kNone;
+    if (claim >= -32 && claim < 32) return Tier::kAffirming;
+    if (claim >= -96 && claim < 96) return Tier::kWarning;
+    return Tier::kContraindicated;
+}
+
+Tier TrustVector::worst() const {
+    Tier worst = Tier::kNone;
+    for (const auto value :
+         {instance_identity, configuration, executables, hardware, storage_opaque, runtime_opaque}) {
+        worst = std::max(worst, tier_of(value));
+    }
+    return worst;
+}
+
+TrustVector trust_vector(const std::vector<Finding>& findings, bool hypervisor, bool endorsed) {
+    TrustVector vector;
+    // Nothing that the evidence says counts unless the TPM said it, now.
+    if (findings.empty() || fails(findings, {"quote", "signature", "signer", "nonce"})) {
+        const std::int8_t value = findings.empty() ? claim::kUnknown : claim::kForged;
+        vector.instance_identity = vector.configuration = vector.executables = value;
+        if (hypervisor) vector.storage_opaque = value;
+        if (endorsed) vector.hardware = value;
+        return vector;
+    }
+    vector.instance_identity =
+        fails(findings, {"clock"}) ? claim::kInstanceUntrustworthy : claim::kInstanceRecognized;
+
+    // Without a reference there is nothing to recognize anything by.
+    if (fails(findings, {"reference", "source"})) {
+        vector.executables = vector.configuration = claim::kUnknown;
+    } else {
+        vector.executables = fails(findings, {"selection", "log", "events", "pcrs"})
+                                 ? claim::kExecutablesUnrecognized
+                                 : claim::kExecutablesApprovedBoot;
+        vector.configuration = fails(findings, {"claims", "policy", "iommu", "counter", "version"})
+                                   ? claim::kConfigurationUnsupportable
+                                   : claim::kConfigurationApproved;
+    }
+    if (endorsed) {
+        vector.hardware =
+            fails(findings, {"firmware"}) ? claim::kHardwareUnrecognized : claim::kHardwareGenuine;
+    }
+    // The rule "claims" holds only if the vault was opened and each disk is said to be encrypted; what is
+    // said counts only if the events are those of a hypervisor that tells the truth.
+    if (hypervisor && has(findings, "claims")) {
+        const bool known = vector.executables == claim::kExecutablesApprovedBoot;
+        vector.storage_opaque = !known                        ? claim::kUnknown
+                                : fails(findings, {"claims"}) ? claim::kStoragePlain
+                                                              : claim::kStorageKeysInHypervisor;
+    }
+    return vector;
+}
+
+std::string make_result(const ResultFacts& facts) {
+    host::Buffer ueid{kUeidRandom};
+    ueid.insert(ueid.end(), facts.ek_hash.begin(), facts.ek_hash.end());
+    const Tier status = std::max(facts.status, facts.vector.worst());
+
+    Json appraisal;
+    appraisal["ear.status"] = name_of(status);
+    appraisal["ear.trustworthiness-vector"] = vector_json(facts.vector);
+    if (!facts.policy_id.empty()) appraisal["ear.appraisal-policy-id"] = facts.policy_id;
+
+    Json findings = Json::array();
+    if (facts.findings != nullptr) {
+        for (const auto& finding : *facts.findings) {
+            findings.push_back({{"rule", finding.rule}, {"ok", finding.ok}, {"detail", finding.detail}});
+        }
+    }
+    Json result;
+    result["iat"] = facts.issued;
+    result["exp"] = facts.expires;
+    result["iss"] = facts.issuer;
+    result["ueid"] = base64url(ueid);
+    result["eat_nonce"] = base64url(facts.nonce);
+    result["eat_profile"] = kProfile;
+    result["ear.verifier-id"] = {{"developer", kDeveloper}, {"build", GATEHOUSE_VERSION}};
+    result["submods"]["gatehouse"] = std::move(appraisal);
+    result["gatehouse.source"] = facts.source;
+    result["gatehouse.findings"] = std::move(findings);
+    result["gatehouse.coverage"] = {{"events", facts.coverage.events},
+                                    {"events_judged", facts.coverage.events_judged},
+                                    {"pcrs", facts.coverage.pcrs},
+                                    {"pcrs_judged", facts.coverage.pcrs_judged}};
+    return result.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+}  // namespace gatehouse::verifier
