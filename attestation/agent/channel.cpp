@@ -1,19 +1,12 @@
 // gatehouse-channel: asks the hypervisor, from inside the guest, what it states about itself. For root.
-#include <fcntl.h>
-#include <sys/io.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
-#include <cerrno>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 
-#include "attestation/agent/mailbox_client.hpp"
+#include "attestation/agent/device_mailbox.hpp"
 
 namespace gatehouse::agent {
 namespace {
@@ -21,58 +14,12 @@ namespace {
 constexpr int kFailed = 3;
 constexpr int kUsage = 2;
 
-std::string system_error(const std::string& what) { return what + ": " + std::strerror(errno); }
-
-Buffer read_file(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    if (!file) {
-        throw ChannelError(path + " is not there: this guest does not run under Gatehouse, or you are not root");
-    }
-    const std::string text{std::istreambuf_iterator<char>(file), {}};
-    const Bytes bytes = std::as_bytes(std::span(text));
-    return {bytes.begin(), bytes.end()};
-}
-
 void write_file(const std::filesystem::path& path, Bytes bytes) {
     std::ofstream file(path, std::ios::binary | std::ios::trunc);
     file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
     file.close();
     if (!file) throw ChannelError(path.string() + ": cannot be written");
 }
-
-// The mailbox through /dev/mem, the doorbell through port I/O that the kernel allows root.
-class DeviceMailbox final : public MailboxPort {
-  public:
-    explicit DeviceMailbox(const ChannelPlace& place) : size_(place.size), doorbell_(place.doorbell) {
-        const int memory = open("/dev/mem", O_RDWR | O_SYNC | O_CLOEXEC);
-        if (memory < 0) throw ChannelError(system_error("/dev/mem"));
-        map_ = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, memory, static_cast<off_t>(place.mailbox));
-        const int error = errno;
-        close(memory);
-        errno = error;
-        if (map_ == MAP_FAILED) throw ChannelError(system_error("mailbox in /dev/mem"));
-        if (iopl(3) != 0) {
-            const std::string message = system_error("port access");
-            munmap(map_, size_);
-            throw ChannelError(message);
-        }
-    }
-    ~DeviceMailbox() override { munmap(map_, size_); }
-    DeviceMailbox(const DeviceMailbox&) = delete;
-    DeviceMailbox& operator=(const DeviceMailbox&) = delete;
-
-    MutableBytes memory() override { return {static_cast<std::byte*>(map_), size_}; }
-    void ring() override {
-        asm volatile("" : : : "memory");
-        outl(channel::kDoorbellValue, doorbell_);
-        asm volatile("" : : : "memory");
-    }
-
-  private:
-    std::size_t size_;
-    std::uint16_t doorbell_;
-    void* map_ = nullptr;
-};
 
 std::string hex(Bytes bytes) {
     std::string text;
@@ -90,7 +37,8 @@ Buffer from_hex(const std::string& text) {
     for (std::size_t i = 0; i < text.size(); i += 2) {
         std::size_t used = 0;
         const std::string pair = text.substr(i, 2);
-        if (!std::isxdigit(static_cast<unsigned char>(pair[0])) || !std::isxdigit(static_cast<unsigned char>(pair[1]))) {
+        if (!std::isxdigit(static_cast<unsigned char>(pair[0])) ||
+            !std::isxdigit(static_cast<unsigned char>(pair[1]))) {
             throw CLI::ValidationError("--nonce", "not hexadecimal");
         }
         bytes.push_back(static_cast<std::byte>(std::stoul(pair, &used, 16)));
@@ -100,18 +48,24 @@ Buffer from_hex(const std::string& text) {
 
 const char* name(evidence::Launch launch) {
     switch (launch) {
-        case evidence::Launch::kNone: return "none";
-        case evidence::Launch::kSkinit: return "SKINIT";
-        case evidence::Launch::kSenter: return "SENTER";
+        case evidence::Launch::kNone:
+            return "none";
+        case evidence::Launch::kSkinit:
+            return "SKINIT";
+        case evidence::Launch::kSenter:
+            return "SENTER";
     }
     return "?";
 }
 
 const char* name(evidence::Iommu iommu) {
     switch (iommu) {
-        case evidence::Iommu::kNone: return "none";
-        case evidence::Iommu::kAmdVi: return "AMD-Vi";
-        case evidence::Iommu::kVtd: return "VT-d";
+        case evidence::Iommu::kNone:
+            return "none";
+        case evidence::Iommu::kAmdVi:
+            return "AMD-Vi";
+        case evidence::Iommu::kVtd:
+            return "VT-d";
     }
     return "?";
 }
@@ -119,13 +73,14 @@ const char* name(evidence::Iommu iommu) {
 nlohmann::ordered_json to_json(const evidence::Claims& claims) {
     const std::uint32_t version = claims.hypervisor_version;
     nlohmann::ordered_json json;
-    json["hypervisor_version"] = std::to_string(version >> 16) + "." + std::to_string(version >> 8 & 0xff) + "." +
-                                 std::to_string(version & 0xff);
+    json["hypervisor_version"] = std::to_string(version >> 16) + "." + std::to_string(version >> 8 & 0xff) +
+                                 "." + std::to_string(version & 0xff);
     json["launch"] = name(claims.launch);
     json["iommu"] = name(claims.iommu);
     json["cpus"] = claims.cpus;
     json["pcrs_capped"] = (claims.flags & static_cast<std::uint32_t>(evidence::ClaimFlag::kCapped)) != 0;
-    json["vault_opened"] = (claims.flags & static_cast<std::uint32_t>(evidence::ClaimFlag::kVaultOpened)) != 0;
+    json["vault_opened"] =
+        (claims.flags & static_cast<std::uint32_t>(evidence::ClaimFlag::kVaultOpened)) != 0;
     json["kept_bytes"] = claims.kept_bytes;
     json["counter_limit"] = claims.counter_limit;
     json["policy_digest"] = hex(claims.policy_digest);
@@ -165,9 +120,10 @@ void save_quote(MailboxClient& client, const Buffer& nonce, const std::filesyste
 }
 
 int run(int argc, char** argv) {
-    CLI::App app{"Asks the Gatehouse hypervisor under this guest. For root. Exit status: 0 done, 2 usage, 3 failure."};
+    CLI::App app{
+        "Asks the Gatehouse hypervisor under this guest. For root. Exit status: 0 done, 2 usage, 3 failure."};
     app.require_subcommand(1);
-    std::string table = "/sys/firmware/acpi/tables/GTHS";
+    std::string table = kChannelTable;
     app.add_option("--table", table, "the ACPI table that says where the channel is")->capture_default_str();
     bool as_json = false;
     auto* status = app.add_subcommand("status", "what the hypervisor claims");
@@ -183,12 +139,13 @@ int run(int argc, char** argv) {
     try {
         app.parse(argc, argv);
         const Buffer nonce = from_hex(nonce_text);
-        DeviceMailbox mailbox(parse_channel_table(read_file(table)));
+        DeviceMailbox mailbox(table);
         MailboxClient client(mailbox);
         if (*status) print_status(client.status(), as_json);
         if (*log) {
             const Buffer text = client.log();
-            std::cout.write(reinterpret_cast<const char*>(text.data()), static_cast<std::streamsize>(text.size()));
+            std::cout.write(reinterpret_cast<const char*>(text.data()),
+                            static_cast<std::streamsize>(text.size()));
         }
         if (*event_log) write_file(output, client.event_log());
         if (*quote) save_quote(client, nonce, output);

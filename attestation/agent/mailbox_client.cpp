@@ -11,12 +11,18 @@ using channel::MailboxStatus;
 
 std::string describe(MailboxStatus status) {
     switch (status) {
-        case MailboxStatus::kOk: return "done";
-        case MailboxStatus::kBadRequest: return "the hypervisor calls the request malformed";
-        case MailboxStatus::kBadVersion: return "the hypervisor speaks another version of the channel";
-        case MailboxStatus::kBadCommand: return "the hypervisor does not know this command";
-        case MailboxStatus::kUnavailable: return "this boot has no attestation key";
-        case MailboxStatus::kTpmFailed: return "the TPM failed; `gatehouse-channel log` says more";
+        case MailboxStatus::kOk:
+            return "done";
+        case MailboxStatus::kBadRequest:
+            return "the hypervisor calls the request malformed";
+        case MailboxStatus::kBadVersion:
+            return "the hypervisor speaks another version of the channel";
+        case MailboxStatus::kBadCommand:
+            return "the hypervisor does not know this command";
+        case MailboxStatus::kUnavailable:
+            return "this boot has no TPM, no attestation key, or not this item";
+        case MailboxStatus::kTpmFailed:
+            return "the TPM failed; `gatehouse-channel log` says more";
     }
     return "unknown status " + std::to_string(static_cast<std::uint32_t>(status));
 }
@@ -38,7 +44,8 @@ ChannelPlace parse_channel_table(Bytes table) {
     }
     Reader reader(table.subspan(kHeader));
     if (const std::uint32_t version = reader.u32(); version != 1) {
-        throw ChannelError("ACPI table GTHS: version " + std::to_string(version) + " is newer than this program");
+        throw ChannelError("ACPI table GTHS: version " + std::to_string(version) +
+                           " is newer than this program");
     }
     ChannelPlace place;
     place.size = reader.u32();
@@ -51,7 +58,7 @@ ChannelPlace parse_channel_table(Bytes table) {
     return place;
 }
 
-MailboxClient::Answer MailboxClient::call(Command command, Bytes payload) {
+MailboxClient::Answer MailboxClient::ask(Command command, Bytes payload) {
     const MutableBytes memory = port_.memory();
     Writer writer(memory);
     writer.u32(channel::kMailboxMagic);
@@ -73,16 +80,22 @@ MailboxClient::Answer MailboxClient::call(Command command, Bytes payload) {
     Answer answer;
     answer.total = reader.u32();
     reader.skip(4);
-    if (status == 0xffffffff) throw ChannelError("no hypervisor answers: this guest does not run under Gatehouse");
+    if (status == 0xffffffff)
+        throw ChannelError("no hypervisor answers: this guest does not run under Gatehouse");
     if (magic != channel::kMailboxMagic || version != channel::kMailboxVersion ||
         answered != static_cast<std::uint16_t>(command)) {
         throw ChannelError("the answer is of another request or version");
     }
-    if (status != static_cast<std::uint32_t>(MailboxStatus::kOk)) {
-        throw ChannelError(describe(static_cast<MailboxStatus>(status)));
-    }
+    answer.status = static_cast<MailboxStatus>(status);
+    if (answer.status != MailboxStatus::kOk) return answer;
     answer.payload = to_buffer(reader.bytes(length));
     if (reader.failed()) throw ChannelError("the answer is longer than the mailbox");
+    return answer;
+}
+
+MailboxClient::Answer MailboxClient::call(Command command, Bytes payload) {
+    Answer answer = ask(command, payload);
+    if (answer.status != MailboxStatus::kOk) throw ChannelError(describe(answer.status));
     return answer;
 }
 
@@ -90,7 +103,8 @@ evidence::Claims MailboxClient::status() {
     const Answer answer = call(Command::kStatus, {});
     const auto claims = evidence::decode_claims(answer.payload);
     if (!claims) {
-        throw ChannelError(std::string("claims: ") + error_name(claims.error()) + ": " + claims.failure().item);
+        throw ChannelError(std::string("claims: ") + error_name(claims.error()) + ": " +
+                           claims.failure().item);
     }
     return *claims;
 }
@@ -122,6 +136,31 @@ Evidence MailboxClient::quote(Bytes nonce) {
     }
     if (!reader.finished("quote")) throw ChannelError("the quote is malformed");
     return evidence;
+}
+
+std::optional<Buffer> MailboxClient::endorsement(std::uint32_t handle) {
+    std::array<std::byte, 4> payload{};
+    store(payload.data(), handle, Endian::kLittle);
+    Answer answer = ask(Command::kEndorsement, payload);
+    if (answer.status == MailboxStatus::kUnavailable) return std::nullopt;
+    if (answer.status != MailboxStatus::kOk) throw ChannelError("endorsement: " + describe(answer.status));
+    return std::move(answer.payload);
+}
+
+Buffer MailboxClient::activate(std::uint32_t key, Bytes credential_blob, Bytes encrypted_secret) {
+    if (credential_blob.size() > 0xffff || encrypted_secret.size() > 0xffff) {
+        throw ChannelError("credential: longer than any TPM makes");
+    }
+    Buffer payload(4 + 2 + credential_blob.size() + 2 + encrypted_secret.size());
+    Writer writer(payload);
+    writer.u32(key);
+    writer.sized(credential_blob);
+    writer.sized(encrypted_secret);
+    constexpr std::size_t kLongestSecret = 64;
+    Buffer secret = call(Command::kActivate, payload).payload;
+    if (secret.empty() || secret.size() > kLongestSecret)
+        throw ChannelError("activation: the answer has no secret");
+    return secret;
 }
 
 }  // namespace gatehouse::agent

@@ -1,5 +1,5 @@
-// The guest's side of the quote channel (hypervisor/channel/mailbox.hpp): requests out, answers in, every length of
-// an answer checked. Knows no /dev/mem: the mailbox and its doorbell come through an interface.
+// The guest's side of the quote channel (hypervisor/channel/mailbox.hpp): requests out, answers in, every
+// length of an answer checked. Knows no /dev/mem: the mailbox and its doorbell come through an interface.
 #pragma once
 
 #include <optional>
@@ -54,12 +54,22 @@ class MailboxClient {
     [[nodiscard]] Buffer event_log() { return read_all(channel::Command::kEventLog); }
     // `nonce`: channel::kMinNonce to channel::kMaxNonce bytes.
     [[nodiscard]] Evidence quote(Bytes nonce);
+    // Contents of an NV index, or TPMT_PUBLIC of a persistent key, of the ranges that mailbox.hpp lists;
+    // nullopt if the TPM has nothing there.
+    [[nodiscard]] std::optional<Buffer> endorsement(std::uint32_t handle);
+    // The secret of a credential that was made for the endorsement key at `key` and this boot's attestation
+    // key. Both parts without their size fields (the contents of TPM2B_ID_OBJECT and of
+    // TPM2B_ENCRYPTED_SECRET).
+    [[nodiscard]] Buffer activate(std::uint32_t key, Bytes credential_blob, Bytes encrypted_secret);
 
   private:
     struct Answer {
+        channel::MailboxStatus status = channel::MailboxStatus::kOk;
         Buffer payload;
         std::uint32_t total = 0;
     };
+    // Whatever the hypervisor answered; the one above throws if it is not kOk.
+    [[nodiscard]] Answer ask(channel::Command command, Bytes payload);
     [[nodiscard]] Answer call(channel::Command command, Bytes payload);
     [[nodiscard]] Buffer read_all(channel::Command command);
 

@@ -1,0 +1,55 @@
+// What the agent does: enrolls, attests, keeps its certificate, and goes on doing so.
+//
+// Every step holds the state directory's lock and begins with what is on disk, so that steps of several
+// agents, and steps that were cut short, do no harm to each other.
+#pragma once
+
+#include <functional>
+
+#include "attestation/agent/config.hpp"
+#include "attestation/agent/evidence_source.hpp"
+#include "attestation/agent/state_directory.hpp"
+
+namespace gatehouse::agent {
+
+class ServerClient;
+
+class Agent {
+  public:
+    // The source is opened when it is needed first. `token`: a one-time enrollment token, may be empty.
+    Agent(Config config, std::string token);
+    ~Agent();
+
+    // One step towards a certificate: starts an enrollment, or asks how the one that waits is doing. An
+    // endpoint that is enrolled stays so, unless `again`: then it enrolls anew, and keeps its present
+    // certificate until the new one is there. Refused, ToolError.
+    [[nodiscard]] protocol::EnrollStatus enroll(bool again);
+    // Sends evidence, once, and remembers the answer.
+    [[nodiscard]] protocol::AttestAnswer attest();
+    // Renews the certificate if less than a third of its life is left; whether it did.
+    bool renew_if_due();
+
+    // All of it for ever: see agent_loop.cpp. `say`: one line for the journal.
+    [[noreturn]] void run(const std::function<void(const std::string&)>& say);
+
+    [[nodiscard]] const StateDirectory& directory() const { return directory_; }
+
+  private:
+    class Loop;
+    [[nodiscard]] std::string ca();
+    [[nodiscard]] ServerClient connect(bool with_identity);
+    [[nodiscard]] ServerClient& connection();
+    [[nodiscard]] EvidenceSource& source();
+    void start_enrollment(State& state, ServerClient& server);
+    [[nodiscard]] protocol::EnrollStatus continue_enrollment(State& state, ServerClient& server);
+    void finish_enrollment(State& state, const protocol::EnrollStatus& status);
+    [[nodiscard]] protocol::AttestAnswer attest_now(State& state);
+
+    Config config_;
+    std::string token_;
+    StateDirectory directory_;
+    std::unique_ptr<EvidenceSource> source_;
+    std::unique_ptr<ServerClient> connection_;
+};
+
+}  // namespace gatehouse::agent

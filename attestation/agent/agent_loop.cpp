@@ -1,0 +1,99 @@
+// The daemon: enroll until there is a certificate, then attest on schedule, renew, and listen for an
+// operator's wish.
+#include <unistd.h>
+
+#include <chrono>
+#include <cmath>
+#include <random>
+#include <thread>
+
+#include "attestation/agent/agent.hpp"
+#include "attestation/agent/schedule.hpp"
+#include "attestation/agent/server_client.hpp"
+
+namespace gatehouse::agent {
+
+using Seconds = std::chrono::duration<double>;
+
+class Agent::Loop {
+  public:
+    Loop(Agent& agent, const std::function<void(const std::string&)>& say) : agent_(agent), say_(say) {}
+
+    // One round: what is due now, then a wait. Whatever goes wrong is said and tried again.
+    void round() {
+        try {
+            if (!enrolled()) return enroll();
+            if (agent_.renew_if_due()) say_("certificate renewed");
+            attest();
+            backoff_.reset();
+        } catch (const Refused& refused) {
+            trouble(refused.what(), refused.retry_after());
+            if (refused.status() == 401 || refused.status() == 403) say_(kHint);
+        } catch (const std::exception& error) {
+            trouble(error.what(), 0);
+        }
+    }
+
+  private:
+    static constexpr const char* kHint =
+        "the server does not know this endpoint any more; `attestation-agent enroll --again` enrolls it anew";
+
+    [[nodiscard]] bool enrolled() const { return !agent_.directory().state().endpoint_id.empty(); }
+    [[nodiscard]] double unit() { return std::uniform_real_distribution<double>(0, 1)(random_); }
+    static void sleep(double seconds) { std::this_thread::sleep_for(Seconds(seconds)); }
+
+    void enroll() {
+        const protocol::EnrollStatus status = agent_.enroll(false);
+        if (status.state == "approved") {
+            say_("enrolled as " + status.endpoint_id);
+            backoff_.reset();
+            return;
+        }
+        say_("enrollment is " + status.state + (status.reason.empty() ? "" : ": " + status.reason));
+        sleep(backoff_.next(0, unit()));
+    }
+
+    void attest() {
+        const protocol::AttestAnswer answer = agent_.attest();
+        std::string line = "verdict: " + answer.verdict;
+        for (const std::string& failure : answer.failures) line += "; " + failure;
+        say_(line);
+        listen(until_next(agent_.config_.interval_s, answer.next_s, unit()));
+    }
+
+    // Until `seconds` have passed, or evidence is wanted.
+    void listen(double seconds) {
+        const auto due = std::chrono::steady_clock::now() + Seconds(seconds);
+        for (;;) {
+            const double left = Seconds(due - std::chrono::steady_clock::now()).count();
+            if (left <= 0) return;
+            const auto started = std::chrono::steady_clock::now();
+            if (agent_.connection().wanted(static_cast<unsigned>(std::ceil(left)))) {
+                say_("evidence is wanted");
+                return;
+            }
+            // A server that answers at once is not asked at once again.
+            const Seconds taken = std::chrono::steady_clock::now() - started;
+            if (taken.count() < 1) sleep(std::min(left, 1 - taken.count()));
+        }
+    }
+
+    void trouble(const std::string& what, unsigned retry_after) {
+        agent_.connection_.reset();
+        const double seconds = backoff_.next(retry_after, unit());
+        say_(what + "; next try in " + std::to_string(std::lround(seconds)) + " s");
+        sleep(seconds);
+    }
+
+    Agent& agent_;
+    const std::function<void(const std::string&)>& say_;
+    Backoff backoff_;
+    std::mt19937_64 random_{std::random_device{}()};
+};
+
+void Agent::run(const std::function<void(const std::string&)>& say) {
+    Loop loop(*this, say);
+    for (;;) loop.round();
+}
+
+}  // namespace gatehouse::agent

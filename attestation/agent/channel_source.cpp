@@ -1,0 +1,66 @@
+#include "attestation/agent/channel_source.hpp"
+
+#include "attestation/agent/endorsement_key.hpp"
+
+namespace gatehouse::agent {
+
+std::vector<ChannelSource::EndorsementKey> ChannelSource::persistent_keys() {
+    std::vector<EndorsementKey> keys;
+    for (const std::uint32_t handle : kEkHandles) {
+        if (auto area = client_.endorsement(handle)) keys.push_back({handle, std::move(*area), {}});
+    }
+    return keys;
+}
+
+const ChannelSource::EndorsementKey& ChannelSource::endorsement_key() {
+    if (key_) return *key_;
+    std::vector<EndorsementKey> keys = persistent_keys();
+    if (keys.empty()) {
+        throw ChannelError(
+            "endorsement key: the TPM keeps none at 0x81010001 or the other reserved handles; make it "
+            "persistent "
+            "(tpm2_createek -c 0x81010001 -G ecc) before the launch");
+    }
+    for (const EkPlace& place : kEkPlaces) {
+        auto certificate = client_.endorsement(place.certificate);
+        if (!certificate) continue;
+        for (EndorsementKey& key : keys) {
+            if (!certifies(*certificate, key.public_area)) continue;
+            key.certificate = std::move(*certificate);
+            return key_.emplace(std::move(key));
+        }
+    }
+    return key_.emplace(std::move(keys.front()));  // without a certificate: an operator decides
+}
+
+Identity ChannelSource::identity() {
+    const EndorsementKey& key = endorsement_key();
+    Identity identity{
+        .ek_certificate = key.certificate, .ek_chain = {}, .ek_public = key.public_area, .ak_public = {}};
+    for (std::uint32_t index = kFirstChainIndex; index <= kLastChainIndex; ++index) {
+        auto part = client_.endorsement(index);
+        if (!part) break;
+        identity.ek_chain.push_back(std::move(*part));
+    }
+    // The key comes with each quote; what this one says is of no interest.
+    identity.ak_public = client_.quote(Buffer(channel::kMinNonce)).key;
+    return identity;
+}
+
+Buffer ChannelSource::activate(Bytes credential_blob, Bytes encrypted_secret) {
+    return client_.activate(endorsement_key().handle, contents_of(credential_blob, "credential blob"),
+                            contents_of(encrypted_secret, "encrypted secret"));
+}
+
+protocol::AttestRequest ChannelSource::evidence(Bytes nonce) {
+    Evidence quoted = client_.quote(nonce);
+    return {.source = name(),
+            .nonce = {nonce.begin(), nonce.end()},
+            .quote = std::move(quoted.attest),
+            .signature = std::move(quoted.signature),
+            .claims = std::move(quoted.claims),
+            .event_log = client_.event_log(),
+            .pcr_values = {}};
+}
+
+}  // namespace gatehouse::agent

@@ -1,0 +1,257 @@
+#include "attestation/agent/tls_stream.hpp"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <memory>
+
+namespace gatehouse::agent {
+namespace {
+
+using host::ToolError;
+using Bio = std::unique_ptr<BIO, decltype(&BIO_free)>;
+using Certificate = std::unique_ptr<X509, decltype(&X509_free)>;
+using PrivateKey = std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>;
+
+Bio memory(const std::string& text) {
+    return {BIO_new_mem_buf(text.data(), static_cast<int>(text.size())), BIO_free};
+}
+
+std::string openssl_reason() {
+    const unsigned long code = ERR_peek_last_error();
+    ERR_clear_error();
+    const char* const reason = code == 0 ? nullptr : ERR_reason_error_string(code);
+    return reason == nullptr ? "connection lost" : reason;
+}
+
+void trust(SSL_CTX* context, const std::string& pem) {
+    const Bio bio = memory(pem);
+    int count = 0;
+    for (;; ++count) {
+        const Certificate one(PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr), X509_free);
+        if (!one) break;
+        X509_STORE_add_cert(SSL_CTX_get_cert_store(context), one.get());
+    }
+    ERR_clear_error();
+    if (count == 0) throw ToolError("CA file: no PEM certificate in it");
+}
+
+void use_identity(SSL_CTX* context, const std::string& pem) {
+    const PrivateKey key(PEM_read_bio_PrivateKey(memory(pem).get(), nullptr, nullptr, nullptr),
+                         EVP_PKEY_free);
+    const Certificate certificate(PEM_read_bio_X509(memory(pem).get(), nullptr, nullptr, nullptr), X509_free);
+    if (!key || !certificate || SSL_CTX_use_certificate(context, certificate.get()) != 1 ||
+        SSL_CTX_use_PrivateKey(context, key.get()) != 1) {
+        ERR_clear_error();
+        throw ToolError("client identity: no PEM private key with its certificate");
+    }
+}
+
+bool is_address(const std::string& host) {
+    std::array<unsigned char, sizeof(in6_addr)> ignored{};
+    return inet_pton(AF_INET, host.c_str(), ignored.data()) == 1 ||
+           inet_pton(AF_INET6, host.c_str(), ignored.data()) == 1;
+}
+
+// Whether `events` came before the deadline.
+bool wait_on(int descriptor, short events, Clock::time_point deadline) {
+    for (;;) {
+        const auto left =
+            std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
+        pollfd one{descriptor, events, 0};
+        const int result = poll(&one, 1, static_cast<int>(std::clamp<long>(left, 0, 3'600'000)));
+        if (result > 0) return true;
+        if (result == 0) return false;
+        if (errno != EINTR) return false;
+    }
+}
+
+}  // namespace
+
+std::string ServerAddress::text() const {
+    return (host.find(':') == std::string::npos ? host : "[" + host + "]") + ":" + port;
+}
+
+ServerAddress parse_server_url(const std::string& url) {
+    const auto wrong = [&](const char* why) {
+        return ToolError("server: " + url + ": " + why + "; it should be https://HOST[:PORT]",
+                         host::ExitCode::kUsage);
+    };
+    constexpr std::string_view kScheme = "https://";
+    if (!url.starts_with(kScheme)) throw wrong("not https");
+    std::string_view rest = std::string_view(url).substr(kScheme.size());
+    if (rest.ends_with('/')) rest.remove_suffix(1);
+    ServerAddress address{.host = {}, .port = "443"};
+    if (rest.starts_with('[')) {
+        const std::size_t end = rest.find(']');
+        if (end == std::string_view::npos) throw wrong("no closing bracket");
+        address.host = rest.substr(1, end - 1);
+        rest.remove_prefix(end + 1);
+    } else {
+        address.host = rest.substr(0, rest.find(':'));
+        rest.remove_prefix(address.host.size());
+    }
+    if (address.host.empty() || address.host.find_first_of("/@?# \r\n") != std::string::npos)
+        throw wrong("no host");
+    if (!rest.empty()) {
+        unsigned port = 0;
+        const auto [end, error] = std::from_chars(rest.data() + 1, rest.data() + rest.size(), port);
+        if (rest.front() != ':' || error != std::errc() || end != rest.data() + rest.size() || port == 0 ||
+            port > 65535) {
+            throw wrong("no port number after the host");
+        }
+        address.port = rest.substr(1);
+    }
+    return address;
+}
+
+TlsContext::TlsContext(const std::string& ca, const std::string& identity)
+    : context_(SSL_CTX_new(TLS_client_method())), verifies_(!ca.empty()) {
+    if (context_ == nullptr) throw ToolError("TLS: " + openssl_reason());
+    try {
+        SSL_CTX_set_min_proto_version(context_, TLS1_3_VERSION);
+        SSL_CTX_set_mode(context_, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_AUTO_RETRY);
+        SSL_CTX_set_session_cache_mode(context_, SSL_SESS_CACHE_OFF);
+        if (verifies_) trust(context_, ca);
+        SSL_CTX_set_verify(context_, verifies_ ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, nullptr);
+        if (!identity.empty()) use_identity(context_, identity);
+    } catch (...) {
+        SSL_CTX_free(context_);
+        throw;
+    }
+}
+
+TlsContext::~TlsContext() { SSL_CTX_free(context_); }
+
+TlsStream::TlsStream(const TlsContext& context, const ServerAddress& address, Clock::time_point deadline)
+    : address_(address) {
+    connect(deadline);
+    try {
+        handshake(context, deadline);
+    } catch (...) {
+        SSL_free(ssl_);
+        throw;
+    }
+}
+
+TlsStream::~TlsStream() {
+    SSL_shutdown(ssl_);  // our close_notify, if the socket takes it now
+    ERR_clear_error();
+    SSL_free(ssl_);
+}
+
+void TlsStream::fail(const std::string& what) const { throw ToolError(address_.text() + ": " + what); }
+
+void TlsStream::connect(Clock::time_point deadline) {
+    addrinfo hints{};
+    hints.ai_socktype = SOCK_STREAM;
+    addrinfo* found = nullptr;
+    if (const int code = getaddrinfo(address_.host.c_str(), address_.port.c_str(), &hints, &found);
+        code != 0) {
+        fail(std::string("cannot be found: ") + gai_strerror(code));
+    }
+    const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owned(found, freeaddrinfo);
+    std::string why = "no address";
+    for (const addrinfo* one = found; one != nullptr; one = one->ai_next) {
+        host::File candidate(socket(one->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+        int error = candidate.get() < 0 ? errno : 0;
+        if (error == 0 && ::connect(candidate.get(), one->ai_addr, one->ai_addrlen) != 0) error = errno;
+        if (error == EINPROGRESS) {
+            socklen_t size = sizeof(error);
+            if (!wait_on(candidate.get(), POLLOUT, deadline)) {
+                error = ETIMEDOUT;
+            } else {
+                getsockopt(candidate.get(), SOL_SOCKET, SO_ERROR, &error, &size);
+            }
+        }
+        if (error == 0) {
+            const int on = 1;
+            setsockopt(candidate.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+            socket_ = std::move(candidate);
+            return;
+        }
+        why = std::strerror(error);
+    }
+    fail("cannot be reached: " + why);
+}
+
+void TlsStream::handshake(const TlsContext& context, Clock::time_point deadline) {
+    ssl_ = SSL_new(context.get());
+    if (ssl_ == nullptr || SSL_set_fd(ssl_, socket_.get()) != 1) fail("TLS: " + openssl_reason());
+    if (is_address(address_.host)) {
+        X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl_), address_.host.c_str());
+    } else {
+        SSL_set_tlsext_host_name(ssl_, address_.host.c_str());
+        SSL_set1_host(ssl_, address_.host.c_str());
+    }
+    for (;;) {
+        ERR_clear_error();
+        const int result = SSL_connect(ssl_);
+        if (result == 1) return;
+        if (const long verdict = SSL_get_verify_result(ssl_); context.verifies() && verdict != X509_V_OK) {
+            ERR_clear_error();
+            fail(std::string("its certificate is not accepted: ") + X509_verify_cert_error_string(verdict));
+        }
+        wait_for(result, "TLS handshake", deadline);
+    }
+}
+
+void TlsStream::wait_for(int result, const char* what, Clock::time_point deadline) {
+    const int error = SSL_get_error(ssl_, result);
+    if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE) {
+        if (wait_on(socket_.get(), error == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT, deadline)) return;
+        throw TimedOut(address_.text() + ": " + what + ": no answer in time");
+    }
+    fail(std::string(what) + ": " + openssl_reason());
+}
+
+void TlsStream::write(std::string_view bytes, Clock::time_point deadline) {
+    while (!bytes.empty()) {
+        std::size_t written = 0;
+        ERR_clear_error();
+        const int result = SSL_write_ex(ssl_, bytes.data(), bytes.size(), &written);
+        if (result == 1) {
+            bytes.remove_prefix(written);
+        } else {
+            wait_for(result, "sending", deadline);
+        }
+    }
+}
+
+std::size_t TlsStream::read(char* to, std::size_t size, Clock::time_point deadline) {
+    for (;;) {
+        std::size_t received = 0;
+        ERR_clear_error();
+        const int result = SSL_read_ex(ssl_, to, size, &received);
+        if (result == 1) return received;
+        if (SSL_get_error(ssl_, result) == SSL_ERROR_ZERO_RETURN) return 0;
+        wait_for(result, "receiving", deadline);
+    }
+}
+
+std::vector<host::Buffer> TlsStream::peer_chain() const {
+    std::vector<host::Buffer> chain;
+    const STACK_OF(X509)* const shown = SSL_get_peer_cert_chain(ssl_);
+    for (int i = 0; shown != nullptr && i < sk_X509_num(shown); ++i) {
+        unsigned char* der = nullptr;
+        const int size = i2d_X509(sk_X509_value(shown, i), &der);
+        if (size <= 0) continue;
+        const Bytes bytes = std::as_bytes(std::span(der, static_cast<std::size_t>(size)));
+        chain.emplace_back(bytes.begin(), bytes.end());
+        OPENSSL_free(der);
+    }
+    return chain;
+}
+
+}  // namespace gatehouse::agent
