@@ -1,0 +1,18 @@
+// The path from an EK certificate to a root of a vendor that is trusted, and whether anything on it is
+// revoked.
+#pragma once
+
+#include "attestation/verifier/trust_store.hpp"
+
+namespace gatehouse::verifier {
+
+struct ChainVerdict {
+    const TrustedVendor* vendor = nullptr;  // the one whose root the path ends at; null if there is none
+    Finding chain;
+    Finding revocation;
+};
+// `others`: certificates that the endpoint sent; they may be part of a path, never its end.
+[[nodiscard]] ChainVerdict verify_chain(X509* certificate, const std::vector<openssl::Certificate>& others,
+                                        const TrustStore::Contents& store, std::time_t now);
+
+}  // namespace gatehouse::verifier
