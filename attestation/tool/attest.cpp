@@ -3,9 +3,11 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "attestation/verifier/verify.hpp"
+#include "attestation/verifier/appraisal.hpp"
+#include "attestation/verifier/event_log.hpp"
 #include "keyvault/tool/authority.hpp"
 
 namespace gatehouse::verifier {
@@ -23,8 +25,18 @@ struct VerifyRequest {
     std::string image;
     std::string expected;
     std::uint64_t counter_floor = 0;
+    std::string policy;
+    std::string authority;
     bool as_json = false;
 };
+
+struct Judged {
+    host::Buffer quote;
+    Verdict verdict;
+};
+
+constexpr std::size_t kMaxEvidence = 4u << 20;  // a firmware's event log can be large
+constexpr std::size_t kMaxPolicy = 16u << 20;
 
 policies::Prediction reference_of(const VerifyRequest& request) {
     if (!request.image.empty()) return policies::predict_image(request.image);
@@ -62,19 +74,47 @@ json claims_json(const evidence::Claims& claims) {
             {"disks", disks}};
 }
 
-json verdict_json(const Verdict& verdict) {
+json verdict_json(const Judged& judged) {
+    const Verdict& verdict = judged.verdict;
     json rules = json::array();
     for (const Finding& finding : verdict.findings) {
         rules.push_back({{"rule", finding.rule}, {"ok", finding.ok}, {"detail", finding.detail}});
     }
-    json result{{"accepted", verdict.accepted()}, {"rules", rules}, {"claims", nullptr}, {"quote", nullptr}};
+    json pcrs = json::array();
+    for (const Verdict::PcrView& pcr : verdict.pcrs)
+        pcrs.push_back({{"pcr", pcr.pcr}, {"expected", pcr.expected}, {"found", pcr.found}});
+    json events = json::array();
+    for (const Verdict::EventView& event : verdict.events) {
+        events.push_back({{"number", event.number},
+                          {"offset", event.offset},
+                          {"pcr", event.pcr},
+                          {"type", event_type_name(static_cast<LogEventType>(event.type))},
+                          {"name", event.name},
+                          {"digest", event.digest},
+                          {"ok", event.ok}});
+    }
+    const Coverage& coverage = verdict.coverage;
+    json result{{"accepted", verdict.accepted()},
+                {"rules", rules},
+                {"policy", verdict.policy},
+                {"policy_version", verdict.policy_version},
+                {"coverage",
+                 {{"events", coverage.events},
+                  {"events_judged", coverage.events_judged},
+                  {"pcrs", coverage.pcrs},
+                  {"pcrs_judged", coverage.pcrs_judged}}},
+                {"quirks", verdict.quirks},
+                {"pcrs", pcrs},
+                {"events", events},
+                {"claims", nullptr},
+                {"quote", nullptr}};
     if (verdict.claims) result["claims"] = claims_json(*verdict.claims);
-    if (verdict.attestation) {
-        result["quote"] = {{"clock", verdict.attestation->clock},
-                           {"reset_count", verdict.attestation->reset_count},
-                           {"restart_count", verdict.attestation->restart_count},
-                           {"clock_safe", verdict.attestation->clock_safe},
-                           {"firmware_version", verdict.attestation->firmware_version}};
+    if (const auto quote = parse_attestation(judged.quote); quote.ok()) {
+        result["quote"] = {{"clock", quote->clock},
+                           {"reset_count", quote->reset_count},
+                           {"restart_count", quote->restart_count},
+                           {"clock_safe", quote->clock_safe},
+                           {"firmware_version", quote->firmware_version}};
     }
     return result;
 }
@@ -84,40 +124,89 @@ void print_lines(const Verdict& verdict) {
     for (const Finding& finding : verdict.findings) {
         const char* const mark = finding.ok ? "ok  " : "FAIL";
         const char* const on = !colour ? "" : finding.ok ? "\033[32m" : "\033[31m";
-        std::printf("%s%s%s  %-10s %s\n", on, mark, colour ? "\033[0m" : "", finding.rule.c_str(),
+        std::printf("%s%s%s  %-13s  %s\n", on, mark, colour ? "\033[0m" : "", finding.rule.c_str(),
                     finding.detail.c_str());
     }
+    for (const std::string& quirk : verdict.quirks) std::printf("note  %s\n", quirk.c_str());
+    const Coverage& coverage = verdict.coverage;
+    std::printf("      judged         %u of %u events, %u of %u PCRs\n", coverage.events_judged,
+                coverage.events, coverage.pcrs_judged, coverage.pcrs);
     std::printf("%s\n", verdict.accepted() ? "accepted" : "REJECTED");
+}
+
+// The policy of a signed file, or what --image or --expected and --counter-floor amount to.
+Policy policy_of(const VerifyRequest& request) {
+    if (request.policy.empty()) {
+        Policy policy{.name = "command-line", .version = 0, .source = Source::kHypervisor};
+        policy.references.push_back(reference_of(request));
+        policy.counter_floor = request.counter_floor;
+        policy.require_iommu = false;  // the bundle's word suffices
+        return policy;
+    }
+    const host::Key authority = host::read_public_key(request.authority);
+    const evp_pkey_st* const trusted[] = {authority.get()};
+    const host::Buffer file = host::read_file(request.policy, kMaxPolicy);
+    std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
+    while (text.ends_with('\n')) text.remove_suffix(1);
+    return parse_policy(verify_signed_policy(text, trusted));
+}
+
+Judged judge(const VerifyRequest& request, const Policy& policy) {
+    const auto read = [&](const char* name) {
+        return host::read_file(request.directory + "/" + name, kMaxEvidence);
+    };
+    const auto read_if_there = [&](const char* name) {
+        return std::filesystem::exists(request.directory + "/" + name) ? read(name) : host::Buffer{};
+    };
+    const bool hypervisor = policy.source == Source::kHypervisor;
+    Judged judged{.quote = read("quote.msg"), .verdict = {}};
+    const host::Buffer signature = read("quote.sig");
+    const host::Buffer key_file = read("ak.pub");
+    const host::Buffer claims = hypervisor ? read("claims.bin") : host::Buffer{};
+    const host::Buffer event_log = hypervisor ? read("eventlog.bin") : read_if_there("eventlog.bin");
+    const host::Buffer pcr_values = hypervisor ? host::Buffer{} : read_if_there("pcrs.bin");
+    const host::Buffer nonce = nonce_of(request);
+    const host::Key pinned = host::read_public_key(request.key);
+
+    const Result<Bytes> area = parse_sized(key_file, "ak.pub");
+    std::vector<Finding> findings;
+    if (area.ok()) {
+        findings = check_attestation_key(*area, policy.source);
+    } else {
+        findings.push_back({"ak type", false, host::describe(area.failure())});
+    }
+    if (findings.front().ok) {
+        const AttestationKey key(*area);
+        const bool same = key.is_key(pinned.get());
+        findings.push_back(
+            {"ak pinned", same,
+             same ? host::hex(key.name()) : "the evidence's key is not the pinned attestation key"});
+        judged.verdict = appraise({.source = policy.source,
+                                   .quote = judged.quote,
+                                   .signature = signature,
+                                   .claims = claims,
+                                   .event_log = event_log,
+                                   .pcr_values = pcr_values},
+                                  key, {}, nonce, &policy, true);
+    }
+    judged.verdict.findings.insert(judged.verdict.findings.begin(), findings.begin(), findings.end());
+    return judged;
 }
 
 ExitCode run_verify(const VerifyRequest& request) {
     if (request.nonce.empty() == request.nonce_file.empty()) {
         throw ToolError("give --nonce or --nonce-file", ExitCode::kUsage);
     }
-    if (request.image.empty() == request.expected.empty()) {
-        throw ToolError("give --image or --expected", ExitCode::kUsage);
-    }
-    const auto read = [&](const char* name) {
-        return host::read_file(request.directory + "/" + name, 1 << 16);
-    };
-    const host::Buffer quote = read("quote.msg");
-    const host::Buffer signature = read("quote.sig");
-    const host::Buffer key = read("ak.pub");
-    const host::Buffer claims = read("claims.bin");
-    const host::Buffer event_log = read("eventlog.bin");
-    const host::Buffer nonce = nonce_of(request);
-    const host::Key pinned = host::read_public_key(request.key);
-    const Verdict verdict =
-        verify({quote, signature, key, claims, event_log}, {.nonce = nonce,
-                                                            .pinned_key = pinned.get(),
-                                                            .reference = reference_of(request),
-                                                            .counter_floor = request.counter_floor});
+    const int ways = (request.image.empty() ? 0 : 1) + (request.expected.empty() ? 0 : 1) +
+                     (request.policy.empty() ? 0 : 1);
+    if (ways != 1) throw ToolError("give --image, --expected or --policy", ExitCode::kUsage);
+    const Judged judged = judge(request, policy_of(request));
     if (request.as_json) {
-        std::printf("%s\n", verdict_json(verdict).dump(2).c_str());
+        std::printf("%s\n", verdict_json(judged).dump(2).c_str());
     } else {
-        print_lines(verdict);
+        print_lines(judged.verdict);
     }
-    return verdict.accepted() ? ExitCode::kYes : ExitCode::kNo;
+    return judged.verdict.accepted() ? ExitCode::kYes : ExitCode::kNo;
 }
 
 int run(int argc, char** argv) {
@@ -127,7 +216,8 @@ int run(int argc, char** argv) {
     CLI::App* const command = app.add_subcommand("verify", "whether evidence shows the expected launch");
     command
         ->add_option("EVIDENCE", request.directory,
-                     "directory with quote.msg, quote.sig, ak.pub, claims.bin and eventlog.bin")
+                     "directory with quote.msg, quote.sig, ak.pub, claims.bin and eventlog.bin; for a "
+                     "policy of source tpm quote.msg, quote.sig, ak.pub, and pcrs.bin or eventlog.bin")
         ->required();
     command->add_option("--nonce", request.nonce, "the nonce that was sent, hex");
     command->add_option("--nonce-file", request.nonce_file, "the same, a binary file");
@@ -142,6 +232,12 @@ int run(int argc, char** argv) {
         ->add_option("--counter-floor", request.counter_floor,
                      "least counter limit of an acceptable approval")
         ->capture_default_str();
+    CLI::Option* const policy = command->add_option(
+        "--policy", request.policy, "a signed attestation policy, instead of reference values");
+    CLI::Option* const authority = command->add_option("--authority", request.authority,
+                                                       "with --policy: the public key that signed it, PEM");
+    policy->needs(authority);
+    authority->needs(policy);
     command->add_flag("--json", request.as_json, "print JSON");
     try {
         app.parse(argc, argv);

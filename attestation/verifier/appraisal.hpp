@@ -1,36 +1,41 @@
 // The appraisal of one attestation of an enrolled endpoint. No I/O, no clock of its own; deny by default.
 //
-//   rule         holds if
-//   quote        TPMS_ATTEST, made by a TPM, of type quote
-//   signature    the enrolled key's over the quote
-//   signer       the quote names the enrolled key (qualified name as at enrollment: the first quote fixes it,
-//   where the
-//                policy's reference pins the SRK it is that of a child of that SRK)
-//   nonce        qualifying data is SHA-256(nonce || claims)
-//   clock        clock, resetCount and restartCount have not gone back since the last quote that was accepted
-//   as authentic firmware     firmwareVersion as the policy lists it, or as at enrollment selection    source
-//   hypervisor: PCRs 17 and 18 of SHA-256, and exactly these in any other bank; source tpm: all that the
-//                policy expects
-//   log          well-formed and replays to the quoted digest
-//   events       source hypervisor: PCRs 17 and 18 as one of the references has them, in order, capped;
-//   source tpm: each
-//                event whose data are known has the digest of them
-//   pcrs         source tpm: each PCR of the policy has one of its values
-//   claims, policy, iommu, counter, version   source hypervisor: what the hypervisor states
-//   (evidence/claims.hpp) source       the evidence is of the policy's kind policy       (another name would
-//   clash:) "reference": there is at least one
+//   rule       holds if
+//   quote      TPMS_ATTEST, made by a TPM, of type quote
+//   ak         the enrolled key is fit for evidence of this source (check_attestation_key())
+//   signature  the enrolled key's over the quote
+//   signer     the quote names the enrolled key: qualified name as at enrollment (the first quote fixes
+//              it), and a child of the SRK where the policy's reference pins that
+//   nonce      qualifying data is SHA-256(nonce || claims)
+//   clock      clock, resetCount and restartCount have not gone back since the last authentic quote
+//   firmware   firmwareVersion as the policy lists it, or as at enrollment
+//   source     the evidence is of the policy's kind
+//   reference  there is a policy, and it expects something
+//   selection  source hypervisor: PCRs 17 and 18 of SHA-256, and exactly these in any other bank;
+//              source tpm: all that the policy expects
+//   log        well-formed and replays to the quoted digest; source tpm: the values sent are those
+//              quoted, and the log, which may be empty, replays to those of PCRs 0 to 7
+//   events     source hypervisor: PCRs 17 and 18 as one of the references has them, in order, capped;
+//              source tpm: each event whose data are known has the digest of them
+//   pcrs       source tpm: each PCR of the policy has one of its values
+//   claims, policy, iommu, counter, version
+//              source hypervisor: what the hypervisor states (evidence/claims.hpp)
 //
-// Each rule is judged even if an earlier one failed, as far as it can be; a rule that cannot be is a failed
-// one.
+// Each rule is judged even if an earlier one failed, as far as it can be; one that cannot be is failed.
+//
+// To resetCount, restartCount and firmwareVersion a key of the owner hierarchy adds numbers of its own,
+// constant for the key, modulo their width (Part 2, 10.12.12): only differences mean something.
 #pragma once
 
-#include <ctime>
+#include <memory>
 #include <optional>
 
 #include "attestation/evidence/claims.hpp"
 #include "attestation/verifier/finding.hpp"
 #include "attestation/verifier/policy.hpp"
 #include "attestation/verifier/tpm_structures.hpp"
+
+struct evp_pkey_st;  // EVP_PKEY
 
 namespace gatehouse::verifier {
 
@@ -55,7 +60,7 @@ struct TpmState {
     std::uint64_t firmware_version = 0;  // the same
 };
 
-// The enrolled attestation key, ready for use. Its checks are those of check_attestation_key().
+// The enrolled attestation key, ready for use.
 class AttestationKey;
 
 struct Verdict {
@@ -94,9 +99,10 @@ struct Verdict {
 [[nodiscard]] Verdict appraise(const Evidence& evidence, const AttestationKey& key, const TpmState& known,
                                Bytes nonce, const Policy* policy, bool with_views = false);
 
-// The attestation key by its TPMT_PUBLIC. Rules "ak type" (ECC P-256 ECDSA/SHA-256, P-384/SHA-384, RSA-2048+
-// RSASSA or RSAPSS), "ak attributes" (fixedTPM, fixedParent, sensitiveDataOrigin, restricted, sign,
-// !decrypt), "ak policy" (kHypervisor: locality 2 and not usable with an authorization value; kTpm: any).
+// The attestation key by its TPMT_PUBLIC: three findings. Rules "ak type" (ECC P-256 ECDSA/SHA-256,
+// P-384/SHA-384, RSA-2048+ RSASSA or RSAPSS), "ak attributes" (fixedTPM, fixedParent, sensitiveDataOrigin,
+// restricted, sign, !decrypt), "ak policy" (kHypervisor: locality 2 and not usable with an authorization
+// value; kTpm: any).
 [[nodiscard]] std::vector<Finding> check_attestation_key(Bytes public_area, Source source);
 
 class AttestationKey {
@@ -108,6 +114,14 @@ class AttestationKey {
     AttestationKey& operator=(AttestationKey&&) noexcept;
     [[nodiscard]] Bytes name() const;                                 // nameAlg || digest
     [[nodiscard]] bool verify(Bytes message, Bytes signature) const;  // TPMT_SIGNATURE
+    // The same, in words: empty if the signature holds.
+    [[nodiscard]] std::string why_not(Bytes message, const Signature& signature) const;
+    // Of the scheme: what quotes by this key digest their PCRs with.
+    [[nodiscard]] HashAlgorithm hash() const;
+    // What is wrong with the key for evidence of a source, in words; empty if nothing.
+    [[nodiscard]] const std::string& unfit_for(Source source) const;
+    // Whether this is the same public key.
+    [[nodiscard]] bool is_key(const evp_pkey_st* other) const;
 
   private:
     struct Inside;

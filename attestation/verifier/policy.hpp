@@ -6,30 +6,32 @@
 //    "version": 7,                    rises with each issue of the same name
 //    "source": "hypervisor",          or "tpm": evidence by a TPM alone, nothing vouches for who asked it
 //    "references": [PREDICTION...],   source hypervisor: what `policyctl predict --json` printed, one for
-//    each acceptable
-//                                     image; the evidence must match one of them whole
-//    "pcrs": {"sha256": {"0": ["hex"...], ...}},  source tpm: acceptable values of each PCR
+//                                     each acceptable image; the evidence must match one of them whole
+//    "pcrs": {"sha256": {"0": ["hex"...], ...}},  source tpm: acceptable values of each PCR; sha256, sha384
+//                                     or sha512
 //    "counter_floor": 3,              least counter limit of the approval that the boot used
 //    "minimum_hypervisor": "0.1.0",
 //    "require_iommu": true,           default true: the bundle's own permission does not suffice
-//    "tpm_firmware": ["hex"...],      acceptable firmwareVersion of the quote (16 hex digits), plain values;
-//    empty: it
-//                                     must not change after enrollment
+//    "tpm_firmware": ["hex"...],      acceptable firmwareVersion (16 hex digits) as the endpoint quotes it;
+//                                     empty: it must not change after enrollment
 //    "lease_s": 900}                  how long a good verdict stands, 60 to 86,400
 //
-// An unknown member is an error: a rule that this program does not know must not be passed over. A policy
-// without references and without PCRs is well-formed, and accepts nothing.
+// All but the first four may lack. An unknown member is an error, as is one that is there twice, or one that
+// demands what evidence of the policy's source does not show: a rule that is not applied must not be passed
+// over. A policy without references and without PCRs is well-formed, and accepts nothing.
 //
 // A signed policy is a JWS in compact form, ES256, header {"alg":"ES256","typ":"gatehouse-policy+jws"},
 // payload as above.
 #pragma once
 
 #include <map>
-#include <memory>
+#include <span>
 #include <vector>
 
 #include "policies/policyctl/predict.hpp"
 #include "policies/policyctl/show.hpp"
+
+struct evp_pkey_st;  // EVP_PKEY
 
 namespace gatehouse::verifier {
 
@@ -60,7 +62,7 @@ struct Policy {
 // The payload of a signed policy if one of `authorities` (public keys, P-256) signed it; ToolError naming
 // what is wrong.
 [[nodiscard]] std::string verify_signed_policy(std::string_view jws,
-                                               std::span<const EVP_PKEY* const> authorities);
-[[nodiscard]] std::string sign_policy(std::string_view json, EVP_PKEY* authority);
+                                               std::span<const evp_pkey_st* const> authorities);
+[[nodiscard]] std::string sign_policy(std::string_view json, evp_pkey_st* authority);
 
 }  // namespace gatehouse::verifier

@@ -1,0 +1,317 @@
+#include "attestation/verifier/event_log.hpp"
+
+#include <algorithm>
+
+#include "attestation/verifier/quick_hash.hpp"
+
+namespace gatehouse::verifier {
+namespace {
+
+constexpr std::size_t kLegacyDigest = 20;
+constexpr std::size_t kSignatureSize = 16;
+constexpr std::uint32_t kMaxDigests = 16;
+constexpr std::uint32_t kPcrs = 24;
+constexpr std::uint32_t kFirstDynamicPcr = 17;
+constexpr std::uint32_t kLastDynamicPcr = 22;
+
+bool all_are(Bytes bytes, std::byte value) {
+    return std::ranges::all_of(bytes, [value](std::byte one) { return one == value; });
+}
+
+bool starts_with(Bytes bytes, Bytes prefix) {
+    return bytes.size() >= prefix.size() && equal_bytes(bytes.first(prefix.size()), prefix);
+}
+
+bool starts_with_any_case(Bytes bytes, std::string_view prefix) {
+    if (bytes.size() < prefix.size()) return false;
+    const auto lower = [](unsigned c) { return c >= 'A' && c <= 'Z' ? c + 0x20 : c; };
+    for (std::size_t i = 0; i < prefix.size(); ++i) {
+        if (lower(std::to_integer<unsigned>(bytes[i])) != lower(static_cast<unsigned char>(prefix[i])))
+            return false;
+    }
+    return true;
+}
+
+struct BankSize {
+    std::uint16_t algorithm;
+    std::uint16_t size;
+};
+
+class LogReader {
+  public:
+    explicit LogReader(Bytes bytes) : bytes_(bytes) {}
+
+    EventLog read() {
+        if (bytes_.empty()) {
+            stop(Error::kTruncated, "event log is empty", 0);
+            return std::move(log_);
+        }
+        read_first();
+        while (log_.stopped.error == Error::kNone && offset_ < bytes_.size() && !at_padding()) {
+            if (log_.events.size() == kMaxLogEvents) {
+                stop(Error::kNoSpace, "event log: too many events", offset_);
+                break;
+            }
+            log_.crypto_agile ? read_agile() : read_legacy();
+        }
+        return std::move(log_);
+    }
+
+  private:
+    void stop(Error error, const char* item, std::size_t offset) { log_.stopped = {error, item, offset}; }
+    void quirk(std::string text) {
+        if (log_.quirks.size() == kMaxQuirks) log_.quirks.emplace_back("and more like these");
+        if (log_.quirks.size() < kMaxQuirks) log_.quirks.push_back(std::move(text));
+    }
+    void quirk_at(const LogEvent& event, const std::string& text) {
+        quirk("event " + std::to_string(event.number) + " at offset " + std::to_string(event.offset) + ": " +
+              text);
+    }
+
+    // The rest of a buffer that firmware handed over whole: zeros, or erased flash.
+    bool at_padding() {
+        const Bytes rest = bytes_.subspan(offset_);
+        for (const std::byte fill : {std::byte{0}, std::byte{0xff}}) {
+            if (!all_are(rest, fill)) continue;
+            quirk("padding at the end: " + std::to_string(rest.size()) + " bytes of " +
+                  (fill == std::byte{0} ? "zeros" : "0xff"));
+            return true;
+        }
+        return false;
+    }
+
+    void read_first() {
+        Reader reader(bytes_);
+        const std::uint32_t pcr = reader.u32();
+        const auto type = static_cast<LogEventType>(reader.u32());
+        const Bytes digest = reader.bytes(kLegacyDigest);
+        const std::uint32_t size = reader.u32();
+        const std::size_t data_at = reader.offset();
+        const Bytes data = reader.bytes(size);
+        if (reader.failed()) return stop(Error::kTruncated, "event log: first event", reader.offset());
+        const bool spec_id = type == LogEventType::kNoAction && starts_with_any_case(data, "Spec ID Event");
+        if (!spec_id) {
+            quirk("no Spec ID event: read as a log of SHA-1 alone");
+            log_.banks = {HashAlgorithm::kSha1};
+            return;
+        }
+        offset_ = reader.offset();
+        if (pcr != 0) quirk("Spec ID event: of PCR " + std::to_string(pcr) + " rather than 0");
+        if (!all_are(digest, std::byte{0})) quirk("Spec ID event: has a digest");
+        if (!starts_with_any_case(data, "Spec ID Event03")) {
+            if (!starts_with(data, literal_bytes("Spec ID Event00")) &&
+                !starts_with(data, literal_bytes("Spec ID Event02"))) {
+                quirk("Spec ID event: of an unknown version");
+            }
+            log_.banks = {HashAlgorithm::kSha1};
+            return;
+        }
+        if (!starts_with(data, literal_bytes("Spec ID Event03\0")))
+            quirk("Spec ID event: signature is not \"Spec ID Event03\" and a zero");
+        log_.crypto_agile = true;
+        read_spec_id(data, data_at);
+    }
+
+    // TCG_EfiSpecIDEvent (section 10.4.5.1).
+    void read_spec_id(Bytes data, std::size_t data_at) {
+        Reader reader(data);
+        reader.skip(kSignatureSize);
+        const std::uint32_t platform_class = reader.u32();
+        const unsigned minor = reader.u8();
+        const unsigned major = reader.u8();
+        const unsigned errata = reader.u8();
+        const unsigned uintn = reader.u8();
+        const std::uint32_t count = reader.u32();
+        if (reader.failed()) return stop(Error::kTruncated, "event log: Spec ID event", data_at);
+        if (platform_class > 1) quirk("Spec ID event: platform class " + std::to_string(platform_class));
+        if (major != 2 || minor != 0)
+            quirk("Spec ID event: version " + std::to_string(major) + "." + std::to_string(minor) +
+                  " rather than 2.0");
+        if (errata > 110) quirk("Spec ID event: errata " + std::to_string(errata));
+        if (uintn != 1 && uintn != 2) quirk("Spec ID event: UINTN size " + std::to_string(uintn));
+        if (count == 0) quirk("Spec ID event: lists no bank");
+        for (std::uint32_t i = 0; i < count; ++i) {
+            const std::size_t at = data_at + reader.offset();
+            const BankSize bank{reader.u16(), reader.u16()};
+            if (reader.failed()) return stop(Error::kTruncated, "event log: banks of the Spec ID event", at);
+            if (!add_bank(bank, at)) return;
+        }
+        const unsigned vendor_size = reader.u8();
+        if (reader.failed()) {
+            quirk("Spec ID event: lacks the size of the vendor information");
+        } else if (vendor_size != reader.remaining()) {
+            quirk("Spec ID event: vendor information of " + std::to_string(reader.remaining()) +
+                  " bytes, said to be of " + std::to_string(vendor_size));
+        }
+    }
+
+    bool add_bank(const BankSize& bank, std::size_t at) {
+        const auto algorithm = static_cast<HashAlgorithm>(bank.algorithm);
+        const std::size_t known = digest_size(algorithm);
+        if (known != 0 && known != bank.size) {
+            stop(Error::kBadLength, "event log: digest size of a bank", at);
+            return false;
+        }
+        const bool again = std::ranges::any_of(
+            sizes_, [&](const BankSize& other) { return other.algorithm == bank.algorithm; });
+        if (again) {
+            quirk("Spec ID event: bank " + std::to_string(bank.algorithm) + " is listed twice");
+            return true;
+        }
+        if (sizes_.size() == kMaxDigests) {
+            stop(Error::kNoSpace, "event log: too many banks", at);
+            return false;
+        }
+        sizes_.push_back(bank);
+        if (known == 0) {
+            quirk("Spec ID event: unknown algorithm " + std::to_string(bank.algorithm) + " of " +
+                  std::to_string(bank.size) + " bytes");
+        } else {
+            log_.banks.push_back(algorithm);
+        }
+        return true;
+    }
+
+    // Size of an algorithm's digests, by the header or else by the registry; 0: not known.
+    [[nodiscard]] std::size_t size_of(std::uint16_t algorithm) const {
+        for (const BankSize& bank : sizes_) {
+            if (bank.algorithm == algorithm) return bank.size;
+        }
+        return digest_size(static_cast<HashAlgorithm>(algorithm));
+    }
+
+    [[nodiscard]] LogEvent begin_event(Reader& reader) const {
+        LogEvent event{.offset = offset_, .number = static_cast<std::uint32_t>(log_.events.size() + 1)};
+        event.pcr = reader.u32();
+        event.type = static_cast<LogEventType>(reader.u32());
+        return event;
+    }
+
+    void read_legacy() {
+        Reader reader(bytes_.subspan(offset_));
+        LogEvent event = begin_event(reader);
+        event.digests[0] = reader.bytes(kLegacyDigest);
+        end_event(event, reader);
+    }
+
+    void read_agile() {
+        Reader reader(bytes_.subspan(offset_));
+        LogEvent event = begin_event(reader);
+        const std::uint32_t count = reader.u32();
+        if (!reader.failed() && count > kMaxDigests)
+            return stop(Error::kBadValue, "event log: number of an event's digests", offset_ + 8);
+        std::size_t known = 0;
+        for (std::uint32_t i = 0; i < count && !reader.failed(); ++i) {
+            const std::size_t at = offset_ + reader.offset();
+            const std::uint16_t algorithm = reader.u16();
+            const std::size_t size = size_of(algorithm);
+            if (reader.failed()) break;
+            if (size == 0) return stop(Error::kUnsupported, "event log: algorithm of a digest", at);
+            const Bytes digest = reader.bytes(size);
+            const std::size_t index = bank_index(static_cast<HashAlgorithm>(algorithm));
+            if (index == kLogBanks.size()) continue;
+            if (!event.digests[index].empty()) {
+                quirk_at(event, "two digests of one bank, the second is passed over");
+                continue;
+            }
+            event.digests[index] = digest;
+            if (std::ranges::find(log_.banks, kLogBanks[index]) != log_.banks.end()) {
+                ++known;
+            } else {
+                quirk_at(event, "a digest of a bank that the header does not list");
+            }
+        }
+        if (!reader.failed() && known != log_.banks.size())
+            quirk_at(event, "lacks the digest of a bank that the header lists");
+        end_event(event, reader);
+    }
+
+    // The size and the data, which are alike in both formats.
+    void end_event(LogEvent& event, Reader& reader) {
+        std::uint32_t size = reader.u32();
+        if (reader.failed()) return stop(Error::kTruncated, "event log: event", offset_);
+        if (size > reader.remaining()) {
+            quirk_at(event, "its data are cut off: " + std::to_string(size) + " bytes announced, " +
+                                std::to_string(reader.remaining()) + " left");
+            size = static_cast<std::uint32_t>(reader.remaining());
+        }
+        event.data = reader.bytes(size);
+        offset_ += reader.offset();
+        look_at(event);
+        log_.events.push_back(event);
+    }
+
+    void look_at(const LogEvent& event) {
+        if (event.type == LogEventType::kNoAction) {
+            look_at_no_action(event);
+        } else if (event.pcr >= kPcrs) {
+            quirk_at(event, "extends PCR " + std::to_string(event.pcr) + ", which no PC has");
+        }
+        constexpr std::byte kErrorSeparator[] = {std::byte{1}, std::byte{0}, std::byte{0}, std::byte{0}};
+        if (event.type == LogEventType::kSeparator && equal_bytes(event.data, kErrorSeparator))
+            quirk_at(event,
+                     "separator of PCR " + std::to_string(event.pcr) + " says that firmware met an error");
+    }
+
+    void look_at_no_action(const LogEvent& event) {
+        for (const Bytes digest : event.digests) {
+            if (!all_are(digest, std::byte{0})) {
+                quirk_at(event, "EV_NO_ACTION with a digest, which extends nothing");
+                break;
+            }
+        }
+        const Bytes name = literal_bytes("StartupLocality\0");
+        if (!starts_with(event.data, name)) return;
+        if (event.data.size() != name.size() + 1) return quirk_at(event, "start-up locality of a wrong size");
+        const auto locality = std::to_integer<std::uint8_t>(event.data.back());
+        if (locality != 0 && locality != 3 && locality != 4)
+            return quirk_at(event, "start-up locality " + std::to_string(locality) + " does not exist");
+        if (log_.startup_locality) return quirk_at(event, "a second start-up locality, passed over");
+        log_.startup_locality = locality;
+    }
+
+    Bytes bytes_;
+    std::size_t offset_ = 0;
+    std::vector<BankSize> sizes_;
+    EventLog log_;
+};
+
+}  // namespace
+
+std::size_t bank_index(HashAlgorithm bank) {
+    return static_cast<std::size_t>(std::ranges::find(kLogBanks, bank) - kLogBanks.begin());
+}
+
+Bytes LogEvent::digest(HashAlgorithm bank) const {
+    const std::size_t index = bank_index(bank);
+    return index < digests.size() ? digests[index] : Bytes{};
+}
+
+EventLog read_event_log(Bytes log) { return LogReader(log).read(); }
+
+Digest start_value(const EventLog& log, HashAlgorithm bank, std::uint32_t pcr) {
+    Digest value{.algorithm = bank};
+    const std::size_t size = digest_size(bank);
+    if (pcr == 0 && size != 0) value.storage[size - 1] = std::byte{log.startup_locality.value_or(0)};
+    if (pcr >= kFirstDynamicPcr && pcr <= kLastDynamicPcr) {
+        const bool launched = std::ranges::any_of(log.events, [](const LogEvent& event) {
+            return event.type != LogEventType::kNoAction && event.pcr >= kFirstDynamicPcr &&
+                   event.pcr <= kLastDynamicPcr;
+        });
+        if (!launched) std::fill_n(value.storage.begin(), size, std::byte{0xff});
+    }
+    return value;
+}
+
+Digest replay(const EventLog& log, HashAlgorithm bank, std::uint32_t pcr, const Digest& start) {
+    const std::size_t index = bank_index(bank);
+    Digest value = start;
+    for (const LogEvent& event : log.events) {
+        if (event.pcr != pcr || event.type == LogEventType::kNoAction || event.digests[index].empty())
+            continue;
+        value = quick_hash(bank, {value.bytes(), event.digests[index]});
+    }
+    return value;
+}
+
+}  // namespace gatehouse::verifier

@@ -1,0 +1,258 @@
+#include "attestation/verifier/policy.hpp"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <nlohmann/json.hpp>
+
+namespace gatehouse::verifier {
+namespace {
+
+using host::ToolError;
+using nlohmann::json;
+
+constexpr std::uint32_t kFormat = 1;
+constexpr std::size_t kMaxName = 64;
+constexpr std::size_t kMaxReferences = 256;
+constexpr std::uint32_t kPcrCount = 24;
+constexpr std::uint32_t kMinLease = 60;
+constexpr std::uint32_t kMaxLease = 86'400;
+constexpr std::array kMembers{"gatehouse_attestation_policy",
+                              "name",
+                              "version",
+                              "source",
+                              "references",
+                              "pcrs",
+                              "counter_floor",
+                              "minimum_hypervisor",
+                              "require_iommu",
+                              "tpm_firmware",
+                              "lease_s"};
+// SHA-1 is not among them: its values prove nothing.
+constexpr std::array kPolicyBanks{HashAlgorithm::kSha256, HashAlgorithm::kSha384, HashAlgorithm::kSha512};
+
+[[noreturn]] void wrong(const std::string& member, const std::string& why) {
+    throw ToolError("policy: " + member + ": " + why);
+}
+
+// A member that must be there, or may lack (null).
+const json* member(const json& object, const char* name) {
+    const auto found = object.find(name);
+    return found == object.end() ? nullptr : &*found;
+}
+const json& wanted(const json& object, const char* name) {
+    const json* const found = member(object, name);
+    if (found == nullptr) wrong(name, "is missing");
+    return *found;
+}
+
+std::uint64_t unsigned_number(const json& value, const char* name, std::uint64_t least, std::uint64_t most) {
+    if (!value.is_number_unsigned()) wrong(name, "must be a whole number, not negative");
+    const auto number = value.get<std::uint64_t>();
+    if (number < least || number > most) {
+        wrong(name, "must be " + std::to_string(least) + " to " + std::to_string(most));
+    }
+    return number;
+}
+
+std::string text(const json& value, const std::string& name) {
+    if (!value.is_string()) wrong(name, "must be text");
+    return value.get<std::string>();
+}
+
+std::string policy_name(const json& value) {
+    std::string name = text(value, "name");
+    const bool plain = std::ranges::all_of(name, [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+    });
+    if (name.empty() || name.size() > kMaxName || !plain) wrong("name", "must be 1 to 64 of a-z 0-9 . _ -");
+    return name;
+}
+
+Source source_of(const json& value) {
+    const std::string name = text(value, "source");
+    for (const Source source : {Source::kHypervisor, Source::kTpm}) {
+        if (name == source_name(source)) return source;
+    }
+    wrong("source", "must be \"hypervisor\" or \"tpm\"");
+}
+
+template <typename T>
+bool take_number(std::string_view& rest, T& value, int base = 10) {
+    const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), value, base);
+    if (error != std::errc{}) return false;
+    rest.remove_prefix(static_cast<std::size_t>(end - rest.data()));
+    return true;
+}
+
+// "1.2.3" as claims have it: major << 16 | minor << 8 | patch.
+std::uint32_t version_of(const std::string& from) {
+    std::string_view rest = from;
+    std::array<std::uint32_t, 3> parts{};
+    bool good = true;
+    for (std::size_t i = 0; i < parts.size() && good; ++i) {
+        if (i > 0) {
+            good = rest.starts_with('.');
+            if (good) rest.remove_prefix(1);
+        }
+        good = good && take_number(rest, parts[i]) && parts[i] <= (i == 0 ? 0xffffu : 0xffu);
+    }
+    if (!good || !rest.empty()) wrong("minimum_hypervisor", "must be a version like \"0.1.0\"");
+    return parts[0] << 16 | parts[1] << 8 | parts[2];
+}
+
+std::uint64_t firmware_version(const json& value) {
+    const std::string digits = text(value, "tpm_firmware");
+    std::string_view rest = digits;
+    std::uint64_t version = 0;
+    if (digits.size() != 16 || !take_number(rest, version, 16) || !rest.empty())
+        wrong("tpm_firmware", "must be 16 hex digits each");
+    return version;
+}
+
+Digest pcr_value(const json& value, HashAlgorithm bank, const std::string& item) {
+    Buffer bytes;
+    try {
+        bytes = host::from_hex(text(value, item), item);
+    } catch (const ToolError& error) {
+        wrong(item, error.what());
+    }
+    if (bytes.size() != digest_size(bank))
+        wrong(item, "must be of " + std::to_string(2 * digest_size(bank)) + " hex digits");
+    Digest digest{.algorithm = bank};
+    copy_bytes(digest.storage, bytes);
+    return digest;
+}
+
+std::uint32_t pcr_number(const std::string& name, const std::string& item) {
+    std::string_view rest = name;
+    std::uint32_t pcr = 0;
+    const bool canonical = take_number(rest, pcr) && rest.empty() && std::to_string(pcr) == name;
+    if (!canonical || pcr >= kPcrCount) wrong(item, "must be a PCR, 0 to 23");
+    return pcr;
+}
+
+void read_bank(const json& values, HashAlgorithm bank, Policy& policy) {
+    const std::string bank_item = "pcrs." + policies::bank_name(bank);
+    if (!values.is_object()) wrong(bank_item, "must be an object of PCRs");
+    for (const auto& [name, list] : values.items()) {
+        const std::string item = bank_item + "." + name;
+        const std::uint32_t pcr = pcr_number(name, item);
+        if (!list.is_array() || list.empty()) wrong(item, "must be a list of at least one value");
+        for (const json& value : list) policy.pcrs[bank][pcr].push_back(pcr_value(value, bank, item));
+    }
+}
+
+void read_pcrs(const json& banks, Policy& policy) {
+    if (!banks.is_object()) wrong("pcrs", "must be an object of banks");
+    for (const auto& [name, values] : banks.items()) {
+        const auto* const bank = std::ranges::find(kPolicyBanks, name, policies::bank_name);
+        if (bank == kPolicyBanks.end()) wrong("pcrs." + name, "must be sha256, sha384 or sha512");
+        read_bank(values, *bank, policy);
+    }
+}
+
+// What a launch leaves: both PCRs capped, the bundle that was measured, an SRK to be a child of.
+void check_reference(const policies::Prediction& reference, const std::string& item) {
+    for (const std::uint32_t pcr : {evidence::kLaunchPcr, evidence::kPayloadPcr}) {
+        const auto last = std::find_if(reference.events.rbegin(), reference.events.rend(),
+                                       [pcr](const auto& event) { return event.pcr == pcr; });
+        if (last == reference.events.rend() || last->tag != 0)
+            wrong(item, "its last event of PCR " + std::to_string(pcr) + " is not the cap");
+    }
+    const auto bundle =
+        std::ranges::find(reference.events, static_cast<std::uint32_t>(evidence::MeasurementTag::kPolicy),
+                          &policies::ExpectedEvent::tag);
+    if (bundle == reference.events.end() ||
+        !equal_bytes(bundle->digest(HashAlgorithm::kSha256), reference.bundle.digest))
+        wrong(item, "its bundle is not the one that its events measure");
+    if (reference.bundle.srk_name.size() != policies::kNameSize)
+        wrong(item, "the SRK's name of its bundle has a wrong size");
+}
+
+void read_references(const json& list, Policy& policy) {
+    if (!list.is_array() || list.size() > kMaxReferences)
+        wrong("references", "must be a list of at most 256");
+    for (std::size_t i = 0; i < list.size(); ++i) {
+        try {
+            policy.references.push_back(policies::from_json(list[i]));
+        } catch (const std::exception& error) {
+            wrong("references[" + std::to_string(i) + "]", error.what());
+        }
+        check_reference(policy.references.back(), "references[" + std::to_string(i) + "]");
+    }
+}
+
+// JSON keeps the last of two members of one name; a reader who sees the first must not be misled.
+json parse_strictly(std::string_view from) {
+    std::vector<std::vector<std::string>> open;
+    std::string twice;
+    const json::parser_callback_t watch = [&](int, json::parse_event_t event, json& value) {
+        if (event == json::parse_event_t::object_start) open.emplace_back();
+        if (event == json::parse_event_t::object_end && !open.empty()) open.pop_back();
+        if (event == json::parse_event_t::key && !open.empty()) {
+            const auto name = value.get<std::string>();
+            if (std::ranges::find(open.back(), name) != open.back().end()) twice = name;
+            open.back().push_back(name);
+        }
+        return true;
+    };
+    json parsed = json::parse(from.begin(), from.end(), watch, false);
+    if (parsed.is_discarded()) throw ToolError("policy: not JSON");
+    if (!twice.empty()) wrong(twice, "is there twice");
+    if (!parsed.is_object()) throw ToolError("policy: not a JSON object");
+    return parsed;
+}
+
+// A demand that is never looked at for this source would look like a rule and be none.
+void check_kind(const json& from, const Policy& policy) {
+    if (policy.source == Source::kHypervisor) {
+        if (!policy.pcrs.empty())
+            wrong("pcrs", "is for source \"tpm\"; a hypervisor's are in its references");
+        return;
+    }
+    const char* const why = "is for source \"hypervisor\": evidence of a TPM alone does not show it";
+    if (!policy.references.empty()) wrong("references", why);
+    if (policy.counter_floor != 0) wrong("counter_floor", why);
+    if (policy.minimum_hypervisor != 0) wrong("minimum_hypervisor", why);
+    if (from.contains("require_iommu") && policy.require_iommu) wrong("require_iommu", why);
+}
+
+}  // namespace
+
+std::string source_name(Source source) { return source == Source::kHypervisor ? "hypervisor" : "tpm"; }
+
+Policy parse_policy(std::string_view from) {
+    const json parsed = parse_strictly(from);
+    for (const auto& [name, value] : parsed.items()) {
+        if (std::ranges::find(kMembers, name) == kMembers.end()) wrong(name, "is not a member of a policy");
+    }
+    (void)unsigned_number(wanted(parsed, "gatehouse_attestation_policy"), "gatehouse_attestation_policy",
+                          kFormat, kFormat);
+    Policy policy;
+    policy.name = policy_name(wanted(parsed, "name"));
+    policy.version = unsigned_number(wanted(parsed, "version"), "version", 0, INT64_MAX);
+    policy.source = source_of(wanted(parsed, "source"));
+    if (const json* const value = member(parsed, "references")) read_references(*value, policy);
+    if (const json* const value = member(parsed, "pcrs")) read_pcrs(*value, policy);
+    if (const json* const value = member(parsed, "counter_floor"))
+        policy.counter_floor = unsigned_number(*value, "counter_floor", 0, INT64_MAX);
+    if (const json* const value = member(parsed, "minimum_hypervisor"))
+        policy.minimum_hypervisor = version_of(text(*value, "minimum_hypervisor"));
+    if (const json* const value = member(parsed, "require_iommu")) {
+        if (!value->is_boolean()) wrong("require_iommu", "must be true or false");
+        policy.require_iommu = value->get<bool>();
+    }
+    if (const json* const value = member(parsed, "tpm_firmware")) {
+        if (!value->is_array()) wrong("tpm_firmware", "must be a list");
+        for (const json& version : *value) policy.tpm_firmware.push_back(firmware_version(version));
+    }
+    if (const json* const value = member(parsed, "lease_s"))
+        policy.lease_s = static_cast<std::uint32_t>(unsigned_number(*value, "lease_s", kMinLease, kMaxLease));
+    check_kind(parsed, policy);
+    return policy;
+}
+
+std::string policy_address(std::string_view json) { return host::hex(sha256(host::text_bytes(json))); }
+
+}  // namespace gatehouse::verifier
