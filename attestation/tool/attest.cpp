@@ -137,7 +137,8 @@ void print_lines(const Verdict& verdict) {
 // The policy of a signed file, or what --image or --expected and --counter-floor amount to.
 Policy policy_of(const VerifyRequest& request) {
     if (request.policy.empty()) {
-        Policy policy{.name = "command-line", .version = 0, .source = Source::kHypervisor};
+        Policy policy;
+        policy.name = "command-line";
         policy.references.push_back(reference_of(request));
         policy.counter_floor = request.counter_floor;
         policy.require_iommu = false;  // the bundle's word suffices
