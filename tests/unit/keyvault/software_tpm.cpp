@@ -61,13 +61,14 @@ Buffer receive(int socket, std::size_t size) {
 
 }  // namespace
 
-SoftwareTpm::SoftwareTpm() {
+SoftwareTpm::SoftwareTpm(const std::string& state) {
     std::string name = (std::filesystem::temp_directory_path() / "gatehouse-swtpm-XXXXXX").string();
     if (::mkdtemp(name.data()) == nullptr) fail("no temporary directory");
     directory_ = name;
+    if (!state.empty()) std::filesystem::copy(state, directory_);
     const std::string server = "type=unixio,path=" + data_path();
     const std::string channel = "type=unixio,path=" + control_path();
-    const std::string state = "dir=" + directory_;
+    const std::string own_state = "dir=" + directory_;
     const pid_t parent = ::getpid();
     child_ = ::fork();
     if (child_ < 0) fail("cannot fork");
@@ -79,7 +80,7 @@ SoftwareTpm::SoftwareTpm() {
         ::dup2(null, STDOUT_FILENO);
         ::dup2(null, STDERR_FILENO);
         ::execlp("swtpm", "swtpm", "socket", "--tpm2", "--server", server.c_str(), "--ctrl", channel.c_str(),
-                 "--tpmstate", state.c_str(), "--flags", "not-need-init,startup-clear",
+                 "--tpmstate", own_state.c_str(), "--flags", "not-need-init,startup-clear",
                  static_cast<const char*>(nullptr));
         ::_exit(127);
     }

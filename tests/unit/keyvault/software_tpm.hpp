@@ -16,7 +16,8 @@ using Buffer = std::vector<std::byte>;
 
 class SoftwareTpm final : public tpm::Transport {
   public:
-    SoftwareTpm();
+    // `state`: a directory whose files it starts with, as swtpm_setup leaves them; empty: a new TPM.
+    explicit SoftwareTpm(const std::string& state = {});
     ~SoftwareTpm();
     SoftwareTpm(const SoftwareTpm&) = delete;
     SoftwareTpm& operator=(const SoftwareTpm&) = delete;
