@@ -35,6 +35,23 @@ Result<Source::Quote> QuoteSource::quote(const Sha256Digest& qualifying_data) {
     return Quote{last_.attest.bytes(), last_.signature.bytes(), key_public_};
 }
 
+Result<std::size_t> QuoteSource::endorsement(std::uint32_t handle, MutableBytes out) {
+    if (tpm_ == nullptr) return {Error::kState, "no TPM"};
+    auto size = tpm::read_endorsement(*tpm_, handle, out);
+    // Which indices and keys there are is found out by asking.
+    if (!size && size.error() != Error::kNotFound) log("gatehouse: ", size.failure());
+    return size;
+}
+
+Result<std::size_t> QuoteSource::activate(std::uint32_t handle, Bytes credential, Bytes secret,
+                                          MutableBytes out) {
+    if (key_public_.empty()) return {Error::kState, "no attestation key"};
+    auto size =
+        tpm::activate_credential(*tpm_, *random_, handle, key_public_, key_private_, credential, secret, out);
+    if (!size) log("gatehouse: credential activation: ", size.failure());
+    return size;
+}
+
 std::uint32_t Doorbell::read(std::uint16_t, unsigned) { return 0xffffffff; }
 
 void Doorbell::write(std::uint16_t port, unsigned size, std::uint32_t value) {

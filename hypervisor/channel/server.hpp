@@ -1,4 +1,5 @@
-// Answers the mailbox (mailbox.hpp): one request at a time, from a private copy, whatever the guest writes meanwhile.
+// Answers the mailbox (mailbox.hpp): one request at a time, from a private copy, whatever the guest writes
+// meanwhile.
 #pragma once
 
 #include "attestation/evidence/claims.hpp"
@@ -21,13 +22,19 @@ class Source {
     };
     // kState if there is no attestation key in this boot; any other failure is the TPM's.
     [[nodiscard]] virtual Result<Quote> quote(const Sha256Digest& qualifying_data) = 0;
+    // tpm::read_endorsement() and tpm::activate_credential(): the size of what was written to `out`.
+    // kOutOfRange: not a handle that may be asked for; kState, kNotFound and kRefused: not available; any
+    // other failure is the TPM's.
+    [[nodiscard]] virtual Result<std::size_t> endorsement(std::uint32_t handle, MutableBytes out) = 0;
+    [[nodiscard]] virtual Result<std::size_t> activate(std::uint32_t handle, Bytes credential, Bytes secret,
+                                                       MutableBytes out) = 0;
 
   protected:
     ~Source() = default;
 };
 
-// Executes the request in `mailbox` (kMailboxSize bytes, shared with the guest) and writes the answer over it.
-// The header is written last.
+// Executes the request in `mailbox` (kMailboxSize bytes, shared with the guest) and writes the answer over
+// it. The header is written last.
 void serve(Source& source, MutableBytes mailbox);
 
 }  // namespace gatehouse::channel

@@ -30,20 +30,20 @@ Command& Command::handle(TPM2_HANDLE handle) {
 }
 
 Command& Command::password() {
-    has_password_ = true;
+    ++passwords_;
     return session(TPM2_RS_PW, {}, TPMA_SESSION_CONTINUESESSION, 0);
 }
 
 Command& Command::session(TPM2_HANDLE session, Bytes nonce, TPMA_SESSION attributes, std::size_t hmac_size) {
-    const std::size_t size_at = writer_.reserve<std::uint32_t>();
+    if (sessions_++ == 0) sessions_at_ = writer_.reserve<std::uint32_t>();
     writer_.u32(session);
     writer_.sized(nonce);
     writer_.u8(attributes);
     writer_.u16(static_cast<std::uint16_t>(hmac_size));
     writer_.zeros(hmac_size);
-    writer_.patch(size_at, static_cast<std::uint32_t>(writer_.offset() - size_at - sizeof(std::uint32_t)));
+    writer_.patch(sessions_at_,
+                  static_cast<std::uint32_t>(writer_.offset() - sessions_at_ - sizeof(std::uint32_t)));
     writer_.patch(kTagAt, std::uint16_t{TPM2_ST_SESSIONS});
-    has_session_ = true;
     parameters_at_ = writer_.offset();
     return *this;
 }
@@ -77,25 +77,19 @@ Result<Response> Command::execute(bool returns_handle) {
             tpm_.transport_.pause();
             continue;
         }
-        if (tag != (has_session_ ? TPM2_ST_SESSIONS : TPM2_ST_NO_SESSIONS))
+        if (tag != (sessions_ != 0 ? TPM2_ST_SESSIONS : TPM2_ST_NO_SESSIONS))
             return {Error::kBadValue, name_, tag};
 
         Response response;
         if (returns_handle) response.handle = reader.u32();
-        if (has_session_) {
-            response.parameters = reader.bytes(reader.u32());
-            response.authorization = reader.rest();
-        } else {
-            response.parameters = reader.rest();
+        response.parameters = sessions_ != 0 ? reader.bytes(reader.u32()) : reader.rest();
+        for (unsigned i = 0; i < passwords_; ++i) {
+            if (!reader.sized().empty()) return malformed(name_);
+            (void)reader.u8();
+            if (!reader.sized().empty()) return malformed(name_);
         }
-        GATEHOUSE_TRY(reader.status(name_));
-        if (has_password_) {
-            Reader authorization(response.authorization, Endian::kBig);
-            if (!authorization.sized().empty()) return malformed(name_);
-            (void)authorization.u8();
-            if (!authorization.sized().empty()) return malformed(name_);
-            GATEHOUSE_TRY(authorization.finished(name_));
-        }
+        GATEHOUSE_TRY(sessions_ == passwords_ ? reader.finished(name_) : reader.status(name_));
+        response.authorization = reader.rest();
         return response;
     }
 }

@@ -29,9 +29,11 @@ class Command {
     Command(Tpm& tpm, TPM2_CC code, const char* name);
 
     Command& handle(TPM2_HANDLE handle);
-    // A password session with an empty password.
+    // A password session with an empty password: one for each handle that needs an authorization, in their
+    // order.
     Command& password();
-    // Any other session; the HMAC is filled in later by set_hmac(), `hmac_size` is 0 or that of SHA-256.
+    // Any other session, after the passwords; the HMAC is filled in later by set_hmac(), `hmac_size` is 0 or
+    // that of SHA-256.
     Command& session(TPM2_HANDLE session, Bytes nonce, TPMA_SESSION attributes, std::size_t hmac_size);
     Command& set_hmac(const Sha256Digest& hmac);
     // What is written here is appended.
@@ -41,8 +43,8 @@ class Command {
     [[nodiscard]] TPM2_CC code() const { return code_; }
     [[nodiscard]] const char* name() const { return name_; }
 
-    // Sends it. The response's size, tag and code are right afterwards, its parts lie inside of it, and a
-    // password session's answer is the empty one.
+    // Sends it. The response's size, tag and code are right afterwards, its parts lie inside of it, and the
+    // password sessions' answers are the empty ones; `authorization` is that of the other session.
     [[nodiscard]] Result<Response> execute(bool returns_handle = false);
 
   private:
@@ -52,8 +54,9 @@ class Command {
     TPM2_CC code_;
     const char* name_;
     Writer writer_;
-    bool has_session_ = false;
-    bool has_password_ = false;
+    unsigned passwords_ = 0;
+    unsigned sessions_ = 0;  // passwords included
+    std::size_t sessions_at_ = 0;
     std::size_t parameters_at_ = 0;
 };
 

@@ -133,6 +133,19 @@ Status PolicySession::policy_authorize(const Sha256Digest& approved, Bytes polic
     return assert_policy(command);
 }
 
+// Part 3, 23.4: no nonce, no expiration, so the ticket is empty.
+Status PolicySession::policy_secret(TPM2_HANDLE entity) {
+    Command command(*tpm_, TPM2_CC_PolicySecret, "TPM2_PolicySecret");
+    command.handle(entity).handle(session_.handle()).password();
+    command.parameters().zeros(3 * sizeof(std::uint16_t) + sizeof(std::uint32_t));
+    GATEHOUSE_ASSIGN(const Response response, command.execute());
+    Reader reader = response.reader();
+    (void)reader.sized();  // timeout
+    reader.skip(sizeof(std::uint16_t) + sizeof(std::uint32_t));
+    (void)reader.sized();
+    return reader.finished(command.name());
+}
+
 Result<Sha256Digest> PolicySession::policy_digest() {
     Command command(*tpm_, TPM2_CC_PolicyGetDigest, "TPM2_PolicyGetDigest");
     command.handle(session_.handle());
@@ -151,6 +164,11 @@ Sha256Digest PolicySession::authorization_hmac(const Sha256Digest& parameter_has
                                                TPMA_SESSION attributes) const {
     const std::array<std::byte, 1> attribute{static_cast<std::byte>(attributes)};
     return hmac_sha256(key_.bytes(), {parameter_hash, newer, older, attribute});
+}
+
+void PolicySession::authorize(Command& command, TPMA_SESSION attributes) {
+    random_->fill(nonce_caller_);
+    command.session(session_.handle(), nonce_caller_, attributes, salted_ ? kSha256Size : 0);
 }
 
 Result<Bytes> PolicySession::execute(Command& command, const Name& object, TPMA_SESSION attributes) {
@@ -183,8 +201,7 @@ Result<Secret<32>> PolicySession::unseal(TPM2_HANDLE object, const Name& name) {
     Command command(*tpm_, TPM2_CC_Unseal, "TPM2_Unseal");
     if (!salted_) return {Error::kState, "unseal: the session is not encrypted"};
     constexpr TPMA_SESSION kAttributes = TPMA_SESSION_CONTINUESESSION | TPMA_SESSION_ENCRYPT;
-    random_->fill(nonce_caller_);
-    command.handle(object).session(session_.handle(), nonce_caller_, kAttributes, kSha256Size);
+    authorize(command.handle(object), kAttributes);
     GATEHOUSE_ASSIGN(const Bytes parameters, execute(command, name, kAttributes));
     Reader reader(parameters, Endian::kBig);
     const Bytes encrypted = reader.sized();  // the size is not encrypted (Part 1, 21.1)
@@ -199,9 +216,7 @@ Result<Secret<32>> PolicySession::unseal(TPM2_HANDLE object, const Name& name) {
 Result<Quote> PolicySession::quote(TPM2_HANDLE key, const Name& name, Bytes qualifying_data,
                                    std::span<const PcrSelection> selections) {
     Command command(*tpm_, TPM2_CC_Quote, "TPM2_Quote");
-    random_->fill(nonce_caller_);
-    command.handle(key).session(session_.handle(), nonce_caller_, TPMA_SESSION_CONTINUESESSION,
-                                salted_ ? kSha256Size : 0);
+    authorize(command.handle(key), TPMA_SESSION_CONTINUESESSION);
     command.parameters().sized(qualifying_data);
     command.parameters().u16(TPM2_ALG_NULL);  // the key's own scheme
     write_selections(command.parameters(), selections);

@@ -56,6 +56,8 @@ class PolicySession {
     // That the session's policy so far is `approved` and that `ticket` proves the key's approval of it.
     [[nodiscard]] Status policy_authorize(const Sha256Digest& approved, Bytes policy_ref, const Name& key,
                                           const Ticket& ticket);
+    // That the empty authorization value of the hierarchy or object `entity` is known.
+    [[nodiscard]] Status policy_secret(TPM2_HANDLE entity);
     [[nodiscard]] Result<Sha256Digest> policy_digest();
 
     // The secret in the loaded sealed object `object`, of exactly 32 bytes (else kBadLength). Only in a
@@ -69,6 +71,12 @@ class PolicySession {
     [[nodiscard]] Result<Quote> quote(TPM2_HANDLE key, const Name& name, Bytes qualifying_data,
                                       std::span<const PcrSelection> selections);
 
+    // For this room: appends this session to a command, after its handles and passwords.
+    void authorize(Command& command, TPMA_SESSION attributes);
+    // Sends a command that this session authorizes; returns the response's parameters, authenticated if the
+    // session is salted, not decrypted.
+    [[nodiscard]] Result<Bytes> execute(Command& command, const Name& object, TPMA_SESSION attributes);
+
   private:
     static constexpr std::size_t kNonceSize = 32;
 
@@ -77,9 +85,6 @@ class PolicySession {
     [[nodiscard]] Sha256Digest authorization_hmac(const Sha256Digest& parameter_hash, Bytes newer,
                                                   Bytes older, TPMA_SESSION attributes) const;
     [[nodiscard]] Status assert_policy(Command& command);
-    // Sends a command that this session authorizes; returns the response's parameters, authenticated, not
-    // decrypted.
-    [[nodiscard]] Result<Bytes> execute(Command& command, const Name& object, TPMA_SESSION attributes);
 
     Tpm* tpm_ = nullptr;
     RandomSource* random_ = nullptr;

@@ -7,12 +7,25 @@
 namespace gatehouse::tpm {
 namespace {
 
-constexpr std::uint16_t kSha256Identifier = static_cast<std::uint16_t>(HashAlgorithm::kSha256);
-
 // A sized Name that must be `expected`.
 Status expect_name(Bytes found, const Name& expected, const char* command) {
     if (!equal_bytes(found, expected)) return malformed(command, Error::kMismatch);
     return {};
+}
+
+// The Name of a public area, by the algorithm that it states at `at`; it must be the `reported` one.
+Result<Digest> check_name(Bytes area, std::size_t at, Bytes reported, const char* command) {
+    Reader fields(area, Endian::kBig);
+    fields.skip(at);
+    const auto algorithm = static_cast<HashAlgorithm>(fields.u16());
+    if (!can_hash(algorithm))
+        return {Error::kUnsupported, "TPM: Name algorithm", static_cast<std::uint64_t>(algorithm)};
+    const Digest digest = hash(algorithm, area);
+    Reader name(reported, Endian::kBig);
+    if (name.u16() != static_cast<std::uint16_t>(algorithm) || !equal_bytes(name.rest(), digest.bytes())) {
+        return malformed(command, Error::kMismatch);
+    }
+    return digest;
 }
 
 // TPM2_GetCapability (Part 3, 30.2): the elements of the list that the capability is; their number is
@@ -157,13 +170,7 @@ Result<PublicArea> Tpm::read_public(TPM2_HANDLE object) {
     const Bytes name = reader.sized();
     (void)reader.sized();  // the qualified Name, which depends on the parents
     GATEHOUSE_TRY(reader.finished(command.name()));
-    Reader fields(area, Endian::kBig);
-    (void)fields.u16();  // type
-    const std::uint16_t name_algorithm = fields.u16();
-    GATEHOUSE_TRY(fields.status(command.name()));
-    if (name_algorithm != kSha256Identifier)
-        return {Error::kUnsupported, "TPM object: Name algorithm", name_algorithm};
-    GATEHOUSE_TRY(expect_name(name, name_of(area), command.name()));
+    GATEHOUSE_TRY(check_name(area, 2, name, command.name()));
     PublicArea result;
     GATEHOUSE_TRY(result.assign(area, command.name()));
     return result;
@@ -235,31 +242,34 @@ Result<NvPublic> Tpm::nv_read_public(TPM2_HANDLE index) {
     GATEHOUSE_TRY(reader.finished(command.name()));
     Reader fields(area, Endian::kBig);
     NvPublic result{.index = fields.u32()};
-    const std::uint16_t name_algorithm = fields.u16();
+    (void)fields.u16();  // name algorithm
     result.attributes = fields.u32();
     (void)fields.sized();  // policy
     result.data_size = fields.u16();
     GATEHOUSE_TRY(fields.finished(command.name()));
-    if (name_algorithm != kSha256Identifier)
-        return {Error::kUnsupported, "NV index: Name algorithm", name_algorithm};
-    result.name = name_of(area);
-    GATEHOUSE_TRY(expect_name(name, result.name, command.name()));
+    GATEHOUSE_ASSIGN(result.name, check_name(area, 4, name, command.name()));
     if (result.index != index) return malformed(command.name(), Error::kMismatch);
     return result;
 }
 
-Result<std::uint64_t> Tpm::nv_read_counter(TPM2_HANDLE index) {
+Status Tpm::nv_read(TPM2_HANDLE authorization, TPM2_HANDLE index, std::size_t offset, MutableBytes out) {
     Command command(*this, TPM2_CC_NV_Read, "TPM2_NV_Read");
-    command.handle(index).handle(index).password();
-    command.parameters().u16(sizeof(std::uint64_t));
-    command.parameters().u16(0);  // offset
+    command.handle(authorization).handle(index).password();
+    command.parameters().u16(static_cast<std::uint16_t>(out.size()));
+    command.parameters().u16(static_cast<std::uint16_t>(offset));
     GATEHOUSE_ASSIGN(const Response response, command.execute());
     Reader reader = response.reader();
-    const std::uint16_t size = reader.u16();
-    const std::uint64_t value = reader.u64();
+    const Bytes data = reader.sized();
     GATEHOUSE_TRY(reader.finished(command.name()));
-    if (size != sizeof(value)) return {Error::kBadLength, command.name(), size};
-    return value;
+    if (data.size() != out.size()) return {Error::kBadLength, command.name(), data.size()};
+    copy_bytes(out, data);
+    return {};
+}
+
+Result<std::uint64_t> Tpm::nv_read_counter(TPM2_HANDLE index) {
+    std::array<std::byte, sizeof(std::uint64_t)> value;
+    GATEHOUSE_TRY(nv_read(index, index, 0, value));
+    return gatehouse::load<std::uint64_t>(value.data(), Endian::kBig);
 }
 
 }  // namespace gatehouse::tpm

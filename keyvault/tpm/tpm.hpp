@@ -67,8 +67,8 @@ class Tpm {
     // Fills `out`, however many commands it takes.
     [[nodiscard]] Status get_random(MutableBytes out);
 
-    // A loaded or persistent object's public area. Its Name is computed from it, and must be the one that the
-    // TPM reports (kMismatch).
+    // A loaded or persistent object's public area. Its Name is computed from it, by the algorithm that it
+    // states, and must be the one that the TPM reports (kMismatch; kUnsupported if it cannot be computed).
     [[nodiscard]] Result<PublicArea> read_public(TPM2_HANDLE object);
     // Loads a marshalled TPMT_PUBLIC for verifying signatures. Owner hierarchy: tickets of the null hierarchy
     // are empty (Part 3, 20.1), PolicyAuthorize refuses those.
@@ -84,9 +84,17 @@ class Tpm {
 
     // Public area of an NV index, its Name checked like read_public's.
     [[nodiscard]] Result<NvPublic> nv_read_public(TPM2_HANDLE index);
+    // Reads out.size() bytes (at most TPM2_PT_NV_BUFFER_MAX) from `offset`; `authorization` has an empty
+    // authorization value: the index itself, TPM2_RH_OWNER or TPM2_RH_PLATFORM, as the index's attributes
+    // demand.
+    [[nodiscard]] Status nv_read(TPM2_HANDLE authorization, TPM2_HANDLE index, std::size_t offset,
+                                 MutableBytes out);
     // Value of an NV counter whose read authorization is its own, empty, authorization value, as
     // rollback_counter_public() (templates.hpp) has it.
     [[nodiscard]] Result<std::uint64_t> nv_read_counter(TPM2_HANDLE index);
+
+    // Overwrites what the last response held.
+    void wipe_response() { wipe(response_); }
 
   private:
     friend class Command;

@@ -35,7 +35,7 @@ class Blob {
 };
 
 // The Name of an object or NV index (Part 1, 16): 0x000b and the SHA-256 of its public area, 34 bytes.
-// Entities with another name algorithm are not used by Gatehouse and are answered with kUnsupported.
+// Entities with another name algorithm are not used by Gatehouse; they are only read (Tpm::read_public()).
 inline constexpr std::size_t kNameSize = 2 + kSha256Size;
 using Name = std::array<std::byte, kNameSize>;
 
@@ -70,7 +70,7 @@ struct NvPublic {
     TPM2_HANDLE index = 0;
     TPMA_NV attributes = 0;
     std::uint16_t data_size = 0;
-    Name name{};
+    Digest name{};  // by the index's own name algorithm
 };
 
 // Proof by the TPM that it verified a signature (TPMT_TK_VERIFIED), marshalled.

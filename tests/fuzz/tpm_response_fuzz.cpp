@@ -5,6 +5,7 @@
 // length, the bytes.
 #include <cstdlib>
 
+#include "keyvault/tpm/endorsement.hpp"
 #include "keyvault/tpm/sealing.hpp"
 
 namespace gatehouse::tpm {
@@ -57,7 +58,7 @@ class Counter final : public RandomSource {
 
 void run(unsigned operation, Tpm& tpm, RandomSource& random) {
     const std::array<std::byte, 100> blob{};
-    switch (operation % 14) {
+    switch (operation % 16) {
         case 0:
             (void)tpm.active_banks();
             break;
@@ -108,6 +109,18 @@ void run(unsigned operation, Tpm& tpm, RandomSource& random) {
             if (session->unseal(1, Name{}).ok()) std::abort();  // nobody can know the session key
             UnsealRequest request{.authority = blob, .sealed_public = blob, .sealed_private = blob};
             if (unseal(tpm, random, request).ok()) std::abort();
+            break;
+        }
+        case 14: {
+            std::array<std::byte, kMaxEndorsementSize> out{};
+            const auto size = read_endorsement(tpm, 0x01c00002, out);
+            if (size.ok() && *size > out.size()) std::abort();
+            break;
+        }
+        case 15: {
+            std::array<std::byte, 64> out{};
+            const auto size = activate_credential(tpm, random, 0x81010001, blob, blob, blob, blob, out);
+            if (size.ok() && (*size == 0 || *size > out.size())) std::abort();
             break;
         }
         default:

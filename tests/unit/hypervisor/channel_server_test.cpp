@@ -1,9 +1,9 @@
-#include "hypervisor/channel/server.hpp"
-
 #include <gtest/gtest.h>
 
 #include <optional>
 #include <vector>
+
+#include "hypervisor/channel/server.hpp"
 
 namespace gatehouse::channel {
 namespace {
@@ -18,6 +18,23 @@ class FakeSource final : public Source {
         quoted = qualifying_data;
         return Quote{literal_bytes("attest"), literal_bytes("signature"), literal_bytes("key")};
     }
+    Result<std::size_t> endorsement(std::uint32_t handle, MutableBytes out) override {
+        if (failure) return *failure;
+        asked = handle;
+        copy_bytes(out, answer);
+        room = out.size();
+        return answer.size();
+    }
+    Result<std::size_t> activate(std::uint32_t handle, Bytes credential, Bytes secret,
+                                 MutableBytes out) override {
+        given = {std::vector(credential.begin(), credential.end()),
+                 std::vector(secret.begin(), secret.end())};
+        return endorsement(handle, out);
+    }
+    std::optional<std::uint32_t> asked;
+    std::pair<std::vector<std::byte>, std::vector<std::byte>> given;
+    std::vector<std::byte> answer = std::vector<std::byte>(30, std::byte{0x42});
+    std::size_t room = 0;
     std::vector<std::byte> log = std::vector<std::byte>(100000, std::byte{'x'});
     std::optional<Failure> failure;
     std::optional<Sha256Digest> quoted;
@@ -50,6 +67,19 @@ class Mailbox : public testing::Test {
     }
     Header call(Command command, Bytes payload, std::optional<std::uint32_t> length = {}) {
         return call(static_cast<std::uint16_t>(command), payload, length);
+    }
+    static std::array<std::byte, 4> handle_bytes(std::uint32_t handle) {
+        std::array<std::byte, 4> bytes{};
+        store(bytes.data(), handle, Endian::kLittle);
+        return bytes;
+    }
+    static std::vector<std::byte> activation(std::uint32_t handle, Bytes credential, Bytes secret) {
+        std::vector<std::byte> bytes(8 + credential.size() + secret.size());
+        Writer writer(bytes);
+        writer.u32(handle);
+        writer.sized(credential);
+        writer.sized(secret);
+        return bytes;
     }
     Bytes payload(const Header& header) { return Bytes(memory).subspan(kMailboxHeaderSize, header.length); }
     static std::uint32_t code(MailboxStatus status) { return static_cast<std::uint32_t>(status); }
@@ -108,6 +138,64 @@ TEST_F(Mailbox, RefusesForeignMagicVersionAndCommand) {
     EXPECT_EQ(call(1, {}, {}, 2).status, code(MailboxStatus::kBadVersion));
     EXPECT_EQ(call(0, {}).status, code(MailboxStatus::kBadCommand));
     EXPECT_EQ(call(99, {}).status, code(MailboxStatus::kBadCommand));
+}
+
+TEST_F(Mailbox, ReadsAnEndorsementByItsHandle) {
+    source.answer.assign(kMaxEndorsement, std::byte{0x30});
+    const Header header = call(Command::kEndorsement, handle_bytes(0x01c00002));
+    ASSERT_EQ(header.status, code(MailboxStatus::kOk));
+    EXPECT_EQ(source.asked, 0x01c00002u);
+    EXPECT_TRUE(equal_bytes(payload(header), source.answer));
+    EXPECT_EQ(header.total, kMaxEndorsement);
+    EXPECT_EQ(source.room, kMaxEndorsement);
+}
+
+TEST_F(Mailbox, EndorsementTakesOneHandleAndNothingElse) {
+    const std::vector<std::byte> bytes(2000, std::byte{1});
+    for (const std::uint32_t length : {0u, 3u, 5u, 1024u, 1025u, 0xffffffffu}) {
+        EXPECT_EQ(call(Command::kEndorsement, bytes, length).status, code(MailboxStatus::kBadRequest))
+            << length;
+    }
+    EXPECT_FALSE(source.asked);
+}
+
+TEST_F(Mailbox, ActivatesWithTheKeyAndBlobsOfTheRequest) {
+    const std::vector<std::byte> credential(70, std::byte{1}), secret(384, std::byte{2});
+    const Header header = call(Command::kActivate, activation(0x81010016, credential, secret));
+    ASSERT_EQ(header.status, code(MailboxStatus::kOk));
+    EXPECT_EQ(source.asked, 0x81010016u);
+    EXPECT_EQ(source.given, std::pair(credential, secret));
+    EXPECT_TRUE(equal_bytes(payload(header), source.answer));
+    EXPECT_EQ(source.room, kMaxActivated);
+}
+
+TEST_F(Mailbox, RefusesAnActivationWhoseLengthsContradictEachOther) {
+    const std::vector<std::byte> blob(100, std::byte{1});
+    const std::vector<std::byte> good = activation(0x81010001, blob, blob);
+    for (const std::size_t length :
+         {std::size_t{0}, std::size_t{4}, std::size_t{6}, good.size() - 1, good.size() + 1}) {
+        EXPECT_EQ(call(Command::kActivate, good, static_cast<std::uint32_t>(length)).status,
+                  code(MailboxStatus::kBadRequest))
+            << length;
+    }
+    std::vector<std::byte> wrong = good;
+    store<std::uint16_t>(wrong.data() + 4, 0xffff, Endian::kLittle);
+    EXPECT_EQ(call(Command::kActivate, wrong).status, code(MailboxStatus::kBadRequest));
+    const std::vector<std::byte> large(kMaxRequest, std::byte{1});
+    EXPECT_EQ(call(Command::kActivate, activation(0x81010001, large, {})).status,
+              code(MailboxStatus::kBadRequest));
+    EXPECT_FALSE(source.asked);
+}
+
+TEST_F(Mailbox, TellsAForbiddenHandleFromOneThatIsNotThere) {
+    source.failure = Failure{Error::kOutOfRange, "handle"};
+    EXPECT_EQ(call(Command::kEndorsement, handle_bytes(0x81000001)).status, code(MailboxStatus::kBadRequest));
+    for (const Error error : {Error::kNotFound, Error::kRefused, Error::kState}) {
+        source.failure = Failure{error, "handle"};
+        EXPECT_EQ(call(Command::kEndorsement, handle_bytes(1)).status, code(MailboxStatus::kUnavailable));
+    }
+    source.failure = Failure{Error::kTpmError, "TPM2_ActivateCredential", 0x1df};
+    EXPECT_EQ(call(Command::kActivate, activation(1, {}, {})).status, code(MailboxStatus::kTpmFailed));
 }
 
 TEST_F(Mailbox, TellsAMissingKeyFromAFailingTpm) {
