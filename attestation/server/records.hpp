@@ -46,7 +46,9 @@ struct Endpoint {
     verifier::TpmState tpm;
 };
 
-// One attestation, as kept for the history. The last of each endpoint is kept with its evidence.
+// A run of attestations with the same outcome (state, policy, rule that failed), as kept for the history:
+// `time`, `result` and `verdict_json` are of the first of them. The last one of each endpoint is kept with
+// its evidence, and is what last_attestation() gives: `number` is then its run's, `until` its own time.
 struct Attestation {
     std::int64_t number = 0;
     std::string endpoint;
@@ -57,6 +59,8 @@ struct Attestation {
     std::string result;        // EAT
     std::string verdict_json;  // findings, coverage, quirks, PCRs and events, as verdict_json() of
                                // service.hpp has them
+    Seconds until = 0;         // time of the run's last one
+    std::int64_t count = 1;    // how many they are
 };
 
 struct Enrollment {

@@ -179,7 +179,8 @@ class Service {
               const std::string& detail_json);
 
     // --- house-keeping: marks what has become stale, delivers actions, drops what is old. To be called about
-    // once a second.
+    // once a second, from a thread of its own: a webhook or a command that hangs holds it up for some
+    // seconds.
     void tick();
     void backup(const std::string& path);  // while running; SQLite only (ToolError names pg_dump otherwise)
     [[nodiscard]] bool healthy();          // the database answers

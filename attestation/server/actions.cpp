@@ -1,0 +1,232 @@
+// What follows a change of state: an audit entry, and events for the actions, written in the transaction of
+// the change; and their delivery, at least once each, by whichever server process claims them.
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "attestation/server/command.hpp"
+#include "attestation/server/inside.hpp"
+#include "attestation/server/webhook.hpp"
+#include "attestation/verifier/token.hpp"
+
+namespace gatehouse::server {
+
+// An event that this process has claimed, for one action.
+struct Delivery {
+    std::int64_t number = 0;
+    std::string event;
+    std::int64_t attempts = 0;
+    bool tried = false;
+    std::string fault;
+};
+
+namespace {
+
+constexpr unsigned kMostClaimed = 64;
+constexpr Seconds kClaim = 120;  // longer than a round can last
+constexpr std::chrono::seconds kRound{20};
+constexpr std::int64_t kMostAttempts = 12;  // over about 11 hours
+constexpr Seconds kFirstPause = 10, kLongestPause = 7200;
+constexpr std::size_t kMostSecret = 256;
+constexpr Seconds kListLifetime = 600;
+
+struct Target {
+    std::string name, kind, target;
+    Buffer secret;
+};
+
+std::string secret_name(const std::string& action) { return "action " + action; }
+
+std::string deliver_one(const Target& target, const std::string& directory, const Delivery& delivery,
+                        Seconds now) {
+    try {
+        if (target.kind == "command")
+            return run_command(command_path(directory, target.target), delivery.event);
+        const std::string time = std::to_string(now);
+        const Sha256Digest mac = hmac_sha256(
+            target.secret, {host::text_bytes(time), literal_bytes("."), host::text_bytes(delivery.event)});
+        return post_webhook(parse_webhook_url(target.target),
+                            {{"Gatehouse-Signature", "t=" + time + ",v1=" + host::hex(mac)},
+                             {"Gatehouse-Delivery", std::to_string(delivery.number)}},
+                            delivery.event);
+    } catch (const std::exception& error) {
+        return error.what();
+    }
+}
+
+// In order, till one fails or the round is over: a target that is down is not tried with each event.
+void deliver_all(const Target& target, const std::string& directory, std::vector<Delivery>& deliveries,
+                 Seconds now) {
+    const auto end = std::chrono::steady_clock::now() + kRound;
+    for (Delivery& one : deliveries) {
+        if (std::chrono::steady_clock::now() >= end) return;
+        one.tried = true;
+        one.fault = deliver_one(target, directory, one, now);
+        if (!one.fault.empty()) return;
+    }
+}
+
+Seconds pause_after(std::int64_t attempts) {
+    return std::min(kFirstPause << std::min<std::int64_t>(attempts, 20), kLongestPause);
+}
+
+}  // namespace
+
+void Service::Inside::record_change(Session& session, const StateChange& change, const std::string& who) {
+    const nlohmann::json event{
+        {"event", "endpoint.state"},    {"issuer", options.issuer},    {"time", now()},
+        {"endpoint", change.endpoint},  {"hostname", change.hostname}, {"group", change.group},
+        {"from", name_of(change.from)}, {"to", name_of(change.to)},    {"reason", change.reason},
+        {"policy", change.policy}};
+    session.execute(
+        "INSERT INTO outbox (action, event, created, attempts, due, claim, claimed_until) "
+        "SELECT name, CAST($1 AS TEXT), CAST($2 AS BIGINT), 0, CAST($2 AS BIGINT), '', 0 FROM actions",
+        {event.dump(), now()});
+    const nlohmann::json detail{{"from", name_of(change.from)},
+                                {"to", name_of(change.to)},
+                                {"reason", change.reason},
+                                {"policy", change.policy}};
+    append_audit(session, now(), {who, "endpoint.state", change.endpoint, detail.dump()});
+}
+
+void Service::Inside::deliver() {
+    const Seconds at = now();
+    const bool due = read([&](Session& session) {
+        return !session.query("SELECT 1 FROM outbox WHERE due <= $1 AND claimed_until < $1 LIMIT 1", {at})
+                    .empty();
+    });
+    if (!due) return;
+    const std::string claim = host::hex(random_bytes(16));
+    std::map<std::string, std::vector<Delivery>> work;  // by action
+    std::map<std::string, Target> targets;
+    database->write([&](Session& session) {
+        work.clear();
+        targets.clear();
+        for (const Row& row : session.query("UPDATE outbox SET claim = $1, claimed_until = $2 WHERE number "
+                                            "IN (SELECT number FROM outbox "
+                                            "WHERE due <= $3 AND claimed_until < $3 ORDER BY number LIMIT $4 "
+                                            "/*+ FOR UPDATE SKIP LOCKED +*/) "
+                                            "RETURNING number, action, event, attempts",
+                                            {claim, at + kClaim, at, kMostClaimed})) {
+            work[row.text(1)].push_back({row.integer(0), row.text(2), row.integer(3), false, {}});
+        }
+        for (const Row& row : session.query("SELECT name, kind, target, secret FROM actions"))
+            targets[row.text(0)] = {row.text(0), row.text(1), row.text(2), row.blob(3)};
+    });
+    std::vector<std::thread> threads;
+    for (auto& [name, deliveries] : work) {
+        std::ranges::sort(deliveries, {}, &Delivery::number);  // RETURNING has no order
+        const auto target = targets.find(name);
+        if (target == targets.end()) continue;
+        target->second.secret = sealer.unseal(secret_name(name), target->second.secret);
+        threads.emplace_back([this, &target = target->second, &list = deliveries, at] {
+            deliver_all(target, options.directory + "/actions", list, at);
+        });
+    }
+    for (std::thread& thread : threads) thread.join();
+    settle(work, claim);
+}
+
+// What was delivered goes, what failed waits for its next attempt, or is given up; what was not tried is free
+// again.
+void Service::Inside::settle(const std::map<std::string, std::vector<Delivery>>& work,
+                             const std::string& claim) {
+    database->write([&](Session& session) {
+        std::vector<AuditNote> given_up;
+        for (const auto& [name, deliveries] : work) {
+            const bool known = session.one("SELECT 1 FROM actions WHERE name = $1", {name}).has_value();
+            for (const Delivery& one : deliveries) {
+                const bool last = !one.fault.empty() && one.attempts + 1 >= kMostAttempts;
+                if (!known || last || (one.tried && one.fault.empty())) {
+                    session.execute("DELETE FROM outbox WHERE number = $1 AND claim = $2",
+                                    {one.number, claim});
+                } else {
+                    session.execute(
+                        "UPDATE outbox SET attempts = $1, due = $2, claimed_until = 0 "
+                        "WHERE number = $3 AND claim = $4",
+                        {one.attempts + (one.tried ? 1 : 0),
+                         one.tried ? now() + pause_after(one.attempts) : now(), one.number, claim});
+                }
+                if (last) {
+                    const nlohmann::json detail{{"event", one.number},
+                                                {"fault", clean_text(one.fault, 1024)}};
+                    given_up.push_back({"system", "action.give_up", name, detail.dump()});
+                }
+            }
+        }
+        for (const AuditNote& note : given_up) append_audit(session, now(), note);
+    });
+    for (const auto& [name, deliveries] : work) {
+        for (const Delivery& one : deliveries) {
+            if (one.tried) ++(one.fault.empty() ? totals.delivered : totals.failed);
+        }
+    }
+}
+
+void Service::add_action(const Principal& by, const Action& action) {
+    demand_role(by, Role::kAdmin);
+    demand_name(action.name, "action name");
+    if (action.kind == "webhook") {
+        (void)parse_webhook_url(action.target);
+        if (action.secret.empty() || action.secret.size() > kMostSecret)
+            throw ServiceError(400, "secret", "secret: must be 1 to 256 bytes");
+    } else if (action.kind == "command") {
+        (void)command_path(inside_->options.directory + "/actions", action.target);
+    } else {
+        throw ServiceError(400, "kind", R"(kind: must be "webhook" or "command")");
+    }
+    const Buffer sealed = inside_->sealer.seal(secret_name(action.name), host::text_bytes(action.secret));
+    const nlohmann::json detail{{"kind", action.kind}, {"target", clean_text(action.target, 2048)}};
+    inside_->write({by.name, "action.add", action.name, detail.dump()}, [&](Session& session) {
+        if (session.execute("INSERT INTO actions (name, kind, target, secret) VALUES ($1, $2, $3, $4) "
+                            "ON CONFLICT (name) DO NOTHING",
+                            {action.name, action.kind, action.target, sealed}) == 0) {
+            throw ServiceError(409, "exists",
+                               "action \"" + action.name + "\": there is one of that name; remove it first");
+        }
+    });
+}
+
+void Service::remove_action(const Principal& by, const std::string& name) {
+    demand_role(by, Role::kAdmin);
+    inside_->write({by.name, "action.remove", clean_text(name, 64)}, [&](Session& session) {
+        if (session.execute("DELETE FROM actions WHERE name = $1", {name}) == 0)
+            not_found("action \"" + name + "\"");
+        session.execute("DELETE FROM outbox WHERE action = $1", {name});
+    });
+}
+
+std::vector<Service::Action> Service::actions(const Principal& by) {
+    demand_role(by, Role::kAdmin);
+    std::vector<Action> all;
+    for (const Row& row : inside_->read([](Session& session) {
+             return session.query("SELECT name, kind, target FROM actions ORDER BY name");
+         }))
+        all.push_back({row.text(0), row.text(1), row.text(2), {}});
+    return all;
+}
+
+std::string Service::revocation_list() {
+    const Seconds now = inside_->now();
+    nlohmann::json list{{"iat", now}, {"exp", now + kListLifetime}, {"issuer", inside_->options.issuer}};
+    nlohmann::json& endpoints = list["endpoints"] = nlohmann::json::array();
+    inside_->database->read([&](Session& session) {
+        // Every change of state has an audit entry, so the number rises with each; read first, so that it
+        // never is ahead of what the list has.
+        list["number"] = audit_length(session);
+        for (const Row& row :
+             session.query("SELECT id, ek_hash, state, since, lease_until, reason FROM endpoints "
+                           "WHERE state IN (3, 4, 5) OR (state IN (1, 2) AND lease_until < $1) ORDER BY id",
+                           {now})) {
+            const State state = static_cast<State>(row.integer(2));
+            const bool silent = state == State::kTrusted || state == State::kUnmeasured;
+            endpoints.push_back({{"id", row.text(0)},
+                                 {"ek_hash", row.text(1)},
+                                 {"since", silent ? row.integer(4) : row.integer(3)},
+                                 {"reason", name_of(silent ? State::kStale : state)}});
+        }
+    });
+    return verifier::sign_jws(list.dump(), "gatehouse-revocations+jws", inside_->result_key.get());
+}
+
+}  // namespace gatehouse::server

@@ -1,0 +1,139 @@
+#include "attestation/server/appraising.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include "attestation/server/inside.hpp"
+
+namespace gatehouse::server {
+namespace {
+
+std::ptrdiff_t holding(const verifier::Verdict& verdict) {
+    return std::ranges::count(verdict.findings, true, &verifier::Finding::ok);
+}
+
+nlohmann::json claims_json(const evidence::Claims& claims) {
+    const auto name = [](auto value, std::initializer_list<const char*> names) {
+        const auto index = static_cast<std::size_t>(value);
+        return index < names.size() ? names.begin()[index] : "unknown";
+    };
+    nlohmann::json disks = nlohmann::json::array();
+    for (const evidence::DiskClaim& disk :
+         std::span(claims.disks).first(std::min(claims.disk_count, claims.disks.size()))) {
+        disks.push_back({{"guid", host::guid_text(disk.guid)},
+                         {"state", name(disk.state, {"absent", "encrypted"})},
+                         {"key_epoch", disk.key_epoch}});
+    }
+    const std::uint32_t version = claims.hypervisor_version;
+    const auto flag = [&claims](evidence::ClaimFlag one) {
+        return (claims.flags & static_cast<std::uint32_t>(one)) != 0;
+    };
+    return {
+        {"hypervisor_version", std::to_string(version >> 16) + "." + std::to_string((version >> 8) & 255) +
+                                   "." + std::to_string(version & 255)},
+        {"launch", name(claims.launch, {"none", "SKINIT", "SENTER"})},
+        {"iommu", name(claims.iommu, {"none", "AMD-Vi", "VT-d"})},
+        {"cpus", claims.cpus},
+        {"capped", flag(evidence::ClaimFlag::kCapped)},
+        {"vault_opened", flag(evidence::ClaimFlag::kVaultOpened)},
+        {"kept_bytes", claims.kept_bytes},
+        {"counter_limit", claims.counter_limit},
+        {"policy_digest", host::hex(claims.policy_digest)},
+        {"disks", disks}};
+}
+
+}  // namespace
+
+std::string name_of(const LoadedPolicy& loaded) {
+    return loaded.policy.name + ":" + std::to_string(loaded.policy.version);
+}
+
+verifier::Evidence EvidenceSet::view() const {
+    const bool tpm = source == verifier::source_name(verifier::Source::kTpm);
+    if (!tpm && source != verifier::source_name(verifier::Source::kHypervisor))
+        throw ServiceError(400, "source", R"(source: must be "hypervisor" or "tpm")");
+    return {.source = tpm ? verifier::Source::kTpm : verifier::Source::kHypervisor,
+            .quote = quote,
+            .signature = signature,
+            .claims = claims,
+            .event_log = event_log,
+            .pcr_values = pcr_values};
+}
+
+verifier::Verdict judge(const EvidenceSet& evidence, const Subject& subject, const LoadedPolicy* policy,
+                        bool with_views) {
+    verifier::Verdict verdict =
+        verifier::appraise(evidence.view(), *subject.key, subject.known, evidence.nonce,
+                           policy == nullptr ? nullptr : &policy->policy, with_views);
+    if (evidence.source != subject.source) {
+        verdict.findings.insert(verdict.findings.begin(),
+                                {"source", false,
+                                 "the endpoint is enrolled with source \"" + subject.source +
+                                     "\", the evidence says \"" + evidence.source + "\""});
+        verdict.tpm.reset();
+    }
+    return verdict;
+}
+
+Judgement judge_all(const EvidenceSet& evidence, const Subject& subject,
+                    const std::vector<std::shared_ptr<const LoadedPolicy>>& enforced,
+                    const std::vector<std::shared_ptr<const LoadedPolicy>>& reported) {
+    Judgement best;
+    if (enforced.empty()) best.verdict = judge(evidence, subject, nullptr, false);
+    for (const auto& policy : enforced) {
+        verifier::Verdict verdict = judge(evidence, subject, policy.get(), false);
+        const bool accepted = verdict.accepted();
+        best.outcomes += name_of(*policy) + (accepted ? "+ " : "- ");
+        if (accepted || best.policy == nullptr || holding(verdict) > holding(best.verdict)) {
+            best.verdict = std::move(verdict);
+            best.policy = policy;
+        }
+        if (accepted) break;
+    }
+    for (const auto& policy : reported) {
+        const bool accepted = judge(evidence, subject, policy.get(), false).accepted();
+        best.outcomes += name_of(*policy) + (accepted ? "+ " : "- ");
+    }
+    if (best.verdict.accepted() && best.policy != nullptr) {
+        best.state =
+            best.policy->policy.source == verifier::Source::kTpm ? State::kUnmeasured : State::kTrusted;
+    } else if (enforced.empty() && best.verdict.accepted()) {
+        best.reason = "policy: none is enforced for the group";
+    } else {
+        best.reason = first_failure(best.verdict.findings);
+    }
+    return best;
+}
+
+std::string verdict_json(const verifier::Verdict& verdict) {
+    nlohmann::json pcrs = nlohmann::json::array();
+    for (const auto& one : verdict.pcrs)
+        pcrs.push_back({{"pcr", one.pcr}, {"expected", one.expected}, {"found", one.found}});
+    nlohmann::json events = nlohmann::json::array();
+    for (const auto& one : verdict.events) {
+        events.push_back({{"number", one.number},
+                          {"offset", one.offset},
+                          {"pcr", one.pcr},
+                          {"type", one.type},
+                          {"name", clean_text(one.name, 1024)},
+                          {"digest", one.digest},
+                          {"ok", one.ok}});
+    }
+    nlohmann::json quirks = nlohmann::json::array();
+    for (const std::string& one : verdict.quirks) quirks.push_back(clean_text(one, 1024));
+    const nlohmann::json all{
+        {"findings", nlohmann::json::parse(findings_json(verdict.findings))},
+        {"coverage",
+         {{"events", verdict.coverage.events},
+          {"events_judged", verdict.coverage.events_judged},
+          {"pcrs", verdict.coverage.pcrs},
+          {"pcrs_judged", verdict.coverage.pcrs_judged}}},
+        {"quirks", quirks},
+        {"policy",
+         verdict.policy.empty() ? "" : verdict.policy + ":" + std::to_string(verdict.policy_version)},
+        {"pcrs", pcrs},
+        {"events", events},
+        {"claims", verdict.claims ? claims_json(*verdict.claims) : nlohmann::json(nullptr)}};
+    return all.dump();
+}
+
+}  // namespace gatehouse::server

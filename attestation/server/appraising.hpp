@@ -1,0 +1,51 @@
+// From evidence to a judgement: the policies of an endpoint's group tried one after the other. No database.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "attestation/server/records.hpp"
+#include "attestation/verifier/policy.hpp"
+
+namespace gatehouse::server {
+
+struct LoadedPolicy {
+    verifier::Policy policy;
+    std::string address;
+};
+[[nodiscard]] std::string name_of(const LoadedPolicy& loaded);  // "name:version"
+
+// One attestation as it came, or as it is kept.
+struct EvidenceSet {
+    std::string source;
+    Buffer nonce, quote, signature, claims, event_log, pcr_values;
+    // ServiceError (400) for another source than there is.
+    [[nodiscard]] verifier::Evidence view() const;
+};
+
+// What the evidence is judged by, apart from policies.
+struct Subject {
+    std::string source;  // as enrolled: the attestation key was checked for it
+    std::shared_ptr<const verifier::AttestationKey> key;
+    verifier::TpmState known;
+};
+
+// appraise(), and one finding more: evidence of another source than the enrolled one is refused, since the
+// key was not checked for it.
+[[nodiscard]] verifier::Verdict judge(const EvidenceSet& evidence, const Subject& subject,
+                                      const LoadedPolicy* policy, bool with_views);
+
+struct Judgement {
+    verifier::Verdict verdict;
+    std::shared_ptr<const LoadedPolicy> policy;  // that accepted, or came nearest; null: none is enforced
+    State state = State::kUntrusted;             // kTrusted, kUnmeasured, kUntrusted
+    std::string reason;
+    std::string outcomes;  // "name:version+ name:version- ...", each policy that was tried
+};
+// Tries `enforced` in this order until one accepts, then all of `reported`.
+[[nodiscard]] Judgement judge_all(const EvidenceSet& evidence, const Subject& subject,
+                                  const std::vector<std::shared_ptr<const LoadedPolicy>>& enforced,
+                                  const std::vector<std::shared_ptr<const LoadedPolicy>>& reported);
+
+}  // namespace gatehouse::server

@@ -1,0 +1,173 @@
+// What the parts of Service share. For the sources of this room only.
+//
+//   service.cpp      set-up, tokens, certificates, house-keeping
+//   enrollment.cpp   from the first request to the client certificate
+//   attesting.cpp    nonces, appraisal, what it does to an endpoint
+//   fleet.cpp        endpoints, history, counts, groups, escrow
+//   appraising.cpp   evidence against the policies of a group
+//   rules.cpp        policies and their assignment
+//   actions.cpp      events, and telling them to others
+#pragma once
+
+#include <atomic>
+#include <list>
+#include <map>
+#include <mutex>
+
+#include "attestation/server/appraising.hpp"
+#include "attestation/server/audit.hpp"
+#include "attestation/server/authority.hpp"
+#include "attestation/server/database.hpp"
+#include "attestation/server/secrets.hpp"
+#include "attestation/server/service.hpp"
+#include "attestation/verifier/policy.hpp"
+
+namespace gatehouse::server {
+
+// The last `limit` values that were used, by key; thread-safe.
+template <typename Value>
+class Cache {
+  public:
+    explicit Cache(std::size_t limit) : limit_(limit) {}
+    // `make` runs without the lock; two threads may make the same one.
+    template <typename Make>
+    std::shared_ptr<const Value> get(const std::string& key, Make make) {
+        {
+            const std::lock_guard lock(mutex_);
+            if (const auto found = places_.find(key); found != places_.end()) {
+                order_.splice(order_.begin(), order_, found->second);
+                return found->second->second;
+            }
+        }
+        std::shared_ptr<const Value> made = make();
+        const std::lock_guard lock(mutex_);
+        if (places_.contains(key)) return made;
+        order_.emplace_front(key, made);
+        places_[key] = order_.begin();
+        if (places_.size() > limit_) {
+            places_.erase(order_.back().first);
+            order_.pop_back();
+        }
+        return made;
+    }
+
+  private:
+    using Order = std::list<std::pair<std::string, std::shared_ptr<const Value>>>;
+    std::size_t limit_;
+    std::mutex mutex_;
+    Order order_;
+    std::map<std::string, typename Order::iterator> places_;
+};
+
+// --- small things (text.cpp)
+
+// Valid UTF-8 without NUL, at most `limit` bytes: what is not becomes U+FFFD.
+[[nodiscard]] std::string clean_text(std::string_view text, std::size_t limit);
+[[nodiscard]] std::string lower_case(std::string text);
+// 1 to 64 of [a-z0-9._-], or ServiceError (400) naming the item.
+void demand_name(const std::string& name, const char* item);
+// 26 characters of Crockford's base 32: 48 bits of milliseconds, 80 random ones.
+[[nodiscard]] std::string new_id(Seconds now);
+[[nodiscard]] std::string findings_json(const std::vector<verifier::Finding>& findings);
+[[nodiscard]] std::vector<verifier::Finding> findings_from_json(const std::string& json);
+// "rule: detail" of the first that does not hold.
+[[nodiscard]] std::string first_failure(const std::vector<verifier::Finding>& findings);
+// At least `role`; ServiceError (403).
+void demand_role(const Principal& by, Role role);
+[[nodiscard]] inline unsigned page_size(unsigned limit) { return limit == 0 ? 50 : std::min(limit, 500u); }
+[[nodiscard]] std::string endpoint_name(const std::string& id);  // "endpoint ID", as the audit log calls it
+
+// A cursor that is a number; ServiceError (400).
+[[nodiscard]] std::int64_t number_of_cursor(const std::string& cursor);
+[[noreturn]] void not_found(const std::string& what);
+
+// --- what an endpoint's columns are, in the order of kEndpointColumns
+inline constexpr const char* kEndpointColumns =
+    "id, hostname, group_name, source, state, ek_hash, vendor, manufacturer, model, ak_public, enrolled, "
+    "last_seen, lease_until, reason, tpm";
+[[nodiscard]] Endpoint endpoint_of(const Row& row, Seconds now);
+[[nodiscard]] Buffer encode_tpm(const verifier::TpmState& tpm);
+[[nodiscard]] verifier::TpmState decode_tpm(Bytes bytes);
+
+// A change of an endpoint's state: audited, and written down for the actions. Within a write job, its last
+// step.
+struct StateChange {
+    std::string endpoint, hostname, group;
+    State from = State::kNew, to = State::kNew;
+    std::string reason, policy;
+};
+
+struct Delivery;  // actions.cpp
+struct Known;     // an endpoint as attest() reads it: attesting.cpp
+
+struct Service::Inside {
+    explicit Inside(const ServiceOptions& given);
+
+    ServiceOptions options;
+    Sealer sealer;
+    std::unique_ptr<Database> database;
+    std::unique_ptr<CertificateAuthority> authority;
+    Key result_key;
+    Buffer nonce_key;
+
+    struct Assigned {
+        std::string policy;
+        std::uint64_t version;
+        Stage stage;
+    };
+    using Assignments = std::map<std::string, std::vector<Assigned>>;  // by group
+    std::mutex assignments_mutex;                                      // of the next two
+    std::int64_t assignments_generation = -1;
+    std::shared_ptr<const Assignments> assignments;
+
+    Cache<LoadedPolicy> policies{64};
+    Cache<verifier::AttestationKey> keys{4096};
+
+    std::mutex trust_mutex;  // of the next two
+    std::int64_t trust_generation = -1;
+    std::shared_ptr<const verifier::TrustStore> trust;
+
+    std::atomic<std::int64_t> newest_nonce{0};
+    std::atomic<Seconds> last_sweep{0};
+    struct {
+        std::atomic<std::uint64_t> attestations{0}, accepted{0}, rejected{0}, enrollments{0}, delivered{0},
+            failed{0};
+    } totals;
+
+    [[nodiscard]] Seconds now() const;
+
+    // A write with its audit entry.
+    void write(const AuditNote& note, const Database::Job& job);
+    template <typename Job>
+    auto read(Job job) {
+        std::invoke_result_t<Job, Session&> out{};
+        database->read([&](Session& session) { out = job(session); });
+        return out;
+    }
+
+    // attesting.cpp
+    [[nodiscard]] Buffer new_nonce(const std::string& endpoint);
+    [[nodiscard]] std::int64_t check_nonce(const std::string& endpoint, Bytes nonce);
+    [[nodiscard]] std::shared_ptr<const verifier::AttestationKey> key(const Buffer& ak_public);
+    // nullopt if the endpoint is not as `known` any more.
+    [[nodiscard]] std::optional<protocol::AttestAnswer> judge_and_record(const Known& known,
+                                                                         std::int64_t nonce_time,
+                                                                         const EvidenceSet& evidence);
+    // rules.cpp
+    [[nodiscard]] std::shared_ptr<const Assignments> assignments_of(std::int64_t generation);
+    [[nodiscard]] std::shared_ptr<const LoadedPolicy> policy(const std::string& name, std::uint64_t version);
+    void end_leases(Session& session, const std::string& group, const std::string& policy);
+    // enrollment.cpp
+    [[nodiscard]] std::shared_ptr<const verifier::TrustStore> trust_store();
+    void approve(Session& session, const std::string& id, const std::string& group, const std::string& who);
+    void drop_old_enrollments(Session& session);
+    // actions.cpp
+    void record_change(Session& session, const StateChange& change, const std::string& who);
+    void deliver();
+    void settle(const std::map<std::string, std::vector<Delivery>>& work, const std::string& claim);
+    // fleet.cpp
+    void mark_stale();
+    void drop_old(Session& session);
+};
+
+}  // namespace gatehouse::server

@@ -1,0 +1,220 @@
+#include "attestation/server/postgres.hpp"
+
+#include <condition_variable>
+#include <mutex>
+#include <pqxx/pqxx>
+#include <thread>
+#include <unordered_map>
+
+namespace gatehouse::server {
+namespace {
+
+constexpr std::size_t kMostConnections = 16;
+constexpr unsigned kAttempts = 8;
+constexpr pqxx::oid kBytea = 17, kInt8 = 20, kInt2 = 21, kInt4 = 23, kNumeric = 1700, kBool = 16;
+
+// TEXT out of /*+ TEXT +*/.
+std::string for_postgresql(std::string_view sql) {
+    std::string text(sql);
+    for (const std::string_view mark : {"/*+", "+*/"}) {
+        for (std::size_t at = 0; (at = text.find(mark, at)) != std::string::npos;)
+            text.erase(at, mark.size());
+    }
+    return text;
+}
+
+std::string as_text(const Param& param) {
+    if (const auto* const number = std::get_if<std::int64_t>(&param.held())) return std::to_string(*number);
+    if (const auto* const text = std::get_if<std::string_view>(&param.held())) return std::string(*text);
+    return "\\x" + host::hex(std::get<Bytes>(param.held()));
+}
+
+Row::Value as_value(const pqxx::field& field, pqxx::oid type) {
+    if (field.is_null()) return std::monostate{};
+    const std::string_view text(field.c_str(), field.size());
+    switch (type) {
+        case kInt2:
+        case kInt4:
+        case kInt8:
+        case kNumeric:  // a sum of 64-bit integers
+            return std::int64_t{std::stoll(std::string(text))};
+        case kBool:
+            return std::int64_t{text == "t"};
+        case kBytea:
+            return host::from_hex(text.substr(2), "bytea");
+        default:
+            return std::string(text);
+    }
+}
+
+// A connection and the statements that it has prepared, by their text.
+struct Link {
+    explicit Link(const std::string& url) : connection(url) {
+        connection.set_verbosity(pqxx::connection_base::terse);
+    }
+    const std::string& name_of(std::string_view sql) {
+        const auto [place, is_new] = names.try_emplace(std::string(sql));
+        if (is_new) {
+            place->second = "s" + std::to_string(names.size());
+            connection.prepare(place->second, for_postgresql(sql));
+        }
+        return place->second;
+    }
+    pqxx::connection connection;
+    std::unordered_map<std::string, std::string> names;
+};
+
+class PostgresSession final : public Session {
+  public:
+    PostgresSession(Link& link, pqxx::transaction_base& transaction)
+        : link_(link), transaction_(transaction) {}
+
+    Rows query_with(std::string_view sql, std::span<const Param> params) override {
+        const pqxx::result result = run(sql, params);
+        std::vector<pqxx::oid> types;
+        for (pqxx::row::size_type i = 0; i < result.columns(); ++i) types.push_back(result.column_type(i));
+        Rows rows;
+        rows.reserve(result.size());
+        for (const auto& row : result) {
+            std::vector<Row::Value> values;
+            values.reserve(types.size());
+            for (pqxx::row::size_type i = 0; i < row.size(); ++i)
+                values.push_back(as_value(row[i], types[i]));
+            rows.emplace_back(std::move(values));
+        }
+        return rows;
+    }
+    std::int64_t execute_with(std::string_view sql, std::span<const Param> params) override {
+        return static_cast<std::int64_t>(run(sql, params).affected_rows());
+    }
+    void script(const std::string& sql) override { transaction_.exec(for_postgresql(sql)); }
+    bool is_postgresql() const override { return true; }
+
+  private:
+    pqxx::result run(std::string_view sql, std::span<const Param> params) {
+        std::vector<std::string> texts;
+        texts.reserve(params.size());
+        for (const Param& param : params) texts.push_back(as_text(param));
+        return transaction_.exec_prepared(link_.name_of(sql), pqxx::prepare::make_dynamic_params(texts));
+    }
+
+    Link& link_;
+    pqxx::transaction_base& transaction_;
+};
+
+std::string first_line(const char* text) {
+    const std::string_view all(text);
+    return std::string(all.substr(0, all.find('\n')));
+}
+
+class PostgresDatabase final : public Database {
+  public:
+    explicit PostgresDatabase(std::string url) : url_(std::move(url)) {
+        try {
+            read([](Session& session) { (void)session.query("SELECT 1"); });
+        } catch (const DatabaseError& error) {
+            throw host::ToolError(error.what());
+        }
+    }
+
+    void write(const Job& job) override {
+        run([&job](Link& link) {
+            pqxx::work transaction(link.connection);
+            PostgresSession session(link, transaction);
+            job(session);
+            transaction.commit();
+        });
+    }
+    void read(const Job& job) override {
+        run([&job](Link& link) {
+            pqxx::nontransaction transaction(link.connection);
+            PostgresSession session(link, transaction);
+            job(session);
+        });
+    }
+    void backup(const std::string&) override {
+        throw host::ToolError(
+            "backup: a PostgreSQL database is backed up with pg_dump, while the server runs",
+            host::ExitCode::kUsage);
+    }
+
+  private:
+    // A link of the pool for as long as the object lives; with broken(), it does not go back.
+    class Loan {
+      public:
+        explicit Loan(PostgresDatabase& owner) : owner_(owner), link_(owner.take()) {}
+        ~Loan() { owner_.give_back(std::move(link_)); }
+        Loan(const Loan&) = delete;
+        Loan& operator=(const Loan&) = delete;
+        Link& link() {
+            if (!link_) link_ = std::make_unique<Link>(owner_.url_);
+            return *link_;
+        }
+        void broken() { link_.reset(); }
+
+      private:
+        PostgresDatabase& owner_;
+        std::unique_ptr<Link> link_;
+    };
+
+    template <typename Work>
+    void run(Work work) {
+        Loan loan(*this);
+        for (unsigned attempt = 1;; ++attempt) {
+            try {
+                work(loan.link());
+                return;
+            } catch (const pqxx::in_doubt_error& error) {
+                loan.broken();
+                throw DatabaseError(
+                    "database: the connection was lost while writing, whether it was written is not known: " +
+                    first_line(error.what()));
+            } catch (const pqxx::transaction_rollback& error) {
+                if (attempt == kAttempts) throw DatabaseError("database: " + first_line(error.what()));
+                std::this_thread::sleep_for(std::chrono::milliseconds(attempt * attempt));
+            } catch (const pqxx::broken_connection& error) {
+                // Nothing was committed: a new connection may do it.
+                loan.broken();
+                if (attempt >= 2) throw DatabaseError("database: " + first_line(error.what()));
+            } catch (const pqxx::sql_error& error) {
+                throw DatabaseError("database: " + first_line(error.what()) + " (" +
+                                    error.query().substr(0, 60) + ")");
+            } catch (const pqxx::failure& error) {
+                loan.broken();
+                throw DatabaseError("database: " + first_line(error.what()));
+            }
+        }
+    }
+
+    std::unique_ptr<Link> take() {
+        std::unique_lock lock(mutex_);
+        returned_.wait(lock, [this] { return lent_ < kMostConnections; });
+        ++lent_;
+        if (idle_.empty()) return nullptr;  // made by its user, outside of the lock
+        std::unique_ptr<Link> link = std::move(idle_.back());
+        idle_.pop_back();
+        return link;
+    }
+    void give_back(std::unique_ptr<Link> link) {
+        {
+            const std::lock_guard lock(mutex_);
+            --lent_;
+            if (link) idle_.push_back(std::move(link));
+        }
+        returned_.notify_one();
+    }
+
+    std::string url_;
+    std::mutex mutex_;  // of what follows
+    std::condition_variable returned_;
+    std::vector<std::unique_ptr<Link>> idle_;
+    std::size_t lent_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Database> open_postgresql(const std::string& url) {
+    return std::make_unique<PostgresDatabase>(url);
+}
+
+}  // namespace gatehouse::server

@@ -1,0 +1,207 @@
+// Policies: who may sign them, their versions, the groups they are valid for, and what they make of evidence.
+#include <nlohmann/json.hpp>
+
+#include "attestation/server/appraising.hpp"
+#include "attestation/server/inside.hpp"
+
+namespace gatehouse::server {
+namespace {
+
+constexpr std::size_t kMostPolicy = 1u << 20;
+constexpr Seconds kGrace = 300;  // how long a verdict by a withdrawn policy still stands
+
+constexpr const char* kPolicyColumns = "SELECT name, version, address, added, json, jws FROM policies ";
+
+PolicyVersion policy_of(const Row& row) {
+    return {row.text(0), static_cast<std::uint64_t>(row.integer(1)), row.text(2), row.integer(3), row.text(4),
+            row.text(5)};
+}
+
+std::string version_name(const std::string& policy, std::uint64_t version) {
+    return policy + ":" + std::to_string(version);
+}
+
+void count_assignments(Session& session) {
+    session.execute("UPDATE settings SET value = value + 1 WHERE name = 'assignments'");
+}
+
+}  // namespace
+
+std::shared_ptr<const Service::Inside::Assignments> Service::Inside::assignments_of(std::int64_t generation) {
+    {
+        const std::lock_guard lock(assignments_mutex);
+        if (generation == assignments_generation) return assignments;
+    }
+    auto fresh = std::make_shared<Assignments>();
+    std::int64_t read_at = 0;
+    // The number first: what changes in between is read again next time.
+    database->read([&](Session& session) {
+        read_at = session.one("SELECT value FROM settings WHERE name = 'assignments'").value().integer(0);
+        for (const Row& row : session.query("SELECT group_name, policy, version, stage FROM assignments "
+                                            "ORDER BY policy, version DESC")) {
+            (*fresh)[row.text(0)].push_back({row.text(1), static_cast<std::uint64_t>(row.integer(2)),
+                                             static_cast<Stage>(row.integer(3))});
+        }
+    });
+    const std::lock_guard lock(assignments_mutex);
+    if (read_at > assignments_generation) {
+        assignments = fresh;
+        assignments_generation = read_at;
+    }
+    return assignments;
+}
+
+std::shared_ptr<const LoadedPolicy> Service::Inside::policy(const std::string& name, std::uint64_t version) {
+    return policies.get(version_name(name, version), [&] {
+        const auto row = read([&](Session& session) {
+            return session.one("SELECT json, address FROM policies WHERE name = $1 AND version = $2",
+                               {name, version});
+        });
+        if (!row) not_found("policy " + version_name(name, version));
+        return std::make_shared<const LoadedPolicy>(
+            LoadedPolicy{verifier::parse_policy(row->text(0)), row->text(1)});
+    });
+}
+
+void Service::add_policy_authority(const Principal& by, const std::string& name,
+                                   const std::string& public_key_pem) {
+    demand_role(by, Role::kAdmin);
+    demand_name(name, "authority name");
+    const Key key = public_key_from_pem(public_key_pem);
+    if (!key) throw ServiceError(422, "authority", "public_key: is not a public key on P-256 in PEM");
+    const std::string pem = public_pem(key.get());
+    const nlohmann::json detail{{"sha256", host::hex(sha256(host::text_bytes(pem)))}};
+    inside_->write({by.name, "authority.add", name, detail.dump()}, [&](Session& session) {
+        if (session.execute("INSERT INTO policy_authorities (name, public_key) VALUES ($1, $2) "
+                            "ON CONFLICT (name) DO NOTHING",
+                            {name, pem}) == 0) {
+            throw ServiceError(409, "exists", "authority \"" + name + "\": there is one of that name");
+        }
+    });
+}
+
+PolicyVersion Service::add_policy(const Principal& by, const std::string& jws) {
+    demand_role(by, Role::kOperator);
+    if (jws.size() > kMostPolicy) throw ServiceError(413, "size", "policy: larger than 1 MiB");
+    std::vector<Key> keys;
+    for (const Row& row : inside_->read(
+             [](Session& session) { return session.query("SELECT public_key FROM policy_authorities"); }))
+        keys.push_back(public_key_from_pem(row.text(0)));
+    if (keys.empty())
+        throw ServiceError(422, "policy", "policy: no policy authority is known; an admin adds one first");
+    std::vector<const EVP_PKEY*> authorities;
+    for (const Key& key : keys) authorities.push_back(key.get());
+    PolicyVersion added;
+    try {
+        added.json = verifier::verify_signed_policy(jws, authorities);
+        const verifier::Policy parsed = verifier::parse_policy(added.json);
+        added.name = parsed.name;
+        added.version = parsed.version;
+    } catch (const host::ToolError& error) {
+        throw ServiceError(422, "policy", error.what());
+    }
+    if (added.version > std::numeric_limits<std::int64_t>::max())
+        throw ServiceError(422, "policy", "policy: version is too large");
+    added.address = verifier::policy_address(added.json);
+    added.added = inside_->now();
+    added.jws = jws;
+    const nlohmann::json detail{{"version", added.version}, {"address", added.address}};
+    inside_->write({by.name, "policy.add", added.name, detail.dump()}, [&](Session& session) {
+        const auto newest =
+            session.one("SELECT MAX(version) FROM policies WHERE name = $1", {added.name}).value().integer(0);
+        if (static_cast<std::int64_t>(added.version) <= newest) {
+            throw ServiceError(409, "downgrade",
+                               "policy " + version_name(added.name, added.version) + ": version " +
+                                   std::to_string(newest) + " is there already; a new one must be higher");
+        }
+        session.execute(
+            "INSERT INTO policies (name, version, address, added, json, jws) VALUES ($1, $2, $3, $4, $5, $6)",
+            {added.name, added.version, added.address, added.added, added.json, added.jws});
+    });
+    return added;
+}
+
+std::vector<PolicyVersion> Service::policies(const Principal& by) {
+    demand_role(by, Role::kReadOnly);
+    static const std::string sql = std::string(kPolicyColumns) + "ORDER BY name, version DESC";
+    std::vector<PolicyVersion> all;
+    for (const Row& row : inside_->read([](Session& session) { return session.query(sql); }))
+        all.push_back(policy_of(row));
+    return all;
+}
+
+PolicyVersion Service::policy(const Principal& by, const std::string& name, std::uint64_t version) {
+    demand_role(by, Role::kReadOnly);
+    static const std::string sql = std::string(kPolicyColumns) + "WHERE name = $1 AND version = $2";
+    const auto row = inside_->read([&](Session& session) { return session.one(sql, {name, version}); });
+    if (!row) not_found("policy " + clean_text(version_name(name, version), 128));
+    return policy_of(*row);
+}
+
+void Service::assign(const Principal& by, const std::string& group, const std::string& policy,
+                     std::uint64_t version, Stage stage) {
+    demand_role(by, Role::kOperator);
+    const nlohmann::json detail{
+        {"policy", policy}, {"version", version}, {"stage", stage == Stage::kEnforce ? "enforce" : "report"}};
+    inside_->write({by.name, "policy.assign", clean_text(group, 64), detail.dump()}, [&](Session& session) {
+        if (!session.one("SELECT 1 FROM groups WHERE name = $1", {group}))
+            not_found("group \"" + group + "\"");
+        if (!session.one("SELECT 1 FROM policies WHERE name = $1 AND version = $2", {policy, version}))
+            not_found("policy " + version_name(policy, version));
+        session.execute(
+            "INSERT INTO assignments (group_name, policy, version, stage) VALUES ($1, $2, $3, $4) "
+            "ON CONFLICT (group_name, policy, version) DO UPDATE SET stage = excluded.stage",
+            {group, policy, version, static_cast<std::int64_t>(stage)});
+        count_assignments(session);
+        if (stage == Stage::kReport) inside_->end_leases(session, group, version_name(policy, version));
+    });
+}
+
+void Service::unassign(const Principal& by, const std::string& group, const std::string& policy,
+                       std::uint64_t version) {
+    demand_role(by, Role::kOperator);
+    const nlohmann::json detail{{"policy", policy}, {"version", version}};
+    inside_->write({by.name, "policy.unassign", clean_text(group, 64), detail.dump()}, [&](Session& session) {
+        const std::int64_t removed =
+            session.execute("DELETE FROM assignments WHERE group_name = $1 AND policy = $2 AND version = $3",
+                            {group, policy, version});
+        if (removed == 0)
+            not_found("assignment of " + version_name(policy, version) + " to group \"" + group + "\"");
+        count_assignments(session);
+        inside_->end_leases(session, group, version_name(policy, version));
+    });
+}
+
+// Verdicts by a policy that is no longer enforced in the group: the endpoints are asked for evidence, and
+// given a few minutes for it.
+void Service::Inside::end_leases(Session& session, const std::string& group, const std::string& policy) {
+    session.execute(
+        "UPDATE endpoints SET wanted = 1, lease_until = CASE WHEN lease_until > $1 THEN $1 ELSE lease_until "
+        "END WHERE group_name = $2 AND policy = $3 AND state IN (1, 2)",
+        {now() + kGrace, group, policy});
+}
+
+std::vector<Assignment> Service::assignments(const Principal& by) {
+    demand_role(by, Role::kReadOnly);
+    std::vector<Assignment> all;
+    inside_->database->read([&](Session& session) {
+        all.clear();
+        for (const Row& row :
+             session.query("SELECT a.group_name, a.policy, a.version, a.stage, "
+                           "(SELECT COUNT(*) FROM endpoints e WHERE e.group_name = a.group_name), "
+                           "(SELECT COUNT(*) FROM outcomes o WHERE o.group_name = a.group_name AND o.policy "
+                           "= a.policy AND "
+                           "o.version = a.version AND o.ok = 1), "
+                           "(SELECT COUNT(*) FROM outcomes o WHERE o.group_name = a.group_name AND o.policy "
+                           "= a.policy AND "
+                           "o.version = a.version AND o.ok = 0) FROM assignments a ORDER BY a.group_name, "
+                           "a.policy, a.version")) {
+            all.push_back({row.text(0), row.text(1), static_cast<std::uint64_t>(row.integer(2)),
+                           static_cast<Stage>(row.integer(3)), row.integer(4), row.integer(5),
+                           row.integer(6)});
+        }
+    });
+    return all;
+}
+
+}  // namespace gatehouse::server
