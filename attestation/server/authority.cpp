@@ -44,7 +44,7 @@ bool is_p256(const EVP_PKEY* key) {
 }
 
 template <typename T>
-Buffer to_der(T* object, int (*encode)(const T*, unsigned char**)) {
+Buffer to_der(const T* object, int (*encode)(const T*, unsigned char**)) {
     unsigned char* der = nullptr;
     const int size = encode(object, &der);
     demand(size > 0, "DER encoding");
