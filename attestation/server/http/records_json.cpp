@@ -1,0 +1,120 @@
+#include "attestation/server/http/records_json.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include "attestation/verifier/token.hpp"
+
+namespace gatehouse::http {
+namespace {
+
+using nlohmann::json;
+
+// Texts that are JSON themselves: made by this server, but kept by a database.
+json embedded(const std::string& text) {
+    json value = json::parse(text, nullptr, false);
+    return value.is_discarded() ? json(nullptr) : value;
+}
+
+json time_or_null(server::Seconds time) { return time == 0 ? json(nullptr) : json(time); }
+
+}  // namespace
+
+json to_json(const server::Endpoint& endpoint) {
+    return {{"id", endpoint.id},
+            {"hostname", endpoint.hostname},
+            {"group", endpoint.group},
+            {"source", endpoint.source},
+            {"state", name_of(endpoint.state)},
+            {"ek_hash", endpoint.ek_hash},
+            {"vendor", endpoint.vendor},
+            {"manufacturer", endpoint.manufacturer},
+            {"model", endpoint.model},
+            {"ak_public", verifier::base64(endpoint.ak_public)},
+            {"enrolled", endpoint.enrolled},
+            {"last_seen", time_or_null(endpoint.last_seen)},
+            {"lease_until", time_or_null(endpoint.lease_until)},
+            {"reason", endpoint.reason}};
+}
+
+json to_json(const server::Attestation& attestation, bool with_verdict) {
+    json out = {{"number", attestation.number}, {"endpoint", attestation.endpoint},
+                {"time", attestation.time},     {"state", name_of(attestation.state)},
+                {"policy", attestation.policy}, {"reason", attestation.reason}};
+    if (with_verdict) {
+        out["result"] = attestation.result;
+        out["verdict"] = embedded(attestation.verdict_json);
+    }
+    return out;
+}
+
+json to_json(const server::Enrollment& enrollment) {
+    json findings = json::array();
+    for (const auto& finding : enrollment.findings) {
+        findings.push_back({{"rule", finding.rule}, {"ok", finding.ok}, {"detail", finding.detail}});
+    }
+    return {{"id", enrollment.id},
+            {"hostname", enrollment.hostname},
+            {"source", enrollment.source},
+            {"ek_hash", enrollment.ek_hash},
+            {"vendor", enrollment.vendor},
+            {"manufacturer", enrollment.manufacturer},
+            {"model", enrollment.model},
+            {"state", enrollment.state},
+            {"reason", enrollment.reason},
+            {"time", enrollment.time},
+            {"endorsed", enrollment.endorsed},
+            {"findings", std::move(findings)},
+            {"replaces", enrollment.replaces.empty() ? json(nullptr) : json(enrollment.replaces)}};
+}
+
+json to_json(const server::PolicyVersion& policy, bool whole) {
+    json out = {{"name", policy.name},
+                {"version", policy.version},
+                {"address", policy.address},
+                {"added", policy.added}};
+    if (whole) {
+        out["policy"] = embedded(policy.json);
+        out["jws"] = policy.jws;
+    }
+    return out;
+}
+
+json to_json(const server::Assignment& assignment) {
+    return {{"group", assignment.group},
+            {"policy", assignment.policy},
+            {"version", assignment.version},
+            {"stage", assignment.stage == server::Stage::kEnforce ? "enforce" : "report"},
+            {"covered", assignment.covered},
+            {"would_pass", assignment.would_pass},
+            {"would_fail", assignment.would_fail}};
+}
+
+json to_json(const server::AuditEntry& entry) {
+    return {{"number", entry.number}, {"time", entry.time},       {"who", entry.who},
+            {"action", entry.action}, {"subject", entry.subject}, {"detail", embedded(entry.detail)},
+            {"hash", entry.hash}};
+}
+
+json to_json(const server::Counts& counts) {
+    return {{"new", counts.fresh},
+            {"trusted", counts.trusted},
+            {"unmeasured", counts.unmeasured},
+            {"untrusted", counts.untrusted},
+            {"stale", counts.stale},
+            {"retired", counts.retired},
+            {"enrollments_waiting", counts.enrollments_waiting}};
+}
+
+json to_json(const server::Service::AuditCheck& check) {
+    return {{"ok", check.ok}, {"entries", check.entries}, {"head", check.head}, {"fault", check.fault}};
+}
+
+json to_json(const server::Service::Token& token) {
+    return {{"name", token.name},
+            {"role", name_of(token.role)},
+            {"created", token.created},
+            {"expires", time_or_null(token.expires)},
+            {"last_used", time_or_null(token.last_used)}};
+}
+
+}  // namespace gatehouse::http

@@ -1,0 +1,118 @@
+#include "attestation/server/http/tls.hpp"
+
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+
+#include <ctime>
+
+#include "keyvault/tool/support.hpp"
+
+namespace gatehouse::http {
+namespace {
+
+using BioPointer = std::unique_ptr<BIO, decltype(&BIO_free)>;
+using X509Pointer = std::unique_ptr<X509, decltype(&X509_free)>;
+using KeyPointer = std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>;
+
+[[noreturn]] void fail(const std::string& what) {
+    const unsigned long code = ERR_peek_last_error();
+    const char* reason = code == 0 ? nullptr : ERR_reason_error_string(code);
+    ERR_clear_error();
+    throw host::ToolError("TLS: " + what + (reason == nullptr ? "" : std::string(": ") + reason));
+}
+
+BioPointer bio_of(const std::string& text) {
+    return {BIO_new_mem_buf(text.data(), static_cast<int>(text.size())), BIO_free};
+}
+
+X509Pointer next_certificate(BIO* from) {
+    X509Pointer certificate(PEM_read_bio_X509(from, nullptr, nullptr, nullptr), X509_free);
+    if (certificate == nullptr) ERR_clear_error();
+    return certificate;
+}
+
+void use_certificate(SSL_CTX* context, const TlsFiles& files) {
+    const BioPointer chain = bio_of(files.certificate);
+    const X509Pointer leaf = next_certificate(chain.get());
+    if (leaf == nullptr) fail("the server's certificate is not PEM");
+    if (SSL_CTX_use_certificate(context, leaf.get()) != 1) fail("the server's certificate cannot be used");
+    while (X509Pointer issuer = next_certificate(chain.get())) {
+        if (SSL_CTX_add1_chain_cert(context, issuer.get()) != 1)
+            fail("the server's certificate chain cannot be used");
+    }
+    const BioPointer text = bio_of(files.key);
+    const KeyPointer key(PEM_read_bio_PrivateKey(text.get(), nullptr, nullptr, nullptr), EVP_PKEY_free);
+    if (key == nullptr) fail("the server's key is not PEM, or has a pass phrase");
+    if (SSL_CTX_use_PrivateKey(context, key.get()) != 1 || SSL_CTX_check_private_key(context) != 1) {
+        fail("the server's key is not that of its certificate");
+    }
+}
+
+void use_client_ca(SSL_CTX* context, const std::string& pem) {
+    const BioPointer text = bio_of(pem);
+    X509_STORE* const store = SSL_CTX_get_cert_store(context);
+    bool any = false;
+    while (X509Pointer ca = next_certificate(text.get())) {
+        if (X509_STORE_add_cert(store, ca.get()) != 1 || SSL_CTX_add_client_CA(context, ca.get()) != 1) {
+            fail("the CA of client certificates cannot be used");
+        }
+        any = true;
+    }
+    if (!any) fail("the CA of client certificates is not PEM");
+    SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_CLIENT_ONCE, nullptr);
+    SSL_CTX_set_verify_depth(context, 2);
+}
+
+int select_protocol(SSL*, const unsigned char** out, unsigned char* out_length, const unsigned char* in,
+                    unsigned in_length, void*) {
+    static constexpr unsigned char kOurs[] = {8, 'h', 't', 't', 'p', '/', '1', '.', '1'};
+    unsigned char* chosen = nullptr;
+    const int found = SSL_select_next_proto(&chosen, out_length, kOurs, sizeof kOurs, in, in_length);
+    *out = chosen;
+    return found == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+}  // namespace
+
+std::shared_ptr<SSL_CTX> make_tls_context(const TlsFiles& files) {
+    const std::shared_ptr<SSL_CTX> context(SSL_CTX_new(TLS_server_method()), SSL_CTX_free);
+    if (context == nullptr) fail("no context");
+    SSL_CTX* const raw_context = context.get();
+    if (SSL_CTX_set_min_proto_version(raw_context, TLS1_3_VERSION) != 1 ||
+        SSL_CTX_set_max_proto_version(raw_context, TLS1_3_VERSION) != 1 ||
+        SSL_CTX_set1_groups_list(raw_context, "X25519:P-256:P-384") != 1) {
+        fail("this OpenSSL has no TLS 1.3");
+    }
+    SSL_CTX_set_options(raw_context, SSL_OP_NO_COMPRESSION | SSL_OP_IGNORE_UNEXPECTED_EOF);
+    // An idle connection holds no record buffers. Sessions live in tickets, at the clients, and not in memory
+    // here.
+    SSL_CTX_set_mode(raw_context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
+                                      SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_read_ahead(raw_context, 1);
+    SSL_CTX_set_session_cache_mode(raw_context, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_num_tickets(raw_context, 1);
+    SSL_CTX_set_timeout(raw_context, 3600);
+    static constexpr unsigned char kName[] = "gatehouse";
+    SSL_CTX_set_session_id_context(raw_context, kName, sizeof kName - 1);
+    SSL_CTX_set_alpn_select_cb(raw_context, select_protocol, nullptr);
+    use_certificate(raw_context, files);
+    use_client_ca(raw_context, files.client_ca);
+    return context;
+}
+
+void read_client_certificate(const SSL* session, Peer& peer) {
+    const X509* const certificate = SSL_get0_peer_certificate(session);
+    if (certificate == nullptr || SSL_get_verify_result(session) != X509_V_OK) return;
+    const int size = i2d_X509(certificate, nullptr);
+    if (size <= 0) return;
+    peer.certificate.resize(static_cast<std::size_t>(size));
+    unsigned char* out = raw(MutableBytes(peer.certificate));
+    i2d_X509(certificate, &out);
+    std::tm parts{};
+    peer.certificate_ends = ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &parts) == 1
+                                ? static_cast<Seconds>(timegm(&parts))
+                                : 0;
+}
+
+}  // namespace gatehouse::http

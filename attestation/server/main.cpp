@@ -1,0 +1,239 @@
+// attestation-server: the command line.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "attestation/server/http/openapi.hpp"
+#include "attestation/server/http/records_json.hpp"
+#include "attestation/server/http/restore.hpp"
+#include "attestation/server/http/serve.hpp"
+
+namespace gatehouse::http {
+namespace {
+
+using host::ExitCode;
+using host::ToolError;
+using nlohmann::json;
+using server::Service;
+
+struct Arguments {
+    std::string config, listen, data, database, tls_certificate, tls_key, log_level;
+    std::vector<std::string> names;
+    bool as_json = false, force = false;
+    int ready_descriptor = -1;
+    std::string file, name, role = "read-only";
+    std::int64_t lifetime_s = 0;
+};
+
+const server::Principal kConsole{.name = "console", .role = server::Role::kAdmin};
+
+Settings settings_of(const Arguments& arguments) {
+    Settings settings = read_settings(arguments.config);
+    if (!arguments.listen.empty()) settings.listen = arguments.listen;
+    if (!arguments.data.empty()) settings.data = arguments.data;
+    if (!arguments.database.empty()) settings.database = arguments.database;
+    if (!arguments.names.empty()) settings.names = arguments.names;
+    if (!arguments.tls_certificate.empty()) settings.tls_certificate = arguments.tls_certificate;
+    if (!arguments.tls_key.empty()) settings.tls_key = arguments.tls_key;
+    apply_listen(settings.listen, settings.server);
+    return settings;
+}
+
+Service open_service(const Arguments& arguments) { return Service(service_options(settings_of(arguments))); }
+
+void print_json(const json& value) {
+    std::printf("%s\n", value.dump(2, ' ', false, json::error_handler_t::replace).c_str());
+}
+
+// What endpoints name themselves must not steer a terminal.
+std::string printable(const std::string& text) {
+    std::string out = text;
+    for (char& c : out) {
+        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+    }
+    return out;
+}
+
+ExitCode run_serve(const Arguments& arguments) {
+    Settings settings = settings_of(arguments);
+    if (arguments.as_json) settings.log_format = LogFormat::kJson;
+    return serve(std::move(settings), arguments.ready_descriptor);
+}
+
+ExitCode run_audit_verify(const Arguments& arguments) {
+    const auto check = open_service(arguments).verify_audit();
+    if (arguments.as_json) {
+        print_json(to_json(check));
+    } else if (check.ok) {
+        std::printf("audit log: good, %lld entries, head %s\n", static_cast<long long>(check.entries),
+                    check.head.c_str());
+    } else {
+        std::printf("audit log: BROKEN: %s\n", printable(check.fault).c_str());
+    }
+    return check.ok ? ExitCode::kYes : ExitCode::kNo;
+}
+
+ExitCode run_audit_export(const Arguments& arguments) {
+    open_service(arguments).export_audit([](const server::AuditEntry& entry) {
+        std::printf("%s\n", to_json(entry).dump(-1, ' ', false, json::error_handler_t::replace).c_str());
+    });
+    if (std::fflush(stdout) != 0) throw ToolError("standard output: cannot be written");
+    return ExitCode::kYes;
+}
+
+ExitCode run_backup(const Arguments& arguments) {
+    const auto options = service_options(settings_of(arguments));
+    Service(options).backup(arguments.file);
+    const std::string key = options.directory + "/master.key";
+    if (arguments.as_json) {
+        print_json({{"file", arguments.file}, {"needs", key}});
+    } else {
+        std::printf(
+            "%s: written. It is of use only together with %s, which it does not hold: keep a copy of that "
+            "apart\n",
+            arguments.file.c_str(), key.c_str());
+    }
+    return ExitCode::kYes;
+}
+
+ExitCode run_restore(const Arguments& arguments) {
+    const auto entries =
+        restore_backup(arguments.file, service_options(settings_of(arguments)), arguments.force);
+    if (arguments.as_json) {
+        print_json({{"file", arguments.file}, {"audit_entries", entries}});
+    } else {
+        std::printf("restored from %s; audit log good, %lld entries\n", arguments.file.c_str(),
+                    static_cast<long long>(entries));
+    }
+    return ExitCode::kYes;
+}
+
+ExitCode run_token_create(const Arguments& arguments) {
+    const auto role = server::role_of(arguments.role);
+    if (!role)
+        throw ToolError("--role " + arguments.role + ": give read-only, operator or admin", ExitCode::kUsage);
+    const auto token =
+        open_service(arguments).create_token(kConsole, arguments.name, *role, arguments.lifetime_s);
+    if (arguments.as_json) {
+        print_json({{"name", arguments.name}, {"role", arguments.role}, {"token", token}});
+    } else {
+        std::printf("%s\n", token.c_str());
+    }
+    return ExitCode::kYes;
+}
+
+ExitCode run_token_list(const Arguments& arguments) {
+    const auto tokens = open_service(arguments).tokens(kConsole);
+    json rows = json::array();
+    for (const auto& token : tokens) rows.push_back(to_json(token));
+    if (arguments.as_json) {
+        print_json(rows);
+        return ExitCode::kYes;
+    }
+    std::printf("%-24s %-10s %-20s %s\n", "NAME", "ROLE", "EXPIRES", "LAST USED");
+    const auto time = [](server::Seconds seconds, const char* none) {
+        char text[32];
+        const auto value = static_cast<std::time_t>(seconds);
+        std::tm parts{};
+        gmtime_r(&value, &parts);
+        if (seconds == 0 || std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts) == 0)
+            return std::string(none);
+        return std::string(text);
+    };
+    for (const auto& token : tokens) {
+        std::printf("%-24s %-10s %-20s %s\n", printable(token.name).c_str(), name_of(token.role),
+                    time(token.expires, "never").c_str(), time(token.last_used, "never").c_str());
+    }
+    return ExitCode::kYes;
+}
+
+ExitCode run_token_revoke(const Arguments& arguments) {
+    open_service(arguments).revoke_token(kConsole, arguments.name);
+    return ExitCode::kYes;
+}
+
+ExitCode run_ca(const Arguments& arguments) {
+    const auto pem = open_service(arguments).ca_certificate();
+    if (arguments.as_json) {
+        print_json({{"certificate", pem}});
+    } else {
+        std::printf("%s", pem.c_str());
+    }
+    return ExitCode::kYes;
+}
+
+ExitCode run_openapi(const Arguments&) {
+    std::printf("%.*s", static_cast<int>(openapi_document().size()), openapi_document().data());
+    return ExitCode::kYes;
+}
+
+using Runner = ExitCode (*)(const Arguments&);
+
+// A command with the options that all of them have.
+CLI::App* add_command(CLI::App& parent, const char* name, const char* help, Arguments& arguments,
+                      Runner& chosen, Runner runner) {
+    CLI::App* const command = parent.add_subcommand(name, help);
+    command->add_option("--config", arguments.config,
+                        std::string("TOML; default ") + kConfigFile + " if it is there");
+    command->add_option("--data", arguments.data,
+                        "directory of keys and database [/var/lib/gatehouse, or under $XDG_STATE_HOME]");
+    command->add_option("--database", arguments.database, "sqlite:PATH or postgresql://...");
+    command->add_flag("--json", arguments.as_json, "print, or log, JSON");
+    command->callback([&chosen, runner] { chosen = runner; });
+    return command;
+}
+
+void add_serve(CLI::App& app, Arguments& arguments, Runner& chosen) {
+    CLI::App* const command = add_command(app, "serve", "run the server", arguments, chosen, run_serve);
+    command->add_option("--listen", arguments.listen, "ADDRESS:PORT [127.0.0.1:8443]");
+    command->add_option("--name", arguments.names, "DNS name or address of the server, for its certificate");
+    command->add_option("--tls-certificate", arguments.tls_certificate,
+                        "PEM chain instead of the server's own CA's");
+    command->add_option("--tls-key", arguments.tls_key, "PEM key of it");
+    command->add_option("--ready-fd", arguments.ready_descriptor, "write ADDRESS:PORT there when ready");
+}
+
+int run(int argc, char** argv) {
+    CLI::App app("Verifies endpoints and keeps their verdicts. Exit status: 0 yes, 1 no, 2 usage, 3 failure.",
+                 "attestation-server");
+    app.require_subcommand(1);
+    Arguments arguments;
+    Runner chosen = nullptr;
+    add_serve(app, arguments, chosen);
+    CLI::App* const audit = app.add_subcommand("audit", "the audit log")->require_subcommand(1);
+    add_command(*audit, "verify", "whether the chain of hashes is whole", arguments, chosen,
+                run_audit_verify);
+    add_command(*audit, "export", "print it, one JSON object a line", arguments, chosen, run_audit_export);
+    add_command(app, "backup", "copy the database, of a running server too", arguments, chosen, run_backup)
+        ->add_option("FILE", arguments.file)
+        ->required();
+    CLI::App* const restore =
+        add_command(app, "restore", "put a backup in place of the database", arguments, chosen, run_restore);
+    restore->add_option("FILE", arguments.file)->required();
+    restore->add_flag("--force", arguments.force, "replace a database that is there");
+    CLI::App* const token = app.add_subcommand("token", "who may ask")->require_subcommand(1);
+    CLI::App* const create =
+        add_command(*token, "create", "make one; printed once", arguments, chosen, run_token_create);
+    create->add_option("NAME", arguments.name)->required();
+    create->add_option("--role", arguments.role, "read-only, operator, admin")->capture_default_str();
+    create->add_option("--lifetime", arguments.lifetime_s, "seconds; 0: does not expire")
+        ->capture_default_str();
+    add_command(*token, "list", "list them", arguments, chosen, run_token_list);
+    add_command(*token, "revoke", "end one", arguments, chosen, run_token_revoke)
+        ->add_option("NAME", arguments.name)
+        ->required();
+    add_command(app, "openapi", "print the description of the REST interface", arguments, chosen,
+                run_openapi);
+    add_command(app, "ca", "print the CA's certificate", arguments, chosen, run_ca);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
+    }
+    return host::run_tool("attestation-server", [&] { return chosen(arguments); });
+}
+
+}  // namespace
+}  // namespace gatehouse::http
+
+int main(int argc, char** argv) { return gatehouse::http::run(argc, argv); }
