@@ -15,14 +15,16 @@ double seconds_between(RateLimiter::Clock::time_point from, RateLimiter::Clock::
 RateLimiter::Bucket& RateLimiter::bucket_of(Shard& shard, const std::string& key, Clock::time_point now) {
     auto& buckets = shard.buckets;
     if (const auto found = buckets.find(key); found != buckets.end()) return found->second;
-    if (buckets.size() >= kMaxKeys / kShards) {
+    const bool is_full = buckets.size() >= kMaxKeys / kShards;
+    if (is_full && now - shard.swept >= std::chrono::seconds(1)) {  // no more often: a sweep costs
+        shard.swept = now;
         std::erase_if(buckets, [&](const auto& one) {
             const Bucket& bucket = one.second;
             return bucket.level + seconds_between(bucket.at, now) * rate_.per_second >= rate_.burst;
         });
-        if (buckets.size() >= kMaxKeys / kShards)
-            return buckets.try_emplace({}, Bucket{rate_.burst, now}).first->second;
     }
+    if (buckets.size() >= kMaxKeys / kShards)
+        return buckets.try_emplace({}, Bucket{rate_.burst, now}).first->second;
     return buckets.try_emplace(key, Bucket{rate_.burst, now}).first->second;
 }
 

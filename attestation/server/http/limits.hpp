@@ -39,6 +39,7 @@ class RateLimiter {
     struct Shard {
         mutable std::mutex mutex;
         std::unordered_map<std::string, Bucket> buckets;
+        Clock::time_point swept{};
     };
 
     unsigned visit(const std::string& key, Clock::time_point now, double amount);
