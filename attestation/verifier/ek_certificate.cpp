@@ -76,6 +76,31 @@ bool is_manufacturer(std::string_view text) {
     return error == std::errc() && end == text.data() + text.size();
 }
 
+// OpenSSL does not decode an RSA key whose algorithm is given as RSAES-OAEP (as Infineon and ST did), and
+// refuses to verify a path without the key. So the key is read again under RSA's ordinary name, in place: the
+// certificate keeps the bytes that its signature is over.
+bool read_oaep_key(X509* certificate) {
+    X509_PUBKEY* stored = X509_get_X509_PUBKEY(certificate);
+    ASN1_OBJECT* algorithm = nullptr;
+    const unsigned char* encoded = nullptr;
+    int size = 0;
+    if (X509_PUBKEY_get0_param(&algorithm, &encoded, &size, nullptr, stored) != 1 ||
+        OBJ_obj2nid(algorithm) != NID_rsaesOaep) {
+        return false;
+    }
+    X509_PUBKEY* const plain = X509_PUBKEY_new();
+    auto* const copy = static_cast<unsigned char*>(OPENSSL_memdup(encoded, static_cast<std::size_t>(size)));
+    X509_PUBKEY_set0_param(plain, OBJ_nid2obj(NID_rsaEncryption), V_ASN1_NULL, nullptr, copy, size);
+    unsigned char* der = nullptr;
+    const int der_length = i2d_X509_PUBKEY(plain, &der);
+    const unsigned char* at = der;
+    const bool ok = der_length > 0 && d2i_X509_PUBKEY(&stored, &at, der_length) != nullptr;
+    OPENSSL_free(der);
+    X509_PUBKEY_free(plain);
+    ERR_clear_error();
+    return ok && X509_get0_pubkey(certificate) != nullptr;
+}
+
 }  // namespace
 
 std::string printable(std::string_view text, std::size_t most) {
@@ -117,6 +142,9 @@ ParsedCertificate parse_stored_certificate(Bytes bytes, std::vector<std::string>
     if (!parsed.certificate) return parsed;
     if (parsed.size < der.size()) {
         quirks.push_back("certificate: " + describe_padding(der.subspan(parsed.size)) + " after its end");
+    }
+    if (read_oaep_key(parsed.certificate.get())) {
+        quirks.emplace_back("certificate: key algorithm is given as RSAES-OAEP");
     }
     const ASN1_INTEGER* const serial = X509_get0_serialNumber(parsed.certificate.get());
     if ((ASN1_STRING_type(serial) & V_ASN1_NEG) != 0)
@@ -160,25 +188,6 @@ std::vector<openssl::Certificate> parse_stored_chain(const std::vector<host::Buf
     return chain;
 }
 
-host::Key certificate_key(X509* certificate, std::vector<std::string>* quirks) {
-    host::Key key{X509_get_pubkey(certificate), EVP_PKEY_free};
-    if (key) return key;
-    ERR_clear_error();
-    ASN1_OBJECT* algorithm = nullptr;
-    const unsigned char* encoded = nullptr;
-    int size = 0;
-    X509_ALGOR* parameters = nullptr;
-    if (X509_PUBKEY_get0_param(&algorithm, &encoded, &size, &parameters, X509_get_X509_PUBKEY(certificate)) ==
-            1 &&
-        OBJ_obj2nid(algorithm) == NID_rsaesOaep) {
-        key.reset(d2i_PublicKey(EVP_PKEY_RSA, nullptr, &encoded, size));
-        if (key && quirks != nullptr)
-            quirks->emplace_back("certificate: key algorithm is given as RSAES-OAEP");
-    }
-    ERR_clear_error();
-    return key;
-}
-
 std::string name_text(const X509_NAME* name) {
     BIO* const bio = BIO_new(BIO_s_mem());
     X509_NAME_print_ex(bio, name, 0, XN_FLAG_RFC2253);
@@ -191,8 +200,10 @@ std::string name_text(const X509_NAME* name) {
 }
 
 std::string certificate_weakness(X509* certificate, bool signature_matters) {
-    const host::Key key = certificate_key(certificate);
-    if (std::string weakness = key_weakness(key.get()); !weakness.empty()) return weakness;
+    if (std::string weakness = key_weakness(X509_get0_pubkey(certificate)); !weakness.empty()) {
+        ERR_clear_error();
+        return weakness;
+    }
     if (!signature_matters) return "";
     int digest = NID_undef;
     if (X509_get_signature_info(certificate, &digest, nullptr, nullptr, nullptr) != 1) {

@@ -31,9 +31,6 @@ struct ParsedCertificate {
 [[nodiscard]] std::vector<openssl::Certificate> parse_stored_chain(const std::vector<host::Buffer>& buffers,
                                                                    std::vector<std::string>& quirks);
 
-// The certificate's key; also if its algorithm is given as RSAES-OAEP, which OpenSSL does not take (a quirk).
-[[nodiscard]] host::Key certificate_key(X509* certificate, std::vector<std::string>* quirks = nullptr);
-
 // "CN=Infineon OPTIGA(TM) ECC Manufacturing CA 016,O=..."; "(empty)". Printable, at most 200 characters.
 [[nodiscard]] std::string name_text(const X509_NAME* name);
 // Printable ASCII, whatever an endpoint sent; at most `most` characters.

@@ -97,22 +97,9 @@ std::string revocation_error(int error, X509_STORE_CTX* context, X509* certifica
     }
 }
 
-// OpenSSL stops at a key whose algorithm it does not take, also where the key is not used; RSAES-OAEP is one.
-bool only_oddly_encoded(X509_STORE_CTX* context) {
-    X509* const certificate = X509_STORE_CTX_get_current_cert(context);
-    return X509_STORE_CTX_get_error(context) == X509_V_ERR_UNSPECIFIED &&
-           X509_STORE_CTX_get_error_depth(context) == 0 && certificate != nullptr &&
-           X509_get0_pubkey(certificate) == nullptr && certificate_key(certificate) != nullptr;
-}
-
-// OpenSSL's verify callback of the first pass.
-int pass_over_oddities(int ok, X509_STORE_CTX* context) {
-    return ok == 1 || only_oddly_encoded(context) ? 1 : 0;
-}
-
 // OpenSSL's verify callback of the second pass: goes on past every error, and keeps what it was.
 int collect_revocations(int ok, X509_STORE_CTX* context) {
-    if (ok == 1 || only_oddly_encoded(context)) return 1;
+    if (ok == 1) return 1;
     auto* const found = static_cast<Revocations*>(X509_STORE_CTX_get_app_data(context));
     const int error = X509_STORE_CTX_get_error(context);
     const int depth = X509_STORE_CTX_get_error_depth(context);
@@ -146,7 +133,6 @@ class Verification {
     // Empty if there is a good path. The algorithms are judged here, not by OpenSSL's security level: that
     // would also refuse keys whose encoding is only odd.
     [[nodiscard]] std::string path_failure() {
-        X509_STORE_CTX_set_verify_cb(context_.get(), pass_over_oddities);
         if (X509_verify_cert(context_.get()) != 1) {
             const int error = X509_STORE_CTX_get_error(context_.get());
             known_ = error != X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT &&

@@ -194,16 +194,16 @@ Finding judge_usage(X509* certificate, bool rsa, std::vector<std::string>& quirk
     return {"ek usage", true, std::string(usage == kNoKeyUsage ? "" : wanted_name) + " EK certificate"};
 }
 
-Finding judge_key(X509* certificate, const EVP_PKEY* ek, std::vector<std::string>& quirks) {
-    const host::Key key = certificate_key(certificate, &quirks);
-    if (!key) return {"ek key", false, "the certificate's key is of a kind that is not known"};
+Finding judge_key(X509* certificate, const EVP_PKEY* ek) {
+    const EVP_PKEY* const key = X509_get0_pubkey(certificate);
+    if (key == nullptr) return {"ek key", false, "the certificate's key is of a kind that is not known"};
     if (ek == nullptr) return {"ek key", false, "there is no EK to compare with"};
-    const bool same = EVP_PKEY_eq(key.get(), ek) == 1;
+    const bool same = EVP_PKEY_eq(key, ek) == 1;
     ERR_clear_error();
     if (same) return {"ek key", true, describe_key(ek)};
     return {"ek key", false,
-            "the certificate is of another key (" + describe_key(key.get()) + ") than the EK (" +
-                describe_key(ek) + ")"};
+            "the certificate is of another key (" + describe_key(key) + ") than the EK (" + describe_key(ek) +
+                ")"};
 }
 
 std::string chain_excess(const std::vector<Buffer>& chain) {
@@ -273,11 +273,11 @@ EndorsementVerdict verify_endorsement(const EndorsementEvidence& evidence, const
     verdict.findings.push_back({"ek certificate", true,
                                 "subject " + name_text(X509_get_subject_name(certificate)) + ", issuer " +
                                     name_text(X509_get_issuer_name(certificate))});
-    verdict.findings.push_back(judge_key(certificate, ek.get(), verdict.quirks));
+    verdict.findings.push_back(judge_key(certificate, ek.get()));
     judge_chain(certificate, evidence, store, now, verdict);
-    const host::Key key = certificate_key(certificate);
-    verdict.findings.push_back(
-        judge_usage(certificate, key && EVP_PKEY_get_base_id(key.get()) == EVP_PKEY_RSA, verdict.quirks));
+    const EVP_PKEY* const key = X509_get0_pubkey(certificate);
+    verdict.findings.push_back(judge_usage(
+        certificate, key != nullptr && EVP_PKEY_get_base_id(key) == EVP_PKEY_RSA, verdict.quirks));
     std::string why;
     if (const auto tpm = named_tpm(certificate, why, verdict.quirks)) {
         verdict.manufacturer = tpm->manufacturer;

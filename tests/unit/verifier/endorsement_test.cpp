@@ -309,7 +309,7 @@ TEST_F(Endorsement, RefusesKeysThatAreTooWeak) {
     const auto ek = issue(spec, test::rsa_key(1024), &intermediate);
     const auto verdict = judge(ek);
     EXPECT_EQ(finding(verdict, "ek chain").detail,
-              "EK certificate: RSA 1024 is too short; 2048 bits at least");
+              "Vendor: EK certificate: RSA 1024 is too short; 2048 bits at least");
     EXPECT_EQ(finding(verdict, "ek public").detail, "RSA 1024 is too short; 2048 bits at least");
     const auto weak = issue(ca_spec("Weak CA"), ecc_key("secp224r1"), &root);
     expect_only(judge(issue(ek_spec(), ecc_key(), &weak), {weak.der()}), "ek chain",
