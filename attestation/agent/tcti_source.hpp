@@ -1,0 +1,36 @@
+// Evidence by any TPM that this program may use itself. Nothing vouches for who asked the TPM: its evidence
+// says source "tpm", and a server never takes it for that of a measured hypervisor.
+//
+// Owner and endorsement authorization are empty. The attestation key is made under the storage root key,
+// which is the one at 0x81000001 if there is one, and kept as ak.blob in the state directory.
+#pragma once
+
+#include <tss2/tss2_esys.h>
+
+#include "attestation/agent/evidence_source.hpp"
+#include "attestation/agent/state_directory.hpp"
+
+namespace gatehouse::agent {
+
+class TctiSource final : public EvidenceSource {
+  public:
+    // Connects to the TPM in each call, and lets it go: other programs want it, too.
+    TctiSource(std::string tcti, const std::string& state_directory, std::string firmware_log)
+        : tcti_(std::move(tcti)), state_(state_directory), firmware_log_(std::move(firmware_log)) {}
+
+    [[nodiscard]] const char* name() const override { return "tpm"; }
+    // Makes an attestation key if there is none that this TPM can load.
+    [[nodiscard]] Identity identity() override;
+    [[nodiscard]] Buffer activate(Bytes credential_blob, Bytes encrypted_secret) override;
+    // A quote of PCRs 0-9 and 14 of SHA-256 over SHA-256(nonce), with their values.
+    [[nodiscard]] protocol::AttestRequest evidence(Bytes nonce) override;
+
+  private:
+    [[nodiscard]] Buffer firmware_log() const;
+
+    std::string tcti_;
+    StateDirectory state_;
+    std::string firmware_log_;
+};
+
+}  // namespace gatehouse::agent

@@ -1,0 +1,59 @@
+// The calls of a TPM that TctiSource needs, through ESAPI. Errors: ToolError.
+#pragma once
+
+#include <optional>
+
+#include "attestation/agent/endorsement_key.hpp"
+#include "keyvault/tool/esapi.hpp"
+
+namespace gatehouse::agent {
+
+using host::Buffer;
+
+class TctiTpm {
+  public:
+    explicit TctiTpm(const std::string& tcti);
+    ~TctiTpm();
+    TctiTpm(const TctiTpm&) = delete;
+    TctiTpm& operator=(const TctiTpm&) = delete;
+
+    [[nodiscard]] ESYS_CONTEXT* context() const { return context_; }
+    [[nodiscard]] bool exists(TPM2_HANDLE handle) const;
+    // nullopt if there is no such index.
+    [[nodiscard]] std::optional<Buffer> nv_contents(TPM2_HANDLE index) const;
+    // TPMT_PUBLIC.
+    [[nodiscard]] Buffer public_area(ESYS_TR object) const;
+    [[nodiscard]] ESYS_TR persistent(TPM2_HANDLE handle) const;
+    // Fills `key` with a primary key.
+    void create_primary(ESYS_TR hierarchy, const TPM2B_PUBLIC& area, host::Transient& key) const;
+
+  private:
+    TSS2_TCTI_CONTEXT* tcti_ = nullptr;
+    ESYS_CONTEXT* context_ = nullptr;
+};
+
+// The endorsement key: a persistent one, or made anew from its template, which gives the same key each time.
+class EndorsementKey {
+  public:
+    // The first of kEkPlaces that has a certificate and whose key can be had; else the first key of
+    // kEkHandles, else the one of template L-2 or L-1, without a certificate.
+    explicit EndorsementKey(const TctiTpm& tpm);
+
+    [[nodiscard]] const Buffer& certificate() const { return certificate_; }
+    [[nodiscard]] const Buffer& public_area() const { return public_area_; }
+    // TPM2_ActivateCredential for the loaded object `attestation_key`; parts without their size fields.
+    [[nodiscard]] Buffer activate(ESYS_TR attestation_key, Bytes credential_blob,
+                                  Bytes encrypted_secret) const;
+
+  private:
+    [[nodiscard]] bool use_persistent(const EkPlace* place);
+    [[nodiscard]] bool use_template(EkTemplate which);
+
+    const TctiTpm& tpm_;
+    host::Transient made_;  // if it is not persistent
+    ESYS_TR handle_ = ESYS_TR_NONE;
+    Buffer certificate_;
+    Buffer public_area_;
+};
+
+}  // namespace gatehouse::agent
