@@ -44,7 +44,7 @@ void HttpAnswer::take(std::string_view bytes) {
 
 void HttpAnswer::end() {
     boost::beast::error_code error;
-    inside_->parser.put_eof(error);
+    if (inside_->parser.got_some()) inside_->parser.put_eof(error);
     Inside::check(error);
     if (!done()) throw ToolError("the server closed the connection without an answer");
 }

@@ -3,40 +3,10 @@
 
 #include <gtest/gtest.h>
 
-#include <functional>
-
-#include "hypervisor/channel/server.hpp"
+#include "tests/unit/agent/served_mailbox.hpp"
 
 namespace gatehouse::agent {
 namespace {
-
-class FakeSource final : public channel::Source {
-  public:
-    evidence::Claims claims() override { return {.cpus = 4}; }
-    Bytes log_text() override { return log; }
-    Bytes event_log() override { return literal_bytes("event log"); }
-    Result<Quote> quote(const Sha256Digest&) override {
-        if (!has_key) return {Error::kState, "no key"};
-        return Quote{literal_bytes("attest"), literal_bytes("signature"), literal_bytes("key")};
-    }
-    Buffer log = Buffer(150000, std::byte{'l'});
-    bool has_key = true;
-};
-
-class ServedMailbox final : public MailboxPort {
-  public:
-    MutableBytes memory() override { return memory_; }
-    void ring() override {
-        if (present) channel::serve(source, memory_);
-        if (tamper) tamper(memory_);
-    }
-    FakeSource source;
-    bool present = true;
-    std::function<void(MutableBytes)> tamper;
-
-  private:
-    Buffer memory_ = Buffer(0x10000);
-};
 
 class MailboxClientTest : public testing::Test {
   protected:
@@ -71,6 +41,24 @@ TEST_F(MailboxClientTest, RefusesNoncesOutOfRange) {
     EXPECT_THROW((void)client.quote(Buffer(65)), ChannelError);
 }
 
+TEST_F(MailboxClientTest, TellsWhatTheTpmHasFromWhatItHasNot) {
+    mailbox.source.items[0x01c00002] = Buffer(1500, std::byte{7});
+    EXPECT_EQ(client.endorsement(0x01c00002), Buffer(1500, std::byte{7}));
+    EXPECT_EQ(client.endorsement(0x01c0000a), std::nullopt);
+}
+
+TEST_F(MailboxClientTest, ActivatesACredentialWithoutItsSizeFields) {
+    const Buffer secret = client.activate(0x81010001, literal_bytes("blob"), literal_bytes("encrypted"));
+    EXPECT_TRUE(equal_bytes(secret, literal_bytes("the secret")));
+    EXPECT_EQ(mailbox.source.activated.handle, 0x81010001u);
+    EXPECT_TRUE(equal_bytes(mailbox.source.activated.credential, literal_bytes("blob")));
+    EXPECT_TRUE(equal_bytes(mailbox.source.activated.secret, literal_bytes("encrypted")));
+    mailbox.tamper = [&](MutableBytes memory) {
+        store<std::uint32_t>(memory.data() + 12, 65, Endian::kLittle);
+    };
+    EXPECT_THROW((void)client.activate(0x81010001, literal_bytes("b"), literal_bytes("e")), ChannelError);
+}
+
 TEST_F(MailboxClientTest, RefusesAnswersThatLieAboutTheirLength) {
     for (const std::uint32_t length : {0u, 3u, 0xffe9u, 0xffffffffu}) {
         mailbox.tamper = [&](MutableBytes memory) { store(memory.data() + 12, length, Endian::kLittle); };
@@ -80,7 +68,9 @@ TEST_F(MailboxClientTest, RefusesAnswersThatLieAboutTheirLength) {
 }
 
 TEST_F(MailboxClientTest, EndsOnALogThatNeverEnds) {
-    mailbox.tamper = [](MutableBytes memory) { store<std::uint32_t>(memory.data() + 16, 0xffffffff, Endian::kLittle); };
+    mailbox.tamper = [](MutableBytes memory) {
+        store<std::uint32_t>(memory.data() + 16, 0xffffffff, Endian::kLittle);
+    };
     EXPECT_THROW((void)client.log(), ChannelError);
 }
 
