@@ -1,5 +1,3 @@
-#include <openssl/bn.h>
-#include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/rsa.h>
@@ -8,6 +6,7 @@
 #include <array>
 
 #include "attestation/verifier/appraisal.hpp"
+#include "attestation/verifier/public_key.hpp"
 #include "attestation/verifier/quick_hash.hpp"
 #include "keyvault/tpm/policy.hpp"
 
@@ -15,7 +14,6 @@ namespace gatehouse::verifier {
 namespace {
 
 using Context = std::unique_ptr<EVP_PKEY_CTX, decltype(&EVP_PKEY_CTX_free)>;
-using PublicKey = std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>;
 
 constexpr std::uint16_t kMinimumRsaBits = 2048;
 constexpr std::uint16_t kMaximumRsaBits = 4096;
@@ -40,51 +38,6 @@ const CurveRow* row_of(Curve curve) {
 // Of signatures: SHA-1's are not believed.
 const EVP_MD* digest_of(HashAlgorithm hash) {
     return hash == HashAlgorithm::kSha1 ? nullptr : openssl_digest(hash);
-}
-
-PublicKey key_of(const char* kind, OSSL_PARAM* parameters) {
-    const Context maker(EVP_PKEY_CTX_new_from_name(nullptr, kind, nullptr), EVP_PKEY_CTX_free);
-    EVP_PKEY* key = nullptr;
-    if (!maker || EVP_PKEY_fromdata_init(maker.get()) != 1 ||
-        EVP_PKEY_fromdata(maker.get(), &key, EVP_PKEY_PUBLIC_KEY, parameters) != 1) {
-        ERR_clear_error();
-        key = nullptr;
-    }
-    return {key, EVP_PKEY_free};
-}
-
-PublicKey ecc_key_of(const PublicArea& area, const CurveRow& row) {
-    if (area.x.size() > row.coordinate || area.y.size() > row.coordinate || area.x.empty() || area.y.empty())
-        throw host::ToolError("attestation key: its point is not of the size of curve " +
-                              std::string(row.group));
-    std::array<std::byte, 1 + 2 * kMaxCoordinate> storage{std::byte{4}};  // uncompressed
-    const MutableBytes point = MutableBytes(storage).first(1 + 2 * row.coordinate);
-    // TPMs may leave leading zeros out (Part 2, 11.2.5.1).
-    copy_bytes(point.subspan(1 + row.coordinate - area.x.size()), area.x);
-    copy_bytes(point.subspan(point.size() - area.y.size()), area.y);
-    char group[16];
-    std::snprintf(group, sizeof(group), "%s", row.group);
-    OSSL_PARAM parameters[] = {
-        OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, group, 0),
-        OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_PUB_KEY, point.data(), point.size()),
-        OSSL_PARAM_construct_end()};
-    PublicKey key = key_of("EC", parameters);
-    if (!key) throw host::ToolError("attestation key: its point is not on curve " + std::string(row.group));
-    return key;
-}
-
-PublicKey rsa_key_of(const PublicArea& area) {
-    if (area.modulus.empty()) throw host::ToolError("attestation key: has no RSA modulus");
-    // OSSL_PARAM wants integers in the machine's order.
-    std::vector<unsigned char> modulus(raw(area.modulus), raw(area.modulus) + area.modulus.size());
-    std::ranges::reverse(modulus);
-    unsigned int exponent = area.exponent;
-    OSSL_PARAM parameters[] = {OSSL_PARAM_construct_BN(OSSL_PKEY_PARAM_RSA_N, modulus.data(), modulus.size()),
-                               OSSL_PARAM_construct_uint(OSSL_PKEY_PARAM_RSA_E, &exponent),
-                               OSSL_PARAM_construct_end()};
-    PublicKey key = key_of("RSA", parameters);
-    if (!key) throw host::ToolError("attestation key: not an RSA key");
-    return key;
 }
 
 // A verification context that is ready but for signature and digest.
@@ -226,7 +179,7 @@ struct AttestationKey::Inside {
     HashAlgorithm hash = HashAlgorithm::kSha256;
     std::size_t number_size = 0;  // of r and s, or of an RSA signature
     ObjectName name;
-    PublicKey key{nullptr, EVP_PKEY_free};
+    host::Key key{nullptr, EVP_PKEY_free};
     Context verification{nullptr, EVP_PKEY_CTX_free};  // copied for each use
     std::array<std::string, 2> unfit;                  // by Source: what is wrong with the key
 };
@@ -238,14 +191,11 @@ AttestationKey::AttestationKey(Bytes public_area) : inside_(std::make_unique<Ins
     inside_->scheme = area.scheme;
     inside_->hash = area.scheme_hash;
     inside_->name = name_of_parts(area.name_algorithm, {public_area});
-    if (area.type == Algorithm::kEcc) {
-        const CurveRow& row = *row_of(area.curve);
-        inside_->number_size = row.coordinate;
-        inside_->key = ecc_key_of(area, row);
-    } else {
-        inside_->number_size = area.modulus.size();
-        inside_->key = rsa_key_of(area);
-    }
+    inside_->number_size =
+        area.type == Algorithm::kEcc ? row_of(area.curve)->coordinate : area.modulus.size();
+    inside_->key = public_key(area);
+    if (!inside_->key)
+        throw host::ToolError("attestation key: " + bits_text(area) + ": not a key of that kind");
     inside_->verification = prepared(inside_->key.get(), area.scheme, area.scheme_hash);
     for (const Source source : {Source::kHypervisor, Source::kTpm}) {
         for (const Finding& finding : {attributes_finding(area), policy_finding(area, source)}) {

@@ -60,8 +60,9 @@ class LogReader {
   private:
     void stop(Error error, const char* item, std::size_t offset) { log_.stopped = {error, item, offset}; }
     void quirk(std::string text) {
-        if (log_.quirks.size() == kMaxQuirks) log_.quirks.emplace_back("and more like these");
-        if (log_.quirks.size() < kMaxQuirks) log_.quirks.push_back(std::move(text));
+        if (log_.quirks.size() >= kMaxQuirks) return;
+        const bool last = log_.quirks.size() + 1 == kMaxQuirks;
+        log_.quirks.push_back(last ? "and more" : std::move(text));
     }
     void quirk_at(const LogEvent& event, const std::string& text) {
         quirk("event " + std::to_string(event.number) + " at offset " + std::to_string(event.offset) + ": " +

@@ -1,4 +1,4 @@
-// policyctl: expected PCR values, policy bundles and their approval.
+// policyctl: expected PCR values, policy bundles and their approval, attestation policies.
 #include <CLI/CLI.hpp>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -8,6 +8,7 @@
 #include "keyvault/tpm/policy.hpp"
 #include "keyvault/tpm/sealing.hpp"
 #include "keyvault/tpm/templates.hpp"
+#include "policies/policyctl/attestation_policy.hpp"
 #include "policies/policyctl/predict.hpp"
 #include "policies/policyctl/show.hpp"
 
@@ -212,7 +213,8 @@ struct Show {
 
 int run(int argc, char** argv) {
     CLI::App app(
-        "Expected PCR values, policy bundles and their approval. Exit status: 0 done, 2 usage, 3 failure.",
+        "Expected PCR values, policy bundles and their approval, attestation policies. Exit status: 0 done, "
+        "2 usage, 3 failure.",
         "policyctl");
     app.require_subcommand(1);
 
@@ -268,6 +270,16 @@ int run(int argc, char** argv) {
     show_command->add_option("FILE", show.file)->required();
     show_command->add_flag("--json", show.as_json, "print JSON");
 
+    MakeAttestationPolicy attestation;
+    CLI::App* const attestation_command =
+        app.add_subcommand("attestation-policy", "say what endpoints must show to be trusted");
+    attestation.add_to(*attestation_command);
+
+    SignAttestationPolicy sign_attestation;
+    CLI::App* const sign_attestation_command =
+        app.add_subcommand("sign-attestation-policy", "sign an attestation policy as its authority");
+    sign_attestation.add_to(*sign_attestation_command);
+
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
@@ -277,6 +289,8 @@ int run(int argc, char** argv) {
         if (predict_command->parsed()) return predict.run();
         if (bundle_command->parsed()) return bundle.run();
         if (sign_command->parsed()) return sign.run();
+        if (attestation_command->parsed()) return attestation.run();
+        if (sign_attestation_command->parsed()) return sign_attestation.run();
         return show.run();
     });
 }

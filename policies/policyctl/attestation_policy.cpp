@@ -1,0 +1,113 @@
+#include "policies/policyctl/attestation_policy.hpp"
+
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "attestation/verifier/policy.hpp"
+#include "keyvault/tool/authority.hpp"
+
+namespace gatehouse::policies {
+namespace {
+
+using host::ExitCode;
+using host::ToolError;
+using nlohmann::json;
+
+constexpr std::size_t kMaxFile = 16u << 20;
+
+std::string read_text(const std::string& path) {
+    const Buffer content = host::read_file(path, kMaxFile);
+    return {reinterpret_cast<const char*>(content.data()), content.size()};
+}
+
+Prediction read_reference(const std::string& path) {
+    const json parsed = json::parse(read_text(path), nullptr, false);
+    if (parsed.is_discarded()) throw ToolError(path + ": not JSON");
+    try {
+        return from_json(parsed);
+    } catch (const ToolError& error) {
+        throw ToolError(path + ": " + error.what());
+    }
+}
+
+// "sha256:7=HEX" as a member of pcrs.
+void add_pcr(json& pcrs, const std::string& text) {
+    const std::size_t colon = text.find(':');
+    const std::size_t equals = text.find('=');
+    if (colon == std::string::npos || equals == std::string::npos || equals < colon)
+        throw ToolError("--pcr " + text + ": must be BANK:PCR=HEX, as in sha256:7=...", ExitCode::kUsage);
+    pcrs[text.substr(0, colon)][text.substr(colon + 1, equals - colon - 1)].push_back(
+        text.substr(equals + 1));
+}
+
+void print_summary(const verifier::Policy& policy, const std::string& text) {
+    std::cout << "name      " << policy.name << "\nversion   " << policy.version << "\nsource    "
+              << verifier::source_name(policy.source) << "\naddress   " << verifier::policy_address(text)
+              << '\n';
+}
+
+}  // namespace
+
+void MakeAttestationPolicy::add_to(CLI::App& command) {
+    command.add_option("--name", name, "1 to 64 of a-z 0-9 . _ -")->required();
+    command.add_option("--version", version, "rises with each issue of the same name")->required();
+    command.add_option("--reference", references,
+                       "what policyctl predict --json printed for an acceptable image");
+    command.add_option("--image", images, "an acceptable image itself");
+    command.add_option("--pcr", pcrs,
+                       "BANK:PCR=HEX, an acceptable value, for endpoints without a measured hypervisor "
+                       "(source tpm)");
+    command.add_option("--counter-floor", counter_floor, "least counter limit of an acceptable approval")
+        ->capture_default_str();
+    command.add_option("--minimum-hypervisor", minimum_hypervisor, "oldest acceptable version, as in 0.1.0");
+    command.add_flag("--allow-no-iommu", allow_no_iommu,
+                     "the bundle's own permission to go without suffices");
+    command.add_option("--tpm-firmware", tpm_firmware,
+                       "an acceptable firmwareVersion as quoted, 16 hex digits; none: it must not change");
+    command.add_option("--lease", lease_s, "seconds that a good verdict stands")->capture_default_str();
+    command.add_option("-o,--output", out, "the policy, JSON")->required();
+}
+
+ExitCode MakeAttestationPolicy::run() const {
+    const bool by_image = !references.empty() || !images.empty();
+    if (by_image == !pcrs.empty())
+        throw ToolError(
+            "give --reference or --image, or else --pcr: a policy that expects nothing accepts nothing",
+            ExitCode::kUsage);
+    json policy{
+        {"gatehouse_attestation_policy", 1},
+        {"name", name},
+        {"version", version},
+        {"source", verifier::source_name(by_image ? verifier::Source::kHypervisor : verifier::Source::kTpm)},
+        {"lease_s", lease_s}};
+    for (const std::string& path : references) policy["references"].push_back(to_json(read_reference(path)));
+    for (const std::string& path : images) policy["references"].push_back(to_json(predict_image(path)));
+    for (const std::string& value : pcrs) add_pcr(policy["pcrs"], value);
+    if (counter_floor != 0) policy["counter_floor"] = counter_floor;
+    if (!minimum_hypervisor.empty()) policy["minimum_hypervisor"] = minimum_hypervisor;
+    if (by_image) policy["require_iommu"] = !allow_no_iommu;
+    if (!tpm_firmware.empty()) policy["tpm_firmware"] = tpm_firmware;
+    const std::string text = policy.dump();
+    const verifier::Policy checked = verifier::parse_policy(text);
+    host::replace_file(out, host::text_bytes(text));
+    print_summary(checked, text);
+    return ExitCode::kYes;
+}
+
+void SignAttestationPolicy::add_to(CLI::App& command) {
+    command.add_option("POLICY", policy, "what policyctl attestation-policy wrote")->required();
+    command.add_option("--key", key, "the authority's private key, P-256, PEM")->required();
+    command.add_option("-o,--output", out, "the signed policy, a JWS in compact form")->required();
+}
+
+ExitCode SignAttestationPolicy::run() const {
+    const host::Key authority = host::read_private_key(key);
+    const std::string text = read_text(policy);
+    const std::string jws = verifier::sign_policy(text, authority.get());
+    host::replace_file(out, host::text_bytes(jws + "\n"));
+    print_summary(verifier::parse_policy(text), text);
+    return ExitCode::kYes;
+}
+
+}  // namespace gatehouse::policies

@@ -1,0 +1,40 @@
+// The subcommands that make and sign attestation policies (attestation/verifier/policy.hpp).
+#pragma once
+
+#include "keyvault/tool/support.hpp"
+
+namespace CLI {
+class App;
+}
+
+namespace gatehouse::policies {
+
+// policyctl attestation-policy: writes a policy as JSON.
+struct MakeAttestationPolicy {
+    std::string name;
+    std::uint64_t version = 0;
+    std::vector<std::string> references;  // files that `policyctl predict --json` printed
+    std::vector<std::string> images;      // or the images themselves
+    std::vector<std::string> pcrs;        // BANK:PCR=HEX
+    std::uint64_t counter_floor = 0;
+    std::string minimum_hypervisor;
+    bool allow_no_iommu = false;
+    std::vector<std::string> tpm_firmware;
+    std::uint32_t lease_s = 900;
+    std::string out;
+
+    void add_to(CLI::App& command);
+    [[nodiscard]] host::ExitCode run() const;
+};
+
+// policyctl sign-attestation-policy: signs one as an authority.
+struct SignAttestationPolicy {
+    std::string key;
+    std::string policy;
+    std::string out;
+
+    void add_to(CLI::App& command);
+    [[nodiscard]] host::ExitCode run() const;
+};
+
+}  // namespace gatehouse::policies

@@ -1,0 +1,303 @@
+// The evidence matrix, launches: event log, events, claims, policy.
+#include "tests/unit/verifier/evidence_matrix.hpp"
+
+namespace gatehouse::verifier {
+namespace {
+
+using evidence::Claims;
+using test::filler;
+
+class LaunchMatrix : public testing::TestWithParam<Row> {};
+TEST_P(LaunchMatrix, IsRefusedForTheRightReason) { expect_row(Sample::of_hypervisor(), GetParam()); }
+
+constexpr std::size_t kSha256At = 12 + 2;  // in an event of the sample's log
+constexpr std::size_t kSha384At = kSha256At + 32 + 2;
+const std::vector<std::string> kBoth{"log", "events"};
+const std::vector<std::string> kNoClaims{"claims", "policy", "iommu", "counter", "version"};
+
+void erase_event(Sample& sample, std::size_t number) {
+    std::vector<Buffer> parts = test::split_log(sample.log);
+    parts.erase(parts.begin() + static_cast<std::ptrdiff_t>(number));
+    sample.log = test::join_log(parts);
+}
+void append_event(Sample& sample, std::uint8_t pcr) {
+    std::vector<Buffer> parts = test::split_log(sample.log);
+    parts.push_back(parts.back());
+    parts.back()[0] = std::byte{pcr};
+    sample.log = test::join_log(parts);
+}
+Row lacking(const char* name, std::size_t number) {
+    return {name, kBoth, "does not replay", {}, [number](Sample& s) { erase_event(s, number); }};
+}
+// A launch of something else, honestly logged.
+Row launched(const char* name, std::size_t index, const char* word) {
+    return {
+        name, {"events"}, word, [index](Sample& s) { s.events[index].measured = filler("something else"); }};
+}
+Row quoted_claims(const char* name, std::vector<std::string> rules, const char* word,
+                  void (*change)(Claims&)) {
+    return {name, std::move(rules), word, [change](Sample& s) { change(s.claims); }};
+}
+// Claims of a good quote, changed on the way.
+Row sent_claims(const char* name, void (*change)(Claims&)) {
+    return {name, {"nonce"}, "these claims", {}, [change](Sample& s) {
+                Claims claims = s.claims;
+                change(claims);
+                s.encoded_claims.resize(evidence::kMaxClaimsSize);
+                s.encoded_claims.resize(*evidence::encode_claims(claims, s.encoded_claims));
+            }};
+}
+
+const std::vector<Row> kLog{
+    {"LogLacksTheCap", kBoth, "no event for the cap", {}, [](Sample& s) { erase_event(s, 8); }},
+    lacking("LogLacksTheSlb", 1),
+    lacking("LogLacksTheHypervisor", 2),
+    lacking("LogLacksThePolicyBundle", 3),
+    lacking("LogLacksTheKernel", 4),
+    {"LogCutInAnEvent", {"log"}, "cut off", {}, [](Sample& s) { s.log.pop_back(); }},
+    {"LogCutInADigest", kBoth, "truncated", {}, [](Sample& s) { s.log.resize(s.log.size() - 20); }},
+    {"LogCutInItsHeader", kBoth, "truncated", {}, [](Sample& s) { s.log.resize(40); }},
+    {"LogEmpty", kBoth, "empty", {}, [](Sample& s) { s.log.clear(); }},
+    {"LogExtended", kBoth, "one more than expected", {}, [](Sample& s) { append_event(s, 18); }},
+    {"LogOfAnotherPcrToo", {"events"}, "not part of the launch", {}, [](Sample& s) { append_event(s, 19); }},
+    {"LogReordered",
+     kBoth,
+     "not that of the kernel",
+     {},
+     [](Sample& s) {
+         std::vector<Buffer> parts = test::split_log(s.log);
+         std::swap(parts[4], parts[5]);
+         s.log = test::join_log(parts);
+     }},
+    {"Sha256DigestChanged",
+     kBoth,
+     "event 4 at offset",
+     {},
+     [](Sample& s) { change_event(s, 4, [](Buffer& e) { e[kSha256At] ^= std::byte{1}; }); }},
+    {"Sha384DigestChanged",
+     kBoth,
+     "sha384 digest",
+     {},
+     [](Sample& s) { change_event(s, 2, [](Buffer& e) { e[kSha384At + 47] ^= std::byte{1}; }); }},
+    {"DigestOfOneBankMissing",
+     kBoth,
+     "lacks the digest",
+     {},
+     [](Sample& s) {
+         change_event(s, 5, [](Buffer& e) {
+             e[8] = std::byte{1};
+             e.erase(e.begin() + kSha384At - 2, e.begin() + kSha384At + 48);
+         });
+     }},
+    {"EventTypeChanged",
+     {"events"},
+     "not of the type",
+     {},
+     [](Sample& s) { change_event(s, 1, [](Buffer& e) { e[4] = std::byte{4}; }); }},
+    {"EventTurnedIntoNoAction",
+     kBoth,
+     "EV_NO_ACTION",
+     {},
+     [](Sample& s) { change_event(s, 4, [](Buffer& e) { e[4] = std::byte{3}; }); }},
+    {"PaddedLog", {"log"}, "padding", {}, [](Sample& s) { s.log.resize(s.log.size() + 64); }},
+    {"SpecIdOfAnotherVersion",
+     {"log"},
+     "version 3.0",
+     {},
+     [](Sample& s) { change_event(s, 0, [](Buffer& e) { e[32 + 16 + 4 + 1] = std::byte{3}; }); }},
+    {"LogThatLiesForAnotherLaunch",
+     {"log"},
+     "something else",
+     [](Sample& s) {
+         s.logged = s.events;
+         s.events[3].measured = filler("another kernel");
+     }},
+};
+
+const std::vector<Row> kEvents{
+    launched("AnotherSlb", 0, "not that of the secure loader block"),
+    launched("AnotherHypervisor", 1, "not that of the hypervisor"),
+    launched("AnotherPolicyBundle", 2, "not that of the policy bundle"),
+    launched("AnotherKernel", 3, "not that of the kernel"),
+    launched("AnotherInitrd", 4, "not that of the initrd"),
+    launched("AnotherCommandLine", 5, "not that of the command line"),
+    {"NotCapped", {"events"}, "no event for the cap", [](Sample& s) { s.events.resize(6); }},
+    {"CappedWithSomethingElse",
+     {"events"},
+     "not that of the cap",
+     [](Sample& s) { s.events[7].measured = filler("x"); }},
+    {"ExtendedAfterTheCap",
+     {"events"},
+     "one more than expected",
+     [](Sample& s) {
+         s.events.push_back({17, 6, filler("late"), filler("late")});
+     }},
+};
+
+const std::vector<Row> kClaims{
+    quoted_claims("NoDynamicLaunch", {"claims"}, "no dynamic launch",
+                  [](Claims& c) { c.launch = evidence::Launch::kNone; }),
+    quoted_claims("ClaimsNotCapped", {"claims"}, "not capped", [](Claims& c) { c.flags = 2; }),
+    quoted_claims("VaultNotOpened", {"claims"}, "vault", [](Claims& c) { c.flags = 1; }),
+    quoted_claims("NoDisk", {"claims"}, "no disk", [](Claims& c) { c.disk_count = 0; }),
+    quoted_claims("NoDiskEncrypted", {"claims"}, "no disk",
+                  [](Claims& c) { c.disks[0].state = evidence::DiskState::kAbsent; }),
+    quoted_claims("AnotherBundleClaimed", {"policy"}, "another one",
+                  [](Claims& c) { c.policy_digest[5] ^= std::byte{1}; }),
+    quoted_claims("NoIommu", {"iommu"}, "the policy requires one",
+                  [](Claims& c) { c.iommu = evidence::Iommu::kNone; }),
+    quoted_claims("CounterBelowFloor", {"counter"}, "limit is 6, the floor 7",
+                  [](Claims& c) { c.counter_limit = 6; }),
+    quoted_claims("HypervisorTooOld", {"version"}, "0.1.1 is older than 0.1.2",
+                  [](Claims& c) { c.hypervisor_version = 0x000101; }),
+    quoted_claims("UnknownClaimFlag", kNoClaims, "flags", [](Claims& c) { c.flags = 7; }),
+    {"NoIommuThoughTheBundleAllowsIt",
+     {"iommu"},
+     "the policy requires one",
+     [](Sample& s) {
+         s.claims.iommu = evidence::Iommu::kNone;
+         s.policy.references[0].bundle.flags = 1;
+     }},
+    {"NoIommuAndTheBundleDoesNotAllowIt",
+     {"iommu"},
+     "any device",
+     [](Sample& s) {
+         s.claims.iommu = evidence::Iommu::kNone;
+         s.policy.require_iommu = false;
+     }},
+    {"NoIommuAsPolicyAndBundleAllow",
+     {},
+     "",
+     [](Sample& s) {
+         s.claims.iommu = evidence::Iommu::kNone;
+         s.policy.require_iommu = false;
+         s.policy.references[0].bundle.flags = 1;
+     }},
+    sent_claims("SentVersionChanged", [](Claims& c) { c.hypervisor_version += 1; }),
+    sent_claims("SentLaunchChanged", [](Claims& c) { c.launch = evidence::Launch::kSenter; }),
+    sent_claims("SentIommuChanged", [](Claims& c) { c.iommu = evidence::Iommu::kVtd; }),
+    sent_claims("SentCpusChanged", [](Claims& c) { c.cpus += 1; }),
+    sent_claims("SentKeptBytesChanged", [](Claims& c) { c.kept_bytes += 1; }),
+    sent_claims("SentCounterChanged", [](Claims& c) { c.counter_limit += 1; }),
+    sent_claims("SentDiskGuidChanged", [](Claims& c) { c.disks[0].guid[0] = std::byte{1}; }),
+    sent_claims("SentKeyEpochChanged", [](Claims& c) { c.disks[0].key_epoch += 1; }),
+    sent_claims("SentDiskAdded", [](Claims& c) { c.disk_count = 2; }),
+    {"ClaimsOfAnotherBoot",
+     {"nonce"},
+     "these claims",
+     {},
+     [](Sample& s) {
+         Sample other = Sample::of_hypervisor();
+         other.claims.kept_bytes += 4096;
+         other.seal();
+         s.encoded_claims = other.encoded_claims;
+     }},
+    {"ClaimsMovedIntoTheNonce",
+     kNoClaims,
+     "bad magic",
+     {},
+     [](Sample& s) {
+         s.nonce.push_back(s.encoded_claims.front());
+         s.encoded_claims.erase(s.encoded_claims.begin());
+     }},
+    {"ClaimsMissing",
+     {"nonce", "claims", "policy", "iommu", "counter", "version"},
+     "these claims",
+     {},
+     [](Sample& s) { s.encoded_claims.clear(); }},
+};
+
+const std::vector<Row> kPolicy{
+    {"NoPolicy",
+     {"reference", "source", "events", "policy", "counter", "version"},
+     "nothing is accepted",
+     {},
+     [](Sample& s) { s.with_policy = false; }},
+    {"EmptyPolicy",
+     {"reference", "events", "policy"},
+     "expects nothing",
+     {},
+     [](Sample& s) { s.policy.references.clear(); }},
+    {"PolicyOfTheOtherSource",
+     {"source", "events", "policy"},
+     "wants a tpm",
+     {},
+     [](Sample& s) {
+         const Policy other = Sample::of_tpm().policy;
+         s.policy.source = other.source;
+         s.policy.pcrs = other.pcrs;
+         s.policy.references.clear();
+     }},
+    {"OneOfSeveralReferences",
+     {},
+     "",
+     {},
+     [](Sample& s) {
+         policies::Prediction other = test::launch_reference();
+         other.events[1].digests[1].storage[0] ^= std::byte{1};
+         other.bundle.srk_name = filler("another SRK", 34);
+         s.policy.references.insert(s.policy.references.begin(), other);
+     }},
+    {"NoneOfSeveralReferences",
+     {"events"},
+     "closest of 2",
+     [](Sample& s) {
+         s.policy.references.push_back(test::launch_reference());
+         s.policy.references[0].events[0].digests[1].storage[0] ^= std::byte{1};
+         s.events[4].measured = filler("another initrd");
+     }},
+    {"HalfOfEachOfTwoReferences",
+     {"events"},
+     "sha256 digest",
+     {},
+     [](Sample& s) {
+         s.policy.references.push_back(test::launch_reference());
+         s.policy.references[0].events[0].digests[1].storage[0] ^= std::byte{1};
+         s.policy.references[1].events[4].digests[1].storage[0] ^= std::byte{1};
+     }},
+};
+
+INSTANTIATE_TEST_SUITE_P(Log, LaunchMatrix, testing::ValuesIn(kLog), row_name);
+INSTANTIATE_TEST_SUITE_P(Events, LaunchMatrix, testing::ValuesIn(kEvents), row_name);
+INSTANTIATE_TEST_SUITE_P(Claims, LaunchMatrix, testing::ValuesIn(kClaims), row_name);
+INSTANTIATE_TEST_SUITE_P(Policy, LaunchMatrix, testing::ValuesIn(kPolicy), row_name);
+
+TEST(LaunchViews, ShowTheFailingEventAndBothValuesOfItsPcr) {
+    Sample sample = Sample::of_hypervisor();
+    sample.events[3].measured = filler("another kernel");
+    sample.seal();
+    const Verdict verdict = sample.judge();
+    ASSERT_EQ(verdict.events.size(), 8u);
+    for (const Verdict::EventView& event : verdict.events)
+        EXPECT_EQ(event.ok, event.number != 4) << event.number;
+    EXPECT_EQ(verdict.events[3].name, "kernel");
+    ASSERT_EQ(verdict.pcrs.size(), 2u);
+    EXPECT_EQ(verdict.pcrs[0].expected, verdict.pcrs[0].found);
+    EXPECT_NE(verdict.pcrs[1].expected, verdict.pcrs[1].found);
+    EXPECT_EQ(verdict.pcrs[1].found.size(), 64u);
+}
+
+TEST(LaunchViews, AreThereOnlyIfAskedForWhereAllIsWell) {
+    Sample sample = Sample::of_hypervisor();
+    sample.seal();
+    EXPECT_TRUE(sample.judge(false).events.empty());
+    EXPECT_TRUE(sample.judge(false).pcrs.empty());
+    EXPECT_EQ(sample.judge(true).events.size(), 8u);
+    EXPECT_EQ(sample.judge(true).pcrs.size(), 2u);
+}
+
+TEST(LaunchCoverage, CountsWhatWasCompared) {
+    Sample sample = Sample::of_hypervisor();
+    sample.seal();
+    const Coverage coverage = sample.judge().coverage;
+    EXPECT_EQ(coverage.events, 8u);
+    EXPECT_EQ(coverage.events_judged, 8u);
+    EXPECT_EQ(coverage.pcrs, 4u);
+    EXPECT_EQ(coverage.pcrs_judged, 4u);
+    sample.with_policy = false;
+    EXPECT_EQ(sample.judge().coverage.events_judged, 0u);
+    EXPECT_EQ(sample.judge().coverage.pcrs_judged, 0u);
+}
+
+}  // namespace
+}  // namespace gatehouse::verifier
