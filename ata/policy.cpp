@@ -154,12 +154,8 @@ constexpr std::uint8_t kReadableLogs[] = {0x00, 0x01, 0x02, 0x03, 0x04, 0x06, 0x
 Command classify(const TaskFile& task) {
     Command command;
     command.task = task;
-    if (!task.is_command) {
-        command.kind = kReset;
-        command.task = {.is_command = false};
-        command.task.control = task.control & bits(TaskBit::kReset);
-        return command;
-    }
+    const auto reset = static_cast<std::uint8_t>(task.control & bits(TaskBit::kReset));
+    if (!task.is_command) return {.kind = kReset, .task = {.is_command = false, .control = reset}};
     command.task.control = bits(TaskBit::kConventional) | (task.control & bits(TaskBit::kNoInterrupt));
     const auto* row = std::ranges::find(kAllowed, task.command, &Row::opcode);
     if (row == std::end(kAllowed)) return command;
@@ -208,8 +204,8 @@ void store_task_file(const TaskFile& task, std::span<std::byte, kTaskFileFisSize
     Writer writer(fis);
     writer.u16(kHostToDevice | (task.is_command ? kIsCommand : 0));
     writer.u16(static_cast<std::uint16_t>(task.command | task.features << 8));
-    writer.u32(static_cast<std::uint32_t>(task.device << 24 | (task.lba & 0xffffff)));
-    writer.u32(static_cast<std::uint32_t>(task.features >> 8 << 24 | task.lba >> 24));
+    writer.u32(std::uint32_t{task.device} << 24 | static_cast<std::uint32_t>(task.lba & 0xffffff));
+    writer.u32((task.features & 0xff00u) << 16 | static_cast<std::uint32_t>(task.lba >> 24));
     writer.u32(static_cast<std::uint32_t>(task.control << 24 | task.count));
     writer.u32(0);
 }

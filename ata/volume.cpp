@@ -13,9 +13,8 @@ Status Volume::check() const {
     std::uint64_t end = 0;
     for (const Region& region : regions) {
         const bool inside = region.count != 0 && geometry.contains(region.first, region.count);
-        const bool overlaid = region.kind == RegionClass::kOverlay && region.overlay != nullptr;
-        const bool plain = region.kind != RegionClass::kOverlay && region.overlay == nullptr;
-        const bool good = inside && region.first >= end && (overlaid || plain);
+        const bool overlaid = region.kind == RegionClass::kOverlay;
+        const bool good = inside && region.first >= end && overlaid == (region.overlay != nullptr);
         if (!good) return {Error::kBadValue, "volume: region", region.first};
         encrypted |= region.kind == RegionClass::kEncrypted;
         end = region.first + region.count;

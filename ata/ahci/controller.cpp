@@ -36,8 +36,7 @@ Status Controller::take_over(const Environment& environment, const DmaArena& are
 
     const std::uint64_t share = arena.size / count / Port::kTableSize * Port::kTableSize;
     if (share < kArenaPerDisk) return {Error::kNoSpace, "AHCI: DMA arena", arena.size};
-    const std::uint32_t last_slot = (capabilities_ & bits(Capability::kSlotsMinusOne)) >> kSlotsShift;
-    const std::uint32_t slot_mask = ~0u >> (kSlots - 1 - last_slot);
+    const std::uint32_t slot_mask = ~0u >> (31 - (capabilities_ / bits(Capability::kSlotsUnit) & 31));
     for (std::size_t i = 0; i < count; ++i) {
         const DmaArena part{arena.data + i * share, arena.physical + i * share, share};
         const Status opened = ports_[i].open(environment, candidates[i], slot_mask, part);
@@ -56,7 +55,7 @@ std::uint32_t Controller::disks() const {
 
 Port* Controller::find(std::uint32_t number) {
     for (Port& port : ports_) {
-        if (port.is_open() && port.number() == number) return &port;
+        if (port.number() == number) return &port;
     }
     return nullptr;
 }

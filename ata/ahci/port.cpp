@@ -46,7 +46,6 @@ Status Port::open(const Environment& environment, std::uint32_t number, std::uin
     environment_ = environment;
     hardware_ = {environment.registers, kPortBase + number * kPortStride};
     arena_ = arena;
-    number_ = number;
     slot_mask_ = slot_mask;
     units_ = static_cast<std::uint32_t>((std::min(arena.size, kMaximumArena) - kBounceOffset) / kUnitSize);
     place_shadow();
@@ -57,7 +56,7 @@ Status Port::open(const Environment& environment, std::uint32_t number, std::uin
     const std::uint32_t signature = hardware_.read(kSignature);
     if (signature != kSignatureAta) return {Error::kNotFound, "disk: not ATA", signature};
     hardware_.write(kCommand, command | bits(PortCommand::kStart));
-    open_ = true;
+    number_ = number;
     return {};
 }
 

@@ -69,6 +69,7 @@ struct PortHardware {
 
 class Port {
   public:
+    static constexpr std::uint32_t kNone = ~0u;
     static constexpr std::uint32_t kTableSize = 4096;
     static constexpr std::uint32_t kDescriptors = (kTableSize - kDescriptorOffset) / kDescriptorSize;
     static constexpr std::uint32_t kUnitSize = 64 * 1024;
@@ -86,9 +87,9 @@ class Port {
     // kNotFound: what answers is no ATA disk.
     [[nodiscard]] Status open(const Environment& environment, std::uint32_t number, std::uint32_t slot_mask,
                               const DmaArena& arena);
-    [[nodiscard]] bool is_open() const { return open_; }
+    [[nodiscard]] std::uint32_t number() const { return number_; }  // kNone: not open
+    [[nodiscard]] bool is_open() const { return number_ != kNone; }
     [[nodiscard]] bool is_attached() const { return attached_; }
-    [[nodiscard]] std::uint32_t number() const { return number_; }
     // See Controller.
     [[nodiscard]] Result<Geometry> identify(Page raw);
     [[nodiscard]] Status read_sectors(std::uint64_t lba, MutableBytes out);
@@ -147,15 +148,14 @@ class Port {
     [[nodiscard]] bool map_pieces(Slot& slot, std::uint32_t size);
     void add_descriptor(Slot& slot, std::uint64_t physical, std::uint32_t size) const;
     [[nodiscard]] std::uint32_t share(const Slot& slot) const;
-    [[nodiscard]] int units_needed(const Slot& slot) const;
+    [[nodiscard]] std::uint32_t sectors_per_unit() const { return kUnitSize / volume_.geometry.sector_size; }
     [[nodiscard]] bool encrypt_write(Slot& slot);
     void decrypt_read(const Slot& slot);
     void filter_block(const Slot& slot);
 
-    [[nodiscard]] static constexpr std::uint64_t table_offset(const Slot& slot) {
-        return kTablesOffset + std::uint64_t{slot.index} * kTableSize;
+    [[nodiscard]] std::byte* table(const Slot& slot) const {
+        return arena_.data + kTablesOffset + slot.index * kTableSize;
     }
-    [[nodiscard]] std::byte* table(const Slot& slot) const { return arena_.data + table_offset(slot); }
     [[nodiscard]] ScatterList shadow(const Slot& slot) const;
     [[nodiscard]] std::uint64_t address(PortRegister low) const {
         return address_[bits(low) / 4] | std::uint64_t{address_[bits(low) / 4 + 1]} << 32;
@@ -166,12 +166,11 @@ class Port {
     Environment environment_{};
     PortHardware hardware_{};
     DmaArena arena_{};
-    std::uint32_t number_ = 0;
+    std::uint32_t number_ = kNone;
     std::uint32_t slot_mask_ = 0;  // slots that the controller has
     std::uint32_t units_ = 0;      // bounce units
     Geometry geometry_{};
     Volume volume_{};
-    bool open_ = false;
     bool attached_ = false;
 
     // The guest's registers.

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 namespace gatehouse::ata::ahci {
 
@@ -19,10 +20,9 @@ enum class Hba : std::uint32_t {  // section 3.1
 
 enum class Capability : std::uint32_t {                                // CAP, section 3.1.1
     k64Bit = 1u << 31,                                                 // S64A
-    kSlotsMinusOne = 0x1fu << 8,                                       // NCS
+    kSlotsUnit = 1u << 8,                                              // NCS: slots - 1, in bits 12:8
     kNotOffered = 1u << 29 | 1u << 17 | 1u << 16 | 1u << 7 | 1u << 6,  // SSNTF, SPM, FBSS, CCCS, EMS
 };
-inline constexpr std::uint32_t kSlotsShift = 8;
 
 enum class GlobalControl : std::uint32_t {  // GHC, section 3.1.2
     kAhciEnable = 1u << 31,                 // AE
@@ -105,11 +105,12 @@ inline constexpr std::uint32_t kDescriptorMaxBytes = 1u << 22;
 inline constexpr std::uint32_t kFisAreaSize = 256;
 inline constexpr std::uint32_t kRegisterFisOffset = 0x40;
 inline constexpr std::uint32_t kDeviceBitsTags = 0x5c;
-struct FisPlace {
-    std::uint8_t offset, size;
-};
-inline constexpr FisPlace kFisPlaces[] = {
-    {0x00, 28}, {0x20, 20}, {kRegisterFisOffset, 20}, {0x58, 8}, {0x60, 64}};
+inline constexpr std::pair<std::uint8_t, std::uint8_t> kFisPlaces[] = {  // offset, size
+    {0x00, 28},
+    {0x20, 20},
+    {kRegisterFisOffset, 20},
+    {0x58, 8},
+    {0x60, 64}};
 
 // Bits of one register, as a number.
 template <typename... Bits>

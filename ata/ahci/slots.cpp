@@ -11,7 +11,6 @@ using enum PortRegister;
 
 namespace {
 
-constexpr std::uint64_t kTableAlignment = 128;
 constexpr std::uint32_t kSinkSize = Port::kTablesOffset - Port::kSinkOffset;
 constexpr std::uint32_t kMaximumPieces = 64;  // of one sector
 
@@ -40,12 +39,11 @@ Command Port::fetch_command(Slot& slot) {
     Reader reader(header_copy);
     const std::uint32_t flags = reader.u32();
     reader.skip(sizeof(std::uint32_t));
-    const std::uint64_t table_address = reader.u64() & ~(kTableAlignment - 1);
+    const std::uint64_t base = reader.u64() & ~std::uint64_t{0x7f};
     const std::uint32_t descriptors = flags >> 16;
     if ((flags & bits(Header::kForbidden)) != 0) return refused;
 
-    const std::byte* guest_table =
-        memory.map(table_address, kDescriptorOffset + descriptors * kDescriptorSize);
+    const std::byte* guest_table = memory.map(base, kDescriptorOffset + descriptors * kDescriptorSize);
     if (guest_table == nullptr) return refused;
     slot.guest = ScatterList(memory, guest_table + kDescriptorOffset, descriptors);
     slot.header = flags & bits(Header::kSoftReset);
@@ -83,7 +81,8 @@ bool Port::start(Slot& slot) {
     TaskFile task = kind == kRefused ? kAlwaysAborted : slot.command.task;
     bool valid = true;
     slot.descriptors = slot.part = 0;
-    if (kind == kMediaWrite && units_needed(slot) > std::popcount(free_)) return false;
+    const auto free_units = static_cast<std::uint32_t>(std::popcount(free_));
+    if (kind == kMediaWrite && share(slot) > free_units * sectors_per_unit()) return false;
     if (kind == kMediaWrite) valid = encrypt_write(slot);
     if (kind == kMediaRead || kind == kDataIn) valid = map_read(slot);
     if (!valid) {
@@ -93,8 +92,8 @@ bool Port::start(Slot& slot) {
         return true;
     }
     if (kind == kMediaRead || kind == kMediaWrite) task = slot.command.part(slot.done, slot.part);
-    const std::uint32_t header = kind == kMediaWrite ? bits(Header::kWrite) : slot.header;
-    store_command(slot, task, kind == kMediaWrite || kind == kReset ? header : 0);
+    if (kind == kMediaWrite) slot.header = bits(Header::kWrite);
+    store_command(slot, task, kind == kMediaWrite || kind == kReset ? slot.header : 0);
 
     waiting_ &= ~slot.bit();
     running_ |= slot.bit();
@@ -116,7 +115,7 @@ void Port::store_command(const Slot& slot, const TaskFile& task, std::uint32_t h
     Writer writer(MutableBytes(arena_.data + slot.index * kHeaderSize, kHeaderSize));
     writer.u32(header | kTaskFileFisSize / 4 | slot.descriptors << 16);
     writer.u32(0);
-    writer.u64(arena_.physical + table_offset(slot));
+    writer.u64(arena_.physical + static_cast<std::uint64_t>(table(slot) - arena_.data));
 }
 
 // Finishes what the device has finished, then starts what waits. Returns the PxIS bits that it cleared
@@ -174,14 +173,12 @@ void Port::publish_fis() const {
     // While a command is under way that will end with a register FIS, that may be it: show it if it reports
     // an error.
     bool open = (running_ & ~queued_) != 0;
-    for (std::uint32_t rest = split_; rest != 0; rest &= rest - 1)
-        open |= !slots_[lowest(rest)].command.queued;
-    const auto status = std::to_integer<std::uint32_t>(copy[kRegisterFisOffset + 2]);
-    const bool failed = (status & bits(TaskBit::kError)) != 0;
-    for (const FisPlace& place : kFisPlaces) {
-        const bool shown = !open || (failed && place.offset == kRegisterFisOffset);
-        const Bytes fis = Bytes(copy).subspan(place.offset, place.size);
-        if (shown && fis[0] != std::byte{0}) copy_bytes(MutableBytes(area + place.offset, fis.size()), fis);
+    for (auto rest = split_; rest != 0; rest &= rest - 1) open |= !slots_[lowest(rest)].command.queued;
+    const std::byte failed = copy[kRegisterFisOffset + 2] & std::byte{bits(TaskBit::kError)};
+    for (const auto& [offset, size] : kFisPlaces) {
+        const bool shown = !open || (failed != std::byte{0} && offset == kRegisterFisOffset);
+        const Bytes fis = Bytes(copy).subspan(offset, size);
+        if (shown && fis[0] != std::byte{0}) copy_bytes(MutableBytes(area + offset, size), fis);
     }
 }
 
@@ -225,11 +222,10 @@ bool Port::map_read(Slot& slot) {
         const std::uint32_t gapless = hidden ? kSinkSize : slot.guest.contiguous();
         const std::uint32_t count = std::clamp<std::uint32_t>(gapless / size, 1, run.count);
         const std::uint32_t bytes = count * size;
+        const std::byte* shown = run.kind == RegionClass::kOverlay ? run.overlay : sector_.data();
         if (run.kind == RegionClass::kHidden) wipe(sector_);
-        const Bytes shown(run.kind == RegionClass::kHidden ? sector_.data() : run.overlay, bytes);
-        if (hidden && !slot.guest.copy_in(shown)) return false;
         if (hidden) add_descriptor(slot, arena_.physical + kSinkOffset, bytes);
-        if (!hidden && !map_pieces(slot, bytes)) return false;
+        if (hidden ? !slot.guest.copy_in(Bytes(shown, bytes)) : !map_pieces(slot, bytes)) return false;
         slot.part += count;
     }
     return media || slot.part == left;
@@ -262,12 +258,7 @@ void Port::decrypt_read(const Slot& slot) {
 
 // Sectors of the next part of a write: what is left, at most a command's share of the bounce memory.
 std::uint32_t Port::share(const Slot& slot) const {
-    const std::uint32_t share = std::min(kShareUnits, units_) * (kUnitSize / volume_.geometry.sector_size);
-    return std::min(slot.command.count - slot.done, share);
-}
-
-int Port::units_needed(const Slot& slot) const {
-    return static_cast<int>((share(slot) * volume_.geometry.sector_size + kUnitSize - 1) / kUnitSize);
+    return std::min(slot.command.count - slot.done, std::min(kShareUnits, units_) * sectors_per_unit());
 }
 
 bool Port::encrypt_write(Slot& slot) {
@@ -275,12 +266,11 @@ bool Port::encrypt_write(Slot& slot) {
     const std::uint32_t sectors = share(slot);
     enter_vectors();
     while (slot.part < sectors) {
-        const std::uint64_t unit = free_ & (~free_ + 1);
-        slot.units |= unit;
-        free_ &= ~unit;
-        const std::uint64_t offset =
-            kBounceOffset + static_cast<std::uint32_t>(std::countr_zero(unit)) * kUnitSize;
-        const std::uint32_t end = std::min(sectors, slot.part + kUnitSize / size);
+        const auto unit = static_cast<std::uint64_t>(std::countr_zero(free_));
+        slot.units |= std::uint64_t{1} << unit;
+        free_ &= free_ - 1;
+        const std::uint64_t offset = kBounceOffset + unit * kUnitSize;
+        const std::uint32_t end = std::min(sectors, slot.part + sectors_per_unit());
         add_descriptor(slot, arena_.physical + offset, (end - slot.part) * size);
         for (std::byte* to = arena_.data + offset; slot.part < end;) {
             const std::uint32_t whole = std::min(slot.guest.contiguous() / size, end - slot.part);

@@ -1,8 +1,8 @@
 // The machine on its way from the SLB's jump to the guest's first instruction, and what outlives that.
 //
-// Order matters here, and is told by prepare(): nothing is used before it has been measured, the disk key is asked for
-// before anything of the guest's runs, PCRs 17 and 18 are capped whether or not it was released, and devices reach
-// memory only at the very end.
+// Order matters here, and is told by prepare(): nothing is used before it has been measured, the disk key is
+// asked for before anything of the guest's runs, PCRs 17 and 18 are capped whether or not it was released,
+// and devices reach memory only at the very end.
 #pragma once
 
 #include "attestation/evidence/claims.hpp"
@@ -59,7 +59,8 @@ class Machine {
     class PciPorts final : public guest::ConfigSpace {
       public:
         std::uint32_t read(guest::FunctionId function, std::uint16_t offset, unsigned size) override;
-        void write(guest::FunctionId function, std::uint16_t offset, unsigned size, std::uint32_t value) override;
+        void write(guest::FunctionId function, std::uint16_t offset, unsigned size,
+                   std::uint32_t value) override;
         void use_ecam(const platform::EcamWindow& window) { ecam_ = window; }
         // 0: not in the window.
         [[nodiscard]] std::uint64_t ecam_address(guest::FunctionId function, std::uint16_t offset) const;
@@ -126,7 +127,7 @@ class Machine {
     platform::CpuList cpus_;
     PciPorts pci_;
     guest::ConfigFilter config_{pci_};
-    cpu::SpinLock config_lock_;
+    SpinLock config_lock_;
     guest::ConfigPorts config_ports_{config_, config_lock_};
     std::array<guest::EcamPage, guest::ConfigFilter::kMaxFunctions> ecam_pages_;
     std::array<guest::FunctionId, guest::ConfigFilter::kMaxFunctions> protected_{};

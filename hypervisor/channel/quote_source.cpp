@@ -56,7 +56,7 @@ std::uint32_t Doorbell::read(std::uint16_t, unsigned) { return 0xffffffff; }
 
 void Doorbell::write(std::uint16_t port, unsigned size, std::uint32_t value) {
     if (port != kDoorbellPort || size != 4 || value != kDoorbellValue) return;
-    const cpu::SpinGuard guard(lock_);
+    const SpinGuard guard(lock_);
     const cpu::VectorSection vectors;  // BearSSL
     serve(source_, mailbox_);
 }

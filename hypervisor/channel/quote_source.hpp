@@ -1,9 +1,9 @@
 // What the channel tells on the real machine.
 #pragma once
 
+#include "hypervisor/base/spin_lock.hpp"
 #include "hypervisor/channel/server.hpp"
 #include "hypervisor/cpu/io_ports.hpp"
-#include "hypervisor/cpu/spin_lock.hpp"
 #include "keyvault/random.hpp"
 #include "keyvault/tpm/endorsement.hpp"
 #include "keyvault/tpm/sealing.hpp"
@@ -47,7 +47,7 @@ class Doorbell final : public cpu::IoPortHandler {
   private:
     Source& source_;
     MutableBytes mailbox_;
-    cpu::SpinLock lock_;
+    SpinLock lock_;
 };
 
 }  // namespace gatehouse::channel

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "hypervisor/base/log.hpp"
-#include "hypervisor/cpu/spin_lock.hpp"
+#include "hypervisor/base/spin_lock.hpp"
 
 namespace gatehouse::cpu {
 namespace {

@@ -17,13 +17,13 @@ bool ConfigPorts::selects(std::uint16_t port, unsigned size) const {
 }
 
 std::uint32_t ConfigPorts::read(std::uint16_t port, unsigned size) {
-    const cpu::SpinGuard guard(lock_);
+    const SpinGuard guard(lock_);
     if (port == kAddressPort && size == 4) return address_;
     return selects(port, size) ? filter_.read(function(), offset(port), size) : ones(size);
 }
 
 void ConfigPorts::write(std::uint16_t port, unsigned size, std::uint32_t value) {
-    const cpu::SpinGuard guard(lock_);
+    const SpinGuard guard(lock_);
     if (port == kAddressPort && size == 4) {
         address_ = value & kAddressBits;
     } else if (selects(port, size)) {
@@ -32,7 +32,7 @@ void ConfigPorts::write(std::uint16_t port, unsigned size, std::uint32_t value) 
 }
 
 std::uint64_t EcamPage::read(std::uint64_t address, unsigned size) {
-    const cpu::SpinGuard guard(*lock_);
+    const SpinGuard guard(*lock_);
     const auto offset = static_cast<std::uint16_t>(address & 0xfff);
     if (size != 8) return filter_->read(function_, offset, size);
     const std::uint64_t low = filter_->read(function_, offset, 4);
@@ -40,11 +40,12 @@ std::uint64_t EcamPage::read(std::uint64_t address, unsigned size) {
 }
 
 void EcamPage::write(std::uint64_t address, unsigned size, std::uint64_t value) {
-    const cpu::SpinGuard guard(*lock_);
+    const SpinGuard guard(*lock_);
     const auto offset = static_cast<std::uint16_t>(address & 0xfff);
     filter_->write(function_, offset, size == 8 ? 4 : size, static_cast<std::uint32_t>(value));
     if (size == 8) {
-        filter_->write(function_, static_cast<std::uint16_t>(offset + 4), 4, static_cast<std::uint32_t>(value >> 32));
+        filter_->write(function_, static_cast<std::uint16_t>(offset + 4), 4,
+                       static_cast<std::uint32_t>(value >> 32));
     }
 }
 

@@ -1,22 +1,23 @@
 // The guest's two ways to PCI configuration space, both through one ConfigFilter: ports 0xcf8 and 0xcfc
-// (configuration mechanism #1, PCI 3.0, 3.2.2.3.2) and the ECAM pages of protected functions (PCI Express 5.0, 7.2.2).
+// (configuration mechanism #1, PCI 3.0, 3.2.2.3.2) and the ECAM pages of protected functions (PCI
+// Express 5.0, 7.2.2).
 #pragma once
 
+#include "hypervisor/base/spin_lock.hpp"
 #include "hypervisor/cpu/io_ports.hpp"
 #include "hypervisor/cpu/mmio.hpp"
-#include "hypervisor/cpu/spin_lock.hpp"
 #include "hypervisor/guest/config_filter.hpp"
 
 namespace gatehouse::guest {
 
-// Answers for ports 0xcf8..0xcff. The address register is virtual; the real one is written at each access, under the
-// lock that the ECAM handler takes as well.
+// Answers for ports 0xcf8..0xcff. The address register is virtual; the real one is written at each access,
+// under the lock that the ECAM handler takes as well.
 class ConfigPorts final : public cpu::IoPortHandler {
   public:
     static constexpr std::uint16_t kFirst = 0xcf8;
     static constexpr std::uint16_t kLast = 0xcff;
 
-    ConfigPorts(ConfigFilter& filter, cpu::SpinLock& lock) : filter_(filter), lock_(lock) {}
+    ConfigPorts(ConfigFilter& filter, SpinLock& lock) : filter_(filter), lock_(lock) {}
     std::uint32_t read(std::uint16_t port, unsigned size) override;
     void write(std::uint16_t port, unsigned size, std::uint32_t value) override;
 
@@ -28,7 +29,7 @@ class ConfigPorts final : public cpu::IoPortHandler {
     }
 
     ConfigFilter& filter_;
-    cpu::SpinLock& lock_;
+    SpinLock& lock_;
     std::uint32_t address_ = 0;
 };
 
@@ -36,7 +37,7 @@ class ConfigPorts final : public cpu::IoPortHandler {
 class EcamPage final : public cpu::MmioHandler {
   public:
     constexpr EcamPage() = default;
-    void bind(ConfigFilter& filter, cpu::SpinLock& lock, FunctionId function) {
+    void bind(ConfigFilter& filter, SpinLock& lock, FunctionId function) {
         filter_ = &filter;
         lock_ = &lock;
         function_ = function;
@@ -46,7 +47,7 @@ class EcamPage final : public cpu::MmioHandler {
 
   private:
     ConfigFilter* filter_ = nullptr;
-    cpu::SpinLock* lock_ = nullptr;
+    SpinLock* lock_ = nullptr;
     FunctionId function_ = 0;
 };
 

@@ -44,7 +44,7 @@ Status NestedPageTable::build(PagePool& pool, unsigned physical_bits, std::uint6
 }
 
 Status NestedPageTable::extend(std::uint64_t address) {
-    const cpu::SpinGuard guard(lock_);
+    const SpinGuard guard(lock_);
     if (address >= limit_) return {Error::kOutOfRange, "physical address", address};
     Entry& top = slot(root_, address, kGiB512);
     if ((top & kPresent) != 0) return {};
@@ -89,7 +89,7 @@ Status NestedPageTable::set(std::uint64_t base, std::uint64_t size, GuestAccess 
         for (std::uint64_t at = base & ~(kGiB512 - 1); at < base + size; at += kGiB512)
             GATEHOUSE_TRY(extend(at));
     }
-    const cpu::SpinGuard guard(lock_);
+    const SpinGuard guard(lock_);
     for (std::uint64_t at = base; at < base + size; at += kPageSize) {
         GATEHOUSE_ASSIGN(Entry* const entry, walk(at, kPageSize));
         publish(*entry, access == GuestAccess::kAll          ? at | kTable

@@ -8,7 +8,7 @@
 
 #include <atomic>
 
-#include "hypervisor/cpu/spin_lock.hpp"
+#include "hypervisor/base/spin_lock.hpp"
 #include "hypervisor/memory/physical_memory.hpp"
 
 namespace gatehouse::memory {
@@ -58,7 +58,7 @@ class NestedPageTable {
     std::uint64_t limit_ = 0;
     std::uint64_t ones_ = 0;  // a page of all ones
     std::atomic<std::uint64_t> generation_{1};
-    mutable cpu::SpinLock lock_;
+    mutable SpinLock lock_;
 };
 
 }  // namespace gatehouse::memory

@@ -107,16 +107,16 @@ void run(std::span<const std::uint8_t> input) {
                 controller->write(input[1] * 4u, 4, value);
                 break;
             case 1:
-                controller->write(kPort + input[1] % 32 * 4u, 4, value);
+                controller->write(kPort + input[1] % 32u * 4u, 4, value);
                 break;
             case 2:
-                controller->write(static_cast<std::uint32_t>(value % 0x1200), 1u << input[1] % 4, value);
+                controller->write(static_cast<std::uint32_t>(value % 0x1200), 1u << (input[1] % 4u), value);
                 break;
             case 3:
-                (void)controller->read(static_cast<std::uint32_t>(value % 0x1200), 1u << input[1] % 4);
+                (void)controller->read(static_cast<std::uint32_t>(value % 0x1200), 1u << (input[1] % 4u));
                 break;
             case 4:
-                *memory.map(kCommandList + (argument[0] << 2 | input[1] % 4u), 1) = std::byte{argument[5]};
+                *memory.map(kCommandList + (argument[0] * 4u + input[1] % 4u), 1) = std::byte{argument[5]};
                 break;
             case 5:
                 *memory.map(kTables + value % 0x8000, 1) = std::byte{input[1]};

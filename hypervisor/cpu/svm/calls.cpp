@@ -1,8 +1,8 @@
 // Calls between processors, and the guest's INIT and SIPI.
 #include "hypervisor/base/log.hpp"
+#include "hypervisor/base/spin_lock.hpp"
 #include "hypervisor/cpu/cpu.hpp"
 #include "hypervisor/cpu/instructions.hpp"
-#include "hypervisor/cpu/spin_lock.hpp"
 #include "hypervisor/cpu/stop.hpp"
 #include "hypervisor/cpu/svm/svm.hpp"
 #include "hypervisor/cpu/svm/vcpu.hpp"

@@ -164,31 +164,6 @@ void handle_port(Vcpu& vcpu) {
     panic("the processor refuses the VMCB");
 }
 
-ExitReason reason_of(std::uint64_t code) {
-    switch (code) {
-        case kExitCpuid:
-            return ExitReason::kCpuid;
-        case kExitMsr:
-            return ExitReason::kMsr;
-        case kExitPort:
-            return ExitReason::kPort;
-        case kExitNestedFault:
-            return ExitReason::kNestedFault;
-        case kExitInit:
-            return ExitReason::kInit;
-        case kExitInvd:
-        case kExitWbinvd:
-            return ExitReason::kWbinvd;
-        case kExitShutdown:
-            return ExitReason::kShutdown;
-        case kExitInvlpga:
-            return ExitReason::kSvmInstruction;
-        default:
-            return code >= kExitVmrun && code <= kExitSkinit ? ExitReason::kSvmInstruction
-                                                             : ExitReason::kOther;
-    }
-}
-
 }  // namespace
 
 CodeSize code_size(const Vmcb& vmcb) {
@@ -225,7 +200,6 @@ void skip(Vcpu& vcpu, unsigned length) {
 
 void handle_exit(Vcpu& vcpu) {
     Vmcb& vmcb = *vcpu.vmcb;
-    ++vcpu.exits[static_cast<std::size_t>(reason_of(vmcb.exit_code))];
     // An event whose delivery was cut off is delivered again; a software one by its instruction.
     const std::uint64_t type = vmcb.exit_interrupt & kEventType;
     const auto vector = static_cast<std::uint8_t>(vmcb.exit_interrupt);

@@ -152,18 +152,4 @@ void run(Vcpu& vcpu) {
     }
 }
 
-void log_exit_counts() {
-    static constexpr std::array<const char*, static_cast<std::size_t>(ExitReason::kCount)> kNames{
-        "cpuid", "msr", "port", "nested-fault", "init", "svm-instruction", "wbinvd", "shutdown", "other"};
-    for (std::size_t i = 0; i < cpu_count(); ++i) {
-        LogLine line;
-        line << "exits: cpu " << i;
-        for (std::size_t reason = 0; reason < kNames.size(); ++reason) {
-            const std::uint64_t count = cpu_at(i).vcpu->exits[reason];
-            if (count != 0) line << " " << kNames[reason] << " " << count;
-        }
-        emit_log(line);
-    }
-}
-
 }  // namespace gatehouse::cpu::svm

@@ -30,7 +30,4 @@ struct GuestEntry {
 // has been made stricter while the guest runs. Called from a handler.
 void flush_nested_everywhere();
 
-// One line a processor and reason on the log: "exits: cpu 0 cpuid 114".
-void log_exit_counts();
-
 }  // namespace gatehouse::cpu::svm

@@ -16,19 +16,6 @@
 
 namespace gatehouse::cpu::svm {
 
-enum class ExitReason : std::uint8_t {
-    kCpuid,
-    kMsr,
-    kPort,
-    kNestedFault,
-    kInit,
-    kSvmInstruction,
-    kWbinvd,
-    kShutdown,
-    kOther,
-    kCount
-};
-
 struct Vcpu {
     PerCpu* cpu = nullptr;
     Vmcb* vmcb = nullptr;
@@ -46,9 +33,6 @@ struct Vcpu {
     std::atomic<std::uint16_t> startup = kNoStartup;  // vector of the SIPI that came
     std::atomic<bool> stopped = false;
     bool apic_disabled = false;  // the guest believes that APIC_BASE.EN = 0
-
-    // One count a reason; written by this processor only.
-    std::array<std::uint64_t, static_cast<std::size_t>(ExitReason::kCount)> exits{};
 
     static constexpr std::uint16_t kNoStartup = 0x100;
 };

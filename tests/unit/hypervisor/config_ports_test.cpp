@@ -31,7 +31,7 @@ class ConfigPortsTest : public testing::Test {
   protected:
     RecordingConfig real;
     ConfigFilter filter{real};
-    cpu::SpinLock lock;
+    SpinLock lock;
     ConfigPorts ports{filter, lock};
 };
 
