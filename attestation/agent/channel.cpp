@@ -89,7 +89,9 @@ nlohmann::ordered_json to_json(const evidence::Claims& claims) {
         const evidence::DiskClaim& disk = claims.disks[i];
         json["disks"].push_back({{"guid", hex(disk.guid)},
                                  {"encrypted", disk.state == evidence::DiskState::kEncrypted},
-                                 {"key_epoch", disk.key_epoch}});
+                                 {"key_epoch", disk.key_epoch},
+                                 {"generation", disk.generation},
+                                 {"sealed_name", hex(disk.sealed_name)}});
     }
     return json;
 }

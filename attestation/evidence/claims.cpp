@@ -27,6 +27,8 @@ Result<std::size_t> encode_claims(const Claims& claims, MutableBytes out) {
         writer.bytes(disk.guid);
         writer.u8(static_cast<std::uint8_t>(disk.state));
         writer.u32(disk.key_epoch);
+        writer.u64(disk.generation);
+        writer.bytes(disk.sealed_name);
     }
     writer.patch(size, static_cast<std::uint16_t>(writer.offset()));
     GATEHOUSE_TRY(writer.status("claims"));
@@ -68,6 +70,8 @@ Result<Claims> decode_claims(Bytes encoded) {
         }
         disk.state = static_cast<DiskState>(state);
         disk.key_epoch = reader.u32();
+        disk.generation = reader.u64();
+        reader.copy(disk.sealed_name);
     }
     GATEHOUSE_TRY(reader.finished("claims"));
     if (size != encoded.size()) return {Error::kBadLength, "claims: size", size};

@@ -10,6 +10,9 @@
 //   u8[32] policy_digest      SHA-256 of the policy bundle
 //   u8 disk_count, then for each disk:
 //     u8[16] disk GUID (as in the GPT)   u8 state (DiskState)   u32 key epoch
+//     u64 generation of the vault header   u8[34] Name of the sealed object that it was opened with
+// The last two tell a vault that was rolled back, or that somebody else sealed to the same policy, from the endpoint's
+// own: the Name is fixed as long as the sealed secret is, the generation only grows. Zeros for an absent disk.
 #pragma once
 
 #include "hypervisor/base/hash.hpp"
@@ -17,9 +20,9 @@
 namespace gatehouse::evidence {
 
 inline constexpr std::uint64_t kClaimsMagic = 0x4748434c41494d31;  // "GHCLAIM1"
-inline constexpr std::uint16_t kClaimsVersion = 1;
+inline constexpr std::uint16_t kClaimsVersion = 2;
 inline constexpr std::size_t kMaxDisks = 8;
-inline constexpr std::size_t kMaxClaimsSize = 73 + kMaxDisks * 21;
+inline constexpr std::size_t kMaxClaimsSize = 73 + kMaxDisks * 63;
 
 enum class Launch : std::uint8_t { kNone = 0, kSkinit = 1, kSenter = 2 };
 enum class Iommu : std::uint8_t { kNone = 0, kAmdVi = 1, kVtd = 2 };
@@ -36,6 +39,8 @@ struct DiskClaim {
     std::array<std::byte, 16> guid{};
     DiskState state = DiskState::kAbsent;
     std::uint32_t key_epoch = 0;
+    std::uint64_t generation = 0;
+    std::array<std::byte, 34> sealed_name{};  // 0x000b and the SHA-256 of its TPMT_PUBLIC
 };
 
 struct Claims {

@@ -129,7 +129,9 @@ Status Disks::open_all(ata::ahci::Controller& controller, Unsealer& unsealer) {
 void Disks::describe(evidence::Claims& claims) const {
     claims.disk_count = count_;
     for (std::size_t i = 0; i < count_; ++i) {
-        claims.disks[i] = {open_[i].header.disk, evidence::DiskState::kEncrypted, open_[i].header.data_key.epoch};
+        const volume::Header& header = open_[i].header;
+        claims.disks[i] = {header.disk, evidence::DiskState::kEncrypted, header.data_key.epoch, header.generation,
+                           tpm::name_of(header.slots.tpm->sealed_public.bytes())};
     }
 }
 

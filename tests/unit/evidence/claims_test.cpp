@@ -19,8 +19,9 @@ Claims sample() {
                   .counter_limit = 7,
                   .policy_digest = sha256(literal_bytes("bundle")),
                   .disk_count = 2};
-    claims.disks[0] = {.guid = {std::byte{0xaa}}, .state = DiskState::kEncrypted, .key_epoch = 1};
-    claims.disks[1] = {.guid = {std::byte{0xbb}}, .state = DiskState::kAbsent, .key_epoch = 0};
+    claims.disks[0] = {.guid = {std::byte{0xaa}}, .state = DiskState::kEncrypted, .key_epoch = 1, .generation = 0x0102030405060708};
+    claims.disks[0].sealed_name.fill(std::byte{0x5e});
+    claims.disks[1] = {.guid = {std::byte{0xbb}}, .state = DiskState::kAbsent};
     return claims;
 }
 
@@ -56,18 +57,27 @@ TEST(Claims, ComeBackAsTheyWere) {
     EXPECT_EQ(claims->disks[0].guid[0], std::byte{0xaa});
     EXPECT_EQ(claims->disks[0].state, DiskState::kEncrypted);
     EXPECT_EQ(claims->disks[0].key_epoch, 1u);
+    EXPECT_EQ(claims->disks[0].generation, 0x0102030405060708u);
+    EXPECT_EQ(claims->disks[0].sealed_name, sample().disks[0].sealed_name);
     EXPECT_EQ(claims->disks[1].state, DiskState::kAbsent);
+    EXPECT_EQ(claims->disks[1].generation, 0u);
 }
 
 TEST(Claims, AreBigEndianAtTheOffsetsOfTheHeader) {
     const Buffer bytes = encoded(sample());
-    ASSERT_EQ(bytes.size(), 73u + 2 * 21);
+    ASSERT_EQ(bytes.size(), 73u + 2 * 63);
     EXPECT_EQ(load<std::uint64_t>(bytes.data(), Endian::kBig), kClaimsMagic);
     EXPECT_EQ(load<std::uint16_t>(bytes.data() + kSizeAt, Endian::kBig), bytes.size());
     EXPECT_EQ(bytes[kLaunchAt], std::byte{1});
     EXPECT_EQ(load<std::uint64_t>(bytes.data() + 24, Endian::kBig), 0xc00000u);
     EXPECT_EQ(bytes[kDiskCountAt], std::byte{2});
     EXPECT_EQ(bytes[kDiskStateAt], std::byte{1});
+    EXPECT_EQ(load<std::uint32_t>(bytes.data() + kDiskStateAt + 1, Endian::kBig), 1u);
+    EXPECT_EQ(load<std::uint64_t>(bytes.data() + kDiskStateAt + 5, Endian::kBig), 0x0102030405060708u);
+    EXPECT_EQ(bytes[kDiskStateAt + 12], std::byte{8});
+    EXPECT_EQ(bytes[kDiskStateAt + 13], std::byte{0x5e});
+    EXPECT_EQ(bytes[kDiskStateAt + 13 + 33], std::byte{0x5e});
+    EXPECT_EQ(bytes[kDiskStateAt + 13 + 34], std::byte{0xbb}) << "the next disk";
 }
 
 TEST(Claims, WithAllDisksFitTheMaximumExactly) {
@@ -108,7 +118,7 @@ TEST_P(ClaimsField, OutOfItsDomainIsRefused) {
 
 INSTANTIATE_TEST_SUITE_P(All, ClaimsField,
                          testing::Values(Change{"Magic", 0, 0, Error::kBadMagic},
-                                         Change{"Version", kVersionAt + 1, 2, Error::kBadVersion},
+                                         Change{"Version", kVersionAt + 1, 1, Error::kBadVersion},
                                          Change{"Size", kSizeAt + 1, 1, Error::kBadLength},
                                          Change{"Launch", kLaunchAt, 3, Error::kBadValue},
                                          Change{"Iommu", kIommuAt, 3, Error::kBadValue},
