@@ -1,5 +1,6 @@
-// Claims: the hypervisor's own statement about this boot. A quote carries their hash, so that the AK, which only
-// the measured hypervisor can use, vouches for them: TPMS_ATTEST.extraData = SHA-256(nonce || encoded claims).
+// Claims: the hypervisor's own statement about this boot. A quote carries their hash, so that the AK, which
+// only the measured hypervisor can use, vouches for them: TPMS_ATTEST.extraData = SHA-256(nonce || encoded
+// claims).
 //
 // Encoding, big-endian, in this order:
 //   u64 magic kClaimsMagic    u16 version kClaimsVersion    u16 size (whole, in bytes)
@@ -11,8 +12,9 @@
 //   u8 disk_count, then for each disk:
 //     u8[16] disk GUID (as in the GPT)   u8 state (DiskState)   u32 key epoch
 //     u64 generation of the vault header   u8[34] Name of the sealed object that it was opened with
-// The last two tell a vault that was rolled back, or that somebody else sealed to the same policy, from the endpoint's
-// own: the Name is fixed as long as the sealed secret is, the generation only grows. Zeros for an absent disk.
+// The last two tell a vault that was rolled back, or that somebody else sealed to the same policy, from the
+// endpoint's own: the Name is fixed as long as the sealed secret is, the generation only grows. Zeros for an
+// absent disk.
 #pragma once
 
 #include "hypervisor/base/hash.hpp"
@@ -31,8 +33,8 @@ enum class DiskState : std::uint8_t {
     kEncrypted = 1,  // opened; everything outside of the open regions is encrypted
 };
 enum class ClaimFlag : std::uint32_t {
-    kCapped = 1u << 0,         // PCR 17 and 18 were capped before the guest started
-    kVaultOpened = 1u << 1,    // the key was released by the TPM in this boot
+    kCapped = 1u << 0,       // PCR 17 and 18 were capped before the guest started
+    kVaultOpened = 1u << 1,  // the key was released by the TPM in this boot
 };
 
 struct DiskClaim {
@@ -56,8 +58,8 @@ struct Claims {
     std::array<DiskClaim, kMaxDisks> disks{};
 };
 
-// Writes the encoding to `out` and returns its size; kNoSpace if `out` is too small. `out` of kMaxClaimsSize bytes
-// always suffices.
+// Writes the encoding to `out` and returns its size; kNoSpace if `out` is too small. `out` of kMaxClaimsSize
+// bytes always suffices.
 [[nodiscard]] Result<std::size_t> encode_claims(const Claims& claims, MutableBytes out);
 // kBadMagic, kBadVersion, kBadLength, kBadValue (an unknown enumerator), kTruncated, kTrailingBytes.
 [[nodiscard]] Result<Claims> decode_claims(Bytes encoded);

@@ -118,14 +118,20 @@ std::int64_t number_of_cursor(const std::string& cursor) {
 
 void not_found(const std::string& what) { throw ServiceError(404, "not_found", what + ": there is none"); }
 
+constexpr std::size_t kVaultStateSize = sizeof(verifier::VaultState::sealed_name) + sizeof(std::uint64_t);
+
 Buffer encode_tpm(const verifier::TpmState& tpm) {
-    Buffer bytes(2 + tpm.qualified_signer.size() + 24);
+    Buffer bytes(2 + tpm.qualified_signer.size() + 24 + tpm.vaults.size() * kVaultStateSize);
     Writer writer(bytes, Endian::kBig);
     writer.sized(tpm.qualified_signer);
     writer.u64(tpm.clock);
     writer.u32(tpm.reset_count);
     writer.u32(tpm.restart_count);
     writer.u64(tpm.firmware_version);
+    for (const verifier::VaultState& vault : tpm.vaults) {
+        writer.bytes(vault.sealed_name);
+        writer.u64(vault.generation);
+    }
     return bytes;
 }
 
@@ -139,6 +145,11 @@ verifier::TpmState decode_tpm(Bytes bytes) {
     tpm.reset_count = reader.u32();
     tpm.restart_count = reader.u32();
     tpm.firmware_version = reader.u64();
+    while (reader.remaining() != 0) {
+        verifier::VaultState& vault = tpm.vaults.emplace_back();
+        reader.copy(vault.sealed_name);
+        vault.generation = reader.u64();
+    }
     host::expect(reader.finished("remembered TPM state"), "database");
     return tpm;
 }

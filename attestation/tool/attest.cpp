@@ -61,8 +61,8 @@ json claims_json(const evidence::Claims& claims) {
         disks.push_back({{"disk", host::guid_text(disk.guid)},
                          {"state", disk.state == evidence::DiskState::kEncrypted ? "encrypted" : "absent"},
                          {"key_epoch", disk.key_epoch},
-                        {"generation", disk.generation},
-                        {"sealed_name", hex(disk.sealed_name)}});
+                         {"generation", disk.generation},
+                         {"sealed_name", host::hex(disk.sealed_name)}});
     }
     return {{"hypervisor_version", std::to_string(version >> 16) + "." + std::to_string(version >> 8 & 0xff) +
                                        "." + std::to_string(version & 0xff)},

@@ -172,12 +172,14 @@ void remember(Case& on) {
     const Attestation& quote = *on.quote;
     const bool first = on.known.qualified_signer.empty();
     const bool keep = !first && !on.holds("firmware");
+    const bool accepted = on.verdict.accepted() && on.evidence.source == Source::kHypervisor;
     on.verdict.tpm =
         TpmState{.qualified_signer = {quote.qualified_signer.begin(), quote.qualified_signer.end()},
                  .clock = quote.clock,
                  .reset_count = quote.reset_count,
                  .restart_count = quote.restart_count,
-                 .firmware_version = keep ? on.known.firmware_version : quote.firmware_version};
+                 .firmware_version = keep ? on.known.firmware_version : quote.firmware_version,
+                 .vaults = accepted ? vaults_to_remember(on) : on.known.vaults};
 }
 
 void view_events(Case& on) {

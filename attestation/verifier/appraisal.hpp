@@ -20,6 +20,9 @@
 //   pcrs       source tpm: each PCR of the policy has one of its values
 //   claims, policy, iommu, counter, version
 //              source hypervisor: what the hypervisor states (evidence/claims.hpp)
+//   vault      source hypervisor: each encrypted disk's vault has the sealed Name of one in the first
+//   evidence that
+//              was accepted, and its generation has not gone back since the last that was
 //
 // Each rule is judged even if an earlier one failed, as far as it can be; one that cannot be is failed.
 //
@@ -50,6 +53,12 @@ struct Evidence {
                        // selections
 };
 
+// A vault that was accepted: whose secret it is, by the Name of the sealed object, and its age.
+struct VaultState {
+    decltype(evidence::DiskClaim::sealed_name) sealed_name{};
+    std::uint64_t generation = 0;
+};
+
 // What the verifier remembers of an endpoint's TPM; given back updated.
 struct TpmState {
     Buffer qualified_signer;  // empty before the first quote
@@ -58,6 +67,9 @@ struct TpmState {
         0;  // as quoted: keys outside of the endorsement hierarchy get it with a constant offset
     std::uint32_t restart_count = 0;     // the same
     std::uint64_t firmware_version = 0;  // the same
+    // Of the first evidence that was accepted, with the generations of the last; empty before. The same
+    // policy can be sealed to by anybody: only this tells the endpoint's own vault from another.
+    std::vector<VaultState> vaults{};
 };
 
 // The enrolled attestation key, ready for use.

@@ -57,8 +57,11 @@ struct Match {
 // The reference that the log is closest to; its `reference` is null if the policy has none.
 [[nodiscard]] Match closest_reference(const EventLog& log, const Policy* policy);
 
-// Rules selection, log, events, claims, policy, iommu, counter, version; coverage and PCR views.
+// Rules selection, log, events, claims, policy, iommu, counter, version, vault; coverage and PCR views.
 void appraise_launch(Case& on, const Match& match);
+// The known vaults with the generations of this evidence, which has been accepted; or, if none is known, its
+// own.
+[[nodiscard]] std::vector<VaultState> vaults_to_remember(const Case& on);
 // Rules selection, log, events, pcrs; coverage and PCR views.
 void appraise_firmware(Case& on);
 

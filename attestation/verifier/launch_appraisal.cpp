@@ -200,6 +200,35 @@ void judge_version(Case& on) {
              "hypervisor " + version_text(version));
 }
 
+bool is_encrypted(const evidence::DiskClaim& disk) { return disk.state == evidence::DiskState::kEncrypted; }
+
+// What is wrong with an encrypted disk's vault, if anything.
+std::string vault_went_wrong(const evidence::DiskClaim& disk, const std::vector<VaultState>& known) {
+    const auto own = std::ranges::find(known, disk.sealed_name, &VaultState::sealed_name);
+    if (own == known.end())
+        return "the vault of disk " + host::guid_text(disk.guid) +
+               " is not the endpoint's: its secret was sealed anew, or by somebody else; enroll again if "
+               "that is meant";
+    if (disk.generation < own->generation)
+        return "the vault of disk " + host::guid_text(disk.guid) + " went back from generation " +
+               std::to_string(own->generation) + " to " + std::to_string(disk.generation);
+    return {};
+}
+
+void judge_vault(Case& on) {
+    if (!on.verdict.claims) return on.fail("vault", kNoClaims);
+    if (on.known.vaults.empty()) return on.hold("vault", "the first that is seen");
+    std::string why;
+    std::string found;
+    for (const evidence::DiskClaim& disk :
+         std::span(on.verdict.claims->disks).first(on.verdict.claims->disk_count)) {
+        if (!is_encrypted(disk)) continue;
+        if (why.empty()) why = vault_went_wrong(disk, on.known.vaults);
+        found += (found.empty() ? "generation " : ", ") + std::to_string(disk.generation);
+    }
+    on.judge("vault", std::move(why), std::move(found));
+}
+
 // What the reference expects in the SHA-256 bank beside what was found, and how many PCRs that judged.
 void view_pcrs(Case& on, const Match& match) {
     if (match.reference == nullptr) return;
@@ -238,6 +267,21 @@ Match closest_reference(const EventLog& log, const Policy* policy) {
     return closest;
 }
 
+std::vector<VaultState> vaults_to_remember(const Case& on) {
+    std::vector<VaultState> vaults = on.known.vaults;
+    for (const evidence::DiskClaim& disk :
+         std::span(on.verdict.claims->disks).first(on.verdict.claims->disk_count)) {
+        if (!is_encrypted(disk)) continue;
+        const auto own = std::ranges::find(vaults, disk.sealed_name, &VaultState::sealed_name);
+        if (own == vaults.end()) {
+            vaults.push_back({disk.sealed_name, disk.generation});
+        } else {
+            own->generation = std::max(own->generation, disk.generation);
+        }
+    }
+    return vaults;
+}
+
 void appraise_launch(Case& on, const Match& match) {
     judge_selection(on);
     judge_log(on, match);
@@ -247,6 +291,7 @@ void appraise_launch(Case& on, const Match& match) {
     judge_iommu(on, match);
     judge_counter(on);
     judge_version(on);
+    judge_vault(on);
     view_pcrs(on, match);
 }
 

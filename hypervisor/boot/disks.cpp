@@ -2,6 +2,7 @@
 
 #include "hypervisor/base/log.hpp"
 #include "hypervisor/cpu/vector.hpp"
+#include "keyvault/tpm/types.hpp"
 
 
 namespace gatehouse::boot {

@@ -19,7 +19,10 @@ Claims sample() {
                   .counter_limit = 7,
                   .policy_digest = sha256(literal_bytes("bundle")),
                   .disk_count = 2};
-    claims.disks[0] = {.guid = {std::byte{0xaa}}, .state = DiskState::kEncrypted, .key_epoch = 1, .generation = 0x0102030405060708};
+    claims.disks[0] = {.guid = {std::byte{0xaa}},
+                       .state = DiskState::kEncrypted,
+                       .key_epoch = 1,
+                       .generation = 0x0102030405060708};
     claims.disks[0].sealed_name.fill(std::byte{0x5e});
     claims.disks[1] = {.guid = {std::byte{0xbb}}, .state = DiskState::kAbsent};
     return claims;

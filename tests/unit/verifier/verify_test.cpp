@@ -63,14 +63,15 @@ class Verify : public testing::Test {
         expected.key.assign(area.begin(), area.end());
         return expected;
     }
-    static Verdict judge(const EvidenceFiles& files, const Expectations& expected = expectations()) {
+    static Verdict judge(const EvidenceFiles& files, const Expectations& expected = expectations(),
+                         const TpmState& known = {}) {
         return appraise({.source = Source::kHypervisor,
                          .quote = files.quote,
                          .signature = files.signature,
                          .claims = files.claims,
                          .event_log = files.event_log,
                          .pcr_values = {}},
-                        AttestationKey(expected.key), {}, expected.nonce, &expected.policy);
+                        AttestationKey(expected.key), known, expected.nonce, &expected.policy);
     }
     // Rejected, by this rule among others; `word` is in its reason.
     static void expect_rejected(const Verdict& verdict, const std::string& rule,
@@ -396,6 +397,59 @@ TEST_F(Verify, AcceptsNoIommuIfTheBundleAllowsIt) {
     expect_only(judge(quoted(claims), expected), "iommu", "the policy requires one");
     expected.policy.require_iommu = false;
     EXPECT_TRUE(judge(quoted(claims), expected).accepted());
+}
+
+// --- the vault
+
+TEST_F(Verify, RemembersTheVaultOfTheFirstAcceptedEvidence) {
+    const Verdict first = judge(*good_);
+    ASSERT_TRUE(first.tpm && first.accepted());
+    ASSERT_EQ(first.tpm->vaults.size(), 1u);
+    EXPECT_EQ(first.tpm->vaults[0].sealed_name, endpoint_->claims().disks[0].sealed_name);
+    EXPECT_EQ(first.tpm->vaults[0].generation, 5u);
+    evidence::Claims claims = endpoint_->claims();
+    claims.disks[0].generation = 6;
+    const Verdict second = judge(quoted(claims), expectations(), *first.tpm);
+    EXPECT_TRUE(second.accepted());
+    EXPECT_EQ(second.tpm->vaults.at(0).generation, 6u);
+}
+
+TEST_F(Verify, RejectsAVaultThatWasRolledBack) {
+    TpmState known = *judge(*good_).tpm;
+    known.vaults[0].generation = 6;
+    const Verdict verdict = judge(*good_, expectations(), known);
+    expect_only(verdict, "vault", "from generation 6 to 5");
+    EXPECT_EQ(verdict.tpm->vaults.at(0).generation, 6u);
+}
+
+TEST_F(Verify, RejectsAVaultThatSomebodyElseSealedToTheSamePolicy) {
+    const TpmState known = *judge(*good_).tpm;
+    evidence::Claims claims = endpoint_->claims();
+    claims.disks[0].sealed_name[20] ^= std::byte{1};
+    claims.disks[0].generation = 100;
+    const Verdict verdict = judge(quoted(claims), expectations(), known);
+    expect_only(verdict, "vault", "not the endpoint's");
+    ASSERT_EQ(verdict.tpm->vaults.size(), 1u) << "what was rejected is not remembered";
+    EXPECT_EQ(verdict.tpm->vaults[0].sealed_name, endpoint_->claims().disks[0].sealed_name);
+}
+
+TEST_F(Verify, RejectsAFurtherDiskWithAVaultOfItsOwn) {
+    const TpmState known = *judge(*good_).tpm;
+    evidence::Claims claims = endpoint_->claims();
+    claims.disk_count = 2;
+    claims.disks[1].state = evidence::DiskState::kEncrypted;
+    expect_only(judge(quoted(claims), expectations(), known), "vault", "not the endpoint's");
+    claims.disks[1].state = evidence::DiskState::kAbsent;
+    EXPECT_TRUE(judge(quoted(claims), expectations(), known).accepted()) << "a disk without a vault";
+}
+
+TEST_F(Verify, EvidenceThatIsRejectedPinsNoVault) {
+    Expectations expected = expectations();
+    expected.policy.counter_floor = endpoint_->claims().counter_limit + 1;
+    const Verdict verdict = judge(*good_, expected);
+    EXPECT_FALSE(verdict.accepted());
+    ASSERT_TRUE(verdict.tpm);
+    EXPECT_TRUE(verdict.tpm->vaults.empty());
 }
 
 // --- another boot: not capped

@@ -129,6 +129,8 @@ evidence::Claims Endpoint::claims() const {
     };
     claims.disks[0].state = evidence::DiskState::kEncrypted;
     claims.disks[0].key_epoch = 1;
+    claims.disks[0].generation = 5;
+    claims.disks[0].sealed_name.fill(std::byte{0x0b});
     return claims;
 }
 
