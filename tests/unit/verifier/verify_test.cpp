@@ -131,7 +131,7 @@ TEST_F(Verify, AcceptsTheEvidenceOfTheExpectedLaunch) {
     for (const Finding& finding : verdict.findings)
         EXPECT_TRUE(finding.ok) << finding.rule << ": " << finding.detail;
     EXPECT_TRUE(verdict.accepted());
-    EXPECT_EQ(verdict.findings.size(), 17u);
+    EXPECT_EQ(verdict.findings.size(), 18u);
     EXPECT_EQ(verdict.coverage.events_judged, verdict.coverage.events);
     EXPECT_EQ(verdict.coverage.pcrs_judged, verdict.coverage.pcrs);
     EXPECT_GE(verdict.coverage.pcrs, 2u);
