@@ -362,7 +362,9 @@ asio::awaitable<bool> Connection::serve_one() {
     std::optional<HttpError> error;
     try {
         const auto reader = co_await read_head();
-        co_return reader != nullptr&& co_await serve(*reader);
+        // Not by &&: GCC 12 hoists the co_await out of it, and serves no reader at all.
+        if (reader == nullptr) co_return false;
+        co_return co_await serve(*reader);
     } catch (HttpError& thrown) {
         error = std::move(thrown);
     }
@@ -395,8 +397,7 @@ asio::awaitable<void> Connection::run(std::shared_ptr<Connection> connection) {
     // The client is to read the alert that says why, so this end too is a slow one.
     self.unread_ = !secured;
     if (!secured && self.expired_) co_return;
-    while (secured && co_await self.serve_one()) {
-    }
+    for (bool more = secured; more;) more = co_await self.serve_one();
     co_await self.close();
 }
 
