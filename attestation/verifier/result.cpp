@@ -72,8 +72,8 @@ Tier TrustVector::worst() const {
 
 TrustVector trust_vector(const std::vector<Finding>& findings, bool hypervisor, bool endorsed) {
     TrustVector vector;
-    // Nothing that the evidence says counts unless the TPM said it, now.
-    if (findings.empty() || fails(findings, {"quote", "signature", "signer", "nonce"})) {
+    // Nothing that the evidence says counts unless the TPM said it, now, with a key that says nothing else.
+    if (findings.empty() || fails(findings, {"quote", "ak", "signature", "signer", "nonce"})) {
         const std::int8_t value = findings.empty() ? claim::kUnknown : claim::kForged;
         vector.instance_identity = vector.configuration = vector.executables = value;
         if (hypervisor) vector.storage_opaque = value;

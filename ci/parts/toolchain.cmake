@@ -10,7 +10,9 @@
 
 add_library(gatehouse_warnings INTERFACE)
 target_compile_options(gatehouse_warnings INTERFACE
-    $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wconversion -Wshadow -Werror>)
+    $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wconversion -Wshadow -Werror>
+    # GCC's -Wconversion does not include it in C++, Clang's does.
+    $<$<COMPILE_LANG_AND_ID:CXX,Clang>:-Wno-sign-conversion>)
 target_include_directories(gatehouse_warnings INTERFACE ${PROJECT_SOURCE_DIR})
 
 add_library(gatehouse_host INTERFACE)

@@ -194,7 +194,7 @@ TEST(Result, TiersAreThoseOfAr4si) {
 std::vector<Finding> appraised(std::string_view broken = {}) {
     std::vector<Finding> findings;
     for (const char* rule :
-         {"quote", "signature", "signer", "nonce", "clock", "firmware", "selection", "log", "events",
+         {"quote", "ak", "signature", "signer", "nonce", "clock", "firmware", "selection", "log", "events",
           "claims", "policy", "iommu", "counter", "version", "source", "reference"}) {
         findings.push_back({rule, rule != broken, "detail"});
     }
@@ -211,7 +211,7 @@ TEST(Result, VectorSaysWhichPartOfTheEndpointIsAtFault) {
     EXPECT_EQ(good.runtime_opaque, 0);
     EXPECT_EQ(good.worst(), Tier::kAffirming);
 
-    for (const char* rule : {"quote", "signature", "signer", "nonce"}) {
+    for (const char* rule : {"quote", "ak", "signature", "signer", "nonce"}) {
         const auto forged = trust_vector(appraised(rule), true, true);
         for (const auto value : {forged.instance_identity, forged.configuration, forged.executables,
                                  forged.hardware, forged.storage_opaque}) {
@@ -276,7 +276,7 @@ TEST(Result, IsAnEatWithAnEarAppraisal) {
                               "storage-opaque":-2})"));
     EXPECT_EQ(result["gatehouse.source"], "hypervisor");
     EXPECT_EQ(result["gatehouse.findings"].size(), findings.size());
-    EXPECT_EQ(result["gatehouse.findings"][12],
+    EXPECT_EQ(result["gatehouse.findings"][13],
               (json{{"rule", "counter"}, {"ok", false}, {"detail", "detail"}}));
     EXPECT_EQ(result["gatehouse.coverage"],
               (json{{"events", 10}, {"events_judged", 9}, {"pcrs", 4}, {"pcrs_judged", 2}}));

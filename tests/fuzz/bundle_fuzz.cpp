@@ -1,0 +1,21 @@
+// Policy bundles and approvals: measured code reads them.
+#include "policies/bundle/bundle.hpp"
+#include "tests/fuzz/fuzz.hpp"
+
+using namespace gatehouse;
+using namespace gatehouse::policies;
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    const Bytes input = fuzz::input_bytes(data, size);
+    host::Buffer written(size + 64);
+    // What is accepted has one encoding only.
+    if (const auto bundle = parse_bundle(input); bundle.ok()) {
+        const auto length = write_bundle(*bundle, written);
+        fuzz::require(length.ok() && equal_bytes(Bytes(written).first(*length), input));
+    }
+    if (const auto approval = parse_approval(input); approval.ok()) {
+        const auto length = write_approval(*approval, written);
+        fuzz::require(length.ok() && equal_bytes(Bytes(written).first(*length), input));
+    }
+    return 0;
+}

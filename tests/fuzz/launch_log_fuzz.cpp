@@ -1,0 +1,43 @@
+// The launch's event log and the claims, as the hypervisor writes them.
+#include "attestation/evidence/claims.hpp"
+#include "attestation/evidence/event_log.hpp"
+#include "tests/fuzz/fuzz.hpp"
+
+using namespace gatehouse;
+using namespace gatehouse::evidence;
+
+namespace {
+
+void read_log(Bytes input) {
+    auto reader = EventLogReader::open(input);
+    if (!reader.ok()) return;
+    while (!reader->at_end()) {
+        const std::size_t before = reader->offset();
+        const auto event = reader->next();
+        if (!event.ok()) {
+            // What one reader refuses, replay and the writer refuse, too.
+            fuzz::require(!replay(input, HashAlgorithm::kSha256, 17).ok());
+            host::Buffer copy(input.begin(), input.end());
+            fuzz::require(!EventLogWriter::resume(copy, copy.size()).ok());
+            return;
+        }
+        fuzz::require(reader->offset() > before && reader->offset() <= input.size());
+    }
+    (void)replay(input, HashAlgorithm::kSha256, 17);
+}
+
+void read_claims(Bytes input) {
+    const auto claims = decode_claims(input);
+    if (!claims.ok()) return;
+    std::array<std::byte, kMaxClaimsSize> encoded{};
+    const auto size = encode_claims(*claims, encoded);
+    fuzz::require(size.ok() && equal_bytes(Bytes(encoded).first(*size), input));
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    read_log(fuzz::input_bytes(data, size));
+    read_claims(fuzz::input_bytes(data, size));
+    return 0;
+}
