@@ -1,0 +1,68 @@
+// A server on an empty database, on SQLite and on PostgreSQL alike, with a clock of the test's own.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+
+#include "attestation/server/service.hpp"
+#include "tests/unit/server/software_endpoint.hpp"
+
+namespace gatehouse::test {
+
+using server::Principal;
+using server::Role;
+using server::Seconds;
+using server::Service;
+using server::ServiceError;
+using server::Stage;
+using server::State;
+
+inline const Principal kAdmin{"root", Role::kAdmin};
+inline const Principal kOperator{"olga", Role::kOperator};
+inline const Principal kReader{"rita", Role::kReadOnly};
+
+// The code of the ServiceError that `body` throws; "" if it throws none.
+template <typename Body>
+std::string code_of(Body body) {
+    try {
+        body();
+    } catch (const ServiceError& error) {
+        return error.code();
+    }
+    return "";
+}
+
+// "SQLite" or "PostgreSQL".
+class ServiceTest : public testing::TestWithParam<const char*> {
+  protected:
+    void SetUp() override;
+    void TearDown() override;
+
+    [[nodiscard]] std::string path(const std::string& name) const { return directory_ + "/" + name; }
+    [[nodiscard]] bool on_sqlite() const { return std::string_view(GetParam()) == "SQLite"; }
+    // Another server process on the same database, as far as a test can tell.
+    [[nodiscard]] std::unique_ptr<Service> another() const { return std::make_unique<Service>(options_); }
+    void reopen();
+
+    // Enrolls with an EK that was registered before: its id.
+    std::string enroll(const SoftwareEndpoint& endpoint, const std::string& group = "default");
+    server::Enrollment start_enrollment(const SoftwareEndpoint& endpoint);
+    protocol::AttestAnswer attest(const std::string& id, const SoftwareEndpoint& endpoint);
+    // Signed by an authority of the server's.
+    void add_policy(const std::string& json);
+    void enforce(const std::string& json, const std::string& group = "default", Stage stage = Stage::kEnforce);
+    [[nodiscard]] State state_of(const std::string& id) { return service_->endpoint(kReader, id).state; }
+    [[nodiscard]] std::vector<std::string> audited(const std::string& action);  // subjects, oldest first
+
+    std::shared_ptr<std::atomic<Seconds>> now_ = std::make_shared<std::atomic<Seconds>>(1'800'000'000);
+    server::ServiceOptions options_;
+    std::unique_ptr<Service> service_;
+    SoftwareKey authority_ = make_p256_key();
+
+  private:
+    std::string directory_;
+    bool has_authority_ = false;
+};
+
+}  // namespace gatehouse::test
