@@ -399,8 +399,8 @@ Page<Enrollment> Service::enrollments(const Principal& by, const std::string& st
     const unsigned size = page_size(limit);
     static const std::string select =
         std::string("SELECT ") + kEnrollmentColumns + " FROM enrollments WHERE ";
-    static const std::string of_state = select + "state = $1 AND id > $2 ORDER BY id LIMIT $3";
-    static const std::string of_all = select + "id > $1 ORDER BY id LIMIT $2";
+    static const std::string of_state = select + "state = $1 AND id > $2 ORDER BY enrollments.id LIMIT $3";
+    static const std::string of_all = select + "id > $1 ORDER BY enrollments.id LIMIT $2";
     const Rows rows = inside_->read([&](Session& session) {
         return state.empty() ? session.query(of_all, {cursor, size + 1})
                              : session.query(of_state, {state, cursor, size + 1});

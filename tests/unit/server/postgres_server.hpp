@@ -1,5 +1,5 @@
-// A PostgreSQL server of the test's own: a child process on a socket in a directory of its own, as user postgres if
-// the test runs as root; killed and removed when the object goes.
+// A PostgreSQL server of the test's own: a child process on a socket in a directory of its own, as user
+// postgres if the test runs as root; killed and removed when the object goes.
 #pragma once
 
 #include <sys/types.h>

@@ -15,13 +15,15 @@ namespace gatehouse::test {
 namespace {
 
 constexpr std::size_t kCoordinate = 32;
-constexpr std::uint32_t kAkAttributes = 0x00050472;  // fixed, own data, no DA, restricted, sign
+constexpr std::uint32_t kAkAttributes = 0x00050432;  // fixed, own data, no DA, restricted, sign
 constexpr std::uint32_t kAkWithAuth = 0x40;
 constexpr std::uint32_t kEkAttributes = 0x000300b2;  // template L-2
 constexpr std::string_view kEkPolicy = "837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa";
 constexpr std::array<std::uint32_t, 3> kTpmPcrs{0, 4, 7};
 
-[[noreturn]] void fail(const char* what) { throw std::runtime_error(std::string("software endpoint: ") + what); }
+[[noreturn]] void fail(const char* what) {
+    throw std::runtime_error(std::string("software endpoint: ") + what);
+}
 
 Buffer buffer_of(Bytes bytes) { return {bytes.begin(), bytes.end()}; }
 Buffer written(Buffer room, const Writer& writer) {
@@ -143,7 +145,8 @@ SoftwareKey public_key(Bytes x, Bytes y) {
     point.insert(point.end(), x.begin(), x.end());
     point.insert(point.end(), y.begin(), y.end());
     EVP_PKEY* key = make_p256_key().release();
-    if (EVP_PKEY_set1_encoded_public_key(key, raw(Bytes(point)), point.size()) != 1) fail("not a point of the curve");
+    if (EVP_PKEY_set1_encoded_public_key(key, raw(Bytes(point)), point.size()) != 1)
+        fail("not a point of the curve");
     return SoftwareKey(key);
 }
 
@@ -161,7 +164,7 @@ Buffer agreed(EVP_PKEY* own, EVP_PKEY* peer) {
 
 Buffer cfb_decrypted(Bytes key, Bytes ciphertext) {
     const std::unique_ptr<EVP_CIPHER_CTX, decltype(&EVP_CIPHER_CTX_free)> context(EVP_CIPHER_CTX_new(),
-                                                                                 EVP_CIPHER_CTX_free);
+                                                                                  EVP_CIPHER_CTX_free);
     const std::array<unsigned char, 16> zero_iv{};
     Buffer plain(ciphertext.size());
     int size = 0;
@@ -262,7 +265,8 @@ Buffer SoftwareEndpoint::ak_public() const {
 std::string SoftwareEndpoint::csr() const {
     const std::unique_ptr<X509_REQ, decltype(&X509_REQ_free)> request(X509_REQ_new(), X509_REQ_free);
     BIO* const bio = BIO_new(BIO_s_mem());
-    if (X509_REQ_set_pubkey(request.get(), tls_.get()) != 1 || X509_REQ_sign(request.get(), tls_.get(), EVP_sha256()) <= 0 ||
+    if (X509_REQ_set_pubkey(request.get(), tls_.get()) != 1 ||
+        X509_REQ_sign(request.get(), tls_.get(), EVP_sha256()) <= 0 ||
         PEM_write_bio_X509_REQ(bio, request.get()) != 1) {
         fail("CSR");
     }
@@ -301,7 +305,8 @@ Buffer SoftwareEndpoint::activate(const protocol::EnrollChallenge& challenge) co
     const Bytes mac = object.sized();
     const Bytes encrypted = object.rest();
     const Buffer name = name_of(ak_public());
-    if (!equal_bytes(mac, hmac_sha256(kdf_a(seed, "INTEGRITY", {}, 256), {encrypted, name}))) fail("integrity");
+    if (!equal_bytes(mac, hmac_sha256(kdf_a(seed, "INTEGRITY", {}, 256), {encrypted, name})))
+        fail("integrity");
     const Buffer plain = cfb_decrypted(kdf_a(seed, "STORAGE", name, 128), encrypted);
     Reader digest(plain, Endian::kBig);
     return buffer_of(digest.sized());
@@ -339,8 +344,9 @@ protocol::AttestRequest SoftwareEndpoint::attest(Bytes nonce) const {
     writer.u32(restart_count);
     writer.u8(1);
     writer.u64(firmware_version);
-    const std::vector<HashAlgorithm> banks =
-        hypervisor ? std::vector{HashAlgorithm::kSha256, HashAlgorithm::kSha384} : std::vector{HashAlgorithm::kSha256};
+    const std::vector<HashAlgorithm> banks = hypervisor
+                                                 ? std::vector{HashAlgorithm::kSha256, HashAlgorithm::kSha384}
+                                                 : std::vector{HashAlgorithm::kSha256};
     writer.u32(static_cast<std::uint32_t>(banks.size()));
     for (const HashAlgorithm bank : banks) {
         writer.u16(static_cast<std::uint16_t>(bank));
@@ -391,13 +397,11 @@ std::string hypervisor_policy(const std::string& name, std::uint64_t version, co
 
 std::string tpm_policy(const std::string& name, std::uint64_t version, const std::string& changes) {
     nlohmann::json pcrs = nlohmann::json::object();
-    for (const std::uint32_t pcr : kTpmPcrs) pcrs[std::to_string(pcr)] = nlohmann::json::array({host::hex(pcr_value(pcr))});
-    nlohmann::json policy{{"gatehouse_attestation_policy", 1},
-                          {"name", name},
-                          {"version", version},
-                          {"source", "tpm"},
-                          {"pcrs", {{"sha256", pcrs}}},
-                          {"lease_s", 900}};
+    for (const std::uint32_t pcr : kTpmPcrs)
+        pcrs[std::to_string(pcr)] = nlohmann::json::array({host::hex(pcr_value(pcr))});
+    nlohmann::json policy{
+        {"gatehouse_attestation_policy", 1}, {"name", name},  {"version", version}, {"source", "tpm"},
+        {"pcrs", {{"sha256", pcrs}}},        {"lease_s", 900}};
     policy.update(nlohmann::json::parse(changes));
     return policy.dump();
 }

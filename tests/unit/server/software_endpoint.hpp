@@ -1,8 +1,8 @@
-// An endpoint without a machine: EK, AK and TLS key in software, and all that an agent would send. For tests of the
-// server and for load generators; depends on no test framework.
+// An endpoint without a machine: EK, AK and TLS key in software, and all that an agent would send. For tests
+// of the server and for load generators; depends on no test framework.
 //
-// Its evidence is that of the launch that reference() predicts (source "hypervisor"), or of PCRs 0, 4 and 7 as
-// tpm_policy() wants them (source "tpm"), unless the fields are changed.
+// Its evidence is that of the launch that reference() predicts (source "hypervisor"), or of PCRs 0, 4 and 7
+// as tpm_policy() wants them (source "tpm"), unless the fields are changed.
 #pragma once
 
 #include <openssl/evp.h>
@@ -40,7 +40,8 @@ class SoftwareEndpoint {
     [[nodiscard]] EVP_PKEY* tls_key() const { return tls_.get(); }
     [[nodiscard]] std::string tls_key_pem() const;
     [[nodiscard]] protocol::EnrollRequest enroll_request(const std::string& token = "") const;
-    // What TPM2_ActivateCredential does (Part 1, 24). std::runtime_error if the credential is not for this EK and AK.
+    // What TPM2_ActivateCredential does (Part 1, 24). std::runtime_error if the credential is not for this EK
+    // and AK.
     [[nodiscard]] Buffer activate(const protocol::EnrollChallenge& challenge) const;
     // Another attestation key and TLS key of the same TPM, as after a new installation.
     void renew_keys();
@@ -54,7 +55,7 @@ class SoftwareEndpoint {
     std::uint32_t reset_count = 70, restart_count = 30;
     std::uint64_t firmware_version = 0x20260101'00000001;
     evidence::Claims claims;
-    bool other_kernel = false;  // measured, logged and quoted
+    bool other_kernel = false;                // measured, logged and quoted
     Buffer pcr7 = sample_bytes("pcr 7", 32);  // of source "tpm"
 
   private:
@@ -66,6 +67,7 @@ class SoftwareEndpoint {
 // Policies (verifier/policy.hpp) that accept them; `changes` is merged into the JSON.
 [[nodiscard]] std::string hypervisor_policy(const std::string& name, std::uint64_t version,
                                             const std::string& changes = "{}");
-[[nodiscard]] std::string tpm_policy(const std::string& name, std::uint64_t version, const std::string& changes = "{}");
+[[nodiscard]] std::string tpm_policy(const std::string& name, std::uint64_t version,
+                                     const std::string& changes = "{}");
 
 }  // namespace gatehouse::test

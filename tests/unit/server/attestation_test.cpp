@@ -1,0 +1,424 @@
+// What evidence does to an endpoint.
+#include <gmock/gmock.h>
+
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "attestation/server/authority.hpp"
+#include "attestation/verifier/policy.hpp"
+#include "attestation/verifier/token.hpp"
+#include "tests/unit/server/service_fixture.hpp"
+
+namespace gatehouse::test {
+namespace {
+
+using testing::Contains;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+
+class Attesting : public ServiceTest {
+  protected:
+    protocol::AttestAnswer attest_with(const std::string& id, const SoftwareEndpoint& endpoint,
+                                       const Buffer& nonce) {
+        return service_->attest(id, endpoint.attest(nonce));
+    }
+};
+
+TEST_P(Attesting, TrustsTheExpectedLaunch) {
+    enforce(hypervisor_policy("laptops", 3));
+    const SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    const protocol::AttestAnswer answer = attest(id, endpoint);
+    EXPECT_EQ(answer.verdict, "trusted");
+    EXPECT_THAT(answer.failures, IsEmpty());
+    EXPECT_EQ(answer.lease_until, *now_ + 900);
+    const server::Endpoint shown = service_->endpoint(kReader, id);
+    EXPECT_EQ(shown.state, State::kTrusted);
+    EXPECT_EQ(shown.last_seen, *now_);
+    EXPECT_EQ(shown.tpm.clock, endpoint.clock);
+    EXPECT_EQ(service_->counts(kReader).trusted, 1);
+    EXPECT_EQ(service_->time_line(kReader, 24).back().trusted, 1);
+}
+
+TEST_P(Attesting, SignsAResultThatTheServersKeyVerifies) {
+    enforce(hypervisor_policy("laptops", 3));
+    const SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    const Buffer nonce = service_->nonce(id).nonce;
+    const std::string jws = attest_with(id, endpoint, nonce).result;
+    const server::Key key = server::public_key_from_pem(service_->result_key());
+    const auto payload = verifier::verify_jws(jws, "eat+jwt", key.get());
+    ASSERT_TRUE(payload.has_value());
+    const nlohmann::json result = nlohmann::json::parse(*payload);
+    EXPECT_EQ(result.at("eat_nonce"), verifier::base64url(nonce));
+    EXPECT_EQ(result.at("exp"), *now_ + 900);
+    const nlohmann::json& appraisal = result.at("submods").at("gatehouse");
+    EXPECT_THAT(appraisal.at("ear.appraisal-policy-id").get<std::string>(), HasSubstr("laptops:3:"));
+    EXPECT_EQ(appraisal.at("ear.status"), "affirming");
+}
+
+TEST_P(Attesting, GroupWithoutAPolicyAcceptsNothing) {
+    const SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    const protocol::AttestAnswer answer = attest(id, endpoint);
+    EXPECT_EQ(answer.verdict, "untrusted");
+    EXPECT_THAT(answer.failures, Not(IsEmpty()));
+    EXPECT_EQ(answer.lease_until, 0);
+}
+
+TEST_P(Attesting, EvidenceByATpmAloneIsNeverCalledTrusted) {
+    enforce(tpm_policy("desktops", 1));
+    const SoftwareEndpoint endpoint("pc", "tpm");
+    const std::string id = enroll(endpoint);
+    EXPECT_EQ(attest(id, endpoint).verdict, "unmeasured");
+    EXPECT_EQ(state_of(id), State::kUnmeasured);
+    EXPECT_EQ(service_->counts(kReader).unmeasured, 1);
+}
+
+TEST_P(Attesting, RefusesAHypervisorsEvidenceFromAKeyEnrolledForATpm) {
+    enforce(hypervisor_policy("laptops", 1));
+    SoftwareEndpoint endpoint("pc", "tpm");
+    const std::string id = enroll(endpoint);
+    // The key's owner makes what a hypervisor would: nothing but the check at enrollment tells.
+    protocol::AttestRequest forged = endpoint.attest(service_->nonce(id).nonce);
+    forged.source = "hypervisor";
+    const protocol::AttestAnswer answer = service_->attest(id, forged);
+    EXPECT_EQ(answer.verdict, "untrusted");
+    EXPECT_THAT(answer.failures, Contains(HasSubstr("enrolled with source \"tpm\"")));
+}
+
+TEST_P(Attesting, UsesANonceOnce) {
+    enforce(hypervisor_policy("laptops", 1));
+    const SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    const Buffer nonce = service_->nonce(id).nonce;
+    const protocol::AttestRequest request = endpoint.attest(nonce);
+    EXPECT_EQ(service_->attest(id, request).verdict, "trusted");
+    EXPECT_EQ(code_of([&] { (void)service_->attest(id, request); }), "nonce");
+    EXPECT_EQ(code_of([&] { (void)attest_with(id, endpoint, nonce); }), "nonce");
+    EXPECT_EQ(code_of([&] { (void)another()->attest(id, request); }), "nonce");
+    reopen();
+    EXPECT_EQ(code_of([&] { (void)service_->attest(id, request); }), "nonce");
+}
+
+TEST_P(Attesting, RefusesANonceOlderThanOneThatWasUsed) {
+    enforce(hypervisor_policy("laptops", 1));
+    const SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    const Buffer older = service_->nonce(id).nonce;
+    const Buffer newer = service_->nonce(id).nonce;
+    EXPECT_EQ(attest_with(id, endpoint, newer).verdict, "trusted");
+    EXPECT_EQ(code_of([&] { (void)attest_with(id, endpoint, older); }), "nonce");
+}
+
+TEST_P(Attesting, RefusesForeignForgedAndExpiredNonces) {
+    const SoftwareEndpoint one, two;
+    const std::string first = enroll(one), second = enroll(two);
+    EXPECT_EQ(code_of([&] { (void)attest_with(first, one, service_->nonce(second).nonce); }), "nonce");
+    Buffer forged = service_->nonce(first).nonce;
+    forged[6] ^= std::byte{1};  // a little later
+    EXPECT_EQ(code_of([&] { (void)attest_with(first, one, forged); }), "nonce");
+    EXPECT_EQ(code_of([&] { (void)attest_with(first, one, Buffer(31)); }), "nonce");
+    const Buffer late = service_->nonce(first).nonce;
+    *now_ += options_.nonce_lifetime_s + 1;
+    EXPECT_EQ(code_of([&] { (void)attest_with(first, one, late); }), "nonce");
+    EXPECT_EQ(state_of(first), State::kNew);  // nothing of that was evidence
+}
+
+TEST_P(Attesting, AnyServerOfTheDatabaseTakesTheNonce) {
+    enforce(hypervisor_policy("laptops", 1));
+    const SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    const auto other = another();
+    EXPECT_EQ(other->attest(id, endpoint.attest(service_->nonce(id).nonce)).verdict, "trusted");
+}
+
+TEST_P(Attesting, OneOfManyAtOnceWinsTheNonce) {
+    enforce(hypervisor_policy("laptops", 1));
+    const SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    const auto other = another();
+    const protocol::AttestRequest request = endpoint.attest(service_->nonce(id).nonce);
+    std::atomic<int> accepted = 0, refused = 0;
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 8; ++i) {
+        threads.emplace_back([&, i] {
+            Service& service = i % 2 == 0 ? *service_ : *other;
+            const std::string code = code_of([&] { (void)service.attest(id, request); });
+            ++(code.empty() ? accepted : refused);
+            EXPECT_TRUE(code.empty() || code == "nonce") << code;
+        });
+    }
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_EQ(accepted, 1);
+    EXPECT_EQ(refused, 7);
+    EXPECT_TRUE(service_->verify_audit().ok);
+}
+
+TEST_P(Attesting, NextNonceSavesARoundTrip) {
+    enforce(hypervisor_policy("laptops", 1));
+    const SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    Buffer nonce = service_->nonce(id).nonce;
+    for (int i = 0; i < 3; ++i) {
+        const protocol::AttestAnswer answer = attest_with(id, endpoint, nonce);
+        EXPECT_EQ(answer.verdict, "trusted");
+        nonce = answer.next_nonce;
+    }
+}
+
+TEST_P(Attesting, ForgedEvidenceMakesUntrustedAndTeachesNothing) {
+    enforce(hypervisor_policy("laptops", 1));
+    SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    EXPECT_EQ(attest(id, endpoint).verdict, "trusted");
+    // A quote far in the future, signed by another key: were it believed, the TPM's real clock would be
+    // refused.
+    SoftwareEndpoint liar;
+    liar.clock = 9'000'000'000;
+    liar.reset_count = 500;
+    EXPECT_EQ(attest(id, liar).verdict, "untrusted");
+    EXPECT_EQ(state_of(id), State::kUntrusted);
+    EXPECT_THAT(service_->endpoint(kReader, id).reason, HasSubstr("signature"));
+    EXPECT_EQ(service_->endpoint(kReader, id).tpm.clock, endpoint.clock);
+    endpoint.clock += 1000;
+    EXPECT_EQ(attest(id, endpoint).verdict, "trusted");
+}
+
+TEST_P(Attesting, RefusesAClockThatGoesBack) {
+    enforce(hypervisor_policy("laptops", 1));
+    SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    EXPECT_EQ(attest(id, endpoint).verdict, "trusted");
+    endpoint.clock -= 1;
+    const protocol::AttestAnswer answer = attest(id, endpoint);
+    EXPECT_EQ(answer.verdict, "untrusted");
+    EXPECT_THAT(answer.failures, Contains(HasSubstr("clock")));
+}
+
+TEST_P(Attesting, LeaseThatEndsMakesStaleWithoutAnybodysDoing) {
+    enforce(hypervisor_policy("laptops", 1));
+    const SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    (void)attest(id, endpoint);
+    *now_ += 900;
+    EXPECT_EQ(state_of(id), State::kTrusted);
+    *now_ += 1;
+    EXPECT_EQ(state_of(id), State::kStale);
+    EXPECT_EQ(service_->counts(kReader).stale, 1);
+    EXPECT_EQ(service_->counts(kReader).trusted, 0);
+    EXPECT_EQ(service_->endpoints(kReader, {.search = "", .state = State::kStale, .group = "", .cursor = ""})
+                  .rows.size(),
+              1u);
+    EXPECT_EQ(
+        service_->endpoints(kReader, {.search = "", .state = State::kTrusted, .group = "", .cursor = ""})
+            .rows.size(),
+        0u);
+    service_->tick();
+    EXPECT_EQ(service_->counts(kReader).stale, 1);
+    EXPECT_EQ(service_->history(kReader, id, "", 10).rows.at(0).state, State::kStale);
+    EXPECT_EQ(audited("endpoint.state").size(), 2u);
+    service_->tick();
+    EXPECT_EQ(audited("endpoint.state").size(), 2u);  // noticed once
+    EXPECT_EQ(attest(id, endpoint).verdict, "trusted");
+    EXPECT_EQ(state_of(id), State::kTrusted);
+}
+
+TEST_P(Attesting, HistoryHasOneRowForEachRunOfTheSameOutcome) {
+    enforce(hypervisor_policy("laptops", 1));
+    SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    for (int i = 0; i < 3; ++i) {
+        (void)attest(id, endpoint);
+        *now_ += 10;
+    }
+    endpoint.other_kernel = true;
+    (void)attest(id, endpoint);
+    const auto rows = service_->history(kReader, id, "", 10).rows;
+    ASSERT_EQ(rows.size(), 2u);
+    EXPECT_EQ(rows[0].state, State::kUntrusted);
+    EXPECT_EQ(rows[0].count, 1);
+    EXPECT_EQ(rows[1].state, State::kTrusted);
+    EXPECT_EQ(rows[1].count, 3);
+    EXPECT_EQ(rows[1].until - rows[1].time, 20);
+    const nlohmann::json verdict = nlohmann::json::parse(rows[0].verdict_json);
+    EXPECT_TRUE(std::ranges::any_of(verdict.at("events"), [](const auto& event) {
+        return !event.at("ok") && event.at("name") == "kernel";
+    })) << verdict.dump(1);
+    // A page at a time.
+    const auto first = service_->history(kReader, id, "", 1);
+    EXPECT_EQ(first.rows.at(0).number, rows[0].number);
+    const auto second = service_->history(kReader, id, first.next, 1);
+    EXPECT_EQ(second.rows.at(0).number, rows[1].number);
+    EXPECT_EQ(second.next, "");
+}
+
+TEST_P(Attesting, LastAttestationShowsWhatTheVerifierSaysOfTheKeptEvidence) {
+    enforce(hypervisor_policy("laptops", 1));
+    SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    EXPECT_EQ(service_->last_attestation(kReader, id), std::nullopt);
+    (void)attest(id, endpoint);
+    endpoint.clock += 5;
+    (void)attest(id, endpoint);
+    const auto last = service_->last_attestation(kReader, id);
+    ASSERT_TRUE(last.has_value());
+    EXPECT_EQ(last->state, State::kTrusted);
+    const nlohmann::json verdict = nlohmann::json::parse(last->verdict_json);
+    for (const nlohmann::json& finding : verdict.at("findings"))
+        EXPECT_TRUE(finding.at("ok")) << finding.dump();
+    EXPECT_EQ(verdict.at("policy"), "laptops:1");
+    EXPECT_EQ(verdict.at("pcrs").size(), 2u);
+    EXPECT_GE(verdict.at("events").size(), 8u);
+    EXPECT_EQ(verdict.at("claims").at("iommu"), "AMD-Vi");
+}
+
+TEST_P(Attesting, RetiredEndpointIsNotHeard) {
+    enforce(hypervisor_policy("laptops", 1));
+    const SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    service_->retire(kOperator, id, "stolen");
+    EXPECT_EQ(code_of([&] { (void)attest(id, endpoint); }), "retired");
+    EXPECT_EQ(state_of(id), State::kRetired);
+}
+
+TEST_P(Attesting, WishForEvidenceIsToldOnce) {
+    const SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    EXPECT_FALSE(service_->wanted(id));
+    service_->request_attestation(kOperator, id);
+    EXPECT_TRUE(another()->wanted(id));
+    EXPECT_FALSE(service_->wanted(id));
+}
+
+// --- policies
+
+class Policies : public Attesting {};
+
+TEST_P(Policies, RefusesOneThatNoAuthoritySigned) {
+    add_policy(hypervisor_policy("laptops", 1));
+    const SoftwareKey stranger = make_p256_key();
+    const std::string json = hypervisor_policy("laptops", 2);
+    EXPECT_EQ(
+        code_of([&] { (void)service_->add_policy(kOperator, verifier::sign_policy(json, stranger.get())); }),
+        "policy");
+    EXPECT_EQ(service_->policies(kReader).size(), 1u);
+}
+
+TEST_P(Policies, RefusesADowngradeAndTheSameVersionTwice) {
+    add_policy(hypervisor_policy("laptops", 7));
+    for (const std::uint64_t version : {7u, 6u}) {
+        const std::string jws =
+            verifier::sign_policy(hypervisor_policy("laptops", version), authority_.get());
+        EXPECT_EQ(code_of([&] { (void)service_->add_policy(kOperator, jws); }), "downgrade");
+    }
+    add_policy(hypervisor_policy("laptops", 8));
+    add_policy(hypervisor_policy("servers", 1));
+    const server::PolicyVersion kept = service_->policy(kReader, "laptops", 7);
+    EXPECT_EQ(kept.address, verifier::policy_address(kept.json));
+}
+
+TEST_P(Policies, AnyOfSeveralEnforcedOnesAccepts) {
+    enforce(hypervisor_policy("laptops", 1));
+    enforce(hypervisor_policy("laptops", 2, R"({"counter_floor": 100})"));
+    const SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    EXPECT_EQ(attest(id, endpoint).verdict, "trusted");
+    EXPECT_EQ(service_->last_attestation(kReader, id)->policy, "laptops:1");
+    service_->unassign(kOperator, "default", "laptops", 1);
+    const protocol::AttestAnswer answer = attest(id, endpoint);
+    EXPECT_EQ(answer.verdict, "untrusted");
+    EXPECT_THAT(answer.failures, Contains(HasSubstr("counter")));
+}
+
+TEST_P(Policies, ReportedOneIsTriedWithoutEffect) {
+    enforce(hypervisor_policy("laptops", 1));
+    enforce(hypervisor_policy("laptops", 2, R"({"counter_floor": 100})"), "default", Stage::kReport);
+    SoftwareEndpoint good, old;
+    good.claims.counter_limit = 100;
+    const std::string first = enroll(good), second = enroll(old);
+    EXPECT_EQ(attest(first, good).verdict, "trusted");
+    EXPECT_EQ(attest(second, old).verdict, "trusted");
+    const auto staged = [&] {
+        for (const server::Assignment& one : service_->assignments(kReader)) {
+            if (one.version == 2) return one;
+        }
+        return server::Assignment{};
+    };
+    EXPECT_EQ(staged().covered, 2);
+    EXPECT_EQ(staged().would_pass, 1);
+    EXPECT_EQ(staged().would_fail, 1);
+    // The last evidence counts.
+    old.claims.counter_limit = 100;
+    (void)attest(second, old);
+    EXPECT_EQ(staged().would_pass, 2);
+    EXPECT_EQ(staged().would_fail, 0);
+}
+
+TEST_P(Policies, ReportedOneAloneAcceptsNothing) {
+    enforce(hypervisor_policy("laptops", 1), "default", Stage::kReport);
+    const SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    EXPECT_EQ(attest(id, endpoint).verdict, "untrusted");
+    EXPECT_EQ(service_->assignments(kReader).at(0).would_pass, 1);
+}
+
+TEST_P(Policies, ChangeIsSeenByOtherServersAtOnce) {
+    enforce(hypervisor_policy("laptops", 1));
+    const SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    const auto other = another();
+    EXPECT_EQ(other->attest(id, endpoint.attest(other->nonce(id).nonce)).verdict, "trusted");
+    service_->unassign(kOperator, "default", "laptops", 1);
+    EXPECT_EQ(other->attest(id, endpoint.attest(other->nonce(id).nonce)).verdict, "untrusted");
+}
+
+TEST_P(Policies, WithdrawnOneLeavesVerdictsAFewMinutes) {
+    enforce(hypervisor_policy("laptops", 1, R"({"lease_s": 86400})"));
+    const SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    (void)attest(id, endpoint);
+    service_->unassign(kOperator, "default", "laptops", 1);
+    EXPECT_TRUE(service_->wanted(id));
+    *now_ += 301;
+    EXPECT_EQ(state_of(id), State::kStale);
+}
+
+TEST_P(Policies, GroupDecidesWhichApply) {
+    service_->create_group(kOperator, "lab");
+    enforce(hypervisor_policy("laptops", 1), "lab");
+    const SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    EXPECT_EQ(attest(id, endpoint).verdict, "untrusted");
+    service_->move_to_group(kOperator, id, "lab");
+    EXPECT_TRUE(service_->wanted(id));
+    EXPECT_EQ(attest(id, endpoint).verdict, "trusted");
+    EXPECT_EQ(code_of([&] { service_->move_to_group(kOperator, id, "nowhere"); }), "not_found");
+    EXPECT_EQ(code_of([&] { service_->assign(kOperator, "nowhere", "laptops", 1, Stage::kEnforce); }),
+              "not_found");
+    EXPECT_EQ(code_of([&] { service_->assign(kOperator, "lab", "laptops", 9, Stage::kEnforce); }),
+              "not_found");
+}
+
+TEST_P(Policies, ExplanationNamesTheEventThatDoesNotBelong) {
+    enforce(hypervisor_policy("laptops", 1));
+    SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    EXPECT_EQ(code_of([&] { (void)service_->explain(kReader, id, "laptops", 1); }), "no_evidence");
+    (void)attest(id, endpoint);
+    EXPECT_THAT(service_->explain(kReader, id, "laptops", 1), IsEmpty());
+    endpoint.other_kernel = true;
+    (void)attest(id, endpoint);
+    EXPECT_THAT(service_->explain(kReader, id, "laptops", 1), Contains(HasSubstr("kernel")));
+    add_policy(hypervisor_policy("laptops", 2, R"({"counter_floor": 100})"));
+    EXPECT_THAT(service_->explain(kReader, id, "laptops", 2), Contains(HasSubstr("counter")));
+}
+
+INSTANTIATE_TEST_SUITE_P(SQLite, Attesting, testing::Values("SQLite"));
+INSTANTIATE_TEST_SUITE_P(PostgreSQL, Attesting, testing::Values("PostgreSQL"));
+INSTANTIATE_TEST_SUITE_P(SQLite, Policies, testing::Values("SQLite"));
+INSTANTIATE_TEST_SUITE_P(PostgreSQL, Policies, testing::Values("PostgreSQL"));
+
+}  // namespace
+}  // namespace gatehouse::test
