@@ -21,6 +21,7 @@ struct Refused {
 
 struct Context {
     server::Service& service;
+    Sessions& sessions;
     const Request& request;
     server::Principal by;
     Session session;

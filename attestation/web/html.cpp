@@ -111,6 +111,28 @@ Url::Url(Pattern pattern, std::initializer_list<std::string_view> parts) {
     text_ += rest;
 }
 
+Url Url::from_browser(std::string_view text) {
+    constexpr std::string_view allowed =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%/?&=";
+    Url url("/");
+    if (!text.starts_with('/') || text.starts_with("//") || text.find_first_not_of(allowed) != text.npos) return url;
+    url.text_ = text;
+    return url;
+}
+
+Url Url::of_path(std::string_view path) {
+    Url url("/");
+    if (!path.starts_with('/')) return url;
+    url.text_.clear();
+    while (!path.empty()) {
+        path.remove_prefix(1);
+        url.text_ += '/';
+        append_percent_encoded(url.text_, path.substr(0, path.find('/')));
+        path.remove_prefix(std::min(path.size(), path.find('/')));
+    }
+    return from_browser(url.text_);
+}
+
 Url Url::with(std::string_view name, std::string_view value) const {
     Url url = *this;
     if (value.empty()) return url;

@@ -51,6 +51,11 @@ class Url {
         }
     };
     Url(Pattern pattern) : text_(pattern.text) {}
+    // What a browser brought back as an address of this server: one slash in front, and nothing but what Url
+    // itself writes. Anything else leads to "/".
+    [[nodiscard]] static Url from_browser(std::string_view text);
+    // A request's path, decoded.
+    [[nodiscard]] static Url of_path(std::string_view path);
     Url(Pattern pattern, std::initializer_list<std::string_view> parts);
     template <typename... Parts>
         requires(sizeof...(Parts) > 0)

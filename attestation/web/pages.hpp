@@ -5,6 +5,7 @@
 // escaped where it is written.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -34,11 +35,15 @@ struct Response {
         headers;  // Set-Cookie, Location, Content-Security-Policy, ...
 };
 
+// Sessions are kept in memory (sessions.hpp): a restart logs everybody out.
 class Pages {
   public:
-    explicit Pages(server::Service& service);
+    using Clock = std::function<server::Seconds()>;
+    explicit Pages(server::Service& service, Clock clock = {});  // default: the system's
     ~Pages();
-    // Every path that does not begin with /v1, /healthz or /metrics. Thread-safe, blocking.
+    // Every path that does not begin with /v1, /healthz or /metrics. Thread-safe, blocking. The answer to HEAD
+    // has its body, for the HTTP layer to leave out. ServiceErrors become pages; anything else that is thrown
+    // is a fault of the server, and the HTTP layer's to answer (500).
     [[nodiscard]] Response handle(const Request& request);
 
   private:

@@ -1,0 +1,46 @@
+// A verdict as the server keeps it (server::verdict_json), read for showing.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "attestation/verifier/finding.hpp"
+
+namespace gatehouse::web {
+
+struct VerdictView {
+    std::vector<verifier::Finding> findings;
+    verifier::Coverage coverage;
+    std::vector<std::string> quirks;
+    std::string policy;
+    struct Pcr {
+        std::int64_t pcr = 0;
+        std::string expected, found;  // hex; expected may be empty: the policy has no value
+        [[nodiscard]] bool differs() const { return !expected.empty() && expected != found; }
+    };
+    std::vector<Pcr> pcrs;
+    struct Event {
+        std::int64_t number = 0, offset = 0, pcr = 0, type = 0;
+        std::string name, digest;
+        bool ok = false;
+    };
+    std::vector<Event> events;
+    std::vector<std::pair<std::string, std::string>> claims;  // flattened: "disks 1 state", "encrypted"
+};
+
+// nullopt if it is not such a verdict. A member that is missing is empty: verdicts of older versions are kept.
+[[nodiscard]] std::optional<VerdictView> read_verdict(std::string_view json);
+
+// JSON, indented; as it is if it cannot be read.
+[[nodiscard]] std::string indented(const std::string& json);
+// "group: laptops, version: 7" of a flat JSON object; as it is if it is something else.
+[[nodiscard]] std::string flat(const std::string& json);
+
+// "EV_SEPARATOR" and so on (TCG PC Client Platform Firmware Profile 1.05, 10.4.1); "0x00000123" for others.
+[[nodiscard]] std::string event_type_name(std::int64_t type);
+
+}  // namespace gatehouse::web
