@@ -6,7 +6,8 @@ namespace gatehouse::web {
 namespace {
 
 Url url_of(std::string_view suffix) {
-    const auto found = std::ranges::find_if(assets(), [&](const Asset& one) { return one.name.ends_with(suffix); });
+    const auto found =
+        std::ranges::find_if(assets(), [&](const Asset& one) { return one.name.ends_with(suffix); });
     return {"/assets/{}", found->name};
 }
 

@@ -1,5 +1,5 @@
-// Style sheet, htmx and icon, as they were when this program was built. Their names hold their content's hash,
-// so that a browser may keep them for ever.
+// Style sheet, htmx and icon, as they were when this program was built. Their names hold their content's
+// hash, so that a browser may keep them for ever.
 #pragma once
 
 #include <optional>

@@ -24,22 +24,28 @@ std::string firmware_text(std::uint64_t version) {
 }
 
 // What the state means for whoever looks after the endpoint.
-Html verdict_banner(const Context& context, const Endpoint& endpoint) {
+Html verdict_banner(const Endpoint& endpoint) {
     const char* advice = "";
     switch (endpoint.state) {
         case State::kTrusted:
             advice = "Its evidence meets the policy of its group.";
             break;
         case State::kUnmeasured:
-            advice = "Its evidence meets the policy, but comes from a TPM alone: no measured hypervisor vouches for it.";
+            advice =
+                "Its evidence meets the policy, but comes from a TPM alone: no measured hypervisor vouches "
+                "for it.";
             break;
         case State::kUntrusted:
-            advice = "Its last evidence was refused. Below is what failed; compare it with another policy if it was "
-                     "updated on purpose.";
+            advice =
+                "Its last evidence was refused. Below is what failed; compare it with another policy if it "
+                "was "
+                "updated on purpose.";
             break;
         case State::kStale:
-            advice = "It has been silent past its lease. Check that it is switched on, that its agent runs and that it "
-                     "reaches this server.";
+            advice =
+                "It has been silent past its lease. Check that it is switched on, that its agent runs and "
+                "that it "
+                "reaches this server.";
             break;
         case State::kNew:
             advice = "It is enrolled and has shown no evidence yet.";
@@ -51,43 +57,56 @@ Html verdict_banner(const Context& context, const Endpoint& endpoint) {
     Html out;
     out.put("<div class=\"banner state-{}\">{}<div><p>{}</p>", server::name_of(endpoint.state),
             state_badge(endpoint.state), advice);
-    if (!endpoint.reason.empty()) out.put("<p class=\"reason\"><strong>{}</strong></p>", foreign(endpoint.reason));
+    if (!endpoint.reason.empty())
+        out.put("<p class=\"reason\"><strong>{}</strong></p>", foreign(endpoint.reason));
     out.put("</div></div>");
-    (void)context;
     return out;
 }
 
 Html identity_card(const Context& context, const Endpoint& one) {
     const auto ak = sha256(one.ak_public);
     Html out;
-    out.put("<section class=\"card\" aria-labelledby=\"identity\"><h2 id=\"identity\">Identity</h2><dl><dt>Id</dt><dd>{}"
-            "</dd><dt>Group</dt><dd>{}</dd><dt>Evidence by</dt><dd>{}</dd><dt>Enrolled</dt><dd>{}</dd><dt>EK hash</dt><dd>"
-            "{}</dd><dt>AK, SHA-256</dt><dd>{}</dd></dl></section>",
-            code(one.id), one.group, one.source == "hypervisor" ? "the measured hypervisor" : "a TPM alone",
-            moment(one.enrolled, context.now), code(one.ek_hash), code(host::hex(ak)));
-    out.put("<section class=\"card\" aria-labelledby=\"tpm\"><h2 id=\"tpm\">TPM</h2><dl><dt>Vendor</dt><dd>{}</dd>"
-            "<dt>Manufacturer</dt><dd>{}</dd><dt>Model</dt><dd>{}</dd>",
-            one.vendor.empty() ? piece("<span class=\"quiet\">no trusted vendor vouches for it</span>") : foreign(one.vendor),
-            foreign(manufacturer_name(one.manufacturer)), foreign(one.model));
+    out.put(
+        "<section class=\"card\" aria-labelledby=\"identity\"><h2 "
+        "id=\"identity\">Identity</h2><dl><dt>Id</dt><dd>{}"
+        "</dd><dt>Group</dt><dd>{}</dd><dt>Evidence by</dt><dd>{}</dd><dt>Enrolled</dt><dd>{}</dd><dt>EK "
+        "hash</dt><dd>"
+        "{}</dd><dt>AK, SHA-256</dt><dd>{}</dd></dl></section>",
+        code(one.id), one.group, one.source == "hypervisor" ? "the measured hypervisor" : "a TPM alone",
+        moment(one.enrolled, context.now), code(one.ek_hash), code(host::hex(ak)));
+    out.put(
+        "<section class=\"card\" aria-labelledby=\"tpm\"><h2 "
+        "id=\"tpm\">TPM</h2><dl><dt>Vendor</dt><dd>{}</dd>"
+        "<dt>Manufacturer</dt><dd>{}</dd><dt>Model</dt><dd>{}</dd>",
+        one.vendor.empty() ? piece("<span class=\"quiet\">no trusted vendor vouches for it</span>")
+                           : foreign(one.vendor),
+        foreign(manufacturer_name(one.manufacturer)), foreign(one.model));
     if (one.last_seen != 0 && !one.tpm.qualified_signer.empty()) {
-        out.put("<dt>Firmware</dt><dd>{}</dd><dt>Clock</dt><dd>{} s</dd><dt>Resets, restarts</dt><dd>{}, {}</dd>",
-                code(firmware_text(one.tpm.firmware_version)), grouped(static_cast<std::int64_t>(one.tpm.clock / 1000)),
-                one.tpm.reset_count, one.tpm.restart_count);
+        out.put(
+            "<dt>Firmware</dt><dd>{}</dd><dt>Clock</dt><dd>{} s</dd><dt>Resets, restarts</dt><dd>{}, {}</dd>",
+            code(firmware_text(one.tpm.firmware_version)),
+            grouped(static_cast<std::int64_t>(one.tpm.clock / 1000)), one.tpm.reset_count,
+            one.tpm.restart_count);
     }
     return out.put("</dl></section>");
 }
 
-Html evidence_card(const Context& context, const Endpoint& one, const std::optional<server::Attestation>& last) {
+Html evidence_card(const Context& context, const Endpoint& one,
+                   const std::optional<server::Attestation>& last) {
     Html out;
-    out.put("<section class=\"card\" aria-labelledby=\"evidence\"><h2 id=\"evidence\">Last evidence</h2><dl><dt>Time</dt><dd>"
-            "{}</dd><dt>Lease until</dt><dd>{}</dd>",
-            moment(one.last_seen, context.now), moment(one.lease_until, context.now, "none"));
+    out.put(
+        "<section class=\"card\" aria-labelledby=\"evidence\"><h2 id=\"evidence\">Last "
+        "evidence</h2><dl><dt>Time</dt><dd>"
+        "{}</dd><dt>Lease until</dt><dd>{}</dd>",
+        moment(one.last_seen, context.now), moment(one.lease_until, context.now, "none"));
     if (last) {
         out.put("<dt>Verdict</dt><dd>{}</dd><dt>Policy</dt><dd>{}</dd></dl>", state_badge(last->state),
                 last->policy.empty() ? "none: nothing is expected, so nothing is accepted" : last->policy);
         if (!last->result.empty()) {
-            out.put("<details><summary>Signed result (EAT)</summary><pre class=\"wrap\" tabindex=\"0\">{}</pre></details>",
-                    last->result);
+            out.put(
+                "<details><summary>Signed result (EAT)</summary><pre class=\"wrap\" "
+                "tabindex=\"0\">{}</pre></details>",
+                last->result);
         }
         return out.put("</section>");
     }
@@ -98,16 +117,22 @@ Html actions_card(const Context& context, const Endpoint& one) {
     Html out;
     if (!context.may(Role::kOperator) || one.state == State::kRetired) return out;
     out.put("<section class=\"card actions\" aria-labelledby=\"actions\"><h2 id=\"actions\">Actions</h2>");
-    out.put("{}<button class=\"main\">Attest now</button><p class=\"hint\">The agent sends evidence as soon as it "
-            "hears of it.</p></form>",
-            open_form(context, "attest", Url("/endpoints/{}/attest", one.id)));
+    out.put(
+        "{}<button class=\"main\">Attest now</button><p class=\"hint\">The agent sends evidence as soon as "
+        "it "
+        "hears of it.</p></form>",
+        open_form(context, "attest", Url("/endpoints/{}/attest", one.id)));
     const std::string kept = context.kept("move", "group");
-    out.put("{}<label for=\"move-group\">Group</label><div class=\"joined\"><select id=\"move-group\" name=\"group\">{}"
-            "</select><button>Move</button></div><p class=\"hint\">The policies of the new group judge it from its next "
-            "evidence on.</p></form>",
-            open_form(context, "move", Url("/endpoints/{}/group", one.id)),
-            options(choices_of(context.service.groups(context.by)), kept.empty() ? one.group : kept));
-    out.put("<p><a class=\"button danger\" href=\"{}\">Retire…</a></p></section>", Url("/endpoints/{}/retire", one.id));
+    out.put(
+        "{}<label for=\"move-group\">Group</label><div class=\"joined\"><select id=\"move-group\" "
+        "name=\"group\">{}"
+        "</select><button>Move</button></div><p class=\"hint\">The policies of the new group judge it from "
+        "its next "
+        "evidence on.</p></form>",
+        open_form(context, "move", Url("/endpoints/{}/group", one.id)),
+        options(choices_of(context.service.groups(context.by)), kept.empty() ? one.group : kept));
+    out.put("<p><a class=\"button danger\" href=\"{}\">Retire…</a></p></section>",
+            Url("/endpoints/{}/retire", one.id));
     return out;
 }
 
@@ -115,8 +140,10 @@ Html actions_card(const Context& context, const Endpoint& one) {
 Html explain_card(const Context& context, const Endpoint& one, bool has_evidence) {
     Html out;
     const auto policies = context.service.policies(context.by);
-    out.put("<section class=\"card\" id=\"explain\" aria-labelledby=\"explain-title\"><h2 id=\"explain-title\">Compare with a "
-            "policy</h2>");
+    out.put(
+        "<section class=\"card\" id=\"explain\" aria-labelledby=\"explain-title\"><h2 "
+        "id=\"explain-title\">Compare with a "
+        "policy</h2>");
     if (!has_evidence || policies.empty()) {
         return out.put("<p class=\"quiet\">{}</p></section>",
                        has_evidence ? "There is no policy yet." : "It has shown no evidence yet.");
@@ -127,10 +154,12 @@ Html explain_card(const Context& context, const Endpoint& one, bool has_evidence
         choices.push_back({name, name});
     }
     const std::string against = context.query("against");
-    out.put("<form method=\"get\" action=\"{}\" class=\"stacked\" hx-get=\"{}\" hx-target=\"#explain\" "
-            "hx-select=\"#explain\" hx-swap=\"outerHTML\"><label for=\"against\">Policy</label><div class=\"joined\"><select "
-            "id=\"against\" name=\"against\">{}</select><button>Compare</button></div></form>",
-            url_of(one).at("explain"), url_of(one), options(choices, against));
+    out.put(
+        "<form method=\"get\" action=\"{}\" class=\"stacked\" hx-get=\"{}\" hx-target=\"#explain\" "
+        "hx-select=\"#explain\" hx-swap=\"outerHTML\"><label for=\"against\">Policy</label><div "
+        "class=\"joined\"><select "
+        "id=\"against\" name=\"against\">{}</select><button>Compare</button></div></form>",
+        url_of(one).at("explain"), url_of(one), options(choices, against));
     const std::size_t colon = against.rfind(':');
     if (colon != against.npos) {
         const auto lines = context.service.explain(context.by, one.id, against.substr(0, colon),
@@ -153,22 +182,30 @@ Html history_card(const Context& context, const Endpoint& one) {
     const std::string cursor = context.query("history");
     const auto page = context.service.history(context.by, one.id, cursor, kHistory);
     Html out;
-    out.put("<section class=\"card\" id=\"history\" aria-labelledby=\"history-title\"><h2 id=\"history-title\">History</h2>");
+    out.put(
+        "<section class=\"card\" id=\"history\" aria-labelledby=\"history-title\"><h2 "
+        "id=\"history-title\">History</h2>");
     if (page.rows.empty()) return out.put("<p class=\"quiet\">No verdict yet.</p></section>");
-    out.put("<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"History\"><table><thead><tr><th "
-            "scope=\"col\">Verdict</th><th scope=\"col\">From</th><th scope=\"col\" class=\"wide\">To</th><th scope=\"col\" "
-            "class=\"number\">Times</th><th scope=\"col\" class=\"wide\">Policy</th><th scope=\"col\">Why</th></tr></thead>"
-            "<tbody>");
+    out.put(
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"History\"><table><thead><tr><th "
+        "scope=\"col\">Verdict</th><th scope=\"col\">From</th><th scope=\"col\" class=\"wide\">To</th><th "
+        "scope=\"col\" "
+        "class=\"number\">Times</th><th scope=\"col\" class=\"wide\">Policy</th><th "
+        "scope=\"col\">Why</th></tr></thead>"
+        "<tbody>");
     for (const auto& run : page.rows) {
-        out.put("<tr><td>{}</td><td>{}</td><td class=\"wide\">{}</td><td class=\"number\">{}</td><td class=\"wide\">{}</td><td "
-                "class=\"reason\">{}</td></tr>",
-                state_badge(run.state), moment(run.time, context.now), moment(run.until, context.now, "-"),
-                grouped(run.count), run.policy, foreign(run.reason));
+        out.put(
+            "<tr><td>{}</td><td>{}</td><td class=\"wide\">{}</td><td class=\"number\">{}</td><td "
+            "class=\"wide\">{}</td><td "
+            "class=\"reason\">{}</td></tr>",
+            state_badge(run.state), moment(run.time, context.now), moment(run.until, context.now, "-"),
+            grouped(run.count), run.policy, foreign(run.reason));
     }
     out.put("</tbody></table></div><nav class=\"pager\" aria-label=\"History pages\">");
     if (!cursor.empty()) out.put("<a class=\"button\" href=\"{}\">Newest</a>", url_of(one).at("history"));
     if (!page.next.empty())
-        out.put("<a class=\"button\" rel=\"next\" href=\"{}\">Older</a>", url_of(one).with("history", page.next).at("history"));
+        out.put("<a class=\"button\" rel=\"next\" href=\"{}\">Older</a>",
+                url_of(one).with("history", page.next).at("history"));
     return out.put("</nav></section>");
 }
 
@@ -177,11 +214,14 @@ Html escrow_card(const Context& context, const Endpoint& one) {
     if (!context.may(Role::kOperator)) return out;
     const auto names = context.service.escrow_names(context.by, one.id);
     if (names.empty()) return out;
-    out.put("<section class=\"card\" aria-labelledby=\"escrow\"><h2 id=\"escrow\">Recovery blobs in escrow</h2><ul "
-            "class=\"plain-list\">");
+    out.put(
+        "<section class=\"card\" aria-labelledby=\"escrow\"><h2 id=\"escrow\">Recovery blobs in "
+        "escrow</h2><ul "
+        "class=\"plain-list\">");
     for (const std::string& name : names) out.put("<li>{}</li>", code(name));
-    return out.put("</ul><p class=\"hint\">An administrator fetches one through the REST interface; each access is "
-                   "written to the audit log.</p></section>");
+    return out.put(
+        "</ul><p class=\"hint\">An administrator fetches one through the REST interface; each access is "
+        "written to the audit log.</p></section>");
 }
 
 }  // namespace
@@ -195,19 +235,23 @@ Response endpoint_page(Context& context) {
         return response;
     }
     Html out;
-    out.put("{}<div class=\"columns\"><div class=\"main-column\">", verdict_banner(context, one));
+    out.put("{}<div class=\"columns\"><div class=\"main-column\">", verdict_banner(one));
     const auto view = last ? read_verdict(last->verdict_json) : std::nullopt;
     if (view) {
         out.add(verdict_parts(*view, url_of(one), context.query("events") == "all"));
     } else {
-        out.put("<section class=\"card\">{}</section>",
-                empty_state("No evidence yet",
-                            piece("The agent sends the first evidence right after its enrollment. If it does not, look at "
-                                  "<code>journalctl -u attestation-agent</code> on the endpoint.")));
+        out.put(
+            "<section class=\"card\">{}</section>",
+            empty_state(
+                "No evidence yet",
+                piece(
+                    "The agent sends the first evidence right after its enrollment. If it does not, look at "
+                    "<code>journalctl -u attestation-agent</code> on the endpoint.")));
     }
-    out.put("{}{}</div><div class=\"side-column\">{}{}{}{}</div></div>", explain_card(context, one, last.has_value()),
-            history_card(context, one), actions_card(context, one), evidence_card(context, one, last),
-            identity_card(context, one), escrow_card(context, one));
+    out.put("{}{}</div><div class=\"side-column\">{}{}{}{}</div></div>",
+            explain_card(context, one, last.has_value()), history_card(context, one),
+            actions_card(context, one), evidence_card(context, one, last), identity_card(context, one),
+            escrow_card(context, one));
     return whole_page(context, Section::kEndpoints, one.hostname, out);
 }
 
@@ -229,15 +273,21 @@ Response move_endpoint(Context& context) {
 Response retire_page(Context& context) {
     const Endpoint one = context.service.endpoint(context.by, context.parts[0]);
     Html out;
-    out.put("<section class=\"card narrow\"><p>{} {} goes out of service: its certificate becomes void, it can no longer "
-            "attest, and it is put on the revocation list. Its history is kept. To come back it enrolls again.</p>"
-            "{}<label for=\"reason\">Reason</label><input id=\"reason\" name=\"reason\" required maxlength=\"1024\" "
-            "value=\"{}\" aria-describedby=\"reason-hint\"><p class=\"hint\" id=\"reason-hint\">Goes into the audit log and "
-            "the revocation list.</p><div class=\"joined\"><button class=\"danger\">Retire this endpoint</button><a "
-            "class=\"button\" href=\"{}\">Cancel</a></div></form></section>",
-            state_badge(one.state), foreign(one.hostname),
-            open_form(context, "retire", Url("/endpoints/{}/retire", one.id)), context.kept("retire", "reason"),
-            url_of(one));
+    out.put(
+        "<section class=\"card narrow\"><p>{} {} goes out of service: its certificate becomes void, it can "
+        "no longer "
+        "attest, and it is put on the revocation list. Its history is kept. To come back it enrolls "
+        "again.</p>"
+        "{}<label for=\"reason\">Reason</label><input id=\"reason\" name=\"reason\" required "
+        "maxlength=\"1024\" "
+        "value=\"{}\" aria-describedby=\"reason-hint\"><p class=\"hint\" id=\"reason-hint\">Goes into the "
+        "audit log and "
+        "the revocation list.</p><div class=\"joined\"><button class=\"danger\">Retire this "
+        "endpoint</button><a "
+        "class=\"button\" href=\"{}\">Cancel</a></div></form></section>",
+        state_badge(one.state), foreign(one.hostname),
+        open_form(context, "retire", Url("/endpoints/{}/retire", one.id)), context.kept("retire", "reason"),
+        url_of(one));
     return whole_page(context, Section::kEndpoints, "Retire " + one.hostname, out);
 }
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "attestation/verifier/event_log.hpp"
+
 namespace gatehouse::web {
 namespace {
 
@@ -9,17 +11,21 @@ constexpr std::size_t kEventsAtOnce = 120;
 constexpr std::size_t kAround = 12;  // events shown before and after one that fails
 
 Html share(const char* what, unsigned judged, unsigned all) {
-    return piece("<dt>{}</dt><dd><span class=\"figure-small\">{} of {}</span> <meter min=\"0\" max=\"{}\" value=\"{}\" "
-                 "aria-label=\"{} compared with the policy\"></meter></dd>",
-                 what, judged, all, std::max(all, 1u), judged, what);
+    return piece(
+        "<dt>{}</dt><dd><span class=\"figure-small\">{} of {}</span> <meter min=\"0\" max=\"{}\" "
+        "value=\"{}\" "
+        "aria-label=\"{} compared with the policy\"></meter></dd>",
+        what, judged, all, std::max(all, 1u), judged, what);
 }
 
 Html coverage_card(const VerdictView& view) {
     Html out;
-    out.put("<section class=\"card\" aria-labelledby=\"coverage\"><h2 id=\"coverage\">Coverage</h2><p class=\"hint\">How "
-            "much of the evidence the policy judged. What it does not judge is taken on trust.</p><dl>{}{}</dl>",
-            share("PCRs", view.coverage.pcrs_judged, view.coverage.pcrs),
-            share("Events", view.coverage.events_judged, view.coverage.events));
+    out.put(
+        "<section class=\"card\" aria-labelledby=\"coverage\"><h2 id=\"coverage\">Coverage</h2><p "
+        "class=\"hint\">How "
+        "much of the evidence the policy judged. What it does not judge is taken on trust.</p><dl>{}{}</dl>",
+        share("PCRs", view.coverage.pcrs_judged, view.coverage.pcrs),
+        share("Events", view.coverage.events_judged, view.coverage.events));
     if (!view.quirks.empty()) {
         out.put("<h3>Quirks of the log</h3><ul class=\"plain-list\">");
         for (const std::string& quirk : view.quirks) out.put("<li>{}</li>", foreign(quirk));
@@ -30,10 +36,12 @@ Html coverage_card(const VerdictView& view) {
 
 Html claims_card(const VerdictView& view) {
     Html out;
-    out.put("<section class=\"card\" aria-labelledby=\"claims\"><h2 id=\"claims\">Claims of the hypervisor</h2>");
+    out.put(
+        "<section class=\"card\" aria-labelledby=\"claims\"><h2 id=\"claims\">Claims of the hypervisor</h2>");
     if (view.claims.empty()) {
-        return out.put("<p class=\"quiet\">None: this evidence is by a TPM alone, and nothing vouches for the software "
-                       "that asked it.</p></section>");
+        return out.put(
+            "<p class=\"quiet\">None: this evidence is by a TPM alone, and nothing vouches for the software "
+            "that asked it.</p></section>");
     }
     out.put("<dl>");
     for (const auto& [name, value] : view.claims) {
@@ -50,32 +58,42 @@ Html pcr_table(const VerdictView& view) {
     Html out;
     out.put("<section class=\"card\" aria-labelledby=\"pcrs\"><h2 id=\"pcrs\">PCRs, SHA-256</h2>");
     if (view.pcrs.empty()) return out.put("<p class=\"quiet\">The evidence shows none.</p></section>");
-    out.put("<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"pcrs\"><table class=\"pcrs\"><thead><tr>"
-            "<th scope=\"col\">PCR</th><th scope=\"col\">Expected by the policy</th><th scope=\"col\">Found</th><th "
-            "scope=\"col\">Result</th></tr></thead><tbody>");
+    out.put(
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"pcrs\"><table "
+        "class=\"pcrs\"><thead><tr>"
+        "<th scope=\"col\">PCR</th><th scope=\"col\">Expected by the policy</th><th "
+        "scope=\"col\">Found</th><th "
+        "scope=\"col\">Result</th></tr></thead><tbody>");
     for (const VerdictView::Pcr& one : view.pcrs) {
-        const Html expected = one.expected.empty() ? piece("<span class=\"quiet\">not in the policy</span>") : code(one.expected);
+        const Html expected = one.expected.empty() ? piece("<span class=\"quiet\">not in the policy</span>")
+                                                   : code(one.expected);
         Html result = piece("<span class=\"quiet\">not judged</span>");
         if (!one.expected.empty()) result = one.differs() ? mark(false, "differs") : mark(true, "equal");
-        out.put("<tr class=\"{}\"><th scope=\"row\" class=\"number\">{}</th><td>{}</td><td>{}</td><td>{}</td></tr>",
-                one.differs() ? "failing" : "", one.pcr, expected, code(one.found), result);
+        out.put(
+            "<tr class=\"{}\"><th scope=\"row\" "
+            "class=\"number\">{}</th><td>{}</td><td>{}</td><td>{}</td></tr>",
+            one.differs() ? "failing" : "", one.pcr, expected, code(one.found), result);
     }
     return out.put("</tbody></table></div></section>");
 }
 
+std::string hexadecimal(std::int64_t number) {
+    std::string digits;
+    for (auto rest = static_cast<std::uint64_t>(number); rest != 0 || digits.empty(); rest /= 16)
+        digits.insert(digits.begin(), "0123456789abcdef"[rest % 16]);
+    return digits;
+}
+
 void event_row(Html& out, const VerdictView::Event& event, bool is_first_failure) {
-    out.put("<tr class=\"{}\"{}><th scope=\"row\" class=\"number\">{}</th><td class=\"number wide\">0x{}</td><td "
-            "class=\"number\">{}</td><td class=\"wide\"><span class=\"type\">{}</span></td><td>{}</td><td>{}</td><td>{}"
-            "</td></tr>",
-            event.ok ? "" : "failing", Flag("id=\"failing-event\"").when(is_first_failure), event.number,
-            [&] {
-                std::string digits;
-                for (std::int64_t rest = event.offset; rest != 0 || digits.empty(); rest /= 16)
-                    digits.insert(digits.begin(), "0123456789abcdef"[rest % 16]);
-                return digits;
-            }(),
-            event.pcr, event_type_name(event.type), foreign(event.name), code(event.digest),
-            event.ok ? mark(true, "belongs") : mark(false, "does not belong"));
+    out.put(
+        "<tr class=\"{}\"{}><th scope=\"row\" class=\"number\">{}</th><td class=\"number wide\">0x{}</td><td "
+        "class=\"number\">{}</td><td class=\"wide\"><span "
+        "class=\"type\">{}</span></td><td>{}</td><td>{}</td><td>{}"
+        "</td></tr>",
+        event.ok ? "" : "failing", Flag("id=\"failing-event\"").when(is_first_failure), event.number,
+        hexadecimal(event.offset), event.pcr,
+        verifier::event_type_name(static_cast<verifier::LogEventType>(event.type)), foreign(event.name),
+        code(event.digest), event.ok ? mark(true, "belongs") : mark(false, "does not belong"));
 }
 
 // Which events are shown of a long log: its first ones, and those around each one that fails.
@@ -85,26 +103,38 @@ std::vector<bool> shown_events(const VerdictView& view, bool all) {
     for (std::size_t i = 0; i < shown.size(); ++i) {
         if (i < kAround) shown[i] = true;
         if (view.events[i].ok) continue;
-        for (std::size_t k = i < kAround ? 0 : i - kAround; k < std::min(shown.size(), i + kAround + 1); ++k) shown[k] = true;
+        for (std::size_t k = i < kAround ? 0 : i - kAround; k < std::min(shown.size(), i + kAround + 1); ++k)
+            shown[k] = true;
     }
     return shown;
 }
 
 Html event_table(const VerdictView& view, const Url& page, bool all_events) {
     Html out;
-    out.put("<section class=\"card\" aria-labelledby=\"events\"><div class=\"card-head\"><h2 id=\"events\">Event log</h2>");
+    out.put(
+        "<section class=\"card\" aria-labelledby=\"events\"><div class=\"card-head\"><h2 id=\"events\">Event "
+        "log</h2>");
     const auto failed = std::ranges::count(view.events, false, &VerdictView::Event::ok);
-    if (failed == 1) out.put("<a class=\"failing-link\" href=\"#failing-event\">To the event that does not belong</a>");
+    if (failed == 1)
+        out.put("<a class=\"failing-link\" href=\"#failing-event\">To the event that does not belong</a>");
     if (failed > 1)
-        out.put("<a class=\"failing-link\" href=\"#failing-event\">To the first of {} events that do not belong</a>", failed);
+        out.put(
+            "<a class=\"failing-link\" href=\"#failing-event\">To the first of {} events that do not "
+            "belong</a>",
+            failed);
     out.put("</div>");
     if (view.events.empty())
         return out.put("<p class=\"quiet\">The evidence came without an event log.</p></section>");
     const std::vector<bool> shown = shown_events(view, all_events);
-    out.put("<div class=\"scroll tall\" tabindex=\"0\" role=\"region\" aria-labelledby=\"events\"><table class=\"events\">"
-            "<thead><tr><th scope=\"col\" class=\"number\">No.</th><th scope=\"col\" class=\"number wide\">Offset</th><th "
-            "scope=\"col\" class=\"number\">PCR</th><th scope=\"col\" class=\"wide\">Type</th><th scope=\"col\">What the "
-            "log calls it</th><th scope=\"col\">Digest, SHA-256</th><th scope=\"col\">Result</th></tr></thead><tbody>");
+    out.put(
+        "<div class=\"scroll tall\" tabindex=\"0\" role=\"region\" aria-labelledby=\"events\"><table "
+        "class=\"events\">"
+        "<thead><tr><th scope=\"col\" class=\"number\">No.</th><th scope=\"col\" class=\"number "
+        "wide\">Offset</th><th "
+        "scope=\"col\" class=\"number\">PCR</th><th scope=\"col\" class=\"wide\">Type</th><th "
+        "scope=\"col\">What the "
+        "log calls it</th><th scope=\"col\">Digest, SHA-256</th><th "
+        "scope=\"col\">Result</th></tr></thead><tbody>");
     bool is_first = true, in_gap = false;
     for (std::size_t i = 0; i < view.events.size(); ++i) {
         if (!shown[i]) {
@@ -128,27 +158,33 @@ Html event_table(const VerdictView& view, const Url& page, bool all_events) {
 
 Html findings_table(const std::vector<verifier::Finding>& findings) {
     Html out;
-    out.put("<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Findings\"><table class=\"findings\"><thead>"
-            "<tr><th scope=\"col\">Result</th><th scope=\"col\">Rule</th><th scope=\"col\">Finding</th></tr></thead><tbody>");
+    out.put(
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Findings\"><table "
+        "class=\"findings\"><thead>"
+        "<tr><th scope=\"col\">Result</th><th scope=\"col\">Rule</th><th "
+        "scope=\"col\">Finding</th></tr></thead><tbody>");
     std::vector<verifier::Finding> sorted = findings;
     std::ranges::stable_partition(sorted, [](const verifier::Finding& one) { return !one.ok; });
     for (const verifier::Finding& one : sorted) {
-        out.put("<tr class=\"{}\"><td>{}</td><th scope=\"row\">{}</th><td>{}</td></tr>", one.ok ? "" : "failing",
-                mark(one.ok, one.ok ? "holds" : "fails"), one.rule, foreign(one.detail));
+        out.put("<tr class=\"{}\"><td>{}</td><th scope=\"row\">{}</th><td>{}</td></tr>",
+                one.ok ? "" : "failing", mark(one.ok, one.ok ? "holds" : "fails"), one.rule,
+                foreign(one.detail));
     }
     return out.put("</tbody></table></div>");
 }
 
 Html verdict_parts(const VerdictView& view, const Url& page, bool all_events) {
     Html out;
-    out.put("<section class=\"card\" aria-labelledby=\"findings\"><h2 id=\"findings\">Findings, rule by rule</h2>");
+    out.put(
+        "<section class=\"card\" aria-labelledby=\"findings\"><h2 id=\"findings\">Findings, rule by "
+        "rule</h2>");
     if (view.findings.empty()) {
         out.put("<p class=\"quiet\">None are kept.</p>");
     } else {
         out.add(findings_table(view.findings));
     }
-    out.put("</section>{}{}<div class=\"two even\">{}{}</div>", pcr_table(view), event_table(view, page, all_events),
-            coverage_card(view), claims_card(view));
+    out.put("</section>{}{}<div class=\"two even\">{}{}</div>", pcr_table(view),
+            event_table(view, page, all_events), coverage_card(view), claims_card(view));
     return out;
 }
 

@@ -12,7 +12,8 @@ using server::Role;
 constexpr unsigned kRows = 50;
 
 const std::vector<Choice>& lifetimes() {
-    static const std::vector<Choice> all{{"3600", "1 hour"}, {"86400", "1 day"}, {"604800", "7 days"}, {"2592000", "30 days"}};
+    static const std::vector<Choice> all{
+        {"3600", "1 hour"}, {"86400", "1 day"}, {"604800", "7 days"}, {"2592000", "30 days"}};
     return all;
 }
 
@@ -30,8 +31,8 @@ Html tabs(const std::string& present) {
     };
     Html out;
     out.put("<nav class=\"tabs\" aria-label=\"State\"><ul>");
-    for (const Tab& tab : {Tab{"waiting", "Waiting"}, Tab{"challenged", "Proving their TPM"}, Tab{"approved", "Approved"},
-                           Tab{"rejected", "Rejected"}}) {
+    for (const Tab& tab : {Tab{"waiting", "Waiting"}, Tab{"challenged", "Proving their TPM"},
+                           Tab{"approved", "Approved"}, Tab{"rejected", "Rejected"}}) {
         out.put("<li><a href=\"{}\"{}>{}</a></li>", Url("/enrollments").with("state", tab.name),
                 Flag("aria-current=\"page\"").when(present == tab.name), tab.label);
     }
@@ -40,27 +41,35 @@ Html tabs(const std::string& present) {
 
 Html enrollment_table(const Context& context, const std::vector<Enrollment>& all) {
     Html out;
-    out.put("<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Enrollments\"><table><thead><tr><th "
-            "scope=\"col\">Endpoint</th><th scope=\"col\">EK certificate</th><th scope=\"col\" class=\"wide\">TPM</th><th "
-            "scope=\"col\" class=\"wide\">EK hash</th><th scope=\"col\" class=\"wide\">Came</th><th scope=\"col\">Note</th>"
-            "</tr></thead><tbody>");
+    out.put(
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" "
+        "aria-label=\"Enrollments\"><table><thead><tr><th "
+        "scope=\"col\">Endpoint</th><th scope=\"col\">EK certificate</th><th scope=\"col\" "
+        "class=\"wide\">TPM</th><th "
+        "scope=\"col\" class=\"wide\">EK hash</th><th scope=\"col\" class=\"wide\">Came</th><th "
+        "scope=\"col\">Note</th>"
+        "</tr></thead><tbody>");
     for (const Enrollment& one : all) {
-        out.put("<tr><th scope=\"row\"><a href=\"{}\">{}</a></th><td>{}</td><td class=\"wide\">{}</td><td class=\"wide\">{}"
-                "</td><td class=\"wide\">{}</td><td class=\"reason\">{}{}</td></tr>",
-                Url("/enrollments/{}", one.id), foreign(one.hostname),
-                one.endorsed ? mark(true, "accepted") : mark(false, "not accepted"),
-                foreign(tpm_name(one.manufacturer, one.model)), code(one.ek_hash.substr(0, 16) + "…"),
-                moment(one.time, context.now), foreign(one.reason),
-                one.replaces.empty() ? Html() : piece(" <span class=\"badge state-unmeasured\">re-enrolls</span>"));
+        out.put(
+            "<tr><th scope=\"row\"><a href=\"{}\">{}</a></th><td>{}</td><td class=\"wide\">{}</td><td "
+            "class=\"wide\">{}"
+            "</td><td class=\"wide\">{}</td><td class=\"reason\">{}{}</td></tr>",
+            Url("/enrollments/{}", one.id), foreign(one.hostname),
+            one.endorsed ? mark(true, "accepted") : mark(false, "not accepted"),
+            foreign(tpm_name(one.manufacturer, one.model)), code(one.ek_hash.substr(0, 16) + "…"),
+            moment(one.time, context.now), foreign(one.reason),
+            one.replaces.empty() ? Html()
+                                 : piece(" <span class=\"badge state-unmeasured\">re-enrolls</span>"));
     }
     return out.put("</tbody></table></div>");
 }
 
 Html nothing(const std::string& state) {
     if (state != "waiting") return empty_state("None", piece("No enrollment is in this state."));
-    return empty_state("No enrollment waits",
-                       piece("An endpoint enrolls with <code>attestation-agent enroll</code>, proves that it holds its TPM, "
-                             "and then waits here unless a token or a registered EK hash approves it."));
+    return empty_state(
+        "No enrollment waits",
+        piece("An endpoint enrolls with <code>attestation-agent enroll</code>, proves that it holds its TPM, "
+              "and then waits here unless a token or a registered EK hash approves it."));
 }
 
 Html groups_of(const Context& context, const char* form) {
@@ -72,45 +81,63 @@ Html beforehand(const Context& context) {
     Html out;
     if (!context.may(Role::kOperator)) return out;
     const std::string lifetime = context.kept("enrollment-token", "lifetime");
-    out.put("<div class=\"two even\"><section class=\"card\" aria-labelledby=\"token-title\"><h2 "
-            "id=\"token-title\">Enrollment token</h2><p class=\"hint\">Approves one endpoint into a group by itself.</p>{}"
-            "<label for=\"token-group\">Group</label><select id=\"token-group\" name=\"group\">{}</select><label "
-            "for=\"token-lifetime\">Good for</label><select id=\"token-lifetime\" name=\"lifetime\">{}</select><button>Make a "
-            "token</button></form></section>",
-            open_form(context, "enrollment-token", Url("/enrollments/token")), groups_of(context, "enrollment-token"),
-            options(lifetimes(), lifetime.empty() ? "86400" : lifetime));
-    out.put("<section class=\"card\" aria-labelledby=\"register-title\"><h2 id=\"register-title\">Register an EK hash</h2><p "
-            "class=\"hint\">An endpoint with this endorsement key is approved when it comes.</p>{}<label "
-            "for=\"ek-hash\">EK hash (SHA-256, 64 hexadecimal digits)</label><input id=\"ek-hash\" name=\"ek_hash\" required "
-            "maxlength=\"64\" spellcheck=\"false\" class=\"mono\" value=\"{}\"><label for=\"register-group\">Group</label>"
-            "<select id=\"register-group\" name=\"group\">{}</select><button>Register</button></form></section></div>",
-            open_form(context, "register", Url("/enrollments/register")), context.kept("register", "ek_hash"),
-            groups_of(context, "register"));
+    out.put(
+        "<div class=\"two even\"><section class=\"card\" aria-labelledby=\"token-title\"><h2 "
+        "id=\"token-title\">Enrollment token</h2><p class=\"hint\">Approves one endpoint into a group by "
+        "itself.</p>{}"
+        "<label for=\"token-group\">Group</label><select id=\"token-group\" name=\"group\">{}</select><label "
+        "for=\"token-lifetime\">Good for</label><select id=\"token-lifetime\" "
+        "name=\"lifetime\">{}</select><button>Make a "
+        "token</button></form></section>",
+        open_form(context, "enrollment-token", Url("/enrollments/token")),
+        groups_of(context, "enrollment-token"), options(lifetimes(), lifetime.empty() ? "86400" : lifetime));
+    out.put(
+        "<section class=\"card\" aria-labelledby=\"register-title\"><h2 id=\"register-title\">Register an EK "
+        "hash</h2><p "
+        "class=\"hint\">An endpoint with this endorsement key is approved when it comes.</p>{}<label "
+        "for=\"ek-hash\">EK hash (SHA-256, 64 hexadecimal digits)</label><input id=\"ek-hash\" "
+        "name=\"ek_hash\" required "
+        "maxlength=\"64\" spellcheck=\"false\" class=\"mono\" value=\"{}\"><label "
+        "for=\"register-group\">Group</label>"
+        "<select id=\"register-group\" "
+        "name=\"group\">{}</select><button>Register</button></form></section></div>",
+        open_form(context, "register", Url("/enrollments/register")), context.kept("register", "ek_hash"),
+        groups_of(context, "register"));
     return out;
 }
 
 Html decision(const Context& context, const Enrollment& one) {
     Html out;
     if (one.state != "waiting" || !context.may(Role::kOperator)) return out;
-    out.put("<section class=\"card\" aria-labelledby=\"approve-title\"><h2 id=\"approve-title\">Approve</h2>{}",
-            open_form(context, "approve", Url("/enrollments/{}/approve", one.id)));
+    out.put(
+        "<section class=\"card\" aria-labelledby=\"approve-title\"><h2 id=\"approve-title\">Approve</h2>{}",
+        open_form(context, "approve", Url("/enrollments/{}/approve", one.id)));
     if (!one.endorsed) {
-        out.put("<p class=\"hint\">No trusted vendor vouches for this TPM. Approve it only if you know the EK hash to be "
-                "that of the machine.</p>");
+        out.put(
+            "<p class=\"hint\">No trusted vendor vouches for this TPM. Approve it only if you know the EK "
+            "hash to be "
+            "that of the machine.</p>");
     }
     if (!one.replaces.empty()) {
-        out.put("<p class=\"hint\">It replaces <a href=\"{}\">an endpoint with the same TPM</a>, whose key is then void; "
-                "the history stays.</p>",
-                Url("/endpoints/{}", one.replaces));
+        out.put(
+            "<p class=\"hint\">It replaces <a href=\"{}\">an endpoint with the same TPM</a>, whose key is "
+            "then void; "
+            "the history stays.</p>",
+            Url("/endpoints/{}", one.replaces));
     }
-    out.put("<label for=\"approve-group\">Group</label><select id=\"approve-group\" name=\"group\">{}</select><button "
-            "class=\"main\">Approve</button></form></section>",
-            groups_of(context, "approve"));
-    return out.put("<section class=\"card\" aria-labelledby=\"reject-title\"><h2 id=\"reject-title\">Reject</h2>{}<label "
-                   "for=\"reject-reason\">Reason, told to the endpoint</label><input id=\"reject-reason\" name=\"reason\" "
-                   "required maxlength=\"1024\" value=\"{}\"><button class=\"danger\">Reject</button></form></section>",
-                   open_form(context, "reject", Url("/enrollments/{}/reject", one.id)),
-                   context.kept("reject", "reason"));
+    out.put(
+        "<label for=\"approve-group\">Group</label><select id=\"approve-group\" "
+        "name=\"group\">{}</select><button "
+        "class=\"main\">Approve</button></form></section>",
+        groups_of(context, "approve"));
+    return out.put(
+        "<section class=\"card\" aria-labelledby=\"reject-title\"><h2 "
+        "id=\"reject-title\">Reject</h2>{}<label "
+        "for=\"reject-reason\">Reason, told to the endpoint</label><input id=\"reject-reason\" "
+        "name=\"reason\" "
+        "required maxlength=\"1024\" value=\"{}\"><button class=\"danger\">Reject</button></form></section>",
+        open_form(context, "reject", Url("/enrollments/{}/reject", one.id)),
+        context.kept("reject", "reason"));
 }
 
 }  // namespace
@@ -124,8 +151,10 @@ Response enrollments_page(Context& context) {
     out.add(tabs(state));
     out.add(page.rows.empty() ? nothing(state) : enrollment_table(context, page.rows));
     if (!page.next.empty()) {
-        out.put("<nav class=\"pager\" aria-label=\"Pages\"><a class=\"button\" rel=\"next\" href=\"{}\">Next page</a></nav>",
-                Url("/enrollments").with("state", state).with("cursor", page.next));
+        out.put(
+            "<nav class=\"pager\" aria-label=\"Pages\"><a class=\"button\" rel=\"next\" href=\"{}\">Next "
+            "page</a></nav>",
+            Url("/enrollments").with("state", state).with("cursor", page.next));
     }
     out.add(beforehand(context));
     return whole_page(context, Section::kEnrollments, "Enrollments", out);
@@ -136,15 +165,21 @@ Response enrollment_page(Context& context) {
     Html out;
     out.put("<div class=\"columns\"><div class=\"main-column\">");
     if (!one.reason.empty()) out.put("<p class=\"lead\"><strong>{}</strong></p>", foreign(one.reason));
-    out.put("<section class=\"card\" aria-labelledby=\"findings\"><h2 id=\"findings\">Findings on its keys</h2>{}</section>",
-            findings_table(one.findings));
-    out.put("<section class=\"card\" aria-labelledby=\"identity\"><h2 id=\"identity\">Identity</h2><dl><dt>Hostname</dt><dd>{}"
-            "</dd><dt>EK hash</dt><dd>{}</dd><dt>Vendor</dt><dd>{}</dd><dt>Manufacturer</dt><dd>{}</dd><dt>Model</dt><dd>{}"
-            "</dd><dt>Evidence by</dt><dd>{}</dd><dt>Came</dt><dd>{}</dd></dl></section>",
-            foreign(one.hostname), code(one.ek_hash),
-            one.vendor.empty() ? piece("<span class=\"quiet\">none that is trusted</span>") : foreign(one.vendor),
-            foreign(manufacturer_name(one.manufacturer)), foreign(one.model),
-            one.source == "hypervisor" ? "the measured hypervisor" : "a TPM alone", moment(one.time, context.now));
+    out.put(
+        "<section class=\"card\" aria-labelledby=\"findings\"><h2 id=\"findings\">Findings on its "
+        "keys</h2>{}</section>",
+        findings_table(one.findings));
+    out.put(
+        "<section class=\"card\" aria-labelledby=\"identity\"><h2 "
+        "id=\"identity\">Identity</h2><dl><dt>Hostname</dt><dd>{}"
+        "</dd><dt>EK "
+        "hash</dt><dd>{}</dd><dt>Vendor</dt><dd>{}</dd><dt>Manufacturer</dt><dd>{}</dd><dt>Model</dt><dd>{}"
+        "</dd><dt>Evidence by</dt><dd>{}</dd><dt>Came</dt><dd>{}</dd></dl></section>",
+        foreign(one.hostname), code(one.ek_hash),
+        one.vendor.empty() ? piece("<span class=\"quiet\">none that is trusted</span>") : foreign(one.vendor),
+        foreign(manufacturer_name(one.manufacturer)), foreign(one.model),
+        one.source == "hypervisor" ? "the measured hypervisor" : "a TPM alone",
+        moment(one.time, context.now));
     out.put("</div><div class=\"side-column\">{}</div></div>", decision(context, one));
     return whole_page(context, Section::kEnrollments, one.hostname, out, enrollment_badge(one.state));
 }
@@ -153,7 +188,8 @@ Response approve_enrollment(Context& context) {
     return act(context, "approve", enrollment_page, [&] {
         const std::string hostname = context.service.enrollment(context.by, context.parts[0]).hostname;
         context.service.approve(context.by, context.parts[0], context.field("group"));
-        return Done{Url("/enrollments"), {hostname + " is approved into the group " + context.field("group") + ".", ""}};
+        return Done{Url("/enrollments"),
+                    {hostname + " is approved into the group " + context.field("group") + ".", ""}};
     });
 }
 
@@ -167,9 +203,12 @@ Response reject_enrollment(Context& context) {
 
 Response create_enrollment_token(Context& context) {
     return act(context, "enrollment-token", enrollments_page, [&] {
-        const auto lifetime = static_cast<Seconds>(std::min<std::uint64_t>(number_of(context.field("lifetime"), "Good for"), 365 * 86400));
-        const std::string token = context.service.create_enrollment_token(context.by, context.field("group"), lifetime);
-        return Done{Url("/enrollments"), {"Enrollment token for the group " + context.field("group") + ":", token}};
+        const auto lifetime = static_cast<Seconds>(
+            std::min<std::uint64_t>(number_of(context.field("lifetime"), "Good for"), 365 * 86400));
+        const std::string token =
+            context.service.create_enrollment_token(context.by, context.field("group"), lifetime);
+        return Done{Url("/enrollments"),
+                    {"Enrollment token for the group " + context.field("group") + ":", token}};
     });
 }
 

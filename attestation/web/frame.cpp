@@ -55,8 +55,8 @@ Html navigation(const Context& context, Section present) {
     out.put("<nav aria-label=\"Main\"><ul>");
     for (const Place& place : places) {
         if (!context.may(place.role)) continue;
-        out.put("<li><a href=\"{}\"{}>{}</a></li>", place.url, Flag("aria-current=\"page\"").when(place.section == present),
-                place.name);
+        out.put("<li><a href=\"{}\"{}>{}</a></li>", place.url,
+                Flag("aria-current=\"page\"").when(place.section == present), place.name);
     }
     return out.put("</ul></nav>");
 }
@@ -64,10 +64,12 @@ Html navigation(const Context& context, Section present) {
 // Three buttons of one form: works without a script.
 Html theme_form(const Context& context) {
     Html out;
-    out.put("<form method=\"post\" action=\"/theme\" class=\"themes\"><input type=\"hidden\" name=\"csrf\" "
-            "value=\"{}\"><input type=\"hidden\" name=\"back\" value=\"{}\"><fieldset><legend class=\"spoken\">Colours"
-            "</legend>",
-            context.session.csrf, context.request.method == "GET" ? context.request.path : "/");
+    out.put(
+        "<form method=\"post\" action=\"/theme\" class=\"themes\"><input type=\"hidden\" name=\"csrf\" "
+        "value=\"{}\"><input type=\"hidden\" name=\"back\" value=\"{}\"><fieldset><legend "
+        "class=\"spoken\">Colours"
+        "</legend>",
+        context.session.csrf, context.request.method == "GET" ? context.request.path : "/");
     for (const Theme theme : {Theme::kSystem, Theme::kLight, Theme::kDark}) {
         out.put("<button name=\"theme\" value=\"{}\" aria-pressed=\"{}\">{}</button>", name_of(theme),
                 theme == context.theme ? "true" : "false", name_of(theme));
@@ -76,9 +78,10 @@ Html theme_form(const Context& context) {
 }
 
 Html brand() {
-    return piece("<a class=\"brand\" href=\"/\"><img src=\"{}\" alt=\"\" width=\"28\" height=\"28\"><span>Gatehouse"
-                 "</span></a>",
-                 icon());
+    return piece(
+        "<a class=\"brand\" href=\"/\"><img src=\"{}\" alt=\"\" width=\"28\" height=\"28\"><span>Gatehouse"
+        "</span></a>",
+        icon());
 }
 
 Html notice_of(const Context& context) {
@@ -87,9 +90,11 @@ Html notice_of(const Context& context) {
     Html out;
     out.put("<div class=\"notice\" role=\"status\"><p>{}</p>", notice.text);
     if (!notice.secret.empty()) {
-        out.put("<p class=\"secret\"><code class=\"long\">{}</code></p><p class=\"hint\">Copy it now: it is shown this "
-                "once, and only its hash is kept.</p>",
-                notice.secret);
+        out.put(
+            "<p class=\"secret\"><code class=\"long\">{}</code></p><p class=\"hint\">Copy it now: it is "
+            "shown this "
+            "once, and only its hash is kept.</p>",
+            notice.secret);
     }
     return out.put("</div>");
 }
@@ -99,15 +104,21 @@ Html notice_of(const Context& context) {
 Response whole_page(const Context& context, Section section, std::string_view title, const Html& body,
                     const Html& intro) {
     Html out = head(context.theme, title);
-    out.put("<body class=\"framed\"><a class=\"skip\" href=\"#main\">Skip to the content</a><header class=\"side\">{}{}"
-            "<div class=\"who\"><p><span class=\"quiet\">Logged in as</span> <bdi>{}</bdi> <span class=\"role\">{}"
-            "</span></p>{}<form method=\"post\" action=\"/log-out\"><input type=\"hidden\" name=\"csrf\" value=\"{}\">"
-            "<button class=\"plain\">Log out</button></form></div></header>",
-            brand(), navigation(context, section), context.by.name, server::name_of(context.by.role),
-            theme_form(context), context.session.csrf);
-    out.put("<main id=\"main\" tabindex=\"-1\"><div class=\"title\"><h1><bdi>{}</bdi></h1>{}</div>{}{}</main></body>"
-            "</html>\n",
-            title, intro, notice_of(context), body);
+    out.put(
+        "<body class=\"framed\"><a class=\"skip\" href=\"#main\">Skip to the content</a><header "
+        "class=\"side\">{}{}"
+        "<div class=\"who\"><p><span class=\"quiet\">Logged in as</span> <bdi>{}</bdi> <span "
+        "class=\"role\">{}"
+        "</span></p>{}<form method=\"post\" action=\"/log-out\"><input type=\"hidden\" name=\"csrf\" "
+        "value=\"{}\">"
+        "<button class=\"plain\">Log out</button></form></div></header>",
+        brand(), navigation(context, section), context.by.name, server::name_of(context.by.role),
+        theme_form(context), context.session.csrf);
+    out.put(
+        "<main id=\"main\" tabindex=\"-1\"><div "
+        "class=\"title\"><h1><bdi>{}</bdi></h1>{}</div>{}{}</main></body>"
+        "</html>\n",
+        title, intro, notice_of(context), body);
     Response response;
     response.body = out.text();
     return response;
@@ -115,8 +126,8 @@ Response whole_page(const Context& context, Section section, std::string_view ti
 
 Response bare_page(Theme theme, std::string_view title, const Html& body) {
     Html out = head(theme, title);
-    out.put("<body class=\"bare\"><main id=\"main\" tabindex=\"-1\">{}<h1>{}</h1>{}</main></body></html>\n", brand(), title,
-            body);
+    out.put("<body class=\"bare\"><main id=\"main\" tabindex=\"-1\">{}<h1>{}</h1>{}</main></body></html>\n",
+            brand(), title, body);
     Response response;
     response.body = out.text();
     return response;
@@ -127,19 +138,22 @@ Response error_page(const Context& context, unsigned status, std::string_view me
                         : status == 403 ? "Not allowed"
                         : status == 429 ? "Too many requests"
                                         : "That did not work";
-    Response response = whole_page(context, Section::kNone, title,
-                                   piece("<p class=\"error\" role=\"alert\">{}</p><p><a href=\"/\">Go to the overview"
-                                         "</a></p>",
-                                         message));
+    Response response =
+        whole_page(context, Section::kNone, title,
+                   piece("<p class=\"error\" role=\"alert\">{}</p><p><a href=\"/\">Go to the overview"
+                         "</a></p>",
+                         message));
     response.status = status;
     return response;
 }
 
 Html open_form(const Context& context, const char* form, const Url& action, bool in_line) {
     Html out;
-    out.put("<form method=\"post\" action=\"{}\" id=\"{}\" class=\"{}\" autocomplete=\"off\"><input type=\"hidden\" "
-            "name=\"csrf\" value=\"{}\">",
-            action, form, in_line ? "in-line" : "stacked", context.session.csrf);
+    out.put(
+        "<form method=\"post\" action=\"{}\" id=\"{}\" class=\"{}\" autocomplete=\"off\"><input "
+        "type=\"hidden\" "
+        "name=\"csrf\" value=\"{}\">",
+        action, form, in_line ? "in-line" : "stacked", context.session.csrf);
     if (context.refused.form == form) {
         out.put("<p class=\"error\" role=\"alert\" id=\"{}-error\">{}</p>", form, context.refused.reason);
     }
@@ -149,7 +163,8 @@ Html open_form(const Context& context, const char* form, const Url& action, bool
 Html options(const std::vector<Choice>& choices, std::string_view chosen) {
     Html out;
     for (const Choice& one : choices) {
-        out.put("<option value=\"{}\"{}>{}</option>", one.value, Flag("selected").when(one.value == chosen), one.label);
+        out.put("<option value=\"{}\"{}>{}</option>", one.value, Flag("selected").when(one.value == chosen),
+                one.label);
     }
     return out;
 }

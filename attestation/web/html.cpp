@@ -13,12 +13,12 @@ struct Range {
 // What is not seen, or changes how other text is seen: C0 and C1 controls, Unicode's general category Cf,
 // line and paragraph separators, blanks that are no spaces, variation selectors, private use, noncharacters.
 constexpr std::array kHidden{
-    Range{0x0000, 0x001f}, Range{0x007f, 0x009f}, Range{0x00ad, 0x00ad}, Range{0x034f, 0x034f},
-    Range{0x0600, 0x0605}, Range{0x061c, 0x061c}, Range{0x06dd, 0x06dd}, Range{0x070f, 0x070f},
-    Range{0x115f, 0x1160}, Range{0x17b4, 0x17b5}, Range{0x180b, 0x180f}, Range{0x200b, 0x200f},
-    Range{0x2028, 0x202e}, Range{0x2060, 0x206f}, Range{0x3164, 0x3164}, Range{0xe000, 0xf8ff},
-    Range{0xfdd0, 0xfdef}, Range{0xfe00, 0xfe0f}, Range{0xfeff, 0xfeff}, Range{0xffa0, 0xffa0},
-    Range{0xfff0, 0xfffb}, Range{0xfffe, 0xffff}, Range{0x1bca0, 0x1bca3}, Range{0x1d173, 0x1d17a},
+    Range{0x0000, 0x001f},    Range{0x007f, 0x009f}, Range{0x00ad, 0x00ad},   Range{0x034f, 0x034f},
+    Range{0x0600, 0x0605},    Range{0x061c, 0x061c}, Range{0x06dd, 0x06dd},   Range{0x070f, 0x070f},
+    Range{0x115f, 0x1160},    Range{0x17b4, 0x17b5}, Range{0x180b, 0x180f},   Range{0x200b, 0x200f},
+    Range{0x2028, 0x202e},    Range{0x2060, 0x206f}, Range{0x3164, 0x3164},   Range{0xe000, 0xf8ff},
+    Range{0xfdd0, 0xfdef},    Range{0xfe00, 0xfe0f}, Range{0xfeff, 0xfeff},   Range{0xffa0, 0xffa0},
+    Range{0xfff0, 0xfffb},    Range{0xfffe, 0xffff}, Range{0x1bca0, 0x1bca3}, Range{0x1d173, 0x1d17a},
     Range{0xe0000, 0x10ffff},
 };
 
@@ -115,7 +115,8 @@ Url Url::from_browser(std::string_view text) {
     constexpr std::string_view allowed =
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%/?&=";
     Url url("/");
-    if (!text.starts_with('/') || text.starts_with("//") || text.find_first_not_of(allowed) != text.npos) return url;
+    if (!text.starts_with('/') || text.starts_with("//") || text.find_first_not_of(allowed) != text.npos)
+        return url;
     url.text_ = text;
     return url;
 }

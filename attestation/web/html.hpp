@@ -3,10 +3,10 @@
 //   Html out;
 //   out.put("<td title=\"{}\"><a href=\"{}\">{}</a></td>", reason, Url("/endpoints/{}", id), hostname);
 //
-// Markup is a literal in this program's source and is checked when that is compiled: each "{}" has an argument,
-// text and values of attributes (in double quotes) take any text and escape it, a URL's attribute takes a Url
-// alone, markup of another Html goes between tags only, and there are no inline scripts, event handlers and
-// styles, which the Content-Security-Policy would refuse.
+// Markup is a literal in this program's source and is checked when that is compiled: each "{}" has an
+// argument, text and values of attributes (in double quotes) take any text and escape it, a URL's attribute
+// takes a Url alone, markup of another Html goes between tags only, and there are no inline scripts, event
+// handlers and styles, which the Content-Security-Policy would refuse.
 //
 // Text is shown as it is, but for what hides or reorders text: control characters, bidirectional controls and
 // invisible characters are written as their number, "⟨U+202E⟩", and a byte that is not UTF-8 as "⟨0xFF⟩".
@@ -47,7 +47,8 @@ class Url {
     struct Pattern {
         std::string_view text;
         consteval Pattern(const char* pattern) : text(pattern) {
-            if (text.empty() || text.front() != '/' || text.starts_with("//")) throw "a path begins with one slash";
+            if (text.empty() || text.front() != '/' || text.starts_with("//"))
+                throw "a path begins with one slash";
         }
     };
     Url(Pattern pattern) : text_(pattern.text) {}
@@ -58,8 +59,8 @@ class Url {
     [[nodiscard]] static Url of_path(std::string_view path);
     Url(Pattern pattern, std::initializer_list<std::string_view> parts);
     template <typename... Parts>
-        requires(sizeof...(Parts) > 0)
-    Url(Pattern pattern, const Parts&... parts) : Url(pattern, {std::string_view(parts)...}) {}
+    requires(sizeof...(Parts) > 0) Url(Pattern pattern, const Parts&... parts)
+        : Url(pattern, {std::string_view(parts)...}) {}
     // Adds to the query; an empty value adds nothing.
     [[nodiscard]] Url with(std::string_view name, std::string_view value) const;
     // Adds a fragment; the last thing to be added.
@@ -90,7 +91,8 @@ constexpr Kind kind_of() {
 // Reads a pattern as a browser would, and throws (which ends the compilation) at what it must not have.
 class Checker {
   public:
-    constexpr Checker(std::string_view pattern, std::span<const Kind> arguments) : text_(pattern), arguments_(arguments) {}
+    constexpr Checker(std::string_view pattern, std::span<const Kind> arguments)
+        : text_(pattern), arguments_(arguments) {}
     constexpr void run() {
         while (at_ < text_.size()) {
             if (text_.substr(at_).starts_with("{}")) {
@@ -148,13 +150,14 @@ class Checker {
         if (name_ == "src") has_source_ = true;
     }
     [[nodiscard]] constexpr bool takes_url() const {
-        return name_ == "href" || name_ == "src" || name_ == "action" || name_ == "formaction" || name_ == "hx-get" ||
-               name_ == "hx-post" || name_ == "hx-push-url";
+        return name_ == "href" || name_ == "src" || name_ == "action" || name_ == "formaction" ||
+               name_ == "hx-get" || name_ == "hx-post" || name_ == "hx-push-url";
     }
     constexpr void placeholder() {
         if (used_ == arguments_.size()) throw "more {} than arguments";
         const Kind kind = arguments_[used_++];
-        if (state_ == State::kTag && kind != Kind::kFlag) throw "in a tag, a {} stands in a quoted value, or is a Flag";
+        if (state_ == State::kTag && kind != Kind::kFlag)
+            throw "in a tag, a {} stands in a quoted value, or is a Flag";
         if (state_ != State::kTag && kind == Kind::kFlag) throw "a Flag stands in a tag";
         if (state_ == State::kValue && kind == Kind::kMarkup) throw "no markup in an attribute";
         if (state_ == State::kValue && takes_url() && (kind != Kind::kUrl || !value_begins_))
@@ -194,8 +197,8 @@ struct Argument {
     Argument(const std::string& value) : kind(Kind::kText), text(value) {}
     Argument(const char* value) : kind(Kind::kText), text(value) {}
     template <std::integral Number>
-        requires(!std::same_as<Number, bool> && !std::same_as<Number, char>)
-    Argument(Number value) : kind(Kind::kText), number(std::to_string(value)) {}
+    requires(!std::same_as<Number, bool> && !std::same_as<Number, char>) Argument(Number value)
+        : kind(Kind::kText), number(std::to_string(value)) {}
 };
 
 }  // namespace html_detail
@@ -203,7 +206,8 @@ struct Argument {
 class Html {
   public:
     template <typename... Arguments>
-    Html& put(html_detail::Pattern<std::type_identity_t<Arguments>...> pattern, const Arguments&... arguments) {
+    Html& put(html_detail::Pattern<std::type_identity_t<Arguments>...> pattern,
+              const Arguments&... arguments) {
         if constexpr (sizeof...(Arguments) == 0) {
             text_ += pattern.text;
         } else {

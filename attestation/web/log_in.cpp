@@ -40,7 +40,8 @@ std::pair<std::string, std::string> cookie(const char* name, const std::string& 
 
 std::string cookie_of(const Request& request, const char* name) {
     const auto found = request.cookies.find(name);
-    return found == request.cookies.end() || found->second.size() > kLongestName ? std::string() : found->second;
+    return found == request.cookies.end() || found->second.size() > kLongestName ? std::string()
+                                                                                 : found->second;
 }
 
 Theme theme_of(const Request& request) {
@@ -63,29 +64,37 @@ std::string Door::form_token(const std::string& cookie_value) const {
 
 void Door::note(const Request& request, const std::string& who, const char* action) {
     const nlohmann::json detail{{"peer", request.peer}};
-    service_.note(who, action, "web page", detail.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
+    service_.note(who, action, "web page",
+                  detail.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
 }
 
-Response Door::form(const Request& request, const std::string& next, std::string_view error, unsigned status) {
+Response Door::form(const Request& request, const std::string& next, std::string_view error,
+                    unsigned status) {
     std::string name = cookie_of(request, kFormCookie);
     const bool is_new = name.empty();
     if (is_new) name = random_name();
     const std::string back = Url::from_browser(next).text();
     Html out;
     if (!error.empty()) out.put("<p class=\"error\" role=\"alert\" id=\"log-in-error\">{}</p>", error);
-    const auto hidden = piece("<input type=\"hidden\" name=\"csrf\" value=\"{}\"><input type=\"hidden\" name=\"next\" "
-                              "value=\"{}\">",
-                              form_token(name), back);
-    out.put("<form method=\"post\" action=\"/log-in\" class=\"stacked\">{}<label for=\"token\">Token</label><input "
-            "id=\"token\" name=\"token\" type=\"password\" autocomplete=\"current-password\" required autofocus "
-            "spellcheck=\"false\" aria-describedby=\"token-hint\"><p class=\"hint\" id=\"token-hint\">The server printed "
-            "the first administrator's token at its first start; an administrator makes others under Tokens.</p><button "
-            "class=\"main\">Log in</button></form>",
-            hidden);
+    const auto hidden = piece(
+        "<input type=\"hidden\" name=\"csrf\" value=\"{}\"><input type=\"hidden\" name=\"next\" "
+        "value=\"{}\">",
+        form_token(name), back);
+    out.put(
+        "<form method=\"post\" action=\"/log-in\" class=\"stacked\">{}<label "
+        "for=\"token\">Token</label><input "
+        "id=\"token\" name=\"token\" type=\"password\" autocomplete=\"current-password\" required autofocus "
+        "spellcheck=\"false\" aria-describedby=\"token-hint\"><p class=\"hint\" id=\"token-hint\">The server "
+        "printed "
+        "the first administrator's token at its first start; an administrator makes others under "
+        "Tokens.</p><button "
+        "class=\"main\">Log in</button></form>",
+        hidden);
     if (request.certificate_principal) {
-        out.put("<form method=\"post\" action=\"/log-in\" class=\"stacked\">{}<button name=\"with\" "
-                "value=\"certificate\">Continue as <bdi>{}</bdi> (client certificate)</button></form>",
-                hidden, request.certificate_principal->name);
+        out.put(
+            "<form method=\"post\" action=\"/log-in\" class=\"stacked\">{}<button name=\"with\" "
+            "value=\"certificate\">Continue as <bdi>{}</bdi> (client certificate)</button></form>",
+            hidden, request.certificate_principal->name);
     }
     Response response = bare_page(theme_of(request), "Log in", out);
     response.status = status;
@@ -93,8 +102,8 @@ Response Door::form(const Request& request, const std::string& next, std::string
     return response;
 }
 
-Response Door::begin(const Request& request, const server::Principal& who, SecretText token, std::string certificate,
-                     Seconds now) {
+Response Door::begin(const Request& request, const server::Principal& who, SecretText token,
+                     std::string certificate, Seconds now) {
     // Whatever session the browser came with is over: the new one has a name that nobody else can know.
     if (const std::string old = cookie_of(request, kSessionCookie); !old.empty()) sessions_.end(old);
     const std::string name = sessions_.begin(std::move(token), std::move(certificate), now);
@@ -108,10 +117,12 @@ Response Door::begin(const Request& request, const server::Principal& who, Secre
 Response Door::log_in(const Request& request, Seconds now) {
     const std::string next = field_of(request, "next");
     const std::string form_name = cookie_of(request, kFormCookie);
-    if (is_foreign(request) || form_name.empty() || !same_text(field_of(request, "csrf"), form_token(form_name)))
+    if (is_foreign(request) || form_name.empty() ||
+        !same_text(field_of(request, "csrf"), form_token(form_name)))
         return form(request, next, "This form is out of date. Please try again.", 403);
     if (const Seconds wait = failures_.wait(request.peer, now); wait != 0) {
-        Response response = form(request, next, "Too many attempts. Please wait a little, then try again.", 429);
+        Response response =
+            form(request, next, "Too many attempts. Please wait a little, then try again.", 429);
         response.headers.emplace_back("Retry-After", std::to_string(wait));
         return response;
     }

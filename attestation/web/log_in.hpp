@@ -9,7 +9,8 @@
 namespace gatehouse::web {
 
 inline constexpr const char* kSessionCookie = "__Host-gatehouse";
-inline constexpr const char* kFormCookie = "__Host-gatehouse-form";  // of the log-in form, before there is a session
+inline constexpr const char* kFormCookie =
+    "__Host-gatehouse-form";  // of the log-in form, before there is a session
 inline constexpr const char* kThemeCookie = "__Host-gatehouse-theme";
 
 // A Set-Cookie header; an empty value ends the cookie.
@@ -30,8 +31,8 @@ class Door {
                                 unsigned status = 200);
     [[nodiscard]] Response log_in(const Request& request, Seconds now);
     [[nodiscard]] Response log_out(const Request& request, const std::string& who);
-    // Whom the request's session belongs to, if its token or certificate is still good; `context` gets session
-    // and principal.
+    // Whom the request's session belongs to, if its token or certificate is still good; `context` gets
+    // session and principal.
     [[nodiscard]] bool enter(Context& context, bool is_use);
     void note(const Request& request, const std::string& who, const char* action);
 

@@ -41,9 +41,9 @@ class Pages {
     using Clock = std::function<server::Seconds()>;
     explicit Pages(server::Service& service, Clock clock = {});  // default: the system's
     ~Pages();
-    // Every path that does not begin with /v1, /healthz or /metrics. Thread-safe, blocking. The answer to HEAD
-    // has its body, for the HTTP layer to leave out. ServiceErrors become pages; anything else that is thrown
-    // is a fault of the server, and the HTTP layer's to answer (500).
+    // Every path that does not begin with /v1, /healthz or /metrics. Thread-safe, blocking. The answer to
+    // HEAD has its body, for the HTTP layer to leave out. ServiceErrors become pages; anything else that is
+    // thrown is a fault of the server, and the HTTP layer's to answer (500).
     [[nodiscard]] Response handle(const Request& request);
 
   private:

@@ -14,26 +14,32 @@ constexpr Seconds kMinute = 60, kHour = 3600, kDay = 86400;
 Html state_icon(State state) {
     switch (state) {
         case State::kTrusted:
-            return piece("<svg class=\"icon\" viewBox=\"0 0 16 16\" aria-hidden=\"true\"><circle cx=\"8\" cy=\"8\" "
-                         "r=\"7\"/><path class=\"cut\" d=\"M4.5 8.3 7 10.8l4.5-5\"/></svg>");
+            return piece(
+                "<svg class=\"icon\" viewBox=\"0 0 16 16\" aria-hidden=\"true\"><circle cx=\"8\" cy=\"8\" "
+                "r=\"7\"/><path class=\"cut\" d=\"M4.5 8.3 7 10.8l4.5-5\"/></svg>");
         case State::kUnmeasured:
-            return piece("<svg class=\"icon\" viewBox=\"0 0 16 16\" aria-hidden=\"true\"><path d=\"M8 1 15.2 "
-                         "14.5H.8z\"/><path class=\"cut\" d=\"M8 6v4m0 1.6v.9\"/></svg>");
+            return piece(
+                "<svg class=\"icon\" viewBox=\"0 0 16 16\" aria-hidden=\"true\"><path d=\"M8 1 15.2 "
+                "14.5H.8z\"/><path class=\"cut\" d=\"M8 6v4m0 1.6v.9\"/></svg>");
         case State::kUntrusted:
-            return piece("<svg class=\"icon\" viewBox=\"0 0 16 16\" aria-hidden=\"true\"><path d=\"M5.1 1h5.8L15 "
-                         "5.1v5.8L10.9 15H5.1L1 10.9V5.1z\"/><path class=\"cut\" d=\"m5.3 5.3 5.4 5.4m0-5.4-5.4 "
-                         "5.4\"/></svg>");
+            return piece(
+                "<svg class=\"icon\" viewBox=\"0 0 16 16\" aria-hidden=\"true\"><path d=\"M5.1 1h5.8L15 "
+                "5.1v5.8L10.9 15H5.1L1 10.9V5.1z\"/><path class=\"cut\" d=\"m5.3 5.3 5.4 5.4m0-5.4-5.4 "
+                "5.4\"/></svg>");
         case State::kStale:
-            return piece("<svg class=\"icon line\" viewBox=\"0 0 16 16\" aria-hidden=\"true\"><circle cx=\"8\" "
-                         "cy=\"8\" r=\"6.2\"/><path d=\"M8 4.5V8l2.4 1.8\"/></svg>");
+            return piece(
+                "<svg class=\"icon line\" viewBox=\"0 0 16 16\" aria-hidden=\"true\"><circle cx=\"8\" "
+                "cy=\"8\" r=\"6.2\"/><path d=\"M8 4.5V8l2.4 1.8\"/></svg>");
         case State::kNew:
-            return piece("<svg class=\"icon line\" viewBox=\"0 0 16 16\" aria-hidden=\"true\"><circle cx=\"8\" "
-                         "cy=\"8\" r=\"6.2\"/><path d=\"M8 5v6M5 8h6\"/></svg>");
+            return piece(
+                "<svg class=\"icon line\" viewBox=\"0 0 16 16\" aria-hidden=\"true\"><circle cx=\"8\" "
+                "cy=\"8\" r=\"6.2\"/><path d=\"M8 5v6M5 8h6\"/></svg>");
         case State::kRetired:
             break;
     }
-    return piece("<svg class=\"icon line\" viewBox=\"0 0 16 16\" aria-hidden=\"true\"><circle cx=\"8\" cy=\"8\" "
-                 "r=\"6.2\"/><path d=\"M5 8h6\"/></svg>");
+    return piece(
+        "<svg class=\"icon line\" viewBox=\"0 0 16 16\" aria-hidden=\"true\"><circle cx=\"8\" cy=\"8\" "
+        "r=\"6.2\"/><path d=\"M5 8h6\"/></svg>");
 }
 
 std::string with_unit(Seconds many, const char* unit) { return std::to_string(many) + " " + unit; }
@@ -51,7 +57,8 @@ std::string utc(Seconds time) {
     const auto value = static_cast<std::time_t>(time);
     std::tm parts{};
     std::array<char, 40> text{};
-    if (gmtime_r(&value, &parts) == nullptr || std::strftime(text.data(), text.size(), "%Y-%m-%d %H:%M:%S UTC", &parts) == 0)
+    if (gmtime_r(&value, &parts) == nullptr ||
+        std::strftime(text.data(), text.size(), "%Y-%m-%d %H:%M:%S UTC", &parts) == 0)
         return std::to_string(time);
     return text.data();
 }
@@ -107,7 +114,12 @@ std::string manufacturer_name(std::string_view id) {
     if (!id.starts_with("id:") || id.size() != 11) return std::string(id);
     std::string letters;
     for (std::size_t i = 3; i < id.size(); i += 2) {
-        const auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; };
+        const auto digit = [](char c) {
+            return c >= '0' && c <= '9'   ? c - '0'
+                   : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                   : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                          : -1;
+        };
         const int high = digit(id[i]), low = digit(id[i + 1]);
         if (high < 0 || low < 0) return std::string(id);
         const int c = high * 16 + low;

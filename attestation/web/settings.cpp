@@ -22,15 +22,19 @@ Html name_list(const std::vector<std::string>& names, const char* none) {
 
 Html groups_card(const Context& context) {
     Html out;
-    out.put("<section class=\"card\" aria-labelledby=\"groups\"><h2 id=\"groups\">Groups</h2><p class=\"hint\">An endpoint is in "
-            "one group; policies are assigned to groups.</p><ul class=\"plain-list\">");
+    out.put(
+        "<section class=\"card\" aria-labelledby=\"groups\"><h2 id=\"groups\">Groups</h2><p "
+        "class=\"hint\">An endpoint is in "
+        "one group; policies are assigned to groups.</p><ul class=\"plain-list\">");
     for (const std::string& name : context.service.groups(context.by))
         out.put("<li><a href=\"{}\">{}</a></li>", Url("/endpoints").with("group", name), name);
     out.put("</ul>");
     if (context.may(Role::kOperator)) {
-        out.put("{}<label for=\"group-name\">New group</label><div class=\"joined\"><input id=\"group-name\" name=\"name\" required "
-                "maxlength=\"64\" value=\"{}\"><button>Add</button></div></form>",
-                open_form(context, "group", Url("/settings/groups")), context.kept("group", "name"));
+        out.put(
+            "{}<label for=\"group-name\">New group</label><div class=\"joined\"><input id=\"group-name\" "
+            "name=\"name\" required "
+            "maxlength=\"64\" value=\"{}\"><button>Add</button></div></form>",
+            open_form(context, "group", Url("/settings/groups")), context.kept("group", "name"));
     }
     return out.put("</section>");
 }
@@ -38,14 +42,20 @@ Html groups_card(const Context& context) {
 Html authorities_card(const Context& context) {
     Html out;
     if (!context.may(Role::kAdmin)) return out;
-    return out.put("<section class=\"card\" aria-labelledby=\"authorities\"><h2 id=\"authorities\">Policy authority</h2><p "
-                   "class=\"hint\">Whoever holds its private key decides what is trusted. Keep that key off this server.</p>{}"
-                   "<label for=\"authority-name\">Name</label><input id=\"authority-name\" name=\"name\" required maxlength=\"64\" "
-                   "value=\"{}\"><label for=\"authority-key\">Public key (P-256, PEM)</label><textarea id=\"authority-key\" "
-                   "name=\"key\" rows=\"5\" required spellcheck=\"false\" class=\"mono\">{}</textarea><button>Add</button></form>"
-                   "</section>",
-                   open_form(context, "authority", Url("/settings/authorities")), context.kept("authority", "name"),
-                   Lines{context.kept("authority", "key")});
+    return out.put(
+        "<section class=\"card\" aria-labelledby=\"authorities\"><h2 id=\"authorities\">Policy "
+        "authority</h2><p "
+        "class=\"hint\">Whoever holds its private key decides what is trusted. Keep that key off this "
+        "server.</p>{}"
+        "<label for=\"authority-name\">Name</label><input id=\"authority-name\" name=\"name\" required "
+        "maxlength=\"64\" "
+        "value=\"{}\"><label for=\"authority-key\">Public key (P-256, PEM)</label><textarea "
+        "id=\"authority-key\" "
+        "name=\"key\" rows=\"5\" required spellcheck=\"false\" "
+        "class=\"mono\">{}</textarea><button>Add</button></form>"
+        "</section>",
+        open_form(context, "authority", Url("/settings/authorities")), context.kept("authority", "name"),
+        Lines{context.kept("authority", "key")});
 }
 
 Html vendors_card(const Context& context) {
@@ -54,17 +64,22 @@ Html vendors_card(const Context& context) {
             name_list(context.service.vendors(context.by),
                       "None: no EK certificate is trusted, and each enrollment waits for an operator."));
     if (context.may(Role::kAdmin)) {
-        out.put("{}<label for=\"vendor-name\">Name</label><input id=\"vendor-name\" name=\"name\" required maxlength=\"64\" "
-                "value=\"{}\"><label for=\"vendor-roots\">Root certificates (PEM)</label><textarea id=\"vendor-roots\" "
-                "name=\"roots\" rows=\"4\" required spellcheck=\"false\" class=\"mono\">{}</textarea><label "
-                "for=\"vendor-intermediates\">Intermediate certificates (PEM, if any)</label><textarea "
-                "id=\"vendor-intermediates\" name=\"intermediates\" rows=\"3\" spellcheck=\"false\" class=\"mono\">{}</textarea>"
-                "<label for=\"vendor-revocations\">CRLs (PEM, if any)</label><textarea id=\"vendor-revocations\" "
-                "name=\"revocations\" rows=\"3\" spellcheck=\"false\" class=\"mono\">{}</textarea><button>Add or replace</button>"
-                "</form>",
-                open_form(context, "vendor", Url("/settings/vendors")), context.kept("vendor", "name"),
-                Lines{context.kept("vendor", "roots")}, Lines{context.kept("vendor", "intermediates")},
-                Lines{context.kept("vendor", "revocations")});
+        out.put(
+            "{}<label for=\"vendor-name\">Name</label><input id=\"vendor-name\" name=\"name\" required "
+            "maxlength=\"64\" "
+            "value=\"{}\"><label for=\"vendor-roots\">Root certificates (PEM)</label><textarea "
+            "id=\"vendor-roots\" "
+            "name=\"roots\" rows=\"4\" required spellcheck=\"false\" class=\"mono\">{}</textarea><label "
+            "for=\"vendor-intermediates\">Intermediate certificates (PEM, if any)</label><textarea "
+            "id=\"vendor-intermediates\" name=\"intermediates\" rows=\"3\" spellcheck=\"false\" "
+            "class=\"mono\">{}</textarea>"
+            "<label for=\"vendor-revocations\">CRLs (PEM, if any)</label><textarea id=\"vendor-revocations\" "
+            "name=\"revocations\" rows=\"3\" spellcheck=\"false\" class=\"mono\">{}</textarea><button>Add or "
+            "replace</button>"
+            "</form>",
+            open_form(context, "vendor", Url("/settings/vendors")), context.kept("vendor", "name"),
+            Lines{context.kept("vendor", "roots")}, Lines{context.kept("vendor", "intermediates")},
+            Lines{context.kept("vendor", "revocations")});
     }
     return out.put("</section>");
 }
@@ -73,12 +88,17 @@ Html action_list(const Context& context) {
     const auto all = context.service.actions(context.by);
     if (all.empty()) return piece("<p class=\"quiet\">Nobody is told.</p>");
     Html out;
-    out.put("<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Actions\"><table><thead><tr><th scope=\"col\">Name"
-            "</th><th scope=\"col\">Kind</th><th scope=\"col\">Target</th><th scope=\"col\">Change</th></tr></thead><tbody>");
+    out.put(
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Actions\"><table><thead><tr><th "
+        "scope=\"col\">Name"
+        "</th><th scope=\"col\">Kind</th><th scope=\"col\">Target</th><th "
+        "scope=\"col\">Change</th></tr></thead><tbody>");
     for (const auto& one : all) {
-        out.put("<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td>{}<button>Remove</button></form></td></tr>", one.name,
-                one.kind, code(one.target),
-                open_form(context, "remove-action", Url("/settings/actions/{}/remove", one.name), true));
+        out.put(
+            "<tr><th "
+            "scope=\"row\">{}</th><td>{}</td><td>{}</td><td>{}<button>Remove</button></form></td></tr>",
+            one.name, one.kind, code(one.target),
+            open_form(context, "remove-action", Url("/settings/actions/{}/remove", one.name), true));
     }
     return out.put("</tbody></table></div>");
 }
@@ -88,22 +108,28 @@ Html actions_card(const Context& context) {
     if (!context.may(Role::kAdmin)) return out;
     const std::vector<Choice> kinds{{"webhook", "webhook: POST to a URL, signed"},
                                     {"command", "command: a program in the server's actions directory"}};
-    return out.put("<section class=\"card\" aria-labelledby=\"actions\"><h2 id=\"actions\">Told of each change of state</h2>{}{}"
-                   "<label for=\"action-name\">Name</label><input id=\"action-name\" name=\"name\" required maxlength=\"64\" "
-                   "value=\"{}\"><label for=\"action-kind\">Kind</label><select id=\"action-kind\" name=\"kind\">{}</select><label "
-                   "for=\"action-target\">URL or program</label><input id=\"action-target\" name=\"target\" required "
-                   "maxlength=\"1024\" value=\"{}\"><label for=\"action-secret\">Webhook: key of its signature</label><input "
-                   "id=\"action-secret\" name=\"secret\" type=\"password\" autocomplete=\"new-password\" maxlength=\"256\">"
-                   "<button>Add</button></form></section>",
-                   action_list(context), open_form(context, "action", Url("/settings/actions")),
-                   context.kept("action", "name"), options(kinds, context.kept("action", "kind")),
-                   context.kept("action", "target"));
+    return out.put(
+        "<section class=\"card\" aria-labelledby=\"actions\"><h2 id=\"actions\">Told of each change of "
+        "state</h2>{}{}"
+        "<label for=\"action-name\">Name</label><input id=\"action-name\" name=\"name\" required "
+        "maxlength=\"64\" "
+        "value=\"{}\"><label for=\"action-kind\">Kind</label><select id=\"action-kind\" "
+        "name=\"kind\">{}</select><label "
+        "for=\"action-target\">URL or program</label><input id=\"action-target\" name=\"target\" required "
+        "maxlength=\"1024\" value=\"{}\"><label for=\"action-secret\">Webhook: key of its "
+        "signature</label><input "
+        "id=\"action-secret\" name=\"secret\" type=\"password\" autocomplete=\"new-password\" "
+        "maxlength=\"256\">"
+        "<button>Add</button></form></section>",
+        action_list(context), open_form(context, "action", Url("/settings/actions")),
+        context.kept("action", "name"), options(kinds, context.kept("action", "kind")),
+        context.kept("action", "target"));
 }
 
 // The PEM blocks of `text`, as DER.
 std::vector<host::Buffer> der_blocks(const std::string& text, std::string_view label, const char* item) {
-    const std::unique_ptr<BIO, decltype(&BIO_free)> source(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())),
-                                                           &BIO_free);
+    const std::unique_ptr<BIO, decltype(&BIO_free)> source(
+        BIO_new_mem_buf(text.data(), static_cast<int>(text.size())), &BIO_free);
     std::vector<host::Buffer> all;
     char *name = nullptr, *header = nullptr;
     unsigned char* data = nullptr;
@@ -115,7 +141,9 @@ std::vector<host::Buffer> der_blocks(const std::string& text, std::string_view l
         OPENSSL_free(name);
         OPENSSL_free(header);
         OPENSSL_free(data);
-        if (!is_wanted) throw ServiceError(400, "pem", std::string(item) + ": holds something else than " + std::string(label));
+        if (!is_wanted)
+            throw ServiceError(400, "pem",
+                               std::string(item) + ": holds something else than " + std::string(label));
     }
     const bool has_text = text.find_first_not_of(" \t\r\n") != text.npos;
     if (has_text && all.empty()) throw ServiceError(400, "pem", std::string(item) + ": is not in PEM");
@@ -128,10 +156,14 @@ Response settings_page(Context& context) {
     Html out;
     out.put("<div class=\"two even\"><div>{}{}</div><div>{}{}", groups_card(context), vendors_card(context),
             authorities_card(context), actions_card(context));
-    out.put("<section class=\"card\" aria-labelledby=\"keys\"><h2 id=\"keys\">Keys of this server</h2><details><summary>CA "
-            "certificate, for agents</summary><pre class=\"wrap\" tabindex=\"0\">{}</pre></details><details><summary>Public key "
-            "of results and revocation lists</summary><pre class=\"wrap\" tabindex=\"0\">{}</pre></details></section></div></div>",
-            Lines{context.service.ca_certificate()}, Lines{context.service.result_key()});
+    out.put(
+        "<section class=\"card\" aria-labelledby=\"keys\"><h2 id=\"keys\">Keys of this "
+        "server</h2><details><summary>CA "
+        "certificate, for agents</summary><pre class=\"wrap\" "
+        "tabindex=\"0\">{}</pre></details><details><summary>Public key "
+        "of results and revocation lists</summary><pre class=\"wrap\" "
+        "tabindex=\"0\">{}</pre></details></section></div></div>",
+        Lines{context.service.ca_certificate()}, Lines{context.service.result_key()});
     return whole_page(context, Section::kSettings, "Settings", out);
 }
 
@@ -145,7 +177,8 @@ Response create_group(Context& context) {
 Response add_authority(Context& context) {
     return act(context, "authority", settings_page, [&] {
         context.service.add_policy_authority(context.by, context.field("name"), context.field("key"));
-        return Done{Url("/settings"), {"Policies that " + context.field("name") + " signs are accepted from now on.", ""}};
+        return Done{Url("/settings"),
+                    {"Policies that " + context.field("name") + " signs are accepted from now on.", ""}};
     });
 }
 
@@ -154,7 +187,8 @@ Response add_vendor(Context& context) {
         verifier::Vendor vendor;
         vendor.name = context.field("name");
         vendor.roots = der_blocks(context.field("roots"), PEM_STRING_X509, "Root certificates");
-        vendor.intermediates = der_blocks(context.field("intermediates"), PEM_STRING_X509, "Intermediate certificates");
+        vendor.intermediates =
+            der_blocks(context.field("intermediates"), PEM_STRING_X509, "Intermediate certificates");
         vendor.revocations = der_blocks(context.field("revocations"), PEM_STRING_X509_CRL, "CRLs");
         context.service.add_vendor(context.by, vendor);
         return Done{Url("/settings"), {"TPMs of " + vendor.name + " are trusted from now on.", ""}};
@@ -163,9 +197,10 @@ Response add_vendor(Context& context) {
 
 Response add_action(Context& context) {
     return act(context, "action", settings_page, [&] {
-        context.service.add_action(context.by, {context.field("name"), context.field("kind"), context.field("target"),
-                                                context.field("secret")});
-        return Done{Url("/settings"), {context.field("name") + " is told of each change of state from now on.", ""}};
+        context.service.add_action(context.by, {context.field("name"), context.field("kind"),
+                                                context.field("target"), context.field("secret")});
+        return Done{Url("/settings"),
+                    {context.field("name") + " is told of each change of state from now on.", ""}};
     });
 }
 

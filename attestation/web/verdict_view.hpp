@@ -32,15 +32,13 @@ struct VerdictView {
     std::vector<std::pair<std::string, std::string>> claims;  // flattened: "disks 1 state", "encrypted"
 };
 
-// nullopt if it is not such a verdict. A member that is missing is empty: verdicts of older versions are kept.
+// nullopt if it is not such a verdict. A member that is missing is empty: verdicts of older versions are
+// kept.
 [[nodiscard]] std::optional<VerdictView> read_verdict(std::string_view json);
 
 // JSON, indented; as it is if it cannot be read.
 [[nodiscard]] std::string indented(const std::string& json);
 // "group: laptops, version: 7" of a flat JSON object; as it is if it is something else.
 [[nodiscard]] std::string flat(const std::string& json);
-
-// "EV_SEPARATOR" and so on (TCG PC Client Platform Firmware Profile 1.05, 10.4.1); "0x00000123" for others.
-[[nodiscard]] std::string event_type_name(std::int64_t type);
 
 }  // namespace gatehouse::web
