@@ -84,6 +84,7 @@ nlohmann::ordered_json to_json(const evidence::Claims& claims) {
     json["kept_bytes"] = claims.kept_bytes;
     json["counter_limit"] = claims.counter_limit;
     json["policy_digest"] = hex(claims.policy_digest);
+    json["storage_root"] = hex(claims.storage_root);
     json["disks"] = nlohmann::ordered_json::array();
     for (std::size_t i = 0; i < claims.disk_count; ++i) {
         const evidence::DiskClaim& disk = claims.disks[i];

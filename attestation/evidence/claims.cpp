@@ -22,6 +22,7 @@ Result<std::size_t> encode_claims(const Claims& claims, MutableBytes out) {
     writer.u64(claims.kept_bytes);
     writer.u64(claims.counter_limit);
     writer.bytes(claims.policy_digest);
+    writer.bytes(claims.storage_root);
     writer.u8(static_cast<std::uint8_t>(claims.disk_count));
     for (const DiskClaim& disk : std::span(claims.disks).first(claims.disk_count)) {
         writer.bytes(disk.guid);
@@ -53,6 +54,7 @@ Result<Claims> decode_claims(Bytes encoded) {
     claims.kept_bytes = reader.u64();
     claims.counter_limit = reader.u64();
     reader.copy(claims.policy_digest);
+    reader.copy(claims.storage_root);
     claims.disk_count = reader.u8();
     GATEHOUSE_TRY(reader.status("claims"));
     if (launch > static_cast<std::uint8_t>(Launch::kSenter))

@@ -9,6 +9,7 @@
 //   u64 kept_bytes            memory kept from the guest
 //   u64 counter_limit         the rollback counter limit that the approval of this boot states
 //   u8[32] policy_digest      SHA-256 of the policy bundle
+//   u8[34] storage_root       Name of the SRK that the bundle pins: what tells endpoints of one image apart
 //   u8 disk_count, then for each disk:
 //     u8[16] disk GUID (as in the GPT)   u8 state (DiskState)   u32 key epoch
 //     u64 generation of the vault header   u8[34] Name of the sealed object that it was opened with
@@ -24,7 +25,7 @@ namespace gatehouse::evidence {
 inline constexpr std::uint64_t kClaimsMagic = 0x4748434c41494d31;  // "GHCLAIM1"
 inline constexpr std::uint16_t kClaimsVersion = 2;
 inline constexpr std::size_t kMaxDisks = 8;
-inline constexpr std::size_t kMaxClaimsSize = 73 + kMaxDisks * 63;
+inline constexpr std::size_t kMaxClaimsSize = 107 + kMaxDisks * 63;
 
 enum class Launch : std::uint8_t { kNone = 0, kSkinit = 1, kSenter = 2 };
 enum class Iommu : std::uint8_t { kNone = 0, kAmdVi = 1, kVtd = 2 };
@@ -54,6 +55,7 @@ struct Claims {
     std::uint64_t kept_bytes = 0;
     std::uint64_t counter_limit = 0;
     Sha256Digest policy_digest{};
+    std::array<std::byte, 34> storage_root{};  // 0x000b and the SHA-256 of its TPMT_PUBLIC
     std::size_t disk_count = 0;
     std::array<DiskClaim, kMaxDisks> disks{};
 };

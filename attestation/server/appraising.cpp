@@ -38,6 +38,7 @@ nlohmann::json claims_json(const evidence::Claims& claims) {
         {"kept_bytes", claims.kept_bytes},
         {"counter_limit", claims.counter_limit},
         {"policy_digest", host::hex(claims.policy_digest)},
+        {"storage_root", host::hex(claims.storage_root)},
         {"disks", disks}};
 }
 

@@ -73,6 +73,7 @@ json claims_json(const evidence::Claims& claims) {
             {"kept_bytes", claims.kept_bytes},
             {"counter_limit", claims.counter_limit},
             {"policy_digest", host::hex(claims.policy_digest)},
+            {"storage_root", host::hex(claims.storage_root)},
             {"disks", disks}};
 }
 

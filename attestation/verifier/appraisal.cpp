@@ -245,7 +245,7 @@ Verdict appraise(const Evidence& evidence, const AttestationKey& key, const TpmS
     if (launch || !evidence.event_log.empty()) on.log = read_event_log(evidence.event_log);
     on.event_ok.assign(on.log.events.size(), true);
     on.verdict.quirks = on.log.quirks;
-    const Match match = launch ? closest_reference(on.log, policy) : Match{};
+    const Match match = launch ? closest_reference(on.log, policy, evidence.claims) : Match{};
 
     judge_quote(on);
     judge_key(on);

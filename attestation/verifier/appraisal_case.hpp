@@ -49,13 +49,15 @@ struct Case {
 
 // How a launch compares with one reference.
 struct Match {
-    const policies::Prediction* reference = nullptr;
-    std::size_t matched = 0;    // events as the reference has them
-    std::string why_not;        // the first difference; empty if there is none
-    std::vector<bool> matches;  // for each event of the log
+    const policies::Prediction* reference = nullptr;    // the policy's, or `own`
+    std::unique_ptr<const policies::Prediction> own{};  // the policy's with the endpoint's own SRK
+    std::size_t matched = 0;                            // events as the reference has them
+    std::string why_not;                                // the first difference; empty if there is none
+    std::vector<bool> matches;                          // for each event of the log
 };
-// The reference that the log is closest to; its `reference` is null if the policy has none.
-[[nodiscard]] Match closest_reference(const EventLog& log, const Policy* policy);
+// The reference that the log is closest to; its `reference` is null if the policy has none. `claims` are only
+// asked for the endpoint's SRK; whether it is, the rule "signer" says.
+[[nodiscard]] Match closest_reference(const EventLog& log, const Policy* policy, Bytes claims);
 
 // Rules selection, log, events, claims, policy, iommu, counter, version, vault; coverage and PCR views.
 void appraise_launch(Case& on, const Match& match);

@@ -41,7 +41,7 @@ std::string difference(const LogEvent& event, const ExpectedEvent* expected, con
 }
 
 Match match_with(const EventLog& log, const Prediction& reference) {
-    Match match{.reference = &reference, .matched = 0, .why_not = {}, .matches = {}};
+    Match match{.reference = &reference, .own = {}, .matched = 0, .why_not = {}, .matches = {}};
     match.matches.reserve(log.events.size());
     std::array<std::size_t, kPcrs.size()> next{};
     for (const LogEvent& event : log.events) {
@@ -254,11 +254,19 @@ void view_pcrs(Case& on, const Match& match) {
 
 }  // namespace
 
-Match closest_reference(const EventLog& log, const Policy* policy) {
+Match closest_reference(const EventLog& log, const Policy* policy, Bytes claims) {
     Match closest;
     if (policy == nullptr) return closest;
+    const Result<Claims> claimed = evidence::decode_claims(claims);
     for (const Prediction& reference : policy->references) {
-        Match match = match_with(log, reference);
+        std::unique_ptr<const Prediction> own;
+        if (policy->own_storage_root && claimed.ok() &&
+            !equal_bytes(claimed->storage_root, reference.bundle.srk_name)) {
+            own = std::make_unique<const Prediction>(
+                policies::with_storage_root(reference, claimed->storage_root));
+        }
+        Match match = match_with(log, own ? *own : reference);
+        match.own = std::move(own);
         const bool whole = match.why_not.empty();
         if (closest.reference == nullptr || whole || match.matched > closest.matched)
             closest = std::move(match);

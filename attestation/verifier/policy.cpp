@@ -23,6 +23,7 @@ constexpr std::array kMembers{"gatehouse_attestation_policy",
                               "source",
                               "references",
                               "pcrs",
+                              "storage_root",
                               "counter_floor",
                               "minimum_hypervisor",
                               "require_iommu",
@@ -180,6 +181,7 @@ void read_references(const json& list, Policy& policy) {
             wrong("references[" + std::to_string(i) + "]", error.what());
         }
         check_reference(policy.references.back(), "references[" + std::to_string(i) + "]");
+        (void)policies::with_storage_root(policy.references.back(), policy.references.back().bundle.srk_name);
     }
 }
 
@@ -213,6 +215,7 @@ void check_kind(const json& from, const Policy& policy) {
     }
     const char* const why = "is for source \"hypervisor\": evidence of a TPM alone does not show it";
     if (!policy.references.empty()) wrong("references", why);
+    if (policy.own_storage_root) wrong("storage_root", why);
     if (policy.counter_floor != 0) wrong("counter_floor", why);
     if (policy.minimum_hypervisor != 0) wrong("minimum_hypervisor", why);
     if (from.contains("require_iommu") && policy.require_iommu) wrong("require_iommu", why);
@@ -235,6 +238,11 @@ Policy parse_policy(std::string_view from) {
     policy.source = source_of(wanted(parsed, "source"));
     if (const json* const value = member(parsed, "references")) read_references(*value, policy);
     if (const json* const value = member(parsed, "pcrs")) read_pcrs(*value, policy);
+    if (const json* const value = member(parsed, "storage_root")) {
+        const std::string which = text(*value, "storage_root");
+        if (which != "pinned" && which != "own") wrong("storage_root", "must be \"pinned\" or \"own\"");
+        policy.own_storage_root = which == "own";
+    }
     if (const json* const value = member(parsed, "counter_floor"))
         policy.counter_floor = unsigned_number(*value, "counter_floor", 0, INT64_MAX);
     if (const json* const value = member(parsed, "minimum_hypervisor"))

@@ -9,6 +9,10 @@
 //                                     each acceptable image; the evidence must match one of them whole
 //    "pcrs": {"sha256": {"0": ["hex"...], ...}},  source tpm: acceptable values of each PCR; sha256, sha384
 //                                     or sha512
+//    "storage_root": "own",           source hypervisor: "pinned" (default): the SRK that the reference's
+//    bundle pins;
+//                                     "own": each endpoint's own SRK, the bundle being the reference's in all
+//                                     else, so that one reference serves all endpoints with the same image
 //    "counter_floor": 3,              least counter limit of the approval that the boot used
 //    "minimum_hypervisor": "0.1.0",
 //    "require_iommu": true,           default true: the bundle's own permission does not suffice
@@ -46,6 +50,7 @@ struct Policy {
     Source source = Source::kHypervisor;
     std::vector<policies::Prediction> references;
     std::map<HashAlgorithm, std::map<std::uint32_t, std::vector<Digest>>> pcrs;
+    bool own_storage_root = false;
     std::uint64_t counter_floor = 0;
     std::uint32_t minimum_hypervisor = 0;  // as in claims
     bool require_iommu = true;

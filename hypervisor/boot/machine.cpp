@@ -285,6 +285,7 @@ void Machine::state_claims() {
     claims_.kept_bytes = launch::kKeptSize;
     claims_.counter_limit = approval_.counter_limit;
     claims_.policy_digest = sha256(payload_.policy);
+    copy_bytes(claims_.storage_root, bundle_.srk_name);
     disks_.describe(claims_);
     const volume::Header& header = disks_.first_header();
     quotes_.bind(tpm_, random_, claims_, event_log_->log(), header.attestation_key_public.bytes(),

@@ -61,6 +61,8 @@ void MakeAttestationPolicy::add_to(CLI::App& command) {
     command.add_option("--counter-floor", counter_floor, "least counter limit of an acceptable approval")
         ->capture_default_str();
     command.add_option("--minimum-hypervisor", minimum_hypervisor, "oldest acceptable version, as in 0.1.0");
+    command.add_flag("--own-storage-root", own_storage_root,
+                     "a reference serves every endpoint with that image: bundles may pin other SRKs");
     command.add_flag("--allow-no-iommu", allow_no_iommu,
                      "the bundle's own permission to go without suffices");
     command.add_option("--tpm-firmware", tpm_firmware,
@@ -85,6 +87,7 @@ ExitCode MakeAttestationPolicy::run() const {
     for (const std::string& path : images) policy["references"].push_back(to_json(predict_image(path)));
     for (const std::string& value : pcrs) add_pcr(policy["pcrs"], value);
     if (counter_floor != 0) policy["counter_floor"] = counter_floor;
+    if (own_storage_root) policy["storage_root"] = "own";
     if (!minimum_hypervisor.empty()) policy["minimum_hypervisor"] = minimum_hypervisor;
     if (by_image) policy["require_iommu"] = !allow_no_iommu;
     if (!tpm_firmware.empty()) policy["tpm_firmware"] = tpm_firmware;

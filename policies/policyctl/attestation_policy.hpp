@@ -18,6 +18,7 @@ struct MakeAttestationPolicy {
     std::vector<std::string> pcrs;        // BANK:PCR=HEX
     std::uint64_t counter_floor = 0;
     std::string minimum_hypervisor;
+    bool own_storage_root = false;
     bool allow_no_iommu = false;
     std::vector<std::string> tpm_firmware;
     std::uint32_t lease_s = 900;

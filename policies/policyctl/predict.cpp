@@ -39,6 +39,18 @@ Digest digest_of_hex(HashAlgorithm bank, const std::string& text) {
     return digest;
 }
 
+Buffer encoded(const BundleFacts& facts) {
+    Buffer bytes(kMaxBundleSize);
+    bytes.resize(host::expect(write_bundle({.flags = facts.flags,
+                                            .counter_index = facts.counter_index,
+                                            .srk_name = facts.srk_name,
+                                            .authority = facts.authority,
+                                            .policy_ref = facts.policy_ref},
+                                           bytes),
+                              kBundleFile));
+    return bytes;
+}
+
 json values_json(const Prediction& prediction, bool capped) {
     json values;
     for (const HashAlgorithm bank : kPredictedBanks) {
@@ -126,6 +138,22 @@ Prediction predict(const std::function<Buffer(const std::string& name)>& read_fi
         prediction.events.push_back(event_of(pcr, 0, "cap", evidence::kCapData));
     }
     return prediction;
+}
+
+Prediction with_storage_root(const Prediction& prediction, Bytes srk_name) {
+    constexpr auto kTag = static_cast<std::uint32_t>(evidence::MeasurementTag::kPolicy);
+    const Sha256Digest present = sha256(encoded(prediction.bundle));
+    Prediction other = prediction;
+    other.bundle.srk_name.assign(srk_name.begin(), srk_name.end());
+    const Buffer bundle = encoded(other.bundle);
+    other.bundle.digest = sha256(bundle);
+    for (ExpectedEvent& event : other.events) {
+        if (event.tag != kTag) continue;
+        if (!equal_bytes(event.digest(HashAlgorithm::kSha256), present))
+            throw ToolError("reference values: the measured bundle is not the one described");
+        event = event_of(event.pcr, event.tag, event.name, bundle);
+    }
+    return other;
 }
 
 Prediction predict_image(const std::string& path) {

@@ -63,6 +63,10 @@ inline constexpr const char* kApprovalFile = "policy.approval";
 
 // `read_file(name)` gives the whole contents of one of measured_files().
 [[nodiscard]] Prediction predict(const std::function<Buffer(const std::string& name)>& read_file);
+// What the same image gives on another endpoint: its bundle differs by the SRK's Name that it pins (34
+// bytes), and in nothing else. ToolError if the prediction's own bundle is not the one that its facts encode
+// to.
+[[nodiscard]] Prediction with_storage_root(const Prediction& prediction, Bytes srk_name);
 // From the boot partition of a disk image or device.
 [[nodiscard]] Prediction predict_image(const std::string& path);
 // From a directory that holds the files.

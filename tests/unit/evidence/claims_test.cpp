@@ -19,6 +19,7 @@ Claims sample() {
                   .counter_limit = 7,
                   .policy_digest = sha256(literal_bytes("bundle")),
                   .disk_count = 2};
+    claims.storage_root.fill(std::byte{0x0b});
     claims.disks[0] = {.guid = {std::byte{0xaa}},
                        .state = DiskState::kEncrypted,
                        .key_epoch = 1,
@@ -42,8 +43,8 @@ constexpr std::size_t kSizeAt = 10;
 constexpr std::size_t kLaunchAt = 16;
 constexpr std::size_t kIommuAt = 17;
 constexpr std::size_t kFlagsAt = 20;
-constexpr std::size_t kDiskCountAt = 72;
-constexpr std::size_t kDiskStateAt = 73 + 16;
+constexpr std::size_t kDiskCountAt = 106;
+constexpr std::size_t kDiskStateAt = 107 + 16;
 
 TEST(Claims, ComeBackAsTheyWere) {
     const auto claims = decode_claims(encoded(sample()));
@@ -56,6 +57,7 @@ TEST(Claims, ComeBackAsTheyWere) {
     EXPECT_EQ(claims->kept_bytes, 0xc00000u);
     EXPECT_EQ(claims->counter_limit, 7u);
     EXPECT_EQ(claims->policy_digest, sha256(literal_bytes("bundle")));
+    EXPECT_EQ(claims->storage_root[33], std::byte{0x0b});
     ASSERT_EQ(claims->disk_count, 2u);
     EXPECT_EQ(claims->disks[0].guid[0], std::byte{0xaa});
     EXPECT_EQ(claims->disks[0].state, DiskState::kEncrypted);
@@ -68,7 +70,7 @@ TEST(Claims, ComeBackAsTheyWere) {
 
 TEST(Claims, AreBigEndianAtTheOffsetsOfTheHeader) {
     const Buffer bytes = encoded(sample());
-    ASSERT_EQ(bytes.size(), 73u + 2 * 63);
+    ASSERT_EQ(bytes.size(), 107u + 2 * 63);
     EXPECT_EQ(load<std::uint64_t>(bytes.data(), Endian::kBig), kClaimsMagic);
     EXPECT_EQ(load<std::uint16_t>(bytes.data() + kSizeAt, Endian::kBig), bytes.size());
     EXPECT_EQ(bytes[kLaunchAt], std::byte{1});

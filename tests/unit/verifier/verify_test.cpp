@@ -236,6 +236,64 @@ TEST_F(Verify, RejectsAKeyOfAnotherSrkThanTheBundlePins) {
     expect_only(judge(*good_, expected), "signer");
 }
 
+// --- one image, many endpoints
+
+class VerifyOwnRoot : public Verify {
+  protected:
+    // Reference values made on another endpoint: the same image, its bundle pinning that one's SRK.
+    static Expectations expectations_of_another() {
+        Expectations expected = expectations();
+        policies::Prediction& reference = expected.policy.references.front();
+        Buffer other = reference.bundle.srk_name;
+        other[20] ^= std::byte{1};
+        reference = policies::with_storage_root(reference, other);
+        return expected;
+    }
+};
+
+TEST_F(VerifyOwnRoot, AcceptsAnEndpointByTheReferenceOfAnother) {
+    Expectations expected = expectations_of_another();
+    expected.policy.own_storage_root = true;
+    const Verdict verdict = judge(*good_, expected);
+    EXPECT_TRUE(verdict.accepted());
+    EXPECT_EQ(verdict.coverage.events, verdict.coverage.events_judged);
+}
+
+TEST_F(VerifyOwnRoot, IsNotForPoliciesThatPinTheSrk) {
+    expect_rejected(judge(*good_, expectations_of_another()), "events", "policy bundle");
+}
+
+TEST_F(VerifyOwnRoot, RejectsABundleThatDiffersInAnythingElse) {
+    Expectations expected = expectations_of_another();
+    expected.policy.own_storage_root = true;
+    policies::Prediction& reference = expected.policy.references.front();
+    reference.bundle.policy_ref.push_back(std::byte{'x'});
+    Buffer bundle(policies::kMaxBundleSize);
+    bundle.resize(host::expect(policies::write_bundle({.flags = reference.bundle.flags,
+                                                       .counter_index = reference.bundle.counter_index,
+                                                       .srk_name = reference.bundle.srk_name,
+                                                       .authority = reference.bundle.authority,
+                                                       .policy_ref = reference.bundle.policy_ref},
+                                                      bundle),
+                               "bundle"));
+    for (policies::ExpectedEvent& event : reference.events) {
+        if (event.name != "policy bundle") continue;
+        for (Digest& digest : event.digests) digest = hash(digest.algorithm, bundle);
+    }
+    expect_rejected(judge(*good_, expected), "events", "policy bundle");
+}
+
+// The hypervisor states its SRK; a statement that the quote's signer does not bear out is a lie.
+TEST_F(VerifyOwnRoot, RejectsAClaimedSrkThatIsNotTheSigners) {
+    Expectations expected = expectations();
+    expected.policy.own_storage_root = true;
+    evidence::Claims claims = endpoint_->claims();
+    claims.storage_root[20] ^= std::byte{1};
+    const Verdict verdict = judge(quoted(claims), expected);
+    expect_rejected(verdict, "signer", "child of the SRK");
+    expect_rejected(verdict, "events", "policy bundle");
+}
+
 TEST_F(Verify, RejectsEveryTruncationOfEveryFile) {
     Buffer EvidenceFiles::*const parts[] = {&EvidenceFiles::quote, &EvidenceFiles::signature,
                                             &EvidenceFiles::claims, &EvidenceFiles::event_log};

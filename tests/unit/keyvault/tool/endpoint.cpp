@@ -127,6 +127,7 @@ evidence::Claims Endpoint::claims() const {
         .policy_digest = sha256(appliance.read("policy.bundle")),
         .disk_count = 1,
     };
+    copy_bytes(claims.storage_root, policies::read_bundle(appliance.read("policy.bundle")).srk_name);
     claims.disks[0].state = evidence::DiskState::kEncrypted;
     claims.disks[0].key_epoch = 1;
     claims.disks[0].generation = 5;
