@@ -21,8 +21,7 @@
 //   claims, policy, iommu, counter, version
 //              source hypervisor: what the hypervisor states (evidence/claims.hpp)
 //   vault      source hypervisor: each encrypted disk's vault has the sealed Name of one in the first
-//   evidence that
-//              was accepted, and its generation has not gone back since the last that was
+//              evidence that was accepted, and its generation has not gone back since the last that was
 //
 // Each rule is judged even if an earlier one failed, as far as it can be; one that cannot be is failed.
 //
@@ -63,10 +62,10 @@ struct VaultState {
 struct TpmState {
     Buffer qualified_signer;  // empty before the first quote
     std::uint64_t clock = 0;  // milliseconds
-    std::uint32_t reset_count =
-        0;  // as quoted: keys outside of the endorsement hierarchy get it with a constant offset
-    std::uint32_t restart_count = 0;     // the same
-    std::uint64_t firmware_version = 0;  // the same
+    // As quoted: with the key's own offset.
+    std::uint32_t reset_count = 0;
+    std::uint32_t restart_count = 0;
+    std::uint64_t firmware_version = 0;
     // Of the first evidence that was accepted, with the generations of the last; empty before. The same
     // policy can be sealed to by anybody: only this tells the endpoint's own vault from another.
     std::vector<VaultState> vaults{};

@@ -133,7 +133,7 @@ const std::vector<Row> kRows{
      {},
      [](Sample& s) { change_event(s, kGrub, [](Buffer& e) { e.at(kDataAt + 15) ^= std::byte{1}; }); }},
     {"ClaimedToBeAHypervisors",
-     {"ak", "source", "selection", "events", "claims", "policy", "iommu", "counter", "version"},
+     {"ak", "source", "selection", "events", "claims", "policy", "iommu", "counter", "version", "vault"},
      "locality 2",
      {},
      [](Sample& s) { s.source = Source::kHypervisor; }},

@@ -13,7 +13,7 @@ TEST_P(LaunchMatrix, IsRefusedForTheRightReason) { expect_row(Sample::of_hypervi
 constexpr std::size_t kSha256At = 12 + 2;  // in an event of the sample's log
 constexpr std::size_t kSha384At = kSha256At + 32 + 2;
 const std::vector<std::string> kBoth{"log", "events"};
-const std::vector<std::string> kNoClaims{"claims", "policy", "iommu", "counter", "version"};
+const std::vector<std::string> kNoClaims{"claims", "policy", "iommu", "counter", "version", "vault"};
 
 void erase_event(Sample& sample, std::size_t number) {
     std::vector<Buffer> parts = test::split_log(sample.log);
@@ -201,7 +201,7 @@ const std::vector<Row> kClaims{
          s.encoded_claims.erase(s.encoded_claims.begin());
      }},
     {"ClaimsMissing",
-     {"nonce", "claims", "policy", "iommu", "counter", "version"},
+     {"nonce", "claims", "policy", "iommu", "counter", "version", "vault"},
      "these claims",
      {},
      [](Sample& s) { s.encoded_claims.clear(); }},
@@ -257,9 +257,31 @@ const std::vector<Row> kPolicy{
      }},
 };
 
+Row vault_row(const char* name, const char* word, void (*change)(VaultState&)) {
+    return {name, {"vault"}, word, {}, [change](Sample& s) {
+                s.remember();
+                s.known.vaults = {{s.claims.disks[0].sealed_name, s.claims.disks[0].generation}};
+                change(s.known.vaults[0]);
+            }};
+}
+const std::vector<Row> kVault{
+    vault_row("VaultOfAnotherSecret", "not the endpoint's",
+              [](VaultState& v) { v.sealed_name[3] ^= std::byte{1}; }),
+    vault_row("VaultRolledBack", "went back", [](VaultState& v) { v.generation += 1; }),
+    {"VaultGrown",
+     {},
+     "",
+     {},
+     [](Sample& s) {
+         s.remember();
+         s.known.vaults = {{s.claims.disks[0].sealed_name, s.claims.disks[0].generation - 1}};
+     }},
+};
+
 INSTANTIATE_TEST_SUITE_P(Log, LaunchMatrix, testing::ValuesIn(kLog), row_name);
 INSTANTIATE_TEST_SUITE_P(Events, LaunchMatrix, testing::ValuesIn(kEvents), row_name);
 INSTANTIATE_TEST_SUITE_P(Claims, LaunchMatrix, testing::ValuesIn(kClaims), row_name);
+INSTANTIATE_TEST_SUITE_P(Vault, LaunchMatrix, testing::ValuesIn(kVault), row_name);
 INSTANTIATE_TEST_SUITE_P(Policy, LaunchMatrix, testing::ValuesIn(kPolicy), row_name);
 
 TEST(LaunchViews, ShowTheFailingEventAndBothValuesOfItsPcr) {

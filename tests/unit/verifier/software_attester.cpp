@@ -272,6 +272,8 @@ Sample Sample::of_hypervisor() {
                      .disk_count = 1};
     sample.claims.disks[0].state = evidence::DiskState::kEncrypted;
     sample.claims.disks[0].key_epoch = 1;
+    sample.claims.disks[0].generation = 5;
+    copy_bytes(sample.claims.disks[0].sealed_name, filler("sealed secret", policies::kNameSize));
     sample.policy.name = "laptops";
     sample.policy.version = 3;
     sample.policy.references = {launch_reference()};

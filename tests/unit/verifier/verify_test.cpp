@@ -610,6 +610,103 @@ TEST_F(Attest, AnswersMissingInputWith3AndWrongUsageWith2) {
     EXPECT_EQ(test::run_tool("attest", {}).status, 2);
 }
 
+// --- policies: made, signed and applied by the tools
+
+class AttestByPolicy : public Attest {
+  protected:
+    static std::string path(const char* name) { return endpoint_->appliance.path(name); }
+    // Makes a policy of these arguments and signs it.
+    static Outcome make_policy(std::vector<std::string> arguments, const std::string& key) {
+        arguments.insert(arguments.begin(), {"attestation-policy", "--name", "fleet", "--version", "4", "-o",
+                                             path("policy.json")});
+        const Outcome made = test::run_tool("policyctl", arguments);
+        if (made.status != 0) return made;
+        return test::run_tool("policyctl", {"sign-attestation-policy", path("policy.json"), "--key", key,
+                                            "-o", path("policy.jws")});
+    }
+    static Outcome verify(const std::string& evidence, const std::string& ak, const std::string& authority) {
+        return test::run_tool("attest", {"verify", evidence, "--nonce", host::hex(kNonce), "--ak", ak,
+                                         "--policy", path("policy.jws"), "--authority", authority, "--json"});
+    }
+};
+
+TEST_F(AttestByPolicy, AcceptsUnderTheAuthoritysSignatureOnly) {
+    const Outcome made =
+        make_policy({"--image", endpoint_->appliance.image()}, endpoint_->appliance.authority_private());
+    ASSERT_EQ(made.status, 0) << made.errors;
+    const std::string evidence = directory(*good_);
+    const Outcome accepted =
+        verify(evidence, endpoint_->attestation_key(), endpoint_->appliance.authority_public());
+    EXPECT_EQ(accepted.status, 0) << accepted.output << accepted.errors;
+    EXPECT_EQ(json::parse(accepted.output)["policy"], "fleet");
+    EXPECT_EQ(json::parse(accepted.output)["policy_version"], 4);
+    EXPECT_EQ(json::parse(accepted.output)["events"].size(), 8u);
+
+    test::make_key("EC", path("stranger.pem"));
+    ASSERT_EQ(make_policy({"--image", endpoint_->appliance.image()}, path("stranger.pem")).status, 0);
+    EXPECT_EQ(verify(evidence, endpoint_->attestation_key(), endpoint_->appliance.authority_public()).status,
+              3);
+}
+
+TEST_F(AttestByPolicy, AppliesWhatItDemands) {
+    const std::string evidence = directory(*good_);
+    ASSERT_EQ(make_policy({"--image", endpoint_->appliance.image(), "--minimum-hypervisor", "9.0.0",
+                           "--counter-floor", "1000000"},
+                          endpoint_->appliance.authority_private())
+                  .status,
+              0);
+    const Outcome refused =
+        verify(evidence, endpoint_->attestation_key(), endpoint_->appliance.authority_public());
+    EXPECT_EQ(refused.status, 1) << refused.errors;
+    for (const json& rule : json::parse(refused.output)["rules"]) {
+        const bool demanded = rule["rule"] == "version" || rule["rule"] == "counter";
+        EXPECT_EQ(rule["ok"], !demanded) << rule;
+    }
+}
+
+TEST_F(AttestByPolicy, IsNotMadeWithoutAnyExpectation) {
+    EXPECT_EQ(make_policy({}, endpoint_->appliance.authority_private()).status, 2);
+    EXPECT_EQ(make_policy({"--pcr", "sha1:0=00"}, endpoint_->appliance.authority_private()).status, 3);
+    EXPECT_EQ(make_policy({"--pcr", "7"}, endpoint_->appliance.authority_private()).status, 2);
+    EXPECT_EQ(make_policy({"--image", endpoint_->appliance.image(), "--minimum-hypervisor", "new"},
+                          endpoint_->appliance.authority_private())
+                  .status,
+              3);
+}
+
+// What stock tools make, judged here: a TPM's own attestation key and quote, by tpm2-tools.
+TEST_F(AttestByPolicy, JudgesAQuoteThatTpm2ToolsMade) {
+    test::SoftwareTpm device;
+    device.disconnect();
+    const std::string files = path("tpm");
+    std::filesystem::create_directories(files);
+    const auto tool = [&](std::vector<std::string> command) {
+        command.insert(command.end(), {"-T", device.tcti()});
+        (void)host::run_program(command, {}, 1 << 20);
+        (void)host::run_program({"tpm2_flushcontext", "-t", "-T", device.tcti()}, {}, 1 << 20);
+    };
+    const Sha256Digest qualifying = evidence::qualifying_data(kNonce, {});
+    tool({"tpm2_createek", "-G", "rsa", "-c", files + "/ek.ctx"});
+    tool({"tpm2_createak", "-C", files + "/ek.ctx", "-c", files + "/ak.ctx", "-G", "rsa", "-g",
+                "sha256", "-s", "rsassa", "-u", files + "/ak.pub", "-f", "tss"});
+    tool({"tpm2_readpublic", "-c", files + "/ak.ctx", "-f", "pem", "-o", files + "/ak.pem"});
+    tool({"tpm2_quote", "-c", files + "/ak.ctx", "-l", "sha256:0,7", "-q", host::hex(qualifying), "-m",
+                files + "/quote.msg", "-s", files + "/quote.sig"});
+    host::replace_file(files + "/pcrs.bin", Buffer(64));  // as they are before any extend
+    const std::string zeros(64, '0');
+    ASSERT_EQ(make_policy({"--pcr", "sha256:0=" + zeros, "--pcr", "sha256:7=" + zeros},
+                          endpoint_->appliance.authority_private())
+                  .status,
+              0);
+    const Outcome accepted = verify(files, files + "/ak.pem", endpoint_->appliance.authority_public());
+    EXPECT_EQ(accepted.status, 0) << accepted.output << accepted.errors;
+    ASSERT_EQ(
+        make_policy({"--pcr", "sha256:7=" + std::string(64, '1')}, endpoint_->appliance.authority_private())
+            .status,
+        0);
+    EXPECT_EQ(verify(files, files + "/ak.pem", endpoint_->appliance.authority_public()).status, 1);
+}
+
 // What stock tools make of the same files.
 TEST_F(Attest, GivesTpm2CheckquoteAQuoteThatItAccepts) {
     const std::string path = directory(*good_);
