@@ -2,6 +2,7 @@
 
 #include <openssl/ec.h>
 #include <openssl/ecdsa.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 
 #include <array>
@@ -202,7 +203,10 @@ std::optional<std::string> verify_jws(std::string_view jws, std::string_view typ
     if (!is_header({reinterpret_cast<const char*>(header->data()), header->size()}, type)) {
         return std::nullopt;
     }
-    if (!verify_digest(digest_of(jws.substr(0, last)), *signature, key)) return std::nullopt;
+    if (!verify_digest(digest_of(jws.substr(0, last)), *signature, key)) {
+        ERR_clear_error();  // what is wrong with a hostile signature must not be met in the next TLS call
+        return std::nullopt;
+    }
     return std::string(reinterpret_cast<const char*>(payload->data()), payload->size());
 }
 

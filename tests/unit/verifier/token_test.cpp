@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <openssl/ec.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/rsa.h>
@@ -157,6 +158,7 @@ TEST(Jws, NoBitOfItMayChange) {
     EXPECT_FALSE(verify_jws(head + base64url(host::Buffer(64)), "t", key.get()));  // CVE-2022-21449
     EXPECT_FALSE(verify_jws(head + base64url(host::Buffer(64, std::byte{0xff})), "t", key.get()));
     EXPECT_FALSE(verify_jws(head, "t", key.get()));
+    EXPECT_EQ(ERR_peek_error(), 0u);
 }
 
 TEST(Jws, WantsAP256Key) {
