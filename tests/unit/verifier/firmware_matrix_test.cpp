@@ -145,7 +145,7 @@ const std::vector<Row> kRows{
          const test::KeyFields key = s.key_fields;
          s = Sample::of_hypervisor();
          s.key_fields = key;
-         s.srk_name = filler("the guest's own SRK", 34);
+         s.srk_name = test::some_name("the guest's own SRK");
      }},
     {"ForAHypervisorPolicy",
      {"source", "pcrs"},

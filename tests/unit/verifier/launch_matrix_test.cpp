@@ -235,7 +235,7 @@ const std::vector<Row> kPolicy{
      [](Sample& s) {
          policies::Prediction other = test::launch_reference();
          other.events[1].digests[1].storage[0] ^= std::byte{1};
-         other.bundle.srk_name = filler("another SRK", 34);
+         other.bundle.srk_name = test::some_name("another SRK");
          s.policy.references.insert(s.policy.references.begin(), other);
      }},
     {"NoneOfSeveralReferences",

@@ -213,7 +213,7 @@ const std::vector<Row> kQuote{
 };
 
 const std::vector<Row> kSigner{
-    {"ChildOfAnotherSrk", {"signer"}, "SRK", [](Sample& s) { s.srk_name = filler("another SRK", 34); }},
+    {"ChildOfAnotherSrk", {"signer"}, "SRK", [](Sample& s) { s.srk_name = test::some_name("another SRK"); }},
     {"AnotherKeyOfTheSrkQuoted",
      {"signer"},
      "SRK",

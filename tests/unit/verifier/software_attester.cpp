@@ -39,6 +39,26 @@ Buffer tagged(const evidence::Measurement& measurement) {
     return data;
 }
 
+policies::BundleFacts bundle_facts() {
+    policies::BundleFacts facts;
+    facts.counter_index = 0x01804748;
+    facts.srk_name = some_name("srk");
+    facts.authority = filler("authority", 90);
+    facts.policy_ref = filler("policy reference", 16);
+    return facts;
+}
+Buffer bundle_file(const policies::BundleFacts& facts) {
+    Buffer file(policies::kMaxBundleSize);
+    file.resize(host::expect(policies::write_bundle({.flags = facts.flags,
+                                                     .counter_index = facts.counter_index,
+                                                     .srk_name = facts.srk_name,
+                                                     .authority = facts.authority,
+                                                     .policy_ref = facts.policy_ref},
+                                                    file),
+                             "bundle"));
+    return file;
+}
+
 // Values of the PCRs after the events.
 Digest value_after(const Sample& sample, HashAlgorithm bank, std::uint32_t pcr) {
     Digest value{.algorithm = bank};
@@ -82,6 +102,13 @@ Buffer filler(std::string_view seed, std::size_t size) {
         bytes.insert(bytes.end(), digest.begin(), digest.end());
     bytes.resize(size);
     return bytes;
+}
+
+Buffer some_name(std::string_view seed) {
+    Buffer name{std::byte{0}, std::byte{0x0b}};
+    const Buffer digest = filler(seed);
+    name.insert(name.end(), digest.begin(), digest.end());
+    return name;
 }
 
 Buffer AttestFields::marshal() const {
@@ -227,8 +254,12 @@ Buffer join_log(const std::vector<Buffer>& parts) {
 
 std::vector<SampleEvent> launch_events() {
     std::vector<SampleEvent> events;
-    for (const evidence::Measurement& measurement : evidence::kMeasurements)
-        events.push_back({measurement.pcr, 6, filler(measurement.name, 100), tagged(measurement)});
+    for (const evidence::Measurement& measurement : evidence::kMeasurements) {
+        const bool bundle = measurement.tag == evidence::MeasurementTag::kPolicy;
+        events.push_back({measurement.pcr, 6,
+                          bundle ? bundle_file(bundle_facts()) : filler(measurement.name, 100),
+                          tagged(measurement)});
+    }
     for (const std::uint32_t pcr : {kLaunchPcr, kPayloadPcr})
         events.push_back({pcr, 4, buffer_of(evidence::kCapData), buffer_of(evidence::kCapData)});
     return events;
@@ -247,8 +278,8 @@ policies::Prediction launch_reference() {
             expected.digests[bank] = hash(policies::kPredictedBanks[bank], events[i].measured);
         reference.events.push_back(std::move(expected));
     }
-    reference.bundle.srk_name = filler("srk", policies::kNameSize);
-    reference.bundle.digest = sha256(filler("policy bundle", 100));
+    reference.bundle = bundle_facts();
+    reference.bundle.digest = sha256(bundle_file(reference.bundle));
     return reference;
 }
 

@@ -16,6 +16,9 @@ using verifier::Attribute;
 // Bytes of a repeatable kind.
 [[nodiscard]] Buffer filler(std::string_view seed, std::size_t size = 32);
 
+// The Name that some object may have: 0x000b and 32 bytes.
+[[nodiscard]] Buffer some_name(std::string_view seed);
+
 // TPMS_ATTEST, field by field.
 struct AttestFields {
     std::uint32_t magic = 0xff544347;
@@ -93,7 +96,7 @@ struct Sample {
     std::optional<Buffer> quoted_signer;        // instead of the right one
     std::optional<Buffer> quoted_extra_data;
     std::optional<std::vector<SampleEvent>> logged;  // instead of the events
-    Buffer srk_name = filler("srk", 34);
+    Buffer srk_name = some_name("srk");
 
     // --- as sent
     Buffer quote, signature, encoded_claims, log, pcr_values;
