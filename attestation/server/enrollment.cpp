@@ -251,7 +251,7 @@ void Service::Inside::approve(Session& session, const std::string& id, const std
     const nlohmann::json detail{{"endpoint", open.endpoint}, {"group", group},
                                 {"ek_hash", open.ek_hash},   {"source", open.source},
                                 {"hostname", open.hostname}, {"replaces", bool(present)}};
-    if (present) {
+    if (present && present->integer(1) != static_cast<std::int64_t>(State::kNew)) {
         record_change(session,
                       {open.endpoint, open.hostname, group, static_cast<State>(present->integer(1)),
                        State::kNew, "enrolled again", ""},

@@ -283,18 +283,21 @@ void SqliteDatabase::run_one(Waiting& one) {
 }
 
 void SqliteDatabase::read(const Job& job) {
-    std::unique_ptr<SqliteSession> session;
+    const auto give_back = [this](SqliteSession* used) {
+        std::unique_ptr<SqliteSession> session(used);
+        const std::lock_guard lock(mutex_);
+        if (readers_.size() < kIdleReaders) readers_.push_back(std::move(session));
+    };
+    std::unique_ptr<SqliteSession, decltype(give_back)> session(nullptr, give_back);
     {
         const std::lock_guard lock(mutex_);
         if (!readers_.empty()) {
-            session = std::move(readers_.back());
+            session.reset(readers_.back().release());
             readers_.pop_back();
         }
     }
-    if (!session) session = std::make_unique<SqliteSession>(path_, 4 * 1024);
+    if (!session) session.reset(new SqliteSession(path_, 4 * 1024));
     job(*session);
-    const std::lock_guard lock(mutex_);
-    if (readers_.size() < kIdleReaders) readers_.push_back(std::move(session));
 }
 
 void SqliteDatabase::backup(const std::string& path) {

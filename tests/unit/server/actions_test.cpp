@@ -227,12 +227,11 @@ TEST_P(Actions, RefusesTargetsThatWouldReachTooFar) {
           "http://127.0.0.1.example.org/"}) {
         EXPECT_EQ(code_of([&] { service_->add_action(kAdmin, {"x", "webhook", url, "s"}); }), "url") << url;
     }
-    for (const char* const url : {"https://example.org", "http://[::1]:8080/x", "http://localhost"})
-        EXPECT_EQ(
-            code_of([&] {
-                service_->add_action(kAdmin, {"ok" + std::to_string(std::strlen(url)), "webhook", url, "s"});
-            }),
-            "");
+    unsigned number = 0;
+    for (const char* const url : {"https://example.org", "http://[::1]:8080/x", "http://localhost"}) {
+        const std::string name = "good-" + std::to_string(++number);
+        EXPECT_EQ(code_of([&] { service_->add_action(kAdmin, {name, "webhook", url, "s"}); }), "") << url;
+    }
     EXPECT_EQ(code_of([&] {
                   service_->add_action(kAdmin, {"x", "webhook", "https://example.org", ""});
               }),

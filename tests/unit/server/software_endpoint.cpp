@@ -92,7 +92,24 @@ struct Launch {
     Sha256Digest pcr_digest{};
 };
 
+// The policy bundle of the image; its SRK is that of every endpoint here.
+Buffer bundle() {
+    Buffer srk = sample_bytes("srk", policies::kNameSize);
+    store(srk.data(), std::uint16_t{0x000b}, Endian::kBig);
+    const Buffer authority = sample_bytes("authority", 88), policy_ref = sample_bytes("fleet", 16);
+    Buffer bytes(policies::kMaxBundleSize);
+    bytes.resize(host::expect(policies::write_bundle({.flags = 0,
+                                                      .counter_index = 0x01800001,
+                                                      .srk_name = srk,
+                                                      .authority = authority,
+                                                      .policy_ref = policy_ref},
+                                                     bytes),
+                              "bundle"));
+    return bytes;
+}
+
 Buffer object_of(const evidence::Measurement& measurement, bool other_kernel) {
+    if (measurement.tag == evidence::MeasurementTag::kPolicy) return bundle();
     const bool changed = other_kernel && measurement.tag == evidence::MeasurementTag::kKernel;
     return sample_bytes(changed ? "another kernel" : measurement.name, 100);
 }
@@ -376,8 +393,7 @@ const policies::Prediction& reference() {
             add(one.pcr, static_cast<std::uint32_t>(one.tag), std::string(one.name), object_of(one, false));
         for (const std::uint32_t pcr : {evidence::kLaunchPcr, evidence::kPayloadPcr})
             add(pcr, 0, "cap", evidence::kCapData);
-        prediction.bundle.srk_name = sample_bytes("srk", policies::kNameSize);
-        prediction.bundle.digest = sha256(object_of(evidence::kMeasurements[2], false));
+        prediction.bundle = policies::read_bundle(bundle());
         return prediction;
     }();
     return made;
