@@ -15,7 +15,7 @@ namespace {
 using server::Principal;
 using server::Role;
 
-constexpr std::size_t kMaxPageBody = 64u << 10;
+constexpr std::size_t kMaxPageBody = 16u << 10;  // of who has no session: the log-in form
 constexpr std::size_t kMaxToken = 256;
 
 std::vector<std::string> metric_names() {
@@ -213,7 +213,7 @@ void Application::Inside::admit_page(const Request& request, Admission& admissio
     }
     count_against(page_requests, request.peer->network);
     if (request.method != "POST") return;
-    admission.max_body = kMaxPageBody;
+    admission.max_body = request.has_header("cookie") ? protocol::kMaxBody : kMaxPageBody;
     if (!is_media_type(request.header("content-type"), "application/x-www-form-urlencoded")) {
         throw HttpError{415, "bad_content_type", "send the form as application/x-www-form-urlencoded"};
     }
@@ -256,13 +256,7 @@ Response Application::Inside::handle_page(const Request& request) {
                       .certificate_principal = std::nullopt};
     for (const auto& [name, value] : request.headers) page.headers.emplace(name, value);
     page.cookies = parse_cookies(request.header("cookie"));
-    const bool may_fail = request.method == "POST";
-    const std::string& network = request.peer->network;
-    if (const unsigned wait = may_fail ? failures.wait_of(network) : 0; wait != 0) {
-        throw HttpError{429, "too_many_failures", "too many failed attempts: wait, then try again", wait};
-    }
     web::Response answer = pages.handle(page);
-    if (may_fail && (answer.status == 401 || answer.status == 403)) (void)failures.take(network);
     Response response;
     response.status = answer.status;
     response.content_type = std::move(answer.content_type);

@@ -23,7 +23,7 @@ struct ApplicationOptions {
     Rate anonymous{50, 200};  // requests to public routes, and ones without credentials
     Rate enrollment{5, 50};   // enrollments begun
     Rate pages{100, 400};     // requests to the web page
-    Rate failures{0.2, 10};   // log-ins and tokens that fail
+    Rate failures{0.2, 10};   // tokens that fail
     // By the endpoint.
     Rate endpoint{5, 50};
     // For all together: entries of the audit log that the anonymous can cause.

@@ -89,6 +89,9 @@ std::int64_t restore_backup(const std::string& file, const server::ServiceOption
     trial.database = scheme + path;
     const auto check = server::Service(trial).verify_audit();
     if (!check.ok) throw ToolError(file + ": its audit log is broken: " + check.fault);
+    // An empty file is a whole database to SQLite, and the trial has filled it with tables.
+    if (check.entries == 0)
+        throw ToolError(file + ": not a backup of an attestation-server: its audit log is empty");
     check_integrity(path, file);  // takes in what the trial left in the write-ahead log
     flush(path);
     for (const char* suffix : {"-wal", "-shm"}) fs::remove(target + suffix);

@@ -135,7 +135,7 @@ std::vector<Route> administration_routes() {
          put_endorsement},
         {"GET", "/v1/vendors", "listVendors", kReadOnly, kNone, 0, {}, list_vendors},
         {"PUT", "/v1/vendors/{name}", "putVendor", kAdmin, kJson, kMediumBody, {}, put_vendor},
-        {"GET", "/v1/actions", "listActions", kReadOnly, kNone, 0, {}, list_actions},
+        {"GET", "/v1/actions", "listActions", kAdmin, kNone, 0, {}, list_actions},
         {"PUT", "/v1/actions/{name}", "putAction", kAdmin, kJson, kSmallBody, {}, put_action},
         {"DELETE", "/v1/actions/{name}", "deleteAction", kAdmin, kNone, 0, {}, delete_action},
         {"GET", "/v1/audit", "listAudit", kReadOnly, kNone, 0, {"cursor", "limit"}, list_audit},

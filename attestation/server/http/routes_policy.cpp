@@ -54,7 +54,11 @@ Response list_groups(Call& call) { return json_response({{"names", call.service.
 
 Response put_group(Call& call) {
     const JsonBody body(call.request.body, {});
-    call.service.create_group(call.by, call.parameter(0));
+    try {
+        call.service.create_group(call.by, call.parameter(0));
+    } catch (const server::ServiceError& error) {
+        if (error.status() != 409) throw;  // it is there already: a PUT is content with that
+    }
     return no_content();
 }
 

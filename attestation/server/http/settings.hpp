@@ -16,7 +16,7 @@
 //   anonymous = [50, 200]             by address: without credentials
 //   enrollment = [5, 50]              by address: enrollments begun
 //   pages = [100, 400]                by address: the web page
-//   failures = [0.2, 10]              by address: log-ins and tokens that fail
+//   failures = [0.2, 10]              by address: tokens that fail
 //   endpoint = [5, 50]                by endpoint
 //   max_connections = 20000
 //   workers = 64                      threads for requests

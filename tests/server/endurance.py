@@ -1,0 +1,338 @@
+"""attestation-server under clients that are slow, many, greedy or cut off, and at its own end."""
+
+import os
+import re
+import signal
+import socket
+import sqlite3
+import ssl
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+import harness
+from harness import Endpoint, Server
+
+PROGRAM = ""
+IDLE = 10000
+SHORT = harness.OPEN_LIMITS + """
+[timeouts]
+handshake = 1.0
+head = 1.0
+body = 1.0
+idle = 2.0
+answer = 2.0
+"""
+
+
+def read_to_end(connection):
+    got = b""
+    try:
+        while piece := connection.recv(65536):
+            got += piece
+    except (ConnectionError, ssl.SSLError):
+        pass
+    return got
+
+
+class Slow(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server(PROGRAM, SHORT)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.close()
+
+    def trickle(self, start, piece):
+        """Sends a byte every 0.2 s for ever; what the server says when it has had enough."""
+        with self.server.connect() as connection:
+            connection.sendall(start)
+            connection.settimeout(0.2)
+            got = b""
+            for _ in range(100):
+                try:
+                    part = connection.recv(65536)
+                    if not part:
+                        return got
+                    got += part
+                except TimeoutError:
+                    try:
+                        connection.sendall(piece)
+                    except (ConnectionError, ssl.SSLError):
+                        return got
+                except (ConnectionError, ssl.SSLError):
+                    return got
+        self.fail("the server waited for 20 s")
+
+    def test_a_header_that_trickles_is_cut_off(self):
+        self.assertTrue(self.trickle(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ", b"a").startswith(b"HTTP/1.1 408 "))
+
+    def test_a_body_that_trickles_is_cut_off(self):
+        head = b"POST /v1/enrollments HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        got = self.trickle(head + b"Content-Length: 1000\r\n\r\n{", b" ")
+        self.assertTrue(got.startswith(b"HTTP/1.1 408 "), got)
+        got = self.trickle(head + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n")
+        self.assertTrue(got.startswith(b"HTTP/1.1 408 "), got)
+
+    def test_an_idle_connection_ends_without_a_word(self):
+        with self.server.connect() as connection:
+            self.assertEqual(read_to_end(connection), b"")
+
+    def test_slowloris_does_not_keep_others_out(self):
+        crowd = []
+        for _ in range(300):  # that never begin, or never end, the handshake
+            connection = socket.create_connection(("127.0.0.1", self.server.port))
+            crowd.append(connection)
+        for connection in crowd[::2]:
+            connection.sendall(b"\x16\x03\x01\x02\x00\x01\x00")
+        context = self.server.context()
+        for i in range(150):
+            connection = self.server.connect(context=context)
+            connection.sendall((b"GET / HTTP/1.1\r\nX: ", b"POST /v1/enrollments HTTP/1.1\r\nHost: a\r\n"
+                                b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n")[i % 2])
+            crowd.append(connection)
+        for _ in range(20):
+            self.assertEqual(self.server.call("GET", "/healthz").status, 200)
+        for connection in crowd:  # each is closed by the server, however long we are willing to wait
+            connection.settimeout(30)
+            read_to_end(connection)
+            connection.close()
+        metrics = self.server.call("GET", "/metrics").body.decode()
+        self.assertGreaterEqual(int(re.search(r"gatehouse_connections_timed_out_total (\d+)", metrics).group(1)), 150)
+        self.assertLess(int(re.search(r"gatehouse_connections (\d+)", metrics).group(1)), 10)
+
+
+class Crowd(unittest.TestCase):
+    def test_idle_connections_cost_little(self):
+        count = min(IDLE, harness.raise_descriptor_limit() - 500)
+        server = Server(PROGRAM)
+        self.addCleanup(server.close)
+        server.call("GET", "/healthz")
+        before = server.memory()
+        context = server.context()
+        crowd, session = [], None
+        began = time.monotonic()
+        for i in range(count):
+            connection = server.connect(context=context, session=session)
+            if session is None:
+                connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                connection.recv(65536)
+                session = connection.session
+            crowd.append(connection)
+        took = time.monotonic() - began
+        for _ in range(10):
+            self.assertEqual(server.call("GET", "/healthz").status, 200)
+        each = (server.memory() - before) / count
+        metrics = server.call("GET", "/metrics").body.decode()
+        self.assertGreaterEqual(int(re.search(r"gatehouse_connections (\d+)", metrics).group(1)), count)
+        print(f"{count} idle TLS connections in {took:.1f} s: {each / 1024:.1f} KiB each,"
+              f" {server.memory() / 2**20:.0f} MiB in all", file=sys.stderr)
+        crowd[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        self.assertTrue(crowd[-1].recv(65536).startswith(b"HTTP/1.1 200 "), "an idle connection is still good")
+        for connection in crowd:
+            connection.close()
+        if not SANITIZED:
+            self.assertLess(each, 64 << 10)
+
+    def test_at_its_limit_the_longest_idle_makes_room(self):
+        server = Server(PROGRAM, harness.OPEN_LIMITS + "max_connections = 20\n")
+        self.addCleanup(server.close)
+        context = server.context()
+        crowd = [server.connect(context=context) for _ in range(40)]
+        self.assertEqual(server.call("GET", "/healthz").status, 200)
+        for connection in crowd:
+            connection.close()
+
+
+class Limits(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.directory = tempfile.TemporaryDirectory(prefix="gatehouse-limits-")
+        cls.server = Server(PROGRAM, """
+open_metrics_on_loopback = false
+[limits]
+anonymous = [0.01, 30]
+enrollment = [0.01, 3]
+pages = [0.01, 5]
+failures = [0.01, 4]
+endpoint = [0.01, 6]
+""")
+        cls.endpoint = Endpoint(cls.directory.name).enroll(cls.server)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.close()
+        cls.directory.cleanup()
+
+    def statuses(self, count, *arguments, **keywords):
+        return [self.server.call(*arguments, **keywords).status for _ in range(count)]
+
+    def test_limits(self):
+        # In one test: they share this address's buckets.
+        statuses = self.statuses(8, "POST", "/v1/attestations/nonce", {}, certificate=self.endpoint.certificate)
+        self.assertEqual(statuses, [200] * 6 + [429] * 2, "by endpoint")
+        # One enrollment was begun by setUpClass.
+        self.assertEqual(self.statuses(4, "POST", "/v1/enrollments", {}), [400] * 2 + [429] * 2, "enrollments")
+        self.assertEqual([one >= 429 for one in self.statuses(7, "GET", "/")], [False] * 5 + [True] * 2, "pages")
+        self.assertEqual(self.server.call("GET", "/metrics", token=self.server.token).status, 200)
+        failing = self.statuses(7, "GET", "/v1/counts", token="gh_wrong")
+        self.assertEqual(failing, [401] * 4 + [429] * 3, "failed tokens")
+        self.assertEqual(self.server.admin("GET", "/v1/counts").status, 200, "a good token is not locked out")
+        refused = [one for one in self.server.admin("GET", "/v1/audit?limit=500").json()["items"]
+                   if one["action"] == "token.refused"]
+        self.assertEqual(len(refused), 4, "the audit log is not flooded")
+        statuses = self.statuses(40, "GET", "/v1/ca")
+        self.assertEqual(statuses[0], 200)
+        self.assertEqual(statuses[-1], 429, "the anonymous")
+        self.assertEqual(statuses, sorted(statuses))
+        self.assertEqual(self.server.call("GET", "/metrics").status, 429)
+        self.assertEqual(self.server.admin("GET", "/v1/counts").status, 200)
+
+
+class Ends(unittest.TestCase):
+    def setUp(self):
+        self.directory = tempfile.TemporaryDirectory(prefix="gatehouse-ends-")
+        self.addCleanup(self.directory.cleanup)
+        self.server = Server(PROGRAM)
+        self.addCleanup(self.server.close)
+
+    def test_stops_when_requests_are_answered(self):
+        endpoint = Endpoint(self.directory.name).enroll(self.server)
+        idle = self.server.connect()
+        polling = self.server.connect(endpoint.certificate)
+        # The second request has been read with the first, so that the connection is not idle from here on.
+        polling.sendall(b"POST /v1/attestations/nonce HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+                        b"GET /v1/attestations/wanted HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        self.assertIn(b"nonce", polling.recv(65536))
+        halfway = self.server.connect()
+        halfway.sendall(f"PUT /v1/groups/last HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {self.server.token}\r\n"
+                        "Content-Type: application/json\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n".encode())
+        self.assertTrue(halfway.recv(1000).startswith(b"HTTP/1.1 100 "))
+        halfway.sendall(b"{")
+        process, port = self.server.process, self.server.port
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(read_to_end(idle), b"")
+        with self.assertRaises(OSError):  # it accepts no more
+            while True:
+                socket.create_connection(("127.0.0.1", port), 5).close()
+        halfway.sendall(b"}")
+        answer = read_to_end(halfway)
+        self.assertTrue(answer.startswith(b"HTTP/1.1 204 "), answer)
+        self.assertIn(b"Connection: close", answer)
+        self.assertTrue(read_to_end(polling).startswith(b"HTTP/1.1 204 "))
+        self.assertEqual(self.server.end(), 0)
+        for connection in (idle, polling, halfway):
+            connection.close()
+        self.server.start()
+        self.assertIsNone(re.search(rb"gh_\S{20}", self.server.started), "the first token is printed once")
+        self.assertIn("last", self.server.admin("GET", "/v1/groups").json()["names"])
+
+    def test_what_was_acknowledged_outlives_kill_9(self):
+        acknowledged, stop = [], threading.Event()
+
+        def write(writer):
+            with self.server.client(token=self.server.token) as client:
+                for i in range(100000):
+                    name = f"g{writer}-{i}"
+                    try:
+                        if client.call("PUT", "/v1/groups/" + name).status != 204 or stop.is_set():
+                            return
+                    except (OSError, ssl.SSLError, harness.http.client.HTTPException):
+                        return
+                    acknowledged.append(name)
+
+        writers = [threading.Thread(target=write, args=(i,)) for i in range(8)]
+        for writer in writers:
+            writer.start()
+        while len(acknowledged) < 300:
+            time.sleep(0.005)
+        self.server.end(signal.SIGKILL)
+        stop.set()
+        for writer in writers:
+            writer.join()
+        self.server.start()
+        there = set(self.server.admin("GET", "/v1/groups").json()["names"])
+        self.assertEqual([name for name in acknowledged if name not in there], [])
+        self.assertTrue(self.server.admin("GET", "/v1/audit/verify").json()["ok"])
+
+    def test_reloads_its_certificate(self):
+        def serial():
+            with self.server.connect() as connection:
+                return connection.getpeercert()["serialNumber"]
+
+        before = serial()
+        with self.server.client() as client:
+            self.assertEqual(client.call("GET", "/healthz").status, 200)
+            self.server.process.send_signal(signal.SIGHUP)
+            while serial() == before:
+                pass
+            self.assertEqual(client.call("GET", "/healthz").status, 200, "open connections go on")
+
+    def test_backup_and_restore(self):
+        backup = os.path.join(self.directory.name, "backup.db")
+        self.server.admin("PUT", "/v1/groups/before")
+        self.server.command("backup", backup)
+        self.server.admin("PUT", "/v1/groups/after")
+        self.server.command("restore", backup, "--force", status=3)  # it runs
+        self.server.end()
+        self.assertIn(b"--force", self.server.command("restore", backup, status=3, with_errors=True))
+        with open(backup, "rb") as file:
+            whole = file.read()
+        for name, damaged in (("short", whole[:len(whole) // 2]), ("empty", b""), ("text", b"not a database" * 100)):
+            path = os.path.join(self.directory.name, name)
+            with open(path, "wb") as file:
+                file.write(damaged)
+            self.server.command("restore", path, "--force", status=3)
+        forged = os.path.join(self.directory.name, "forged")
+        with open(forged, "wb") as file:
+            file.write(whole)
+        with sqlite3.connect(forged) as database:
+            table = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+                     if "audit" in name][0]
+            database.execute(f"UPDATE {table} SET subject = 'forged' WHERE number = 1")
+        database.close()
+        self.assertIn(b"audit", self.server.command("restore", forged, "--force", status=3, with_errors=True))
+        self.server.command("restore", backup, "--force")
+        self.server.start()
+        names = self.server.admin("GET", "/v1/groups").json()["names"]
+        self.assertIn("before", names)
+        self.assertNotIn("after", names)
+
+    def test_one_server_for_one_directory(self):
+        self.assertIn(b"runs here", self.server.command("serve", "--listen", "127.0.0.1:0", status=3,
+                                                                                 with_errors=True))
+
+    def test_tells_the_service_manager(self):
+        path = os.path.join(self.directory.name, "notify")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(path)
+            manager.settimeout(30)
+            server = Server(PROGRAM, environment={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "2000000"})
+            self.addCleanup(server.close)
+            self.assertEqual(manager.recv(100), b"READY=1")
+            self.assertEqual(manager.recv(100), b"WATCHDOG=1")
+            self.assertEqual(server.end(), 0)
+            told = b""
+            while told != b"STOPPING=1":
+                told = manager.recv(100)
+
+    def test_settings_that_are_wrong_are_named(self):
+        for text, named in (("lisen = 'x'", b"lisen"), ("[limits]\nworkers = 0", b"limits.workers"),
+                            ("names = 'a'", b"names"), ("[timeouts]\nbody = 'x'", b"timeouts.body"), ("x", b"server.toml:1"),
+                            ("[limits]\nanonymous = [1]", b"limits.anonymous"), ("listen = 'localhost'", b"--listen")):
+            with open(self.server.config, "w", encoding="ascii") as file:
+                file.write(text)
+            said = self.server.command("ca", status=2, with_errors=True)
+            self.assertIn(named, said)
+
+
+if __name__ == "__main__":
+    SANITIZED = "--sanitized" in sys.argv
+    if SANITIZED:
+        sys.argv.remove("--sanitized")
+        IDLE = 1000
+    PROGRAM = sys.argv.pop(1)
+    unittest.main(verbosity=2)
