@@ -69,28 +69,6 @@ std::vector<verifier::Finding> checked_attestation_key(const protocol::EnrollReq
     return findings;
 }
 
-std::string vendor_json(const verifier::Vendor& vendor) {
-    const auto list = [](const std::vector<Buffer>& all) {
-        nlohmann::json out = nlohmann::json::array();
-        for (const Buffer& one : all) out.push_back(verifier::base64(one));
-        return out;
-    };
-    return nlohmann::json{{"roots", list(vendor.roots)},
-                          {"intermediates", list(vendor.intermediates)},
-                          {"revocations", list(vendor.revocations)}}
-        .dump();
-}
-
-verifier::Vendor vendor_of(const std::string& name, const std::string& json) {
-    const nlohmann::json content = nlohmann::json::parse(json);
-    const auto list = [&content](const char* member) {
-        std::vector<Buffer> all;
-        for (const std::string one : content.at(member)) all.push_back(verifier::from_base64(one).value());
-        return all;
-    };
-    return {name, list("roots"), list("intermediates"), list("revocations")};
-}
-
 // The enrollment as activate() and approve() need it.
 struct Open {
     std::string id, state, hostname, source, ek_hash, csr, vendor, manufacturer, model, reason, endpoint,
@@ -266,22 +244,6 @@ void Service::Inside::drop_old_enrollments(Session& session) {
     // Those that were decided are in the audit log.
     session.execute("DELETE FROM enrollments WHERE state IN ('approved', 'rejected') AND time < $1",
                     {now() - Seconds{options.history_days} * 86'400});
-}
-
-std::shared_ptr<const verifier::TrustStore> Service::Inside::trust_store() {
-    const std::int64_t generation = read([](Session& session) {
-        return session.one("SELECT value FROM settings WHERE name = 'vendors'").value().integer(0);
-    });
-    const std::lock_guard lock(trust_mutex);
-    if (generation != trust_generation) {
-        auto fresh = std::make_shared<verifier::TrustStore>();
-        const Rows rows =
-            read([](Session& session) { return session.query("SELECT name, content FROM vendors"); });
-        for (const Row& row : rows) fresh->add(vendor_of(row.text(0), row.text(1)));
-        trust = fresh;
-        trust_generation = generation;
-    }
-    return trust;
 }
 
 protocol::EnrollChallenge Service::enroll(const protocol::EnrollRequest& request) {
@@ -484,37 +446,6 @@ void Service::register_endorsement(const Principal& by, const std::string& ek_ha
             "ON CONFLICT (ek_hash) DO UPDATE SET group_name = excluded.group_name",
             {hash, group});
     });
-}
-
-void Service::add_vendor(const Principal& by, const verifier::Vendor& vendor) {
-    demand_role(by, Role::kAdmin);
-    if (vendor.name.empty() || clean_text(vendor.name, 128) != vendor.name)
-        throw ServiceError(400, "name", "vendor name: must be 1 to 128 bytes of UTF-8");
-    try {
-        verifier::TrustStore trial;
-        trial.add(vendor);
-    } catch (const host::ToolError& error) {
-        throw ServiceError(422, "vendor", error.what());
-    }
-    const nlohmann::json detail{{"roots", vendor.roots.size()},
-                                {"intermediates", vendor.intermediates.size()},
-                                {"revocations", vendor.revocations.size()}};
-    inside_->write({by.name, "vendor.add", vendor.name, detail.dump()}, [&](Session& session) {
-        session.execute(
-            "INSERT INTO vendors (name, content) VALUES ($1, $2) "
-            "ON CONFLICT (name) DO UPDATE SET content = excluded.content",
-            {vendor.name, vendor_json(vendor)});
-        session.execute("UPDATE settings SET value = value + 1 WHERE name = 'vendors'");
-    });
-}
-
-std::vector<std::string> Service::vendors(const Principal& by) {
-    demand_role(by, Role::kReadOnly);
-    const Rows rows = inside_->read(
-        [](Session& session) { return session.query("SELECT name FROM vendors ORDER BY name"); });
-    std::vector<std::string> names;
-    for (const Row& row : rows) names.push_back(row.text(0));
-    return names;
 }
 
 }  // namespace gatehouse::server

@@ -2,9 +2,11 @@
 //
 //   service.cpp      set-up, tokens, certificates, house-keeping
 //   enrollment.cpp   from the first request to the client certificate
+//   vendors.cpp      whose endorsement is believed
 //   attesting.cpp    nonces, appraisal, what it does to an endpoint
 //   fleet.cpp        endpoints, history, counts, groups, escrow
 //   appraising.cpp   evidence against the policies of a group
+//   kept.cpp         the last evidence, appraised once more
 //   rules.cpp        policies and their assignment
 //   actions.cpp      events, and telling them to others
 #pragma once
@@ -157,8 +159,9 @@ struct Service::Inside {
     [[nodiscard]] std::shared_ptr<const Assignments> assignments_of(std::int64_t generation);
     [[nodiscard]] std::shared_ptr<const LoadedPolicy> policy(const std::string& name, std::uint64_t version);
     void end_leases(Session& session, const std::string& group, const std::string& policy);
-    // enrollment.cpp
+    // vendors.cpp
     [[nodiscard]] std::shared_ptr<const verifier::TrustStore> trust_store();
+    // enrollment.cpp
     void approve(Session& session, const std::string& id, const std::string& group, const std::string& who);
     void drop_old_enrollments(Session& session);
     // actions.cpp
