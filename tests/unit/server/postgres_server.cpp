@@ -99,11 +99,10 @@ std::string PostgresServer::url(const std::string& database) const {
     return "postgresql://gatehouse@" + host + "/" + database;
 }
 
-std::string PostgresServer::new_database() {
-    const std::string name = "test" + std::to_string(++databases_);
+std::string PostgresServer::empty_database() {
     pqxx::connection connection(url("postgres"));
-    pqxx::nontransaction(connection).exec("CREATE DATABASE " + name);
-    return url(name);
+    pqxx::nontransaction(connection).exec("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+    return url("postgres");
 }
 
 }  // namespace gatehouse::test

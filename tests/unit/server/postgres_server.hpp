@@ -15,8 +15,8 @@ class PostgresServer {
     ~PostgresServer();
     PostgresServer(const PostgresServer&) = delete;
     PostgresServer& operator=(const PostgresServer&) = delete;
-    // The URL of a new, empty database.
-    [[nodiscard]] std::string new_database();
+    // The URL of its database, emptied.
+    [[nodiscard]] std::string empty_database();
 
   private:
     explicit PostgresServer(std::string programs);
@@ -24,7 +24,6 @@ class PostgresServer {
 
     std::string programs_, directory_;
     pid_t child_ = -1;
-    unsigned databases_ = 0;
 };
 
 }  // namespace gatehouse::test

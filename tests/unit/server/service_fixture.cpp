@@ -21,7 +21,7 @@ void ServiceTest::SetUp() {
     if (!on_sqlite()) {
         PostgresServer* const server = PostgresServer::get();
         if (server == nullptr) GTEST_SKIP() << "PostgreSQL is not installed";
-        options_.database = server->new_database();
+        options_.database = server->empty_database();
     }
     reopen();
 }
