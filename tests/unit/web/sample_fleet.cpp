@@ -116,6 +116,17 @@ void SampleFleet::sql(const std::string& statement) {
     if (status != SQLITE_OK) throw std::runtime_error("SQL: " + reason);
 }
 
+void SampleFleet::add_copies(int many) {
+    sql("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < " + std::to_string(many) +
+        ") INSERT INTO endpoints SELECT printf('ZZ%024d', i), printf('copy-%06d', i), printf('copy-%06d "
+        "zz%024d', i, i), "
+        "group_name, source, state, printf('%064x', i), vendor, manufacturer, model, ak_public, enrolled, "
+        "since, last_seen, "
+        "lease_until, reason, policy, tpm, last_nonce, wanted, log_hash, outcomes, run, run_length, "
+        "randomblob(32), "
+        "randomblob(32) FROM n, (SELECT * FROM endpoints LIMIT 1)");
+}
+
 // --- the sample
 
 void SampleFleet::populate_groups() {

@@ -1,0 +1,250 @@
+// node walk.mjs WEB_TEST_SERVER CHROMIUM NODE_MODULES SCREENSHOTS
+//
+// Walks every page of a server with a fleet in it, in light and dark, wide and narrow, with and without
+// scripts, and does by keyboard and mouse what an operator does.
+import { findFaults } from './accessibility.mjs';
+import { Harness } from './harness.mjs';
+
+const [serverProgram, chromiumProgram, nodeModules, screenshots] = process.argv.slice(2);
+const harness = new Harness(serverProgram, chromiumProgram, nodeModules, screenshots);
+const { check } = { check: harness.check.bind(harness) };
+
+// The address of the first endpoint of a state whose name has `text`.
+const endpointOf = async (page, state, text = '') => {
+    await page.goto(`/endpoints?state=${state}`);
+    return page.locator('tbody th a', { hasText: text }).first().getAttribute('href');
+};
+
+const examine = async (page, name) => {
+    const { faults, lowest } = await page.evaluate(findFaults);
+    for (const fault of faults) harness.fail(`${name}: ${fault}`);
+    check(faults.length === 0, `${name}: accessible`);
+    lowestContrast = Math.min(lowestContrast, lowest);
+};
+let lowestContrast = 21;
+
+const walkPages = async () => {
+    const looks = [['light', 1360], ['dark', 1360], ['light', 390], ['dark', 390]];
+    for (const [scheme, width] of looks) {
+        const page = await harness.open({ token: harness.admin, scheme, width, height: width < 500 ? 844 : 900 });
+        const untrusted = await endpointOf(page, 'untrusted', 'laptop-');
+        const trusted = await endpointOf(page, 'trusted', 'laptop-');
+        const kiosk = await endpointOf(page, 'unmeasured', 'kiosk-');
+        await page.goto('/enrollments');
+        const enrollment = await page.locator('tbody th a').first().getAttribute('href');
+        const pages = { overview: '/', 'overview-week': '/?hours=168', endpoints: '/endpoints', 'endpoints-untrusted': '/endpoints?state=untrusted',
+            'endpoints-nothing': '/endpoints?q=nowhere', 'endpoint-untrusted': untrusted, 'endpoint-trusted': trusted,
+            'endpoint-unmeasured': `${kiosk}?against=kiosks%3A3`, retire: `${trusted}/retire`, enrollments: '/enrollments', enrollment,
+            'enrollments-rejected': '/enrollments?state=rejected', policies: '/policies', policy: '/policies/laptops/7',
+            enforce: '/assignments/change?group=laptops&policy=laptops&version=7&to=enforce',
+            unassign: '/assignments/change?group=laptops&policy=laptops&version=6&to=none', audit: '/audit', tokens: '/tokens',
+            'token-revoke': '/tokens/rita/revoke', settings: '/settings' };
+        for (const [name, address] of Object.entries(pages)) {
+            await page.goto(address);
+            await examine(page, `${name}, ${scheme}, ${width}`);
+            await harness.shot(page, `${name}-${scheme}-${width}`);
+        }
+        page.expected = [404];
+        await page.goto('/endpoints/nobody');
+        await examine(page, `not found, ${scheme}, ${width}`);
+        await page.context().close();
+        const stranger = await harness.open({ scheme, width });
+        await stranger.goto('/log-in');
+        await examine(stranger, `log-in, ${scheme}, ${width}`);
+        await harness.shot(stranger, `log-in-${scheme}-${width}`);
+        await stranger.context().close();
+    }
+};
+
+const refusesLogIn = async () => {
+    const page = await harness.open();
+    page.expected = [401];
+    await page.goto('/policies');
+    check(page.url().endsWith('/log-in?next=%2Fpolicies'), 'a stranger is led to the log-in page');
+    await page.fill('#token', 'gh_wrong');
+    await page.keyboard.press('Enter');
+    await page.waitForSelector('[role=alert]');
+    check(await page.locator('[role=alert]').innerText() === 'That token is not valid.', 'a wrong token is refused');
+    await page.fill('#token', harness.reader);
+    await page.keyboard.press('Enter');
+    await page.waitForSelector('h1:has-text("Policies")');
+    check(await page.locator('button:has-text("Upload")').count() === 0, 'a reader is not offered an upload');
+    const cookies = await page.context().cookies();
+    const session = cookies.find((cookie) => cookie.name === '__Host-gatehouse');
+    check(session && session.httpOnly && session.secure && session.sameSite === 'Strict', 'the cookie stays where it belongs');
+    await page.click('button:has-text("Log out")');
+    await page.waitForSelector('h1:has-text("Log in")');
+    await page.goto('/');
+    check(page.url().includes('/log-in'), 'logged out');
+    await page.context().close();
+};
+
+// Presses Tab until the focus is on what `selector` names.
+const tabTo = async (page, selector, most = 80) => {
+    for (let i = 0; i < most; i += 1) {
+        await page.keyboard.press('Tab');
+        const there = await page.evaluate((wanted) => document.activeElement?.matches(wanted), selector);
+        if (!there) continue;
+        const outline = await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
+        check(outline !== 'none', `the focus is seen on ${selector}`);
+        return;
+    }
+    throw new Error(`the keyboard does not reach ${selector} on ${page.url()}`);
+};
+
+const approvesByKeyboard = async () => {
+    const page = await harness.open();
+    await page.goto('/log-in');
+    await page.keyboard.type(harness.operator);   // the field has the focus
+    await page.keyboard.press('Enter');
+    await page.waitForSelector('h1:has-text("Fleet overview")');
+    await tabTo(page, '.skip');
+    await page.keyboard.press('Enter');
+    check(await page.evaluate(() => document.activeElement.id === 'main'), 'the skip link leads to the content');
+    await page.goto('/');
+    await tabTo(page, 'nav a[href="/enrollments"]');
+    await page.keyboard.press('Enter');
+    await page.waitForSelector('h1:has-text("Enrollments")');
+    const before = await page.locator('tbody th').count();
+    await tabTo(page, 'tbody th a');
+    const hostname = await page.evaluate(() => document.activeElement.textContent);
+    await page.keyboard.press('Enter');
+    await page.waitForSelector('h2:has-text("Approve")');
+    await tabTo(page, '#approve-group');
+    await page.keyboard.type('lap');
+    check(await page.inputValue('#approve-group') === 'laptops', 'the group is chosen by keyboard');
+    await tabTo(page, '#approve button');
+    await page.keyboard.press('Enter');
+    await page.waitForSelector('.notice');
+    check((await page.locator('.notice').innerText()).includes(`${hostname} is approved into the group laptops`), 'approved');
+    check(await page.locator('tbody th').count() === before - 1, 'it waits no longer');
+    await page.goto(`/endpoints?state=new&q=${hostname}`);
+    check(await page.locator('tbody th').count() === 1, 'it is an endpoint now');
+    await page.context().close();
+};
+
+const searches = async () => {
+    const page = await harness.open({ token: harness.reader });
+    await page.goto('/endpoints');
+    const all = await page.locator('tbody tr').count();
+    await page.locator('#q').pressSequentially('kiosk', { delay: 20 });
+    await page.waitForURL(/q=kiosk/);
+    await page.waitForFunction((many) => document.querySelectorAll('tbody tr').length < many, all);
+    check(await page.locator('tbody tr').count() === 6, 'the search finds the six kiosks');
+    check(await page.evaluate(() => document.activeElement.id === 'q'), 'the search keeps the focus');
+    await page.selectOption('#group', 'laptops');
+    await page.waitForSelector('.empty-title');
+    await page.goBack();
+    await page.goBack();
+    await page.waitForFunction((many) => document.querySelectorAll('tbody tr').length === many, all);
+    check(true, 'going back shows the whole list again');
+    await page.context().close();
+};
+
+const showsTheFailingEvent = async () => {
+    const page = await harness.open({ token: harness.operator });
+    await page.goto(await endpointOf(page, 'untrusted', 'laptop-'));
+    const row = page.locator('#failing-event');
+    check((await row.innerText()).includes('kernel'), 'the failing event is the kernel');
+    const colors = await page.evaluate(() => ['#failing-event', '.events tbody tr:not(.failing)'].map(
+        (one) => getComputedStyle(document.querySelector(one)).backgroundColor));
+    check(colors[0] !== colors[1], 'it is highlighted');
+    check((await row.locator('.spoken').textContent()) === 'does not belong', 'in words, too');
+    await page.click('.failing-link');
+    check(await row.evaluate((one) => { const box = one.getBoundingClientRect(); return box.top >= 0 && box.bottom <= innerHeight; }),
+        'the link leads to it');
+    await page.selectOption('#against', 'laptops:7');
+    await page.click('#explain button');
+    await page.waitForSelector('.differences li');
+    await harness.shot(page, 'endpoint-compared');
+    await page.click('button:has-text("Attest now")');
+    await page.waitForSelector('.notice');
+    await page.selectOption('#move-group', 'build-servers');
+    await page.click('#move button');
+    await page.waitForSelector('.notice:has-text("build-servers")');
+    await page.context().close();
+};
+
+const hostileNamesAreText = async () => {
+    const page = await harness.open({ token: harness.admin });
+    await page.goto('/endpoints?state=untrusted');
+    await page.locator('tbody th a', { hasText: '<script>alert(1)</script>' }).click();
+    await page.waitForSelector('h1:has-text("<script>alert(1)</script>")');
+    check(await page.locator('main script, main img').count() === 0, 'a hostile name makes no element');
+    check((await page.locator('.events').innerText()).includes('<b>x"\''), 'a hostile event name is shown as it is');
+    await harness.shot(page, 'endpoint-hostile');
+    await page.goto('/endpoints?q=invoice');
+    check((await page.locator('tbody th').first().innerText()).includes('⟨U+202E⟩'), 'a bidirectional override is shown');
+    await page.context().close();
+};
+
+const makesTokensAndVerifies = async () => {
+    const page = await harness.open({ token: harness.admin, scheme: 'dark' });
+    await page.goto('/tokens');
+    page.expected = [400];
+    await page.fill('#name', 'Not allowed');
+    await page.click('#token button');
+    await page.waitForSelector('#token-error');
+    check(await page.inputValue('#name') === 'Not allowed', 'what was filled in is kept');
+    await examine(page, 'a refused form');
+    await harness.shot(page, 'token-refused');
+    page.expected = [];
+    await page.fill('#name', 'ci');
+    await page.click('#token button');
+    await page.waitForSelector('.notice .secret');
+    check(/^gh_/.test(await page.locator('.secret').innerText()), 'the token is shown');
+    await examine(page, 'a token shown once');
+    await harness.shot(page, 'token-made');
+    await page.reload();
+    check(await page.locator('.secret').count() === 0, 'once');
+    await page.goto('/audit');
+    await page.click('button:has-text("Verify")');
+    await page.waitForSelector('#verification .mark.good');
+    await examine(page, 'a verified audit log');
+    await page.click('.themes button[value=light]');
+    await page.waitForSelector('html[data-theme=light]');
+    check(await page.evaluate(() => getComputedStyle(document.body).colorScheme) === 'light', 'the chosen colours win over the system\'s');
+    await page.context().close();
+};
+
+const worksWithoutScripts = async () => {
+    const page = await harness.open({ token: harness.operator, script: false });
+    await page.goto('/endpoints');
+    await page.fill('#q', 'kiosk');
+    await page.click('.filters button');
+    check(await page.locator('tbody tr').count() === 6, 'the search works without scripts');
+    await page.goto('/enrollments');
+    await page.locator('tbody th a').first().click();
+    await page.fill('#reject-reason', 'not ours');
+    await page.click('#reject button');
+    await page.waitForSelector('.notice');
+    check((await page.locator('.notice').innerText()).includes('Rejected'), 'a form works without scripts');
+    await page.context().close();
+};
+
+const renewsItself = async () => {
+    const page = await harness.open({ token: harness.reader });
+    const before = await page.locator('.as-of').innerText();
+    await page.evaluate(() => htmx.ajax('GET', '/?live=1', { source: '#live', target: '#live', swap: 'outerHTML', select: '#live' }));
+    await page.waitForFunction((text) => document.querySelector('.as-of').innerText !== text, before);
+    check(await page.locator('#live').count() === 1, 'the overview renews itself');
+    await page.context().close();
+};
+
+const steps = { refusesLogIn, walkPages, searches, showsTheFailingEvent, hostileNamesAreText, makesTokensAndVerifies,
+    worksWithoutScripts, renewsItself, approvesByKeyboard };
+try {
+    await harness.start();
+    for (const [name, step] of Object.entries(steps)) {
+        console.log(`- ${name}`);
+        try {
+            await step();
+        } catch (error) {
+            harness.fail(`${name}: ${error.stack}`);
+        }
+    }
+    console.log(`lowest contrast of any text: ${lowestContrast.toFixed(2)}`);
+} finally {
+    await harness.stop();
+}
+process.exitCode = harness.report();
