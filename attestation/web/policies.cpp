@@ -106,7 +106,7 @@ Html versions_card(const Context& context, const std::vector<PolicyVersion>& pol
         return out.put(
             "{}</section>",
             empty_state("No policy yet",
-                        piece("An authority signs one with <code>policyctl attestation sign</code>; "
+                        piece("An authority signs one with <code>policyctl sign-attestation-policy</code>; "
                               "upload it below.")));
     }
     out.put(

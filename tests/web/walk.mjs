@@ -106,8 +106,9 @@ const approvesByKeyboard = async () => {
     await page.keyboard.press('Enter');
     await page.waitForSelector('h1:has-text("Enrollments")');
     const before = await page.locator('tbody th').count();
-    await tabTo(page, 'tbody th a');
-    const hostname = await page.evaluate(() => document.activeElement.textContent);
+    const hostname = 'laptop-1310';
+    const link = await page.locator('tbody th a', { hasText: hostname }).getAttribute('href');
+    await tabTo(page, `a[href="${link}"]`);
     await page.keyboard.press('Enter');
     await page.waitForSelector('h2:has-text("Approve")');
     await tabTo(page, '#approve-group');
@@ -135,6 +136,7 @@ const searches = async () => {
     await page.selectOption('#group', 'laptops');
     await page.waitForSelector('.empty-title');
     await page.goBack();
+    await page.waitForFunction(() => document.querySelectorAll('tbody tr').length === 6);
     await page.goBack();
     await page.waitForFunction((many) => document.querySelectorAll('tbody tr').length === many, all);
     check(true, 'going back shows the whole list again');
@@ -214,7 +216,7 @@ const worksWithoutScripts = async () => {
     await page.click('.filters button');
     check(await page.locator('tbody tr').count() === 6, 'the search works without scripts');
     await page.goto('/enrollments');
-    await page.locator('tbody th a').first().click();
+    await page.locator('tbody th a', { hasText: 'kiosk-lobby-7' }).click();
     await page.fill('#reject-reason', 'not ours');
     await page.click('#reject button');
     await page.waitForSelector('.notice');
