@@ -89,7 +89,8 @@ TEST_F(FormTest, OffersNobodyWhatWouldBeRefused) {
                 EXPECT_THAT(page.body, Not(HasSubstr(route.method == "POST" ? action : link))) << path;
             }
             for (const char* word : {"/approve\"", "/reject\"", "/retire\"", "/attest\"", "/group\""}) {
-                if (role == Role::kReadOnly) EXPECT_THAT(page.body, Not(HasSubstr(word))) << path;
+                if (role != Role::kReadOnly) continue;
+                EXPECT_THAT(page.body, Not(HasSubstr(word))) << path;
             }
         }
     }
