@@ -1,0 +1,389 @@
+#!/usr/bin/env python3
+"""End to end: software TPMs with endorsement certificates, the real server, the real agent; TLS and client certificates.
+
+usage: fleet.py --build DIR --database sqlite|postgresql
+
+With PostgreSQL, which the test starts, two server processes share the database, each taking part.
+"""
+import argparse
+import base64
+import pathlib
+import shutil
+import ssl
+import sys
+import unittest
+
+from fleet_parts import (PATIENCE, Agent, Authority, Postgresql, Receiver, Refused, Server, Sqlite, Tpm, as_der,
+                         temporary_directory, tls_refusal, verified_payload, wait_until)
+
+ARGUMENTS = argparse.Namespace(build=None, database=None)
+
+
+def policy(name, version, pcrs):
+    return {"gatehouse_attestation_policy": 1, "name": name, "version": version, "source": "tpm", "lease_s": 60,
+            "pcrs": {"sha256": {str(pcr): [value] for pcr, value in pcrs.items()}}}
+
+
+class FleetTest(unittest.TestCase):
+    """One fleet's life; each test goes on where the one before it left off."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.temporary = temporary_directory()
+        cls.addClassCleanup(cls.temporary.cleanup)
+        cls.root = root = pathlib.Path(cls.temporary.name)
+        root.chmod(0o755)  # PostgreSQL's user goes through
+        cls.database = (Sqlite if ARGUMENTS.database == "sqlite" else Postgresql)(root)
+        cls.addClassCleanup(cls.database.stop)
+        cls.server = Server(ARGUMENTS.build, root / "server", cls.database.url).start()
+        cls.addClassCleanup(lambda: cls.server.stop())
+        cls.other = cls.server
+        if cls.database.kind == "postgresql":
+            cls.other = Server(ARGUMENTS.build, root / "other", cls.database.url)
+            cls.other.data.mkdir(mode=0o700)
+            shutil.copy2(cls.server.data / "master.key", cls.other.data)
+            cls.other.start()
+            cls.addClassCleanup(lambda: cls.other.stop())
+        cls.tpms = [cls.make_tpm(i) for i in range(3)]
+        cls.agents = [Agent(ARGUMENTS.build, root / f"agent{i}", tpm, cls.server, f"kiosk-{i}")
+                      for i, tpm in enumerate(cls.tpms)]
+        cls.authority = Authority(root)
+        cls.receiver = Receiver("a shared secret")
+        cls.addClassCleanup(cls.receiver.stop)
+        token = cls.server.console("token", "create", "test", "--role", "admin").stdout.strip()
+        cls.admin = cls.server.rest(token)
+        cls.reader = cls.other.rest(cls.admin.post("/v1/tokens", {"name": "reader", "role": "read-only"})["token"])
+
+    @classmethod
+    def make_tpm(cls, i):
+        tpm = Tpm(cls.root / f"tpm{i}", cls.root / "vendor")
+        cls.addClassCleanup(tpm.stop)
+        return tpm
+
+    def state_of(self, agent):
+        return self.reader.get(f"/v1/endpoints/{agent.endpoint}")["state"]
+
+    def last_of(self, agent):
+        return self.reader.get(f"/v1/endpoints/{agent.endpoint}/attestations/last")
+
+    def add_policy(self, version, pcrs):
+        self.admin.ask("POST", "/v1/policies", self.authority.sign(policy("kiosks", version, pcrs)), "application/jose")
+
+    def assign(self, version, stage):
+        self.admin.put(f"/v1/assignments/default/kiosks/{version}", {"stage": stage})
+
+    def refused(self, status, call, *arguments):
+        with self.assertRaises(Refused) as caught:
+            call(*arguments)
+        self.assertEqual(caught.exception.status, status, caught.exception)
+        return caught.exception
+
+    def test_01_the_first_start_tells_the_next_step_once(self):
+        self.assertIn("First start. The administrator's token", self.server.said)
+        self.assertIn("curl --cacert ca.pem", self.server.said)
+        first = self.server.said.split("shown this once:\n\n")[1].split()[0]
+        self.assertEqual(self.server.rest(first).get("/v1/counts")["trusted"], 0)
+        self.server.stop()
+        self.server.start()
+        self.admin.place = self.server.place
+        if self.other is self.server:
+            self.reader.place = self.server.place
+        for agent in self.agents:
+            agent.configure(self.server)
+        self.assertNotIn("First start", self.server.said)
+
+    def test_02_tls_is_1_3_and_verified_by_both(self):
+        self.assertEqual(tls_refusal(self.server.place, self.server.ca), "")
+        self.assertTrue(tls_refusal(self.server.place, self.server.ca, maximum_version=ssl.TLSVersion.TLSv1_2))
+        self.refused(401, self.server.rest().get, "/v1/counts")
+        self.refused(401, self.server.rest("no token").get, "/v1/counts")
+        agent = self.agents[0]
+        agent.configure(self.server, ca=self.root / "vendor/swtpm-localca-rootca-cert.pem")
+        self.assertIn("its certificate is not accepted", agent("enroll", status=3))
+        agent.configure(self.server)
+
+    def test_03_the_ca_is_found_by_its_pin_and_by_no_other(self):
+        pin = self.server.said.split("ca_pin of agents): ")[1].split()[0]
+        agent = self.agents[0]
+        config = agent.config.read_text()
+        agent.config.write_text("".join(line for line in config.splitlines(True) if not line.startswith("ca_file")))
+        wrong = agent("enroll", "--ca-pin", pin[:-1] + ("0" if pin[-1] != "0" else "1"), status=3)
+        self.assertIn("shows no CA certificate with SHA-256", wrong)
+        self.assertFalse((agent.state / "ca.pem").exists())
+        self.assertIn("waits for an operator", agent("enroll", "--ca-pin", pin, status=1))
+        self.assertEqual(as_der(agent.state / "ca.pem"), as_der(self.server.ca))
+
+    def test_04_an_unknown_vendors_tpm_waits_for_an_operator(self):
+        agent = self.agents[0]
+        waiting = self.reader.get("/v1/enrollments?state=waiting")["items"]
+        self.assertEqual([one["hostname"] for one in waiting], ["kiosk-0"])
+        self.assertFalse(waiting[0]["endorsed"])
+        self.assertIn("ek chain", waiting[0]["reason"])
+        self.assertEqual(waiting[0]["ek_hash"], self.tpms[0].ek_hash())
+        agent("enroll", status=1)  # the same one goes on
+        self.assertEqual(self.reader.get("/v1/enrollments?state=waiting")["items"], waiting)
+        self.assertEqual(agent("status", "--json", status=1)["enrollment"], waiting[0]["id"])
+        self.refused(403, self.reader.post, f"/v1/enrollments/{waiting[0]['id']}/approve", {"group": "default"})
+        self.admin.post(f"/v1/enrollments/{waiting[0]['id']}/approve", {"group": "default"})
+        self.assertIn("enrolled as", agent("enroll"))
+        self.assertFalse((agent.state / "pending.pem").exists())
+        self.assertEqual(self.state_of(agent), "new")
+
+    def test_05_a_token_approves_one_tpm_of_a_known_vendor(self):
+        vendor = self.root / "vendor"
+        roots = [base64.b64encode(as_der(vendor / "swtpm-localca-rootca-cert.pem")).decode()]
+        issuers = [base64.b64encode(as_der(vendor / "issuercert.pem")).decode()]
+        token = self.admin.post("/v1/enrollment-tokens", {"group": "default"})["token"]
+        agent = self.agents[1]
+        self.assertIn("waits", agent("enroll", "--token", token, status=1))  # a token does not make up for an EK
+        self.admin.put("/v1/vendors/swtpm", {"roots": roots, "intermediates": issuers, "revocations": []})
+        agent("enroll", "--again", "--token", token, status=1)  # goes on with the one that waits
+        shutil.rmtree(agent.state)
+        self.assertIn("enrolled as", agent("enroll", "--token", token))
+        self.assertEqual(self.reader.get(f"/v1/endpoints/{agent.endpoint}")["vendor"], "swtpm")
+        self.assertIn("token: unknown, used or expired", self.agents[2]("enroll", "--token", token, status=3))
+
+    def test_06_a_registered_endorsement_key_is_approved(self):
+        self.admin.put(f"/v1/endorsements/{self.tpms[2].ek_hash()}", {"group": "default"})
+        self.assertIn("enrolled as", self.agents[2]("enroll"))
+        self.assertEqual(self.reader.get("/v1/counts")["new"], 3)
+
+    def test_07_without_a_policy_nothing_is_accepted(self):
+        answer = self.agents[0]("attest", "--json", status=1)
+        self.assertEqual(answer["verdict"], "untrusted")
+        self.assertTrue(any("policy" in one for one in answer["failures"]), answer["failures"])
+        self.assertEqual(self.state_of(self.agents[0]), "untrusted")
+        self.assertIn("untrusted", self.agents[0]("status", status=1))
+
+    def test_08_a_reported_policy_has_no_effect_and_an_enforced_one_has(self):
+        self.admin.put("/v1/actions/hook", {"kind": "webhook", "target": self.receiver.url, "secret": "a shared secret"})
+        self.admin.put("/v1/policy-authorities/site", {"public_key": self.authority.public})
+        self.add_policy(1, self.tpms[0].pcrs())
+        self.assign(1, "report")
+        agent = self.agents[0]
+        self.assertEqual(agent("attest", "--json", status=1)["verdict"], "untrusted")
+        [staged] = self.reader.get("/v1/assignments")["items"]
+        self.assertEqual((staged["stage"], staged["covered"], staged["would_pass"], staged["would_fail"]),
+                         ("report", 3, 1, 0))
+        self.assign(1, "enforce")
+        answer = agent("attest", "--json")
+        self.assertEqual((answer["verdict"], answer["failures"]), ("unmeasured", []))
+        self.assertEqual(self.state_of(agent), "unmeasured")
+        self.assertEqual(agent("status", "--json")["last"]["verdict"], "unmeasured")
+        result = verified_payload(answer["result"], self.reader.get("/v1/result-key"), self.root)
+        self.assertEqual(result["submods"]["gatehouse"]["ear.status"], "warning")
+        self.assertEqual(result["gatehouse.source"], "tpm")
+        self.assertTrue(result["submods"]["gatehouse"]["ear.appraisal-policy-id"].startswith("kiosks:1:"))
+
+    def test_09_a_policy_that_the_authority_did_not_sign_is_refused(self):
+        good = self.authority.sign(policy("kiosks", 7, self.tpms[0].pcrs()))
+        for bad in (good[:-8] + "AAAAAAAA", good.replace(".", ".e30", 1), "no jws"):
+            self.refused(422, self.admin.ask, "POST", "/v1/policies", bad, "application/jose")
+
+    def test_10_the_pcr_that_changed_is_named(self):
+        agent, tpm = self.agents[1], self.tpms[1]
+        agent("attest")
+        tpm.extend(5, "another boot loader")
+        answer = agent("attest", "--json", status=1)
+        self.assertEqual(answer["verdict"], "untrusted")
+        [failure] = answer["failures"]
+        self.assertIn("pcrs", failure)
+        self.assertIn("PCR 5", failure)
+        verdict = self.last_of(agent)["verdict"]
+        wrong = [one for one in verdict["pcrs"] if one["expected"] != one["found"]]
+        self.assertEqual([(one["pcr"], one["found"]) for one in wrong], [(5, tpm.pcrs()[5])])
+        explained = self.reader.get(f"/v1/endpoints/{agent.endpoint}/explain?policy=kiosks&version=1")["differences"]
+        self.assertTrue(any("PCR 5" in one and tpm.pcrs()[5] in one for one in explained), explained)
+
+    def test_11_a_roll_out_accepts_old_and_new(self):
+        agent, tpm = self.agents[1], self.tpms[1]
+        self.add_policy(2, tpm.pcrs())
+        self.assertEqual(self.reader.get(f"/v1/endpoints/{agent.endpoint}/explain?policy=kiosks&version=2")
+                         ["differences"], [])
+        self.assign(2, "report")
+        self.assertEqual(agent("attest", "--json", status=1)["verdict"], "untrusted")
+        self.assign(2, "enforce")
+        agent("attest")
+        self.agents[0]("attest")
+        self.assertEqual(self.last_of(agent)["policy"], "kiosks:2")
+        self.assertEqual(self.last_of(self.agents[0])["policy"], "kiosks:1")
+        self.admin.ask("DELETE", "/v1/assignments/default/kiosks/1")
+        self.agents[0]("attest", status=1)
+        self.assign(1, "enforce")
+        self.agents[0]("attest")
+
+    def test_12_a_nonce_is_good_once_wherever_it_came_from(self):
+        agent = self.agents[0]
+        first = self.server.rest(identity=agent.identity)
+        second = self.other.rest(identity=agent.identity)
+        nonce = base64.b64decode(first.post("/v1/attestations/nonce", {})["nonce"])
+        evidence = agent.evidence(nonce)
+        self.assertEqual(second.post("/v1/attestations", evidence)["verdict"], "unmeasured")
+        self.assertEqual(self.refused(409, first.post, "/v1/attestations", evidence).code, "nonce")
+        self.assertEqual(self.refused(409, second.post, "/v1/attestations", evidence).code, "nonce")
+        # Another endpoint's nonce, and one that nobody gave.
+        nonce = base64.b64decode(self.server.rest(identity=self.agents[1].identity)
+                                 .post("/v1/attestations/nonce", {})["nonce"])
+        self.refused(409, first.post, "/v1/attestations", agent.evidence(nonce))
+        self.refused(409, first.post, "/v1/attestations", agent.evidence(bytes(32)))
+        # Another endpoint's evidence: good in all but its key.
+        nonce = base64.b64decode(first.post("/v1/attestations/nonce", {})["nonce"])
+        answer = first.post("/v1/attestations", self.agents[1].evidence(nonce))
+        self.assertEqual(answer["verdict"], "untrusted")
+        self.assertTrue(any("signature" in one for one in answer["failures"]), answer["failures"])
+        agent("attest")
+
+    def test_13_the_daemon_attests_when_wanted_and_recovers_from_being_killed(self):
+        agent = self.agents[0]
+
+        def seen():
+            return self.reader.get(f"/v1/endpoints/{agent.endpoint}")["last_seen"]
+
+        def journal():
+            return (agent.directory / "journal").read_text()
+        for _ in range(2):
+            begun = journal().count("verdict: unmeasured") if (agent.directory / "journal").exists() else 0
+            daemon = agent.daemon()
+            self.addCleanup(daemon.kill)
+            wait_until("the first attestation", lambda: journal().count("verdict: unmeasured") > begun)
+            self.admin.post(f"/v1/endpoints/{agent.endpoint}/attest-now", {})
+            wait_until("the wanted one", lambda: journal().count("verdict: unmeasured") > begun + 1)
+            daemon.kill()
+            daemon.wait()
+        self.assertIn("evidence is wanted", journal())
+        self.assertGreater(seen(), 0)
+        agent("attest")
+
+    def test_14_who_is_silent_turns_stale_and_is_on_the_revocation_list(self):
+        agent, endpoint = self.agents[0], self.agents[0].endpoint
+        self.assertEqual(self.state_of(agent), "unmeasured")
+        # The shortest lease that a policy may give is a minute; the test does not wait for it.
+        self.database.execute(f"UPDATE endpoints SET lease_until = last_seen - 1 WHERE id = '{endpoint}'")
+        wait_until("stale", lambda: self.state_of(agent) == "stale")
+        self.assertEqual([one["id"] for one in self.reader.get("/v1/endpoints?state=stale")["items"]], [endpoint])
+
+        def listed():
+            jws = self.reader.get("/v1/revocations")
+            payload = verified_payload(jws, self.reader.get("/v1/result-key"), self.root)
+            return {one["id"]: one for one in payload["endpoints"]}
+        wait_until("the list", lambda: endpoint in listed())
+        self.assertEqual(listed()[endpoint]["ek_hash"], self.tpms[0].ek_hash())
+        agent("attest")
+        wait_until("off the list", lambda: endpoint not in listed())
+
+    def test_15_escrow_is_opaque_and_for_administrators(self):
+        endpoint = self.agents[0].endpoint
+        blob = base64.b64encode(bytes(range(256))).decode()
+        mine = self.server.rest(identity=self.agents[0].identity)
+        mine.put("/v1/escrow", {"name": "recovery", "blob": blob})
+        self.assertEqual(self.admin.get(f"/v1/endpoints/{endpoint}/escrow")["names"], ["recovery"])
+        self.assertEqual(self.admin.get(f"/v1/endpoints/{endpoint}/escrow/recovery")["blob"], blob)
+        self.refused(403, self.reader.get, f"/v1/endpoints/{endpoint}/escrow/recovery")
+        audited = self.reader.get("/v1/audit?limit=500")["items"]
+        self.assertTrue(any(one["action"].startswith("escrow") and one["subject"].startswith(endpoint)
+                            and one["who"] == "test" for one in audited), [one["action"] for one in audited])
+
+    def test_16_a_retired_endpoint_is_refused_until_it_enrolls_again(self):
+        agent, endpoint = self.agents[2], self.agents[2].endpoint
+        agent("attest")
+        self.admin.post(f"/v1/endpoints/{endpoint}/retire", {"reason": "sold"})
+        self.server.stop(kill=True)  # what was acknowledged is on disk
+        self.server.start()
+        self.admin.place = self.server.place
+        if self.other is self.server:
+            self.reader.place = self.server.place
+        for one in self.agents:
+            one.configure(self.server)
+        self.assertEqual(self.reader.get(f"/v1/endpoints/{endpoint}")["state"], "retired")
+        agent("attest", status=3)
+        self.assertTrue(agent("status", "--json", status=0)["trouble"])
+        daemon = agent.daemon()
+        self.addCleanup(daemon.kill)
+        wait_until("the hint", lambda: "enroll --again" in (agent.directory / "journal").read_text())
+        daemon.kill()
+        daemon.wait()
+        self.assertIn("enrolled as", agent("enroll", "--again"))  # its endorsement key is registered
+        agent("attest")
+        self.assertEqual(self.state_of(agent), "unmeasured")
+        history = self.reader.get(f"/v1/endpoints/{agent.endpoint}/attestations")["items"]
+        self.assertGreaterEqual(len(history), 1)
+
+    def test_17_another_enrollment_of_the_same_tpm_ends_the_old_certificate(self):
+        agent = self.agents[2]
+        before = self.root / "before.pem"
+        shutil.copy(agent.identity, before)
+        agent("enroll", "--again")
+        agent("attest")
+        self.refused(401, self.server.rest(identity=before).post, "/v1/attestations/nonce", {})
+
+    def test_18_a_certificate_is_renewed_and_the_new_one_takes_over(self):
+        agent = self.agents[2]
+        key, request = self.root / "new.key", self.root / "new.csr"
+        import subprocess
+        subprocess.run(["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                        "-keyout", key, "-out", request, "-subj", "/CN=x"], check=True, capture_output=True)
+        old = self.server.rest(identity=agent.identity)
+        made = old.post("/v1/certificate", {"csr": request.read_text()})["certificate"]
+        fresh = self.root / "new.pem"
+        fresh.write_text(key.read_text() + made)
+        self.server.rest(identity=fresh).post("/v1/attestations/nonce", {})
+        self.refused(401, old.post, "/v1/attestations/nonce", {})
+        agent("enroll", "--again")
+
+    def test_19_webhooks_are_signed_retried_and_in_order(self):
+        wait_until("the delivery that was refused first",
+                   lambda: any(number == self.receiver.refused[0] for number, _ in self.receiver.events)
+                   if self.receiver.refused else False)
+        wait_until("the retirement", lambda: any(event["to"] == "retired" for _, event in self.receiver.events))
+        self.assertEqual(self.receiver.faults, [])
+        changes = [(event["from"], event["to"]) for _, event in self.receiver.events
+                   if event["endpoint"] == self.agents[0].endpoint]
+        for expected in (("untrusted", "unmeasured"), ("unmeasured", "stale"), ("stale", "unmeasured")):
+            self.assertIn(expected, changes)
+        self.assertIn("PCR 5", " ".join(event["reason"] for _, event in self.receiver.events))
+
+    def test_20_a_backup_made_while_running_is_restored_whole(self):
+        counts = self.admin.get("/v1/counts")
+        if self.database.kind == "sqlite":
+            copy = self.root / "backup.db"
+            self.server.console("backup", copy)
+            self.admin.post(f"/v1/endpoints/{self.agents[2].endpoint}/retire", {"reason": "after the backup"})
+            self.server.stop()
+            self.assertNotEqual(self.server.console("restore", copy, check=False).returncode, 0)  # there is one
+            self.server.console("restore", copy, "--force")
+            restored = self.server
+        else:
+            told = self.server.console("backup", self.root / "backup.db", check=False)
+            self.assertEqual((told.returncode, "pg_dump" in told.stderr), (3, True), told.stderr)
+            restored = Server(ARGUMENTS.build, self.root / "restored", self.database.copy("restored"))
+            restored.data.mkdir(mode=0o700)
+            shutil.copy2(self.server.data / "master.key", restored.data)
+        restored.start()
+        self.addCleanup(restored.stop)
+        self.assertEqual(restored.rest(self.admin.token).get("/v1/counts"), counts)
+        agent = self.agents[0]
+        agent.configure(restored)
+        agent("attest")  # CA, certificates and keys are the same
+
+    def test_21_the_audit_log_is_whole_and_a_change_is_found(self):
+        self.assertEqual(self.server.console("audit", "verify").returncode, 0)
+        exported = self.server.console("audit", "export").stdout.splitlines()
+        actions = {line.split('"action":"')[1].split('"')[0] for line in exported}
+        for action in ("endpoint.approve", "endpoint.retire", "endpoint.state", "policy.assign", "vendor.add"):
+            self.assertIn(action, actions)
+        self.database.break_audit()
+        broken = self.server.console("audit", "verify", check=False)
+        self.assertEqual(broken.returncode, 1, broken.stdout)
+        self.assertIn("2", broken.stdout)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", type=lambda text: pathlib.Path(text).resolve(), required=True)
+    parser.add_argument("--database", choices=["sqlite", "postgresql"], required=True)
+    parser.parse_args(namespace=ARGUMENTS)
+    unittest.main(argv=[sys.argv[0], "--verbose", "--failfast"])
+
+
+if __name__ == "__main__":
+    main()
