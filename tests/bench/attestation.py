@@ -1,0 +1,261 @@
+#!/usr/bin/env python3
+"""Measures attestation: the library, the server under load, and the server with a large fleet. Loopback only.
+
+usage: attestation.py --build DIR [--json] [--endpoints N] [--connections N] [--seconds S]
+
+Exit status: 0 if every target is met, 1 if one is not, 2 usage, 3 failure.
+"""
+import argparse
+import http.client
+import json
+import os
+import pathlib
+import re
+import ssl
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.parse
+
+# What the figures should be: the library as a share of the limit; the machine is one of two cores.
+LEAST = {"library_share": 0.6, "server_per_s": 2500}
+MOST = {"fleet_start_s": 2.0, "overview_ms": 50.0, "memory_mb": 300.0}
+PATIENCE = 120
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def run(*command):
+    done = subprocess.run([str(one) for one in command], capture_output=True, text=True, timeout=PATIENCE)
+    if done.returncode != 0:
+        raise RuntimeError(f"{command[0]}: status {done.returncode}: {done.stderr.strip()}")
+    return done.stdout
+
+
+class Server:
+    """attestation-server on SQLite, as it comes; only the limits on requests are out of a single machine's way."""
+
+    def __init__(self, build, directory):
+        self.program = build / "bin/attestation-server"
+        self.directory = directory
+        self.data = directory / "data"
+        self.path = directory / "gatehouse.db"
+        self.database = f"sqlite:{self.path}"
+        self.ca = directory / "ca.pem"
+        config = directory / "server.toml"
+        wide = "[1000000.0, 1000000.0]"
+        config.write_text("[limits]\n" + "".join(f"{name} = {wide}\n"
+                                                 for name in ("anonymous", "enrollment", "pages", "endpoint")))
+        self.options = ["--config", config, "--data", self.data, "--database", self.database]
+        self.process = None
+
+    def start(self):
+        """Starts it; the seconds from the start of the process until it accepts connections."""
+        reader, writer = os.pipe()
+        begun = time.monotonic()
+        self.process = subprocess.Popen(
+            [self.program, "serve", "--listen", "127.0.0.1:0", "--ready-fd", str(writer), *self.options],
+            pass_fds=[writer], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=(self.directory / "log").open("a"))
+        os.close(writer)
+        with os.fdopen(reader) as ready:
+            self.place = ready.readline().strip()
+        taken = time.monotonic() - begun
+        if not self.place:
+            raise RuntimeError(f"the server did not start: {(self.directory / 'log').read_text()}")
+        self.ca.write_text(run(self.program, "ca", *self.options))
+        return taken
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(timeout=PATIENCE)
+
+    def memory_mb(self, field):
+        """VmRSS, or VmHWM: the most it ever was."""
+        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(field + r":\s+(\d+) kB", status).group(1)) / 1024
+
+    def processor_s(self):
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def token(self):
+        return run(self.program, "token", "create", "bench", "--role", "read-only", *self.options).strip()
+
+    def load(self, build, connections, seconds, warm_up):
+        return json.loads(run(build / "bin/attestation-bench", "load", "--url", f"https://{self.place}", "--ca", self.ca,
+                              "--data", self.data, "--database", self.database, "--connections", connections,
+                              "--seconds", seconds, "--warm-up", warm_up))
+
+
+def multiply(path, count):
+    """Makes a fleet of one endpoint that enrolled and attested: each with its evidence, log and history. Of a hundred,
+    one is untrusted, one stale, one retired. The server does not run meanwhile."""
+    now = int(time.time())
+    connection = sqlite3.connect(path)
+    connection.executescript("PRAGMA synchronous = OFF; PRAGMA cache_size = -200000; PRAGMA foreign_keys = OFF;")
+    [(model,)] = connection.execute("SELECT id FROM endpoints ORDER BY id LIMIT 1").fetchall()
+    connection.execute("CREATE TEMP TABLE fleet AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
+                       "WHERE i < ?) SELECT i, '00' || printf('%024d', i) AS id FROM n", [count])
+
+    def clone(table, changes, order):
+        names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+        values = ", ".join(changes.get(name, f"model.{name}") for name in names)
+        connection.execute(f"INSERT INTO {table} ({', '.join(names)}) SELECT {values} FROM fleet, {table} AS model "
+                           f"WHERE model.{order} = ? ORDER BY fleet.i", [model])
+
+    state = "CASE fleet.i % 100 WHEN 1 THEN 3 WHEN 2 THEN 4 WHEN 3 THEN 5 ELSE 1 END"
+    hexadecimal = "printf('%064x', fleet.i)"
+    hostname = "printf('kiosk-%06d.site-%03d.example', fleet.i, fleet.i % 400)"
+    clone("endpoints", {
+        "id": "fleet.id", "hostname": hostname, "search": f"{hostname} || ' ' || fleet.id || ' ' || {hexadecimal}",
+        "state": state, "ek_hash": hexadecimal, "certificate": "randomblob(32)", "next_certificate": "x''",
+        "last_seen": f"{now} - fleet.i % 300", "lease_until": f"{now} + 3600 + fleet.i % 300",
+        "enrolled": f"{now} - 86400 - fleet.i", "run": "0"}, "id")
+    clone("evidence", {"endpoint": "fleet.id"}, "endpoint")
+    clone("event_logs", {"endpoint": "fleet.id"}, "endpoint")
+    clone("history", {"number": "NULL", "endpoint": "fleet.id", "time": f"{now} - 86400",
+                      "until": f"{now} - fleet.i % 300", "state": state}, "endpoint")
+    clone("outcomes", {"endpoint": "fleet.id"}, "endpoint")
+    connection.executemany("INSERT OR IGNORE INTO hours (hour, shard, trusted, unmeasured, untrusted) VALUES (?, 0, ?, 0, ?)",
+                           [(now // 3600 * 3600 - 3600 * i, 12 * count, count // 8) for i in range(1, 24 * 30)])
+    connection.commit()
+    connection.executescript("PRAGMA wal_checkpoint(TRUNCATE);")
+    connection.close()
+
+
+class Browser:
+    """One kept connection, with cookies."""
+
+    def __init__(self, place, ca):
+        host, port = place.rsplit(":", 1)
+        self.connection = http.client.HTTPSConnection(host, int(port), timeout=PATIENCE,
+                                                      context=ssl.create_default_context(cafile=ca))
+        self.cookies = {}
+
+    def ask(self, method, path, form=None):
+        headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
+        if form is not None:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        self.connection.request(method, path, urllib.parse.urlencode(form) if form is not None else None, headers)
+        answer = self.connection.getresponse()
+        text = answer.read().decode()
+        for cookie in answer.headers.get_all("Set-Cookie") or []:
+            name, value = cookie.split(";")[0].split("=", 1)
+            self.cookies[name] = value
+        return answer.status, text
+
+    def log_in(self, token):
+        _, page = self.ask("GET", "/log-in")
+        csrf = re.search(r'name="csrf" value="([^"]*)"', page)
+        status, _ = self.ask("POST", "/log-in", {"csrf": csrf.group(1) if csrf else "", "token": token, "next": "/"})
+        if status != 303 and status != 302:
+            raise RuntimeError(f"log-in: status {status}")
+
+    def page_ms(self, path, count, must_have):
+        """The median and the worst time to the last byte."""
+        times = []
+        for _ in range(count):
+            begun = time.monotonic()
+            status, text = self.ask("GET", path)
+            times.append((time.monotonic() - begun) * 1000)
+            if status != 200 or must_have not in text:
+                raise RuntimeError(f"{path}: status {status}, and not {must_have!r} in it")
+        return statistics.median(times), max(times)
+
+
+def measure(arguments, directory):
+    build = arguments.build
+    say("library: appraisals against plain ECDSA verifications")
+    library = json.loads(run(build / "bin/attestation-bench", "library", "--seconds", arguments.seconds))
+    server = Server(build, directory)
+    try:
+        say(f"fleet: {arguments.endpoints} endpoints")
+        server.start()
+        server.load(build, 1, 0.2, 0)
+        server.stop()
+        multiply(server.path, arguments.endpoints)
+        starts = []
+        for _ in range(3):
+            server.stop()
+            starts.append(server.start())
+        browser = Browser(server.place, server.ca)
+        browser.log_in(server.token())
+        count = f"{arguments.endpoints // 100 * 97:,}"
+        overview, overview_worst = browser.page_ms("/", 30, count)
+        search, _ = browser.page_ms("/endpoints?search=site-123", 10, "site-123")
+        with_pages = server.memory_mb("VmRSS")
+        say(f"server: {arguments.connections} endpoints attest as fast as they are answered")
+        before = server.processor_s()
+        load = server.load(build, arguments.connections, arguments.seconds, 2)
+        taken = server.processor_s() - before
+        during, _ = browser.page_ms("/", 10, count[:3])
+        memory = server.memory_mb("VmHWM")
+    finally:
+        server.stop()
+    figures = {
+        "library_per_s": round(library["library_per_s"]),
+        "ecdsa_limit_per_s": round(library["ecdsa_limit_per_s"]),
+        "server_per_s": round(load["server_per_s"]),
+        "fleet_start_s": round(statistics.median(starts), 3),
+        "overview_ms": round(overview, 1),
+        "memory_mb": round(memory),
+    }
+    figures["detail"] = {
+        "library_share": round(library["library_per_s"] / library["ecdsa_limit_per_s"], 3),
+        "processors": os.cpu_count(),
+        "endpoints": arguments.endpoints,
+        "database_mb": round(server.path.stat().st_size / 1e6),
+        "fleet_starts_s": [round(one, 3) for one in starts],
+        "overview_worst_ms": round(overview_worst, 1),
+        "overview_after_load_ms": round(during, 1),
+        "search_ms": round(search, 1),
+        "memory_before_load_mb": round(with_pages),
+        "load": {**load, "connections": arguments.connections, "server_cpu_s": round(taken, 1)},
+    }
+    return figures
+
+
+def verdicts(figures):
+    values = {**figures, **figures["detail"]}
+    rows = [(name, values[name], f">= {least}", values[name] >= least) for name, least in LEAST.items()]
+    rows += [(name, values[name], f"< {most:g}", values[name] < most) for name, most in MOST.items()]
+    rows.append(("refused", figures["detail"]["load"]["refused"], "none", figures["detail"]["load"]["refused"] == 0))
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", type=lambda text: pathlib.Path(text).resolve(), required=True)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--endpoints", type=int, default=100_000)
+    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=10)
+    arguments = parser.parse_args()
+    begun = time.monotonic()
+    try:
+        with tempfile.TemporaryDirectory(prefix="gatehouse-bench-", dir=arguments.build) as directory:
+            figures = measure(arguments, pathlib.Path(directory))
+    except (RuntimeError, OSError, subprocess.TimeoutExpired, sqlite3.Error) as error:
+        say(f"error: {error}")
+        return 3
+    figures["detail"]["seconds"] = round(time.monotonic() - begun)
+    rows = verdicts(figures)
+    if arguments.json:
+        print(json.dumps(figures, indent=2))
+    else:
+        print(f"{'ecdsa_limit_per_s':<20}{figures['ecdsa_limit_per_s']:>12}")
+        print(f"{'library_per_s':<20}{figures['library_per_s']:>12}")
+        for name, value, target, ok in rows:
+            print(f"{name:<20}{value:>12}   {target:<10} {'ok' if ok else 'MISSED'}")
+    return 0 if all(row[3] for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+// What attestation-bench measures. Each is bounded in time and prints nothing.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace gatehouse::bench {
+
+// Full appraisals of a hypervisor's evidence, against nothing but the ECDSA P-256 verification that each of
+// them has to contain, in turns of a tenth of a second, on one thread, by that thread's processor time.
+struct LibraryFigures {
+    double appraisals_per_s = 0;
+    double ecdsa_per_s = 0;
+    double sha256_per_s = 0;  // of 64 bytes, for scale
+};
+[[nodiscard]] LibraryFigures measure_library(double seconds);
+
+struct LoadOptions {
+    std::string url, ca_file;  // of the server
+    std::string data,
+        database;  // its directory and database: to approve endpoints and to enforce their policy
+    unsigned connections = 64;  // each an endpoint of its own, with its own client certificate
+    double warm_up_s = 2, seconds = 10;
+};
+struct LoadFigures {
+    double per_s = 0;
+    double p50_ms = 0, p99_ms = 0;
+    unsigned long rounds = 0, refused = 0;
+    std::string first_refusal;
+    double generator_cpu_s = 0;  // what this process took of the machine while it measured
+};
+// Endpoints that enroll over HTTPS and then attest, each as soon as its last answer is there: nonce (that of
+// the last answer, where it has one), quote, signed verdict.
+[[nodiscard]] LoadFigures measure_server(const LoadOptions& options);
+
+}  // namespace gatehouse::bench
