@@ -25,6 +25,11 @@ def run(*command, check=True, **more):
     return done
 
 
+def start(command, log, output=os.devnull, **more):
+    with open(log, "a") as errors, open(output, "a") as said:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=errors, **more)
+
+
 def wait_until(what, condition):
     """The condition's first true value; it is what is waited for, the time only bounds a failure."""
     end = time.monotonic() + PATIENCE
@@ -60,10 +65,10 @@ class Tpm:
         run("swtpm_setup", "--tpm2", "--tpmstate", f"dir://{state}", "--create-ek-cert", "--pcr-banks", "sha256",
             "--config", setup, "--overwrite", "--logfile", self.directory / "setup.log")
         self.socket = self.directory / "tpm"
-        self.process = subprocess.Popen(
+        self.process = start(
             ["swtpm", "socket", "--tpm2", "--server", f"type=unixio,path={self.socket}",
              "--ctrl", f"type=unixio,path={self.socket}.ctrl", "--tpmstate", f"dir={state}",
-             "--flags", "not-need-init,startup-clear"], stdin=subprocess.DEVNULL)
+             "--flags", "not-need-init,startup-clear"], self.directory / "swtpm.log")
         wait_until("swtpm's sockets", lambda: pathlib.Path(f"{self.socket}.ctrl").exists() and self.socket.exists())
 
     @property
@@ -126,10 +131,9 @@ class Postgresql:
             shutil.chown(self.directory, "postgres")
         run(*self.user, self.programs / "initdb", "-D", self.directory / "data", "-U", "gatehouse", "-A", "trust", "-E",
             "UTF8", "--locale=C", cwd="/")
-        self.process = subprocess.Popen(
+        self.process = start(
             [*self.user, self.programs / "postgres", "-D", self.directory / "data", "-k", self.directory,
-             "-c", "listen_addresses="], cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=(self.directory.parent / "postgresql.log").open("w"))
+             "-c", "listen_addresses="], self.directory.parent / "postgresql.log", cwd="/")
         wait_until("PostgreSQL", lambda: self.psql("SELECT 1", database="postgres", check=False).returncode == 0)
         self.psql("CREATE DATABASE gatehouse", database="postgres")
         self.url = self.url_of("gatehouse")
@@ -219,10 +223,10 @@ class Server:
 
     def start(self):
         reader, writer = os.pipe()
-        output = (self.directory / "output").open("w")
-        self.process = subprocess.Popen(
+        (self.directory / "output").unlink(missing_ok=True)
+        self.process = start(
             [self.program, "serve", "--listen", "127.0.0.1:0", "--ready-fd", str(writer), *self.options],
-            pass_fds=[writer], stdin=subprocess.DEVNULL, stdout=output, stderr=(self.directory / "log").open("a"))
+            self.directory / "log", self.directory / "output", pass_fds=[writer])
         os.close(writer)
         with os.fdopen(reader) as ready:
             self.place = ready.readline().strip()
@@ -285,8 +289,7 @@ class Agent:
         return self.state / "identity.pem"
 
     def daemon(self):
-        return subprocess.Popen([self.program, "run", "--config", self.config], stdin=subprocess.DEVNULL,
-                                stderr=(self.directory / "journal").open("a"))
+        return start([self.program, "run", "--config", self.config], self.directory / "journal")
 
     def attestation_key(self):
         """The agent's key, for tpm2-tools: what the agent sends can be made by stock tools."""
