@@ -140,7 +140,10 @@ LoadFigures measure_server(const LoadOptions& options) {
     std::vector<test::SoftwareEndpoint> made;
     for (unsigned i = 0; i < options.connections; ++i) made.emplace_back("bench-" + std::to_string(i));
     {
-        server::Service service({.database = options.database, .directory = options.data});
+        server::ServiceOptions own;
+        own.database = options.database;
+        own.directory = options.data;
+        server::Service service(own);
         prepare(service, made);
     }
     const std::string ca = text_of(options.ca_file);
