@@ -9,7 +9,6 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
-#include <semaphore>
 #include <thread>
 #include <unordered_map>
 
@@ -179,7 +178,9 @@ class SqliteDatabase final : public Database {
     struct Waiting {
         const Job* job = nullptr;
         std::exception_ptr error;
-        std::binary_semaphore done{0};
+        // Not a std::semaphore: libstdc++'s spins and yields before it sleeps, and these sleep for a commit each.
+        std::condition_variable wake;
+        bool done = false;  // under `mutex_`
     };
     void work();
     void run_batch(const std::vector<Waiting*>& batch);
@@ -230,11 +231,11 @@ void SqliteDatabase::write(const Job& job) {
     Waiting mine;
     mine.job = &job;
     {
-        const std::lock_guard lock(mutex_);
+        std::unique_lock lock(mutex_);
         queue_.push_back(&mine);
+        wake_.notify_one();
+        mine.wake.wait(lock, [&mine] { return mine.done; });
     }
-    wake_.notify_one();
-    mine.done.acquire();
     if (mine.error) std::rethrow_exception(mine.error);
 }
 
@@ -252,7 +253,12 @@ void SqliteDatabase::work() {
             }
         }
         run_batch(batch);
-        for (Waiting* const one : batch) one->done.release();
+        // Under the lock: whoever wakes destroys what it waited on.
+        const std::lock_guard lock(mutex_);
+        for (Waiting* const one : batch) {
+            one->done = true;
+            one->wake.notify_one();
+        }
     }
 }
 

@@ -122,7 +122,12 @@ std::string make_result(const ResultFacts& facts) {
     Json findings = Json::array();
     if (facts.findings != nullptr) {
         for (const auto& finding : *facts.findings) {
-            findings.push_back({{"rule", finding.rule}, {"ok", finding.ok}, {"detail", finding.detail}});
+            // Member by member: an initializer list of JSON is copied as often as it is nested.
+            Json one = Json::object();
+            one["rule"] = finding.rule;
+            one["ok"] = finding.ok;
+            one["detail"] = finding.detail;
+            findings.push_back(std::move(one));
         }
     }
     Json result;
