@@ -90,7 +90,7 @@ TrustVector trust_vector(const std::vector<Finding>& findings, bool hypervisor, 
         vector.executables = fails(findings, {"selection", "log", "events", "pcrs"})
                                  ? claim::kExecutablesUnrecognized
                                  : claim::kExecutablesApprovedBoot;
-        vector.configuration = fails(findings, {"claims", "policy", "iommu", "counter", "version"})
+        vector.configuration = fails(findings, {"claims", "policy", "iommu", "counter", "version", "vault"})
                                    ? claim::kConfigurationUnsupportable
                                    : claim::kConfigurationApproved;
     }

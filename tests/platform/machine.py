@@ -116,17 +116,37 @@ class _Swtpm:
         self.lock.close()
 
 
-def create_tpm_state(state, banks=DEFAULT_BANKS, endorsement_key=True):
-    """Makes directory `state` hold a new TPM 2.0 (whatever was there is removed) with these PCR banks active."""
+def create_tpm_state(state, banks=DEFAULT_BANKS, endorsement_key=True, vendor=None):
+    """Makes directory `state` hold a new TPM 2.0 (whatever was there is removed) with these PCR banks active.  `vendor` is
+    a directory for the TPM vendor's CA, made by the first TPM of it: then the endorsement keys have certificates (in NV
+    0x01c00002 and 0x01c00016) by VENDOR/issuercert.pem, whose own is by VENDOR/swtpm-localca-rootca-cert.pem."""
     shutil.rmtree(state, ignore_errors=True)
     os.makedirs(state)
     command = ["swtpm_setup", "--tpm2", "--tpm-state", state, "--pcr-banks", ",".join(banks), "--overwrite"]
     if endorsement_key:
         command += ["--createek", "--ecc"]
+    if vendor:
+        command += ["--create-ek-cert", "--config", _vendor_configuration(os.path.abspath(vendor))]
     result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                             text=True, check=False)
     if result.returncode != 0:
         raise MachineError(f"swtpm_setup failed for {state}:\n{result.stdout}")
+
+
+def _vendor_configuration(vendor):
+    """The CA's configuration in its own directory; the path of the file that swtpm_setup takes."""
+    os.makedirs(vendor, exist_ok=True)
+    files = {
+        "ca.conf": f"statedir = {vendor}\nsigningkey = {vendor}/signkey.pem\nissuercert = {vendor}/issuercert.pem\n"
+                   f"certserial = {vendor}/certserial\n",
+        "ca.options": "--platform-manufacturer gatehouse\n--platform-version 1\n--platform-model test\n",
+        "setup.conf": f"create_certs_tool = {shutil.which('swtpm_localca')}\ncreate_certs_tool_config = {vendor}/ca.conf\n"
+                      f"create_certs_tool_options = {vendor}/ca.options\n",
+    }
+    for name, text in files.items():
+        with open(os.path.join(vendor, name), "w", encoding="utf-8") as file:
+            file.write(text)
+    return os.path.join(vendor, "setup.conf")
 
 
 class HostTpm:

@@ -70,7 +70,7 @@ class BootPartition:
 
 
 class Appliance:
-    """`directory` holds appliance.raw, tpm/ (state), authority.pem, authority.pub, recovery.key, ak.pem, predicted.json."""
+    """`directory` holds appliance.raw, tpm/ (state), tpm-vendor/ (its vendor's CA), authority.pem, authority.pub, recovery.key, ak.pem, predicted.json."""
 
     def __init__(self, build, directory):
         self.build, self.directory = build, directory
@@ -90,7 +90,7 @@ class Appliance:
         run(["openssl", "ec", "-in", self.path("authority.pem"), "-pubout", "-out", self.path("authority.pub")])
 
     def make_tpm(self, banks=("sha1", "sha256", "sha384", "sha512")):
-        machine.create_tpm_state(self.tpm, banks=banks)
+        machine.create_tpm_state(self.tpm, banks=banks, vendor=self.path("tpm-vendor"))
         with machine.HostTpm(self.tpm) as tpm:
             self.srk_name = self.tool("sealed-key", "srk-name", "--tcti", tpm.tcti).decode().split()[-1]
 
