@@ -14,6 +14,7 @@ constexpr unsigned kLocality = 2;
 // Class codes (PCI Code and ID Assignment 1.11), class << 8 | subclass.
 constexpr std::uint32_t kAhciClass = 0x010601;  // with the programming interface
 constexpr std::uint32_t kHostBridgeClass = 0x0600;
+constexpr std::uint32_t kIsaBridgeClass = 0x0601;
 constexpr std::uint32_t kPciBridgeClass = 0x0604;
 constexpr std::uint32_t kIommuClass = 0x0806;
 
@@ -189,6 +190,8 @@ Status Machine::find_functions() {
             kind = guest::FunctionKind::kDisk;
         } else if (code >> 8 == kHostBridgeClass) {
             kind = guest::FunctionKind::kHostBridge;
+        } else if (code >> 8 == kIsaBridgeClass) {
+            kind = guest::FunctionKind::kIsaBridge;
         } else if (code >> 8 == kPciBridgeClass) {
             kind = guest::FunctionKind::kBridge;
         } else if (code >> 8 == kIommuClass) {
@@ -319,9 +322,9 @@ Status Machine::trap_guest() {
     }
     GATEHOUSE_TRY(cpu::trap_ports(channel::kDoorbellPort, channel::kDoorbellPort, doorbell_));
     memory::NestedPageTable& nested = cpu::nested_pages();
-    GATEHOUSE_TRY(nested.hide(platform::kTpmBase, platform::kTpmLocalities * memory::kPageSize));
+    GATEHOUSE_TRY(cpu::hide_device(platform::kTpmBase, platform::kTpmLocalities * memory::kPageSize));
     for (const memory::IommuPlace& place : iommus_.all()) {
-        GATEHOUSE_TRY(nested.hide(place.registers, memory::kIommuRegisterSpace));
+        GATEHOUSE_TRY(cpu::hide_device(place.registers, memory::kIommuRegisterSpace));
     }
     GATEHOUSE_TRY(nested.map(kept_base_ + launch::kMailboxOffset, launch::kMailboxSize));
     return nested.map(kept_base_ + launch::kGuestTablesOffset, launch::kGuestTablesSize);

@@ -30,6 +30,11 @@ constexpr std::uint64_t kExceptionFirst = 9;
 constexpr std::uint64_t kNmiFirst = 11;
 static_assert(kMaxCpus * kSlotPages * kPageSize <= memory::kStackWindow);
 
+// What decides where an access goes, RAM or elsewhere (APM vol. 2, 7.9): SYSCFG, IORRs, TOP_MEM, TOP_MEM2, ECAM base.
+constexpr std::uint32_t kRoutingMsrs[] = {kMsrSyscfg, 0xc0010016,  0xc0010017, 0xc0010018,
+                                          0xc0010019, 0xc001001a, kMsrTopMem2, 0xc0010058};
+constinit std::array<std::uint64_t, std::size(kRoutingMsrs)> routing{};  // the BSP's
+
 constinit PerCpu bsp;
 constinit std::array<PerCpu*, kMaxCpus> cpus{};
 constinit std::size_t cpus_online = 0;
@@ -68,6 +73,14 @@ void prepare(PerCpu& cpu) {
     svm::hold_interrupts();
 }
 
+// As the BSP has it, which the SLB has checked: what ran on an AP before the launch is not trusted.
+void adopt_routing() {
+    for (std::size_t i = 0; i < routing.size(); ++i) {
+        std::uint64_t own = 0;
+        if (try_read_msr(kRoutingMsrs[i], &own) && own != routing[i]) (void)try_write_msr(kRoutingMsrs[i], routing[i]);
+    }
+}
+
 void set_control_registers() {
     write_msr(kMsrEfer, (read_msr(kMsrEfer) & kEferSvme) | kEferLme | kEferLma | kEferNxe);
     asm volatile("mov %0, %%cr4" : : "r"(kCr4Pae | kCr4Mce | kCr4Osfxsr | kCr4Osxmmexcpt));
@@ -88,6 +101,7 @@ void bsp_main(std::uint64_t base) {
 Status start_ap(std::uint32_t apic_id, std::uint64_t low_page) {
     constexpr std::uint64_t kOnlineTimeout = 1'000'000;  // microseconds
     if (cpus_online == kMaxCpus) return {Error::kNoSpace, "processors", kMaxCpus};
+    if (apic_id >= 0xff && !apic::x2apic()) return {Error::kUnsupported, "APIC ID beyond xAPIC mode", apic_id};
     GATEHOUSE_ASSIGN(const std::uint64_t page, pool.take((sizeof(PerCpu) + kPageSize - 1) / kPageSize));
     auto* cpu = new (memory::at_physical(page)) PerCpu;
     cpu->index = static_cast<std::uint32_t>(cpus_online);
@@ -141,6 +155,7 @@ extern "C" [[noreturn]] void bsp_start(std::uint64_t base) {
 extern "C" [[noreturn]] void ap_start(PerCpu* cpu) {
     set_control_registers();
     prepare(*cpu);
+    adopt_routing();
     svm::enable_this_processor(*cpu);
     cpu->online = true;
     svm::run(*cpu->vcpu);
@@ -170,9 +185,15 @@ Status map_device(std::uint64_t base, std::uint64_t size) {
 }
 
 Status trap_mmio(std::uint64_t base, std::uint64_t size, MmioHandler& handler) {
+    GATEHOUSE_TRY(guest_ram.check_outside(base, size));
     GATEHOUSE_TRY(map_device(base, size));
     GATEHOUSE_TRY(mmio.add(base, size, handler));
     return nested.set(base, size, memory::GuestAccess::kTrap);
+}
+
+Status hide_device(std::uint64_t base, std::uint64_t size) {
+    GATEHOUSE_TRY(guest_ram.check_outside(base, size));
+    return nested.hide(base, size);
 }
 
 Status trap_ports(std::uint16_t first, std::uint16_t last, IoPortHandler& handler) {
@@ -184,6 +205,7 @@ Status start_aps(std::span<const std::uint32_t> apic_ids, std::uint64_t low_page
     if (low_page % kPageSize != 0 || low_page >= 0x100000)
         return {Error::kOutOfRange, "trampoline page", low_page};
     GATEHOUSE_ASSIGN(const MutableBytes page, guest_ram.guest(low_page, kPageSize));
+    for (std::size_t i = 0; i < routing.size(); ++i) (void)try_read_msr(kRoutingMsrs[i], &routing[i]);
     static std::array<std::byte, kPageSize> saved;
     copy_bytes(saved, page);
     copy_bytes(page, Bytes(reinterpret_cast<const std::byte*>(trampoline), size));

@@ -38,8 +38,10 @@ inline constexpr std::size_t kMaxCpus = 64;
 // trap_mmio().
 [[nodiscard]] Status map_device(std::uint64_t base, std::uint64_t size);
 // Guest accesses to [base, base + size) go to `handler`; both are multiples of 4 KiB. Errors: kMisaligned,
-// kOverlap (with another handler), kNoSpace.
+// kOverlap (with another handler, or with what the launcher calls RAM: devices would reach it), kNoSpace.
 [[nodiscard]] Status trap_mmio(std::uint64_t base, std::uint64_t size, MmioHandler& handler);
+// The guest sees nothing there. Errors: as trap_mmio.
+[[nodiscard]] Status hide_device(std::uint64_t base, std::uint64_t size);
 // Guest IN and OUT that touch any of the ports first..last go to `handler`. Errors: as trap_mmio.
 [[nodiscard]] Status trap_ports(std::uint16_t first, std::uint16_t last, IoPortHandler& handler);
 // What has been trapped.

@@ -23,7 +23,7 @@ class MmioHandler {
 // Filled before the guest starts; read-only and safe to use from every processor from then on.
 class MmioMap {
   public:
-    static constexpr std::size_t kMaxRegions = 32;
+    static constexpr std::size_t kMaxRegions = 80;
 
     // kMisaligned: not whole 4 KiB pages; kOverlap; kNoSpace.
     [[nodiscard]] Status add(std::uint64_t base, std::uint64_t size, MmioHandler& handler);

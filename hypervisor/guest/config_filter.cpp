@@ -20,7 +20,8 @@ enum Register : std::uint16_t {
     kConventionalEnd = 0x100,
 };
 
-constexpr std::uint32_t kMemorySpace = 1u << 1;  // command bits
+constexpr std::uint32_t kIoSpace = 1u << 0;  // command bits
+constexpr std::uint32_t kMemorySpace = 1u << 1;
 constexpr std::uint32_t kBusMaster = 1u << 2;
 constexpr std::uint8_t kMsiId = 0x05;   // capability identifiers
 constexpr std::uint8_t kSataId = 0x12;
@@ -50,8 +51,7 @@ Status ConfigFilter::protect(FunctionId function, FunctionKind kind) {
         Disk& disk = disks_[disk_count_++];
         size_bars(function, disk);
         walk_capabilities(function, disk);
-        const std::uint32_t command = real_.read(function, kCommand, 2);
-        real_.write(function, kCommand, 2, command | kMemorySpace | kBusMaster);
+        write_disk(function, disk, kCommand, 2, real_.read(function, kCommand, 2));
     }
     ++count_;
     return {};
@@ -150,7 +150,7 @@ void ConfigFilter::write_disk(FunctionId function, Disk& disk, std::uint16_t off
         return;
     }
     if (offset == kCommand && size >= 2) {
-        real_.write(function, kCommand, size, value | kMemorySpace | kBusMaster);
+        real_.write(function, kCommand, size, (value & ~kIoSpace) | kMemorySpace | kBusMaster);
         return;
     }
     if (offset == kCommand) return;  // a byte of it: nobody does this, and it could clear what must stay on
@@ -169,6 +169,7 @@ void ConfigFilter::write(FunctionId function, std::uint16_t offset, unsigned siz
     }
     switch (protected_function->kind) {
         case FunctionKind::kHostBridge:
+        case FunctionKind::kIsaBridge:
         case FunctionKind::kIommu: return;
         case FunctionKind::kBridge:
             if (!overlaps(offset, size, kBusNumbers, kBusNumbersEnd)) real_.write(function, offset, size, value);

@@ -2,13 +2,14 @@
 //
 // Everything passes but:
 //   host bridges     writes are dropped: they hold the memory map and the place of the ECAM window
+//   ISA bridges      writes are dropped: they hold the place of the ACPI registers, whose ports are watched
 //   bridges          bus numbers stay: a renumbered bus would carry a protected function out of the filter's sight
 //   IOMMUs           writes are dropped
 //   mediated disk controllers
 //                    the base address registers are virtual: sizing works, a new address is remembered and nothing
-//                    answers there; memory decoding and bus mastering stay on; the SATA capability (index/data pair,
-//                    AHCI 1.3.1, 2.4) is out of the list; MSI, interrupt line, status and command bits pass;
-//                    everything else is read-only
+//                    answers there; memory decoding and bus mastering stay on; the index/data pair (AHCI 1.3.1,
+//                    2.4: a second way to the registers, by ports) is off with all port decoding, and its capability
+//                    out of the list; MSI, interrupt line, status and command bits pass; everything else is read-only
 // PCI Local Bus Specification 3.0, 6.1, 6.2.5 and 6.7; PCI-to-PCI Bridge Architecture 1.2, 3.2.5.
 //
 // The owner traps both ways to configuration space, the ports 0xcf8/0xcfc and the ECAM pages of the functions listed
@@ -37,7 +38,7 @@ class ConfigSpace {
     ~ConfigSpace() = default;
 };
 
-enum class FunctionKind : std::uint8_t { kHostBridge, kBridge, kIommu, kDisk };
+enum class FunctionKind : std::uint8_t { kHostBridge, kIsaBridge, kBridge, kIommu, kDisk };
 
 class ConfigFilter {
   public:

@@ -39,6 +39,14 @@ bool PhysicalMemory::is_guest_ram(std::uint64_t address, std::uint64_t size) con
     return false;
 }
 
+Status PhysicalMemory::check_outside(std::uint64_t base, std::uint64_t size) const {
+    for (const Range& range : std::span(ranges_).first(count_)) {
+        if (range.base < base + size && base < range.end)
+            return {Error::kOverlap, "memory map: RAM over registers", range.base};
+    }
+    return {};
+}
+
 Result<MutableBytes> PhysicalMemory::guest(std::uint64_t address, std::uint64_t size) const {
     if (!is_guest_ram(address, size)) return {Error::kOutOfRange, "guest memory", address};
     return MutableBytes(at_physical(address), size);

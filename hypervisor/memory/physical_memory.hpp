@@ -47,6 +47,8 @@ class PhysicalMemory {
     [[nodiscard]] Status add(std::uint64_t base, std::uint64_t size);
     // Whether [address, address + size) lies in the guest's RAM (in one added range or in adjacent ones).
     [[nodiscard]] bool is_guest_ram(std::uint64_t address, std::uint64_t size) const;
+    // kOverlap if a part of [base, base + size), registers, has been added as RAM.
+    [[nodiscard]] Status check_outside(std::uint64_t base, std::uint64_t size) const;
     // The guest's bytes, or kOutOfRange.
     [[nodiscard]] Result<MutableBytes> guest(std::uint64_t address, std::uint64_t size) const;
 

@@ -100,16 +100,13 @@ struct MakeBundle {
     std::uint32_t counter_index = tpm::kRollbackCounter;
     std::string policy_ref;
     bool allow_no_iommu = false;
-    bool show_foreign_disks = false;
     std::string out;
     bool as_json = false;
 
     ExitCode run() const {
         const Buffer name = host::from_hex(srk_name, "--srk-name");
         const tpm::PublicArea area = host::authority_public_area(host::read_public_key(authority).get());
-        const std::uint32_t flags =
-            (allow_no_iommu ? static_cast<std::uint32_t>(BundleFlag::kAllowNoIommu) : 0) |
-            (show_foreign_disks ? static_cast<std::uint32_t>(BundleFlag::kShowForeignDisks) : 0);
+        const auto flags = allow_no_iommu ? static_cast<std::uint32_t>(BundleFlag::kAllowNoIommu) : 0;
         Buffer bundle(kMaxBundleSize);
         bundle.resize(host::expect(write_bundle({.flags = flags,
                                                  .counter_index = counter_index,
@@ -237,8 +234,6 @@ int run(int argc, char** argv) {
         ->required();
     bundle_command->add_flag("--allow-no-iommu", bundle.allow_no_iommu,
                              "go on without an IOMMU: any device can then read the disk key");
-    bundle_command->add_flag("--show-foreign-disks", bundle.show_foreign_disks,
-                             "show disks without a vault, read-only");
     bundle_command->add_option("-o,--output", bundle.out, "the bundle")->required();
     bundle_command->add_flag("--json", bundle.as_json, "print JSON");
 

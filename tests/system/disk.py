@@ -3,7 +3,7 @@
 
 The guest runs fio with verification (random sizes and offsets, queue depth 32) on a partition, then ext4 under load,
 unmounted and checked; it tries to write where it must not and to read the vault; it sends an ATA command that is not on
-the allow-list.  The host then decrypts the partition with dm-crypt's parameters and compares its hash with the guest's.
+the allow-list, and looks for the controller's registers where they can be reached by ports.  The host then decrypts the partition with dm-crypt's parameters and compares its hash with the guest's.
 """
 
 import argparse
@@ -19,6 +19,13 @@ set -eu
 disk=/dev/sda
 scratch=/dev/sda5
 fail() { echo "FAILED: $*"; exit 1; }
+
+echo "the controller's registers have no second way, by ports (AHCI 1.3.1, 2.4)"
+for controller in /sys/bus/pci/devices/*; do [ "$(cat "$controller/class")" != 0x010601 ] || break; done
+ports=$(sed -n 5p "$controller/resource" | cut -d' ' -f1)
+[ $((ports)) != 0 ] || fail "the controller has no ports to try"
+register=$(dd if=/dev/port bs=1 skip=$((ports + 0x14)) count=4 2> /dev/null | od -An -tx1 | tr -d ' ')
+[ "$register" = ffffffff ] || fail "register 0 is $register by the ports at $ports"
 
 echo "fio: random sizes and offsets, depth 32, verified"
 # Each block is written once: fio cannot verify blocks that later ones of another size overlap.

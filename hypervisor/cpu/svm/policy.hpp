@@ -1,7 +1,7 @@
 // What the guest sees of the processor: CPUID and model-specific registers.
 //
 // The guest sees this very processor without SVM: no SVM, SKINIT, SEV, SME, broadcast TLB flushes. It may not
-// touch what could move memory under the hypervisor, reach into SMM or replace microcode.
+// touch what could move memory under the hypervisor or change how it is cached, reach into SMM or replace microcode.
 #pragma once
 
 #include <span>

@@ -98,6 +98,14 @@ TEST_F(ConfigFilterTest, KeepsDecodingAndBusMasteringOn) {
     EXPECT_EQ(real.read(kDisk, 0x04, 2), 0x0406u) << "INTx disable is the guest's";
 }
 
+TEST_F(ConfigFilterTest, NeverDecodesPorts) {
+    EXPECT_EQ(real.read(kDisk, 0x04, 2) & 1, 0u) << "firmware left it on";
+    for (const unsigned size : {1u, 2u, 4u}) {
+        filter.write(kDisk, 0x04, size, 0x0407);
+        EXPECT_EQ(real.read(kDisk, 0x04, 2) & 7, 6u) << size;
+    }
+}
+
 TEST_F(ConfigFilterTest, HidesTheIndexDataPair) {
     EXPECT_EQ(filter.read(kDisk, 0x81, 1), 0x70u) << "MSI points past the SATA capability";
     EXPECT_EQ(filter.read(kDisk, 0x80, 4), 0x00807005u);
@@ -119,12 +127,14 @@ TEST_F(ConfigFilterTest, LetsTheGuestProgramMsiOnly) {
     EXPECT_EQ(real.writes, 3);
 }
 
-TEST_F(ConfigFilterTest, DropsWritesToHostBridgesAndIommus) {
+TEST_F(ConfigFilterTest, DropsWritesToHostBridgesIsaBridgesAndIommus) {
     ASSERT_TRUE(filter.protect(0, FunctionKind::kHostBridge).ok());
+    ASSERT_TRUE(filter.protect(0xf8, FunctionKind::kIsaBridge).ok());
     ASSERT_TRUE(filter.protect(2, FunctionKind::kIommu).ok());
     real.writes = 0;
     filter.write(0, 0x60, 4, 0xb0000001);
     filter.write(2, 0x44, 4, 0);
+    filter.write(0xf8, 0x40, 4, 0x701);  // where the ACPI ports are
     EXPECT_EQ(real.writes, 0);
 }
 

@@ -270,6 +270,17 @@ TEST(PhysicalMemory, OnlyWholeAddedRangesAreGuestRam) {
     EXPECT_EQ(memory.guest(0x200000, 16)->size(), 16u);
 }
 
+// A launcher that calls registers RAM would have devices reach them through the IOMMU.
+TEST(PhysicalMemory, TellsRegistersThatTheMapCallsRam) {
+    PhysicalMemory memory;
+    ASSERT_TRUE(memory.add(0x100000, 0x100000).ok());
+    EXPECT_TRUE(memory.check_outside(0x200000, 0x1000).ok());
+    EXPECT_TRUE(memory.check_outside(0x0ff000, 0x1000).ok());
+    EXPECT_EQ(memory.check_outside(0x1ff000, 0x1000).error(), Error::kOverlap);
+    EXPECT_EQ(memory.check_outside(0x0fc000, 0x5000).error(), Error::kOverlap) << "only the last page";
+    EXPECT_EQ(memory.check_outside(0x080000, 0x400000).error(), Error::kOverlap) << "the RAM is inside";
+}
+
 TEST(PhysicalMemory, RefusesOverlapsWrapsAndWhatTheIdentityMapLacks) {
     PhysicalMemory memory;
     ASSERT_TRUE(memory.add(0x100000, 0x100000).ok());

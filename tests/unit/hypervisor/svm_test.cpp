@@ -55,9 +55,16 @@ TEST(MsrPolicy, HwcrKeepsItsLockBits) {
     EXPECT_EQ(policy.mask & 1u << 3, 0u) << "INVD as WBINVD and cache controls";
 }
 
+TEST(MsrPolicy, MemoryTypesOfRangesAreReadOnly) {
+    for (const std::uint32_t msr : {0x200u, 0x20fu, 0x250u, 0x259u, 0x26fu, 0x2ffu}) {
+        EXPECT_EQ(read_rule(msr), MsrRule::kPass) << std::hex << msr;
+        EXPECT_EQ(write_rule(msr), MsrRule::kDrop) << std::hex << msr;
+    }
+}
+
 TEST(MsrPolicy, OrdinaryRegistersCauseNoExits) {
     for (const std::uint32_t msr :
-         {0x10u, 0x48u, 0x49u, 0x174u, 0x1d9u, 0x200u, 0x277u, 0x6e0u, 0x80bu, 0x83fu, 0xc0000081u,
+         {0x10u, 0x48u, 0x49u, 0x174u, 0x1d9u, 0x277u, 0x6e0u, 0x80bu, 0x83fu, 0xc0000081u,
           0xc0000100u, 0xc0000102u, 0xc0000103u, 0xc0010000u, 0xc0010200u, 0xc0011030u}) {
         EXPECT_EQ(read_rule(msr), MsrRule::kPass) << std::hex << msr;
         EXPECT_EQ(write_rule(msr), MsrRule::kPass) << std::hex << msr;
