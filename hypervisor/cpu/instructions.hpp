@@ -40,7 +40,8 @@ inline constexpr std::uint64_t kEferLma = 1u << 10;
 inline constexpr std::uint64_t kEferNxe = 1u << 11;
 inline constexpr std::uint64_t kEferSvme = 1u << 12;
 
-inline constexpr std::uint64_t kVmCrRedirectInit = 1u << 1;
+// R_INIT; DIS_A20M: no guest can make the hypervisor miss address bit 20. SKINIT sets both on the BSP.
+inline constexpr std::uint64_t kVmCrLaunched = 1u << 1 | 1u << 2;
 inline constexpr std::uint64_t kVmCrSvmDisabled = 1u << 4;
 
 inline constexpr std::uint64_t kCr0Pe = 1u << 0;

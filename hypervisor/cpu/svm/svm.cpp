@@ -76,7 +76,8 @@ Status enable() {
     write_msr_bitmap(bitmap_at<kMsrBitmapSize>(msr_bitmap));
     GATEHOUSE_TRY(make_vcpu(this_cpu()));
     enable_this_processor(this_cpu());
-    if ((read_msr(kMsrVmCr) & kVmCrRedirectInit) == 0) return {Error::kUnsupported, "VM_CR.R_INIT"};
+    const std::uint64_t vm_cr = read_msr(kMsrVmCr);
+    if ((vm_cr & kVmCrLaunched) != kVmCrLaunched) return {Error::kUnsupported, "VM_CR: R_INIT, DIS_A20M", vm_cr};
     return {};
 }
 
@@ -96,7 +97,7 @@ Status make_vcpu(PerCpu& cpu) {
 
 void enable_this_processor(PerCpu& cpu) {
     write_msr(kMsrVmHsavePa, cpu.vcpu->host_save_address);
-    write_msr(kMsrVmCr, read_msr(kMsrVmCr) | kVmCrRedirectInit);
+    write_msr(kMsrVmCr, read_msr(kMsrVmCr) | kVmCrLaunched);
     asm volatile("vmsave %0" : : "a"(cpu.vcpu->host_vmcb_address) : "memory");
 }
 
