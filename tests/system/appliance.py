@@ -100,8 +100,9 @@ class Appliance:
 
     def build_image(self, guest=os.path.join(ROOT, "tests", "guests", "appliance")):
         run([os.path.join(ROOT, "image", "build-appliance"), "--measured", os.path.join(self.build, "measured"),
-             "--policy", self.path("policy.bundle"), "--guest-program",
-             os.path.join(self.build, "bin", "gatehouse-channel"), "--include", guest, "--output", self.image])
+             "--policy", self.path("policy.bundle"), "--include", guest, "--output", self.image] +
+            [f"--guest-program={os.path.join(self.build, 'bin', program)}"
+             for program in ("gatehouse-channel", "attestation-agent-guest")])
 
     def provision(self):
         with machine.HostTpm(self.tpm) as tpm:

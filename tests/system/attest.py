@@ -48,7 +48,7 @@ def boot(options, box, server, name, enroll):
     work = os.path.join(options.output, "work", name)
     logs = os.path.join(options.output, "logs", name)
     os.makedirs(work)
-    files = verifier.guest_files(box, server)
+    files = [("ca.pem", server.ca)]
     if enroll:
         token = os.path.join(work, "token")
         with open(token, "w", encoding="ascii") as file:

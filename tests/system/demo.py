@@ -18,6 +18,7 @@ import time
 
 import appliance as lab
 import task_disk
+import verifier
 
 BOOT_TIMEOUT = 240
 GUEST_TIMEOUT = 420
@@ -37,8 +38,12 @@ grep -c . /proc/partitions > /dev/null && cat /proc/partitions > results/partiti
 gatehouse-channel status --json > results/status.json || exit 1
 gatehouse-channel quote --nonce "$(cat nonce)" -o results/evidence || exit 1
 gatehouse-channel log > results/hypervisor.log || exit 1
-mount -o remount,ro /
 echo "quote fetched"
+""" + verifier.NETWORK + f"""
+{verifier.agent_command('enroll --token "$(cat token)"')} > results/enroll.json || exit 1
+{verifier.agent_command("attest")} > results/attest.json
+mount -o remount,ro /
+echo "evidence sent"
 """
 
 
@@ -133,15 +138,28 @@ def prepare(options):
 
 
 def good_boot(options, box, predicted, superblock, table):
+    with verifier.AttestationServer(options.build, os.path.join(options.work, "server")) as server:
+        say(f"attestation server at 127.0.0.1:{server.port}")
+        server.trust_vendor(box)
+        server.expect(box)
+        boot_with(options, box, predicted, superblock, server, table)
+
+
+def boot_with(options, box, predicted, superblock, server, table):
     say(f"boot: {options.firmware.upper()}, {options.cpus} processors")
     nonce = secrets.token_hex(32)
     nonce_file = os.path.join(options.work, "nonce")
     with open(nonce_file, "w", encoding="ascii") as file:
         file.write(nonce)
     task = os.path.join(options.work, "task.img")
-    task_disk.make(task, GUEST_TASK, [("nonce", nonce_file)])
+    token_file = os.path.join(options.work, "token")
+    with open(token_file, "w", encoding="ascii") as file:
+        file.write(server.enrollment_token())
+    files = [("nonce", nonce_file), ("token", token_file), ("ca.pem", server.ca)]
+    task_disk.make(task, GUEST_TASK, files)
     logs = os.path.join(options.logs, "boot")
-    with box.machine(options.emulator, logs, options.cpus, options.firmware, snapshot=False, task=task) as machine:
+    with box.machine(options.emulator, logs, options.cpus, options.firmware, snapshot=False, task=task,
+                     extra=verifier.qemu_arguments(server.port)) as machine:
         text = watch(machine, STARTED + "|" + REFUSED, BOOT_TIMEOUT)
         say("    the guest boots")
         try:
@@ -179,6 +197,10 @@ def good_boot(options, box, predicted, superblock, table):
         not re.search(r"\bsda3\b", read_text(os.path.join(results, "partitions"))))
     disk_rows(options, box, superblock, nonce, table)
     quote_rows(options, box, nonce_file, os.path.join(results, "evidence"), text, table)
+    endpoint = server.endpoint() or {"state": "not enrolled", "vendor": "", "source": ""}
+    table.add("endpoint enrolled through the quote channel", "trusted, by its TPM's certificate",
+              f"{endpoint['state']}, vendor {endpoint['vendor']}, source {endpoint['source']}",
+              (endpoint["state"], endpoint["vendor"], endpoint["source"]) == ("trusted", "swtpm", "hypervisor"))
 
 
 def read_text(path):

@@ -161,12 +161,7 @@ class AttestationServer:
         return endpoint
 
 
-def guest_files(box, server):
-    """(name, path) pairs for the task disk: the agent and what it needs to know of the server."""
-    return [("attestation-agent", os.path.join(box.build, "bin", "attestation-agent-guest")), ("ca.pem", server.ca)]
-
-
 def agent_command(action):
-    """Of a guest's task: the agent's state is on the encrypted root."""
-    return (f"./attestation-agent --server https://{SERVER_ADDRESS}:{SERVER_PORT} --ca ca.pem"
+    """Of a guest's task that has the server's CA in ca.pem: the agent's state is on the encrypted root."""
+    return (f"attestation-agent --server https://{SERVER_ADDRESS}:{SERVER_PORT} --ca ca.pem"
             f" --state /var/lib/gatehouse-agent --hostname appliance {action} --json")
