@@ -38,7 +38,7 @@ void hypervisor_main(std::uint64_t kept_base) {
         ".", std::uint64_t{boot::kVersion & 0xff}, " at ", Hex{kept_base});
     new (machine_storage) boot::Machine(kept_base);
     cpu::on_stop([] { machine().wipe(); });
-    cpu::on_stop([] { machine().stop_disks(); });
+    cpu::on_stop([] { machine().stop_devices(); });
     cpu::set_reset(pulse_reset);
     const auto entry = machine().prepare();
     if (!entry) refuse(entry.failure());

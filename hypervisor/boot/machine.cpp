@@ -418,8 +418,9 @@ void Machine::wipe() {
     random_.clear();
 }
 
-void Machine::stop_disks() {
+void Machine::stop_devices() {
     for (std::size_t i = 0; i < controller_count_; ++i) controllers_[i].controller().stop();
+    if (const Status status = tpm_.shutdown(); !status) log("gatehouse: ", status.failure());
 }
 
 }  // namespace gatehouse::boot

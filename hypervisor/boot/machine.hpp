@@ -36,8 +36,8 @@ class Machine {
     [[nodiscard]] Result<cpu::svm::GuestEntry> prepare();
     // Wipes every secret. May be called at any time.
     void wipe();
-    // Stops the disk controllers' DMA, for reset and power-off.
-    void stop_disks();
+    // Stops the disk controllers' DMA and shuts the TPM down, for reset and power-off.
+    void stop_devices();
 
   private:
     class IdentityView final : public guest::PhysicalView {

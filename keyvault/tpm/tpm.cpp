@@ -143,6 +143,13 @@ Result<Digest> Tpm::pcr_read(HashAlgorithm bank, unsigned pcr) {
     return digest;
 }
 
+Status Tpm::shutdown() {
+    Command command(*this, TPM2_CC_Shutdown, "TPM2_Shutdown");
+    command.parameters().u16(TPM2_SU_CLEAR);
+    GATEHOUSE_ASSIGN(const Response response, command.execute());
+    return response.reader().finished(command.name());
+}
+
 Status Tpm::get_random(MutableBytes out) {
     while (!out.empty()) {
         // The most that every TPM gives at a time: the size of its smallest digest that matters here.

@@ -26,12 +26,9 @@ LEASE_S = 60  # the least that a policy may give
 # What a guest does first: the network card, and the address by hand, for there is nobody to give one.
 NETWORK = f"""
 modprobe e1000e
+udevadm settle --timeout=120  # udev renames it
 device=
-for i in $(seq 100); do
-    for link in /sys/class/net/*; do [ ! -e "$link/device" ] || device=${{link##*/}}; done
-    [ -z "$device" ] || break
-    sleep 0.1
-done
+for link in /sys/class/net/*; do [ ! -e "$link/device" ] || device=${{link##*/}}; done
 [ -n "$device" ] || {{ echo "no network card"; exit 1; }}
 ip address add {GUEST_ADDRESS}/24 dev "$device"
 ip link set "$device" up

@@ -213,6 +213,12 @@ TEST_F(Marshalling, VerifySignature) {
     expect_same();
 }
 
+TEST_F(Marshalling, Shutdown) {
+    (void)tpm_.shutdown();
+    Tss2_Sys_Shutdown(sys_, nullptr, TPM2_SU_CLEAR, nullptr);
+    expect_same();
+}
+
 TEST_F(Marshalling, NvReadPublicAndNvRead) {
     (void)tpm_.nv_read_public(kIndex);
     Tss2_Sys_NV_ReadPublic(sys_, kIndex, nullptr, nullptr, nullptr, nullptr);
