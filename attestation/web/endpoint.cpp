@@ -80,7 +80,7 @@ Html identity_card(const Context& context, const Endpoint& one) {
         "<dt>Manufacturer</dt><dd>{}</dd><dt>Model</dt><dd>{}</dd>",
         one.vendor.empty() ? piece("<span class=\"quiet\">no trusted vendor vouches for it</span>")
                            : foreign(one.vendor),
-        foreign(manufacturer_name(one.manufacturer)), foreign(one.model));
+        foreign_or(manufacturer_name(one.manufacturer), "not known"), foreign_or(one.model, "not known"));
     if (one.last_seen != 0 && !one.tpm.qualified_signer.empty()) {
         out.put(
             "<dt>Firmware</dt><dd>{}</dd><dt>Clock</dt><dd>{} s</dd><dt>Resets, restarts</dt><dd>{}, {}</dd>",
@@ -188,7 +188,8 @@ Html history_card(const Context& context, const Endpoint& one) {
     if (page.rows.empty()) return out.put("<p class=\"quiet\">No verdict yet.</p></section>");
     out.put(
         "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"History\"><table><thead><tr><th "
-        "scope=\"col\">Verdict</th><th scope=\"col\">From</th><th scope=\"col\" class=\"wide\">To</th><th "
+        "scope=\"col\">Verdict</th><th scope=\"col\">From, UTC</th><th scope=\"col\" class=\"wide\">To, "
+        "UTC</th><th "
         "scope=\"col\" "
         "class=\"number\">Times</th><th scope=\"col\" class=\"wide\">Policy</th><th "
         "scope=\"col\">Why</th></tr></thead>"
@@ -198,7 +199,7 @@ Html history_card(const Context& context, const Endpoint& one) {
             "<tr><td>{}</td><td>{}</td><td class=\"wide\">{}</td><td class=\"number\">{}</td><td "
             "class=\"wide\">{}</td><td "
             "class=\"reason\">{}</td></tr>",
-            state_badge(run.state), moment(run.time, context.now), moment(run.until, context.now, "-"),
+            state_badge(run.state), brief(run.time, context.now), brief(run.until, context.now, "-"),
             grouped(run.count), run.policy, foreign(run.reason));
     }
     out.put("</tbody></table></div><nav class=\"pager\" aria-label=\"History pages\">");

@@ -67,18 +67,18 @@ Html rows_of(const Context& context, const std::vector<server::Endpoint>& endpoi
         "class=\"endpoints\"><thead><tr><th scope=\"col\">State</th><th scope=\"col\">Endpoint</th><th "
         "scope=\"col\" "
         "class=\"wide\">Group</th><th scope=\"col\" class=\"wide\">TPM</th><th scope=\"col\">Last "
-        "evidence</th><th "
-        "scope=\"col\" class=\"wide\">Lease until</th><th scope=\"col\" "
+        "evidence, UTC</th><th "
+        "scope=\"col\" class=\"wide\">Lease ends</th><th scope=\"col\" "
         "class=\"wide\">Why</th></tr></thead><tbody>");
     for (const server::Endpoint& one : endpoints) {
         const bool leased = one.state == State::kTrusted || one.state == State::kUnmeasured;
         out.put(
-            "<tr><td>{}</td><th scope=\"row\"><a href=\"{}\">{}</a></th><td class=\"wide\">{}</td><td "
-            "class=\"wide\">{}</td><td>{}</td><td class=\"wide\">{}</td><td class=\"wide "
+            "<tr><td>{}</td><th scope=\"row\"><a href=\"{}\">{}</a></th><td class=\"wide name\">{}</td><td "
+            "class=\"wide name\">{}</td><td>{}</td><td class=\"wide name\">{}</td><td class=\"wide "
             "reason\">{}</td></tr>",
             state_badge(one.state), Url("/endpoints/{}", one.id), foreign(one.hostname), one.group,
-            foreign(tpm_name(one.manufacturer, one.model)), moment(one.last_seen, context.now),
-            moment(leased ? one.lease_until : 0, context.now, "none"), foreign(one.reason));
+            foreign(tpm_name(one.manufacturer, one.model)), brief(one.last_seen, context.now),
+            leased ? relative(one.lease_until, context.now) : std::string("none"), foreign(one.reason));
     }
     return out.put("</tbody></table></div>");
 }

@@ -46,7 +46,7 @@ Html enrollment_table(const Context& context, const std::vector<Enrollment>& all
         "aria-label=\"Enrollments\"><table><thead><tr><th "
         "scope=\"col\">Endpoint</th><th scope=\"col\">EK certificate</th><th scope=\"col\" "
         "class=\"wide\">TPM</th><th "
-        "scope=\"col\" class=\"wide\">EK hash</th><th scope=\"col\" class=\"wide\">Came</th><th "
+        "scope=\"col\" class=\"wide\">EK hash</th><th scope=\"col\" class=\"wide\">Came, UTC</th><th "
         "scope=\"col\">Note</th>"
         "</tr></thead><tbody>");
     for (const Enrollment& one : all) {
@@ -57,7 +57,7 @@ Html enrollment_table(const Context& context, const std::vector<Enrollment>& all
             Url("/enrollments/{}", one.id), foreign(one.hostname),
             one.endorsed ? mark(true, "accepted") : mark(false, "not accepted"),
             foreign(tpm_name(one.manufacturer, one.model)), code(one.ek_hash.substr(0, 16) + "…"),
-            moment(one.time, context.now), foreign(one.reason),
+            brief(one.time, context.now), foreign(one.reason),
             one.replaces.empty() ? Html()
                                  : piece(" <span class=\"badge state-unmeasured\">re-enrolls</span>"));
     }
@@ -177,7 +177,7 @@ Response enrollment_page(Context& context) {
         "</dd><dt>Evidence by</dt><dd>{}</dd><dt>Came</dt><dd>{}</dd></dl></section>",
         foreign(one.hostname), code(one.ek_hash),
         one.vendor.empty() ? piece("<span class=\"quiet\">none that is trusted</span>") : foreign(one.vendor),
-        foreign(manufacturer_name(one.manufacturer)), foreign(one.model),
+        foreign_or(manufacturer_name(one.manufacturer), "not known"), foreign_or(one.model, "not known"),
         one.source == "hypervisor" ? "the measured hypervisor" : "a TPM alone",
         moment(one.time, context.now));
     out.put("</div><div class=\"side-column\">{}</div></div>", decision(context, one));

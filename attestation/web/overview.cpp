@@ -83,7 +83,7 @@ void attention_rows(Context& context, State state, unsigned limit, Html& rows) {
             "class=\"wide\">{}</td>"
             "</tr>",
             state_badge(one.state), Url("/endpoints/{}", one.id), foreign(one.hostname), foreign(one.reason),
-            moment(one.last_seen, context.now));
+            brief(one.last_seen, context.now));
     }
 }
 
@@ -112,7 +112,7 @@ Html attention(Context& context, const server::Counts& counts) {
         "aria-labelledby=\"attention\"><table><thead><tr>"
         "<th scope=\"col\">State</th><th scope=\"col\">Endpoint</th><th scope=\"col\">Why</th><th "
         "scope=\"col\" class=\"wide\">Last "
-        "evidence</th></tr></thead><tbody>{}</tbody></table></div></section>",
+        "evidence, UTC</th></tr></thead><tbody>{}</tbody></table></div></section>",
         rows);
 }
 

@@ -42,6 +42,17 @@ Html state_icon(State state) {
         "r=\"6.2\"/><path d=\"M5 8h6\"/></svg>");
 }
 
+constexpr const char* kMachineTime = "%Y-%m-%dT%H:%M:%SZ";
+
+std::string formatted(Seconds time, const char* format) {
+    const auto value = static_cast<std::time_t>(time);
+    std::tm parts{};
+    std::array<char, 40> text{};
+    if (gmtime_r(&value, &parts) == nullptr || std::strftime(text.data(), text.size(), format, &parts) == 0)
+        return std::to_string(time);
+    return text.data();
+}
+
 std::string with_unit(Seconds many, const char* unit) { return std::to_string(many) + " " + unit; }
 
 std::string span_of_time(Seconds seconds) {
@@ -53,15 +64,7 @@ std::string span_of_time(Seconds seconds) {
 
 }  // namespace
 
-std::string utc(Seconds time) {
-    const auto value = static_cast<std::time_t>(time);
-    std::tm parts{};
-    std::array<char, 40> text{};
-    if (gmtime_r(&value, &parts) == nullptr ||
-        std::strftime(text.data(), text.size(), "%Y-%m-%d %H:%M:%S UTC", &parts) == 0)
-        return std::to_string(time);
-    return text.data();
-}
+std::string utc(Seconds time) { return formatted(time, "%Y-%m-%d %H:%M:%S UTC"); }
 
 std::string relative(Seconds time, Seconds now) {
     if (time > now) return "in " + span_of_time(time - now);
@@ -71,13 +74,17 @@ std::string relative(Seconds time, Seconds now) {
 
 Html moment(Seconds time, Seconds now, std::string_view none) {
     if (time == 0) return piece("<span class=\"quiet\">{}</span>", none);
-    const auto value = static_cast<std::time_t>(time);
-    std::tm parts{};
-    std::array<char, 40> machine{};
-    if (gmtime_r(&value, &parts) != nullptr)
-        std::strftime(machine.data(), machine.size(), "%Y-%m-%dT%H:%M:%SZ", &parts);
-    return piece("<time datetime=\"{}\">{} <span class=\"hint\">{}</span></time>", machine.data(), utc(time),
-                 relative(time, now));
+    return piece("<time datetime=\"{}\">{} <span class=\"hint\">{}</span></time>",
+                 formatted(time, kMachineTime), utc(time), relative(time, now));
+}
+
+Html brief(Seconds time, Seconds now, std::string_view none) {
+    if (time == 0) return piece("<span class=\"quiet\">{}</span>", none);
+    const bool this_year = formatted(time, "%Y") == formatted(now, "%Y");
+    return piece(
+        "<time class=\"brief\" datetime=\"{}\" title=\"{}\">{} <span class=\"hint\">{}</span></time>",
+        formatted(time, kMachineTime), utc(time),
+        formatted(time, this_year ? "%m-%d %H:%M" : "%Y-%m-%d %H:%M"), relative(time, now));
 }
 
 Html state_badge(State state) {
@@ -98,6 +105,10 @@ Html mark(bool good, std::string_view words) {
 Html code(std::string_view text) { return piece("<code class=\"long\">{}</code>", text); }
 
 Html foreign(std::string_view text) { return piece("<bdi>{}</bdi>", text); }
+
+Html foreign_or(std::string_view text, std::string_view none) {
+    return text.empty() ? piece("<span class=\"quiet\">{}</span>", none) : foreign(text);
+}
 
 std::string grouped(std::int64_t number) {
     std::string text = std::to_string(number);

@@ -37,6 +37,8 @@ struct Choice {
 // --- values
 // "2026-11-23 03:54 UTC", and how long ago or how far ahead; `none` for 0.
 [[nodiscard]] Html moment(Seconds time, Seconds now, std::string_view none = "never");
+// The same for narrow columns, whose head says "UTC": "11-23 03:54 5 min ago", the year if it is another one.
+[[nodiscard]] Html brief(Seconds time, Seconds now, std::string_view none = "never");
 [[nodiscard]] std::string utc(Seconds time);
 [[nodiscard]] std::string relative(Seconds time, Seconds now);
 [[nodiscard]] Html state_badge(server::State state);
@@ -47,6 +49,8 @@ struct Choice {
 [[nodiscard]] Html code(std::string_view text);
 // Text of an endpoint's choosing, kept from its surroundings' direction of writing.
 [[nodiscard]] Html foreign(std::string_view text);
+// The same, or in grey what it means that there is none.
+[[nodiscard]] Html foreign_or(std::string_view text, std::string_view none);
 [[nodiscard]] std::string grouped(std::int64_t number);  // 12,345
 // "id:57454300" of a TPM's certificate as people know it: "WEC (id:57454300)"
 [[nodiscard]] std::string manufacturer_name(std::string_view id);

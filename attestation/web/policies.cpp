@@ -71,7 +71,8 @@ Html assignment_rows(const Context& context, const std::vector<Assignment>& all)
                 change_url(one, "none"));
         }
         out.put(
-            "<tr><th scope=\"row\"><a href=\"{}\">{}</a></th><td><a href=\"{}\">{}</a></td><td>{}</td><td "
+            "<tr><th scope=\"row\" class=\"name\"><a href=\"{}\">{}</a></th><td><a "
+            "href=\"{}\">{}</a></td><td>{}</td><td "
             "class=\"number\">{}</td><td>{}</td>{}</tr>",
             Url("/endpoints").with("group", one.group), one.group, url_of(one.policy, one.version),
             name_of(one), stage_badge(one.stage), grouped(one.covered), effect(one), change);
@@ -122,7 +123,8 @@ Html versions_card(const Context& context, const std::vector<PolicyVersion>& pol
         }
         if (groups.empty()) groups.put("<span class=\"quiet\">none</span>");
         out.put(
-            "<tr><th scope=\"row\"><a href=\"{}\">{}</a></th><td>{}</td><td class=\"wide\">{}</td><td "
+            "<tr><th scope=\"row\" class=\"name\"><a href=\"{}\">{}</a></th><td>{}</td><td "
+            "class=\"wide\">{}</td><td "
             "class=\"wide\">{}</td>"
             "</tr>",
             url_of(one.name, one.version), one.name + ":" + std::to_string(one.version), groups,

@@ -9,7 +9,7 @@
 namespace gatehouse::web {
 namespace {
 
-constexpr std::int64_t kWidth = 960, kHeight = 190, kLeft = 56, kTop = 10, kBottom = 24;
+constexpr std::int64_t kWidth = 960, kHeight = 196, kLeft = 64, kTop = 10, kBottom = 30;
 constexpr std::int64_t kPlot = kHeight - kTop - kBottom;
 constexpr std::int64_t kLines = 4;
 constexpr std::int64_t kUnit = 10;  // coordinates are given in tenths

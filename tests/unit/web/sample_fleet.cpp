@@ -133,6 +133,7 @@ void SampleFleet::add_copies(int many) {
 // --- the sample
 
 void SampleFleet::populate_groups() {
+    set_time(static_cast<Seconds>(std::time(nullptr)) - 9 * 24 * kHour);
     for (const char* group : {"laptops", "kiosks", "build-servers"}) service_->create_group(kOperator, group);
     assign(hypervisor_policy("laptops", 6, kLease), "laptops");
     assign(hypervisor_policy("laptops", 7, R"({"minimum_hypervisor": "0.2.0", "lease_s": 1800})"), "laptops",
