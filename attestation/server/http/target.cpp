@@ -93,7 +93,7 @@ Target parse_target(std::string_view target) {
     const auto question = target.find('?');
     if (question != target.npos) out.query = parse_fields(target.substr(question + 1), Where::kQuery);
     std::string_view rest = target.substr(1, question == target.npos ? target.npos : question - 1);
-    out.path = "/";
+    out.path.assign(1, '/');  // GCC 12 warns of its own library where a literal is assigned
     while (!rest.empty()) {
         const auto raw = rest.substr(0, rest.find('/'));
         rest.remove_prefix(std::min(rest.size(), raw.size() + 1));
