@@ -177,7 +177,7 @@ TEST(EventLogQuirk, EventMayLackABank) {
 
 TEST(EventLogQuirk, DataOfTheLastEventMayBeCutOff) {
     Buffer bytes = with_event({0, 4, Buffer(4), Buffer(4)});
-    bytes.resize(bytes.size() - 3);
+    test::cut_off(bytes, 3);
     const EventLog log = read_event_log(bytes);
     ASSERT_EQ(log.events.size(), 1u);
     EXPECT_EQ(log.events[0].data.size(), 1u);
@@ -229,7 +229,7 @@ TEST(EventLogError, NamesTheOffset) {
 TEST(EventLogError, KeepsTheEventsBeforeIt) {
     std::vector<SampleEvent> events(3, SampleEvent{0, 4, Buffer(4), Buffer(4)});
     Buffer bytes = test::agile_log(kBanks, events);
-    bytes.resize(bytes.size() - 20);
+    test::cut_off(bytes, 20);
     const EventLog log = read_event_log(bytes);
     EXPECT_EQ(log.stopped.error, Error::kTruncated);
     EXPECT_EQ(log.events.size(), 2u);

@@ -117,7 +117,7 @@ const std::vector<Row> kRows{
      {"log", "events", "pcrs"},
      "truncated",
      {},
-     [](Sample& s) { s.log.resize(s.log.size() - 60); }},
+     [](Sample& s) { test::cut_off(s.log, 60); }},
     {"LogOfNoKnownForm",
      {"log", "events", "pcrs"},
      "truncated",

@@ -55,7 +55,7 @@ const std::vector<Row> kLog{
     lacking("LogLacksThePolicyBundle", 3),
     lacking("LogLacksTheKernel", 4),
     {"LogCutInAnEvent", {"log"}, "cut off", {}, [](Sample& s) { s.log.pop_back(); }},
-    {"LogCutInADigest", kBoth, "truncated", {}, [](Sample& s) { s.log.resize(s.log.size() - 20); }},
+    {"LogCutInADigest", kBoth, "truncated", {}, [](Sample& s) { test::cut_off(s.log, 20); }},
     {"LogCutInItsHeader", kBoth, "truncated", {}, [](Sample& s) { s.log.resize(40); }},
     {"LogEmpty", kBoth, "empty", {}, [](Sample& s) { s.log.clear(); }},
     {"LogExtended", kBoth, "one more than expected", {}, [](Sample& s) { append_event(s, 18); }},

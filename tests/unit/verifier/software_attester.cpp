@@ -104,6 +104,10 @@ Buffer filler(std::string_view seed, std::size_t size) {
     return bytes;
 }
 
+void cut_off(Buffer& bytes, std::size_t count) {
+    bytes.erase(bytes.end() - static_cast<std::ptrdiff_t>(count), bytes.end());
+}
+
 Buffer some_name(std::string_view seed) {
     Buffer name{std::byte{0}, std::byte{0x0b}};
     const Buffer digest = filler(seed);

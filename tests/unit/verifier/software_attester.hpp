@@ -16,6 +16,9 @@ using verifier::Attribute;
 // Bytes of a repeatable kind.
 [[nodiscard]] Buffer filler(std::string_view seed, std::size_t size = 32);
 
+// Takes the last `count` bytes off. (Not by resize(): GCC 12 warns of what it would do, were it to grow.)
+void cut_off(Buffer& bytes, std::size_t count);
+
 // The Name that some object may have: 0x000b and 32 bytes.
 [[nodiscard]] Buffer some_name(std::string_view seed);
 
