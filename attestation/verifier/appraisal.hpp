@@ -111,9 +111,9 @@ struct Verdict {
                                Bytes nonce, const Policy* policy, bool with_views = false);
 
 // The attestation key by its TPMT_PUBLIC: three findings. Rules "ak type" (ECC P-256 ECDSA/SHA-256,
-// P-384/SHA-384, RSA-2048+ RSASSA or RSAPSS), "ak attributes" (fixedTPM, fixedParent, sensitiveDataOrigin,
-// restricted, sign, !decrypt), "ak policy" (kHypervisor: locality 2 and not usable with an authorization
-// value; kTpm: any).
+// P-384/SHA-384, RSA-2048+ RSASSA or RSAPSS; no Name by SHA-1), "ak attributes" (fixedTPM, fixedParent,
+// sensitiveDataOrigin, restricted, sign, !decrypt), "ak policy" (kHypervisor: locality 2 and not usable with
+// an authorization value; kTpm: any).
 [[nodiscard]] std::vector<Finding> check_attestation_key(Bytes public_area, Source source);
 
 class AttestationKey {

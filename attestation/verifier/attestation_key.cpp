@@ -92,7 +92,11 @@ Finding type_finding(const PublicArea& area) {
     const std::string scheme = algorithm_name(area.scheme);
     const std::string found = bits_text(area) + ", scheme " + scheme;
     const CurveRow* const row = row_of(area.curve);
-    if (area.type == Algorithm::kEcc && row == nullptr) {
+    if (area.name_algorithm == HashAlgorithm::kSha1) {
+        // A credential is for a Name. With a collision it would be for a key of the TPM and one outside of
+        // it.
+        finding.detail = found + ": the name algorithm must not be SHA-1";
+    } else if (area.type == Algorithm::kEcc && row == nullptr) {
         finding.detail = found + ": the curve must be P-256 or P-384";
     } else if (area.type == Algorithm::kEcc && area.scheme != Algorithm::kEcdsa) {
         finding.detail = found + ": the scheme must be ECDSA";

@@ -18,6 +18,13 @@ bool all_are(Bytes bytes, std::byte value) {
     return std::ranges::all_of(bytes, [value](std::byte one) { return one == value; });
 }
 
+// Offset of the first of the bytes `fill` that the end consists of.
+std::size_t tail_of(Bytes bytes, std::byte fill) {
+    const auto last =
+        std::find_if(bytes.rbegin(), bytes.rend(), [fill](std::byte one) { return one != fill; });
+    return static_cast<std::size_t>(bytes.rend() - last);
+}
+
 bool starts_with(Bytes bytes, Bytes prefix) {
     return bytes.size() >= prefix.size() && equal_bytes(bytes.first(prefix.size()), prefix);
 }
@@ -39,7 +46,8 @@ struct BankSize {
 
 class LogReader {
   public:
-    explicit LogReader(Bytes bytes) : bytes_(bytes) {}
+    explicit LogReader(Bytes bytes)
+        : bytes_(bytes), zeros_at_(tail_of(bytes, std::byte{0})), ones_at_(tail_of(bytes, std::byte{0xff})) {}
 
     EventLog read() {
         if (bytes_.empty()) {
@@ -71,14 +79,10 @@ class LogReader {
 
     // The rest of a buffer that firmware handed over whole: zeros, or erased flash.
     bool at_padding() {
-        const Bytes rest = bytes_.subspan(offset_);
-        for (const std::byte fill : {std::byte{0}, std::byte{0xff}}) {
-            if (!all_are(rest, fill)) continue;
-            quirk("padding at the end: " + std::to_string(rest.size()) + " bytes of " +
-                  (fill == std::byte{0} ? "zeros" : "0xff"));
-            return true;
-        }
-        return false;
+        if (offset_ < zeros_at_ && offset_ < ones_at_) return false;
+        quirk("padding at the end: " + std::to_string(bytes_.size() - offset_) + " bytes of " +
+              (offset_ >= zeros_at_ ? "zeros" : "0xff"));
+        return true;
     }
 
     void read_first() {
@@ -272,6 +276,8 @@ class LogReader {
     }
 
     Bytes bytes_;
+    std::size_t zeros_at_;  // from where on there is nothing else; looked for once, not at each event
+    std::size_t ones_at_;
     std::size_t offset_ = 0;
     std::vector<BankSize> sizes_;
     EventLog log_;

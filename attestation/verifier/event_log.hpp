@@ -23,7 +23,8 @@
 
 namespace gatehouse::verifier {
 
-inline constexpr std::size_t kMaxLogEvents = 16384;
+// Several times what firmware logs: some hundred events in 64 KiB to 256 KiB.
+inline constexpr std::size_t kMaxLogEvents = 4096;
 inline constexpr std::size_t kMaxQuirks = 64;
 
 // The banks that can be known, and their places in LogEvent::digests.

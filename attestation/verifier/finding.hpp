@@ -17,7 +17,8 @@ struct Finding {
 // How much of what the evidence says was compared with something that the policy expects.
 struct Coverage {
     unsigned events = 0;         // in all logs
-    unsigned events_judged = 0;  // of them, compared with a reference value or recomputed
+    unsigned events_judged = 0;  // of them, vouched for by the quote, and compared with a reference value or
+                                 // recomputed
     unsigned pcrs = 0;           // quoted, in all banks
     unsigned pcrs_judged = 0;    // of them, compared with a reference value
 };

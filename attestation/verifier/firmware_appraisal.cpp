@@ -135,7 +135,10 @@ class FirmwareAppraisal {
             for (const auto& [pcr, value] : pcrs) {
                 const bool explained = equal_bytes(replayed_value(bank, pcr).bytes(), value.bytes()) ||
                                        (pcr == 0 && explains_at_another_locality(bank, value));
-                if (explained) continue;
+                if (explained) {
+                    explained_[bank_index(bank)] |= 1u << pcr;
+                    continue;
+                }
                 unexplained_ |= 1u << pcr;
                 const std::string what =
                     "the log does not replay to the quoted value of " + pcr_text(bank, pcr);
@@ -176,6 +179,23 @@ class FirmwareAppraisal {
                });
     }
 
+    // Whether the quote vouches for an event: it is part of what a quoted value was replayed from.
+    [[nodiscard]] bool vouched_for(const LogEvent& event) const {
+        if (event.pcr >= 32 || (unexplained_ >> event.pcr & 1) != 0) return false;
+        for (std::size_t bank = 0; bank < explained_.size(); ++bank) {
+            if ((explained_[bank] >> event.pcr & 1) != 0 && !event.digests[bank].empty()) return true;
+        }
+        return false;
+    }
+    // Whether an event is shown to be wrong: its PCR was quoted, and holds something else.
+    [[nodiscard]] bool does_not_belong(const LogEvent& event) const {
+        if (event.pcr >= 32) return false;
+        const bool replayed =
+            std::ranges::any_of(explained_, [&](std::uint32_t pcrs) { return (pcrs >> event.pcr & 1) != 0; });
+        if ((unexplained_ >> event.pcr & 1) != 0) return event.pcr < kFirmwarePcrs;
+        return replayed && !vouched_for(event);
+    }
+
     void judge_events() {
         Coverage& coverage = on_.verdict.coverage;
         std::string why;
@@ -184,7 +204,6 @@ class FirmwareAppraisal {
             const LogEvent& event = on_.log.events[i];
             if (event.type == LogEventType::kNoAction) continue;
             ++coverage.events;
-            const bool explained = event.pcr < 32 && (unexplained_ >> event.pcr & 1) == 0;
             const DataFinding data = judge_event_data(event);
             if (data.judgement == DataJudgement::kMatches) {
                 ++recomputed;
@@ -195,9 +214,9 @@ class FirmwareAppraisal {
                 why = place_of(event) + ": " + data.detail + " digest is not that of its data (" +
                       event_type_name(event.type) + ")";
             }
-            if (data.judgement == DataJudgement::kMatches || (explained && pinned(event.pcr)))
+            if (vouched_for(event) && (data.judgement == DataJudgement::kMatches || pinned(event.pcr)))
                 ++coverage.events_judged;
-            on_.event_ok[i] = !differs && (explained || event.pcr >= kFirmwarePcrs);
+            on_.event_ok[i] = !differs && !does_not_belong(event);
         }
         if (on_.log.stopped.error != Error::kNone && why.empty()) why = "the log cannot be read to its end";
         on_.judge("events", std::move(why),
@@ -270,8 +289,10 @@ class FirmwareAppraisal {
 
     Case& on_;
     bool has_log_;
-    Values values_;                  // only such as the quote vouches for
-    std::uint32_t unexplained_ = 0;  // bit n: PCR n is not what the log replays to
+    Values values_;  // only such as the quote vouches for
+    // Bit n: PCR n is what the log replays to in this bank, or in some bank it is not.
+    std::array<std::uint32_t, kLogBanks.size()> explained_{};
+    std::uint32_t unexplained_ = 0;
 };
 
 }  // namespace

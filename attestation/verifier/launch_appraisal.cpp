@@ -260,7 +260,7 @@ Match closest_reference(const EventLog& log, const Policy* policy, Bytes claims)
     const Result<Claims> claimed = evidence::decode_claims(claims);
     for (const Prediction& reference : policy->references) {
         std::unique_ptr<const Prediction> own;
-        if (policy->own_storage_root && claimed.ok() &&
+        if (policy->own_storage_root && claimed.ok() && policies::is_storage_root(claimed->storage_root) &&
             !equal_bytes(claimed->storage_root, reference.bundle.srk_name)) {
             own = std::make_unique<const Prediction>(
                 policies::with_storage_root(reference, claimed->storage_root));

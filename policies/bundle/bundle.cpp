@@ -25,9 +25,8 @@ Status read_start(Reader& reader, Bytes file, Bytes magic, std::uint32_t version
 Status check(const Bundle& bundle) {
     if ((bundle.flags & ~kKnownBundleFlags) != 0)
         return {Error::kBadValue, "policy bundle: flags", bundle.flags};
-    if (bundle.srk_name.size() != kNameSize || !equal_bytes(bundle.srk_name.first(2), kNameAlgorithm)) {
+    if (!is_storage_root(bundle.srk_name))
         return {Error::kBadValue, "policy bundle: SRK name", bundle.srk_name.size()};
-    }
     if (bundle.authority.empty()) return {Error::kBadValue, "policy bundle: no authority key"};
     if (bundle.policy_ref.size() > kMaxPolicyRef) {
         return {Error::kBadValue, "policy bundle: policy reference", bundle.policy_ref.size()};
@@ -49,6 +48,10 @@ Result<std::size_t> finish(Writer& writer, std::size_t size_at, std::size_t limi
 }
 
 }  // namespace
+
+bool is_storage_root(Bytes srk_name) {
+    return srk_name.size() == kNameSize && equal_bytes(srk_name.first(2), kNameAlgorithm);
+}
 
 Result<Bundle> parse_bundle(Bytes bytes) {
     Reader reader(bytes);

@@ -56,6 +56,9 @@ struct Approval {
     Bytes signature;
 };
 
+// Whether a bundle can pin this SRK: it is a Name by SHA-256.
+[[nodiscard]] bool is_storage_root(Bytes srk_name);
+
 // kBadMagic, kBadVersion, kBadLength, kBadValue (unknown flag, wrong name size), kTruncated, kTrailingBytes.
 [[nodiscard]] Result<Bundle> parse_bundle(Bytes bytes);
 [[nodiscard]] Result<Approval> parse_approval(Bytes bytes);

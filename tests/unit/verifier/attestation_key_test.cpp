@@ -84,6 +84,12 @@ INSTANTIATE_TEST_SUITE_P(
                    k.rsa_bits = 1024;
                },
                Source::kHypervisor, "RSA"},
+        KeyRow{"NamedBySha1", "ak type", "name algorithm",
+               [](KeyFields& k) {
+                   k.name_algorithm = 4;
+                   k.policy.clear();
+               },
+               Source::kTpm},
         KeyRow{"Unrestricted", "ak attributes", "restricted",
                [](KeyFields& k) { k.clear(Attribute::kRestricted); }},
         KeyRow{"UnrestrictedOfATpm", "ak attributes", "restricted",

@@ -172,6 +172,35 @@ TEST(FirmwareCoverage, CountsWhatWasComparedOrRecomputed) {
     EXPECT_EQ(coverage.pcrs_judged, 3u);
 }
 
+// What nobody measured can be logged by anybody.
+TEST(FirmwareCoverage, LeavesOutEventsThatTheQuoteDoesNotVouchFor) {
+    Sample sample = Sample::of_tpm();
+    sample.attest.selections = {{HashAlgorithm::kSha256, 1u << 4}};
+    std::erase_if(sample.policy.pcrs[HashAlgorithm::kSha256], [](const auto& pcr) { return pcr.first != 4; });
+    sample.seal();
+    const Verdict verdict = sample.judge();
+    EXPECT_TRUE(verdict.accepted());
+    EXPECT_EQ(verdict.coverage.events, 14u);
+    EXPECT_EQ(verdict.coverage.events_judged, 3u);
+}
+
+TEST(FirmwareCoverage, LeavesOutAnEventWithoutADigestOfTheQuotedBank) {
+    Sample sample = Sample::of_tpm();
+    sample.seal();
+    std::vector<Buffer> parts = test::split_log(sample.log);
+    parts.push_back(parts.at(kBootLoader));
+    Buffer& phantom = parts.back();
+    phantom[8] = std::byte{1};  // SHA-1's digest alone
+    phantom.erase(phantom.begin() + 12 + 2 + 20, phantom.begin() + kSha256At + 32);
+    sample.log = test::join_log(parts);
+    const Verdict verdict = sample.judge(true);
+    EXPECT_TRUE(verdict.accepted());
+    EXPECT_EQ(verdict.coverage.events, 15u);
+    EXPECT_EQ(verdict.coverage.events_judged, 14u);
+    EXPECT_TRUE(verdict.events[13].ok);
+    EXPECT_FALSE(verdict.events.back().ok);
+}
+
 TEST(FirmwareViews, ShowExpectedAndFoundSideBySide) {
     Sample sample = Sample::of_tpm();
     sample.events[13].measured = filler("another boot loader");

@@ -228,6 +228,14 @@ const std::vector<Row> kPolicy{
          s.policy.pcrs = other.pcrs;
          s.policy.references.clear();
      }},
+    {"ClaimedSrkIsNoName",
+     {"signer"},
+     "SRK",
+     [](Sample& s) {
+         s.policy.own_storage_root = true;
+         s.srk_name = test::some_name("another SRK");
+         s.claims.storage_root.fill(std::byte{0xff});
+     }},
     {"OneOfSeveralReferences",
      {},
      "",
