@@ -658,7 +658,8 @@ TEST_F(AttestByPolicy, AppliesWhatItDemands) {
     const Outcome refused =
         verify(evidence, endpoint_->attestation_key(), endpoint_->appliance.authority_public());
     EXPECT_EQ(refused.status, 1) << refused.errors;
-    for (const json& rule : json::parse(refused.output)["rules"]) {
+    const json result = json::parse(refused.output);
+    for (const json& rule : result["rules"]) {
         const bool demanded = rule["rule"] == "version" || rule["rule"] == "counter";
         EXPECT_EQ(rule["ok"], !demanded) << rule;
     }
