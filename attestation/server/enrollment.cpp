@@ -73,7 +73,7 @@ std::vector<verifier::Finding> checked_attestation_key(const protocol::EnrollReq
 struct Open {
     std::string id, state, hostname, source, ek_hash, csr, vendor, manufacturer, model, reason, endpoint,
         certificate;
-    Buffer ak_public, secret_hash, token_hash;
+    Buffer ek_public, ak_public, secret_hash, token_hash;
     std::int64_t attempts = 0;
     Seconds expires = 0;
     bool endorsed = false;
@@ -83,7 +83,9 @@ std::optional<Open> find_open(Session& session, const std::string& id) {
     const auto row = session.one(
         "SELECT state, hostname, source, ek_hash, csr, vendor, manufacturer, model, reason, endpoint, "
         "certificate, "
-        "ak_public, secret_hash, token_hash, attempts, expires, endorsed FROM enrollments WHERE id = $1 "
+        "ak_public, secret_hash, token_hash, attempts, expires, endorsed, ek_public FROM enrollments WHERE "
+        "id = "
+        "$1 "
         "/*+ FOR UPDATE +*/",
         {id});
     if (!row) return std::nullopt;
@@ -99,6 +101,7 @@ std::optional<Open> find_open(Session& session, const std::string& id) {
                 .reason = row->text(8),
                 .endpoint = row->text(9),
                 .certificate = row->text(10),
+                .ek_public = row->blob(17),
                 .ak_public = row->blob(11),
                 .secret_hash = row->blob(12),
                 .token_hash = row->blob(13),
@@ -126,9 +129,27 @@ void set_state(Session& session, Open& open, const char* state, const std::strin
     session.execute("UPDATE enrollments SET state = $1, reason = $2 WHERE id = $3", {state, reason, open.id});
 }
 
+std::string key_of(const Open& open) { return host::hex(verifier::endorsement_key_hash(open.ek_public)); }
+
+// The endpoint, if any, whose EK this is though it was shown with other attributes or another policy then:
+// the TPM has only one of that key, and is one endpoint only.
+std::optional<std::string> disguised(Session& session, const Open& open) {
+    const auto row = session.one("SELECT id FROM endpoints WHERE ek_key = $1 AND ek_hash <> $2",
+                                 {key_of(open), open.ek_hash});
+    if (!row) return std::nullopt;
+    return "endpoint " + row->text(0) + " has this EK, in another public area";
+}
+
+// What stays known of an endpoint's TPM when its attestation key is another.
+Buffer kept_of(Bytes tpm, Agreement agreement) {
+    verifier::TpmState kept;
+    if (agreement == Agreement::kBeforehand) kept.vaults = decode_tpm(tpm).vaults;
+    return kept.vaults.empty() ? Buffer{} : encode_tpm(kept);
+}
+
 // The endpoint that has this EK: its new key takes the place of the old one, its history stays.
 void replace_endpoint(Session& session, const Open& open, const std::string& group, Seconds now,
-                      const Issued& issued) {
+                      const Issued& issued, const Buffer& tpm) {
     session.execute(
         "UPDATE history SET until = e.last_seen, length = e.run_length FROM endpoints e "
         "WHERE e.id = $1 AND history.number = e.run",
@@ -138,11 +159,11 @@ void replace_endpoint(Session& session, const Open& open, const std::string& gro
         "$6, "
         "manufacturer = $7, model = $8, ak_public = $9, enrolled = $10, since = $10, lease_until = 0, reason "
         "= '', "
-        "policy = '', tpm = $11, wanted = 0, log_hash = $11, outcomes = '', run = 0, run_length = 0, "
-        "certificate = $12, next_certificate = $11 WHERE id = $13",
+        "policy = '', tpm = $14, wanted = 0, log_hash = $11, outcomes = '', run = 0, run_length = 0, "
+        "certificate = $12, next_certificate = $11, ek_key = $15 WHERE id = $13",
         {open.hostname, lower_case(open.hostname + " " + open.endpoint + " " + open.ek_hash), group,
          open.source, static_cast<std::int64_t>(State::kNew), open.vendor, open.manufacturer, open.model,
-         open.ak_public, now, Bytes(), issued.hash, open.endpoint});
+         open.ak_public, now, Bytes(), issued.hash, open.endpoint, tpm, key_of(open)});
     session.execute("DELETE FROM evidence WHERE endpoint = $1", {open.endpoint});
     session.execute("DELETE FROM event_logs WHERE endpoint = $1", {open.endpoint});
     session.execute("DELETE FROM outcomes WHERE endpoint = $1", {open.endpoint});
@@ -155,13 +176,13 @@ void insert_endpoint(Session& session, const Open& open, const std::string& grou
         "manufacturer, model, "
         "ak_public, enrolled, since, last_seen, lease_until, reason, policy, tpm, last_nonce, wanted, "
         "log_hash, "
-        "outcomes, run, run_length, certificate, next_certificate) "
+        "outcomes, run, run_length, certificate, next_certificate, ek_key) "
         "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, 0, 0, '', '', $13, 0, 0, $13, '', "
         "0, 0, $14, "
-        "$13)",
+        "$13, $15)",
         {open.endpoint, open.hostname, lower_case(open.hostname + " " + open.endpoint + " " + open.ek_hash),
          group, open.source, static_cast<std::int64_t>(State::kNew), open.ek_hash, open.vendor,
-         open.manufacturer, open.model, open.ak_public, now, Bytes(), issued.hash});
+         open.manufacturer, open.model, open.ak_public, now, Bytes(), issued.hash, key_of(open)});
 }
 
 void drop_expired(Session& session, Seconds now) {
@@ -183,6 +204,7 @@ struct Automatic {
     std::string group;  // empty: nothing does
     std::string by;
     std::string why_not;
+    Agreement agreement = Agreement::kNow;
 };
 
 Automatic automatic(Session& session, const Open& open, Seconds now) {
@@ -190,12 +212,13 @@ Automatic automatic(Session& session, const Open& open, Seconds now) {
         session.one("SELECT id, source, state FROM endpoints WHERE ek_hash = $1", {open.ek_hash});
     if (present && present->integer(2) == static_cast<std::int64_t>(State::kRetired))
         return {{}, {}, "endpoint " + present->text(0) + " with this EK was retired"};
+    if (const auto why_not = disguised(session, open)) return {{}, {}, *why_not};
     // Evidence of another source is worth less, or more, than what somebody agreed to.
     if (present && present->text(1) != open.source)
         return {
             {}, {}, "endpoint " + present->text(0) + " with this EK has source \"" + present->text(1) + "\""};
     if (const auto row = session.one("SELECT group_name FROM registered WHERE ek_hash = $1", {open.ek_hash}))
-        return {row->text(0), "registered EK", {}};
+        return {row->text(0), "registered EK", {}, Agreement::kBeforehand};
     if (!open.endorsed) return {{}, {}, "EK not endorsed: " + open.reason};
     if (open.token_hash.empty()) return {{}, {}, "came without a token, its EK is not registered"};
     const Rows used =
@@ -209,17 +232,18 @@ Automatic automatic(Session& session, const Open& open, Seconds now) {
 
 // Within a write job; its last step.
 void Service::Inside::approve(Session& session, const std::string& id, const std::string& group,
-                              const std::string& who) {
+                              const std::string& who, Agreement agreement) {
     Open open = find_open(session, id).value();
     demand_group(session, group);
-    const auto present =
-        session.one("SELECT id, state FROM endpoints WHERE ek_hash = $1 /*+ FOR UPDATE +*/", {open.ek_hash});
+    if (const auto why_not = disguised(session, open)) throw ServiceError(409, "endorsement_key", *why_not);
+    const auto present = session.one(
+        "SELECT id, state, tpm FROM endpoints WHERE ek_hash = $1 /*+ FOR UPDATE +*/", {open.ek_hash});
     open.endpoint = present ? present->text(0) : new_id(now());
     const Key request_key = key_of_request(open.csr);
     const Issued issued =
         authority->issue_client(request_key.get(), open.endpoint, now(), options.certificate_days);
     if (present) {
-        replace_endpoint(session, open, group, now(), issued);
+        replace_endpoint(session, open, group, now(), issued, kept_of(present->blob(2), agreement));
     } else {
         insert_endpoint(session, open, group, now(), issued);
     }
@@ -331,7 +355,7 @@ protocol::EnrollStatus Service::activate(const std::string& id, Bytes secret) {
             const Automatic by = automatic(session, *open, now);
             set_state(session, *open, "waiting", by.why_not);
             if (!by.group.empty()) {
-                inside_->approve(session, id, by.group, by.by);
+                inside_->approve(session, id, by.group, by.by, by.agreement);
                 open = find_open(session, id);
             } else {
                 const nlohmann::json detail{
@@ -400,7 +424,7 @@ void Service::approve(const Principal& by, const std::string& id, const std::str
     demand_role(by, Role::kOperator);
     inside_->database->write([&](Session& session) {
         demand_waiting(find_open(session, id), id);
-        inside_->approve(session, id, group.empty() ? kDefaultGroup : group, by.name);
+        inside_->approve(session, id, group.empty() ? kDefaultGroup : group, by.name, Agreement::kNow);
     });
 }
 

@@ -102,6 +102,11 @@ struct StateChange {
 struct Delivery;  // actions.cpp
 struct Known;     // an endpoint as attest() reads it: attesting.cpp
 
+// When somebody agreed to an enrollment: to this one, now (an operator, or who gave out its token), or to the
+// TPM beforehand (a registered EK). The latter says nothing of a vault that is another one than before: what
+// is known of the endpoint's vaults stays.
+enum class Agreement : std::uint8_t { kNow, kBeforehand };
+
 struct Service::Inside {
     explicit Inside(const ServiceOptions& given);
 
@@ -162,7 +167,8 @@ struct Service::Inside {
     // vendors.cpp
     [[nodiscard]] std::shared_ptr<const verifier::TrustStore> trust_store();
     // enrollment.cpp
-    void approve(Session& session, const std::string& id, const std::string& group, const std::string& who);
+    void approve(Session& session, const std::string& id, const std::string& group, const std::string& who,
+                 Agreement agreement);
     void drop_old_enrollments(Session& session);
     // actions.cpp
     void record_change(Session& session, const StateChange& change, const std::string& who);

@@ -242,6 +242,12 @@ CREATE FUNCTION gatehouse_audit_is_append_only() RETURNS trigger LANGUAGE plpgsq
 CREATE TRIGGER audit_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
     FOR EACH STATEMENT EXECUTE FUNCTION gatehouse_audit_is_append_only();
 )sql"},
+    // The EK alone, beside its public area (ek_hash); '' of endpoints that were enrolled before.
+    Migration{R"sql(
+ALTER TABLE endpoints ADD COLUMN ek_key {text} NOT NULL DEFAULT '';
+CREATE UNIQUE INDEX endpoints_by_ek_key ON endpoints (ek_key) WHERE ek_key <> '';
+)sql",
+              "", ""},
 };
 
 struct Word {

@@ -253,6 +253,16 @@ ParsedCertificate read_certificate(const EndorsementEvidence& evidence, std::vec
 
 Sha256Digest endorsement_hash(Bytes public_area) { return sha256(public_area); }
 
+Sha256Digest endorsement_key_hash(Bytes public_area) {
+    const host::Key key = public_key(host::expect(parse_public_area(public_area), "EK"));
+    unsigned char* der = nullptr;
+    const int size = key ? i2d_PUBKEY(key.get(), &der) : 0;
+    if (size <= 0) throw host::ToolError("EK: not a key");
+    const Sha256Digest hash = sha256(std::as_bytes(std::span(der, static_cast<std::size_t>(size))));
+    OPENSSL_free(der);
+    return hash;
+}
+
 EndorsementVerdict verify_endorsement(const EndorsementEvidence& evidence, const TrustStore& store,
                                       std::time_t now) {
     EndorsementVerdict verdict;

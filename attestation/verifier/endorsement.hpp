@@ -67,6 +67,11 @@ struct EndorsementVerdict {
 // SHA-256 of the EK's TPMT_PUBLIC: what operators register beforehand and endpoints are known by.
 [[nodiscard]] Sha256Digest endorsement_hash(Bytes public_area);
 
+// SHA-256 of the key alone, as SubjectPublicKeyInfo. Neither a certificate nor an activated credential
+// vouches for the rest of the public area: an endpoint can show one key in several. ToolError if there is no
+// key.
+[[nodiscard]] Sha256Digest endorsement_key_hash(Bytes public_area);
+
 [[nodiscard]] EndorsementVerdict verify_endorsement(const EndorsementEvidence& evidence,
                                                     const TrustStore& store, std::time_t now);
 

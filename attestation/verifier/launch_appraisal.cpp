@@ -207,8 +207,8 @@ std::string vault_went_wrong(const evidence::DiskClaim& disk, const std::vector<
     const auto own = std::ranges::find(known, disk.sealed_name, &VaultState::sealed_name);
     if (own == known.end())
         return "the vault of disk " + host::guid_text(disk.guid) +
-               " is not the endpoint's: its secret was sealed anew, or by somebody else; enroll again if "
-               "that is meant";
+               " is not the endpoint's: its secret was sealed anew, or by somebody else; if that is meant, "
+               "retire the endpoint, enroll again, and approve it";
     if (disk.generation < own->generation)
         return "the vault of disk " + host::guid_text(disk.guid) + " went back from generation " +
                std::to_string(own->generation) + " to " + std::to_string(disk.generation);

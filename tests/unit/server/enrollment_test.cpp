@@ -209,6 +209,42 @@ TEST_P(Enrollment, RetiredEndpointComesBackByAnOperatorOnly) {
     EXPECT_EQ(state_of(id), State::kNew);
 }
 
+// Whoever has the machine can enroll it again, if its EK is registered: that must not launder a vault.
+TEST_P(Enrollment, EnrollingAgainByARegisteredEkDoesNotForgetTheVault) {
+    enforce(hypervisor_policy("laptops", 1));
+    SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    EXPECT_EQ(attest(id, endpoint).verdict, "trusted");
+
+    endpoint.renew_keys();
+    endpoint.claims.disks[0].sealed_name[5] ^= std::byte{1};
+    EXPECT_EQ(enroll(endpoint), id);
+    const protocol::AttestAnswer other = attest(id, endpoint);
+    EXPECT_EQ(other.verdict, "untrusted");
+    ASSERT_EQ(other.failures.size(), 1u);
+    EXPECT_NE(other.failures[0].find("not the endpoint's"), std::string::npos) << other.failures[0];
+
+    service_->retire(kOperator, id, "new disk");
+    service_->approve(kOperator, start_enrollment(endpoint).id, "default");
+    EXPECT_EQ(attest(id, endpoint).verdict, "trusted");
+}
+
+// Attributes and policy of an EK are only said, not proved.
+TEST_P(Enrollment, OneKeyInTwoPublicAreasIsOneEndpoint) {
+    SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    service_->retire(kOperator, id, "lost");
+
+    protocol::EnrollRequest request = endpoint.enroll_request();
+    request.ek_public[7] ^= std::byte{0x40};  // userWithAuth
+    service_->register_endorsement(kOperator, host::hex(sha256(request.ek_public)), "default");
+    const protocol::EnrollChallenge challenge = service_->enroll(request);
+    EXPECT_EQ(service_->activate(challenge.id, endpoint.activate(challenge)).state, "waiting");
+    const server::Enrollment waiting = service_->enrollment(kReader, challenge.id);
+    EXPECT_EQ(waiting.reason, "endpoint " + id + " has this EK, in another public area");
+    EXPECT_EQ(code_of([&] { service_->approve(kOperator, challenge.id, "default"); }), "endorsement_key");
+}
+
 TEST_P(Enrollment, AnotherSourceOfEvidenceNeedsAnOperator) {
     SoftwareEndpoint endpoint;
     (void)enroll(endpoint);

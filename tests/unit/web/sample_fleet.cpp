@@ -127,7 +127,7 @@ void SampleFleet::add_copies(int many) {
         "since, last_seen, "
         "lease_until, reason, policy, tpm, last_nonce, wanted, log_hash, outcomes, run, run_length, "
         "randomblob(32), "
-        "randomblob(32) FROM n, (SELECT * FROM endpoints LIMIT 1)");
+        "randomblob(32), '' FROM n, (SELECT * FROM endpoints LIMIT 1)");
 }
 
 // --- the sample
