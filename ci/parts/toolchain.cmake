@@ -5,6 +5,9 @@
 #   gatehouse_host_library(NAME SOURCES...)  host only
 #   gatehouse_tool(NAME SOURCES...)          a host program
 #   gatehouse_test(NAME SOURCES...)          a GoogleTest program; every test is its own ctest entry, label `unit`
+#   gatehouse_test(NAME TOGETHER SOURCES...)  the same as one entry: for tests that share what is slow to set up (a
+#                                            TPM), or are over sooner than a program starts; what fails is named in
+#                                            the output
 #
 # The target unit_tests builds what ctest runs by the label `unit`, and nothing measured.
 
@@ -57,8 +60,14 @@ endfunction()
 include(GoogleTest)
 add_custom_target(unit_tests)
 function(gatehouse_test name)
-    add_executable(${name} ${ARGN})
+    cmake_parse_arguments(PARSE_ARGV 1 test TOGETHER "" "")
+    add_executable(${name} ${test_UNPARSED_ARGUMENTS})
     target_link_libraries(${name} PRIVATE gatehouse_host gatehouse_host_panic GTest::gmock GTest::gtest GTest::gtest_main)
-    gtest_discover_tests(${name} PROPERTIES LABELS unit TIMEOUT 300 DISCOVERY_TIMEOUT 60)
+    if(test_TOGETHER)
+        add_test(NAME ${name} COMMAND ${name} --gtest_brief=1)
+        set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 300)
+    else()
+        gtest_discover_tests(${name} PROPERTIES LABELS unit TIMEOUT 300 DISCOVERY_TIMEOUT 60)
+    endif()
     add_dependencies(unit_tests ${name})
 endfunction()
