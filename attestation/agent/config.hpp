@@ -1,13 +1,5 @@
-// The agent's configuration: /etc/gatehouse/agent.toml, and what the command line changes of it.
-//
-//   server = "https://attest.example:8443"
-//   ca_file = "/etc/gatehouse/ca.pem"    who may have certified the server; or, for the first contact:
-//   ca_pin = "64 hexadecimal digits"     SHA-256 of the CA's certificate (DER), as the server prints it at
-//   its start state = "/var/lib/gatehouse-agent" source = "channel"                   the quote channel; or a
-//   TCTI string, "device:/dev/tpmrm0" hostname = "kiosk-17"                default: the machine's interval_s
-//   = 300                     at least this often; the server may ask for more often token_file =
-//   "/etc/gatehouse/token"  a one-time enrollment token firmware_log =
-//   "/sys/kernel/security/tpm0/binary_bios_measurements"
+// The agent's configuration: /etc/gatehouse/agent.toml, and what the command line changes of it. agent.toml
+// beside this file is the manual of its keys.
 #pragma once
 
 #include <string>

@@ -1,35 +1,5 @@
 // The configuration of attestation-server: /etc/gatehouse/server.toml, and what the command line changes of
-// it.
-//
-//   listen = "127.0.0.1:8443"         ADDRESS:PORT, [ADDRESS]:PORT for IPv6; port 0: any free one
-//   data = "/var/lib/gatehouse"       master.key and, with SQLite, the database
-//   database = "sqlite:PATH"          or "postgresql://..."; default: gatehouse.db in `data`
-//   names = ["attest.example"]        of the server, for its certificate; default: the machine's, and
-//   localhost tls_certificate = "FILE"          PEM chain and key of another CA; default: one of the server's
-//   own CA, tls_key = "FILE"                  made anew at each start issuer = "gatehouse"              who
-//   results are by log = "people"                    "journal" (the default under systemd), "json" log_level
-//   = "info"                "error", "warning", "notice", "debug" certificate_days = 90             of
-//   endpoints' certificates history_days = 90 open_metrics_on_loopback = true   /metrics without a token for
-//   local peers
-//
-//   [limits]                          rates: requests a second, and how many at once
-//   anonymous = [50, 200]             by address: without credentials
-//   enrollment = [5, 50]              by address: enrollments begun
-//   pages = [100, 400]                by address: the web page
-//   failures = [0.2, 10]              by address: tokens that fail
-//   endpoint = [5, 50]                by endpoint
-//   max_connections = 20000
-//   workers = 64                      threads for requests
-//   queue = 4096                      requests that wait for one
-//   loops = 2                         threads for connections
-//
-//   [timeouts]                        seconds
-//   handshake = 10.0
-//   head = 10.0
-//   body = 30.0
-//   idle = 75.0
-//   answer = 30.0
-//   stop = 20.0
+// it. attestation/server/server.toml is the manual of its keys.
 #pragma once
 
 #include <optional>

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 
 #include "attestation/agent/client_key.hpp"
 #include "attestation/agent/config.hpp"
@@ -81,6 +82,24 @@ TEST(Config, ReadsEveryKey) {
     EXPECT_EQ(config.interval_s, 60u);
     EXPECT_EQ(config.token_file, "t");
     EXPECT_EQ(config.firmware_log, "f");
+}
+
+TEST(Config, ExampleIsTheDefaults) {
+    std::ifstream file(GATEHOUSE_AGENT_TOML);
+    std::string example, line;
+    while (std::getline(file, line))
+        example += (line.starts_with("#") && !line.starts_with("# ") ? line.substr(1) : "") + "\n";
+    const Config config = parse_config(example, "agent.toml");
+    const Config defaults;
+    EXPECT_EQ(config.server, "https://attest.example:8443");
+    EXPECT_EQ(config.ca_file, "/etc/gatehouse/ca.pem");
+    EXPECT_EQ(config.ca_pin, defaults.ca_pin);
+    EXPECT_EQ(config.token_file, defaults.token_file);
+    EXPECT_EQ(config.hostname, defaults.hostname);
+    EXPECT_EQ(config.source, defaults.source);
+    EXPECT_EQ(config.firmware_log, defaults.firmware_log);
+    EXPECT_EQ(config.interval_s, defaults.interval_s);
+    EXPECT_EQ(config.state, defaults.state);
 }
 
 TEST(Config, RefusesWhatItDoesNotKnowByLineAndKey) {

@@ -1,0 +1,68 @@
+#include "attestation/server/http/settings.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <fstream>
+
+#include "keyvault/tool/support.hpp"
+
+namespace gatehouse::http {
+namespace {
+
+// What every key of the example says, in one text, so that one comparison covers them all.
+std::string shown(const Settings& one) {
+    std::string out;
+    const auto add = [&out](const auto&... values) { ((out += std::string(values) + "\n"), ...); };
+    const auto number = [&out](auto... values) { ((out += std::to_string(values) + "\n"), ...); };
+    const ApplicationOptions& limits = one.application;
+    add(one.listen, one.tls_certificate, one.tls_key, one.issuer);
+    for (const std::string& name : one.names) add(name);
+    number(static_cast<int>(one.log_format), static_cast<int>(one.log_level), one.certificate_days,
+           one.history_days);
+    for (const Rate& rate :
+         {limits.anonymous, limits.enrollment, limits.pages, limits.failures, limits.endpoint}) {
+        number(rate.per_second, rate.burst);
+    }
+    number(static_cast<int>(limits.open_metrics_on_loopback), one.server.max_connections, one.server.workers,
+           one.server.queue, one.server.loops);
+    for (const auto time : {one.server.handshake, one.server.head, one.server.body, one.server.idle,
+                            one.server.answer, one.server.stop}) {
+        number(time.count());
+    }
+    return out;
+}
+
+TEST(Settings, ExampleIsTheDefaults) {
+    unsetenv("JOURNAL_STREAM");
+    std::ifstream file(GATEHOUSE_SOURCE "/attestation/server/server.toml");
+    std::string example, line;
+    unsigned keys = 0;
+    while (std::getline(file, line)) {
+        const bool is_key = line.starts_with("#") && !line.starts_with("# ");
+        keys += is_key;
+        example += (is_key ? line.substr(1) : "") + "\n";
+    }
+    EXPECT_EQ(keys, 29u);
+    const Settings settings = parse_settings(example, "server.toml");
+    EXPECT_EQ(shown(settings), shown(parse_settings("", "nothing")));
+    EXPECT_EQ(settings.data, "/var/lib/gatehouse");
+    EXPECT_EQ(settings.database, "");
+}
+
+TEST(Settings, RefusesWhatItDoesNotKnowByLineAndKey) {
+    for (const char* text :
+         {"\nlisden = 1", "\nlisten = 1", "\n[limits]\npages = 3", "\n[timeouts]\nhead = 0", "\nworkers = 3",
+          "\n[limits]\nworkers = 0", "\n= 1", "\n[limit]"}) {
+        try {
+            (void)parse_settings(text, "server.toml");
+            FAIL() << text;
+        } catch (const host::ToolError& error) {
+            const std::string what = error.what();
+            EXPECT_TRUE(what.starts_with("server.toml:2: ") || what.starts_with("server.toml:3: ")) << what;
+        }
+    }
+}
+
+}  // namespace
+}  // namespace gatehouse::http
