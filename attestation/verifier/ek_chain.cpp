@@ -207,12 +207,17 @@ ChainVerdict verify_chain(X509* certificate, const std::vector<openssl::Certific
         Verification verification(certificate, others, vendor, now);
         const std::string failure = verification.path_failure();
         if (failure.empty()) {
-            verdict.chain = {"ek chain", true, verification.path_text()};
             // A context serves for one verification only.
-            verdict.revocation = Verification(certificate, others, vendor, now).revocation();
+            Finding revocation = Verification(certificate, others, vendor, now).revocation();
+            // Vendors may share a root: the one with the CRL is heard.
+            if (verdict.vendor != nullptr && revocation.ok) continue;
+            verdict.chain = {"ek chain", true, verification.path_text()};
+            verdict.revocation = std::move(revocation);
             verdict.vendor = &vendor;
-            break;
+            if (!verdict.revocation.ok) break;
+            continue;
         }
+        if (verdict.vendor != nullptr) continue;
         // Of several reasons, that of the vendor who did issue it is told; else the first.
         if (!blamed) verdict.chain.detail = failure;
         if (!blamed && verification.known()) {

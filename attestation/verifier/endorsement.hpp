@@ -75,7 +75,7 @@ struct EndorsementVerdict {
 [[nodiscard]] EndorsementVerdict verify_endorsement(const EndorsementEvidence& evidence,
                                                     const TrustStore& store, std::time_t now);
 
-// What TPM2_MakeCredential does (Part 1, 24; Part 3, 12.6), for an RSA-2048/3072 or ECC P-256/P-384 EK with
+// What TPM2_MakeCredential does (Part 1, 24; Part 3, 12.6), for an RSA or ECC P-256/P-384/P-521 EK with
 // AES-CFB: `secret` (16 to 32 bytes) comes out only of the TPM that has the EK, and only while an object
 // named `object_name` is loaded there. ToolError if the EK is not of a known kind.
 struct Credential {

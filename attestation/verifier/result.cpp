@@ -98,8 +98,8 @@ TrustVector trust_vector(const std::vector<Finding>& findings, bool hypervisor, 
         vector.hardware =
             fails(findings, {"firmware"}) ? claim::kHardwareUnrecognized : claim::kHardwareGenuine;
     }
-    // The rule "claims" holds only if the vault was opened and each disk is said to be encrypted; what is
-    // said counts only if the events are those of a hypervisor that tells the truth.
+    // The rule "claims" holds only if the vault was opened and a disk is said to be encrypted, all others
+    // being hidden; what is said counts only if the events are those of a hypervisor that tells the truth.
     if (hypervisor && has(findings, "claims")) {
         const bool known = vector.executables == claim::kExecutablesApprovedBoot;
         vector.storage_opaque = !known                        ? claim::kUnknown

@@ -13,6 +13,7 @@ using nlohmann::json;
 
 constexpr std::size_t kMaxMeasuredFile = std::size_t{2} << 30;
 constexpr std::size_t kSlbHeaderSize = 4;
+constexpr auto kBundleTag = static_cast<std::uint32_t>(evidence::MeasurementTag::kPolicy);
 
 ExpectedEvent event_of(std::uint32_t pcr, std::uint32_t tag, std::string name, Bytes object) {
     ExpectedEvent event{.pcr = pcr, .tag = tag, .name = std::move(name)};
@@ -49,6 +50,22 @@ Buffer encoded(const BundleFacts& facts) {
                                            bytes),
                               kBundleFile));
     return bytes;
+}
+
+// What a launch leaves: both PCRs capped, the bundle that was measured.
+void check(const Prediction& prediction) {
+    for (const std::uint32_t pcr : {evidence::kLaunchPcr, evidence::kPayloadPcr}) {
+        const auto last = std::find_if(prediction.events.rbegin(), prediction.events.rend(),
+                                       [pcr](const ExpectedEvent& event) { return event.pcr == pcr; });
+        if (last == prediction.events.rend() || last->tag != 0)
+            throw ToolError("reference values: the last event of PCR " + std::to_string(pcr) +
+                            " is not the cap");
+    }
+    const auto bundle = std::ranges::find(prediction.events, kBundleTag, &ExpectedEvent::tag);
+    if (bundle == prediction.events.end() ||
+        !equal_bytes(bundle->digest(HashAlgorithm::kSha256), prediction.bundle.digest) ||
+        sha256(encoded(prediction.bundle)) != prediction.bundle.digest)
+        throw ToolError("reference values: the measured bundle is not the one described");
 }
 
 json values_json(const Prediction& prediction, bool capped) {
@@ -141,14 +158,13 @@ Prediction predict(const std::function<Buffer(const std::string& name)>& read_fi
 }
 
 Prediction with_storage_root(const Prediction& prediction, Bytes srk_name) {
-    constexpr auto kTag = static_cast<std::uint32_t>(evidence::MeasurementTag::kPolicy);
     const Sha256Digest present = sha256(encoded(prediction.bundle));
     Prediction other = prediction;
     other.bundle.srk_name.assign(srk_name.begin(), srk_name.end());
     const Buffer bundle = encoded(other.bundle);
     other.bundle.digest = sha256(bundle);
     for (ExpectedEvent& event : other.events) {
-        if (event.tag != kTag) continue;
+        if (event.tag != kBundleTag) continue;
         if (!equal_bytes(event.digest(HashAlgorithm::kSha256), present))
             throw ToolError("reference values: the measured bundle is not the one described");
         event = event_of(event.pcr, event.tag, event.name, bundle);
@@ -213,6 +229,7 @@ Prediction from_json(const json& from) try {
     if (digest.size() != kSha256Size)
         throw ToolError("reference values: sha256 of the bundle has a wrong size");
     copy_bytes(prediction.bundle.digest, digest);
+    check(prediction);
     return prediction;
 } catch (const json::exception& error) {
     throw ToolError(std::string("reference values: not what policyctl predict --json prints: ") +

@@ -79,7 +79,7 @@ inline constexpr const char* kApprovalFile = "policy.approval";
 //  numbers
 [[nodiscard]] nlohmann::json to_json(const Prediction& prediction);
 // Of the above only "events" and "bundle" are read; the PCR values follow from them. ToolError if it is not
-// of that form.
+// of that form, does not end with the caps, or measures another bundle than it describes.
 [[nodiscard]] Prediction from_json(const nlohmann::json& json);
 
 }  // namespace gatehouse::policies

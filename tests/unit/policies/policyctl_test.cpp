@@ -107,6 +107,16 @@ TEST(Predict, RefusesJsonOfAnotherForm) {
     bad["events"][0]["digests"]["sha256"] = "00";
     EXPECT_THROW((void)from_json(bad), host::ToolError);
     EXPECT_THROW((void)from_json(json::array()), host::ToolError);
+    // Well-formed, and of no launch: nothing could be judged by them.
+    bad = good;
+    bad["events"] = json::array();
+    EXPECT_THROW((void)from_json(bad), host::ToolError);
+    bad = good;
+    bad["events"].erase(bad["events"].size() - 1);
+    EXPECT_THROW((void)from_json(bad), host::ToolError);
+    bad = good;
+    bad["bundle"]["flags"] = 1;  // not those of the bundle that the events measure
+    EXPECT_THROW((void)from_json(bad), host::ToolError);
 }
 
 // --- The tool

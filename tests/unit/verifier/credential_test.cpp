@@ -53,7 +53,7 @@ TEST_F(Credentials, Rsa2048EkOfTemplateL1ActivatesThem) {
 }
 
 TEST_F(Credentials, P256EkOfTemplateL2ActivatesThem) {
-    const auto ek = tpm_->create_l2();
+    const auto ek = tpm_->create_ek(test::kL2);
     // Enough that some ephemeral coordinate or shared secret starts with a zero byte now and then: both must
     // be padded.
     for (int i = 0; i < 200; ++i) {
@@ -71,9 +71,26 @@ TEST_F(Credentials, P384EkOfTemplateH3ActivatesThem) {
     EXPECT_EQ(tpm_->activate(ak_, ek, false, credential.blob, credential.secret), secret_of(48));
 }
 
+TEST_F(Credentials, P521EkOfTemplateH4ActivatesThem) {
+    const auto ek = tpm_->create_ek(test::kH4);
+    // Enough that some coordinate starts with a zero byte: the first of 66 has one bit only.
+    for (int i = 0; i < 8; ++i) expect_activation(ek, false);
+    const Credential credential = make_credential(ek.public_area, ak_.name, secret_of(64));
+    EXPECT_EQ(tpm_->activate(ak_, ek, false, credential.blob, credential.secret), secret_of(64));
+    tpm_->flush(ek);
+}
+
+TEST_F(Credentials, Rsa3072EkOfTemplateH6ActivatesThem) {
+    const auto ek = tpm_->create_ek(test::kH6);
+    expect_activation(ek, false);
+    const Credential credential = make_credential(ek.public_area, ak_.name, secret_of(48));
+    EXPECT_EQ(tpm_->activate(ak_, ek, false, credential.blob, credential.secret), secret_of(48));
+    tpm_->flush(ek);
+}
+
 TEST_F(Credentials, AnotherEkDoesNotActivateThem) {
     const auto rsa = tpm_->persistent(test::kRsaEk);
-    const auto ecc = tpm_->create_l2();
+    const auto ecc = tpm_->create_ek(test::kL2);
     const Credential credential = make_credential(rsa.public_area, ak_.name, secret_of(32));
     EXPECT_TRUE(tpm_->activate(ak_, ecc, true, credential.blob, credential.secret).empty());
     tpm_->flush(ecc);

@@ -131,8 +131,20 @@ TEST_F(ManufacturedEndorsement, CertificateIsNotGoodForAnotherEkOfTheSameTpm) {
     EXPECT_TRUE(finding(verdict, "ek chain").ok);
 }
 
+TEST_F(ManufacturedEndorsement, TemplatesOfLongerKeysAreKnown) {
+    const std::pair<test::EkTemplate, const char*> rows[] = {{test::kH4, "template H-4 (ECC P-521)"},
+                                                             {test::kH6, "template H-6 (RSA 3072)"}};
+    for (const auto& [like, text] : rows) {
+        const auto ek = tpm_->create_ek(like);
+        const auto verdict = verify_endorsement({{}, {}, ek.public_area}, store({}), std::time(nullptr));
+        EXPECT_TRUE(finding(verdict, "ek public").ok);
+        EXPECT_EQ(finding(verdict, "ek public").detail, text);
+        tpm_->flush(ek);
+    }
+}
+
 TEST_F(ManufacturedEndorsement, TemplateL2IsKnown) {
-    const auto ek = tpm_->create_l2();
+    const auto ek = tpm_->create_ek(test::kL2);
     const auto verdict = verify_endorsement({{}, {}, ek.public_area}, store({}), std::time(nullptr));
     EXPECT_EQ(finding(verdict, "ek public").detail, "template L-2 (ECC P-256)");
     EXPECT_EQ(finding(verdict, "ek certificate").detail, "there is none");
@@ -389,6 +401,20 @@ TEST_F(Endorsement, RefusesARevokedCertificate) {
               "not revoked; not checked, for want of a CRL: CA 1 (CN=Vendor EK CA); not checked, for want of "
               "a CRL: CA 2 "
               "(CN=Vendor Root)");
+}
+
+TEST_F(Endorsement, RevocationCountsWhicheverOfTheVendorsOfARootHasTheCrl) {
+    const auto ek = issue(ek_spec(), ecc_key(), &intermediate);
+    const Vendor without{"Without a CRL", vendor.roots, vendor.intermediates, {}};
+    vendor.revocations = {test::revoke(intermediate, {&ek})};
+    for (const bool first : {true, false}) {
+        TrustStore store;
+        store.add(first ? vendor : without);
+        store.add(first ? without : vendor);
+        const auto verdict =
+            verify_endorsement({ek.der(), {}, test::ek_public_area(ek.key.get())}, store, now);
+        expect_only(verdict, "ek revocation", "EK certificate: revoked by CN=Vendor EK CA");
+    }
 }
 
 TEST_F(Endorsement, RefusesACertificateOfARevokedCa) {

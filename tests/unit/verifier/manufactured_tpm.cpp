@@ -137,22 +137,28 @@ ManufacturedTpm::Key ManufacturedTpm::create_primary(ESYS_TR hierarchy, const TP
     return describe(handle);
 }
 
-ManufacturedTpm::Key ManufacturedTpm::create_l2() {
+ManufacturedTpm::Key ManufacturedTpm::create_ek(const EkTemplate& like) {
     TPMT_PUBLIC area{};
-    area.type = TPM2_ALG_ECC;
-    area.nameAlg = TPM2_ALG_SHA256;
-    area.objectAttributes = 0x000300b2;
-    const Buffer policy =
-        host::from_hex("837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa", "policy");
+    area.type = like.type;
+    area.nameAlg = like.name_algorithm;
+    area.objectAttributes = like.attributes;
+    const Buffer policy = host::from_hex(like.policy, "policy");
     area.authPolicy.size = static_cast<std::uint16_t>(policy.size());
     std::memcpy(area.authPolicy.buffer, policy.data(), policy.size());
-    area.parameters.eccDetail.symmetric.algorithm = TPM2_ALG_AES;
-    area.parameters.eccDetail.symmetric.keyBits.aes = 128;
-    area.parameters.eccDetail.symmetric.mode.aes = TPM2_ALG_CFB;
-    area.parameters.eccDetail.scheme.scheme = TPM2_ALG_NULL;
-    area.parameters.eccDetail.curveID = TPM2_ECC_NIST_P256;
-    area.parameters.eccDetail.kdf.scheme = TPM2_ALG_NULL;
-    area.unique.ecc.x.size = area.unique.ecc.y.size = 32;
+    TPMT_SYM_DEF_OBJECT symmetric{};
+    symmetric.algorithm = TPM2_ALG_AES;
+    symmetric.keyBits.aes = like.symmetric_bits;
+    symmetric.mode.aes = TPM2_ALG_CFB;
+    if (like.type == TPM2_ALG_RSA) {
+        area.parameters.rsaDetail.symmetric = symmetric;
+        area.parameters.rsaDetail.scheme.scheme = TPM2_ALG_NULL;
+        area.parameters.rsaDetail.keyBits = like.size;
+    } else {
+        area.parameters.eccDetail.symmetric = symmetric;
+        area.parameters.eccDetail.scheme.scheme = TPM2_ALG_NULL;
+        area.parameters.eccDetail.curveID = like.size;
+        area.parameters.eccDetail.kdf.scheme = TPM2_ALG_NULL;
+    }
     return create_primary(ESYS_TR_RH_ENDORSEMENT, area);
 }
 

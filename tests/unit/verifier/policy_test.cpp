@@ -97,7 +97,7 @@ INSTANTIATE_TEST_SUITE_P(
                     "is not the cap"},
         WrongPolicy{"ReferenceWithAnotherBundle",
                     [](json& p) { p["references"][0]["bundle"]["sha256"] = std::string(64, '1'); },
-                    "its bundle"},
+                    "is not the one described"},
         WrongPolicy{"ReferenceThatIsNone", [](json& p) { p["references"][0] = 5; }, "references[0]"},
         WrongPolicy{"PcrsForAHypervisor", [](json& p) { p["pcrs"] = good_tpm()["pcrs"]; }, "pcrs: is for"},
         WrongPolicy{"StorageRootOfAnotherWord", [](json& p) { p["storage_root"] = "any"; }, "storage_root"},
