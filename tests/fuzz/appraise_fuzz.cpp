@@ -12,6 +12,7 @@ struct Surroundings {
     AttestationKey key{fuzz::seed_file("surroundings/ak.public")};
     Policy hypervisor = policy("surroundings/hypervisor.policy");
     Policy tpm = policy("surroundings/tpm.policy");
+    Policy own_root = with_own_root(hypervisor);
     // Quotes that were signed by the key outside of this program.
     std::vector<host::Buffer> genuine{fuzz::seed_file("surroundings/hypervisor.quote"),
                                       fuzz::seed_file("surroundings/tpm.quote")};
@@ -19,6 +20,10 @@ struct Surroundings {
     static Policy policy(const std::string& name) {
         const auto json = fuzz::seed_file(name);
         return parse_policy(fuzz::input_text(raw(Bytes(json)), json.size()));
+    }
+    static Policy with_own_root(Policy pinned) {
+        pinned.own_storage_root = true;
+        return pinned;
     }
 };
 
@@ -67,6 +72,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         fuzz::require((flags & fuzz::kSign) != 0 || genuine);
         fuzz::require(verdict.tpm.has_value());
     }
+    // The claims then say which SRK the references are for.
+    if (!of_tpm)
+        (void)appraise(evidence, around.key, known, fuzz::appraisal_nonce(), &around.own_root).accepted();
     // The same evidence without a policy, or against the other one, is never accepted.
     fuzz::require(!appraise(evidence, around.key, known, fuzz::appraisal_nonce(), nullptr).accepted());
     fuzz::require(!appraise(evidence, around.key, known, fuzz::appraisal_nonce(),
