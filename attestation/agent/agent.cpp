@@ -44,6 +44,13 @@ std::string Agent::ca() {
     return found;
 }
 
+std::string Agent::token() const {
+    if (!token_.empty() || config_.token_file.empty()) return token_;
+    std::string token = read_text(config_.token_file);
+    token.erase(token.find_last_not_of(" \t\r\n") + 1);
+    return token;
+}
+
 ServerClient Agent::connect(bool with_identity) {
     std::string identity;
     if (with_identity) {
@@ -94,7 +101,7 @@ void Agent::start_enrollment(State& state, ServerClient& server) {
                        .ek_public = std::move(identity.ek_public),
                        .ak_public = std::move(identity.ak_public),
                        .csr = certification_request(key),
-                       .token = token_});
+                       .token = token()});
     state.pending = PendingEnrollment{challenge.id, challenge.credential_blob, challenge.secret, false};
     directory_.write(kPendingKey, key);
     directory_.save(state);

@@ -16,7 +16,8 @@ class ServerClient;
 
 class Agent {
   public:
-    // The source is opened when it is needed first. `token`: a one-time enrollment token, may be empty.
+    // The source is opened when it is needed first. `token`: a one-time enrollment token; if it is empty,
+    // that of config.token_file, which is read only to start an enrollment, and may be gone after it.
     Agent(Config config, std::string token);
     ~Agent();
 
@@ -37,6 +38,7 @@ class Agent {
   private:
     class Loop;
     [[nodiscard]] std::string ca();
+    [[nodiscard]] std::string token() const;
     [[nodiscard]] ServerClient connect(bool with_identity);
     [[nodiscard]] ServerClient& connection();
     [[nodiscard]] EvidenceSource& source();

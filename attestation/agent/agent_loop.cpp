@@ -22,13 +22,17 @@ class Agent::Loop {
     // One round: what is due now, then a wait. Whatever goes wrong is said and tried again.
     void round() {
         try {
-            if (!enrolled()) return enroll();
-            if (agent_.renew_if_due()) say_("certificate renewed");
+            if (state().endpoint_id.empty()) return enroll();
+            if (state().pending) beside("enrollment", [this] { take_up_enrollment(); });
+            beside("renewal", [this] {
+                if (agent_.renew_if_due()) say_("certificate renewed");
+            });
             attest();
             backoff_.reset();
         } catch (const Refused& refused) {
+            const bool is_stranger = refused.status() == 401 || refused.status() == 403;
+            if (is_stranger && !state().pending) say_(kHint);
             trouble(refused.what(), refused.retry_after());
-            if (refused.status() == 401 || refused.status() == 403) say_(kHint);
         } catch (const std::exception& error) {
             trouble(error.what(), 0);
         }
@@ -38,18 +42,33 @@ class Agent::Loop {
     static constexpr const char* kHint =
         "the server does not know this endpoint any more; `attestation-agent enroll --again` enrolls it anew";
 
-    [[nodiscard]] bool enrolled() const { return !agent_.directory().state().endpoint_id.empty(); }
+    [[nodiscard]] State state() const { return agent_.directory().state(); }
     [[nodiscard]] double unit() { return std::uniform_real_distribution<double>(0, 1)(random_); }
     static void sleep(double seconds) { std::this_thread::sleep_for(Seconds(seconds)); }
 
-    void enroll() {
-        const protocol::EnrollStatus status = agent_.enroll(false);
-        if (status.state == "approved") {
-            say_("enrolled as " + status.endpoint_id);
-            backoff_.reset();
-            return;
+    // What an endpoint does beside attesting, with the certificate that it has: its failure is no reason not
+    // to attest.
+    void beside(const char* what, const std::function<void()>& step) {
+        try {
+            step();
+        } catch (const std::exception& error) {
+            agent_.connection_.reset();
+            say_(std::string(what) + ": " + error.what());
         }
-        say_("enrollment is " + status.state + (status.reason.empty() ? "" : ": " + status.reason));
+    }
+
+    // Whether there is a new certificate.
+    bool take_up_enrollment() {
+        const protocol::EnrollStatus status = agent_.enroll(false);
+        const bool is_approved = status.state == "approved";
+        say_(is_approved
+                 ? "enrolled as " + status.endpoint_id
+                 : "enrollment is " + status.state + (status.reason.empty() ? "" : ": " + status.reason));
+        return is_approved;
+    }
+
+    void enroll() {
+        if (take_up_enrollment()) return backoff_.reset();
         sleep(backoff_.next(0, unit()));
     }
 
@@ -68,13 +87,12 @@ class Agent::Loop {
             const double left = Seconds(due - std::chrono::steady_clock::now()).count();
             if (left <= 0) return;
             const auto started = std::chrono::steady_clock::now();
-            if (agent_.connection().wanted(static_cast<unsigned>(std::ceil(left)))) {
-                say_("evidence is wanted");
-                return;
-            }
-            // A server that answers at once is not asked at once again.
+            const bool is_wanted = agent_.connection().wanted(static_cast<unsigned>(std::ceil(left)));
+            // A server that answers at once is not asked at once again, nor is it sent evidence without a
+            // pause.
             const Seconds taken = std::chrono::steady_clock::now() - started;
             if (taken.count() < 1) sleep(std::min(left, 1 - taken.count()));
+            if (is_wanted) return say_("evidence is wanted");
         }
     }
 

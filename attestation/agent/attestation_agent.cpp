@@ -55,20 +55,10 @@ Config effective(const Options& options) {
     return config;
 }
 
-std::string token_of(const Options& options, const Config& config) {
-    if (!options.token.empty() || config.token_file.empty()) return options.token;
-    constexpr std::size_t kLimit = 4096;
-    const host::Buffer bytes = host::read_file(config.token_file, kLimit);
-    std::string token(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-    token.erase(token.find_last_not_of(" \t\r\n") + 1);
-    return token;
-}
-
 std::string print(const Json& json) { return json.dump(2, ' ', false, Json::error_handler_t::replace); }
 
 ExitCode enroll(const Options& options) {
-    const Config config = effective(options);
-    Agent agent(config, token_of(options, config));
+    Agent agent(effective(options), options.token);
     const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(options.wait_s);
     protocol::EnrollStatus status = agent.enroll(options.again);
     while (status.state == "waiting" && std::chrono::steady_clock::now() < until) {
@@ -157,8 +147,7 @@ ExitCode status(const Options& options) {
 }
 
 [[noreturn]] void run(const Options& options) {
-    const Config config = effective(options);
-    Agent agent(config, token_of(options, config));
+    Agent agent(effective(options), options.token);
     agent.run([](const std::string& line) { std::cerr << line << std::endl; });
 }
 

@@ -20,8 +20,11 @@ struct HttpAnswer::Inside {
     }
 };
 
+// Of the header; and of what the parser takes only whole, of which it limits nothing else: the line before a
+// chunk with its extensions, and the fields after the last one.
+constexpr std::uint32_t kHeaderLimit = 16384;
+
 HttpAnswer::HttpAnswer(std::size_t limit) : inside_(std::make_unique<Inside>()) {
-    constexpr std::uint32_t kHeaderLimit = 16384;
     inside_->parser.header_limit(kHeaderLimit);
     inside_->parser.body_limit(limit);
     inside_->parser.eager(true);
@@ -36,10 +39,10 @@ void HttpAnswer::take(std::string_view bytes) {
         boost::beast::error_code error;
         const std::size_t used = inside_->parser.put(boost::asio::buffer(waiting), error);
         waiting.erase(0, used);
-        if (error == http::error::need_more) return;
-        Inside::check(error);
-        if (used == 0) return;
+        if (error != http::error::need_more) Inside::check(error);
+        if (error || used == 0) break;
     }
+    if (waiting.size() > kHeaderLimit) throw ToolError("the server's answer: a line without an end");
 }
 
 void HttpAnswer::end() {

@@ -13,6 +13,7 @@ class HttpAnswer {
     ~HttpAnswer();
 
     // The next bytes; ToolError for what is no answer, is longer than the limit, or goes on after its end.
+    // What is held is the body and a few kilobytes, whatever comes.
     void take(std::string_view bytes);
     // The connection has ended; ToolError if the answer has not.
     void end();

@@ -13,14 +13,17 @@ namespace gatehouse::agent {
     return std::max(1.0, longest * (1.0 - 0.2 * unit));
 }
 
-// Exponential back-off with jitter, from 5 s to 10 minutes; a server's Retry-After is the least.
+// Exponential back-off with jitter, from 5 s to 10 minutes; a server's Retry-After is the least, up to an
+// hour: one wrong answer must not silence an endpoint for years.
 class Backoff {
   public:
     static constexpr double kFirst = 5, kMost = 600;
+    static constexpr unsigned kLongestWish = 3600;
     [[nodiscard]] double next(unsigned retry_after_s, double unit) {
         const double most = std::min(kMost, kFirst * static_cast<double>(std::uint64_t{1} << failures_));
         if (failures_ < 10) ++failures_;
-        return std::max(most * (0.5 + 0.5 * unit), retry_after_s * (1.0 + 0.2 * unit));
+        return std::max(most * (0.5 + 0.5 * unit),
+                        std::min(retry_after_s, kLongestWish) * (1.0 + 0.2 * unit));
     }
     void reset() { failures_ = 0; }
 

@@ -19,7 +19,8 @@ struct HttpsConnection::Inside {
     explicit Inside(ConnectionOptions with)
         : options(std::move(with)),
           address(parse_server_url(options.url)),
-          context(options.ca, options.identity) {}
+          context(options.ca, options.identity,
+                  options.verify ? TlsContext::Verify::kServer : TlsContext::Verify::kNothing) {}
 
     [[nodiscard]] Clock::time_point deadline(const Question& question) const {
         return Clock::now() +
@@ -135,7 +136,7 @@ std::string fetch_pinned_ca(const std::string& url, const std::string& pin_hex, 
     const host::Buffer pin = host::from_hex(pin_hex, "CA pin");
     if (pin.size() != 32)
         throw ToolError("CA pin: not a SHA-256 digest (64 hexadecimal digits)", host::ExitCode::kUsage);
-    const TlsContext context("", "");
+    const TlsContext context("", "", TlsContext::Verify::kNothing);
     {
         const TlsStream stream(context, parse_server_url(url),
                                Clock::now() + std::chrono::seconds(timeout_s));
@@ -143,8 +144,12 @@ std::string fetch_pinned_ca(const std::string& url, const std::string& pin_hex, 
             if (is_pinned(der, pin)) return to_pem(der);
         }
     }
-    HttpsConnection connection(
-        {.url = url, .ca = {}, .identity = {}, .timeout_s = timeout_s, .answer_limit = 65536});
+    HttpsConnection connection({.url = url,
+                                .ca = {},
+                                .identity = {},
+                                .timeout_s = timeout_s,
+                                .answer_limit = 65536,
+                                .verify = false});
     const auto answer = connection.ask({.method = "GET", .path = "/v1/ca"});
     const host::Buffer der = answer.status == 200 ? first_certificate(answer.body) : host::Buffer{};
     if (der.empty() || !is_pinned(der, pin)) {
@@ -154,9 +159,26 @@ std::string fetch_pinned_ca(const std::string& url, const std::string& pin_hex, 
     return to_pem(der);
 }
 
+std::string legible(std::string text) {
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const auto byte = static_cast<unsigned char>(text[i]);
+        const auto next = static_cast<unsigned char>(i + 1 < text.size() ? text[i + 1] : 0);
+        const bool is_c1 = byte == 0xc2 && next >= 0x80 && next < 0xa0;  // in UTF-8
+        if (is_c1) text.erase(i + 1, 1);
+        if (is_c1 || byte < 0x20 || byte == 0x7f) text[i] = '?';
+    }
+    return text;
+}
+
 namespace {
 
 std::string enrollment_authorization(Bytes secret) { return "Enrollment " + verifier::base64(secret); }
+
+protocol::EnrollStatus status_of(const std::string& body) {
+    auto status = protocol::parse<protocol::EnrollStatus>(body);
+    status.reason = legible(std::move(status.reason));
+    return status;
+}
 
 [[noreturn]] void throw_refused(const HttpsConnection::Answer& answer) {
     std::string code = "status_" + std::to_string(answer.status);
@@ -166,7 +188,7 @@ std::string enrollment_authorization(Bytes secret) { return "Enrollment " + veri
         const auto& error = json["error"];
         if (error.contains("code") && error["code"].is_string()) code = error["code"];
         if (error.contains("message") && error["message"].is_string()) {
-            message = "the server answered: " + error["message"].get<std::string>();
+            message = "the server answered: " + legible(error["message"].get<std::string>());
         }
     }
     throw Refused(answer.status, code, message, answer.retry_after);
@@ -189,14 +211,13 @@ protocol::EnrollChallenge ServerClient::enroll(const protocol::EnrollRequest& re
 protocol::EnrollStatus ServerClient::activate(const std::string& id, Bytes secret) {
     const std::string path = "/v1/enrollments/" + id + "/activation";
     const std::string body = protocol::to_json(protocol::ActivationRequest{{secret.begin(), secret.end()}});
-    return protocol::parse<protocol::EnrollStatus>(call({.method = "POST", .path = path, .body = body}));
+    return status_of(call({.method = "POST", .path = path, .body = body}));
 }
 
 protocol::EnrollStatus ServerClient::enrollment_status(const std::string& id, Bytes secret) {
     const std::string path = "/v1/enrollments/" + id;
     const std::string authorization = enrollment_authorization(secret);
-    return protocol::parse<protocol::EnrollStatus>(
-        call({.method = "GET", .path = path, .authorization = authorization}));
+    return status_of(call({.method = "GET", .path = path, .authorization = authorization}));
 }
 
 protocol::NonceAnswer ServerClient::nonce() {
@@ -206,8 +227,10 @@ protocol::NonceAnswer ServerClient::nonce() {
 
 protocol::AttestAnswer ServerClient::attest(const protocol::AttestRequest& request) {
     const std::string body = protocol::to_json(request);
-    return protocol::parse<protocol::AttestAnswer>(
+    auto answer = protocol::parse<protocol::AttestAnswer>(
         call({.method = "POST", .path = "/v1/attestations", .body = body}));
+    for (std::string& failure : answer.failures) failure = legible(std::move(failure));
+    return answer;
 }
 
 bool ServerClient::wanted(unsigned timeout_s) {

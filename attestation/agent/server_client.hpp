@@ -34,6 +34,7 @@ struct ConnectionOptions {
     std::string identity;     // PEM: private key and client certificate; empty: none
     unsigned timeout_s = 30;  // for connecting, and for each answer
     std::size_t answer_limit = protocol::kMaxBody;
+    bool verify = true;  // false: believes any server, for fetch_pinned_ca() alone
 };
 
 class HttpsConnection {
@@ -71,6 +72,10 @@ class HttpsConnection {
 [[nodiscard]] std::string fetch_pinned_ca(const std::string& url, const std::string& pin_hex,
                                           unsigned timeout_s = 30);
 
+// A server's text for a terminal and a journal: one line, control characters (C0, C1) as "?".
+[[nodiscard]] std::string legible(std::string text);
+
+// Texts for people in its answers are legible().
 class ServerClient {
   public:
     explicit ServerClient(ConnectionOptions options) : connection_(std::move(options)) {}

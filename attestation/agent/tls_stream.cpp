@@ -116,8 +116,8 @@ ServerAddress parse_server_url(const std::string& url) {
     return address;
 }
 
-TlsContext::TlsContext(const std::string& ca, const std::string& identity)
-    : context_(SSL_CTX_new(TLS_client_method())), verifies_(!ca.empty()) {
+TlsContext::TlsContext(const std::string& ca, const std::string& identity, Verify verify)
+    : context_(SSL_CTX_new(TLS_client_method())), verifies_(verify == Verify::kServer) {
     if (context_ == nullptr) throw ToolError("TLS: " + openssl_reason());
     try {
         SSL_CTX_set_min_proto_version(context_, TLS1_3_VERSION);
@@ -189,12 +189,12 @@ void TlsStream::connect(Clock::time_point deadline) {
 void TlsStream::handshake(const TlsContext& context, Clock::time_point deadline) {
     ssl_ = SSL_new(context.get());
     if (ssl_ == nullptr || SSL_set_fd(ssl_, socket_.get()) != 1) fail("TLS: " + openssl_reason());
-    if (is_address(address_.host)) {
-        X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl_), address_.host.c_str());
-    } else {
-        SSL_set_tlsext_host_name(ssl_, address_.host.c_str());
-        SSL_set1_host(ssl_, address_.host.c_str());
-    }
+    const char* const host = address_.host.c_str();
+    const bool by_address = is_address(address_.host);
+    const bool is_set = by_address
+                            ? X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl_), host) == 1
+                            : SSL_set_tlsext_host_name(ssl_, host) == 1 && SSL_set1_host(ssl_, host) == 1;
+    if (!is_set) fail("TLS: " + openssl_reason());
     for (;;) {
         ERR_clear_error();
         const int result = SSL_connect(ssl_);
@@ -231,6 +231,9 @@ void TlsStream::write(std::string_view bytes, Clock::time_point deadline) {
 
 std::size_t TlsStream::read(char* to, std::size_t size, Clock::time_point deadline) {
     for (;;) {
+        // Also of a server that always has a byte more, so that there is nothing to wait for.
+        if (Clock::now() >= deadline)
+            throw TimedOut(address_.text() + ": receiving: no whole answer in time");
         std::size_t received = 0;
         ERR_clear_error();
         const int result = SSL_read_ex(ssl_, to, size, &received);

@@ -24,11 +24,12 @@ struct ServerAddress {
 
 using Clock = std::chrono::steady_clock;
 
-// How connections are made: whom to believe, and who we are. PEM; an empty `ca` believes nobody and checks
-// nothing (for fetch_pinned_ca() alone). ToolError if either is not what it should be.
+// How connections are made: whom to believe, and who we are. PEM. ToolError if either is not what it should
+// be: a CA file without a certificate in it is an error, never a connection that believes everybody.
 class TlsContext {
   public:
-    TlsContext(const std::string& ca, const std::string& identity);
+    enum class Verify : bool { kNothing, kServer };
+    TlsContext(const std::string& ca, const std::string& identity, Verify verify = Verify::kServer);
     ~TlsContext();
     TlsContext(const TlsContext&) = delete;
     TlsContext& operator=(const TlsContext&) = delete;

@@ -1,6 +1,9 @@
 // Answers of a server, and its address, as hostile text.
+#include "attestation/agent/server_client.hpp"
+
 #include <gtest/gtest.h>
 
+#include "attestation/agent/client_key.hpp"
 #include "attestation/agent/http_answer.hpp"
 #include "attestation/agent/tls_stream.hpp"
 
@@ -44,6 +47,20 @@ TEST(HttpAnswer, RefusesMoreThanItsLimits) {
     EXPECT_THROW(header.take("HTTP/1.1 200 OK\r\nX: " + std::string(20000, 'x')), ToolError);
 }
 
+// Such a line counts as neither header nor body.
+TEST(HttpAnswer, RefusesAChunkWhoseLineNeverEnds) {
+    constexpr std::string_view kBegin = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (const char* line : {"1;x=", "0\r\nX: "}) {
+        HttpAnswer answer(100);
+        answer.take(std::string(kBegin) + line);
+        const std::string part(4096, 'x');
+        const auto go_on = [&] {
+            for (int i = 0; i < 16; ++i) answer.take(part);
+        };
+        EXPECT_THROW(go_on(), ToolError) << line;
+    }
+}
+
 TEST(HttpAnswer, RefusesWhatIsNoAnswer) {
     for (const char* text :
          {"SSH-2.0-x\r\n\r\n", "HTTP/1.1 2x0 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"}) {
@@ -61,6 +78,19 @@ TEST(HttpAnswer, RefusesAnEndInTheMiddle) {
         if (size != 0) answer.take(kWhole.substr(0, size));
         EXPECT_THROW(answer.end(), ToolError) << size;
     }
+}
+
+TEST(TlsContext, BelievesNobodyWithoutACertificateOfTheCa) {
+    for (const std::string& ca : {std::string(), std::string("\n"), make_private_key()})
+        EXPECT_THROW(TlsContext(ca, ""), ToolError);
+    EXPECT_THROW(HttpsConnection({.url = "https://a", .ca = {}, .identity = {}}), ToolError);
+}
+
+TEST(ServerText, CannotSteerATerminalOrForgeALineOfTheJournal) {
+    EXPECT_EQ(legible("a\nverdict: trusted\x1b[2J\x7f \xc2\x9b"
+                      "1mb"),
+              "a?verdict: trusted?[2J? ?1mb");
+    EXPECT_EQ(legible("b\u00fcro \u6771\u4eac"), "b\u00fcro \u6771\u4eac");
 }
 
 TEST(ServerUrl, NamesHostAndPort) {

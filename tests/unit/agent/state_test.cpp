@@ -134,6 +134,7 @@ TEST(Schedule, BacksOffAndHeedsRetryAfter) {
     }
     for (int i = 0; i < 100; ++i) EXPECT_LE(backoff.next(0, 1), Backoff::kMost);
     EXPECT_GE(backoff.next(3000, 0), 3000);
+    EXPECT_LE(backoff.next(4'000'000'000, 1), 2 * 3600);
     backoff.reset();
     EXPECT_LE(backoff.next(0, 1), Backoff::kFirst);
 }
