@@ -143,6 +143,12 @@ struct Service::Inside {
 
     [[nodiscard]] Seconds now() const;
 
+    // Whose token's text or certificate has this SHA-256. A text begins with kTokenPrefix and a certificate
+    // does not: neither can stand for the other.
+    [[nodiscard]] std::optional<Principal> principal_of(const Sha256Digest& hash);
+    void add_token(const Principal& by, const std::string& name, Role role, Seconds expires,
+                   const Sha256Digest& hash);
+
     // A write with its audit entry.
     void write(const AuditNote& note, const Database::Job& job);
     template <typename Job>

@@ -21,7 +21,7 @@ struct Arguments {
     std::vector<std::string> names;
     bool as_json = false, force = false;
     int ready_descriptor = -1;
-    std::string file, name, role = "read-only";
+    std::string file, name, request, role = "read-only";
     std::int64_t lifetime_s = 0;
 };
 
@@ -108,16 +108,29 @@ ExitCode run_restore(const Arguments& arguments) {
     return ExitCode::kYes;
 }
 
+std::string read_request(const std::string& path) {
+    constexpr std::size_t kLimit = 65536;
+    const host::Buffer bytes = host::read_file(path, kLimit);
+    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
 ExitCode run_token_create(const Arguments& arguments) {
     const auto role = server::role_of(arguments.role);
     if (!role)
         throw ToolError("--role " + arguments.role + ": give read-only, operator or admin", ExitCode::kUsage);
-    const auto token =
-        open_service(arguments).create_token(kConsole, arguments.name, *role, arguments.lifetime_s);
+    const bool is_certificate = !arguments.request.empty();
+    Service service = open_service(arguments);
+    const std::string made =
+        is_certificate ? service.create_certificate(kConsole, arguments.name, *role, arguments.lifetime_s,
+                                                    read_request(arguments.request))
+                       : service.create_token(kConsole, arguments.name, *role, arguments.lifetime_s) + "\n";
     if (arguments.as_json) {
-        print_json({{"name", arguments.name}, {"role", arguments.role}, {"token", token}});
+        print_json({{"name", arguments.name},
+                    {"role", arguments.role},
+                    {is_certificate ? "certificate" : "token",
+                     is_certificate ? made : made.substr(0, made.size() - 1)}});
     } else {
-        std::printf("%s\n", token.c_str());
+        std::printf("%s", made.c_str());
     }
     return ExitCode::kYes;
 }
@@ -218,6 +231,8 @@ int run(int argc, char** argv) {
     create->add_option("--role", arguments.role, "read-only, operator, admin")->capture_default_str();
     create->add_option("--lifetime", arguments.lifetime_s, "seconds; 0: does not expire")
         ->capture_default_str();
+    create->add_option("--csr", arguments.request,
+                       "certification request (PEM): make a client certificate for the web page instead");
     add_command(*token, "list", "list them", arguments, chosen, run_token_list);
     add_command(*token, "revoke", "end one", arguments, chosen, run_token_revoke)
         ->add_option("NAME", arguments.name)

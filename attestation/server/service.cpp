@@ -23,11 +23,11 @@ NewToken new_token() {
     return {text, sha256(host::text_bytes(text))};
 }
 
-void insert_token(Session& session, const NewToken& token, const std::string& name, Role role, Seconds now,
+void insert_token(Session& session, const Sha256Digest& hash, const std::string& name, Role role, Seconds now,
                   Seconds expires) {
     session.execute(
         "INSERT INTO tokens (hash, name, role, created, expires, last_used) VALUES ($1, $2, $3, $4, $5, 0)",
-        {token.hash, name, static_cast<std::int64_t>(role), now, expires});
+        {hash, name, static_cast<std::int64_t>(role), now, expires});
 }
 
 }  // namespace
@@ -82,7 +82,7 @@ std::optional<std::string> Service::first_admin_token() {
                     "INSERT INTO settings (name, value) VALUES ('first token', 1) "
                     "ON CONFLICT (name) DO NOTHING") == 1;
         if (!first) return;
-        insert_token(session, token, "first-admin", Role::kAdmin, inside_->now(), 0);
+        insert_token(session, token.hash, "first-admin", Role::kAdmin, inside_->now(), 0);
         append_audit(session, inside_->now(),
                      {"system", "token.create", "first-admin", R"({"role":"admin"})"});
     });
@@ -105,18 +105,35 @@ std::string Service::result_key() const { return public_pem(inside_->result_key.
 std::optional<Principal> Service::authenticate(std::string_view token) {
     if (!token.starts_with(kTokenPrefix) || token.size() > 128) return std::nullopt;
     // The look-up is by the hash: what its time tells of the hash tells nothing of the token.
-    const Sha256Digest hash = sha256(host::text_bytes(token));
-    const auto row = inside_->read([&](Session& session) {
+    return inside_->principal_of(sha256(host::text_bytes(token)));
+}
+
+std::optional<Principal> Service::authenticate_certificate(Bytes certificate_der) {
+    return inside_->principal_of(sha256(certificate_der));
+}
+
+std::optional<Principal> Service::Inside::principal_of(const Sha256Digest& hash) {
+    const auto row = read([&](Session& session) {
         return session.one("SELECT name, role, expires, last_used FROM tokens WHERE hash = $1", {hash});
     });
-    const Seconds now = inside_->now();
-    if (!row || (row->integer(2) != 0 && row->integer(2) <= now)) return std::nullopt;
-    if (now - row->integer(3) >= kTokenUseStep) {
-        inside_->database->write([&](Session& session) {
-            session.execute("UPDATE tokens SET last_used = $1 WHERE hash = $2", {now, hash});
+    if (!row || (row->integer(2) != 0 && row->integer(2) <= now())) return std::nullopt;
+    if (now() - row->integer(3) >= kTokenUseStep) {
+        database->write([&](Session& session) {
+            session.execute("UPDATE tokens SET last_used = $1 WHERE hash = $2", {now(), hash});
         });
     }
     return Principal{row->text(0), static_cast<Role>(row->integer(1))};
+}
+
+void Service::Inside::add_token(const Principal& by, const std::string& name, Role role, Seconds expires,
+                                const Sha256Digest& hash) {
+    const std::string detail = std::string(R"({"role":")") + name_of(role) + "\"}";
+    write({by.name, "token.create", name, detail}, [&](Session& session) {
+        if (session.one("SELECT 1 FROM tokens WHERE name = $1", {name}))
+            throw ServiceError(409, "exists",
+                               "token \"" + name + "\": there is one of that name; revoke it first");
+        insert_token(session, hash, name, role, now(), expires);
+    });
 }
 
 std::string Service::create_token(const Principal& by, const std::string& name, Role role,
@@ -125,15 +142,24 @@ std::string Service::create_token(const Principal& by, const std::string& name, 
     demand_name(name, "token name");
     if (lifetime_s < 0) throw ServiceError(400, "lifetime", "lifetime_s: must not be negative");
     const NewToken token = new_token();
-    const Seconds now = inside_->now();
-    const std::string detail = std::string(R"({"role":")") + name_of(role) + "\"}";
-    inside_->write({by.name, "token.create", name, detail}, [&](Session& session) {
-        if (session.one("SELECT 1 FROM tokens WHERE name = $1", {name}))
-            throw ServiceError(409, "exists",
-                               "token \"" + name + "\": there is one of that name; revoke it first");
-        insert_token(session, token, name, role, now, lifetime_s == 0 ? 0 : now + lifetime_s);
-    });
+    inside_->add_token(by, name, role, lifetime_s == 0 ? 0 : inside_->now() + lifetime_s, token.hash);
     return token.text;
+}
+
+std::string Service::create_certificate(const Principal& by, const std::string& name, Role role,
+                                        Seconds lifetime_s, const std::string& csr) {
+    constexpr Seconds kDay = 86400, kMostDays = 825;
+    demand_role(by, Role::kAdmin);
+    demand_name(name, "token name");
+    if (lifetime_s < 0 || lifetime_s > kMostDays * kDay)
+        throw ServiceError(400, "lifetime", "lifetime_s: a certificate is good for 825 days at most");
+    if (lifetime_s == 0) lifetime_s = inside_->options.certificate_days * kDay;
+    const Key key = key_of_request(csr);
+    const Seconds now = inside_->now();
+    const auto days = static_cast<unsigned>((lifetime_s + kDay - 1) / kDay);
+    const Issued issued = inside_->authority->issue_client(key.get(), name, now, days);
+    inside_->add_token(by, name, role, now + lifetime_s, issued.hash);
+    return issued.pem;
 }
 
 std::vector<Service::Token> Service::tokens(const Principal& by) {

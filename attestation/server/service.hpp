@@ -65,9 +65,16 @@ class Service {
     // The endpoint of a client certificate that the TLS layer has verified against ca_certificate(): by the
     // SHA-256 of its DER, which must be the endpoint's present one. nullopt: unknown, superseded or retired.
     [[nodiscard]] std::optional<std::string> endpoint_of_certificate(Bytes certificate_der);
+    // The principal of an operator's client certificate, verified likewise, by the SHA-256 of its DER.
+    // nullopt: unknown, revoked or expired; an endpoint's certificate is nobody's here.
+    [[nodiscard]] std::optional<Principal> authenticate_certificate(Bytes certificate_der);
     // `lifetime_s` 0: does not expire. Returns the token's text, shown once; only its hash is kept.
     [[nodiscard]] std::string create_token(const Principal& by, const std::string& name, Role role,
                                            Seconds lifetime_s);
+    // A client certificate (PEM) for the key of `csr` (PEM), in place of a token's text: for the web page. It
+    // is listed and revoked like a token. `lifetime_s` 0: as long as an endpoint's.
+    [[nodiscard]] std::string create_certificate(const Principal& by, const std::string& name, Role role,
+                                                 Seconds lifetime_s, const std::string& csr);
     struct Token {
         std::string name;
         Role role;

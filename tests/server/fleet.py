@@ -14,7 +14,7 @@ import ssl
 import sys
 import unittest
 
-from fleet_parts import (Agent, Authority, Postgresql, Receiver, Refused, Server, Sqlite, Tpm, as_der, run,
+from fleet_parts import (Agent, Authority, Pages, Postgresql, Receiver, Refused, Server, Sqlite, Tpm, as_der, run,
                          temporary_directory, tls_refusal, verified_payload, wait_until)
 
 ARGUMENTS = argparse.Namespace(build=None, database=None)
@@ -301,9 +301,10 @@ class FleetTest(unittest.TestCase):
         self.assertEqual(self.reader.get(f"/v1/endpoints/{endpoint}")["state"], "retired")
         agent("attest", status=3)
         self.assertTrue(agent("status", "--json", status=0)["trouble"])
+        journal = agent.directory / "journal"
         daemon = agent.daemon()
         self.addCleanup(daemon.kill)
-        wait_until("the hint", lambda: "enroll --again" in (agent.directory / "journal").read_text())
+        wait_until("the hint", lambda: "enroll --again" in journal.read_text())
         daemon.kill()
         daemon.wait()
         # A person retired it, so a person lets it in again: its registered key alone does not.
@@ -312,7 +313,16 @@ class FleetTest(unittest.TestCase):
         self.assertIn("retired", waiting["reason"])
         self.assertEqual(waiting["replaces"], endpoint)
         self.admin.post(f"/v1/enrollments/{waiting['id']}/approve", {"group": "default"})
-        self.assertIn("enrolled as", agent("enroll"))
+        # The daemon takes it up, although there is a certificate: the void one. The token is not needed any more.
+        agent.config.write_text(agent.config.read_text() + f'token_file = "{agent.directory}/gone"\n')
+        begun = len(journal.read_text())
+        daemon = agent.daemon()
+        self.addCleanup(daemon.kill)
+        wait_until("the daemon's new enrollment", lambda: "verdict: unmeasured" in journal.read_text()[begun:])
+        self.assertIn("enrolled as", journal.read_text()[begun:])
+        daemon.kill()
+        daemon.wait()
+        agent.configure(self.server)
         agent("attest")
         self.assertEqual(self.state_of(agent), "unmeasured")
         history = self.reader.get(f"/v1/endpoints/{agent.endpoint}/attestations")["items"]
@@ -353,7 +363,32 @@ class FleetTest(unittest.TestCase):
         self.assertEqual(self.receiver.faults, [])
         self.assertIn("PCR 5", " ".join(event["reason"] for _, event in self.receiver.events))
 
-    def test_20_a_backup_made_while_running_is_restored_whole(self):
+    def test_20_an_operator_logs_in_with_a_client_certificate(self):
+        key, request, identity = self.root / "olga.key", self.root / "olga.csr", self.root / "olga.pem"
+        run("openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key,
+            "-out", request, "-subj", "/CN=first-admin")  # the name is the server's to give
+        made = self.server.console("token", "create", "olga", "--role", "operator", "--csr", request).stdout
+        identity.write_text(key.read_text() + made)
+        olga = Pages(self.server, identity)
+        self.assertIn("Continue as <bdi>olga</bdi>", olga.get("/log-in")[1])
+        self.assertEqual(olga.post("/log-in", {"with": "certificate"})[0], 303)
+        status, page = olga.get("/")
+        self.assertEqual((status, "olga" in page, "operator" in page), (200, True, True))
+        self.assertEqual(olga.get("/tokens")[0], 403)
+        # Its session is of no use without it, nor is its certificate an endpoint's, nor an endpoint's an operator's.
+        thief = Pages(self.server)
+        thief.cookies = dict(olga.cookies)
+        self.assertEqual(thief.get("/")[0], 303)
+        self.refused(401, self.server.rest(identity=identity).post, "/v1/attestations/nonce", {})
+        endpoint = Pages(self.server, self.agents[0].identity)
+        self.assertNotIn("Continue as", endpoint.get("/log-in")[1])
+        self.assertEqual(endpoint.post("/log-in", {"with": "certificate"})[0], 401)
+        self.assertEqual(olga.post("/log-in", {"with": "certificate"})[0], 303)
+        self.server.console("token", "revoke", "olga")
+        self.assertEqual(olga.get("/")[0], 303)
+        self.assertNotIn("Continue as", olga.get("/log-in")[1])
+
+    def test_21_a_backup_made_while_running_is_restored_whole(self):
         counts = self.admin.get("/v1/counts")
         if self.database.kind == "sqlite":
             copy = self.root / "backup.db"
@@ -376,7 +411,7 @@ class FleetTest(unittest.TestCase):
         agent.configure(restored)
         agent("attest")  # CA, certificates and keys are the same
 
-    def test_21_the_audit_log_is_whole_and_a_change_is_found(self):
+    def test_22_the_audit_log_is_whole_and_a_change_is_found(self):
         self.assertEqual(self.server.console("audit", "verify").returncode, 0)
         exported = self.server.console("audit", "export").stdout.splitlines()
         entries = [json.loads(line) for line in exported]

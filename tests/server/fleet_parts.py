@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import urllib.parse
 
 PATIENCE = 60  # seconds: for what must happen, but not at once
 
@@ -207,6 +208,40 @@ class Rest:
 
     def post(self, path, body):
         return self.ask("POST", path, body)
+
+
+class Pages:
+    """A browser: the web page over verified TLS 1.3, with cookies and, if given, a client certificate."""
+
+    def __init__(self, server, identity=None):
+        self.rest = server.rest(identity=identity)
+        self.cookies = {}
+        self.text = ""
+
+    def ask(self, method, path, body=None):
+        host, port = self.rest.place.rsplit(":", 1)
+        connection = http.client.HTTPSConnection(host, int(port), context=self.rest.context, timeout=PATIENCE)
+        headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
+        if body is not None:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        for name, value in answer.getheaders():
+            if name.lower() == "set-cookie":
+                self.cookies.update([value.split(";")[0].split("=", 1)])
+        self.text = answer.read().decode()
+        connection.close()
+        return answer.status, self.text
+
+    def get(self, path):
+        return self.ask("GET", path)
+
+    def post(self, path, form):
+        """With the anti-forgery token of the page that was shown last; of the log-in page for /log-in."""
+        if path == "/log-in":
+            self.get(path)
+        csrf = self.text.split('name="csrf" value="')[1].split('"')[0]
+        return self.ask("POST", path, urllib.parse.urlencode({**form, "csrf": csrf}))
 
 
 class Server:

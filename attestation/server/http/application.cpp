@@ -105,6 +105,7 @@ struct Application::Inside {
     void admit_access(const Route& route, const Request& request);
     Response handle(Request& request);
     Response handle_page(const Request& request);
+    std::optional<Principal> principal_of_certificate(const Peer& peer);
     Principal authenticate(const Request& request, Access access);
     [[noreturn]] void refuse_token(const Request& request);
     std::string endpoint_of(const Request& request);
@@ -245,6 +246,12 @@ void Application::Inside::admit(Request& request, Admission& admission) {
     admission.max_body = match.route->max_body;
 }
 
+// An operator's; nullopt for an endpoint's, and without one.
+std::optional<Principal> Application::Inside::principal_of_certificate(const Peer& peer) {
+    if (peer.certificate.empty() || peer.certificate_ends <= options.clock()) return std::nullopt;
+    return service.authenticate_certificate(peer.certificate);
+}
+
 Response Application::Inside::handle_page(const Request& request) {
     web::Request page{.method = request.method,
                       .path = request.path,
@@ -253,7 +260,8 @@ Response Application::Inside::handle_page(const Request& request) {
                       .headers = {},
                       .cookies = {},
                       .peer = request.peer->address,
-                      .certificate_principal = std::nullopt};
+                      .network = request.peer->network,
+                      .certificate_principal = principal_of_certificate(*request.peer)};
     for (const auto& [name, value] : request.headers) page.headers.emplace(name, value);
     page.cookies = parse_cookies(request.header("cookie"));
     web::Response answer = pages.handle(page);
