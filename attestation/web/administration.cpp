@@ -53,7 +53,8 @@ Response tokens_page(Context& context) {
         "<label for=\"role\">Role</label><select id=\"role\" name=\"role\">{}</select><label "
         "for=\"lifetime\">Good for</label>"
         "<select id=\"lifetime\" name=\"lifetime\">{}</select><button class=\"main\">Make a "
-        "token</button></form></section>",
+        "token</button></form><p class=\"hint\">To log in with a client certificate instead: <code>"
+        "attestation-server token create NAME --role ROLE --csr FILE</code></p></section>",
         open_form(context, "token", Url("/tokens")), context.kept("token", "name"), options(roles(), role),
         options(lifetimes(), lifetime.empty() ? "7776000" : lifetime));
     return whole_page(context, Section::kTokens, "Tokens", out);

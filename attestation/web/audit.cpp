@@ -35,7 +35,8 @@ Response page_with(Context& context, const Html& outcome) {
         "first</h2><div "
         "class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"entries\"><table "
         "class=\"audit\"><thead><tr><th "
-        "scope=\"col\" class=\"number\">No.</th><th scope=\"col\">Time</th><th scope=\"col\">Who</th><th "
+        "scope=\"col\" class=\"number\">No.</th><th scope=\"col\">Time, UTC</th><th "
+        "scope=\"col\">Who</th><th "
         "scope=\"col\">What</th><th scope=\"col\">Subject</th><th scope=\"col\" "
         "class=\"wide\">Detail</th><th scope=\"col\" "
         "class=\"wide\">Hash</th></tr></thead><tbody>");
@@ -44,8 +45,8 @@ Response page_with(Context& context, const Html& outcome) {
             "<tr><th scope=\"row\" class=\"number\">{}</th><td>{}</td><td>{}</td><td "
             "class=\"type\">{}</td><td>{}</td><td "
             "class=\"wide\">{}</td><td class=\"wide\"><code title=\"{}\">{}…</code></td></tr>",
-            entry.number, moment(entry.time, context.now), foreign(entry.who), entry.action,
-            subject_of(entry), foreign(flat(entry.detail)), entry.hash, entry.hash.substr(0, 12));
+            entry.number, brief(entry.time, context.now), foreign(entry.who), entry.action, subject_of(entry),
+            foreign(flat(entry.detail)), entry.hash, entry.hash.substr(0, 12));
     }
     out.put("</tbody></table></div><nav class=\"pager\" aria-label=\"Pages\">");
     if (!cursor.empty()) out.put("<a class=\"button\" href=\"/audit\">Newest</a>");

@@ -187,7 +187,8 @@ Html history_card(const Context& context, const Endpoint& one) {
         "id=\"history-title\">History</h2>");
     if (page.rows.empty()) return out.put("<p class=\"quiet\">No verdict yet.</p></section>");
     out.put(
-        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"History\"><table><thead><tr><th "
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"History\"><table "
+        "class=\"history\"><thead><tr><th "
         "scope=\"col\">Verdict</th><th scope=\"col\">From, UTC</th><th scope=\"col\" class=\"wide\">To, "
         "UTC</th><th "
         "scope=\"col\" "

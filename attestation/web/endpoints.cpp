@@ -98,7 +98,7 @@ Html nothing(const Filter& filter) {
 Html results(const Context& context, const Filter& filter, const server::Counts& counts,
              const server::Page<server::Endpoint>& page) {
     Html out;
-    out.put("<div id=\"results\">{}", state_tabs(counts, filter));
+    out.put("<div id=\"results\" class=\"panel\">{}", state_tabs(counts, filter));
     if (page.rows.empty()) return out.put("{}</div>", nothing(filter));
     out.add(rows_of(context, page.rows));
     out.put(

@@ -56,8 +56,8 @@ Html enrollment_table(const Context& context, const std::vector<Enrollment>& all
             "</td><td class=\"wide\">{}</td><td class=\"reason\">{}{}</td></tr>",
             Url("/enrollments/{}", one.id), foreign(one.hostname),
             one.endorsed ? mark(true, "accepted") : mark(false, "not accepted"),
-            foreign(tpm_name(one.manufacturer, one.model)), code(one.ek_hash.substr(0, 16) + "…"),
-            brief(one.time, context.now), foreign(one.reason),
+            foreign_or(tpm_name(one.manufacturer, one.model), "not known"),
+            code(one.ek_hash.substr(0, 16) + "…"), brief(one.time, context.now), foreign(one.reason),
             one.replaces.empty() ? Html()
                                  : piece(" <span class=\"badge state-unmeasured\">re-enrolls</span>"));
     }
@@ -148,7 +148,7 @@ Response enrollments_page(Context& context) {
     if (std::ranges::find(known, state) == known.end()) state = "waiting";
     const auto page = context.service.enrollments(context.by, state, context.query("cursor"), kRows);
     Html out;
-    out.add(tabs(state));
+    out.put("<div class=\"panel\">{}", tabs(state));
     out.add(page.rows.empty() ? nothing(state) : enrollment_table(context, page.rows));
     if (!page.next.empty()) {
         out.put(
@@ -156,7 +156,7 @@ Response enrollments_page(Context& context) {
             "page</a></nav>",
             Url("/enrollments").with("state", state).with("cursor", page.next));
     }
-    out.add(beforehand(context));
+    out.put("</div>{}", beforehand(context));
     return whole_page(context, Section::kEnrollments, "Enrollments", out);
 }
 

@@ -162,6 +162,8 @@ class Checker {
         if (state_ == State::kValue && kind == Kind::kMarkup) throw "no markup in an attribute";
         if (state_ == State::kValue && takes_url() && (kind != Kind::kUrl || !value_begins_))
             throw "an address is a Url, whole";
+        if (state_ == State::kValue && name_.starts_with("hx-") && !takes_url())
+            throw "an htmx attribute is a literal: some are evaluated as a script";
         if (state_ == State::kText && is_script_) throw "nothing goes into a script";
         value_begins_ = false;
     }

@@ -120,7 +120,7 @@ Response Door::log_in(const Request& request, Seconds now) {
     if (is_foreign(request) || form_name.empty() ||
         !same_text(field_of(request, "csrf"), form_token(form_name)))
         return form(request, next, "This form is out of date. Please try again.", 403);
-    if (const Seconds wait = failures_.wait(request.peer, now); wait != 0) {
+    if (const Seconds wait = failures_.wait(request.network, now); wait != 0) {
         Response response =
             form(request, next, "Too many attempts. Please wait a little, then try again.", 429);
         response.headers.emplace_back("Retry-After", std::to_string(wait));
@@ -136,7 +136,7 @@ Response Door::log_in(const Request& request, Seconds now) {
     const std::optional<server::Principal> who =
         token.reveal().size() > kLongestToken ? std::nullopt : service_.authenticate(token.reveal());
     if (who) return begin(request, *who, token, "", now);
-    failures_.failed(request.peer, now);
+    failures_.failed(request.network, now);
     note(request, "anonymous", "session.refused");
     return form(request, next, "That token is not valid.", 401);
 }

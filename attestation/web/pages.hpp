@@ -22,7 +22,8 @@ struct Request {
     std::map<std::string, std::string> form;     // of an application/x-www-form-urlencoded body
     std::map<std::string, std::string> headers;  // names in lower case
     std::map<std::string, std::string> cookies;
-    std::string peer;  // address, for the log
+    std::string peer;     // address, for the log
+    std::string network;  // what attempts are counted by: the address, or the /64 of an IPv6 address
     std::optional<server::Principal>
         certificate_principal;  // of a client certificate of an operator, where there is one
 };

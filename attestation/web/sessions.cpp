@@ -79,19 +79,21 @@ std::size_t Sessions::count() const {
     return sessions_.size();
 }
 
-Seconds FailureLimit::wait(const std::string& peer, Seconds now) {
+Seconds FailureLimit::wait(const std::string& network, Seconds now) {
     const std::lock_guard lock(mutex_);
-    const auto found = free_at_.find(peer);
+    const auto found = free_at_.find(network);
     if (found == free_at_.end()) return 0;
     return std::max<Seconds>(0, found->second - now - (kBurst - 1) * kStep);
 }
 
-void FailureLimit::failed(const std::string& peer, Seconds now) {
+void FailureLimit::failed(const std::string& network, Seconds now) {
     const std::lock_guard lock(mutex_);
     if (free_at_.size() >= kMost)
         std::erase_if(free_at_, [now](const auto& one) { return one.second <= now; });
-    if (free_at_.size() >= kMost) free_at_.erase(free_at_.begin());
-    Seconds& at = free_at_[peer];
+    if (free_at_.size() >= kMost) {
+        free_at_.erase(std::ranges::min_element(free_at_, {}, [](const auto& one) { return one.second; }));
+    }
+    Seconds& at = free_at_[network];
     at = std::max(at, now) + kStep;
 }
 

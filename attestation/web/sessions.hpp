@@ -73,7 +73,7 @@ class Sessions {
     std::map<std::string, Session> sessions_;  // by SHA-256 of the name
 };
 
-// Counts failures by address: `kBurst` at once, one more each `kStep` seconds. Thread-safe, bounded.
+// Counts failures by network: `kBurst` at once, one more each `kStep` seconds. Thread-safe, bounded.
 class FailureLimit {
   public:
     static constexpr Seconds kStep = 30;
@@ -81,12 +81,12 @@ class FailureLimit {
     static constexpr std::size_t kMost = 8192;
 
     // Seconds to wait; 0: may try.
-    [[nodiscard]] Seconds wait(const std::string& peer, Seconds now);
-    void failed(const std::string& peer, Seconds now);
+    [[nodiscard]] Seconds wait(const std::string& network, Seconds now);
+    void failed(const std::string& network, Seconds now);
 
   private:
     std::mutex mutex_;
-    std::map<std::string, Seconds> free_at_;  // when all of an address's failures are forgotten
+    std::map<std::string, Seconds> free_at_;  // when all of a network's failures are forgotten
 };
 
 }  // namespace gatehouse::web

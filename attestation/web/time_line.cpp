@@ -9,7 +9,7 @@
 namespace gatehouse::web {
 namespace {
 
-constexpr std::int64_t kWidth = 960, kHeight = 196, kLeft = 64, kTop = 10, kBottom = 30;
+constexpr std::int64_t kWidth = 960, kHeight = 196, kLeft = 64, kTop = 10, kBottom = 30, kLabel = 44;
 constexpr std::int64_t kPlot = kHeight - kTop - kBottom;
 constexpr std::int64_t kLines = 4;
 constexpr std::int64_t kUnit = 10;  // coordinates are given in tenths
@@ -124,7 +124,9 @@ Html time_line_picture(const std::vector<server::TimePoint>& points) {
     for (const server::TimePoint& point : points) {
         draw_column(out, point, x, scale);
         const Seconds of_day = point.hour / 3600 % 24;
-        if (of_day % (many > 72 ? 24 : 6) == 0) {
+        // A label at the edge would be cut off.
+        const bool has_room = x + scale.column / 2 <= (kWidth - kLabel / 2) * kUnit;
+        if (has_room && of_day % (many > 72 ? 24 : 6) == 0) {
             out.put("<text class=\"axis\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
                     tenths(x + scale.column / 2), kHeight - 6,
                     hour_text(point.hour, of_day == 0 ? "%d %b" : "%H:00"));

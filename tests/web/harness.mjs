@@ -28,11 +28,15 @@ export class Harness {
         const ready = new Promise((resolve) => lines.once('line', resolve));
         Object.assign(this, JSON.parse(await Promise.race([ready, gone])));
         gone.catch(() => {});
+        this.server.once('exit', (code, signal) => {
+            if (!this.stopping) this.fail(`the server ended in the middle of the test: ${signal ?? code}`);
+        });
         this.browser = await this.playwright.chromium.launch({
             executablePath: this.chromiumProgram, args: CHROMIUM_ARGUMENTS });
     }
 
     async stop() {
+        this.stopping = true;
         if (this.browser) await this.browser.close();
         if (this.server) this.server.stdin.end();
     }

@@ -14,6 +14,7 @@ web::Response Browser::send(web::Request request) {
     request.headers = headers;
     request.cookies = cookies;
     request.peer = peer_;
+    request.network = network;
     request.certificate_principal = certificate;
     web::Response response = pages_.handle(request);
     for (const auto& [name, value] : response.headers) {

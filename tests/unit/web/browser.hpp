@@ -15,7 +15,7 @@ using Fields = std::map<std::string, std::string>;
 class Browser {
   public:
     explicit Browser(web::Pages& pages, std::string peer = "192.0.2.1")
-        : pages_(pages), peer_(std::move(peer)) {}
+        : network(peer), pages_(pages), peer_(std::move(peer)) {}
 
     // "/endpoints?state=stale": values are not percent-decoded.
     web::Response get(const std::string& target);
@@ -29,6 +29,7 @@ class Browser {
     Fields cookies;
     Fields headers{{"host", "gatehouse.example:8443"}};  // of each request
     std::optional<server::Principal> certificate;
+    std::string network;  // the peer's
 
   private:
     web::Response send(web::Request request);

@@ -92,6 +92,9 @@ TEST(Pattern, RefusesWhatWouldNotBeEscapedOrNotBeServed) {
     EXPECT_FALSE(is_accepted("<p style=\"color:red\">", {}));
     EXPECT_FALSE(is_accepted("<p onclick=\"x\">", {}));
     EXPECT_FALSE(is_accepted("<p hx-on:click=\"x\">", {}));
+    EXPECT_FALSE(is_accepted("<p hx-vals=\"{}\">", {kText}));  // js:
+    EXPECT_FALSE(is_accepted("<p hx-trigger=\"{}\">", {kText}));
+    EXPECT_TRUE(is_accepted("<p hx-get=\"{}\" hx-target=\"#x\">", {kUrl}));
     EXPECT_FALSE(is_accepted("<style>", {}));
     EXPECT_FALSE(is_accepted("<script>", {}));
     EXPECT_FALSE(is_accepted("<script src=\"{}\" defer></script>{}", {kUrl}));

@@ -118,7 +118,7 @@ TEST_F(PageTest, AnswersAPartOfThePageAlone) {
     Browser browser = logged_in(Role::kReadOnly);
     browser.headers["hx-request"] = "true";
     const auto list = browser.get("/endpoints?q=a");
-    EXPECT_THAT(list.body, testing::StartsWith("<div id=\"results\">"));
+    EXPECT_THAT(list.body, testing::StartsWith("<div id=\"results\" class="));
     EXPECT_EQ(header(list, "Vary"), "HX-Request");
     EXPECT_THAT(browser.get("/?live=1").body, testing::StartsWith("<div id=\"live\""));
 }

@@ -115,12 +115,15 @@ TEST_F(SessionTest, RefusesAWrongTokenWithoutSayingWhatIsWrong) {
     EXPECT_THAT(unknown.body, Not(HasSubstr("gh_AAAA")));
 }
 
-TEST_F(SessionTest, LimitsAttemptsByAddress) {
+TEST_F(SessionTest, LimitsAttemptsByNetwork) {
     Browser browser(pages_);
     for (int i = 0; i < 10; ++i) EXPECT_EQ(browser.log_in("wrong").status, 401u);
     const auto refused = browser.log_in(fleet_.token("t", Role::kReadOnly));
     EXPECT_EQ(refused.status, 429u);
     EXPECT_EQ(header(refused, "Retry-After"), "30");
+    Browser neighbour(pages_, "2001:db8::2");  // who has a /64 has many addresses
+    neighbour.network = browser.network;
+    EXPECT_EQ(neighbour.log_in("wrong").status, 429u);
     Browser other(pages_, "192.0.2.2");
     EXPECT_EQ(other.log_in(fleet_.token("u", Role::kReadOnly)).status, 303u);
     fleet_.set_time(fleet_.now() + 30);
