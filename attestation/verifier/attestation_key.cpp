@@ -6,6 +6,7 @@
 #include <array>
 
 #include "attestation/verifier/appraisal.hpp"
+#include "attestation/verifier/ecdsa_der.hpp"
 #include "attestation/verifier/public_key.hpp"
 #include "attestation/verifier/quick_hash.hpp"
 #include "keyvault/tpm/policy.hpp"
@@ -17,7 +18,6 @@ using Context = std::unique_ptr<EVP_PKEY_CTX, decltype(&EVP_PKEY_CTX_free)>;
 
 constexpr std::uint16_t kMinimumRsaBits = 2048;
 constexpr std::uint16_t kMaximumRsaBits = 4096;
-constexpr std::size_t kMaxCoordinate = 48;
 
 // The curves of attestation keys, and the only hash that goes with each.
 struct CurveRow {
@@ -57,26 +57,6 @@ Context prepared(EVP_PKEY* key, Algorithm scheme, HashAlgorithm hash) {
     ERR_clear_error();
     if (!ready) throw host::ToolError("attestation key: OpenSSL cannot verify its signatures");
     return context;
-}
-
-// One number as a DER INTEGER (X.690, 8.3); returns the place after it.
-unsigned char* put_integer(unsigned char* out, Bytes number) {
-    while (!number.empty() && number.front() == std::byte{0}) number = number.subspan(1);
-    const bool sign = number.empty() || (number.front() & std::byte{0x80}) != std::byte{0};
-    *out++ = 0x02;
-    *out++ = static_cast<unsigned char>(number.size() + (sign ? 1 : 0));
-    if (sign) *out++ = 0;
-    return std::ranges::copy(number, reinterpret_cast<std::byte*>(out)).out -
-           reinterpret_cast<std::byte*>(out) + out;
-}
-
-// ECDSA-Sig-Value (RFC 5480): at most 2 + 2 * (3 + 48) bytes, so that one length byte suffices.
-using DerSignature = std::array<unsigned char, 2 + 2 * (3 + kMaxCoordinate)>;
-std::size_t to_der(const Signature& signature, DerSignature& der) {
-    unsigned char* const end = put_integer(put_integer(der.data() + 2, signature.r), signature.s);
-    der[0] = 0x30;
-    der[1] = static_cast<unsigned char>(end - der.data() - 2);
-    return static_cast<std::size_t>(end - der.data());
 }
 
 std::string bits_text(const PublicArea& area) {
@@ -240,9 +220,9 @@ std::string AttestationKey::why_not(Bytes message, const Signature& signature) c
     if (!ecdsa && signature.rsa.size() != limit) return "not of the size of the key";
     std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
     unsigned digest_bytes = 0;
-    DerSignature der;
-    const unsigned char* encoded = ecdsa ? der.data() : raw(signature.rsa);
-    const std::size_t encoded_size = ecdsa ? to_der(signature, der) : signature.rsa.size();
+    const EcdsaDer der = ecdsa ? ecdsa_der(signature.r, signature.s) : EcdsaDer{};
+    const unsigned char* encoded = ecdsa ? der.storage.data() : raw(signature.rsa);
+    const std::size_t encoded_size = ecdsa ? der.size : signature.rsa.size();
     const Context context(EVP_PKEY_CTX_dup(inside_->verification.get()), EVP_PKEY_CTX_free);
     const bool holds =
         context &&

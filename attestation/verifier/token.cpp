@@ -6,8 +6,9 @@
 #include <openssl/evp.h>
 
 #include <array>
-#include <cstring>
 #include <nlohmann/json.hpp>
+
+#include "attestation/verifier/ecdsa_der.hpp"
 
 namespace gatehouse::verifier {
 namespace {
@@ -111,27 +112,11 @@ struct SignatureDeleter {
 };
 using Signature = std::unique_ptr<ECDSA_SIG, SignatureDeleter>;
 
-// Appends a non-negative INTEGER, shortest form, to `der`.
-void put_integer(Bytes number, std::array<unsigned char, kMaxDerSize>& der, std::size_t& size) {
-    while (number.size() > 1 && number[0] == std::byte{0}) number = number.subspan(1);
-    const bool padded = (number[0] & std::byte{0x80}) != std::byte{0};
-    der[size++] = 0x02;
-    der[size++] = static_cast<unsigned char>(number.size() + (padded ? 1 : 0));
-    if (padded) der[size++] = 0;
-    std::memcpy(der.data() + size, number.data(), number.size());
-    size += number.size();
-}
-
 bool verify_digest(const std::array<unsigned char, 32>& digest, Bytes signature, EVP_PKEY* key) {
-    std::array<unsigned char, kMaxDerSize> der{};
-    std::size_t size = 2;
-    put_integer(signature.first(kScalarSize), der, size);
-    put_integer(signature.subspan(kScalarSize), der, size);
-    der[0] = 0x30;
-    der[1] = static_cast<unsigned char>(size - 2);
+    const EcdsaDer der = ecdsa_der(signature.first(kScalarSize), signature.subspan(kScalarSize));
     const Context context(EVP_PKEY_CTX_new_from_pkey(nullptr, key, nullptr));
     return context && EVP_PKEY_verify_init(context.get()) == 1 &&
-           EVP_PKEY_verify(context.get(), der.data(), size, digest.data(), digest.size()) == 1;
+           EVP_PKEY_verify(context.get(), der.storage.data(), der.size, digest.data(), digest.size()) == 1;
 }
 
 std::string header_text(std::string_view type) {
