@@ -4,6 +4,7 @@
 //   web_test_server [ENDPOINTS]     that many endpoints more, straight into the database
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -49,6 +50,7 @@ int serve(int more) {
 }  // namespace gatehouse::test
 
 int main(int argc, char** argv) {
+    std::signal(SIGPIPE, SIG_IGN);  // as in attestation-server: a browser may hang up in an answer
     try {
         return gatehouse::test::serve(argc > 1 ? std::atoi(argv[1]) : 0);
     } catch (const std::exception& error) {
