@@ -188,10 +188,12 @@ void Application::Inside::admit_access(const Route& route, const Request& reques
             if (!peer.certificate.empty()) return;
             count_against(anonymous, peer.network);
             throw unauthorized("no_certificate", "this needs the client certificate of an enrolled endpoint");
-        case Access::kPublic:
+        case Access::kPublic:  // a token is not looked at there, so it does not help either
+            count_against(anonymous, peer.network);
+            if (std::string_view(route.operation) == "enroll") count_against(enrollment, peer.network);
+            return;
         case Access::kEnrollment:
             if (!has_token) count_against(anonymous, peer.network);
-            if (std::string_view(route.operation) == "enroll") count_against(enrollment, peer.network);
             return;
         default:
             if (has_token) return;

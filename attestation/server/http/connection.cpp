@@ -75,17 +75,35 @@ void Waiters::add(const std::string& endpoint, Clock::time_point until, Wake wak
 }
 
 void Waiters::scan(Application& application) {
+    std::vector<std::string> waiting, wanted;
+    {
+        const std::scoped_lock lock(mutex_);
+        for (const auto& [endpoint, waiter] : waiters_) waiting.push_back(endpoint);
+    }
+    // Without the lock, which loops take: the database may be slow. While it does not answer, nobody is
+    // wanted; that it does not is said by house-keeping.
+    try {
+        for (const std::string& endpoint : waiting) {
+            if (application.wanted(endpoint)) wanted.push_back(endpoint);
+        }
+    } catch (const std::exception&) {
+    }
     std::vector<std::pair<Wake, bool>> ready;
     const auto now = Clock::now();
     {
         const std::scoped_lock lock(mutex_);
+        for (const std::string& endpoint : wanted) {
+            const auto found = waiters_.find(endpoint);
+            if (found == waiters_.end()) continue;
+            ready.emplace_back(std::move(found->second.wake), true);
+            waiters_.erase(found);
+        }
         for (auto each = waiters_.begin(); each != waiters_.end();) {
-            const bool is_wanted = application.wanted(each->first);
-            if (!is_wanted && each->second.until > now) {
+            if (each->second.until > now) {
                 ++each;
                 continue;
             }
-            ready.emplace_back(std::move(each->second.wake), is_wanted);
+            ready.emplace_back(std::move(each->second.wake), false);
             each = waiters_.erase(each);
         }
     }
@@ -260,8 +278,7 @@ asio::awaitable<Response> Connection::call(Request& request) {
         co_await on_worker(core_, socket_.get_executor(), [&] { return core_.application.handle(request); });
     if (response.wait_for_endpoint.empty()) co_return response;
     const std::string endpoint = response.wait_for_endpoint;
-    bool wanted = core_.application.wanted(endpoint);
-    if (!wanted) wanted = co_await wait_for_wish(endpoint);
+    const bool wanted = co_await wait_for_wish(endpoint);
     Response news;
     news.status = wanted ? 200 : 204;
     if (wanted) news.body = "{\"attest\":true}";

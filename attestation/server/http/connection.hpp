@@ -28,7 +28,7 @@ class Waiters {
   public:
     using Wake = std::function<void(bool wanted)>;  // called once, from any thread
     void add(const std::string& endpoint, Clock::time_point until, Wake wake);
-    void scan(Application& application);
+    void scan(Application& application);  // does not throw
     void release();  // all, and all that come later
 
   private:

@@ -84,6 +84,12 @@ TEST_F(ApplicationTest, AddressesHaveLimitsOfTheirOwn) {
     EXPECT_EQ(ask("GET", "/v1/ca").status, 200u);
 }
 
+TEST_F(ApplicationTest, ATokenThatNobodyLooksAtDoesNotLiftALimit) {
+    const std::vector<std::pair<std::string, std::string>> token{{"authorization", "Bearer gh_x"}};
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(ask("GET", "/v1/revocations", token).status, 200u);
+    EXPECT_EQ(ask("GET", "/v1/revocations", token).status, 429u);
+}
+
 TEST_F(ApplicationTest, AnUnknownSchemeIsNoToken) {
     EXPECT_EQ(code_of(ask("GET", "/v1/counts", {{"authorization", "Basic gh_x"}})), "no_token");
     EXPECT_EQ(code_of(ask("GET", "/v1/counts", {{"authorization", "Bearer"}})), "no_token");
