@@ -31,7 +31,7 @@ constexpr std::size_t kMostSecret = 256;
 constexpr Seconds kListLifetime = 600;
 
 struct Target {
-    std::string name, kind, target;
+    std::string kind, target;
     Buffer secret;
 };
 
@@ -102,28 +102,33 @@ void Service::Inside::deliver() {
     database->write([&](Session& session) {
         work.clear();
         targets.clear();
-        for (const Row& row : session.query("UPDATE outbox SET claim = $1, claimed_until = $2 WHERE number "
-                                            "IN (SELECT number FROM outbox "
-                                            "WHERE due <= $3 AND claimed_until < $3 ORDER BY number LIMIT $4 "
-                                            "/*+ FOR UPDATE SKIP LOCKED +*/) "
-                                            "RETURNING number, action, event, attempts",
-                                            {claim, at + kClaim, at, kMostClaimed})) {
-            work[row.text(1)].push_back({row.integer(0), row.text(2), row.integer(3), false, {}});
-        }
         for (const Row& row : session.query("SELECT name, kind, target, secret FROM actions"))
-            targets[row.text(0)] = {row.text(0), row.text(1), row.text(2), row.blob(3)};
+            targets[row.text(0)] = {row.text(1), row.text(2), row.blob(3)};
+        // Of each by itself: what waits for one that is down does not hold up the others.
+        for (const auto& [name, target] : targets) {
+            for (const Row& row :
+                 session.query("UPDATE outbox SET claim = $1, claimed_until = $2 WHERE number IN "
+                               "(SELECT number FROM outbox WHERE action = $5 AND due <= $3 AND "
+                               "claimed_until < $3 ORDER BY number LIMIT $4 /*+ FOR UPDATE SKIP LOCKED +*/) "
+                               "RETURNING number, event, attempts",
+                               {claim, at + kClaim, at, kMostClaimed, name})) {
+                work[name].push_back({row.integer(0), row.text(1), row.integer(2), false, {}});
+            }
+        }
     });
-    std::vector<std::thread> threads;
     for (auto& [name, deliveries] : work) {
         std::ranges::sort(deliveries, {}, &Delivery::number);  // RETURNING has no order
-        const auto target = targets.find(name);
-        if (target == targets.end()) continue;
-        target->second.secret = sealer.unseal(secret_name(name), target->second.secret);
-        threads.emplace_back([this, &target = target->second, &list = deliveries, at] {
-            deliver_all(target, options.directory + "/actions", list, at);
-        });
+        Target& target = targets.at(name);
+        target.secret = sealer.unseal(secret_name(name), target.secret);
     }
-    for (std::thread& thread : threads) thread.join();
+    {
+        std::vector<std::jthread> threads;
+        for (auto& [name, deliveries] : work) {
+            threads.emplace_back([this, &target = targets.at(name), &list = deliveries, at] {
+                deliver_all(target, options.directory + "/actions", list, at);
+            });
+        }
+    }
     settle(work, claim);
 }
 
@@ -166,8 +171,10 @@ void Service::Inside::settle(const std::map<std::string, std::vector<Delivery>>&
 void Service::add_action(const Principal& by, const Action& action) {
     demand_role(by, Role::kAdmin);
     demand_name(action.name, "action name");
+    std::string shown = clean_text(action.target, 256);
     if (action.kind == "webhook") {
-        (void)parse_webhook_url(action.target);
+        // Who reads the audit log is not to learn a path or query that others take for a secret.
+        shown = parse_webhook_url(action.target).authority;
         if (action.secret.empty() || action.secret.size() > kMostSecret)
             throw ServiceError(400, "secret", "secret: must be 1 to 256 bytes");
     } else if (action.kind == "command") {
@@ -176,7 +183,7 @@ void Service::add_action(const Principal& by, const Action& action) {
         throw ServiceError(400, "kind", R"(kind: must be "webhook" or "command")");
     }
     const Buffer sealed = inside_->sealer.seal(secret_name(action.name), host::text_bytes(action.secret));
-    const nlohmann::json detail{{"kind", action.kind}, {"target", clean_text(action.target, 2048)}};
+    const nlohmann::json detail{{"kind", action.kind}, {"target", shown}};
     inside_->write({by.name, "action.add", action.name, detail.dump()}, [&](Session& session) {
         if (session.execute("INSERT INTO actions (name, kind, target, secret) VALUES ($1, $2, $3, $4) "
                             "ON CONFLICT (name) DO NOTHING",

@@ -53,12 +53,11 @@ struct Link {
         connection.set_verbosity(pqxx::connection_base::terse);
     }
     const std::string& name_of(std::string_view sql) {
-        const auto [place, is_new] = names.try_emplace(std::string(sql));
-        if (is_new) {
-            place->second = "s" + std::to_string(names.size());
-            connection.prepare(place->second, for_postgresql(sql));
-        }
-        return place->second;
+        std::string text(sql);
+        if (const auto found = names.find(text); found != names.end()) return found->second;
+        const std::string name = "s" + std::to_string(names.size() + 1);
+        connection.prepare(name, for_postgresql(sql));
+        return names.emplace(std::move(text), name).first->second;
     }
     pqxx::connection connection;
     std::unordered_map<std::string, std::string> names;

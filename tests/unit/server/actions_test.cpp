@@ -157,6 +157,27 @@ TEST_P(Actions, WebhookIsToldOfEachChangeWithASignature) {
     EXPECT_THAT(listener.received(), SizeIs(2));
 }
 
+TEST_P(Actions, OneThatIsDownDoesNotHoldUpTheOthers) {
+    Listener down, listener;
+    down.status = 500;
+    service_->add_action(kAdmin, {"down", "webhook", down.url(), "secret"});
+    for (int i = 0; i < 70; ++i) change();
+    hook(listener);
+    change();
+    service_->tick();
+    EXPECT_THAT(listener.received(), SizeIs(1));
+    EXPECT_THAT(down.received(), SizeIs(1));
+}
+
+TEST_P(Actions, AuditLogDoesNotTellAWebhooksPath) {
+    const std::string url = "https://hooks.example/services/T0/secret-of-the-path?key=1";
+    service_->add_action(kAdmin, {"hook", "webhook", url, "a shared secret"});
+    std::string told;
+    service_->export_audit([&](const server::AuditEntry& entry) { told += entry.detail; });
+    EXPECT_THAT(told, HasSubstr("hooks.example"));
+    EXPECT_THAT(told, testing::Not(HasSubstr("secret")));
+}
+
 TEST_P(Actions, FailedDeliveryIsTriedAgainLaterAndLater) {
     Listener listener;
     listener.status = 500;
