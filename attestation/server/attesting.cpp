@@ -78,16 +78,34 @@ struct Record {
     std::string verdict;  // of a new run
 };
 
+// False if the endpoint is not as it was judged any more: other evidence, another key, another group, stale
+// or retired meanwhile, or judged by policies that are not the present ones. Without this, evidence that was
+// on its way while a policy was withdrawn would get that policy's whole lease.
 bool update_endpoint(Session& session, const Known& known, const Judgement& judgement, const Record& record) {
+    // On SQLite there is one writer. On PostgreSQL, whoever changes assignments takes this lock alone
+    // (count_assignments()): the statement after it sees either the old number, and the change comes after
+    // this transaction, or the new one.
+    (void)session.query(kShareAssignments);
     return session.execute(
                "UPDATE endpoints SET state = $1, since = CASE WHEN state = $1 THEN since ELSE $2 END, "
                "last_seen = $2, "
                "lease_until = $3, reason = $4, policy = $5, tpm = $6, last_nonce = $7, log_hash = $8, "
                "outcomes = $9, "
-               "run_length = $10 WHERE id = $11 AND last_nonce = $12 AND ak_public = $13 AND state <> 5",
+               "run_length = $10 WHERE id = $11 AND last_nonce = $12 AND ak_public = $13 AND state = $14 AND "
+               "run = $15 AND group_name = $16 AND "
+               "(SELECT value FROM settings WHERE name = 'assignments') = $17",
                {static_cast<std::int64_t>(judgement.state), record.now, record.lease_until, judgement.reason,
                 record.policy, record.tpm, record.nonce_time, record.log_hash, judgement.outcomes,
-                record.new_run ? 1 : known.run_length + 1, known.id, known.last_nonce, known.ak_public}) == 1;
+                record.new_run ? 1 : known.run_length + 1, known.id, known.last_nonce, known.ak_public,
+                static_cast<std::int64_t>(known.state), known.run, known.group, known.generation}) == 1;
+}
+
+// An endpoint that keeps changing its mind writes a row, with all that was found, each time: its oldest go.
+void drop_oldest_runs(Session& session, const std::string& endpoint, unsigned most) {
+    session.execute(
+        "DELETE FROM history WHERE endpoint = $1 AND number <= (SELECT number FROM history WHERE endpoint = "
+        "$1 ORDER BY number DESC LIMIT 1 OFFSET $2)",
+        {endpoint, most});
 }
 
 std::int64_t start_run(Session& session, const Known& known, const Judgement& judgement,
@@ -275,6 +293,7 @@ std::optional<protocol::AttestAnswer> Service::Inside::judge_and_record(const Kn
         done = update_endpoint(session, known, judgement, record);
         if (!done) return;
         const std::int64_t run = record.new_run ? start_run(session, known, judgement, record) : known.run;
+        if (record.new_run) drop_oldest_runs(session, known.id, options.history_runs);
         keep_evidence(session, known, judgement, record, evidence, run);
         keep_outcomes(session, known, judgement.outcomes);
         count_hour(session, known, judgement.state, record.now);

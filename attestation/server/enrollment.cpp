@@ -8,7 +8,6 @@
 namespace gatehouse::server {
 namespace {
 
-constexpr std::int64_t kMostOpen = 4096;  // challenges that are not answered yet, and enrollments that wait
 constexpr std::int64_t kMostAttempts = 5;
 constexpr std::size_t kMostChain = 8;
 constexpr std::size_t kMostCertificate = 16 * 1024;
@@ -307,7 +306,10 @@ protocol::EnrollChallenge Service::enroll(const protocol::EnrollRequest& request
             throw ServiceError(403, "enrollment_token", "token: unknown, used or expired; ask for a new one");
         }
         drop_expired(session, now);
-        if (open_enrollments(session) >= kMostOpen)
+        // Strangers can fill the queue; who was announced is let in all the same.
+        const bool announced =
+            !token_hash.empty() || session.one("SELECT 1 FROM registered WHERE ek_hash = $1", {ek_hash});
+        if (!announced && open_enrollments(session) >= inside_->options.most_open_enrollments)
             throw ServiceError(503, "too_many_enrollments", "too many enrollments are open; try again later",
                                60);
         session.execute(

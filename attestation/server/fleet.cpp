@@ -151,9 +151,12 @@ void Service::move_to_group(const Principal& by, const std::string& endpoint, co
             if (!session.one("SELECT 1 FROM groups WHERE name = $1", {group}))
                 not_found("group \"" + group + "\"");
             session.execute("DELETE FROM outcomes WHERE endpoint = $1", {endpoint});
-            // The verdict was by the old group's policies: the new one's are to be tried soon.
-            session.execute("UPDATE endpoints SET group_name = $1, outcomes = '', wanted = 1 WHERE id = $2",
-                            {group, endpoint});
+            // The verdict was by the old group's policies: the new one's are to be tried soon, and the
+            // verdict does not stand for long without.
+            session.execute(
+                "UPDATE endpoints SET group_name = $1, outcomes = '', wanted = 1, lease_until = CASE WHEN "
+                "lease_until > $2 THEN $2 ELSE lease_until END WHERE id = $3",
+                {group, inside_->now() + kGrace, endpoint});
         });
 }
 
@@ -355,6 +358,8 @@ void Service::Inside::drop_old(Session& session) {
         "e.id = h.endpoint WHERE h.until < $1 AND e.run <> h.number LIMIT $2)",
         {before, kMostDroppedAtOnce});
     session.execute("DELETE FROM hours WHERE hour < $1", {before});
+    // Of an action that was removed while the event was written.
+    session.execute("DELETE FROM outbox WHERE action NOT IN (SELECT name FROM actions)");
     session.execute("DELETE FROM tokens WHERE expires <> 0 AND expires < $1", {before});
 }
 

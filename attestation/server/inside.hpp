@@ -83,6 +83,15 @@ void demand_role(const Principal& by, Role role);
 [[nodiscard]] std::int64_t number_of_cursor(const std::string& cursor);
 [[noreturn]] void not_found(const std::string& what);
 
+// Locks of a transaction around the assignments of policies (PostgreSQL; the number is "GHpolicy"): shared by
+// those that act on them, alone for who changes them. Taken first.
+inline constexpr const char* kShareAssignments =
+    "SELECT 1 /*+ FROM pg_advisory_xact_lock_shared(5136478016247243641) +*/";
+inline constexpr const char* kLockAssignments =
+    "SELECT 1 /*+ FROM pg_advisory_xact_lock(5136478016247243641) +*/";
+// How long a verdict still stands by what is not enforced for the endpoint any more.
+inline constexpr Seconds kGrace = 300;
+
 // --- what an endpoint's columns are, in the order of kEndpointColumns
 inline constexpr const char* kEndpointColumns =
     "id, hostname, group_name, source, state, ek_hash, vendor, manufacturer, model, ak_public, enrolled, "

@@ -8,7 +8,6 @@ namespace gatehouse::server {
 namespace {
 
 constexpr std::size_t kMostPolicy = 1u << 20;
-constexpr Seconds kGrace = 300;  // how long a verdict by a withdrawn policy still stands
 
 constexpr const char* kPolicyColumns = "SELECT name, version, address, added, json, jws FROM policies ";
 
@@ -21,7 +20,9 @@ std::string version_name(const std::string& policy, std::uint64_t version) {
     return policy + ":" + std::to_string(version);
 }
 
+// First in the job: see update_endpoint() of attesting.cpp.
 void count_assignments(Session& session) {
+    (void)session.query(kLockAssignments);
     session.execute("UPDATE settings SET value = value + 1 WHERE name = 'assignments'");
 }
 
@@ -44,11 +45,9 @@ std::shared_ptr<const Service::Inside::Assignments> Service::Inside::assignments
         }
     });
     const std::lock_guard lock(assignments_mutex);
-    if (read_at > assignments_generation) {
-        assignments = fresh;
-        assignments_generation = read_at;
-    }
-    return assignments;
+    assignments = fresh;
+    assignments_generation = read_at;
+    return fresh;
 }
 
 std::shared_ptr<const LoadedPolicy> Service::Inside::policy(const std::string& name, std::uint64_t version) {
@@ -144,6 +143,7 @@ void Service::assign(const Principal& by, const std::string& group, const std::s
     const nlohmann::json detail{
         {"policy", policy}, {"version", version}, {"stage", stage == Stage::kEnforce ? "enforce" : "report"}};
     inside_->write({by.name, "policy.assign", clean_text(group, 64), detail.dump()}, [&](Session& session) {
+        count_assignments(session);
         if (!session.one("SELECT 1 FROM groups WHERE name = $1", {group}))
             not_found("group \"" + group + "\"");
         if (!session.one("SELECT 1 FROM policies WHERE name = $1 AND version = $2", {policy, version}))
@@ -152,7 +152,6 @@ void Service::assign(const Principal& by, const std::string& group, const std::s
             "INSERT INTO assignments (group_name, policy, version, stage) VALUES ($1, $2, $3, $4) "
             "ON CONFLICT (group_name, policy, version) DO UPDATE SET stage = excluded.stage",
             {group, policy, version, static_cast<std::int64_t>(stage)});
-        count_assignments(session);
         if (stage == Stage::kReport) inside_->end_leases(session, group, version_name(policy, version));
     });
 }
@@ -162,12 +161,12 @@ void Service::unassign(const Principal& by, const std::string& group, const std:
     demand_role(by, Role::kOperator);
     const nlohmann::json detail{{"policy", policy}, {"version", version}};
     inside_->write({by.name, "policy.unassign", clean_text(group, 64), detail.dump()}, [&](Session& session) {
+        count_assignments(session);
         const std::int64_t removed =
             session.execute("DELETE FROM assignments WHERE group_name = $1 AND policy = $2 AND version = $3",
                             {group, policy, version});
         if (removed == 0)
             not_found("assignment of " + version_name(policy, version) + " to group \"" + group + "\"");
-        count_assignments(session);
         inside_->end_leases(session, group, version_name(policy, version));
     });
 }

@@ -38,7 +38,11 @@ struct ServiceOptions {
     unsigned enrollment_lifetime_s = 900;  // from challenge to activation
     unsigned certificate_days = 90;        // of client certificates
     unsigned history_days = 90;            // attestations older than that are dropped
-    std::function<Seconds()> clock;        // tests; default: the system's
+    unsigned history_runs = 1000;          // of one endpoint; more are dropped, the oldest first
+    // Challenges that are not answered yet, and enrollments that wait, before strangers are told to come
+    // later.
+    std::int64_t most_open_enrollments = 4096;
+    std::function<Seconds()> clock;  // tests; default: the system's
 };
 
 class Service {
@@ -109,7 +113,7 @@ class Service {
                                                 const protocol::AttestRequest& request);
     // An operator wants evidence now; the endpoint's agent learns it through wanted().
     void request_attestation(const Principal& by, const std::string& endpoint);
-    // Whether evidence is wanted; clears the wish. Does not block.
+    // Whether evidence is wanted; clears the wish.
     [[nodiscard]] bool wanted(const std::string& endpoint);
 
     // --- fleet

@@ -25,7 +25,7 @@ struct ApplicationOptions {
     Rate pages{100, 400};     // requests to the web page
     Rate failures{0.2, 10};   // tokens that fail
     // By the endpoint.
-    Rate endpoint{5, 50};
+    Rate endpoint{1, 50};
     // For all together: entries of the audit log that the anonymous can cause.
     Rate notes{5, 50};
     bool open_metrics_on_loopback = true;
@@ -51,7 +51,7 @@ class Application {
     // A refusal from the layer below (malformed request and so on), with what every answer has.
     [[nodiscard]] Metrics& metrics();
     [[nodiscard]] Log& log();
-    // Whether evidence of an endpoint is wanted, for long polls. Does not block.
+    // Whether evidence of an endpoint is wanted, for long polls. Asks the database: it may block, and throw.
     [[nodiscard]] bool wanted(const std::string& endpoint);
 
   private:

@@ -254,6 +254,23 @@ TEST_P(Attesting, HistoryHasOneRowForEachRunOfTheSameOutcome) {
     EXPECT_EQ(second.next, "");
 }
 
+TEST_P(Attesting, KeepsTheNewestRunsOfAnEndpointThatKeepsChanging) {
+    options_.history_runs = 3;
+    reopen();
+    enforce(hypervisor_policy("laptops", 1));
+    SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    for (int i = 0; i < 5; ++i) {
+        *now_ += 1;
+        (void)attest(id, endpoint);
+        endpoint.other_kernel = !endpoint.other_kernel;
+    }
+    const auto rows = service_->history(kReader, id, "", 10).rows;
+    ASSERT_EQ(rows.size(), 3u);
+    EXPECT_EQ(rows[0].time, *now_);
+    EXPECT_EQ(rows[2].time, *now_ - 2);
+}
+
 TEST_P(Attesting, LastAttestationShowsWhatTheVerifierSaysOfTheKeptEvidence) {
     enforce(hypervisor_policy("laptops", 1));
     SoftwareEndpoint endpoint;
@@ -290,6 +307,67 @@ TEST_P(Attesting, WishForEvidenceIsToldOnce) {
     service_->request_attestation(kOperator, id);
     EXPECT_TRUE(another()->wanted(id));
     EXPECT_FALSE(service_->wanted(id));
+}
+
+// --- what changes between the judgement and its record
+
+class Meanwhile : public Attesting {
+  protected:
+    // The evidence's judgement, with `change` made by another server after it and before it is recorded: when
+    // the service asks for the time the second time.
+    protocol::AttestAnswer attest_while(const std::string& id, const SoftwareEndpoint& endpoint,
+                                        const std::function<void(Service&)>& change) {
+        const auto other = another();
+        const Buffer nonce = other->nonce(id).nonce;
+        auto calls = std::make_shared<int>(0);
+        options_.clock = [now = now_, calls, &change, &other] {
+            if (++*calls == 2) change(*other);
+            return now->load();
+        };
+        reopen();
+        *calls = 0;
+        const protocol::AttestAnswer answer = service_->attest(id, endpoint.attest(nonce));
+        options_.clock = [now = now_] { return now->load(); };
+        EXPECT_GE(*calls, 2);
+        reopen();
+        return answer;
+    }
+};
+
+TEST_P(Meanwhile, WithdrawnPolicyGivesNoLease) {
+    enforce(hypervisor_policy("laptops", 1, R"({"lease_s": 86400})"));
+    const SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    const auto withdraw = [](Service& other) { other.unassign(kOperator, "default", "laptops", 1); };
+    EXPECT_EQ(attest_while(id, endpoint, withdraw).verdict, "untrusted");
+    EXPECT_EQ(state_of(id), State::kUntrusted);
+}
+
+TEST_P(Meanwhile, OldGroupsPolicyGivesNoLease) {
+    service_->create_group(kOperator, "lab");
+    enforce(hypervisor_policy("laptops", 1));
+    const SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    const auto move = [&](Service& other) { other.move_to_group(kOperator, id, "lab"); };
+    EXPECT_EQ(attest_while(id, endpoint, move).verdict, "untrusted");
+    EXPECT_EQ(service_->assignments(kReader).at(0).would_pass, 0);
+}
+
+TEST_P(Meanwhile, StaleOneThatComesBackIsToldOf) {
+    enforce(hypervisor_policy("laptops", 1));
+    SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    (void)attest(id, endpoint);
+    endpoint.clock += 1;
+    *now_ += 899;
+    const auto notice = [&](Service& other) {
+        *now_ += 2;
+        other.tick();
+    };
+    EXPECT_EQ(attest_while(id, endpoint, notice).verdict, "trusted");
+    // To trusted, to stale, and back.
+    EXPECT_EQ(audited("endpoint.state").size(), 3u);
+    EXPECT_EQ(service_->history(kReader, id, "", 10).rows.size(), 3u);
 }
 
 // --- policies
@@ -401,6 +479,17 @@ TEST_P(Policies, GroupDecidesWhichApply) {
               "not_found");
 }
 
+TEST_P(Policies, VerdictByTheOldGroupsStandsAFewMinutes) {
+    service_->create_group(kOperator, "lab");
+    enforce(hypervisor_policy("laptops", 1, R"({"lease_s": 86400})"));
+    const SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    (void)attest(id, endpoint);
+    service_->move_to_group(kOperator, id, "lab");
+    *now_ += 301;
+    EXPECT_EQ(state_of(id), State::kStale);
+}
+
 TEST_P(Policies, ExplanationNamesTheEventThatDoesNotBelong) {
     enforce(hypervisor_policy("laptops", 1));
     SoftwareEndpoint endpoint;
@@ -417,6 +506,8 @@ TEST_P(Policies, ExplanationNamesTheEventThatDoesNotBelong) {
 
 INSTANTIATE_TEST_SUITE_P(SQLite, Attesting, testing::Values("SQLite"));
 INSTANTIATE_TEST_SUITE_P(PostgreSQL, Attesting, testing::Values("PostgreSQL"));
+INSTANTIATE_TEST_SUITE_P(SQLite, Meanwhile, testing::Values("SQLite"));
+INSTANTIATE_TEST_SUITE_P(PostgreSQL, Meanwhile, testing::Values("PostgreSQL"));
 INSTANTIATE_TEST_SUITE_P(SQLite, Policies, testing::Values("SQLite"));
 INSTANTIATE_TEST_SUITE_P(PostgreSQL, Policies, testing::Values("PostgreSQL"));
 

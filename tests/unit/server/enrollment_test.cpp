@@ -261,6 +261,17 @@ TEST_P(Enrollment, LaterOneOfTheSameTpmTakesThePlaceOfTheOneThatWaits) {
     EXPECT_EQ(code_of([&] { service_->approve(kOperator, first.id, "default"); }), "enrollment_state");
 }
 
+TEST_P(Enrollment, StrangersDoNotKeepOutWhoWasAnnounced) {
+    options_.most_open_enrollments = 2;
+    reopen();
+    for (int i = 0; i < 2; ++i) (void)service_->enroll(SoftwareEndpoint().enroll_request());
+    const SoftwareEndpoint endpoint;
+    EXPECT_EQ(code_of([&] { (void)service_->enroll(endpoint.enroll_request()); }), "too_many_enrollments");
+    const std::string token = service_->create_enrollment_token(kOperator, "default", 60);
+    EXPECT_EQ(code_of([&] { (void)service_->enroll(endpoint.enroll_request(token)); }), "");
+    EXPECT_EQ(enroll(endpoint).size(), 26u);
+}
+
 TEST_P(Enrollment, RejectionIsTold) {
     const SoftwareEndpoint endpoint;
     const protocol::EnrollChallenge challenge = service_->enroll(endpoint.enroll_request());
