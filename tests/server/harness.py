@@ -139,8 +139,8 @@ class Server:
             context.load_cert_chain(*certificate)
         return context
 
-    def connect(self, certificate=None, context=None, timeout=30, session=None):
-        raw = socket.create_connection(("127.0.0.1", self.port), timeout)
+    def connect(self, certificate=None, context=None, timeout=30, session=None, source="127.0.0.1"):
+        raw = socket.create_connection(("127.0.0.1", self.port), timeout, (source, 0))
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             return (context or self.context(certificate)).wrap_socket(raw, server_hostname="localhost", session=session)

@@ -125,13 +125,16 @@ Connection::Connection(Core& core, Loop& loop, ip::tcp::socket socket)
       loop_(loop),
       socket_(std::move(socket)),
       context_(core.tls_context()),
-      peer_(peer_of(socket_)) {
+      peer_(peer_of(socket_)),
+      of_network_(loop.networks[peer_->network]) {
     loop_.connections.insert(this);
+    ++of_network_;
     core_.application.metrics().connections.fetch_add(1);
 }
 
 Connection::~Connection() {
     loop_.connections.erase(this);
+    if (--of_network_ == 0) loop_.networks.erase(peer_->network);
     core_.application.metrics().connections.fetch_sub(1);
 }
 

@@ -29,7 +29,7 @@ class Waiters {
     using Wake = std::function<void(bool wanted)>;  // called once, from any thread
     void add(const std::string& endpoint, Clock::time_point until, Wake wake);
     void scan(Application& application);  // does not throw
-    void release();  // all, and all that come later
+    void release();                       // all, and all that come later
 
   private:
     struct Waiter {
@@ -47,7 +47,8 @@ struct Core {
         : application(an_application),
           options(some_options),
           tls(make_tls_context(files)),
-          workers(std::make_unique<WorkerPool>(options.workers, options.queue, an_application.metrics().queue)) {}
+          workers(
+              std::make_unique<WorkerPool>(options.workers, options.queue, an_application.metrics().queue)) {}
 
     [[nodiscard]] std::shared_ptr<SSL_CTX> tls_context() {
         const std::scoped_lock lock(tls_mutex);
@@ -67,6 +68,7 @@ struct Core {
 struct Loop {
     Loop() : work(asio::make_work_guard(context)), sweeper(context) {}
     std::unordered_set<Connection*> connections;  // outlives the context, whose end ends connections
+    std::unordered_map<std::string, std::size_t> networks;  // how many of them each network has
     asio::io_context context{1};
     asio::executor_work_guard<asio::io_context::executor_type> work;
     asio::steady_timer sweeper;
@@ -87,6 +89,10 @@ class Connection {
     // Called on the loop's thread:
     [[nodiscard]] Clock::time_point deadline() const { return deadline_; }
     [[nodiscard]] bool is_idle() const { return phase_ == Phase::kHandshake || phase_ == Phase::kIdle; }
+    [[nodiscard]] bool waits_for_client() const {
+        return is_idle() || phase_ == Phase::kHead || phase_ == Phase::kBody;
+    }
+    [[nodiscard]] std::size_t of_its_network() const { return of_network_; }  // connections of the loop
     void expire();  // its time is over: what it waits for ends
 
   private:
@@ -115,6 +121,7 @@ class Connection {
     std::shared_ptr<SSL_CTX> context_;
     std::unique_ptr<SSL, decltype(&SSL_free)> tls_{nullptr, SSL_free};
     std::shared_ptr<Peer> peer_;
+    std::size_t& of_network_;
     std::string in_;  // what has been read and not used
     Clock::time_point deadline_ = Clock::time_point::max();
     Phase phase_ = Phase::kHandshake;

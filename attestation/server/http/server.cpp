@@ -7,6 +7,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <future>
 #include <thread>
+#include <tuple>
 
 #include "attestation/server/http/connection.hpp"
 #include "keyvault/tool/support.hpp"
@@ -62,17 +63,19 @@ void Server::Inside::listen() {
     }
 }
 
-// Of the loop's connections that wait for their client, closes the one that is nearest to its time.
+// Of the loop's connections that wait for their client, closes one of the network that has the most: an idle
+// one if it has any, the one that is nearest to its time. So a single peer gets in its own way only.
 bool Server::Inside::evict(Loop& loop) {
-    Connection* oldest = nullptr;
+    const auto rank = [](const Connection& one) {
+        return std::tuple(one.of_its_network(), one.is_idle(), -one.deadline().time_since_epoch());
+    };
+    Connection* chosen = nullptr;
     for (Connection* const one : loop.connections) {
-        if (one->is_idle() && one->deadline() != Clock::time_point::max() &&
-            (oldest == nullptr || one->deadline() < oldest->deadline())) {
-            oldest = one;
-        }
+        if (!one->waits_for_client() || one->deadline() == Clock::time_point::max()) continue;
+        if (chosen == nullptr || rank(*one) > rank(*chosen)) chosen = one;
     }
-    if (oldest != nullptr) oldest->expire();
-    return oldest != nullptr;
+    if (chosen != nullptr) chosen->expire();
+    return chosen != nullptr;
 }
 
 void Server::Inside::adopt(Loop& loop, ip::tcp::socket socket) {
