@@ -213,11 +213,23 @@ std::vector<Service::Action> Service::actions(const Principal& by) {
     return all;
 }
 
+// Anyone may ask for it, so it is made anew only if it would be another one.
 std::string Service::revocation_list() {
     const Seconds now = inside_->now();
-    nlohmann::json list{{"iat", now}, {"exp", now + kListLifetime}, {"issuer", inside_->options.issuer}};
+    const std::int64_t number = inside_->read([](Session& session) { return audit_length(session); });
+    const std::lock_guard lock(inside_->revocations_mutex);
+    if (number != inside_->revocations_number || now != inside_->revocations_time) {
+        inside_->revocations = inside_->make_revocation_list(now);
+        inside_->revocations_number = number;
+        inside_->revocations_time = now;
+    }
+    return inside_->revocations;
+}
+
+std::string Service::Inside::make_revocation_list(Seconds now) {
+    nlohmann::json list{{"iat", now}, {"exp", now + kListLifetime}, {"issuer", options.issuer}};
     nlohmann::json& endpoints = list["endpoints"] = nlohmann::json::array();
-    inside_->database->read([&](Session& session) {
+    database->read([&](Session& session) {
         // Every change of state has an audit entry, so the number rises with each; read first, so that it
         // never is ahead of what the list has.
         list["number"] = audit_length(session);
@@ -233,7 +245,7 @@ std::string Service::revocation_list() {
                                  {"reason", name_of(silent ? State::kStale : state)}});
         }
     });
-    return verifier::sign_jws(list.dump(), "gatehouse-revocations+jws", inside_->result_key.get());
+    return verifier::sign_jws(list.dump(), "gatehouse-revocations+jws", result_key.get());
 }
 
 }  // namespace gatehouse::server

@@ -143,6 +143,11 @@ struct Service::Inside {
     std::int64_t trust_generation = -1;
     std::shared_ptr<const verifier::TrustStore> trust;
 
+    std::mutex revocations_mutex;  // of the next three: the list as it was made last
+    std::int64_t revocations_number = -1;
+    Seconds revocations_time = 0;
+    std::string revocations;
+
     std::atomic<std::int64_t> newest_nonce{0};
     std::atomic<Seconds> last_sweep{0};
     struct {
@@ -188,6 +193,7 @@ struct Service::Inside {
     // actions.cpp
     void record_change(Session& session, const StateChange& change, const std::string& who);
     void deliver();
+    [[nodiscard]] std::string make_revocation_list(Seconds now);
     void settle(const std::map<std::string, std::vector<Delivery>>& work, const std::string& claim);
     // fleet.cpp
     void mark_stale();

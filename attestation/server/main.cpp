@@ -102,8 +102,11 @@ ExitCode run_restore(const Arguments& arguments) {
     if (arguments.as_json) {
         print_json({{"file", arguments.file}, {"audit_entries", entries}});
     } else {
-        std::printf("restored from %s; audit log good, %lld entries\n", arguments.file.c_str(),
-                    static_cast<long long>(entries));
+        std::printf(
+            "restored from %s; audit log good, %lld entries\n"
+            "What was revoked or retired since that backup is good again: look through tokens and "
+            "endpoints\n",
+            arguments.file.c_str(), static_cast<long long>(entries));
     }
     return ExitCode::kYes;
 }

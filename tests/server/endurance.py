@@ -147,6 +147,26 @@ class Crowd(unittest.TestCase):
             connection.close()
 
 
+    def test_a_peer_that_takes_all_connections_gets_in_its_own_way_only(self):
+        server = Server(PROGRAM, harness.OPEN_LIMITS + "max_connections = 20\n[timeouts]\nhead = 300.0\n")
+        self.addCleanup(server.close)
+        context = server.context()
+        other = server.connect(context=context, source="127.0.0.2")
+        crowd = []
+        for _ in range(40):
+            try:
+                crowd.append(server.connect(context=context))
+                crowd[-1].sendall(b"GET / HTTP/1.1\r\n")  # and no more: it is not idle
+            except (ConnectionError, ssl.SSLError):
+                pass
+        late = server.connect(context=context, source="127.0.0.3")
+        for connection in (other, late):
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            self.assertTrue(connection.recv(65536).startswith(b"HTTP/1.1 200 "))
+        for connection in [other, late] + crowd:
+            connection.close()
+
+
 class Limits(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -302,6 +322,8 @@ class Ends(unittest.TestCase):
         names = self.server.admin("GET", "/v1/groups").json()["names"]
         self.assertIn("before", names)
         self.assertNotIn("after", names)
+        audited = [entry["action"] for entry in self.server.admin("GET", "/v1/audit?limit=50").json()["items"]]
+        self.assertIn("database.restore", audited)
 
     def test_one_server_for_one_directory(self):
         self.assertIn(b"runs here", self.server.command("serve", "--listen", "127.0.0.1:0", status=3,

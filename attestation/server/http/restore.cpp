@@ -55,6 +55,18 @@ class Copy {
     std::string path_;
 };
 
+// How many audit entries the backup has; one is added, that it was restored.
+std::int64_t check_and_note(const std::string& file, const server::ServiceOptions& options) {
+    server::Service service(options);
+    const auto check = service.verify_audit();
+    if (!check.ok) throw ToolError(file + ": its audit log is broken: " + check.fault);
+    // An empty file is a whole database to SQLite, and the trial has filled it with tables.
+    if (check.entries == 0)
+        throw ToolError(file + ": not a backup of an attestation-server: its audit log is empty");
+    service.note("console", "database.restore", file, "{}");
+    return check.entries;
+}
+
 }  // namespace
 
 DirectoryLock::DirectoryLock(const std::string& directory) {
@@ -87,17 +99,13 @@ std::int64_t restore_backup(const std::string& file, const server::ServiceOption
     check_integrity(path, file);
     server::ServiceOptions trial = options;
     trial.database = scheme + path;
-    const auto check = server::Service(trial).verify_audit();
-    if (!check.ok) throw ToolError(file + ": its audit log is broken: " + check.fault);
-    // An empty file is a whole database to SQLite, and the trial has filled it with tables.
-    if (check.entries == 0)
-        throw ToolError(file + ": not a backup of an attestation-server: its audit log is empty");
+    const std::int64_t entries = check_and_note(file, trial);
     check_integrity(path, file);  // takes in what the trial left in the write-ahead log
     flush(path);
     for (const char* suffix : {"-wal", "-shm"}) fs::remove(target + suffix);
     fs::rename(path, target);
     flush(fs::path(target).parent_path().string());
-    return check.entries;
+    return entries;
 }
 
 }  // namespace gatehouse::http

@@ -307,6 +307,8 @@ TEST_P(Keeping, RevocationListNamesWhomNotToTrust) {
     service_->tick();
     EXPECT_GT(list().at("number"), before.at("number"));
     EXPECT_EQ(list().at("endpoints").size(), 3u);
+    // Who asks again and again costs no signature each: these are random.
+    EXPECT_EQ(service_->revocation_list(), service_->revocation_list());
 }
 
 TEST_P(Keeping, OldHistoryIsDroppedButForThePresentRun) {
