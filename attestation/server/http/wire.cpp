@@ -4,6 +4,7 @@
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
 #include <ctime>
+#include <functional>
 
 #include "attestation/server/http/target.hpp"
 
@@ -88,6 +89,11 @@ std::size_t head_length(std::string_view bytes) {
 }
 
 struct RequestReader::Inside {
+    // Beast takes line feeds and anything else between quotes, where others see the end of the line.
+    std::function<void(std::uint64_t, beast::string_view, beast::error_code&)> refuse_extensions =
+        [](std::uint64_t, beast::string_view extensions, beast::error_code& error) {
+            if (!extensions.empty()) error = beast::http::error::bad_chunk_extension;
+        };
     beast::http::request_parser<beast::http::string_body> parser;
     Request request;
 };
@@ -97,6 +103,7 @@ RequestReader::RequestReader(std::string_view head) : inside_(std::make_unique<I
     auto& parser = inside_->parser;
     parser.header_limit(static_cast<std::uint32_t>(kMaxHead) + 1);
     parser.body_limit(boost::none);
+    parser.on_chunk_header(inside_->refuse_extensions);
     beast::error_code error;
     parser.put(boost::asio::buffer(head.data(), head.size()), error);
     if (error && error != beast::http::error::need_more) throw error_of(error);
@@ -129,7 +136,10 @@ void RequestReader::limit_body(std::size_t most) {
 std::size_t RequestReader::put(std::string_view bytes) {
     beast::error_code error;
     std::size_t taken = 0;
-    while (taken < bytes.size() && !inside_->parser.is_done()) {
+    // What is left of a chunked body never is shorter than its end, "0 CR LF CR LF". Beast must not see less:
+    // it asserts that whoever has shown it a last chunk's line shows it five bytes from then on.
+    const std::size_t least = inside_->parser.chunked() ? 5 : 1;
+    while (taken + least <= bytes.size() && !inside_->parser.is_done()) {
         const auto rest = bytes.substr(taken);
         const auto some = inside_->parser.put(boost::asio::buffer(rest.data(), rest.size()), error);
         if (error && error != beast::http::error::need_more) throw error_of(error);

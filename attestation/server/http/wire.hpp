@@ -2,8 +2,8 @@
 //
 // Stricter than the RFCs, because a proxy in front and this server must never differ on where a request ends:
 // HTTP/1.1 only, one Host, at most one Content-Length, no Content-Length beside Transfer-Encoding, no other
-// coding than one "chunked", no folded lines, no bare CR or LF, no space before a colon, no control
-// characters.
+// coding than one "chunked", no extensions of chunks, no folded lines, no bare CR or LF, no space before a
+// colon, no control characters.
 #pragma once
 
 #include <cstdint>

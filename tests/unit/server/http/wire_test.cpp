@@ -52,7 +52,7 @@ TEST(Wire, ReadsARequestAndLeavesTheNext) {
 
 TEST(Wire, ReadsChunks) {
     const auto outcome = read("POST / HTTP/1.1\r\n" + kHost +
-                              "Transfer-Encoding: chunked\r\n\r\n3;ext=1\r\nabc\r\n2\r\nde\r\n0\r\n\r\nrest");
+                              "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\nrest");
     EXPECT_EQ(outcome.status, 0u);
     EXPECT_EQ(outcome.request.body, "abcde");
     EXPECT_EQ(outcome.left, 4u);
@@ -103,9 +103,33 @@ INSTANTIATE_TEST_SUITE_P(
         Smuggled{"NoHost", "X-A: b\r\n", 400}, Smuggled{"TwoHosts", kHost + kHost, 400},
         Smuggled{"HostileHost", "Host: a/../b\r\n", 400},
         Smuggled{"HostWithUser", "Host: user@attest.example\r\n", 400},
+        Smuggled{"ChunkExtension", kHost + "Transfer-Encoding: chunked\r\n", 400,
+                 "3;a=b\r\nabc\r\n0\r\n\r\n"},
+        Smuggled{"LineFeedInChunkExtension", kHost + "Transfer-Encoding: chunked\r\n", 400,
+                 "3;a=\"\nb\"\r\nabc\r\n0\r\n\r\n"},
+        Smuggled{"LastChunkExtension", kHost + "Transfer-Encoding: chunked\r\n", 400,
+                 "3\r\nabc\r\n0;a=\"\nb\"\r\n\r\n"},
         Smuggled{"BadChunkSize", kHost + "Transfer-Encoding: chunked\r\n", 400, "zz\r\nabc\r\n0\r\n\r\n"},
         Smuggled{"HugeChunkSize", kHost + "Transfer-Encoding: chunked\r\n", 400, "fffffffffffffffff\r\nabc"}),
     [](const auto& each) { return each.param.name; });
+
+// Byte by byte, as from a hostile client: Beast aborts the process if it sees "0 CR LF" and then one byte
+// more.
+TEST(Wire, ChunksArriveInPiecesOfAnySize) {
+    const std::string head = "POST / HTTP/1.1\r\n" + kHost + "Transfer-Encoding: chunked\r\n\r\n";
+    for (const std::string body : {"0\r\n\r\n", "3\r\nabc\r\n0\r\n\r\n", "1\r\na\r\n0\r\nX: y\r\n\r\n"}) {
+        RequestReader reader(head);
+        reader.limit_body(16);
+        std::string in;
+        for (const char c : body) {
+            EXPECT_FALSE(reader.is_done());
+            in += c;
+            in.erase(0, reader.put(in));
+        }
+        EXPECT_TRUE(reader.is_done()) << body;
+        EXPECT_EQ(in, "");
+    }
+}
 
 TEST(Wire, AChunkSizeEndsWithCrLfOnly) {
     const std::string start = "POST / HTTP/1.1\r\n" + kHost + "Transfer-Encoding: chunked\r\n\r\n";
