@@ -115,7 +115,7 @@ def multiply(path, count):
     hostname = "printf('kiosk-%06d.site-%03d.example', fleet.i, fleet.i % 400)"
     clone("endpoints", {
         "id": "fleet.id", "hostname": hostname, "search": f"{hostname} || ' ' || fleet.id || ' ' || {hexadecimal}",
-        "state": state, "ek_hash": hexadecimal, "certificate": "randomblob(32)", "next_certificate": "x''",
+        "state": state, "ek_hash": hexadecimal, "ek_key": hexadecimal, "certificate": "randomblob(32)", "next_certificate": "x''",
         "last_seen": f"{now} - fleet.i % 300", "lease_until": f"{now} + 3600 + fleet.i % 300",
         "enrolled": f"{now} - 86400 - fleet.i", "run": "0"}, "id")
     clone("evidence", {"endpoint": "fleet.id"}, "endpoint")
