@@ -80,14 +80,21 @@ class Agent::Loop {
         listen(until_next(agent_.config_.interval_s, answer.next_s, unit()));
     }
 
-    // Until `seconds` have passed, or evidence is wanted.
+    // Until `seconds` have passed, or evidence is wanted. A server that has no connection to spare, or is
+    // away, is left alone until then: no verdict depends on listening.
     void listen(double seconds) {
         const auto due = std::chrono::steady_clock::now() + Seconds(seconds);
         for (;;) {
             const double left = Seconds(due - std::chrono::steady_clock::now()).count();
             if (left <= 0) return;
             const auto started = std::chrono::steady_clock::now();
-            const bool is_wanted = agent_.connection().wanted(static_cast<unsigned>(std::ceil(left)));
+            bool is_wanted = false;
+            try {
+                is_wanted = agent_.connection().wanted(static_cast<unsigned>(std::ceil(left)));
+            } catch (const std::exception&) {
+                agent_.connection_.reset();
+                return sleep(std::max(0.0, Seconds(due - std::chrono::steady_clock::now()).count()));
+            }
             // A server that answers at once is not asked at once again, nor is it sent evidence without a
             // pause.
             const Seconds taken = std::chrono::steady_clock::now() - started;

@@ -125,19 +125,45 @@ void Service::request_attestation(const Principal& by, const std::string& endpoi
     demand_role(by, Role::kOperator);
     inside_->write({by.name, "endpoint.request", clean_text(endpoint, 64)}, [&](Session& session) {
         demand_endpoint(session, endpoint);
-        session.execute("UPDATE endpoints SET wanted = 1 WHERE id = $1", {endpoint});
+        session.execute("UPDATE endpoints SET wanted = $1 WHERE id = $2", {inside_->now(), endpoint});
     });
 }
+
+namespace {
+
+// Of several who ask at once, one is told.
+bool take_wish(Session& session, const std::string& endpoint) {
+    return session.execute("UPDATE endpoints SET wanted = 0 WHERE id = $1 AND wanted > 0", {endpoint}) == 1;
+}
+
+}  // namespace
 
 bool Service::wanted(const std::string& endpoint) {
     const auto row = inside_->read([&](Session& session) {
         return session.one("SELECT wanted FROM endpoints WHERE id = $1", {endpoint});
     });
     if (!row || !row->flag(0)) return false;
-    bool mine = false;  // of several who ask at once, one is told
+    bool mine = false;
+    inside_->database->write([&](Session& session) { mine = take_wish(session, endpoint); });
+    return mine;
+}
+
+std::vector<std::string> Service::take_wishes(const std::function<bool(const std::string&)>& waits) {
+    constexpr Seconds kRecent = 15;  // servers of one database need not agree on the second
+    const Rows rows = inside_->read([&](Session& session) {
+        return session.query("SELECT id FROM endpoints WHERE wanted > 0 AND wanted >= $1 ORDER BY id",
+                             {inside_->now() - kRecent});
+    });
+    std::vector<std::string> asked, mine;
+    for (const Row& row : rows) {
+        if (waits(row.text(0))) asked.push_back(row.text(0));
+    }
+    if (asked.empty()) return {};
     inside_->database->write([&](Session& session) {
-        mine =
-            session.execute("UPDATE endpoints SET wanted = 0 WHERE id = $1 AND wanted = 1", {endpoint}) == 1;
+        mine.clear();
+        for (const std::string& endpoint : asked) {
+            if (take_wish(session, endpoint)) mine.push_back(endpoint);
+        }
     });
     return mine;
 }
@@ -154,9 +180,9 @@ void Service::move_to_group(const Principal& by, const std::string& endpoint, co
             // The verdict was by the old group's policies: the new one's are to be tried soon, and the
             // verdict does not stand for long without.
             session.execute(
-                "UPDATE endpoints SET group_name = $1, outcomes = '', wanted = 1, lease_until = CASE WHEN "
+                "UPDATE endpoints SET group_name = $1, outcomes = '', wanted = $4, lease_until = CASE WHEN "
                 "lease_until > $2 THEN $2 ELSE lease_until END WHERE id = $3",
-                {group, inside_->now() + kGrace, endpoint});
+                {group, inside_->now() + kGrace, endpoint, inside_->now()});
         });
 }
 

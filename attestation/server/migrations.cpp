@@ -248,6 +248,12 @@ ALTER TABLE endpoints ADD COLUMN ek_key {text} NOT NULL DEFAULT '';
 CREATE UNIQUE INDEX endpoints_by_ek_key ON endpoints (ek_key) WHERE ek_key <> '';
 )sql",
               "", ""},
+    // The wishes of the last seconds, of all endpoints, at once. `wanted` is when evidence was asked for, 0
+    // if it is not.
+    Migration{R"sql(
+CREATE INDEX endpoints_by_wish ON endpoints (wanted) WHERE wanted > 0;
+)sql",
+              "", ""},
 };
 
 struct Word {

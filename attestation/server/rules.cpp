@@ -175,9 +175,9 @@ void Service::unassign(const Principal& by, const std::string& group, const std:
 // given a few minutes for it.
 void Service::Inside::end_leases(Session& session, const std::string& group, const std::string& policy) {
     session.execute(
-        "UPDATE endpoints SET wanted = 1, lease_until = CASE WHEN lease_until > $1 THEN $1 ELSE lease_until "
+        "UPDATE endpoints SET wanted = $4, lease_until = CASE WHEN lease_until > $1 THEN $1 ELSE lease_until "
         "END WHERE group_name = $2 AND policy = $3 AND state IN (1, 2)",
-        {now() + kGrace, group, policy});
+        {now() + kGrace, group, policy, now()});
 }
 
 std::vector<Assignment> Service::assignments(const Principal& by) {

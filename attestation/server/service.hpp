@@ -115,6 +115,11 @@ class Service {
     void request_attestation(const Principal& by, const std::string& endpoint);
     // Whether evidence is wanted; clears the wish.
     [[nodiscard]] bool wanted(const std::string& endpoint);
+    // The same for all endpoints that wait, of those that were asked within the last seconds: wishes are
+    // looked at once before a wait, and by this about every second during it. One read, and a write if there
+    // is any.
+    [[nodiscard]] std::vector<std::string> take_wishes(
+        const std::function<bool(const std::string& endpoint)>& waits);
 
     // --- fleet
     struct EndpointQuery {

@@ -25,6 +25,7 @@ host::ExitCode run(int argc, char** argv) {
     server->add_option("--data", load.data, "the server's directory")->required();
     server->add_option("--database", load.database, "the server's database")->required();
     server->add_option("--connections", load.connections)->check(CLI::Range(1, 512));
+    server->add_flag("--reconnect", load.reconnect, "a connection for each attestation");
     server->add_option("--warm-up", load.warm_up_s)->check(CLI::Range(0.0, 30.0));
     server->add_option("--seconds", load.seconds)->check(CLI::Range(0.1, 60.0));
     try {

@@ -54,10 +54,13 @@ std::string text_of(const std::string& path) {
 class Endpoint {
   public:
     Endpoint(test::SoftwareEndpoint made, const LoadOptions& options, const std::string& ca)
-        : made_(std::move(made)), client_({.url = options.url, .ca = ca, .identity = enroll(options, ca)}) {}
+        : made_(std::move(made)),
+          reconnects_(options.reconnect),
+          client_({.url = options.url, .ca = ca, .identity = enroll(options, ca)}) {}
 
     void attest() {
         made_.clock += 1000;
+        if (reconnects_) client_.close();
         if (next_nonce_.empty()) next_nonce_ = client_.nonce().nonce;
         protocol::AttestAnswer answer = client_.attest(made_.attest(next_nonce_));
         if (answer.verdict != "trusted") {
@@ -83,6 +86,7 @@ class Endpoint {
     }
 
     test::SoftwareEndpoint made_;
+    bool reconnects_;
     agent::ServerClient client_;
     host::Buffer next_nonce_;
 };

@@ -20,6 +20,7 @@ struct LoadOptions {
     std::string data,
         database;  // its directory and database: to approve endpoints and to enforce their policy
     unsigned connections = 64;  // each an endpoint of its own, with its own client certificate
+    bool reconnect = false;     // a TLS handshake with client certificate for each attestation
     double warm_up_s = 2, seconds = 10;
 };
 struct LoadFigures {

@@ -128,7 +128,9 @@ Application::Application(server::Service& service, web::Pages& pages, Log& log, 
 Application::~Application() = default;
 Metrics& Application::metrics() { return inside_->metrics; }
 Log& Application::log() { return inside_->log; }
-bool Application::wanted(const std::string& endpoint) { return inside_->service.wanted(endpoint); }
+std::vector<std::string> Application::take_wishes(const std::function<bool(const std::string&)>& waits) {
+    return inside_->service.take_wishes(waits);
+}
 
 void Application::Inside::note(const std::string& who, const char* action, const Request& request) {
     if (notes.take("") != 0) return;

@@ -51,8 +51,8 @@ class Application {
     // A refusal from the layer below (malformed request and so on), with what every answer has.
     [[nodiscard]] Metrics& metrics();
     [[nodiscard]] Log& log();
-    // Whether evidence of an endpoint is wanted, for long polls. Asks the database: it may block, and throw.
-    [[nodiscard]] bool wanted(const std::string& endpoint);
+    // Service::take_wishes(), for long polls. Asks the database: it may block, and throw.
+    [[nodiscard]] std::vector<std::string> take_wishes(const std::function<bool(const std::string&)>& waits);
 
   private:
     struct Inside;

@@ -75,17 +75,14 @@ void Waiters::add(const std::string& endpoint, Clock::time_point until, Wake wak
 }
 
 void Waiters::scan(Application& application) {
-    std::vector<std::string> waiting, wanted;
-    {
-        const std::scoped_lock lock(mutex_);
-        for (const auto& [endpoint, waiter] : waiters_) waiting.push_back(endpoint);
-    }
-    // Without the lock, which loops take: the database may be slow. While it does not answer, nobody is
-    // wanted; that it does not is said by house-keeping.
+    std::vector<std::string> wanted;
+    // The lock, which loops take, is not held over a question to the database, which may be slow. While that
+    // does not answer, nobody is wanted; that it does not is said by house-keeping.
     try {
-        for (const std::string& endpoint : waiting) {
-            if (application.wanted(endpoint)) wanted.push_back(endpoint);
-        }
+        wanted = application.take_wishes([this](const std::string& endpoint) {
+            const std::scoped_lock lock(mutex_);
+            return waiters_.contains(endpoint);
+        });
     } catch (const std::exception&) {
     }
     std::vector<std::pair<Wake, bool>> ready;

@@ -309,6 +309,24 @@ TEST_P(Attesting, WishForEvidenceIsToldOnce) {
     EXPECT_FALSE(service_->wanted(id));
 }
 
+TEST_P(Attesting, WishesAreTakenTogetherByThoseWhoWait) {
+    const SoftwareEndpoint first, second, third;
+    const std::string waits = enroll(first), comes_later = enroll(second), unasked = enroll(third);
+    const auto all = [](const std::string&) { return true; };
+    EXPECT_TRUE(service_->take_wishes(all).empty());
+    service_->request_attestation(kOperator, waits);
+    service_->request_attestation(kOperator, comes_later);
+    EXPECT_TRUE(service_->take_wishes([](const std::string&) { return false; }).empty());
+    const auto only = [&](const std::string& endpoint) { return endpoint == waits; };
+    EXPECT_EQ(another()->take_wishes(only), std::vector{waits});
+    EXPECT_TRUE(service_->take_wishes(only).empty()) << "told once";
+    // Who waits from now on is told when the wait begins, however old the wish is.
+    *now_ += 3600;
+    EXPECT_TRUE(service_->take_wishes(all).empty());
+    EXPECT_TRUE(service_->wanted(comes_later));
+    EXPECT_FALSE(service_->wanted(unasked));
+}
+
 // --- what changes between the judgement and its record
 
 class Meanwhile : public Attesting {

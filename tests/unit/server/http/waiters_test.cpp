@@ -31,7 +31,7 @@ TEST(Waiters, OutliveADatabaseThatDoesNotAnswer) {
         int ended = 0, waits = 0;
         waiters.add("ended", Clock::now(), [&](bool wanted) { ended += wanted ? 100 : 1; });
         waiters.add("waits", Clock::now() + std::chrono::hours(1), [&](bool) { ++waits; });
-        EXPECT_THROW((void)application.wanted("ended"), std::exception);
+        EXPECT_THROW((void)application.take_wishes([](const std::string&) { return true; }), std::exception);
         EXPECT_NO_THROW(waiters.scan(application));
         EXPECT_EQ(ended, 1);
         EXPECT_EQ(waits, 0);
