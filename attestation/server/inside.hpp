@@ -86,9 +86,9 @@ void demand_role(const Principal& by, Role role);
 // Locks of a transaction around the assignments of policies (PostgreSQL; the number is "GHpolicy"): shared by
 // those that act on them, alone for who changes them. Taken first.
 inline constexpr const char* kShareAssignments =
-    "SELECT 1 /*+ FROM pg_advisory_xact_lock_shared(5136478016247243641) +*/";
+    "SELECT 1 /*+ FROM pg_advisory_xact_lock_shared(5136478998878577529) +*/";
 inline constexpr const char* kLockAssignments =
-    "SELECT 1 /*+ FROM pg_advisory_xact_lock(5136478016247243641) +*/";
+    "SELECT 1 /*+ FROM pg_advisory_xact_lock(5136478998878577529) +*/";
 // How long a verdict still stands by what is not enforced for the endpoint any more.
 inline constexpr Seconds kGrace = 300;
 

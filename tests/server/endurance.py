@@ -6,6 +6,7 @@ import signal
 import socket
 import sqlite3
 import ssl
+import subprocess
 import sys
 import tempfile
 import threading
@@ -342,6 +343,23 @@ class Ends(unittest.TestCase):
             told = b""
             while told != b"STOPPING=1":
                 told = manager.recv(100)
+
+    def test_the_first_token_does_not_go_to_the_journal(self):
+        reader, journal = os.pipe()
+        self.addCleanup(os.close, reader)
+        facts = os.fstat(journal)
+        data = os.path.join(self.directory.name, "fresh")
+        process = subprocess.Popen([PROGRAM, "serve", "--data", data, "--listen", "127.0.0.1:0"], stdout=journal,
+                                   stderr=subprocess.DEVNULL,
+                                   env={**os.environ, "JOURNAL_STREAM": f"{facts.st_dev}:{facts.st_ino}"})
+        os.close(journal)
+        said = b""
+        while b"listening on " not in said and (piece := os.read(reader, 4096)):
+            said += piece
+        process.terminate()
+        self.assertEqual(process.wait(60), 0)
+        self.assertNotIn(b"gh_", said)
+        self.assertIn(b"token create NAME --role admin", said)
 
     def test_settings_that_are_wrong_are_named(self):
         for text, named in (("lisen = 'x'", b"lisen"), ("[limits]\nworkers = 0", b"limits.workers"),

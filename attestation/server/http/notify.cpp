@@ -1,6 +1,7 @@
 #include "attestation/server/http/notify.hpp"
 
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -36,6 +37,13 @@ std::optional<std::chrono::microseconds> watchdog_interval() {
     const long long microseconds = std::atoll(text);
     if (microseconds <= 0) return std::nullopt;
     return std::chrono::microseconds(microseconds / 2);
+}
+
+bool is_journal(int descriptor) {
+    const char* const stream = std::getenv("JOURNAL_STREAM");
+    struct stat facts {};
+    return stream != nullptr && ::fstat(descriptor, &facts) == 0 &&
+           std::to_string(facts.st_dev) + ":" + std::to_string(facts.st_ino) == stream;
 }
 
 }  // namespace gatehouse::http

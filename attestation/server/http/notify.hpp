@@ -13,4 +13,7 @@ void notify_manager(std::string_view state);
 // Half of the time within which the manager wants to hear WATCHDOG=1.
 [[nodiscard]] std::optional<std::chrono::microseconds> watchdog_interval();
 
+// Whether what is written there goes to the journal, for all who read it (systemd.exec(5), $JOURNAL_STREAM).
+[[nodiscard]] bool is_journal(int descriptor);
+
 }  // namespace gatehouse::http

@@ -91,6 +91,17 @@ std::string ca_pin(const std::string& pem) {
     return host::hex(digest);
 }
 
+// The first token is not for a journal: many may read one, and it keeps what it has.
+std::optional<std::string> first_token(server::Service& service) {
+    if (!is_journal(STDOUT_FILENO)) return service.first_admin_token();
+    if (service.tokens({.name = "system", .role = server::Role::kAdmin}).empty()) {
+        std::printf(
+            "Nobody may log in yet. Next, with the server's --config or --data:\n\n"
+            "    attestation-server token create NAME --role admin\n\n");
+    }
+    return std::nullopt;
+}
+
 void print_start(const std::string& url, const std::string& pin, const std::optional<std::string>& token) {
     if (token) {
         std::printf(
@@ -211,7 +222,7 @@ ExitCode serve(Settings settings, int ready_descriptor) {
     web::Pages pages(service);
     Application application(service, pages, log, settings.application);
     Server server(application, settings.server, tls_files(settings, service));
-    const auto token = service.first_admin_token();
+    const auto token = first_token(service);
     server.start();
     const bool is_v6 = settings.server.address.find(':') != std::string::npos;
     const std::string place = (is_v6 ? "[" + settings.server.address + "]" : settings.server.address) + ":" +
