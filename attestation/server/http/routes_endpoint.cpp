@@ -37,7 +37,6 @@ Response attest(Call& call) {
 
 Response wanted(Call& call) {
     if (call.service.wanted(call.endpoint)) return json_response({{"attest", true}});
-    if (call.service.wanted(call.endpoint)) return json_response({{"attest", true}});
     Response answer;
     answer.wait_for_endpoint = call.endpoint;
     return answer;
