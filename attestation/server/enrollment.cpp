@@ -133,8 +133,10 @@ std::string key_of(const Open& open) { return host::hex(verifier::endorsement_ke
 // The endpoint, if any, whose EK this is though it was shown with other attributes or another policy then:
 // the TPM has only one of that key, and is one endpoint only.
 std::optional<std::string> disguised(Session& session, const Open& open) {
-    const auto row = session.one("SELECT id FROM endpoints WHERE ek_key = $1 AND ek_hash <> $2",
-                                 {key_of(open), open.ek_hash});
+    // In the words of the index, without which this would read the whole fleet.
+    const auto row =
+        session.one("SELECT id FROM endpoints WHERE ek_key <> '' AND ek_key = $1 AND ek_hash <> $2",
+                    {key_of(open), open.ek_hash});
     if (!row) return std::nullopt;
     return "endpoint " + row->text(0) + " has this EK, in another public area";
 }

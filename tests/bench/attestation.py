@@ -81,25 +81,13 @@ class Server:
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(field + r":\s+(\d+) kB", status).group(1)) / 1024
 
-    def processor_s(self):
-        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def measured_load(self, build, connections, seconds, *more):
-        """With what the server took of the processors for each attestation: without a warm-up, so that none is missed."""
-        self.load(build, connections, 1, 1, *more)
-        before = self.processor_s()
-        figures = self.load(build, connections, seconds, 0, *more)
-        cpu_us = (self.processor_s() - before) / figures["rounds"] * 1e6
-        return {**figures, "connections": connections, "server_cpu_us": round(cpu_us)}
-
     def token(self):
         return run(self.program, "token", "create", "bench", "--role", "read-only", *self.options).strip()
 
     def load(self, build, connections, seconds, warm_up, *more):
         return json.loads(run(build / "bin/attestation-bench", "load", "--url", f"https://{self.place}", "--ca", self.ca,
                               "--data", self.data, "--database", self.database, "--connections", connections,
-                              "--seconds", seconds, "--warm-up", warm_up, *more))
+                              "--seconds", seconds, "--warm-up", warm_up, "--server-pid", self.process.pid, *more))
 
 
 def multiply(path, count):
@@ -200,10 +188,10 @@ def measure(arguments, directory):
         search, _ = browser.page_ms("/endpoints?q=site-123", 10, "site-123")
         with_pages = server.memory_mb("VmRSS")
         say(f"server: {arguments.connections} endpoints attest as fast as they are answered")
-        load = server.measured_load(build, arguments.connections, arguments.seconds)
+        load = server.load(build, arguments.connections, arguments.seconds, 2)
         say("server: the same, with a TLS handshake for each attestation")
-        reconnecting = server.measured_load(build, arguments.connections, arguments.seconds, "--reconnect")
-        during, _ = browser.page_ms("/", 10, f"{good + 4 * arguments.connections:,}")
+        reconnecting = server.load(build, arguments.connections, arguments.seconds, 2, "--reconnect")
+        during, _ = browser.page_ms("/", 10, f"{good + 2 * arguments.connections:,}")
         memory = server.memory_mb("VmHWM")
     finally:
         server.stop()

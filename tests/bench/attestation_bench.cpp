@@ -25,6 +25,7 @@ host::ExitCode run(int argc, char** argv) {
     server->add_option("--data", load.data, "the server's directory")->required();
     server->add_option("--database", load.database, "the server's database")->required();
     server->add_option("--connections", load.connections)->check(CLI::Range(1, 512));
+    server->add_option("--server-pid", load.server_pid, "tells its processor time");
     server->add_flag("--reconnect", load.reconnect, "a connection for each attestation");
     server->add_option("--warm-up", load.warm_up_s)->check(CLI::Range(0.0, 30.0));
     server->add_option("--seconds", load.seconds)->check(CLI::Range(0.1, 60.0));
@@ -47,6 +48,7 @@ host::ExitCode run(int argc, char** argv) {
                 {"first_refusal", figures.first_refusal},
                 {"p50_ms", figures.p50_ms},
                 {"p99_ms", figures.p99_ms},
+                {"server_cpu_us", figures.server_cpu_us},
                 {"generator_cpu_s", figures.generator_cpu_s}};
     }
     std::cout << json.dump(2) << '\n';

@@ -20,6 +20,7 @@ struct LoadOptions {
     std::string data,
         database;  // its directory and database: to approve endpoints and to enforce their policy
     unsigned connections = 64;  // each an endpoint of its own, with its own client certificate
+    int server_pid = 0;         // 0: its processor time is not asked for
     bool reconnect = false;     // a TLS handshake with client certificate for each attestation
     double warm_up_s = 2, seconds = 10;
 };
@@ -29,6 +30,7 @@ struct LoadFigures {
     unsigned long rounds = 0, refused = 0;
     std::string first_refusal;
     double generator_cpu_s = 0;  // what this process took of the machine while it measured
+    double server_cpu_us = 0;    // what the server took, for each attestation
 };
 // Endpoints that enroll over HTTPS and then attest, each as soon as its last answer is there: nonce (that of
 // the last answer, where it has one), quote, signed verdict.

@@ -51,20 +51,6 @@ class Rest(unittest.TestCase):
         with self.server.connect() as connection:
             self.assertEqual(connection.version(), "TLSv1.3")
 
-    def test_resumes_sessions_with_the_certificate(self):
-        context = self.server.context(self.endpoint.certificate)
-
-        def ask(session):
-            with self.server.connect(context=context, session=session) as connection:
-                connection.sendall(b"POST /v1/attestations/nonce HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
-                answer = connection.recv(65536)
-                return connection.session, connection.session_reused, status_of(answer.decode())
-
-        session, reused, status = ask(None)
-        self.assertEqual((reused, status), (False, 200))
-        _, reused, status = ask(session)
-        self.assertEqual((reused, status), (True, 200))
-
     def test_endpoint_routes_need_a_certificate(self):
         for method, path in ENDPOINT_ROUTES:
             with self.subTest(path=path):

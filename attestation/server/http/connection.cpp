@@ -182,7 +182,6 @@ asio::awaitable<bool> Connection::handshake() {
             co_return false;
         }
     }
-    if (SSL_session_reused(tls_.get()) == 1) core_.application.metrics().handshakes_resumed.fetch_add(1);
     read_client_certificate(tls_.get(), *peer_);
     co_return true;
 }

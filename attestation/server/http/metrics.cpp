@@ -95,8 +95,6 @@ void Metrics::append_connections(std::string& out) const {
                "Connections closed for being too slow.", connections_timed_out.load());
     append_one(out, "gatehouse_tls_handshakes_failed_total", "counter", "TLS handshakes that failed.",
                handshakes_failed.load());
-    append_one(out, "gatehouse_tls_handshakes_resumed_total", "counter",
-               "TLS handshakes that resumed a session.", handshakes_resumed.load());
     append_one(out, "gatehouse_queue_length", "gauge", "Requests that wait for a worker.", queue.load());
     append_one(out, "gatehouse_queue_refused_total", "counter",
                "Requests answered 503, the queue being full.", queue_refused.load());

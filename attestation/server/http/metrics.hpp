@@ -28,7 +28,6 @@ class Metrics {
     std::atomic<std::uint64_t> connections_refused{0};  // too many
     std::atomic<std::uint64_t> connections_timed_out{0};
     std::atomic<std::uint64_t> handshakes_failed{0};
-    std::atomic<std::uint64_t> handshakes_resumed{0};
     std::atomic<std::int64_t> queue{0};  // requests waiting for a worker
     std::atomic<std::uint64_t> queue_refused{0};
     std::atomic<std::uint64_t> rate_limited{0};
