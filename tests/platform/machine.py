@@ -62,6 +62,12 @@ def _wait_until(condition, timeout, what):
         time.sleep(0.02)
 
 
+def _listens(path):
+    """Whether a UNIX socket there takes connections: its file is there before (/proc/net/unix, SO_ACCEPTCON)."""
+    with open("/proc/net/unix", encoding="utf-8", errors="replace") as file:
+        return any(words[3] == "00010000" and words[-1] == path for words in map(str.split, file))
+
+
 def _stop(process, grace=5):
     """Ends a process that this module started, and waits for it."""
     if process is None or process.poll() is not None:
@@ -103,7 +109,7 @@ class _Swtpm:
                                         stderr=subprocess.DEVNULL, preexec_fn=_die_with_parent)
         needed = [self.control] + ([self.data] if for_host else [])
         try:
-            _wait_until(lambda: self.process.poll() is not None or all(map(os.path.exists, needed)), 10, "swtpm")
+            _wait_until(lambda: self.process.poll() is not None or all(map(_listens, needed)), 10, "swtpm")
             if self.process.poll() is not None:
                 raise MachineError(f"swtpm ended with status {self.process.returncode}; its log is {log}")
         except MachineError:
@@ -239,7 +245,7 @@ class Machine:
             with open(self.log_path, "wb") as log:
                 self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                                 preexec_fn=_die_with_parent)
-            _wait_until(lambda: self.process.poll() is not None or os.path.exists(monitor), 20, "the emulator")
+            _wait_until(lambda: self.process.poll() is not None or _listens(monitor), 20, "the emulator")
             if self.process.poll() is None:
                 self._monitor = socket.socket(socket.AF_UNIX)
                 try:
