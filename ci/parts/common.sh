@@ -18,7 +18,7 @@
 gatehouse_root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 
 say()  { printf '%s\n' "$*" >&2; }
-step() { printf '== %s\n' "$*" >&2; }
+step() { printf '== %s %s\n' "$(date +%T)" "$*" >&2; }
 warn() { printf 'warning: %s\n' "$*" >&2; }
 # die MESSAGE...: one line that names the item and what to do; exit status 3 (a failure, not a verdict).
 die()  { printf 'error: %s\n' "$*" >&2; exit 3; }
