@@ -135,8 +135,10 @@ class Candidates {
         const Bytes inside = reader.bytes(static_cast<std::size_t>(value));
         const bool by_profile = event_.type == LogEventType::kEfiVariableBoot;
         add(inside, by_profile ? nullptr : "only the variable's value was hashed");
-        if (!reader.rest().empty())
-            add(data.first(start + inside.size()), "bytes after the variable's value, which were not hashed");
+        if (reader.rest().empty()) return;
+        add(data.first(start + inside.size()), "bytes after the variable's value, which were not hashed");
+        // shim up to 15 counts the first characters of name and value twice, and the last of them not.
+        add(data.first(data.size() - 1), "the last byte was not hashed");
     }
 
     const LogEvent& event_;
