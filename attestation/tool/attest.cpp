@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "attestation/tool/endorsement_report.hpp"
+#include "attestation/tool/log_report.hpp"
 #include "attestation/verifier/appraisal.hpp"
 #include "attestation/verifier/event_log.hpp"
 #include "keyvault/tool/authority.hpp"
@@ -122,17 +124,21 @@ json verdict_json(const Judged& judged) {
     return result;
 }
 
-void print_lines(const Verdict& verdict) {
+void print_findings(const std::vector<Finding>& findings, const std::vector<std::string>& quirks) {
     const bool colour = ::isatty(STDOUT_FILENO) == 1;
-    for (const Finding& finding : verdict.findings) {
+    for (const Finding& finding : findings) {
         const char* const mark = finding.ok ? "ok  " : "FAIL";
         const char* const on = !colour ? "" : finding.ok ? "\033[32m" : "\033[31m";
-        std::printf("%s%s%s  %-13s  %s\n", on, mark, colour ? "\033[0m" : "", finding.rule.c_str(),
+        std::printf("%s%s%s  %-14s  %s\n", on, mark, colour ? "\033[0m" : "", finding.rule.c_str(),
                     finding.detail.c_str());
     }
-    for (const std::string& quirk : verdict.quirks) std::printf("note  %s\n", quirk.c_str());
+    for (const std::string& quirk : quirks) std::printf("note  %s\n", quirk.c_str());
+}
+
+void print_lines(const Verdict& verdict) {
+    print_findings(verdict.findings, verdict.quirks);
     const Coverage& coverage = verdict.coverage;
-    std::printf("      judged         %u of %u events, %u of %u PCRs\n", coverage.events_judged,
+    std::printf("      judged          %u of %u events, %u of %u PCRs\n", coverage.events_judged,
                 coverage.events, coverage.pcrs_judged, coverage.pcrs);
     std::printf("%s\n", verdict.accepted() ? "accepted" : "REJECTED");
 }
@@ -213,6 +219,25 @@ ExitCode run_verify(const VerifyRequest& request) {
     return judged.verdict.accepted() ? ExitCode::kYes : ExitCode::kNo;
 }
 
+ExitCode run_log(const std::string& path, bool as_json) {
+    const host::Buffer file = host::read_file(path, kMaxEvidence);
+    const LogReport report = inspect_log(file);
+    const std::string text = as_json ? log_json(report).dump(2) + "\n" : log_text(report);
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    return report.consistent ? ExitCode::kYes : ExitCode::kNo;
+}
+
+ExitCode run_endorsement(const EndorsementRequest& request, bool as_json) {
+    const EndorsementVerdict verdict = inspect_endorsement(request, std::time(nullptr));
+    if (as_json) {
+        std::printf("%s\n", endorsement_json(request, verdict).dump(2).c_str());
+    } else {
+        print_findings(verdict.findings, verdict.quirks);
+        std::printf("%s\n", verdict.accepted() ? "accepted" : "REJECTED");
+    }
+    return verdict.accepted() ? ExitCode::kYes : ExitCode::kNo;
+}
+
 int run(int argc, char** argv) {
     CLI::App app("Judges evidence. Exit status: 0 accepted, 1 rejected, 2 usage, 3 failure.", "attest");
     app.require_subcommand(1);
@@ -243,12 +268,35 @@ int run(int argc, char** argv) {
     policy->needs(authority);
     authority->needs(policy);
     command->add_flag("--json", request.as_json, "print JSON");
+
+    std::string log_path;
+    bool as_json = false;
+    CLI::App* const log = app.add_subcommand(
+        "log", "what an event log says, what it replays to, and whether it contradicts itself");
+    log->add_option("LOG", log_path, "an event log, binary: of the launch, or a firmware's")->required();
+    log->add_flag("--json", as_json, "print JSON");
+
+    EndorsementRequest ek;
+    CLI::App* const endorsement = app.add_subcommand(
+        "endorsement", "whether an endorsement key would be accepted, for trying a vendor");
+    endorsement->add_option("CERTIFICATE", ek.certificate, "the EK certificate: DER as read from NV, or PEM")
+        ->required();
+    endorsement->add_option("--public", ek.public_area, "the EK: TPMT_PUBLIC or TPM2B_PUBLIC")->required();
+    endorsement->add_option("--root", ek.roots, "the vendor's root certificates, DER or PEM")->required();
+    endorsement->add_option("--intermediate", ek.intermediates, "intermediate certificates, DER or PEM");
+    endorsement->add_option("--crl", ek.revocations, "revocation lists, DER or PEM");
+    endorsement->add_option("--chain", ek.chain, "certificates from NV 0x01c00100 and after");
+    endorsement->add_flag("--json", as_json, "print JSON");
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
         return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
     }
-    return host::run_tool("attest", [&] { return run_verify(request); });
+    return host::run_tool("attest", [&] {
+        if (log->parsed()) return run_log(log_path, as_json);
+        if (endorsement->parsed()) return run_endorsement(ek, as_json);
+        return run_verify(request);
+    });
 }
 
 }  // namespace

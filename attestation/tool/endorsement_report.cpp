@@ -1,0 +1,82 @@
+#include "attestation/tool/endorsement_report.hpp"
+
+#include <openssl/pem.h>
+
+#include <nlohmann/json.hpp>
+
+#include "attestation/verifier/ek_certificate.hpp"
+
+namespace gatehouse::verifier {
+namespace {
+
+using host::ToolError;
+using Bio = openssl::Pointer<BIO, BIO_free>;
+
+constexpr std::size_t kMaxFile = 1u << 20;
+
+// What is between the lines of PEM of this label (RFC 7468), or, where there are none, the whole file.
+std::vector<Buffer> blocks(const std::string& path, std::string_view label) {
+    const Buffer file = host::read_file(path, kMaxFile);
+    const std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
+    if (text.find("-----BEGIN ") == std::string_view::npos) return {file};
+    const Bio bio(BIO_new_mem_buf(file.data(), static_cast<int>(file.size())));
+    std::vector<Buffer> found;
+    char* name = nullptr;
+    char* header = nullptr;
+    unsigned char* data = nullptr;
+    long size = 0;
+    while (PEM_read_bio(bio.get(), &name, &header, &data, &size) == 1) {
+        if (name == label) {
+            const auto* const begin = reinterpret_cast<const std::byte*>(data);
+            found.emplace_back(begin, begin + size);
+        }
+        OPENSSL_free(name);
+        OPENSSL_free(header);
+        OPENSSL_free(data);
+    }
+    if (found.empty()) throw ToolError(path + ": no " + std::string(label) + " in it");
+    return found;
+}
+
+void append(std::vector<Buffer>& to, const std::vector<std::string>& paths, std::string_view label) {
+    for (const std::string& path : paths)
+        for (Buffer& block : blocks(path, label)) to.push_back(std::move(block));
+}
+
+// TPMT_PUBLIC, of a file that has it as it is or as TPM2B_PUBLIC, with its size before it.
+Buffer public_area(const std::string& path) {
+    const Buffer file = host::read_file(path, kMaxFile);
+    const Result<Bytes> inside = parse_sized(file, "public area");
+    return inside.ok() ? Buffer(inside->begin(), inside->end()) : file;
+}
+
+}  // namespace
+
+EndorsementVerdict inspect_endorsement(const EndorsementRequest& request, std::time_t now) {
+    Vendor vendor{.name = "the roots given", .roots = {}, .intermediates = {}, .revocations = {}};
+    append(vendor.roots, request.roots, "CERTIFICATE");
+    append(vendor.intermediates, request.intermediates, "CERTIFICATE");
+    append(vendor.revocations, request.revocations, "X509 CRL");
+    TrustStore store;
+    store.add(vendor);
+    EndorsementEvidence evidence{.certificate = blocks(request.certificate, "CERTIFICATE").front(),
+                                 .chain = {},
+                                 .public_area = public_area(request.public_area)};
+    append(evidence.chain, request.chain, "CERTIFICATE");
+    return verify_endorsement(evidence, store, now);
+}
+
+nlohmann::json endorsement_json(const EndorsementRequest& request, const EndorsementVerdict& verdict) {
+    nlohmann::json rules = nlohmann::json::array();
+    for (const Finding& finding : verdict.findings)
+        rules.push_back({{"rule", finding.rule}, {"ok", finding.ok}, {"detail", finding.detail}});
+    return {{"accepted", verdict.accepted()},
+            {"rules", rules},
+            {"quirks", verdict.quirks},
+            {"manufacturer", verdict.manufacturer},
+            {"model", verdict.model},
+            {"version", verdict.version},
+            {"ek_hash", host::hex(endorsement_hash(public_area(request.public_area)))}};
+}
+
+}  // namespace gatehouse::verifier
