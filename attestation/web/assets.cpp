@@ -5,9 +5,10 @@
 namespace gatehouse::web {
 namespace {
 
-Url url_of(std::string_view suffix) {
-    const auto found =
-        std::ranges::find_if(assets(), [&](const Asset& one) { return one.name.ends_with(suffix); });
+Url url_of(std::string_view stem, std::string_view extension) {
+    const auto found = std::ranges::find_if(assets(), [&](const Asset& one) {
+        return one.name.starts_with(stem) && one.name.ends_with(extension);
+    });
     return {"/assets/{}", found->name};
 }
 
@@ -18,8 +19,9 @@ const Asset* find_asset(std::string_view name) {
     return found == assets().end() ? nullptr : &*found;
 }
 
-Url style_sheet() { return url_of(".css"); }
-Url script() { return url_of(".js"); }
-Url icon() { return url_of(".svg"); }
+Url style_sheet() { return url_of("gatehouse-", ".css"); }
+Url htmx_script() { return url_of("htmx-", ".js"); }
+Url problem_script() { return url_of("problem-", ".js"); }
+Url icon() { return url_of("icon-", ".svg"); }
 
 }  // namespace gatehouse::web

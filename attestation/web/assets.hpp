@@ -1,4 +1,4 @@
-// Style sheet, htmx and icon, as they were when this program was built. Their names hold their content's
+// Style sheet, scripts and icon, as they were when this program was built. Their names hold their content's
 // hash, so that a browser may keep them for ever.
 #pragma once
 
@@ -19,7 +19,8 @@ struct Asset {
 [[nodiscard]] std::span<const Asset> assets();  // generated at build time: assets.cmake
 [[nodiscard]] const Asset* find_asset(std::string_view name);
 [[nodiscard]] Url style_sheet();
-[[nodiscard]] Url script();
+[[nodiscard]] Url htmx_script();
+[[nodiscard]] Url problem_script();
 [[nodiscard]] Url icon();
 
 }  // namespace gatehouse::web

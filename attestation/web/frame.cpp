@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::string_view kHtmxConfiguration =
     R"({"allowEval":false,"includeIndicatorStyles":false,"selfRequestsOnly":true,"allowScriptTags":false,)"
-    R"("historyCacheSize":0,"refreshOnHistoryMiss":true})";
+    R"("historyCacheSize":0,"refreshOnHistoryMiss":true,"timeout":20000})";
 
 const char* name_of(Theme theme) {
     switch (theme) {
@@ -29,8 +29,9 @@ Html head(Theme theme, std::string_view title) {
         "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">"
         "<meta name=\"color-scheme\" content=\"light dark\"><meta name=\"htmx-config\" content=\"{}\">"
         "<title>{} · Gatehouse</title><link rel=\"icon\" type=\"image/svg+xml\" href=\"{}\">"
-        "<link rel=\"stylesheet\" href=\"{}\"><script src=\"{}\" defer></script></head>",
-        name_of(theme), kHtmxConfiguration, title, icon(), style_sheet(), script());
+        "<link rel=\"stylesheet\" href=\"{}\"><script src=\"{}\" defer></script>"
+        "<script src=\"{}\" defer></script></head>",
+        name_of(theme), kHtmxConfiguration, title, icon(), style_sheet(), htmx_script(), problem_script());
 }
 
 struct Place {
@@ -138,11 +139,14 @@ Response error_page(const Context& context, unsigned status, std::string_view me
                         : status == 403 ? "Not allowed"
                         : status == 429 ? "Too many requests"
                                         : "That did not work";
-    Response response =
-        whole_page(context, Section::kNone, title,
-                   piece("<p class=\"error\" role=\"alert\">{}</p><p><a href=\"/\">Go to the overview"
-                         "</a></p>",
-                         message));
+    const Html line = piece("<p class=\"error\" role=\"alert\">{}</p>", message);
+    Response response;
+    if (context.is_partial()) {
+        response.body = line.text();
+    } else {
+        response = whole_page(context, Section::kNone, title,
+                              piece("{}<p><a href=\"/\">Go to the overview</a></p>", line));
+    }
     response.status = status;
     return response;
 }

@@ -48,6 +48,17 @@ Response answer_asset(const Request& request, const Asset& asset) {
     return response;
 }
 
+// The page that asked for a part of itself, by htmx's "HX-Current-URL: https://host/endpoints?q=a".
+Url page_around(const Request& request) {
+    const auto found = request.headers.find("hx-current-url");
+    if (found == request.headers.end()) return Url("/");
+    std::string_view text = found->second;
+    text = text.substr(0, text.find('#'));
+    const std::size_t host = text.find("://");
+    const std::size_t path = host == text.npos ? text.npos : text.find('/', host + 3);
+    return Url::from_browser(path == text.npos ? "/" : text.substr(path));
+}
+
 }  // namespace
 
 struct Pages::Inside {
@@ -71,18 +82,22 @@ Pages::Pages(server::Service& service, Clock clock)
     : inside_(std::make_unique<Inside>(service, std::move(clock))) {}
 Pages::~Pages() = default;
 
-// Nobody's request: a browser is led to the log-in page, and back to where it wanted to go.
+// Nobody's request: a browser is led to the log-in page, and back to where it wanted to go; from a part of a
+// page, to the page that it was to be a part of.
 Response Pages::Inside::answer_stranger(const Request& request) {
-    Url url("/log-in");
-    if (request.method != "POST" && request.path != "/") {
-        Url next = Url::of_path(request.path);
+    const bool is_partial = request.headers.contains("hx-request");
+    Url next("/");
+    if (is_partial) {
+        next = page_around(request);
+    } else if (request.method != "POST") {
+        next = Url::of_path(request.path);
         for (const auto& [name, value] : request.query) next = next.with(name, value);
-        url = url.with("next", next.text());
     }
-    if (!request.headers.contains("hx-request")) return redirect(url);
+    const Url url = Url("/log-in").with("next", next.text() == "/" ? "" : next.text());
+    if (!is_partial) return redirect(url);
     Response response;
     response.status = 401;
-    response.headers.emplace_back("HX-Redirect", "/log-in");
+    response.headers.emplace_back("HX-Redirect", url.text());
     return response;
 }
 

@@ -21,6 +21,7 @@ enum class Section : std::uint8_t {
                                   const Html& body, const Html& intro = {});
 // For those who are not logged in.
 [[nodiscard]] Response bare_page(Theme theme, std::string_view title, const Html& body);
+// One line that says what is wrong; that alone, if a part of a page was asked for.
 [[nodiscard]] Response error_page(const Context& context, unsigned status, std::string_view message);
 
 // --- forms

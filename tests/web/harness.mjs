@@ -47,11 +47,12 @@ export class Harness {
             colorScheme: scheme, javaScriptEnabled: script, baseURL: this.url });
         context.setDefaultTimeout(60000);
         const page = await context.newPage();
-        page.expected = [];   // statuses that the next steps are to bring about
+        page.expected = [];   // statuses, and words of the console, that the next steps are to bring about
         page.on('console', (message) => {
             const text = message.text();
             if (message.type() !== 'error' && !/content security policy/i.test(text)) return;
-            if (page.expected.some((status) => text.includes(`status of ${status}`))) return;
+            if (page.expected.some((what) => text.includes(`status of ${what}`) || text.includes(`Code ${what} from`) ||
+                (typeof what === 'string' && text.includes(what)))) return;
             this.fail(`console of ${page.url()}: ${text}`);
         });
         page.on('pageerror', (error) => this.fail(`script error on ${page.url()}: ${error.message}`));

@@ -1,11 +1,11 @@
-// node walk.mjs WEB_TEST_SERVER CHROMIUM NODE_MODULES SCREENSHOTS
+// node walk.mjs WEB_TEST_SERVER CHROMIUM NODE_MODULES SCREENSHOTS [STEP...]
 //
 // Walks every page of a server with a fleet in it, in light and dark, wide and narrow, with and without
 // scripts, and does by keyboard and mouse what an operator does.
 import { findFaults } from './accessibility.mjs';
 import { Harness } from './harness.mjs';
 
-const [serverProgram, chromiumProgram, nodeModules, screenshots] = process.argv.slice(2);
+const [serverProgram, chromiumProgram, nodeModules, screenshots, ...wanted] = process.argv.slice(2);
 const harness = new Harness(serverProgram, chromiumProgram, nodeModules, screenshots);
 const { check } = { check: harness.check.bind(harness) };
 
@@ -233,11 +233,66 @@ const renewsItself = async () => {
     await page.context().close();
 };
 
-const steps = { refusesLogIn, walkPages, searches, showsTheFailingEvent, hostileNamesAreText, makesTokensAndVerifies,
+// What a part of a page is answered with is said beside it, never passed over.
+const saysWhatWentWrong = async () => {
+    const page = await harness.open({ token: harness.operator });
+    const problem = (id) => page.locator(`#${id}-problem`);
+    await page.goto('/endpoints');
+    const all = await page.locator('tbody tr').count();
+    page.expected = [400];
+    await page.evaluate(() => { document.querySelector('.filters [name=state]').value = '<i>purple</i>'; });
+    await page.locator('#q').pressSequentially('kiosk');
+    await problem('results').waitFor();
+    check(await problem('results').innerText() === 'state: there is no state "<i>purple</i>"', 'a refused search says why');
+    check(await problem('results').getAttribute('role') === 'alert', 'as an alert');
+    check(await page.evaluate(() => document.activeElement.id === 'q'), 'typing goes on');
+    check(await page.locator('tbody tr').count() === all, 'the list is still there');
+    await examine(page, 'a refused search');
+    await harness.shot(page, 'search-refused');
+    page.expected = [];
+    await page.evaluate(() => { document.querySelector('.filters [name=state]').value = ''; });
+    await page.locator('#q').press('Enter');
+    await problem('results').waitFor({ state: 'detached' });
+    check(true, 'the next answer takes the line away');
+
+    await page.goto(await endpointOf(page, 'untrusted', 'laptop-'));
+    page.expected = [404];
+    await page.evaluate(() => { document.querySelector('#against option').value = 'laptops:99'; document.querySelector('#against').selectedIndex = 0; });
+    await page.click('#explain button');
+    await problem('explain').waitFor();
+    check((await problem('explain').innerText()).includes('laptops:99'), 'a policy that is gone is named');
+    check(await page.evaluate(() => document.activeElement.id === 'explain-problem'), 'a pressed button leads to the line');
+
+    await page.goto('/endpoints');
+    page.expected = ['ERR_INTERNET_DISCONNECTED', 'htmx:sendError', 'htmx:afterRequest'];
+    await page.context().setOffline(true);
+    await page.locator('#q').pressSequentially('a');
+    await problem('results').waitFor();
+    check((await problem('results').innerText()).includes('cannot be reached'), 'a lost network is said');
+    await harness.shot(page, 'network-lost');
+    await page.context().setOffline(false);
+    page.expected = [];
+    await page.locator('#q').press('Enter');
+    await problem('results').waitFor({ state: 'detached' });
+
+    await page.goto('/endpoints?state=stale');
+    page.expected = [401];
+    await page.context().clearCookies();
+    await page.locator('#q').pressSequentially('b');
+    await page.waitForSelector('h1:has-text("Log in")');
+    await page.fill('#token', harness.operator);
+    await page.keyboard.press('Enter');
+    await page.waitForSelector('h1:has-text("Endpoints")');
+    check(page.url().endsWith('/endpoints?state=stale'), 'a lost session leads to the log-in and back');
+    await page.context().close();
+};
+
+const steps = { refusesLogIn, saysWhatWentWrong, walkPages, searches, showsTheFailingEvent, hostileNamesAreText, makesTokensAndVerifies,
     worksWithoutScripts, renewsItself, approvesByKeyboard };
 try {
     await harness.start();
     for (const [name, step] of Object.entries(steps)) {
+        if (wanted.length !== 0 && !wanted.includes(name)) continue;
         console.log(`- ${name}`);
         try {
             await step();

@@ -53,7 +53,8 @@ TEST_F(PageTest, HasNothingInlineAndNothingFromElsewhere) {
         EXPECT_THAT(body, Not(HasSubstr("<style"))) << path;
         EXPECT_THAT(body, Not(HasSubstr("http://"))) << path;
         EXPECT_THAT(body, Not(HasSubstr("https://"))) << path;
-        const std::regex script("<script(?! src=\"/assets/htmx-[0-9a-f]{16}\\.js\" defer></script>)");
+        const std::regex script(
+            "<script(?! src=\"/assets/(htmx|problem)-[0-9a-f]{16}\\.js\" defer></script>)");
         EXPECT_FALSE(std::regex_search(body, script)) << path;
     }
 }
@@ -121,6 +122,17 @@ TEST_F(PageTest, AnswersAPartOfThePageAlone) {
     EXPECT_THAT(list.body, testing::StartsWith("<div id=\"results\" class="));
     EXPECT_EQ(header(list, "Vary"), "HX-Request");
     EXPECT_THAT(browser.get("/?live=1").body, testing::StartsWith("<div id=\"live\""));
+}
+
+TEST_F(PageTest, SaysInOneLineWhyAPartOfThePageWasRefused) {
+    Browser browser = logged_in(Role::kReadOnly);
+    browser.headers["hx-request"] = "true";
+    const auto refused = browser.get("/endpoints?state=%3Cpurple%3E");
+    EXPECT_EQ(refused.status, 400u);
+    EXPECT_THAT(refused.body, testing::StartsWith("<p class=\"error\" role=\"alert\">"));
+    EXPECT_THAT(refused.body, Not(HasSubstr("<main")));
+    browser.headers.erase("hx-request");
+    EXPECT_THAT(browser.get("/endpoints?state=purple").body, HasSubstr("<main"));
 }
 
 TEST_F(PageTest, NamesTheEventThatDoesNotBelong) {

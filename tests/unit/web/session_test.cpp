@@ -40,6 +40,20 @@ TEST_F(SessionTest, TellsAPartOfAPageToGoToTheLogInPage) {
     EXPECT_EQ(header(response, "HX-Redirect"), "/log-in");
 }
 
+TEST_F(SessionTest, LeadsAPartOfAPageBackToItsPageAndNowhereElse) {
+    Browser browser(pages_);
+    browser.headers["hx-request"] = "true";
+    const auto redirected_from = [&](const char* page) {
+        browser.headers["hx-current-url"] = page;
+        return header(browser.get("/endpoints?q=a"), "HX-Redirect");
+    };
+    EXPECT_EQ(redirected_from("https://gatehouse.example:8443/endpoints?state=stale&q=a#results"),
+              "/log-in?next=%2Fendpoints%3Fstate%3Dstale%26q%3Da");
+    for (const char* other : {"https://evil.example", "https://evil.example//x.example/",
+                              "javascript:alert(1)", "https://gatehouse.example:8443/\\evil.example", ""})
+        EXPECT_EQ(redirected_from(other), "/log-in") << other;
+}
+
 TEST_F(SessionTest, SetsACookieThatStaysWhereItBelongs) {
     Browser browser(pages_);
     const auto response = browser.log_in(fleet_.token("t", Role::kReadOnly));
