@@ -11,6 +11,12 @@ std::ptrdiff_t holding(const verifier::Verdict& verdict) {
     return std::ranges::count(verdict.findings, true, &verifier::Finding::ok);
 }
 
+std::string refusal_of(const verifier::Verdict& verdict) {
+    if (verdict.accepted()) return "";
+    const std::string failure = first_failure(verdict.findings);
+    return failure.empty() ? "policy: judged nothing" : failure;
+}
+
 nlohmann::json claims_json(const evidence::Claims& claims) {
     const auto name = [](auto value, std::initializer_list<const char*> names) {
         const auto index = static_cast<std::size_t>(value);
@@ -75,6 +81,20 @@ verifier::Verdict judge(const EvidenceSet& evidence, const Subject& subject, con
     return verdict;
 }
 
+std::string Judgement::outcomes() const {
+    std::string text;
+    for (const Outcome& one : tried) {
+        text += name_of(*one.policy);
+        if (one.refusal.empty()) {
+            text += "+ ";
+        } else {
+            const Sha256Digest digest = sha256(host::text_bytes(one.refusal));
+            text += "-" + host::hex(Bytes(digest).first(digest.size() / 2)) + " ";
+        }
+    }
+    return text;
+}
+
 Judgement judge_all(const EvidenceSet& evidence, const Subject& subject,
                     const std::vector<std::shared_ptr<const LoadedPolicy>>& enforced,
                     const std::vector<std::shared_ptr<const LoadedPolicy>>& reported) {
@@ -83,7 +103,7 @@ Judgement judge_all(const EvidenceSet& evidence, const Subject& subject,
     for (const auto& policy : enforced) {
         verifier::Verdict verdict = judge(evidence, subject, policy.get(), false);
         const bool accepted = verdict.accepted();
-        best.outcomes += name_of(*policy) + (accepted ? "+ " : "- ");
+        best.tried.push_back({policy, refusal_of(verdict)});
         if (accepted || best.policy == nullptr || holding(verdict) > holding(best.verdict)) {
             best.verdict = std::move(verdict);
             best.policy = policy;
@@ -91,8 +111,7 @@ Judgement judge_all(const EvidenceSet& evidence, const Subject& subject,
         if (accepted) break;
     }
     for (const auto& policy : reported) {
-        const bool accepted = judge(evidence, subject, policy.get(), false).accepted();
-        best.outcomes += name_of(*policy) + (accepted ? "+ " : "- ");
+        best.tried.push_back({policy, refusal_of(judge(evidence, subject, policy.get(), false))});
     }
     if (best.verdict.accepted() && best.policy != nullptr) {
         best.state =

@@ -36,12 +36,20 @@ struct Subject {
 [[nodiscard]] verifier::Verdict judge(const EvidenceSet& evidence, const Subject& subject,
                                       const LoadedPolicy* policy, bool with_views);
 
+struct Outcome {
+    std::shared_ptr<const LoadedPolicy> policy;
+    std::string refusal;  // the first finding that failed, "rule: detail"; empty: accepted
+};
+
 struct Judgement {
     verifier::Verdict verdict;
     std::shared_ptr<const LoadedPolicy> policy;  // that accepted, or came nearest; null: none is enforced
     State state = State::kUntrusted;             // kTrusted, kUnmeasured, kUntrusted
     std::string reason;
-    std::string outcomes;  // "name:version+ name:version- ...", each policy that was tried
+    std::vector<Outcome> tried;
+    // `tried` in short, to tell whether anything changed: "name:version+ name:version-HASH ", with the first
+    // half of the refusal's SHA-256.
+    [[nodiscard]] std::string outcomes() const;
 };
 // Tries `enforced` in this order until one accepts, then all of `reported`.
 [[nodiscard]] Judgement judge_all(const EvidenceSet& evidence, const Subject& subject,

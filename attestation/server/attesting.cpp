@@ -95,7 +95,7 @@ bool update_endpoint(Session& session, const Known& known, const Judgement& judg
                "run = $15 AND group_name = $16 AND "
                "(SELECT value FROM settings WHERE name = 'assignments') = $17",
                {static_cast<std::int64_t>(judgement.state), record.now, record.lease_until, judgement.reason,
-                record.policy, record.tpm, record.nonce_time, record.log_hash, judgement.outcomes,
+                record.policy, record.tpm, record.nonce_time, record.log_hash, judgement.outcomes(),
                 record.new_run ? 1 : known.run_length + 1, known.id, known.last_nonce, known.ak_public,
                 static_cast<std::int64_t>(known.state), known.run, known.group, known.generation}) == 1;
 }
@@ -158,17 +158,15 @@ void count_hour(Session& session, const Known& known, State state, Seconds now) 
          state == State::kUntrusted});
 }
 
-void keep_outcomes(Session& session, const Known& known, const std::string& outcomes) {
-    if (outcomes == known.outcomes) return;
+void keep_outcomes(Session& session, const Known& known, const Judgement& judgement) {
+    if (judgement.outcomes() == known.outcomes) return;
     session.execute("DELETE FROM outcomes WHERE endpoint = $1", {known.id});
-    for (std::string_view rest = outcomes; !rest.empty();) {
-        const std::string_view one = rest.substr(0, rest.find(' '));
-        rest.remove_prefix(one.size() + 1);
-        const std::size_t colon = one.find(':');
-        const std::int64_t version = std::stoll(std::string(one.substr(colon + 1)));
+    for (const Outcome& one : judgement.tried) {
+        const verifier::Policy& policy = one.policy->policy;
         session.execute(
-            "INSERT INTO outcomes (group_name, policy, version, endpoint, ok) VALUES ($1, $2, $3, $4, $5)",
-            {known.group, one.substr(0, colon), version, known.id, one.back() == '+'});
+            "INSERT INTO outcomes (group_name, policy, version, endpoint, ok, reason) "
+            "VALUES ($1, $2, $3, $4, $5, $6)",
+            {known.group, policy.name, policy.version, known.id, one.refusal.empty(), one.refusal});
     }
 }
 
@@ -295,7 +293,7 @@ std::optional<protocol::AttestAnswer> Service::Inside::judge_and_record(const Kn
         const std::int64_t run = record.new_run ? start_run(session, known, judgement, record) : known.run;
         if (record.new_run) drop_oldest_runs(session, known.id, options.history_runs);
         keep_evidence(session, known, judgement, record, evidence, run);
-        keep_outcomes(session, known, judgement.outcomes);
+        keep_outcomes(session, known, judgement);
         count_hour(session, known, judgement.state, record.now);
         if (known.state == judgement.state) return;
         record_change(session,

@@ -43,15 +43,6 @@ void restrict_to(Listing& listing, State state, Seconds now) {
     }
 }
 
-std::string like_pattern(const std::string& search) {
-    std::string pattern = "%";
-    for (const char c : lower_case(clean_text(search, 256))) {
-        if (c == '%' || c == '_' || c == '\\') pattern += '\\';
-        pattern += c;
-    }
-    return pattern + "%";
-}
-
 void demand_endpoint(Session& session, const std::string& id) {
     if (!session.one("SELECT 1 FROM endpoints WHERE id = $1", {id}))
         not_found(endpoint_name(clean_text(id, 64)));

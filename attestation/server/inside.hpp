@@ -66,6 +66,8 @@ class Cache {
 // Valid UTF-8 without NUL, at most `limit` bytes: what is not becomes U+FFFD.
 [[nodiscard]] std::string clean_text(std::string_view text, std::size_t limit);
 [[nodiscard]] std::string lower_case(std::string text);
+// For LIKE ... ESCAPE '\': lower-case text that has `search` in it.
+[[nodiscard]] std::string like_pattern(const std::string& search);
 // 1 to 64 of [a-z0-9._-], or ServiceError (400) naming the item.
 void demand_name(const std::string& name, const char* item);
 // 26 characters of Crockford's base 32: 48 bits of milliseconds, 80 random ones.
@@ -96,6 +98,8 @@ inline constexpr Seconds kGrace = 300;
 inline constexpr const char* kEndpointColumns =
     "id, hostname, group_name, source, state, ek_hash, vendor, manufacturer, model, ak_public, enrolled, "
     "last_seen, lease_until, reason, tpm";
+// kStale if a lease that is kept has ended.
+[[nodiscard]] State state_at(State kept, Seconds lease_until, Seconds now);
 [[nodiscard]] Endpoint endpoint_of(const Row& row, Seconds now);
 [[nodiscard]] Buffer encode_tpm(const verifier::TpmState& tpm);
 [[nodiscard]] verifier::TpmState decode_tpm(Bytes bytes);

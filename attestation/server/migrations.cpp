@@ -254,6 +254,13 @@ CREATE UNIQUE INDEX endpoints_by_ek_key ON endpoints (ek_key) WHERE ek_key <> ''
 CREATE INDEX endpoints_by_wish ON endpoints (wanted) WHERE wanted > 0;
 )sql",
               "", ""},
+    // Why a policy refused an endpoint's last evidence; '' until the next evidence of those that were judged
+    // before. `ok` leads the index, so that SQLite takes it in place of the primary key.
+    Migration{R"sql(
+ALTER TABLE outcomes ADD COLUMN reason {text} NOT NULL DEFAULT '';
+CREATE INDEX outcomes_refused ON outcomes (ok, group_name, policy, version, endpoint) WHERE ok = 0;
+)sql",
+              "", ""},
 };
 
 struct Word {

@@ -97,6 +97,14 @@ struct Assignment {
     std::int64_t would_pass = 0, would_fail = 0;  // of their last evidence
 };
 
+// An endpoint whose last evidence a policy refused.
+struct Refusal {
+    std::string endpoint, hostname;
+    State state = State::kNew;
+    Seconds last_seen = 0;
+    std::string rule, detail;  // the first that failed; empty if it was judged by an older program
+};
+
 struct AuditEntry {
     std::int64_t number = 0;  // from 1, without gaps
     Seconds time = 0;

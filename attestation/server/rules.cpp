@@ -190,17 +190,58 @@ std::vector<Assignment> Service::assignments(const Principal& by) {
                            "(SELECT COUNT(*) FROM endpoints e WHERE e.group_name = a.group_name), "
                            "(SELECT COUNT(*) FROM outcomes o WHERE o.group_name = a.group_name AND o.policy "
                            "= a.policy AND "
-                           "o.version = a.version AND o.ok = 1), "
+                           "o.version = a.version), "
                            "(SELECT COUNT(*) FROM outcomes o WHERE o.group_name = a.group_name AND o.policy "
                            "= a.policy AND "
                            "o.version = a.version AND o.ok = 0) FROM assignments a ORDER BY a.group_name, "
                            "a.policy, a.version")) {
             all.push_back({row.text(0), row.text(1), static_cast<std::uint64_t>(row.integer(2)),
-                           static_cast<Stage>(row.integer(3)), row.integer(4), row.integer(5),
-                           row.integer(6)});
+                           static_cast<Stage>(row.integer(3)), row.integer(4),
+                           row.integer(5) - row.integer(6), row.integer(6)});
         }
     });
     return all;
+}
+
+// By the index of what was refused; a search goes through the endpoints instead, as that of their list does,
+// so that it does not look up each one that was refused.
+Page<Refusal> Service::refused(const Principal& by, const RefusedQuery& query) {
+    demand_role(by, Role::kReadOnly);
+    const Seconds now = inside_->now();
+    const unsigned size = page_size(query.limit);
+    static const std::string columns =
+        "SELECT e.id, e.hostname, e.state, e.lease_until, e.last_seen, o.reason FROM ";
+    static const std::string which =
+        "WHERE o.endpoint = e.id AND o.ok = 0 AND o.group_name = $1 AND o.policy = $2 AND o.version = $3 ";
+    static const std::string listed = columns + "outcomes o CROSS JOIN endpoints e " + which +
+                                      "AND o.endpoint > $4 ORDER BY o.endpoint LIMIT $5";
+    static const std::string searched =
+        columns + "endpoints e CROSS JOIN outcomes o " + which +
+        "AND e.id > $4 AND e.search LIKE $6 ESCAPE '\\' ORDER BY e.id LIMIT $5";
+    Page<Refusal> page;
+    for (const Row& row : inside_->read([&](Session& session) {
+             if (!session.one(
+                     "SELECT 1 FROM assignments WHERE group_name = $1 AND policy = $2 AND version = $3",
+                     {query.group, query.policy, query.version}))
+                 not_found("assignment of " + clean_text(version_name(query.policy, query.version), 128) +
+                           " to group \"" + clean_text(query.group, 64) + "\"");
+             if (query.search.empty())
+                 return session.query(listed,
+                                      {query.group, query.policy, query.version, query.cursor, size + 1});
+             return session.query(searched, {query.group, query.policy, query.version, query.cursor, size + 1,
+                                             like_pattern(query.search)});
+         })) {
+        const std::string reason = row.text(5);
+        const std::size_t colon = std::min(reason.find(": "), reason.size());
+        page.rows.push_back(
+            {row.text(0), row.text(1), state_at(static_cast<State>(row.integer(2)), row.integer(3), now),
+             row.integer(4), reason.substr(0, colon), reason.substr(std::min(colon + 2, reason.size()))});
+    }
+    if (page.rows.size() > size) {
+        page.rows.pop_back();
+        page.next = page.rows.back().endpoint;
+    }
+    return page;
 }
 
 }  // namespace gatehouse::server

@@ -153,6 +153,17 @@ class Service {
     void unassign(const Principal& by, const std::string& group, const std::string& policy,
                   std::uint64_t version);
     [[nodiscard]] std::vector<Assignment> assignments(const Principal& by);
+    struct RefusedQuery {
+        std::string group, policy;
+        std::uint64_t version = 0;
+        std::string search;  // part of hostname, id or EK hash
+        std::string cursor;
+        unsigned limit = 50;  // at most 500
+    };
+    // The endpoints of the group whose last evidence the policy refused (`would_fail` of the assignment), as
+    // it was judged when it came: of a policy that only reports, those that would be untrusted if it alone
+    // were enforced.
+    [[nodiscard]] Page<Refusal> refused(const Principal& by, const RefusedQuery& query);
     // What an endpoint's last evidence would have to change to be good under a policy: one line for each
     // difference.
     [[nodiscard]] std::vector<std::string> explain(const Principal& by, const std::string& endpoint,

@@ -98,6 +98,15 @@ std::string first_failure(const std::vector<verifier::Finding>& findings) {
     return failed == findings.end() ? "" : clean_text(failed->rule + ": " + failed->detail, 1024);
 }
 
+std::string like_pattern(const std::string& search) {
+    std::string pattern = "%";
+    for (const char c : lower_case(clean_text(search, 256))) {
+        if (c == '%' || c == '_' || c == '\\') pattern += '\\';
+        pattern += c;
+    }
+    return pattern + "%";
+}
+
 void demand_role(const Principal& by, Role role) {
     if (by.role < role) {
         throw ServiceError(
@@ -154,6 +163,11 @@ verifier::TpmState decode_tpm(Bytes bytes) {
     return tpm;
 }
 
+State state_at(State kept, Seconds lease_until, Seconds now) {
+    const bool leased = kept == State::kTrusted || kept == State::kUnmeasured;
+    return leased && lease_until < now ? State::kStale : kept;
+}
+
 Endpoint endpoint_of(const Row& row, Seconds now) {
     Endpoint one;
     one.id = row.text(0);
@@ -171,8 +185,7 @@ Endpoint endpoint_of(const Row& row, Seconds now) {
     one.lease_until = row.integer(12);
     one.reason = row.text(13);
     one.tpm = decode_tpm(row.blob(14));
-    const bool leased = one.state == State::kTrusted || one.state == State::kUnmeasured;
-    if (leased && one.lease_until < now) {
+    if (one.state != State::kStale && state_at(one.state, one.lease_until, now) == State::kStale) {
         one.state = State::kStale;
         one.reason = "no evidence since the lease ended";
     }

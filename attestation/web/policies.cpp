@@ -1,7 +1,7 @@
 // Policies: which versions there are, whom they cover, and what enforcing them would do.
 #include <algorithm>
 
-#include "attestation/web/parts.hpp"
+#include "attestation/web/policy_effect.hpp"
 #include "attestation/web/verdict_view.hpp"
 
 namespace gatehouse::web {
@@ -13,9 +13,6 @@ using server::Role;
 using server::Stage;
 
 std::string name_of(const Assignment& one) { return one.policy + ":" + std::to_string(one.version); }
-Url url_of(const std::string& name, std::uint64_t version) {
-    return {"/policies/{}/{}", name, std::to_string(version)};
-}
 
 Url change_url(const Assignment& one, const char* what) {
     return Url("/assignments/change")
@@ -44,10 +41,12 @@ Html effect(const Assignment& one) {
             pass, std::min<std::int64_t>(pass, 1000 - fail), fail);
     }
     const char* would = one.stage == Stage::kReport ? "would " : "";
-    return out.put(
-        "</svg><p>{} {}pass · <strong class=\"{}\">{} {}fail</strong> · {} not judged yet</p></div>",
-        grouped(one.would_pass), would, one.would_fail == 0 ? "quiet" : "bad-text", grouped(one.would_fail),
-        would, grouped(unknown));
+    const Html fail = one.would_fail == 0
+                          ? piece("<strong class=\"quiet\">0 {}fail</strong>", would)
+                          : piece("<a class=\"bad-text\" href=\"{}\"><strong>{} {}fail</strong></a>",
+                                  url_of_effect(one), grouped(one.would_fail), would);
+    return out.put("</svg><p>{} {}pass · {} · {} not judged yet</p></div>", grouped(one.would_pass), would,
+                   fail, grouped(unknown));
 }
 
 Html assignment_rows(const Context& context, const std::vector<Assignment>& all) {
@@ -74,7 +73,7 @@ Html assignment_rows(const Context& context, const std::vector<Assignment>& all)
             "<tr><th scope=\"row\" class=\"name\"><a href=\"{}\">{}</a></th><td><a "
             "href=\"{}\">{}</a></td><td>{}</td><td "
             "class=\"number\">{}</td><td>{}</td>{}</tr>",
-            Url("/endpoints").with("group", one.group), one.group, url_of(one.policy, one.version),
+            Url("/endpoints").with("group", one.group), one.group, url_of_policy(one.policy, one.version),
             name_of(one), stage_badge(one.stage), grouped(one.covered), effect(one), change);
     }
     return out.put("</tbody></table></div>");
@@ -127,7 +126,7 @@ Html versions_card(const Context& context, const std::vector<PolicyVersion>& pol
             "class=\"wide\">{}</td><td "
             "class=\"wide\">{}</td>"
             "</tr>",
-            url_of(one.name, one.version), one.name + ":" + std::to_string(one.version), groups,
+            url_of_policy(one.name, one.version), one.name + ":" + std::to_string(one.version), groups,
             moment(one.added, context.now), code(one.address));
     }
     return out.put("</tbody></table></div></section>");
@@ -202,11 +201,17 @@ Response policy_page(Context& context) {
     std::erase_if(assignments, [&](const Assignment& each) {
         return each.policy != one.name || each.version != one.version;
     });
+    if (context.is_partial() && !assignments.empty()) {
+        Response response;
+        response.body = refused_list(context, assignments).text();
+        return response;
+    }
     Html out;
     out.put(
         "<section class=\"card\"><dl><dt>Added</dt><dd>{}</dd><dt>Address, "
         "SHA-256</dt><dd>{}</dd></dl></section>{}",
         moment(one.added, context.now), code(one.address), assignments_card(context, assignments));
+    if (!assignments.empty()) out.add(effect_card(context, assignments));
     out.put(
         "<section class=\"card\" aria-labelledby=\"text\"><h2 id=\"text\">Text</h2><pre "
         "tabindex=\"0\">{}</pre><details>"
@@ -303,7 +308,7 @@ Response upload_policy(Context& context) {
         std::string jws = context.field("jws");
         std::erase_if(jws, [](char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; });
         const PolicyVersion added = context.service.add_policy(context.by, jws);
-        return Done{url_of(added.name, added.version),
+        return Done{url_of_policy(added.name, added.version),
                     {"The policy is here. It has no effect until it is assigned to a group.", ""}};
     });
 }

@@ -166,6 +166,7 @@ class FleetTest(unittest.TestCase):
         [staged] = self.reader.get("/v1/assignments")["items"]
         self.assertEqual((staged["stage"], staged["covered"], staged["would_pass"], staged["would_fail"]),
                          ("report", 3, 1, 0))
+        self.assertEqual(self.reader.get("/v1/assignments/default/kiosks/1/refused"), {"items": [], "next": None})
         self.assign(1, "enforce")
         answer = agent("attest", "--json")
         self.assertEqual((answer["verdict"], answer["failures"]), ("unmeasured", []))

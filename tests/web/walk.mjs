@@ -233,6 +233,27 @@ const renewsItself = async () => {
     await page.context().close();
 };
 
+// Who a staged policy would refuse, from its count to the diff of one of them.
+const showsTheStagedEffect = async () => {
+    const page = await harness.open({ token: harness.reader });
+    await page.goto('/policies');
+    const count = page.locator('a[href*="/policies/laptops/7"].bad-text');
+    const many = Number((await count.innerText()).match(/\d+/)[0]);
+    await count.click();
+    await page.waitForSelector('#refused tbody tr');
+    check(await page.locator('#refused tbody tr').count() === Math.min(many, 50), 'as many are listed as were counted');
+    check((await page.locator('#refused tbody tr').first().innerText()).includes('0.2.0'), 'each with what it lacks');
+    const name = await page.locator('#refused tbody th', { hasText: 'laptop-' }).last().innerText();
+    await page.locator('#q').pressSequentially(name);
+    await page.waitForFunction(() => document.querySelectorAll('#refused tbody tr').length === 1);
+    check(await page.locator('#refused tbody th').innerText() === name, 'the search finds one of them');
+    await page.click('#refused a:has-text("Diff")');
+    await page.waitForSelector('.differences li');
+    check((await page.locator('h1').innerText()) === name, 'the diff is on its page');
+    check((await page.locator('.differences').innerText()).includes('0.2.0'), 'and says what differs');
+    await page.context().close();
+};
+
 // What a part of a page is answered with is said beside it, never passed over.
 const saysWhatWentWrong = async () => {
     const page = await harness.open({ token: harness.operator });
@@ -287,7 +308,7 @@ const saysWhatWentWrong = async () => {
     await page.context().close();
 };
 
-const steps = { refusesLogIn, saysWhatWentWrong, walkPages, searches, showsTheFailingEvent, hostileNamesAreText, makesTokensAndVerifies,
+const steps = { refusesLogIn, saysWhatWentWrong, showsTheStagedEffect, walkPages, searches, showsTheFailingEvent, hostileNamesAreText, makesTokensAndVerifies,
     worksWithoutScripts, renewsItself, approvesByKeyboard };
 try {
     await harness.start();

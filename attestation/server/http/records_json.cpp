@@ -89,6 +89,15 @@ json to_json(const server::Assignment& assignment) {
             {"would_fail", assignment.would_fail}};
 }
 
+json to_json(const server::Refusal& refusal) {
+    return {{"endpoint", refusal.endpoint},
+            {"hostname", refusal.hostname},
+            {"state", server::name_of(refusal.state)},
+            {"last_seen", refusal.last_seen},
+            {"rule", refusal.rule},
+            {"detail", refusal.detail}};
+}
+
 json to_json(const server::AuditEntry& entry) {
     return {{"number", entry.number}, {"time", entry.time},       {"who", entry.who},
             {"action", entry.action}, {"subject", entry.subject}, {"detail", embedded(entry.detail)},

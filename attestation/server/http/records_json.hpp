@@ -12,6 +12,7 @@ namespace gatehouse::http {
 [[nodiscard]] nlohmann::json to_json(const server::Enrollment& enrollment);
 [[nodiscard]] nlohmann::json to_json(const server::PolicyVersion& policy, bool whole);
 [[nodiscard]] nlohmann::json to_json(const server::Assignment& assignment);
+[[nodiscard]] nlohmann::json to_json(const server::Refusal& refusal);
 [[nodiscard]] nlohmann::json to_json(const server::AuditEntry& entry);
 [[nodiscard]] nlohmann::json to_json(const server::Counts& counts);
 [[nodiscard]] nlohmann::json to_json(const server::Service::AuditCheck& check);

@@ -12,6 +12,7 @@ namespace {
 using nlohmann::json;
 
 constexpr std::size_t kMaxPolicy = 2u << 20;
+constexpr unsigned kPage = 50, kMostPage = 500;
 
 std::uint64_t version_of(const std::string& text) {
     std::uint64_t version = 0;
@@ -68,6 +69,21 @@ Response list_assignments(Call& call) {
     return json_response({{"items", std::move(rows)}});
 }
 
+Response list_refused(Call& call) {
+    server::Service::RefusedQuery query;
+    query.group = call.parameter(0);
+    query.policy = call.parameter(1);
+    query.version = version_of(call.parameter(2));
+    query.search = call.query("search");
+    query.cursor = call.query("cursor");
+    query.limit = call.query_number("limit", kPage, kMostPage);
+    const auto page = call.service.refused(call.by, query);
+    json rows = json::array();
+    for (const auto& row : page.rows) rows.push_back(to_json(row));
+    return json_response(
+        {{"items", std::move(rows)}, {"next", page.next.empty() ? json(nullptr) : json(page.next)}});
+}
+
 Response put_assignment(Call& call) {
     const JsonBody body(call.request.body, {"stage"});
     const std::string stage = body.text("stage");
@@ -104,6 +120,14 @@ std::vector<Route> policy_routes() {
         {"GET", "/v1/groups", "listGroups", kReadOnly, kNone, 0, {}, list_groups},
         {"PUT", "/v1/groups/{name}", "putGroup", kOperator, kOptionalJson, kSmallBody, {}, put_group},
         {"GET", "/v1/assignments", "listAssignments", kReadOnly, kNone, 0, {}, list_assignments},
+        {"GET",
+         "/v1/assignments/{group}/{policy}/{version}/refused",
+         "listRefused",
+         kReadOnly,
+         kNone,
+         0,
+         {"search", "cursor", "limit"},
+         list_refused},
         {"PUT",
          "/v1/assignments/{group}/{policy}/{version}",
          "putAssignment",

@@ -452,6 +452,65 @@ TEST_P(Policies, ReportedOneIsTriedWithoutEffect) {
     EXPECT_EQ(staged().would_fail, 0);
 }
 
+TEST_P(Policies, NamesWhomAStagedOneRefusesAndWhy) {
+    enforce(hypervisor_policy("laptops", 1));
+    enforce(hypervisor_policy("laptops", 2, R"({"counter_floor": 100})"), "default", Stage::kReport);
+    std::vector<std::string> refused;
+    for (const char* name : {"old-1", "old-2", "old-3"}) {
+        SoftwareEndpoint old(name);
+        refused.push_back(enroll(old));
+        EXPECT_EQ(attest(refused.back(), old).verdict, "trusted");
+    }
+    SoftwareEndpoint good("good");
+    good.claims.counter_limit = 100;
+    const std::string accepted = enroll(good);
+    (void)attest(accepted, good);
+    std::ranges::sort(refused);
+
+    server::Service::RefusedQuery query{
+        .group = "default", .policy = "laptops", .version = 2, .search = "", .cursor = "", .limit = 2};
+    const auto first = service_->refused(kReader, query);
+    ASSERT_EQ(first.rows.size(), 2u);
+    EXPECT_THAT(first.rows[0].rule, HasSubstr("counter"));
+    EXPECT_THAT(first.rows[0].detail, HasSubstr("100"));
+    EXPECT_EQ(first.rows[0].state, State::kTrusted);
+    EXPECT_EQ(first.rows[0].last_seen, *now_);
+    query.cursor = first.next;
+    const auto second = service_->refused(kReader, query);
+    ASSERT_EQ(second.rows.size(), 1u);
+    EXPECT_EQ(second.next, "");
+    EXPECT_EQ((std::vector{first.rows[0].endpoint, first.rows[1].endpoint, second.rows[0].endpoint}),
+              refused);
+
+    query = {
+        .group = "default", .policy = "laptops", .version = 2, .search = "OLD-2", .cursor = "", .limit = 50};
+    ASSERT_EQ(service_->refused(kReader, query).rows.size(), 1u);
+    EXPECT_EQ(service_->refused(kReader, query).rows[0].hostname, "old-2");
+    query.search = "good";
+    EXPECT_THAT(service_->refused(kReader, query).rows, IsEmpty());
+    query = {.group = "default", .policy = "laptops", .version = 1, .search = "", .cursor = "", .limit = 50};
+    EXPECT_THAT(service_->refused(kReader, query).rows, IsEmpty());
+    query.version = 3;
+    EXPECT_EQ(code_of([&] { (void)service_->refused(kReader, query); }), "not_found");
+}
+
+TEST_P(Policies, RefusalIsOfTheLastEvidence) {
+    enforce(hypervisor_policy("laptops", 1));
+    enforce(hypervisor_policy("laptops", 2, R"({"counter_floor": 100})"), "default", Stage::kReport);
+    SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    (void)attest(id, endpoint);
+    const server::Service::RefusedQuery query{
+        .group = "default", .policy = "laptops", .version = 2, .search = "", .cursor = "", .limit = 50};
+    const std::string before = service_->refused(kReader, query).rows.at(0).detail;
+    endpoint.claims.counter_limit = 8;  // refused as before, for another detail
+    (void)attest(id, endpoint);
+    EXPECT_NE(service_->refused(kReader, query).rows.at(0).detail, before);
+    endpoint.claims.counter_limit = 100;
+    (void)attest(id, endpoint);
+    EXPECT_THAT(service_->refused(kReader, query).rows, IsEmpty());
+}
+
 TEST_P(Policies, ReportedOneAloneAcceptsNothing) {
     enforce(hypervisor_policy("laptops", 1), "default", Stage::kReport);
     const SoftwareEndpoint endpoint;

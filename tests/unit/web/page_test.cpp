@@ -182,8 +182,55 @@ TEST_F(PageTest, ShowsWhatAStagedPolicyWouldDo) {
     const std::string body = browser.get("/policies").body;
     EXPECT_THAT(
         body,
-        HasSubstr("0 would pass · <strong class=\"bad-text\">1 would fail</strong> · 1 not judged yet"));
+        HasSubstr(
+            "0 would pass · <a class=\"bad-text\" href=\"/policies/p/2?group=default#effect\"><strong>1 "
+            "would fail</strong></a> · 1 not judged yet"));
     EXPECT_THAT(body, HasSubstr("1 pass · <strong class=\"quiet\">0 fail</strong> · 1 not judged yet"));
+}
+
+TEST_F(PageTest, ListsWhomAStagedPolicyWouldRefuse) {
+    fleet_.assign(hypervisor_policy("p", 1), "default");
+    fleet_.assign(hypervisor_policy("p", 2, R"({"minimum_hypervisor": "200.0.0"})"), "default",
+                  server::Stage::kReport);
+    const auto a = fleet_.enroll("a-<i>"), b = fleet_.enroll("b-host");
+    for (const auto* each : {&a, &b}) fleet_.attest(*each);
+    Browser browser = logged_in(Role::kReadOnly);
+    const std::string page = browser.get("/policies/p/2").body;
+    EXPECT_THAT(page, HasSubstr("a-&lt;i&gt;"));
+    EXPECT_THAT(page, HasSubstr("href=\"/endpoints/" + b.id + "?against=p%3A2#explain\""));
+    EXPECT_THAT(page, HasSubstr("200.0.0"));
+    EXPECT_THAT(page, HasSubstr("2 shown of 2 refused in default"));
+    EXPECT_THAT(browser.get("/policies/p/1").body, HasSubstr("It refuses no endpoint of this group"));
+    browser.headers["hx-request"] = "true";
+    const std::string part = browser.get("/policies/p/2?group=default&q=b-ho").body;
+    EXPECT_THAT(part, testing::StartsWith("<div id=\"refused\">"));
+    EXPECT_THAT(part, HasSubstr(b.id));
+    EXPECT_THAT(part, Not(HasSubstr(a.id)));
+    EXPECT_EQ(browser.get("/policies/p/2?group=nobody").status, 404u);
+}
+
+TEST_F(PageTest, PagesThroughThoseWhoWouldBeRefused) {
+    fleet_.assign(hypervisor_policy("p", 1, R"({"minimum_hypervisor": "200.0.0"})"), "default",
+                  server::Stage::kReport);
+    fleet_.attest(fleet_.enroll("a"));
+    fleet_.add_copies(120);
+    Browser browser = logged_in(Role::kReadOnly);
+    std::set<std::string> seen;
+    std::string target = "/policies/p/1";
+    int pages = 0;
+    for (; !target.empty() && pages < 10; ++pages) {
+        const std::string body = browser.get(target).body;
+        const std::regex row("href=\"/endpoints/([0-9A-Z]{26})\"");
+        for (std::sregex_iterator one(body.begin(), body.end(), row), end; one != end; ++one)
+            EXPECT_TRUE(seen.insert((*one)[1]).second) << (*one)[1];
+        std::smatch next;
+        const std::regex link("rel=\"next\" href=\"([^\"#]*)#effect\"");
+        target = std::regex_search(body, next, link)
+                     ? std::regex_replace(next[1].str(), std::regex("&amp;"), "&")
+                     : "";
+    }
+    EXPECT_EQ(pages, 3);
+    EXPECT_EQ(seen.size(), 121u);
 }
 
 TEST_F(PageTest, VerifiesTheAuditLogAndSaysWhereItIsBroken) {

@@ -47,7 +47,7 @@ class SampleFleet {
     // A statement straight to the database, past the service.
     void sql(const std::string& statement);
 
-    // Endpoints without keys, straight into the database: for figures of large fleets.
+    // Endpoints without keys, copies of the first and of what policies made of it, straight into the database: for figures of large fleets.
     void add_copies(int many);
 
     // A few dozen endpoints in all states, two days of history, hostile names among them; leaves the system's
