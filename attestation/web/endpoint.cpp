@@ -1,4 +1,5 @@
 // One endpoint: who it is, what it showed, what was found, and what can be done with it.
+#include <algorithm>
 #include <array>
 #include <cstdio>
 
@@ -23,8 +24,25 @@ std::string firmware_text(std::uint64_t version) {
     return text.data();
 }
 
-// What the state means for whoever looks after the endpoint.
-Html verdict_banner(const Endpoint& endpoint) {
+// The way from a refusal to its cause, and from there to its end.
+Html next_steps(const std::optional<VerdictView>& view) {
+    Html out;
+    out.put("<p class=\"next\">");
+    if (view && std::ranges::find(view->events, false, &VerdictView::Event::ok) != view->events.end())
+        out.put("<a href=\"#failing-event\">The event that does not belong</a> ");
+    else if (view && std::ranges::any_of(view->pcrs, &VerdictView::Pcr::differs))
+        out.put("<a href=\"#pcrs\">The PCR that differs</a> ");
+    return out.put(
+        "<a href=\"#findings\">What failed</a> <a href=\"#explain\">Compare with a policy</a> <a "
+        "href=\"#history\">Since when</a></p><p>If the change was meant, have a policy signed that expects "
+        "it "
+        "and assign it, first as report only. If nobody meant it, take the machine off the network, then "
+        "retire "
+        "or re-image it.</p>");
+}
+
+// What the state means for whoever looks after the endpoint, and what to do.
+Html verdict_banner(const Endpoint& endpoint, const std::optional<VerdictView>& view) {
     const char* advice = "";
     switch (endpoint.state) {
         case State::kTrusted:
@@ -36,10 +54,7 @@ Html verdict_banner(const Endpoint& endpoint) {
                 "for it.";
             break;
         case State::kUntrusted:
-            advice =
-                "Its last evidence was refused. Below is what failed; compare it with another policy if it "
-                "was "
-                "updated on purpose.";
+            advice = "Its last evidence was refused.";
             break;
         case State::kStale:
             advice =
@@ -59,6 +74,7 @@ Html verdict_banner(const Endpoint& endpoint) {
             state_badge(endpoint.state), advice);
     if (!endpoint.reason.empty())
         out.put("<p class=\"reason\"><strong>{}</strong></p>", foreign(endpoint.reason));
+    if (endpoint.state == State::kUntrusted) out.add(next_steps(view));
     out.put("</div></div>");
     return out;
 }
@@ -237,8 +253,8 @@ Response endpoint_page(Context& context) {
         return response;
     }
     Html out;
-    out.put("{}<div class=\"columns\"><div class=\"main-column\">", verdict_banner(one));
     const auto view = last ? read_verdict(last->verdict_json) : std::nullopt;
+    out.put("{}<div class=\"columns\"><div class=\"main-column\">", verdict_banner(one, view));
     if (view) {
         out.add(verdict_parts(*view, url_of(one), context.query("events") == "all"));
     } else {

@@ -254,6 +254,26 @@ const showsTheStagedEffect = async () => {
     await page.context().close();
 };
 
+// From the number on the overview to the cause, and to what to do: three clicks.
+const findsTheCauseAtNight = async () => {
+    const page = await harness.open({ token: harness.operator, scheme: 'dark', width: 1280, height: 800 });
+    const many = Number(await page.locator('.tile.untrusted .figure').innerText());
+    await page.click('.tile.untrusted');
+    await page.waitForSelector('#results tbody tr');
+    check(await page.locator('#results tbody tr').count() === many, 'one click shows all who are untrusted');
+    await page.locator('#results tbody th a', { hasText: 'laptop-' }).first().click();
+    await page.waitForSelector('.banner .next');
+    const inWindow = (one) => { const box = one.getBoundingClientRect(); return box.top >= 0 && box.bottom <= innerHeight; };
+    check(await page.locator('.banner').evaluate(inWindow), 'why and what to do are seen without scrolling');
+    check((await page.locator('.banner .reason').first().innerText()).includes(':'), 'the failing rule is named');
+    await page.click('.banner .next a[href="#failing-event"]');
+    check(await page.locator('#failing-event').evaluate(inWindow), 'the banner leads to the failing event');
+    for (const link of await page.locator('.banner .next a').all())
+        check(await page.locator(await link.getAttribute('href')).count() === 1, `${await link.innerText()} leads somewhere`);
+    await harness.shot(page, 'night-1280');
+    await page.context().close();
+};
+
 // What a part of a page is answered with is said beside it, never passed over.
 const saysWhatWentWrong = async () => {
     const page = await harness.open({ token: harness.operator });
@@ -308,7 +328,7 @@ const saysWhatWentWrong = async () => {
     await page.context().close();
 };
 
-const steps = { refusesLogIn, saysWhatWentWrong, showsTheStagedEffect, walkPages, searches, showsTheFailingEvent, hostileNamesAreText, makesTokensAndVerifies,
+const steps = { refusesLogIn, saysWhatWentWrong, showsTheStagedEffect, findsTheCauseAtNight, walkPages, searches, showsTheFailingEvent, hostileNamesAreText, makesTokensAndVerifies,
     worksWithoutScripts, renewsItself, approvesByKeyboard };
 try {
     await harness.start();

@@ -149,6 +149,13 @@ TEST_F(PageTest, NamesTheEventThatDoesNotBelong) {
     ASSERT_NE(row, std::string::npos);
     EXPECT_THAT(body.substr(row, body.find("</tr>", row) - row), HasSubstr("kernel"));
     EXPECT_EQ(body.find("id=\"failing-event\"", row + 60), std::string::npos);
+    // The banner leads there, and says what to do.
+    const std::string banner = body.substr(body.find("class=\"banner"),
+                                           body.find("class=\"columns\"") - body.find("class=\"banner"));
+    EXPECT_THAT(banner, HasSubstr("href=\"#failing-event\""));
+    EXPECT_THAT(banner, HasSubstr("href=\"#explain\""));
+    EXPECT_THAT(body, HasSubstr("id=\"explain\""));
+    EXPECT_THAT(body, HasSubstr("id=\"findings\""));
     // PCR 18, where the kernel is measured, differs; PCR 17 does not.
     const std::size_t pcrs = body.find("class=\"pcrs\"");
     const std::string table = body.substr(pcrs, body.find("</table>", pcrs) - pcrs);
