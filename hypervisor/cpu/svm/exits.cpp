@@ -153,15 +153,22 @@ void handle_port(Vcpu& vcpu) {
     skip(vcpu, static_cast<unsigned>(vcpu.vmcb->exit_info2 - vcpu.vmcb->rip));
 }
 
-[[noreturn]] void refuse_vmcb(const Vmcb& vmcb) {
+void log_guest(const Vcpu& vcpu) {
+    const Vmcb& vmcb = *vcpu.vmcb;
     set_console(true);
-    log("vmcb: rip ", Hex{vmcb.rip}, " rsp ", Hex{vmcb.rsp}, " rflags ", Hex{vmcb.rflags}, " efer ",
-        Hex{vmcb.efer});
+    log("vmcb: cpu ", vcpu.cpu->index, " rip ", Hex{vmcb.rip}, " rsp ", Hex{vmcb.rsp}, " rflags ",
+        Hex{vmcb.rflags}, " efer ", Hex{vmcb.efer});
     log("vmcb: cr0 ", Hex{vmcb.cr0}, " cr3 ", Hex{vmcb.cr3}, " cr4 ", Hex{vmcb.cr4}, " dr6 ", Hex{vmcb.dr6},
         " dr7 ", Hex{vmcb.dr7});
     log("vmcb: cs ", Hex{vmcb.cs.selector}, " ", Hex{vmcb.cs.attributes}, " ss ", Hex{vmcb.ss.selector}, " ",
-        Hex{vmcb.ss.attributes}, " event ", Hex{vmcb.event_injection}, " asid ", vmcb.asid);
-    panic("the processor refuses the VMCB");
+        Hex{vmcb.ss.attributes}, " gs ", Hex{vmcb.gs.base}, " cr2 ", Hex{vmcb.cr2}, " tr ", Hex{vmcb.tr.base},
+        " idt ", Hex{vmcb.idtr.base}, " event ", Hex{vmcb.exit_interrupt});
+}
+
+// What is left of the guest goes to the log, for whoever looks for the fault.
+[[noreturn]] void shut_down(const Vcpu& vcpu) {
+    log_guest(vcpu);
+    reset_machine("the guest shut down (triple fault)");
 }
 
 }  // namespace
@@ -175,9 +182,7 @@ void inject(Vcpu& vcpu, std::uint8_t vector, bool has_error, std::uint32_t error
     Vmcb& vmcb = *vcpu.vmcb;
     // What was being delivered cannot be, nor can the reason be told.
     if ((vmcb.event_injection & kEventValid) != 0) {
-        if ((vmcb.event_injection & (kEventType | 0xff)) == (kEventException | kDoubleFault)) {
-            reset_machine("the guest shut down (triple fault)");
-        }
+        if ((vmcb.event_injection & (kEventType | 0xff)) == (kEventException | kDoubleFault)) shut_down(vcpu);
         vector = kDoubleFault;
         has_error = true;
         error = 0;
@@ -223,9 +228,10 @@ void handle_exit(Vcpu& vcpu) {
             if ((vmcb.rflags & kRflagsInterrupt) == 0) suspect_offline(vcpu);
             return skip_opcode(vcpu, vmcb.exit_code == kExitInvd ? 0x0f08 : 0x0f09);
         case kExitShutdown:
-            reset_machine("the guest shut down (triple fault)");
+            shut_down(vcpu);
         case kExitInvalid:
-            refuse_vmcb(vmcb);
+            log_guest(vcpu);
+            panic("the processor refuses the VMCB");
         default:  // SVM instructions, as with EFER.SVME = 0; and what was never asked for
             return inject(vcpu, kInvalidOpcode);
     }
