@@ -92,6 +92,48 @@ const tabTo = async (page, selector, most = 80) => {
     throw new Error(`the keyboard does not reach ${selector} on ${page.url()}`);
 };
 
+// Every stop of the Tab key, in the order of the page, is seen where it is and has an outline.
+const showsEachStopOfTheKeyboard = async () => {
+    const page = await harness.open({ token: harness.admin, width: 1280, height: 800 });
+    await page.emulateMedia({ reducedMotion: 'reduce' });
+    const places = { '/': 'Overview', '/endpoints?state=untrusted': 'Endpoints', '/policies/laptops/7': 'Policies',
+        '/settings': 'Settings' };
+    for (const [address, menu] of Object.entries(places)) {
+        await page.goto(address);
+        check((await page.locator('nav[aria-label=Main] [aria-current=page]').allInnerTexts()).join() === menu,
+            `${address}: the menu tells where one is`);
+        const moving = await page.evaluate(() => [...document.querySelectorAll('a, button')].filter(
+            (one) => getComputedStyle(one).transitionDuration !== '0s').length);
+        check(moving === 0, `${address}: nothing moves for those who want it so`);
+        const faults = [];
+        let stops = 0, before = null;
+        for (; stops < 30; stops += 1) {
+            await page.keyboard.press('Tab');
+            const stop = await page.evaluate(() => {
+                const one = document.activeElement;
+                window.stops ??= [];
+                if (!one || one === document.body || window.stops.includes(one)) return null;   // round once
+                const last = window.stops.at(-1);
+                window.stops.push(one);
+                const style = getComputedStyle(one), box = one.getBoundingClientRect();
+                return { name: `${one.tagName} "${(one.textContent || one.id).trim().slice(0, 30)}"`, skip: one.matches('.skip'),
+                    outline: style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2,
+                    seen: box.bottom > 0 && box.top < innerHeight && box.right > 0 && box.left < innerWidth,
+                    ordered: !last || Boolean(last.compareDocumentPosition(one) & Node.DOCUMENT_POSITION_FOLLOWING) };
+            });
+            if (!stop) break;
+            if (before === null && !stop.skip) faults.push('the skip link is not first');
+            if (!stop.outline) faults.push(`no outline: ${stop.name}`);
+            if (!stop.seen) faults.push(`out of sight: ${stop.name}`);
+            if (!stop.ordered) faults.push(`out of order: ${stop.name}`);
+            before = stop;
+        }
+        for (const fault of faults) harness.fail(`${address}: ${fault}`);
+        check(stops > 8 && faults.length === 0, `${address}: the keyboard's way is seen`);
+    }
+    await page.context().close();
+};
+
 const approvesByKeyboard = async () => {
     const page = await harness.open();
     await page.goto('/log-in');
@@ -328,8 +370,8 @@ const saysWhatWentWrong = async () => {
     await page.context().close();
 };
 
-const steps = { refusesLogIn, saysWhatWentWrong, showsTheStagedEffect, findsTheCauseAtNight, walkPages, searches, showsTheFailingEvent, hostileNamesAreText, makesTokensAndVerifies,
-    worksWithoutScripts, renewsItself, approvesByKeyboard };
+const steps = { refusesLogIn, saysWhatWentWrong, showsTheStagedEffect, findsTheCauseAtNight, showsEachStopOfTheKeyboard,
+    walkPages, searches, showsTheFailingEvent, hostileNamesAreText, makesTokensAndVerifies, worksWithoutScripts, renewsItself, approvesByKeyboard };
 try {
     await harness.start();
     for (const [name, step] of Object.entries(steps)) {
