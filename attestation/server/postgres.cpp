@@ -13,6 +13,31 @@ constexpr std::size_t kMostConnections = 16;
 constexpr unsigned kAttempts = 8;
 constexpr pqxx::oid kBytea = 17, kInt8 = 20, kInt2 = 21, kInt4 = 23, kNumeric = 1700, kBool = 16;
 
+// What libpq is told unless the URL tells it otherwise: nothing waits for ever for a server that is out of
+// reach, a statement that does not end or a lock that is not given (PostgreSQL 15, 34.1.2 and 20.11.1).
+constexpr std::pair<std::string_view, std::string_view> kTimeOuts[] = {
+    {"connect_timeout", "5"},       // seconds
+    {"tcp_user_timeout", "20000"},  // milliseconds
+    {"keepalives_idle", "20"},      // seconds
+    {"keepalives_interval", "5"},
+    {"keepalives_count", "3"},
+    {"options", "-c%20statement_timeout%3D60s%20-c%20lock_timeout%3D20s"},
+};
+
+std::string with_time_outs(std::string url) {
+    for (const auto& [name, value] : kTimeOuts) {
+        const std::size_t query = url.find('?');
+        const std::string key = std::string(name) + "=";
+        const bool said = query != std::string::npos && (url.find("?" + key, query) != std::string::npos ||
+                                                         url.find("&" + key, query) != std::string::npos);
+        if (said) continue;
+        if (query == std::string::npos) url += '?';
+        if (url.back() != '?' && url.back() != '&') url += '&';
+        url += key + std::string(value);
+    }
+    return url;
+}
+
 // TEXT out of /*+ TEXT +*/.
 std::string for_postgresql(std::string_view sql) {
     std::string text(sql);
@@ -108,7 +133,7 @@ std::string first_line(const char* text) {
 
 class PostgresDatabase final : public Database {
   public:
-    explicit PostgresDatabase(std::string url) : url_(std::move(url)) {
+    explicit PostgresDatabase(std::string url) : url_(with_time_outs(std::move(url))) {
         try {
             read([](Session& session) { (void)session.query("SELECT 1"); });
         } catch (const DatabaseError& error) {

@@ -325,8 +325,33 @@ TEST_P(Keeping, OldHistoryIsDroppedButForThePresentRun) {
     EXPECT_EQ(rows[0].state, State::kUntrusted);
 }
 
+// What would wait for ever without the time-outs: another session holds the lock.
+class TimeOuts : public Keeping {};
+TEST_P(TimeOuts, AStatementThatWaitsTooLongFailsAndTheNextOneWorks) {
+    const auto setting = [](const std::string& url, const std::string& name) {
+        std::string value;
+        Database::open(url)->read([&](Session& session) { value = session.one("SHOW " + name)->text(0); });
+        return value;
+    };
+    EXPECT_EQ(setting(options_.database, "statement_timeout"), "1min");
+    EXPECT_EQ(setting(options_.database, "lock_timeout"), "20s");
+    const std::string hasty = options_.database + "?options=-c%20lock_timeout%3D100ms";
+    EXPECT_EQ(setting(hasty, "lock_timeout"), "100ms");
+    EXPECT_EQ(setting(hasty, "statement_timeout"), "0");
+
+    const std::unique_ptr<Database> database = Database::open(hasty);
+    const std::unique_ptr<Database> other = Database::open(options_.database);
+    const auto touch = [](Session& session) { session.execute("LOCK TABLE audit IN EXCLUSIVE MODE"); };
+    other->write([&](Session& session) {
+        touch(session);
+        EXPECT_THROW(database->write(touch), DatabaseError);
+    });
+    EXPECT_NO_THROW(database->write(touch));
+}
+
 INSTANTIATE_TEST_SUITE_P(SQLite, Keeping, testing::Values("SQLite"));
 INSTANTIATE_TEST_SUITE_P(PostgreSQL, Keeping, testing::Values("PostgreSQL"));
+INSTANTIATE_TEST_SUITE_P(PostgreSQL, TimeOuts, testing::Values("PostgreSQL"));
 
 // --- backup
 
