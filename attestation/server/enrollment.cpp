@@ -266,6 +266,16 @@ void Service::Inside::approve(Session& session, const std::string& id, const std
 void Service::Inside::drop_old_enrollments(Session& session) {
     drop_expired(session, now());
     session.execute("DELETE FROM enrollment_tokens WHERE expires < $1", {now()});
+    const std::string why =
+        "nobody approved it within " + std::to_string(options.waiting_days) + " days: enroll again";
+    const Rows forgotten = session.query(
+        "UPDATE enrollments SET state = 'rejected', reason = $1 WHERE state = 'waiting' AND time < $2 "
+        "RETURNING id, hostname, ek_hash",
+        {why, now() - Seconds{options.waiting_days} * 86'400});
+    for (const Row& row : forgotten) {
+        const nlohmann::json detail{{"hostname", row.text(1)}, {"ek_hash", row.text(2)}, {"reason", why}};
+        append_audit(session, now(), {"system", "enrollment.expire", row.text(0), detail.dump()});
+    }
     // Those that were decided are in the audit log.
     session.execute("DELETE FROM enrollments WHERE state IN ('approved', 'rejected') AND time < $1",
                     {now() - Seconds{options.history_days} * 86'400});

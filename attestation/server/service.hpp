@@ -37,6 +37,7 @@ struct ServiceOptions {
     unsigned nonce_lifetime_s = 120;
     unsigned enrollment_lifetime_s = 900;  // from challenge to activation
     unsigned certificate_days = 90;        // of client certificates
+    unsigned waiting_days = 7;             // after which an enrollment that nobody approved is rejected
     unsigned history_days = 90;            // attestations older than that are dropped
     unsigned history_runs = 1000;          // of one endpoint; more are dropped, the oldest first
     // Challenges that are not answered yet, and enrollments that wait, before strangers are told to come

@@ -163,6 +163,7 @@ Settings parse_settings(const std::string& toml_text, const std::string& path) {
     table.text("log", log);
     table.text("log_level", level);
     table.number("certificate_days", out.certificate_days, 1, 3650);
+    table.number("waiting_days", out.waiting_days, 1, 3650);
     table.number("history_days", out.history_days, 1, 36500);
     table.flag("open_metrics_on_loopback", out.application.open_metrics_on_loopback);
     if (const auto* limits = table.table("limits")) read_limits(*limits, path, out);
@@ -230,6 +231,7 @@ server::ServiceOptions service_options(const Settings& settings) {
         settings.database.empty() ? "sqlite:" + options.directory + "/gatehouse.db" : settings.database;
     options.issuer = settings.issuer;
     options.certificate_days = settings.certificate_days;
+    options.waiting_days = settings.waiting_days;
     options.history_days = settings.history_days;
     return options;
 }

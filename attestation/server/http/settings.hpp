@@ -24,7 +24,7 @@ struct Settings {
     std::string issuer = "gatehouse";
     LogFormat log_format = LogFormat::kPeople;
     Level log_level = Level::kInfo;
-    unsigned certificate_days = 90, history_days = 90;
+    unsigned certificate_days = 90, waiting_days = 7, history_days = 90;
     ApplicationOptions application;
     ServerOptions server;
 };

@@ -283,6 +283,23 @@ TEST_P(Enrollment, RejectionIsTold) {
     EXPECT_EQ(status.reason, "not ours");
 }
 
+TEST_P(Enrollment, WhomNobodyApprovesIsRejectedAfterAWhile) {
+    const SoftwareEndpoint endpoint;
+    const protocol::EnrollChallenge challenge = service_->enroll(endpoint.enroll_request());
+    const Buffer secret = endpoint.activate(challenge);
+    (void)service_->activate(challenge.id, secret);
+    *now_ += Seconds{options_.waiting_days} * 86'400 - 60;
+    service_->tick();
+    EXPECT_EQ(service_->enrollment_status(challenge.id, secret).state, "waiting");
+    *now_ += 120;
+    service_->tick();
+    const protocol::EnrollStatus status = service_->enrollment_status(challenge.id, secret);
+    EXPECT_EQ(status.state, "rejected");
+    EXPECT_EQ(status.reason, "nobody approved it within 7 days: enroll again");
+    EXPECT_EQ(code_of([&] { service_->approve(kOperator, challenge.id, "default"); }), "enrollment_state");
+    EXPECT_EQ(start_enrollment(endpoint).state, "waiting");
+}
+
 TEST_P(Enrollment, RenewedCertificateSupersedesTheOldOneOnceItIsUsed) {
     const SoftwareEndpoint endpoint;
     const std::string id = enroll(endpoint);

@@ -19,7 +19,7 @@ std::string shown(const Settings& one) {
     add(one.listen, one.tls_certificate, one.tls_key, one.issuer);
     for (const std::string& name : one.names) add(name);
     number(static_cast<int>(one.log_format), static_cast<int>(one.log_level), one.certificate_days,
-           one.history_days);
+           one.waiting_days, one.history_days);
     for (const Rate& rate :
          {limits.anonymous, limits.enrollment, limits.pages, limits.failures, limits.endpoint}) {
         number(rate.per_second, rate.burst);
