@@ -43,7 +43,7 @@ TEST(Settings, ExampleIsTheDefaults) {
         keys += is_key;
         example += (is_key ? line.substr(1) : "") + "\n";
     }
-    EXPECT_EQ(keys, 29u);
+    EXPECT_EQ(keys, 30u);
     const Settings settings = parse_settings(example, "server.toml");
     EXPECT_EQ(shown(settings), shown(parse_settings("", "nothing")));
     EXPECT_EQ(settings.data, "/var/lib/gatehouse");
