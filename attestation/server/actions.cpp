@@ -23,7 +23,7 @@ struct Delivery {
 namespace {
 
 constexpr unsigned kMostClaimed = 64;
-constexpr Seconds kClaim = 120;  // longer than a round can last
+constexpr Seconds kClaim = 60;  // longer than a round can last: 20 s, and 20 for the delivery begun last
 constexpr std::chrono::seconds kRound{20};
 constexpr std::int64_t kMostAttempts = 12;  // over about 11 hours
 constexpr Seconds kFirstPause = 10, kLongestPause = 7200;

@@ -31,15 +31,15 @@ def start(command, log, output=os.devnull, **more):
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=errors, **more)
 
 
-def wait_until(what, condition):
+def wait_until(what, condition, patience=PATIENCE):
     """The condition's first true value; it is what is waited for, the time only bounds a failure."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + patience
     while time.monotonic() < end:
         value = condition()
         if value:
             return value
         time.sleep(0.05)
-    raise AssertionError(f"{what}: not within {PATIENCE} s")
+    raise AssertionError(f"{what}: not within {patience} s")
 
 
 def as_der(pem_path):

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <mutex>
@@ -239,6 +240,33 @@ TEST_P(Actions, ServersOfOneDatabaseDeliverEachEventOnce) {
     for (std::thread& thread : threads) thread.join();
     service_->tick();
     EXPECT_THAT(listener.received(), SizeIs(12));
+}
+
+TEST_P(Actions, WhatAServerThatDiedHadClaimedIsFreeAfterAMinute) {
+    const std::string told = path("told"), hold = path("hold");
+    program("tell", "echo told >> " + told + "\n[ \"$(wc -l < " + told + ")\" != 1 ] || while [ -e " + hold +
+                        " ]; do sleep 0.02; done");
+    const auto lines = [&told] {
+        std::ifstream file(told);
+        return std::count(std::istreambuf_iterator<char>(file), {}, '\n');
+    };
+    std::ofstream(hold).close();
+    service_->add_action(kAdmin, {"tell", "command", "tell", {}});
+    change();
+    const std::unique_ptr<Service> dead = another();  // as far as the others can tell
+    std::thread thread([&dead] { dead->tick(); });
+    for (int i = 0; i < 5000 && lines() == 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    *now_ += 60;
+    service_->tick();
+    EXPECT_EQ(lines(), 1);
+    *now_ += 1;
+    service_->tick();
+    EXPECT_EQ(lines(), 2);
+    std::filesystem::remove(hold);
+    thread.join();
+    service_->tick();
+    EXPECT_EQ(lines(), 2);
+    EXPECT_EQ(service_->totals().actions_delivered, 1u);
 }
 
 TEST_P(Actions, RefusesTargetsThatWouldReachTooFar) {
