@@ -2,7 +2,8 @@
 """From the guest to the operator's screen: an endpoint enrolls and attests through the quote channel.
 
 1. The guest's agent enrolls with a one-time token: the TPM's certificate, its keys and the proof that they are in one TPM
-   come through the hypervisor.  Its evidence is that of the image's prediction: trusted.
+   come through the hypervisor.  Then it runs as its systemd unit says, and attests by itself; its evidence is that of the
+   image's prediction: trusted.
 2. The machine is off.  When the lease ends, the endpoint is stale.
 3. The authority approves another kernel, so that the disk opens, but no attestation policy knows it: untrusted, and the
    server names the event.
@@ -17,21 +18,42 @@ import appliance as lab
 import task_disk
 import verifier
 
-ENROLL = "agent enroll --token \"$(cat token)\" > results/enroll.json || exit 1\n"
-TASK = r"""
+# As an operator does it, with the files as they are shipped.  The enrollment has no verdict: one in the agent's state is
+# the service's.
+ENROLL = f"""
+install -D -m 644 agent.toml /etc/gatehouse/agent.toml
+install -m 644 ca.pem /etc/gatehouse/ca.pem
+sed -i -e 's|^#server = .*|server = "https://{verifier.SERVER_ADDRESS}:{verifier.SERVER_PORT}"|' \\
+    -e 's|^#ca_file = |ca_file = |' /etc/gatehouse/agent.toml
+attestation-agent enroll --token "$(cat token)" --json > results/enroll.json || exit 1
+install -m 644 attestation-agent.service /etc/systemd/system/
+systemctl mask --runtime systemd-networkd-wait-online  # the network is up, by hand
+systemctl daemon-reload
+systemctl start attestation-agent || exit 1
+for i in $(seq 600); do
+    ! grep -q '"verdict"' /var/lib/gatehouse-agent/state.json || break
+    sleep 0.1
+done
+cat /proc/$(systemctl show --value --property MainPID attestation-agent)/status > results/process
+systemctl stop attestation-agent || exit 1
+journalctl --unit attestation-agent --output cat > results/journal
+"""
+ATTEST = """
+attestation-agent attest --json > results/attest.json
+[ $? != 3 ] || exit 1  # 0 and 1 are verdicts
+"""
+TASK = """
 set -u
-agent() { %(agent)s; }
 %(network)s
 mount -o remount,rw / || exit 1
-%(enroll)s
-agent attest > results/attest.json
-[ $? != 3 ] || exit 1  # 0 and 1 are verdicts
+%(agent)s
 gatehouse-channel status --json > results/status.json || exit 1
 mount -o remount,ro /
 echo "evidence sent"
 """
 BOOT_TIMEOUT = 240
 GUEST_TIMEOUT = 420
+RAW_IO = f"{1 << 17:016x}"  # CAP_SYS_RAWIO, as /proc shows it
 
 
 class Check:
@@ -43,20 +65,13 @@ class Check:
         self.failed += not ok
 
 
-def boot(options, box, server, name, enroll):
-    """One boot of the appliance; the guest's results as a directory."""
+def boot(options, box, server, name, agent, files=()):
+    """One boot of the appliance, in which the agent does what the script `agent` says; the guest's results as a directory."""
     work = os.path.join(options.output, "work", name)
     logs = os.path.join(options.output, "logs", name)
-    os.makedirs(work)
-    files = [("ca.pem", server.ca)]
-    if enroll:
-        token = os.path.join(work, "token")
-        with open(token, "w", encoding="ascii") as file:
-            file.write(server.enrollment_token())
-        files.append(("token", token))
+    os.makedirs(work, exist_ok=True)
     task = os.path.join(work, "task.img")
-    task_disk.make(task, TASK % {"agent": verifier.agent_command('"$@"'), "network": verifier.NETWORK,
-                                 "enroll": ENROLL if enroll else ""}, files)
+    task_disk.make(task, TASK % {"network": verifier.NETWORK, "agent": agent}, files)
     extra = verifier.qemu_arguments(server.port)
     print(f"boot {name}: serial log {logs}/serial.log", flush=True)
     with box.machine(options.emulator, logs, options.cpus, snapshot=False, task=task, extra=extra) as machine:
@@ -80,14 +95,21 @@ def failing(verdict):
 
 
 def first_boot(options, box, server, check):
-    results = boot(options, box, server, "enrolled", enroll=True)
+    token = os.path.join(options.output, "work", "token")
+    with open(token, "w", encoding="ascii") as file:
+        file.write(server.enrollment_token())
+    shipped = os.path.join(lab.ROOT, "attestation", "agent")
+    files = [("ca.pem", server.ca), ("token", token)] + [
+        (name, os.path.join(shipped, name)) for name in ("agent.toml", "attestation-agent.service")]
+    results = boot(options, box, server, "enrolled", ENROLL, files)
     enrolled = load(results, "enroll.json")
     check("the guest enrolls through the quote channel", enrolled["state"] == "approved", enrolled)
     endpoint = server.endpoint()
     check("by the certificate of its TPM's vendor", endpoint["vendor"] == "swtpm", endpoint["vendor"])
     check("as evidence of a measured hypervisor", endpoint["source"] == "hypervisor", endpoint["source"])
-    attested = load(results, "attest.json")
-    check("the verdict that the guest is told", attested["verdict"] == "trusted", attested["failures"])
+    check_service(results, check)
+    attestations = server.attestations()
+    check("the server has one attestation, the service's", len(attestations) == 1, len(attestations))
     last = server.last()
     check("the server's verdict", last["state"] == "trusted", last["reason"])
     check("no rule fails", not failing(last["verdict"]), failing(last["verdict"]))
@@ -96,11 +118,25 @@ def first_boot(options, box, server, check):
           f"generation {claimed['generation']}, name {claimed['sealed_name'][:20]}...")
 
 
+def check_service(results, check):
+    """The agent ran as its unit says, unhurt: its sandbox was in force, and it ended when it was told to."""
+    with open(os.path.join(results, "process"), encoding="utf-8") as file:
+        process = dict(line.split(":", 1) for line in file)
+    sandbox = {key: process[key].strip() for key in ("CapBnd", "CapEff", "NoNewPrivs", "Seccomp")}
+    check("the service has one capability, no new privileges and a system call filter",
+          sandbox == {"CapBnd": RAW_IO, "CapEff": RAW_IO, "NoNewPrivs": "1", "Seccomp": "2"}, sandbox)
+    with open(os.path.join(results, "journal"), encoding="utf-8", errors="replace") as file:
+        journal = file.read()
+    check("the verdict that the service is told", "verdict: trusted\n" in journal, journal)
+    check("it is started once, and ends well when it is stopped",
+          journal.count("Started attestation-agent") == 1 and "service: Deactivated successfully." in journal)
+
+
 def other_kernel(options, box, server, check):
     partition = lab.BootPartition(box.image)
     partition.write("/gatehouse/kernel", partition.read("/gatehouse/kernel") + b"\0", options.output)
     box.sign()  # by the authority: the disk opens
-    results = boot(options, box, server, "other-kernel", enroll=False)
+    results = boot(options, box, server, "other-kernel", ATTEST)
     attested = load(results, "attest.json")
     check("the other kernel is told so", attested["verdict"] == "untrusted", attested["failures"])
     last = server.last()

@@ -148,6 +148,10 @@ class AttestationServer:
         """The only endpoint's last attestation, with its verdict."""
         return self.api("GET", f"/v1/endpoints/{self.endpoint()['id']}/attestations/last")
 
+    def attestations(self):
+        """The only endpoint's attestations, the newest first."""
+        return self.api("GET", f"/v1/endpoints/{self.endpoint()['id']}/attestations")["items"]
+
     def wait_for_state(self, state, timeout):
         """The endpoint once it is in this state; it is polled, as a page would."""
         deadline = time.monotonic() + timeout
