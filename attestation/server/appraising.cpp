@@ -78,6 +78,9 @@ verifier::Verdict judge(const EvidenceSet& evidence, const Subject& subject, con
                                      "\", the evidence says \"" + evidence.source + "\""});
         verdict.tpm.reset();
     }
+    if (!subject.endorsement_fault.empty())
+        verdict.findings.insert(verdict.findings.begin(),
+                                {kEndorsementRule, false, subject.endorsement_fault});
     return verdict;
 }
 

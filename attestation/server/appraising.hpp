@@ -29,10 +29,11 @@ struct Subject {
     std::string source;  // as enrolled: the attestation key was checked for it
     std::shared_ptr<const verifier::AttestationKey> key;
     verifier::TpmState known;
+    std::string endorsement_fault;  // why nobody vouches for its TPM any more; empty: nothing is wrong
 };
 
-// appraise(), and one finding more: evidence of another source than the enrolled one is refused, since the
-// key was not checked for it.
+// appraise(), and two findings more: evidence of another source than the enrolled one is refused, since the
+// key was not checked for it; and any, while the TPM that it comes from has lost what vouched for it.
 [[nodiscard]] verifier::Verdict judge(const EvidenceSet& evidence, const Subject& subject,
                                       const LoadedPolicy* policy, bool with_views);
 

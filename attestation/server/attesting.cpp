@@ -18,7 +18,7 @@ namespace gatehouse::server {
 
 // The endpoint as attest() needs it.
 struct Known {
-    std::string id, hostname, group, source, ek_hash, vendor, reason, policy, outcomes;
+    std::string id, hostname, group, source, ek_hash, vendor, reason, policy, outcomes, endorsement_fault;
     State state = State::kNew;
     Buffer ak_public, tpm, log_hash;
     std::int64_t last_nonce = 0, run = 0, run_length = 0, last_seen = 0, generation = 0;
@@ -39,8 +39,8 @@ Sha256Digest nonce_mac(Bytes key, const std::string& endpoint, Bytes time_and_ra
 constexpr const char* kKnownColumns =
     "SELECT hostname, group_name, source, ek_hash, vendor, reason, policy, outcomes, state, ak_public, tpm, "
     "log_hash, "
-    "last_nonce, run, run_length, last_seen, (SELECT value FROM settings WHERE name = 'assignments') "
-    "FROM endpoints WHERE id = $1";
+    "last_nonce, run, run_length, last_seen, (SELECT value FROM settings WHERE name = 'assignments'), "
+    "endorsement_fault FROM endpoints WHERE id = $1";
 
 Known known_of(const std::string& id, const Row& row) {
     return {.id = id,
@@ -52,6 +52,7 @@ Known known_of(const std::string& id, const Row& row) {
             .reason = row.text(5),
             .policy = row.text(6),
             .outcomes = row.text(7),
+            .endorsement_fault = row.text(17),
             .state = static_cast<State>(row.integer(8)),
             .ak_public = row.blob(9),
             .tpm = row.blob(10),
@@ -78,9 +79,9 @@ struct Record {
     std::string verdict;  // of a new run
 };
 
-// False if the endpoint is not as it was judged any more: other evidence, another key, another group, stale
-// or retired meanwhile, or judged by policies that are not the present ones. Without this, evidence that was
-// on its way while a policy was withdrawn would get that policy's whole lease.
+// False if the endpoint is not as it was judged any more: other evidence, another key, another group, stale,
+// retired or without its vendor meanwhile, or judged by policies that are not the present ones. Without this,
+// evidence that was on its way while a policy was withdrawn would get that policy's whole lease.
 bool update_endpoint(Session& session, const Known& known, const Judgement& judgement, const Record& record) {
     // On SQLite there is one writer. On PostgreSQL, whoever changes assignments takes this lock alone
     // (count_assignments()): the statement after it sees either the old number, and the change comes after
@@ -92,12 +93,13 @@ bool update_endpoint(Session& session, const Known& known, const Judgement& judg
                "lease_until = $3, reason = $4, policy = $5, tpm = $6, last_nonce = $7, log_hash = $8, "
                "outcomes = $9, "
                "run_length = $10 WHERE id = $11 AND last_nonce = $12 AND ak_public = $13 AND state = $14 AND "
-               "run = $15 AND group_name = $16 AND "
+               "run = $15 AND group_name = $16 AND endorsement_fault = $18 AND "
                "(SELECT value FROM settings WHERE name = 'assignments') = $17",
                {static_cast<std::int64_t>(judgement.state), record.now, record.lease_until, judgement.reason,
                 record.policy, record.tpm, record.nonce_time, record.log_hash, judgement.outcomes(),
                 record.new_run ? 1 : known.run_length + 1, known.id, known.last_nonce, known.ak_public,
-                static_cast<std::int64_t>(known.state), known.run, known.group, known.generation}) == 1;
+                static_cast<std::int64_t>(known.state), known.run, known.group, known.generation,
+                known.endorsement_fault}) == 1;
 }
 
 // An endpoint that keeps changing its mind writes a row, with all that was found, each time: its oldest go.
@@ -179,7 +181,7 @@ std::string signed_result(const std::string& issuer, EVP_PKEY* key, const Known&
     copy_bytes(facts.ek_hash, host::from_hex(known.ek_hash, "EK hash"));
     facts.nonce = evidence.nonce;
     facts.vector = verifier::trust_vector(judgement.verdict.findings, evidence.source == "hypervisor",
-                                          !known.vendor.empty());
+                                          !known.vendor.empty() && known.endorsement_fault.empty());
     facts.status = judgement.state == State::kTrusted      ? verifier::Tier::kAffirming
                    : judgement.state == State::kUnmeasured ? verifier::Tier::kWarning
                                                            : verifier::Tier::kContraindicated;
@@ -270,7 +272,7 @@ std::optional<protocol::AttestAnswer> Service::Inside::judge_and_record(const Kn
     // The one that accepted last time is likely to do so again.
     std::ranges::stable_partition(enforced, [&](const auto& one) { return name_of(*one) == known.policy; });
 
-    const Subject subject{known.source, key(known.ak_public), decode_tpm(known.tpm)};
+    const Subject subject{known.source, key(known.ak_public), decode_tpm(known.tpm), known.endorsement_fault};
     Judgement judgement = judge_all(evidence, subject, enforced, reported);
     const bool accepted = judgement.state != State::kUntrusted;
     Record record;

@@ -71,10 +71,10 @@ std::vector<verifier::Finding> checked_attestation_key(const protocol::EnrollReq
 // The enrollment as activate() and approve() need it.
 struct Open {
     std::string id, state, hostname, source, ek_hash, csr, vendor, manufacturer, model, reason, endpoint,
-        certificate;
+        certificate, endorsement;
     Buffer ek_public, ak_public, secret_hash, token_hash;
     std::int64_t attempts = 0;
-    Seconds expires = 0;
+    Seconds time = 0, expires = 0;
     bool endorsed = false;
 };
 
@@ -82,10 +82,8 @@ std::optional<Open> find_open(Session& session, const std::string& id) {
     const auto row = session.one(
         "SELECT state, hostname, source, ek_hash, csr, vendor, manufacturer, model, reason, endpoint, "
         "certificate, "
-        "ak_public, secret_hash, token_hash, attempts, expires, endorsed, ek_public FROM enrollments WHERE "
-        "id = "
-        "$1 "
-        "/*+ FOR UPDATE +*/",
+        "ak_public, secret_hash, token_hash, attempts, expires, endorsed, ek_public, "
+        "endorsement, time FROM enrollments WHERE id = $1 /*+ FOR UPDATE +*/",
         {id});
     if (!row) return std::nullopt;
     return Open{.id = id,
@@ -100,11 +98,13 @@ std::optional<Open> find_open(Session& session, const std::string& id) {
                 .reason = row->text(8),
                 .endpoint = row->text(9),
                 .certificate = row->text(10),
+                .endorsement = row->text(18),
                 .ek_public = row->blob(17),
                 .ak_public = row->blob(11),
                 .secret_hash = row->blob(12),
                 .token_hash = row->blob(13),
                 .attempts = row->integer(14),
+                .time = row->integer(19),
                 .expires = row->integer(15),
                 .endorsed = row->flag(16)};
 }
@@ -161,7 +161,7 @@ void replace_endpoint(Session& session, const Open& open, const std::string& gro
         "manufacturer = $7, model = $8, ak_public = $9, enrolled = $10, since = $10, lease_until = 0, reason "
         "= '', "
         "policy = '', tpm = $14, wanted = 0, log_hash = $11, outcomes = '', run = 0, run_length = 0, "
-        "certificate = $12, next_certificate = $11, ek_key = $15 WHERE id = $13",
+        "certificate = $12, next_certificate = $11, ek_key = $15, endorsement_fault = '' WHERE id = $13",
         {open.hostname, lower_case(open.hostname + " " + open.endpoint + " " + open.ek_hash), group,
          open.source, static_cast<std::int64_t>(State::kNew), open.vendor, open.manufacturer, open.model,
          open.ak_public, now, Bytes(), issued.hash, open.endpoint, tpm, key_of(open)});
@@ -184,6 +184,17 @@ void insert_endpoint(Session& session, const Open& open, const std::string& grou
         {open.endpoint, open.hostname, lower_case(open.hostname + " " + open.endpoint + " " + open.ek_hash),
          group, open.source, static_cast<std::int64_t>(State::kNew), open.ek_hash, open.vendor,
          open.manufacturer, open.model, open.ak_public, now, Bytes(), issued.hash, key_of(open)});
+}
+
+// What vouches for the endpoint, to be checked again with other vendors than now.
+void keep_endorsement(Session& session, const Open& open) {
+    session.execute("DELETE FROM endorsements WHERE endpoint = $1", {open.endpoint});
+    if (open.endorsed) {
+        session.execute("INSERT INTO endorsements (endpoint, time, content) VALUES ($1, $2, $3)",
+                        {open.endpoint, open.time, open.endorsement});
+    }
+    session.execute("UPDATE endpoints SET endorsement_checked = $1 WHERE id = $2",
+                    {open.endorsed ? kNeverChecked : kNothingToCheck, open.endpoint});
 }
 
 void drop_expired(Session& session, Seconds now) {
@@ -248,6 +259,7 @@ void Service::Inside::approve(Session& session, const std::string& id, const std
     } else {
         insert_endpoint(session, open, group, now(), issued);
     }
+    keep_endorsement(session, open);
     session.execute(
         "UPDATE enrollments SET state = 'approved', endpoint = $1, certificate = $2 WHERE id = $3",
         {open.endpoint, issued.pem, id});
@@ -287,7 +299,7 @@ protocol::EnrollChallenge Service::enroll(const protocol::EnrollRequest& request
     (void)key_of_request(request.csr);
     std::vector<verifier::Finding> findings = checked_attestation_key(request);
     const verifier::EndorsementVerdict endorsement = verifier::verify_endorsement(
-        {request.ek_certificate, request.ek_chain, request.ek_public}, *inside_->trust_store(), now);
+        {request.ek_certificate, request.ek_chain, request.ek_public}, *inside_->trust().store, now);
     findings.insert(findings.begin(), endorsement.findings.begin(), endorsement.findings.end());
 
     const Buffer secret = random_bytes(protocol::kActivationSecretSize);
@@ -329,14 +341,15 @@ protocol::EnrollChallenge Service::enroll(const protocol::EnrollRequest& request
             "ak_public, csr, "
             "vendor, manufacturer, model, endorsed, findings, reason, secret_hash, attempts, token_hash, "
             "endpoint, "
-            "certificate) VALUES ($1, 'challenged', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, "
-            "$15, $16, "
-            "0, $17, '', '')",
+            "certificate, endorsement) VALUES ($1, 'challenged', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, "
+            "$12, "
+            "$13, $14, $15, $16, 0, $17, '', '', $18)",
             {challenge.id, now, now + challenge.expires_s, hostname, request.source, ek_hash,
              request.ek_public, request.ak_public, request.csr,
              endorsed ? clean_text(endorsement.vendor, 256) : "", clean_text(endorsement.manufacturer, 256),
              clean_text(endorsement.model, 256), endorsed, findings_json(findings),
-             first_failure(endorsement.findings), sha256(secret), token_hash});
+             first_failure(endorsement.findings), sha256(secret), token_hash,
+             endorsed ? endorsement_json(request.ek_certificate, request.ek_chain) : ""});
     });
     return challenge;
 }

@@ -331,6 +331,20 @@ Buffer Service::get_escrow(const Principal& by, const std::string& endpoint, con
 
 // --- time
 
+void Service::Inside::leave_state(Session& session, const std::string& endpoint, State to, Seconds at,
+                                  const std::string& reason) {
+    session.execute(
+        "UPDATE history SET until = e.last_seen, length = e.run_length FROM endpoints e "
+        "WHERE e.id = $1 AND history.number = e.run",
+        {endpoint});
+    session.execute(
+        "INSERT INTO history (endpoint, time, until, length, state, policy, reason, result, verdict) "
+        "VALUES ($1, $2, $2, 1, $3, '', $4, '', '')",
+        {endpoint, at, number(to), reason});
+    session.execute("UPDATE endpoints SET state = $1, since = $2, reason = $3, run = 0 WHERE id = $4",
+                    {number(to), at, reason, endpoint});
+}
+
 void Service::Inside::mark_stale() {
     const Seconds at = now();
     const Rows silent = read([&](Session& session) {
@@ -350,16 +364,7 @@ void Service::Inside::mark_stale() {
                 "state IN (1, 2) AND lease_until < $2 /*+ FOR UPDATE +*/",
                 {id, at});
             if (!row) continue;
-            session.execute(
-                "UPDATE history SET until = e.last_seen, length = e.run_length FROM endpoints e "
-                "WHERE e.id = $1 AND history.number = e.run",
-                {id});
-            session.execute(
-                "INSERT INTO history (endpoint, time, until, length, state, policy, reason, result, verdict) "
-                "VALUES ($1, $2, $2, 1, $3, '', $4, '', '')",
-                {id, at, number(State::kStale), reason});
-            session.execute("UPDATE endpoints SET state = $1, since = $2, reason = $3, run = 0 WHERE id = $4",
-                            {number(State::kStale), at, reason, id});
+            leave_state(session, id, State::kStale, at, reason);
             changes.push_back({id, row->text(0), row->text(1), static_cast<State>(row->integer(2)),
                                State::kStale, reason, row->text(3)});
         }

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <atomic>
+#include <limits>
 #include <list>
 #include <map>
 #include <mutex>
@@ -97,12 +98,17 @@ inline constexpr Seconds kGrace = 300;
 // --- what an endpoint's columns are, in the order of kEndpointColumns
 inline constexpr const char* kEndpointColumns =
     "id, hostname, group_name, source, state, ek_hash, vendor, manufacturer, model, ak_public, enrolled, "
-    "last_seen, lease_until, reason, tpm";
+    "last_seen, lease_until, reason, tpm, endorsement_fault";
 // kStale if a lease that is kept has ended.
 [[nodiscard]] State state_at(State kept, Seconds lease_until, Seconds now);
 [[nodiscard]] Endpoint endpoint_of(const Row& row, Seconds now);
 [[nodiscard]] Buffer encode_tpm(const verifier::TpmState& tpm);
 [[nodiscard]] verifier::TpmState decode_tpm(Bytes bytes);
+
+// --- what vouches for an endpoint's TPM: vendors.cpp, and the tables' columns in migrations.cpp
+inline constexpr std::int64_t kNothingToCheck = std::numeric_limits<std::int64_t>::max(), kNeverChecked = -1;
+inline constexpr const char* kEndorsementRule = "endorsement";  // of the finding, and in front of the reason
+[[nodiscard]] std::string endorsement_json(Bytes certificate, const std::vector<Buffer>& chain);
 
 // A change of an endpoint's state: audited, and written down for the actions. Within a write job, its last
 // step.
@@ -145,7 +151,7 @@ struct Service::Inside {
 
     std::mutex trust_mutex;  // of the next two
     std::int64_t trust_generation = -1;
-    std::shared_ptr<const verifier::TrustStore> trust;
+    std::shared_ptr<const verifier::TrustStore> trust_store;
 
     std::mutex revocations_mutex;  // of the next three: the list as it was made last
     std::int64_t revocations_number = -1;
@@ -189,7 +195,13 @@ struct Service::Inside {
     [[nodiscard]] std::shared_ptr<const LoadedPolicy> policy(const std::string& name, std::uint64_t version);
     void end_leases(Session& session, const std::string& group, const std::string& policy);
     // vendors.cpp
-    [[nodiscard]] std::shared_ptr<const verifier::TrustStore> trust_store();
+    struct Trust {
+        std::int64_t generation = -1;  // of settings 'vendors'
+        std::shared_ptr<const verifier::TrustStore> store;
+    };
+    [[nodiscard]] Trust trust();
+    void check_endorsements();
+    [[nodiscard]] bool check_some_endorsements();
     // enrollment.cpp
     void approve(Session& session, const std::string& id, const std::string& group, const std::string& who,
                  Agreement agreement);
@@ -201,6 +213,10 @@ struct Service::Inside {
     void settle(const std::map<std::string, std::vector<Delivery>>& work, const std::string& claim);
     // fleet.cpp
     void mark_stale();
+    // An endpoint's state changes without evidence: its run in the history ends, and a row of its own tells
+    // of the change.
+    void leave_state(Session& session, const std::string& endpoint, State to, Seconds at,
+                     const std::string& reason);
     void drop_old(Session& session);
 };
 

@@ -18,7 +18,8 @@ std::optional<Kept> find_kept(Session& session, const std::string& endpoint) {
     const auto row = session.one(
         "SELECT v.number, v.time, v.state, v.policy, v.reason, v.result, v.source, v.nonce, v.quote, "
         "v.signature, "
-        "v.claims, v.pcr_values, v.tpm_before, l.log, e.source, e.ak_public, e.run_length, h.time "
+        "v.claims, v.pcr_values, v.tpm_before, l.log, e.source, e.ak_public, e.run_length, h.time, "
+        "e.endorsement_fault "
         "FROM evidence v JOIN endpoints e ON e.id = v.endpoint LEFT JOIN event_logs l ON l.endpoint = "
         "v.endpoint "
         "LEFT JOIN history h ON h.number = v.number WHERE v.endpoint = $1",
@@ -40,7 +41,7 @@ std::optional<Kept> find_kept(Session& session, const std::string& endpoint) {
     one.count = row->integer(16);
     kept.evidence = {row->text(6),  row->blob(7),  row->blob(8), row->blob(9),
                      row->blob(10), row->blob(13), row->blob(11)};
-    kept.subject = {row->text(14), nullptr, decode_tpm(row->blob(12))};
+    kept.subject = {row->text(14), nullptr, decode_tpm(row->blob(12)), row->text(18)};
     kept.ak_public = row->blob(15);
     return kept;
 }

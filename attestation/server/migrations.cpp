@@ -261,6 +261,22 @@ ALTER TABLE outcomes ADD COLUMN reason {text} NOT NULL DEFAULT '';
 CREATE INDEX outcomes_refused ON outcomes (ok, group_name, policy, version, endpoint) WHERE ok = 0;
 )sql",
               "", ""},
+    // EK certificates are kept, and checked again when the vendors change: `endorsement_checked` is the
+    // number of settings 'vendors' that an endpoint was checked with last; all ones if no vendor vouched for
+    // it. Of those that were enrolled before only the vendor's name is known.
+    Migration{R"sql(
+ALTER TABLE enrollments ADD COLUMN endorsement {text} NOT NULL DEFAULT '';
+CREATE TABLE endorsements (
+    endpoint {text} PRIMARY KEY,
+    time BIGINT NOT NULL,        -- when it was accepted
+    content {text} NOT NULL      -- {"certificate": base64, "chain": [base64...]}
+) {without rowid};
+ALTER TABLE endpoints ADD COLUMN endorsement_fault {text} NOT NULL DEFAULT '';
+ALTER TABLE endpoints ADD COLUMN endorsement_checked BIGINT NOT NULL DEFAULT 9223372036854775807;
+UPDATE endpoints SET endorsement_checked = -1 WHERE vendor <> '';
+CREATE INDEX endpoints_by_check ON endpoints (endorsement_checked);
+)sql",
+              "", ""},
 };
 
 struct Word {

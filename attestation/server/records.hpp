@@ -38,7 +38,8 @@ struct Endpoint {
     State state = State::kNew;
     std::string ek_hash;  // hex
     std::string vendor, manufacturer, model;
-    Buffer ak_public;  // TPMT_PUBLIC
+    std::string endorsement_fault;  // why `vendor` does not vouch for it any more; empty: nothing is wrong
+    Buffer ak_public;               // TPMT_PUBLIC
     Seconds enrolled = 0;
     Seconds last_seen = 0;  // last attestation, of whatever verdict; 0: never
     Seconds lease_until = 0;

@@ -26,6 +26,30 @@ void count_assignments(Session& session) {
     session.execute("UPDATE settings SET value = value + 1 WHERE name = 'assignments'");
 }
 
+std::vector<Key> authority_keys(Session& session, const std::string& but_of = "") {
+    std::vector<Key> keys;
+    for (const Row& row :
+         session.query("SELECT public_key FROM policy_authorities WHERE name <> $1", {but_of}))
+        keys.push_back(public_key_from_pem(row.text(0)));
+    return keys;
+}
+
+// The payload. ToolError if none of them signed it.
+std::string verified_policy(const std::string& jws, const std::vector<Key>& keys) {
+    std::vector<const EVP_PKEY*> authorities;
+    for (const Key& key : keys) authorities.push_back(key.get());
+    return verifier::verify_signed_policy(jws, authorities);
+}
+
+bool is_signed(const std::string& jws, const std::vector<Key>& keys) {
+    try {
+        (void)verified_policy(jws, keys);
+        return true;
+    } catch (const host::ToolError&) {
+        return false;
+    }
+}
+
 }  // namespace
 
 std::shared_ptr<const Service::Inside::Assignments> Service::Inside::assignments_of(std::int64_t generation) {
@@ -79,20 +103,46 @@ void Service::add_policy_authority(const Principal& by, const std::string& name,
     });
 }
 
+void Service::remove_policy_authority(const Principal& by, const std::string& name) {
+    demand_role(by, Role::kAdmin);
+    inside_->write({by.name, "authority.remove", clean_text(name, 64)}, [&](Session& session) {
+        (void)session.query(kLockAssignments);  // nothing is assigned meanwhile
+        const std::vector<Key> others = authority_keys(session, name);
+        for (const Row& row : session.query(
+                 "SELECT a.group_name, a.policy, a.version, p.jws FROM assignments a JOIN policies p ON "
+                 "p.name = a.policy AND p.version = a.version ORDER BY a.policy, a.version")) {
+            if (is_signed(row.text(3), others)) continue;
+            throw ServiceError(409, "authority_in_use",
+                               "authority \"" + clean_text(name, 64) + "\": policy " +
+                                   version_name(row.text(1), static_cast<std::uint64_t>(row.integer(2))) +
+                                   ", which no other authority signed, is assigned to group \"" +
+                                   row.text(0) + "\"; withdraw it first");
+        }
+        if (session.execute("DELETE FROM policy_authorities WHERE name = $1", {name}) == 0)
+            not_found("authority \"" + clean_text(name, 64) + "\"");
+    });
+}
+
+std::vector<std::string> Service::policy_authorities(const Principal& by) {
+    demand_role(by, Role::kReadOnly);
+    std::vector<std::string> names;
+    for (const Row& row : inside_->read([](Session& session) {
+             return session.query("SELECT name FROM policy_authorities ORDER BY name");
+         }))
+        names.push_back(row.text(0));
+    return names;
+}
+
 PolicyVersion Service::add_policy(const Principal& by, const std::string& jws) {
     demand_role(by, Role::kOperator);
     if (jws.size() > kMostPolicy) throw ServiceError(413, "size", "policy: larger than 1 MiB");
     std::vector<Key> keys;
-    for (const Row& row : inside_->read(
-             [](Session& session) { return session.query("SELECT public_key FROM policy_authorities"); }))
-        keys.push_back(public_key_from_pem(row.text(0)));
+    inside_->database->read([&](Session& session) { keys = authority_keys(session); });
     if (keys.empty())
         throw ServiceError(422, "policy", "policy: no policy authority is known; an admin adds one first");
-    std::vector<const EVP_PKEY*> authorities;
-    for (const Key& key : keys) authorities.push_back(key.get());
     PolicyVersion added;
     try {
-        added.json = verifier::verify_signed_policy(jws, authorities);
+        added.json = verified_policy(jws, keys);
         const verifier::Policy parsed = verifier::parse_policy(added.json);
         added.name = parsed.name;
         added.version = parsed.version;
@@ -146,8 +196,13 @@ void Service::assign(const Principal& by, const std::string& group, const std::s
         count_assignments(session);
         if (!session.one("SELECT 1 FROM groups WHERE name = $1", {group}))
             not_found("group \"" + group + "\"");
-        if (!session.one("SELECT 1 FROM policies WHERE name = $1 AND version = $2", {policy, version}))
-            not_found("policy " + version_name(policy, version));
+        const auto row =
+            session.one("SELECT jws FROM policies WHERE name = $1 AND version = $2", {policy, version});
+        if (!row) not_found("policy " + version_name(policy, version));
+        if (!is_signed(row->text(0), authority_keys(session)))
+            throw ServiceError(
+                409, "authority",
+                "policy " + version_name(policy, version) + ": the authority that signed it was removed");
         session.execute(
             "INSERT INTO assignments (group_name, policy, version, stage) VALUES ($1, $2, $3, $4) "
             "ON CONFLICT (group_name, policy, version) DO UPDATE SET stage = excluded.stage",

@@ -256,6 +256,7 @@ void Service::note(const std::string& who, const std::string& action, const std:
 
 void Service::tick() {
     inside_->mark_stale();
+    inside_->check_endorsements();
     inside_->deliver();
     constexpr Seconds sweep_every = 60;
     const Seconds now = inside_->now();

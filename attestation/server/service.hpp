@@ -105,6 +105,9 @@ class Service {
     // EK hashes (hex, endorsement_hash()) that are approved into `group` when they come.
     void register_endorsement(const Principal& by, const std::string& ek_hash, const std::string& group);
     void add_vendor(const Principal& by, const verifier::Vendor& vendor);  // replaces one of the same name
+    // With either, and with new CRLs, each endpoint's EK certificate is checked again, by and by: one that no
+    // vendor vouches for any more is untrusted until one does, or until it is enrolled and approved again.
+    void remove_vendor(const Principal& by, const std::string& name);
     [[nodiscard]] std::vector<std::string> vendors(const Principal& by);
     [[nodiscard]] std::string renew_certificate(const std::string& endpoint, const std::string& csr);  // PEM
 
@@ -146,6 +149,10 @@ class Service {
     // --- policies
     void add_policy_authority(const Principal& by, const std::string& name,
                               const std::string& public_key_pem);
+    // Its policies cannot be assigned any more. ServiceError (409) naming one that still is, and that no
+    // other authority signed.
+    void remove_policy_authority(const Principal& by, const std::string& name);
+    [[nodiscard]] std::vector<std::string> policy_authorities(const Principal& by);
     [[nodiscard]] PolicyVersion add_policy(const Principal& by, const std::string& jws);
     [[nodiscard]] std::vector<PolicyVersion> policies(const Principal& by);
     [[nodiscard]] PolicyVersion policy(const Principal& by, const std::string& name, std::uint64_t version);

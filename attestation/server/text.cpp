@@ -185,6 +185,7 @@ Endpoint endpoint_of(const Row& row, Seconds now) {
     one.lease_until = row.integer(12);
     one.reason = row.text(13);
     one.tpm = decode_tpm(row.blob(14));
+    one.endorsement_fault = row.text(15);
     if (one.state != State::kStale && state_at(one.state, one.lease_until, now) == State::kStale) {
         one.state = State::kStale;
         one.reason = "no evidence since the lease ended";

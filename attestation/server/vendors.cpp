@@ -1,38 +1,91 @@
 // The TPM vendors that are trusted, in the database, and the trust store that they make in each server
-// process.
+// process; and what becomes of endpoints when they change.
+#include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "attestation/server/inside.hpp"
 #include "attestation/verifier/token.hpp"
+#include "attestation/verifier/trust_store.hpp"
 
 namespace gatehouse::server {
 namespace {
 
+constexpr unsigned kCheckedAtOnce = 256;
+constexpr std::chrono::milliseconds kCheckRound{500};  // of each second: the rest is for house-keeping
+
+nlohmann::json base64_list(const std::vector<Buffer>& all) {
+    nlohmann::json out = nlohmann::json::array();
+    for (const Buffer& one : all) out.push_back(verifier::base64(one));
+    return out;
+}
+
+std::vector<Buffer> buffers_of(const nlohmann::json& list) {
+    std::vector<Buffer> all;
+    for (const std::string one : list) all.push_back(verifier::from_base64(one).value());
+    return all;
+}
+
 std::string vendor_json(const verifier::Vendor& vendor) {
-    const auto list = [](const std::vector<Buffer>& all) {
-        nlohmann::json out = nlohmann::json::array();
-        for (const Buffer& one : all) out.push_back(verifier::base64(one));
-        return out;
-    };
-    return nlohmann::json{{"roots", list(vendor.roots)},
-                          {"intermediates", list(vendor.intermediates)},
-                          {"revocations", list(vendor.revocations)}}
+    return nlohmann::json{{"roots", base64_list(vendor.roots)},
+                          {"intermediates", base64_list(vendor.intermediates)},
+                          {"revocations", base64_list(vendor.revocations)}}
         .dump();
 }
 
 verifier::Vendor vendor_of(const std::string& name, const std::string& json) {
     const nlohmann::json content = nlohmann::json::parse(json);
-    const auto list = [&content](const char* member) {
-        std::vector<Buffer> all;
-        for (const std::string one : content.at(member)) all.push_back(verifier::from_base64(one).value());
-        return all;
-    };
-    return {name, list("roots"), list("intermediates"), list("revocations")};
+    return {name, buffers_of(content.at("roots")), buffers_of(content.at("intermediates")),
+            buffers_of(content.at("revocations"))};
+}
+
+void count_vendors(Session& session) {
+    session.execute("UPDATE settings SET value = value + 1 WHERE name = 'vendors'");
+}
+
+// An endpoint whose endorsement was last checked with other vendors than now.
+struct Unchecked {
+    std::string id, vendor, fault;
+    std::int64_t checked = kNeverChecked;
+    Seconds accepted = 0;
+    std::string content;  // endorsement_json(); empty of endpoints that an older program enrolled
+};
+
+std::vector<Unchecked> find_unchecked(Session& session, std::int64_t generation) {
+    std::vector<Unchecked> all;
+    for (const Row& row : session.query(
+             "SELECT e.id, e.vendor, e.endorsement_fault, e.endorsement_checked, COALESCE(s.time, 0), "
+             "COALESCE(s.content, '') FROM endpoints e LEFT JOIN endorsements s ON s.endpoint = e.id "
+             "WHERE e.endorsement_checked < $1 ORDER BY e.endorsement_checked, e.id LIMIT $2",
+             {generation, kCheckedAtOnce})) {
+        all.push_back({row.text(0), row.text(1), row.text(2), row.integer(3), row.integer(4), row.text(5)});
+    }
+    return all;
+}
+
+std::string fault_of(const Unchecked& one, const verifier::TrustStore& store) {
+    if (one.content.empty()) {
+        const bool known = std::ranges::any_of(
+            store.contents().vendors, [&one](const auto& vendor) { return vendor.name == one.vendor; });
+        return known ? ""
+                     : one.vendor +
+                           " is not trusted any more, and the EK certificate was not kept: enroll again";
+    }
+    const nlohmann::json content = nlohmann::json::parse(one.content);
+    const verifier::EndorsementEvidence evidence{
+        verifier::from_base64(content.at("certificate").get<std::string>()).value(),
+        buffers_of(content.at("chain")),
+        {}};
+    return clean_text(verifier::endorsement_fault(evidence, store, one.accepted), 1024);
 }
 
 }  // namespace
 
-std::shared_ptr<const verifier::TrustStore> Service::Inside::trust_store() {
+std::string endorsement_json(Bytes certificate, const std::vector<Buffer>& chain) {
+    return nlohmann::json{{"certificate", verifier::base64(certificate)}, {"chain", base64_list(chain)}}
+        .dump();
+}
+
+Service::Inside::Trust Service::Inside::trust() {
     const std::int64_t generation = read([](Session& session) {
         return session.one("SELECT value FROM settings WHERE name = 'vendors'").value().integer(0);
     });
@@ -42,16 +95,64 @@ std::shared_ptr<const verifier::TrustStore> Service::Inside::trust_store() {
         const Rows rows =
             read([](Session& session) { return session.query("SELECT name, content FROM vendors"); });
         for (const Row& row : rows) fresh->add(vendor_of(row.text(0), row.text(1)));
-        trust = fresh;
+        trust_store = fresh;
         trust_generation = generation;
     }
-    return trust;
+    return {trust_generation, trust_store};
+}
+
+void Service::Inside::check_endorsements() {
+    const auto end = std::chrono::steady_clock::now() + kCheckRound;
+    while (check_some_endorsements() && std::chrono::steady_clock::now() < end) {
+    }
+}
+
+// False if all are checked. Several servers may check the same ones: each result is written once.
+bool Service::Inside::check_some_endorsements() {
+    const Trust by = trust();
+    const std::vector<Unchecked> found =
+        read([&](Session& session) { return find_unchecked(session, by.generation); });
+    if (found.empty()) return false;
+    std::vector<std::string> faults;
+    for (const Unchecked& one : found) faults.push_back(fault_of(one, *by.store));
+    database->write([&](Session& session) {
+        std::vector<AuditNote> notes;
+        std::vector<StateChange> changes;
+        for (std::size_t i = 0; i < found.size(); ++i) {
+            const Unchecked& one = found[i];
+            const std::string& fault = faults[i];
+            const std::int64_t written = session.execute(
+                "UPDATE endpoints SET endorsement_checked = $1, endorsement_fault = $2, "
+                "wanted = CASE WHEN endorsement_fault = $2 THEN wanted ELSE $3 END "
+                "WHERE id = $4 AND endorsement_checked = $5",
+                {by.generation, fault, now(), one.id, one.checked});
+            if (written == 0 || fault == one.fault) continue;
+            const nlohmann::json detail{{"fault", fault}};
+            notes.push_back({"system", "endpoint.endorsement", one.id, detail.dump()});
+            if (fault.empty()) continue;
+            const Row row =
+                session
+                    .one("SELECT hostname, group_name, state, policy FROM endpoints WHERE id = $1", {one.id})
+                    .value();
+            const State from = static_cast<State>(row.integer(2));
+            if (from != State::kTrusted && from != State::kUnmeasured) continue;
+            const std::string reason = std::string(kEndorsementRule) + ": " + fault;
+            leave_state(session, one.id, State::kUntrusted, now(), reason);
+            changes.push_back(
+                {one.id, row.text(0), row.text(1), from, State::kUntrusted, reason, row.text(3)});
+        }
+        // After all rows are locked: the audit log's lock comes last (see append_audit()).
+        for (const AuditNote& note : notes) append_audit(session, now(), note);
+        for (const StateChange& change : changes) record_change(session, change, "system");
+    });
+    return true;
 }
 
 void Service::add_vendor(const Principal& by, const verifier::Vendor& vendor) {
     demand_role(by, Role::kAdmin);
-    if (vendor.name.empty() || clean_text(vendor.name, 128) != vendor.name)
-        throw ServiceError(400, "name", "vendor name: must be 1 to 128 bytes of UTF-8");
+    if (vendor.name.empty() || clean_text(vendor.name, 128) != vendor.name ||
+        vendor.name.find('/') != std::string::npos)
+        throw ServiceError(400, "name", "vendor name: must be 1 to 128 bytes of UTF-8, without a slash");
     try {
         verifier::TrustStore trial;
         trial.add(vendor);
@@ -66,7 +167,16 @@ void Service::add_vendor(const Principal& by, const verifier::Vendor& vendor) {
             "INSERT INTO vendors (name, content) VALUES ($1, $2) "
             "ON CONFLICT (name) DO UPDATE SET content = excluded.content",
             {vendor.name, vendor_json(vendor)});
-        session.execute("UPDATE settings SET value = value + 1 WHERE name = 'vendors'");
+        count_vendors(session);
+    });
+}
+
+void Service::remove_vendor(const Principal& by, const std::string& name) {
+    demand_role(by, Role::kAdmin);
+    inside_->write({by.name, "vendor.remove", clean_text(name, 128)}, [&](Session& session) {
+        if (session.execute("DELETE FROM vendors WHERE name = $1", {name}) == 0)
+            not_found("vendor \"" + clean_text(name, 128) + "\"");
+        count_vendors(session);
     });
 }
 

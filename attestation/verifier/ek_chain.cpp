@@ -188,6 +188,27 @@ class Verification {
         return {"ek revocation", true, text};
     }
 
+    // After path_failure() found none: the first of the path that a CRL names, whatever the CRL's dates.
+    // Empty if none is. That a CRL is by a CA of the vendor was checked when it came; here, that it is by
+    // this one.
+    [[nodiscard]] std::string revoked() const {
+        const STACK_OF(X509)* const path = X509_STORE_CTX_get0_chain(context_.get());
+        for (int depth = 0; depth + 1 < sk_X509_num(path); ++depth) {
+            X509* const certificate = sk_X509_value(path, depth);
+            EVP_PKEY* const issuer = X509_get0_pubkey(sk_X509_value(path, depth + 1));
+            for (const openssl::RevocationList& list : vendor_.revocations) {
+                X509_REVOKED* entry = nullptr;
+                if (X509_NAME_cmp(X509_CRL_get_issuer(list.get()), X509_get_issuer_name(certificate)) == 0 &&
+                    X509_CRL_get0_by_cert(list.get(), &entry, certificate) == 1 &&
+                    X509_CRL_verify(list.get(), issuer) == 1) {
+                    return certificate_text(certificate, depth) + ": revoked by " +
+                           name_text(X509_get_issuer_name(certificate));
+                }
+            }
+        }
+        return "";
+    }
+
   private:
     const TrustedVendor& vendor_;
     openssl::CertificateStack others_;
@@ -196,6 +217,30 @@ class Verification {
 };
 
 }  // namespace
+
+std::string chain_fault(X509* certificate, const std::vector<openssl::Certificate>& others,
+                        const TrustStore::Contents& store, std::time_t accepted) {
+    std::string fault = "EK certificate: no vendor is trusted any more";
+    bool blamed = false, vouched = false;
+    for (const TrustedVendor& vendor : store.vendors) {
+        Verification verification(certificate, others, vendor, accepted);
+        const std::string failure = verification.path_failure();
+        if (failure.empty()) {
+            // Vendors may share a root: the one with the CRL is heard.
+            const std::string revoked = verification.revoked();
+            vouched = revoked.empty();
+            if (vouched) continue;
+            fault = vendor.name + ": " + revoked;
+            break;
+        }
+        // Of several reasons, that of the vendor who did issue it is told; else the first.
+        if (blamed || (!verification.known() && &vendor != &store.vendors.front())) continue;
+        blamed = verification.known();
+        fault = blamed ? vendor.name + ": " + failure : failure;
+    }
+    ERR_clear_error();
+    return vouched ? "" : fault;
+}
 
 ChainVerdict verify_chain(X509* certificate, const std::vector<openssl::Certificate>& others,
                           const TrustStore::Contents& store, std::time_t now) {

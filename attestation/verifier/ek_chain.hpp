@@ -15,4 +15,8 @@ struct ChainVerdict {
 [[nodiscard]] ChainVerdict verify_chain(X509* certificate, const std::vector<openssl::Certificate>& others,
                                         const TrustStore::Contents& store, std::time_t now);
 
+// As endorsement_fault() of endorsement.hpp, of the path alone.
+[[nodiscard]] std::string chain_fault(X509* certificate, const std::vector<openssl::Certificate>& others,
+                                      const TrustStore::Contents& store, std::time_t accepted);
+
 }  // namespace gatehouse::verifier

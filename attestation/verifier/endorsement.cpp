@@ -215,18 +215,21 @@ std::string chain_excess(const std::vector<Buffer>& chain) {
            std::to_string(kMaxChainBytes) + " are read";
 }
 
+// Why the chain that was sent is too much to read; empty, and the chain in `others`, if it is not.
+std::string parse_chain(const EndorsementEvidence& evidence, std::vector<openssl::Certificate>& others,
+                        std::vector<std::string>& quirks) {
+    std::string excess = chain_excess(evidence.chain);
+    if (!excess.empty()) return excess;
+    others = parse_stored_chain(evidence.chain, quirks);
+    if (others.size() <= kMaxChain) return "";
+    return std::to_string(others.size()) + " certificates were sent as chain; at most " +
+           std::to_string(kMaxChain) + " are read";
+}
+
 void judge_chain(X509* certificate, const EndorsementEvidence& evidence, const TrustStore& store,
                  std::time_t now, EndorsementVerdict& verdict) {
     std::vector<openssl::Certificate> others;
-    std::string excess = chain_excess(evidence.chain);
-    if (excess.empty()) {
-        others = parse_stored_chain(evidence.chain, verdict.quirks);
-        if (others.size() > kMaxChain) {
-            excess = std::to_string(others.size()) + " certificates were sent as chain; at most " +
-                     std::to_string(kMaxChain) + " are read";
-        }
-    }
-    if (!excess.empty()) {
+    if (const std::string excess = parse_chain(evidence, others, verdict.quirks); !excess.empty()) {
         verdict.findings.push_back({"ek chain", false, excess});
         verdict.findings.push_back({"ek revocation", false, "there is no path to a trusted root"});
         return;
@@ -261,6 +264,16 @@ Sha256Digest endorsement_key_hash(Bytes public_area) {
     const Sha256Digest hash = sha256(std::as_bytes(std::span(der, static_cast<std::size_t>(size))));
     OPENSSL_free(der);
     return hash;
+}
+
+std::string endorsement_fault(const EndorsementEvidence& evidence, const TrustStore& store,
+                              std::time_t accepted) {
+    std::vector<std::string> quirks;
+    const ParsedCertificate parsed = read_certificate(evidence, quirks);
+    if (!parsed.certificate) return "EK certificate: " + parsed.why;
+    std::vector<openssl::Certificate> others;
+    if (const std::string excess = parse_chain(evidence, others, quirks); !excess.empty()) return excess;
+    return chain_fault(parsed.certificate.get(), others, store.contents(), accepted);
 }
 
 EndorsementVerdict verify_endorsement(const EndorsementEvidence& evidence, const TrustStore& store,

@@ -75,6 +75,13 @@ struct EndorsementVerdict {
 [[nodiscard]] EndorsementVerdict verify_endorsement(const EndorsementEvidence& evidence,
                                                     const TrustStore& store, std::time_t now);
 
+// Whether what was accepted at the time `accepted` has lost its vendor since: empty if not, else why, in
+// words. A path to a vendor that is trusted now is looked for with the dates as they were then, and what a
+// CRL of that vendor revokes is revoked, however old the CRL is: an endpoint at work is not lost because a
+// certificate or a list has grown old, nor does a list that was left to expire free a revoked one.
+[[nodiscard]] std::string endorsement_fault(const EndorsementEvidence& evidence, const TrustStore& store,
+                                            std::time_t accepted);
+
 // What TPM2_MakeCredential does (Part 1, 24; Part 3, 12.6), for an RSA or ECC P-256/P-384/P-521 EK with
 // AES-CFB: `secret` (16 to 32 bytes) comes out only of the TPM that has the EK, and only while an object
 // named `object_name` is loaded there. ToolError if the EK is not of a known kind.

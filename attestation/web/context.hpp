@@ -102,6 +102,10 @@ struct Done {
 [[nodiscard]] Response create_group(Context& context);
 [[nodiscard]] Response add_authority(Context& context);
 [[nodiscard]] Response add_vendor(Context& context);
+[[nodiscard]] Response remove_authority_page(Context& context);
+[[nodiscard]] Response remove_authority(Context& context);
+[[nodiscard]] Response remove_vendor_page(Context& context);
+[[nodiscard]] Response remove_vendor(Context& context);
 [[nodiscard]] Response add_action(Context& context);
 [[nodiscard]] Response remove_action(Context& context);
 

@@ -95,7 +95,10 @@ Html identity_card(const Context& context, const Endpoint& one) {
         "id=\"tpm\">TPM</h2><dl><dt>Vendor</dt><dd>{}</dd>"
         "<dt>Manufacturer</dt><dd>{}</dd><dt>Model</dt><dd>{}</dd>",
         one.vendor.empty() ? piece("<span class=\"quiet\">no trusted vendor vouches for it</span>")
-                           : foreign(one.vendor),
+        : one.endorsement_fault.empty()
+            ? foreign(one.vendor)
+            : piece("{}<p class=\"error\">It does not vouch for it any more: {}</p>", foreign(one.vendor),
+                    foreign(one.endorsement_fault)),
         foreign_or(manufacturer_name(one.manufacturer), "not known"), foreign_or(one.model, "not known"));
     if (one.last_seen != 0 && !one.tpm.qualified_signer.empty()) {
         out.put(

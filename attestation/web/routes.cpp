@@ -37,6 +37,10 @@ constexpr std::array kRoutes{
     Route{"POST", "/settings/groups", Role::kOperator, create_group},
     Route{"POST", "/settings/authorities", Role::kAdmin, add_authority},
     Route{"POST", "/settings/vendors", Role::kAdmin, add_vendor},
+    Route{"GET", "/settings/authorities/*/remove", Role::kAdmin, remove_authority_page},
+    Route{"POST", "/settings/authorities/*/remove", Role::kAdmin, remove_authority},
+    Route{"GET", "/settings/vendors/*/remove", Role::kAdmin, remove_vendor_page},
+    Route{"POST", "/settings/vendors/*/remove", Role::kAdmin, remove_vendor},
     Route{"POST", "/settings/actions", Role::kAdmin, add_action},
     Route{"POST", "/settings/actions/*/remove", Role::kAdmin, remove_action},
 };

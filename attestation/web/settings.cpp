@@ -20,6 +20,26 @@ Html name_list(const std::vector<std::string>& names, const char* none) {
     return out.put("</ul>");
 }
 
+// The same, each with a way to the page that removes it.
+Html removable_list(const Context& context, const std::vector<std::string>& names, Url::Pattern path,
+                    const char* none) {
+    if (names.empty() || !context.may(Role::kAdmin)) return name_list(names, none);
+    Html out;
+    out.put("<ul class=\"plain-list\">");
+    for (const std::string& name : names)
+        out.put("<li>{} <a href=\"{}\" aria-label=\"Remove {}\">Remove</a></li>", name, Url(path, name),
+                name);
+    return out.put("</ul>");
+}
+
+Html removal(Context& context, const char* form, const Url& action, const char* consequence) {
+    return piece(
+        "<section class=\"card narrow\"><p>{}</p>{}<div class=\"joined\"><button "
+        "class=\"danger\">Remove</button><a class=\"button\" href=\"/settings\">Cancel</a></div></form>"
+        "</section>",
+        consequence, open_form(context, form, action));
+}
+
 Html groups_card(const Context& context) {
     Html out;
     out.put(
@@ -46,7 +66,7 @@ Html authorities_card(const Context& context) {
         "<section class=\"card\" aria-labelledby=\"authorities\"><h2 id=\"authorities\">Policy "
         "authority</h2><p "
         "class=\"hint\">Whoever holds its private key decides what is trusted. Keep that key off this "
-        "server.</p>{}"
+        "server.</p>{}{}"
         "<label for=\"authority-name\">Name</label><input id=\"authority-name\" name=\"name\" required "
         "maxlength=\"64\" "
         "value=\"{}\"><label for=\"authority-key\">Public key (P-256, PEM)</label><textarea "
@@ -54,6 +74,8 @@ Html authorities_card(const Context& context) {
         "name=\"key\" rows=\"5\" required spellcheck=\"false\" "
         "class=\"mono\">{}</textarea><button>Add</button></form>"
         "</section>",
+        removable_list(context, context.service.policy_authorities(context.by),
+                       "/settings/authorities/{}/remove", "None: no policy can be added."),
         open_form(context, "authority", Url("/settings/authorities")), context.kept("authority", "name"),
         Lines{context.kept("authority", "key")});
 }
@@ -61,8 +83,8 @@ Html authorities_card(const Context& context) {
 Html vendors_card(const Context& context) {
     Html out;
     out.put("<section class=\"card\" aria-labelledby=\"vendors\"><h2 id=\"vendors\">TPM vendors</h2>{}",
-            name_list(context.service.vendors(context.by),
-                      "None: no EK certificate is trusted, and each enrollment waits for an operator."));
+            removable_list(context, context.service.vendors(context.by), "/settings/vendors/{}/remove",
+                           "None: no EK certificate is trusted, and each enrollment waits for an operator."));
     if (context.may(Role::kAdmin)) {
         out.put(
             "{}<label for=\"vendor-name\">Name</label><input id=\"vendor-name\" name=\"name\" required "
@@ -192,6 +214,38 @@ Response add_vendor(Context& context) {
         vendor.revocations = der_blocks(context.field("revocations"), PEM_STRING_X509_CRL, "CRLs");
         context.service.add_vendor(context.by, vendor);
         return Done{Url("/settings"), {"TPMs of " + vendor.name + " are trusted from now on.", ""}};
+    });
+}
+
+Response remove_authority_page(Context& context) {
+    const std::string& name = context.parts[0];
+    return whole_page(
+        context, Section::kSettings, "Remove the authority " + name,
+        removal(context, "remove-authority", Url("/settings/authorities/{}/remove", name),
+                "What it signed is not accepted from now on, and cannot be assigned any more. It stays "
+                "while a policy that only it signed is assigned to a group."));
+}
+
+Response remove_authority(Context& context) {
+    return act(context, "remove-authority", remove_authority_page, [&] {
+        context.service.remove_policy_authority(context.by, context.parts[0]);
+        return Done{Url("/settings"), {"What " + context.parts[0] + " signs is not accepted any more.", ""}};
+    });
+}
+
+Response remove_vendor_page(Context& context) {
+    const std::string& name = context.parts[0];
+    return whole_page(
+        context, Section::kSettings, "Remove the vendor " + name,
+        removal(context, "remove-vendor", Url("/settings/vendors/{}/remove", name),
+                "Its endpoints become untrusted within minutes, unless another vendor here vouches "
+                "for them. Each needs to be enrolled and approved again, or the vendor to be back."));
+}
+
+Response remove_vendor(Context& context) {
+    return act(context, "remove-vendor", remove_vendor_page, [&] {
+        context.service.remove_vendor(context.by, context.parts[0]);
+        return Done{Url("/settings"), {"TPMs of " + context.parts[0] + " are not trusted any more.", ""}};
     });
 }
 

@@ -137,7 +137,8 @@ class FleetTest(unittest.TestCase):
         token = self.admin.post("/v1/enrollment-tokens", {"group": "default"})["token"]
         agent = self.agents[1]
         self.assertIn("waits", agent("enroll", "--token", token, status=1))  # a token does not make up for an EK
-        self.admin.put("/v1/vendors/swtpm", {"roots": roots, "intermediates": issuers, "revocations": []})
+        type(self).vendor = {"roots": roots, "intermediates": issuers, "revocations": []}
+        self.admin.put("/v1/vendors/swtpm", self.vendor)
         agent("enroll", "--again", "--token", token, status=1)  # goes on with the one that waits
         shutil.rmtree(agent.state)
         self.assertIn("enrolled as", agent("enroll", "--token", token))
@@ -350,7 +351,21 @@ class FleetTest(unittest.TestCase):
         self.refused(401, old.post, "/v1/attestations/nonce", {})
         agent("enroll", "--again")
 
-    def test_19_webhooks_are_signed_and_retried(self):
+    def test_19_who_lost_the_tpms_vendor_is_untrusted_until_it_is_back(self):
+        agent = self.agents[1]
+        agent("attest")
+        self.assertEqual(self.state_of(agent), "unmeasured")
+        self.admin.ask("DELETE", "/v1/vendors/swtpm")
+        wait_until("the check of the endpoints", lambda: self.state_of(agent) == "untrusted")
+        endpoint = self.reader.get(f"/v1/endpoints/{agent.endpoint}")
+        self.assertEqual(endpoint["reason"], "endorsement: EK certificate: no vendor is trusted any more")
+        self.assertIn(endpoint["reason"], agent("attest", status=1))
+        self.admin.put("/v1/vendors/swtpm", self.vendor)
+        wait_until("the next one", lambda: not self.reader.get(f"/v1/endpoints/{agent.endpoint}")["endorsement_fault"])
+        agent("attest")
+        self.assertEqual(self.state_of(agent), "unmeasured")
+
+    def test_20_webhooks_are_signed_and_retried(self):
         wait_until("the delivery that was refused first",
                    lambda: any(number == self.receiver.refused[0] for number, _ in self.receiver.events)
                    if self.receiver.refused else False)
@@ -365,7 +380,7 @@ class FleetTest(unittest.TestCase):
         self.assertEqual(self.receiver.faults, [])
         self.assertIn("PCR 5", " ".join(event["reason"] for _, event in self.receiver.events))
 
-    def test_20_an_operator_logs_in_with_a_client_certificate(self):
+    def test_21_an_operator_logs_in_with_a_client_certificate(self):
         key, request, identity = self.root / "olga.key", self.root / "olga.csr", self.root / "olga.pem"
         run("openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key,
             "-out", request, "-subj", "/CN=first-admin")  # the name is the server's to give
@@ -390,7 +405,7 @@ class FleetTest(unittest.TestCase):
         self.assertEqual(olga.get("/")[0], 303)
         self.assertNotIn("Continue as", olga.get("/log-in")[1])
 
-    def test_21_a_backup_made_while_running_is_restored_whole(self):
+    def test_22_a_backup_made_while_running_is_restored_whole(self):
         counts = self.admin.get("/v1/counts")
         if self.database.kind == "sqlite":
             copy = self.root / "backup.db"
@@ -413,12 +428,13 @@ class FleetTest(unittest.TestCase):
         agent.configure(restored)
         agent("attest")  # CA, certificates and keys are the same
 
-    def test_22_the_audit_log_is_whole_and_a_change_is_found(self):
+    def test_23_the_audit_log_is_whole_and_a_change_is_found(self):
         self.assertEqual(self.server.console("audit", "verify").returncode, 0)
         exported = self.server.console("audit", "export").stdout.splitlines()
         entries = [json.loads(line) for line in exported]
         self.assertEqual([one["number"] for one in entries], list(range(1, len(entries) + 1)))
-        for action in ("endpoint.approve", "endpoint.state", "policy.assign", "vendor.add", "endorsement.register"):
+        for action in ("endpoint.approve", "endpoint.state", "policy.assign", "vendor.add", "vendor.remove",
+                       "endorsement.register", "endpoint.endorsement"):
             self.assertIn(action, {one["action"] for one in entries})
         retired = [one for one in entries if one["action"] == "endpoint.state" and one["detail"]["to"] == "retired"]
         self.assertEqual((retired[0]["who"], retired[0]["detail"]["reason"]), ("test", "sold"))

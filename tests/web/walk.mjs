@@ -38,7 +38,8 @@ const walkPages = async () => {
             'enrollments-rejected': '/enrollments?state=rejected', policies: '/policies', policy: '/policies/laptops/7',
             enforce: '/assignments/change?group=laptops&policy=laptops&version=7&to=enforce',
             unassign: '/assignments/change?group=laptops&policy=laptops&version=6&to=none', audit: '/audit', tokens: '/tokens',
-            'token-revoke': '/tokens/rita/revoke', settings: '/settings' };
+            'token-revoke': '/tokens/rita/revoke', settings: '/settings',
+            'authority-remove': '/settings/authorities/security-team/remove' };
         for (const [name, address] of Object.entries(pages)) {
             await page.goto(address);
             await examine(page, `${name}, ${scheme}, ${width}`);

@@ -27,6 +27,7 @@ json to_json(const server::Endpoint& endpoint) {
             {"state", name_of(endpoint.state)},
             {"ek_hash", endpoint.ek_hash},
             {"vendor", endpoint.vendor},
+            {"endorsement_fault", endpoint.endorsement_fault},
             {"manufacturer", endpoint.manufacturer},
             {"model", endpoint.model},
             {"ak_public", verifier::base64(endpoint.ak_public)},

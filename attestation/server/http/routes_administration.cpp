@@ -59,6 +59,11 @@ Response put_vendor(Call& call) {
     return no_content();
 }
 
+Response delete_vendor(Call& call) {
+    call.service.remove_vendor(call.by, call.parameter(0));
+    return no_content();
+}
+
 Response list_actions(Call& call) {
     json rows = json::array();
     for (const auto& action : call.service.actions(call.by)) {
@@ -135,6 +140,7 @@ std::vector<Route> administration_routes() {
          put_endorsement},
         {"GET", "/v1/vendors", "listVendors", kReadOnly, kNone, 0, {}, list_vendors},
         {"PUT", "/v1/vendors/{name}", "putVendor", kAdmin, kJson, kMediumBody, {}, put_vendor},
+        {"DELETE", "/v1/vendors/{name}", "deleteVendor", kAdmin, kNone, 0, {}, delete_vendor},
         {"GET", "/v1/actions", "listActions", kAdmin, kNone, 0, {}, list_actions},
         {"PUT", "/v1/actions/{name}", "putAction", kAdmin, kJson, kSmallBody, {}, put_action},
         {"DELETE", "/v1/actions/{name}", "deleteAction", kAdmin, kNone, 0, {}, delete_action},

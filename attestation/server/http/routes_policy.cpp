@@ -51,6 +51,15 @@ Response put_authority(Call& call) {
     return no_content();
 }
 
+Response delete_authority(Call& call) {
+    call.service.remove_policy_authority(call.by, call.parameter(0));
+    return no_content();
+}
+
+Response list_authorities(Call& call) {
+    return json_response({{"names", call.service.policy_authorities(call.by)}});
+}
+
 Response list_groups(Call& call) { return json_response({{"names", call.service.groups(call.by)}}); }
 
 Response put_group(Call& call) {
@@ -109,6 +118,15 @@ std::vector<Route> policy_routes() {
         {"GET", "/v1/policies", "listPolicies", kReadOnly, kNone, 0, {}, list_policies},
         {"POST", "/v1/policies", "addPolicy", kOperator, kJws, kMaxPolicy, {}, add_policy},
         {"GET", "/v1/policies/{name}/{version}", "getPolicy", kReadOnly, kNone, 0, {}, get_policy},
+        {"GET", "/v1/policy-authorities", "listPolicyAuthorities", kReadOnly, kNone, 0, {}, list_authorities},
+        {"DELETE",
+         "/v1/policy-authorities/{name}",
+         "deletePolicyAuthority",
+         kAdmin,
+         kNone,
+         0,
+         {},
+         delete_authority},
         {"PUT",
          "/v1/policy-authorities/{name}",
          "putPolicyAuthority",

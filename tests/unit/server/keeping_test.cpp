@@ -81,6 +81,8 @@ TEST_P(Keeping, RolesAreHeldTo) {
     forbidden([&] { service_->revoke_token(kOperator, "x"); });
     forbidden([&] { service_->add_vendor(kOperator, {}); });
     forbidden([&] { service_->add_policy_authority(kOperator, "x", ""); });
+    forbidden([&] { service_->remove_vendor(kOperator, "x"); });
+    forbidden([&] { service_->remove_policy_authority(kOperator, "x"); });
     forbidden([&] { service_->add_action(kOperator, {}); });
     forbidden([&] { service_->remove_action(kOperator, "x"); });
     forbidden([&] { (void)service_->actions(kOperator); });

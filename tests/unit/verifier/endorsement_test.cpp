@@ -450,6 +450,65 @@ TEST_F(Endorsement, TrustStoreRefusesACrlThatNoCaOfTheVendorSigned) {
     }
 }
 
+// --- what was accepted once, with other vendors
+
+TEST_F(Endorsement, FaultOfOneThatWasAcceptedIsThatOfItsPathNow) {
+    CertificateSpec spec = ek_spec();
+    spec.to = kNow + kDay;
+    const auto ek = issue(spec, ecc_key(), &intermediate);
+    const EndorsementEvidence evidence{ek.der(), {}, {}};
+    const auto fault = [&](const Vendor& by, std::time_t accepted = kNow) {
+        TrustStore store;
+        store.add(by);
+        return endorsement_fault(evidence, store, accepted);
+    };
+    EXPECT_EQ(fault(vendor), "");
+    EXPECT_EQ(endorsement_fault(evidence, TrustStore(), kNow),
+              "EK certificate: no vendor is trusted any more");
+    EXPECT_THAT(fault({"Vendor", {root.der()}, {}, {}}),
+                HasSubstr("issued by CN=Vendor EK CA, of which there is no"));
+    // The dates are those of then.
+    EXPECT_THAT(fault(vendor, kNow + 2 * kDay), HasSubstr("Vendor: EK certificate: expired on 2027-01-16"));
+    // CRLs count whatever their dates, and at each place of the path.
+    vendor.revocations = {test::revoke(intermediate, {&ek}, kNow - 5 * kDay, kNow - kDay)};
+    EXPECT_EQ(fault(vendor), "Vendor: EK certificate: revoked by CN=Vendor EK CA");
+    vendor.revocations = {test::revoke(root, {&intermediate}, kNow + kDay, kNow + 2 * kDay)};
+    EXPECT_EQ(fault(vendor), "Vendor: CA 1 (CN=Vendor EK CA): revoked by CN=Vendor Root");
+    vendor.revocations = {test::revoke(intermediate, {}), test::revoke(root, {})};
+    EXPECT_EQ(fault(vendor), "");
+}
+
+TEST_F(Endorsement, FaultIsNotThatOfAnotherCaOfTheSameName) {
+    const auto ek = issue(ek_spec(), ecc_key(), &intermediate);
+    const Issued twin = issue(ca_spec("Vendor EK CA"), ecc_key(), &root);
+    vendor.intermediates.push_back(twin.der());
+    vendor.revocations = {test::revoke(twin, {&ek})};
+    TrustStore store;
+    store.add(vendor);
+    EXPECT_EQ(endorsement_fault({ek.der(), {}, {}}, store, kNow), "");
+}
+
+TEST_F(Endorsement, FaultIsFoundWhicheverOfTheVendorsOfARootHasTheCrl) {
+    const auto ek = issue(ek_spec(), ecc_key(), &intermediate);
+    const Vendor without{"Without a CRL", vendor.roots, vendor.intermediates, {}};
+    vendor.revocations = {test::revoke(intermediate, {&ek})};
+    for (const bool first : {true, false}) {
+        TrustStore store;
+        store.add(first ? vendor : without);
+        store.add(first ? without : vendor);
+        EXPECT_EQ(endorsement_fault({ek.der(), {}, {}}, store, kNow),
+                  "Vendor: EK certificate: revoked by CN=Vendor EK CA");
+    }
+}
+
+TEST_F(Endorsement, FaultOfWhatIsNoCertificateIsSaid) {
+    TrustStore store;
+    store.add(vendor);
+    EXPECT_EQ(endorsement_fault({{}, {}, {}}, store, kNow), "EK certificate: there is none");
+    EXPECT_THAT(endorsement_fault({Buffer(40), {}, {}}, store, kNow),
+                testing::StartsWith("EK certificate: "));
+}
+
 // --- "ek usage"
 
 TEST_F(Endorsement, RefusesAnotherExtendedKeyUsage) {

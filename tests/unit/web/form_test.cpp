@@ -96,6 +96,30 @@ TEST_F(FormTest, OffersNobodyWhatWouldBeRefused) {
     }
 }
 
+TEST_F(FormTest, RemovesVendorsAndAuthoritiesOnPagesOfTheirOwn) {
+    fleet_.assign(hypervisor_policy("p", 1), "default");
+    fleet_.sql(
+        "INSERT INTO vendors (name, content) VALUES ('A & B', "
+        "'{\"roots\": [], \"intermediates\": [], \"revocations\": []}')");
+    Browser admin = logged_in(Role::kAdmin);
+    Browser other = logged_in(Role::kOperator);
+    // A browser sends "A%20%26%20B".
+    const std::string vendor = "/settings/vendors/A & B/remove";
+    const std::string authority = "/settings/authorities/security-team/remove";
+    for (const auto& [path, sent] : {std::pair(vendor, std::string("/settings/vendors/A%20%26%20B/remove")),
+                                     std::pair(authority, authority)}) {
+        EXPECT_THAT(admin.get("/settings").body, HasSubstr("href=\"" + sent + "\"")) << path;
+        EXPECT_THAT(other.get("/settings").body, Not(HasSubstr(sent))) << path;
+        EXPECT_THAT(admin.get(path).body, HasSubstr("action=\"" + sent + "\"")) << path;
+    }
+    EXPECT_EQ(admin.post(vendor, {}).status, 303u);
+    EXPECT_THAT(admin.get("/settings").body, Not(HasSubstr("A%20%26%20B")));
+    const auto refused = admin.post(authority, {});
+    EXPECT_EQ(refused.status, 409u);
+    EXPECT_THAT(refused.body, HasSubstr("withdraw it first"));
+    EXPECT_THAT(admin.get("/settings").body, HasSubstr(authority));
+}
+
 TEST_F(FormTest, ShowsWhatIsWrongBesideTheFormAndKeepsWhatWasFilledIn) {
     Browser browser = logged_in(Role::kAdmin);
     const auto page =

@@ -49,7 +49,7 @@ TEST_F(HostileTextTest, OfTheTpmAndOfReasons) {
     const std::string waiting = fleet_.let_wait("b");
     const std::string text = "'<script>alert(1)</script>''\"' || char(7)";
     fleet_.sql("UPDATE endpoints SET state = 3, vendor = " + text + ", manufacturer = " + text +
-               ", model = " + text + ", reason = " + text);
+               ", model = " + text + ", reason = " + text + ", endorsement_fault = " + text);
     fleet_.sql("UPDATE enrollments SET vendor = " + text + ", manufacturer = " + text + ", model = " + text +
                ", reason = " + text +
                ", findings = '[{\"rule\": \"<script>\", \"ok\": false, \"detail\": \"<script>\"}]'");
