@@ -160,6 +160,7 @@ struct Service::Inside {
 
     std::atomic<std::int64_t> newest_nonce{0};
     std::atomic<Seconds> last_sweep{0};
+    std::atomic<unsigned> audit_turns{0};
     struct {
         std::atomic<std::uint64_t> attestations{0}, accepted{0}, rejected{0}, enrollments{0}, delivered{0},
             failed{0};

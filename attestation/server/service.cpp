@@ -234,6 +234,17 @@ Page<AuditEntry> Service::audit(const Principal& by, const std::string& cursor, 
     return page;
 }
 
+std::shared_ptr<void> Service::audit_turn() {
+    constexpr unsigned kMostTurns = 2, kRetryAfter = 10;
+    std::atomic<unsigned>& taken = inside_->audit_turns;
+    if (taken.fetch_add(1) >= kMostTurns) {
+        --taken;
+        throw ServiceError(503, "busy", "the audit log is being read whole by others; try again later",
+                           kRetryAfter);
+    }
+    return {&taken, [](std::atomic<unsigned>* turns) { --*turns; }};
+}
+
 Service::AuditCheck Service::verify_audit() { return check_audit(*inside_->database); }
 
 void Service::export_audit(const std::function<void(const AuditEntry&)>& each) {

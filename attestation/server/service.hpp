@@ -207,6 +207,9 @@ class Service {
         std::string head;
         std::string fault;
     };
+    // A turn at reading the whole log by one of the next two, which takes long, and with a slow reader
+    // longer: for as long as what is returned lives. ServiceError (503) while two others have one.
+    [[nodiscard]] std::shared_ptr<void> audit_turn();
     [[nodiscard]] AuditCheck verify_audit();
     void export_audit(const std::function<void(const AuditEntry&)>& each);
     // A failed log-in and the like, from the layers above.

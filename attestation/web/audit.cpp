@@ -65,6 +65,7 @@ Response page_with(Context& context, const Html& outcome) {
 Response audit_page(Context& context) { return page_with(context, {}); }
 
 Response verify_audit(Context& context) {
+    const auto turn = context.service.audit_turn();
     const auto check = context.service.verify_audit();
     Html outcome;
     if (check.ok) {

@@ -94,12 +94,16 @@ Response list_audit(Call& call) {
         {{"items", std::move(rows)}, {"next", page.next.empty() ? json(nullptr) : json(page.next)}});
 }
 
-Response verify_audit(Call& call) { return json_response(to_json(call.service.verify_audit())); }
+Response verify_audit(Call& call) {
+    const auto turn = call.service.audit_turn();
+    return json_response(to_json(call.service.verify_audit()));
+}
 
 Response export_audit(Call& call) {
     Response answer;
     answer.content_type = "application/x-ndjson";
-    answer.stream = [service = &call.service](const std::function<void(std::string_view)>& sink) {
+    answer.stream = [service = &call.service,
+                     turn = call.service.audit_turn()](const std::function<void(std::string_view)>& sink) {
         std::string piece;
         service->export_audit([&](const server::AuditEntry& entry) {
             piece += to_json(entry).dump(-1, ' ', false, json::error_handler_t::replace);

@@ -74,6 +74,27 @@ TEST_F(ApplicationTest, MetricsAreOpenToLocalPeersOnly) {
     EXPECT_EQ(ask("GET", "/metrics").status, 200u);
 }
 
+TEST_F(ApplicationTest, AuditLogIsReadWholeByTwoAtOnce) {
+    const std::string token =
+        service_->create_token({"root", server::Role::kAdmin}, "reader", server::Role::kReadOnly, 0);
+    const auto read = [&](const char* what) {
+        return ask("GET", std::string("/v1/audit/") + what, {{"authorization", "Bearer " + token}});
+    };
+    Response slow = read("export");
+    {
+        const Response another = read("export");
+        for (const char* what : {"export", "verify"}) {
+            const Response refused = read(what);
+            EXPECT_EQ(refused.status, 503u);
+            EXPECT_EQ(code_of(refused), "busy");
+        }
+    }
+    EXPECT_EQ(read("verify").status, 200u);
+    std::string told;
+    slow.stream([&](std::string_view piece) { told += piece; });
+    EXPECT_THAT(told, testing::HasSubstr("token.create"));
+}
+
 TEST_F(ApplicationTest, AddressesHaveLimitsOfTheirOwn) {
     for (int i = 0; i < 3; ++i) EXPECT_EQ(ask("GET", "/v1/ca").status, 200u);
     const Response refused = ask("GET", "/v1/ca");
