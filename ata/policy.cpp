@@ -178,8 +178,7 @@ TaskFile Command::part(std::uint64_t first, std::uint32_t sectors) const {
 }
 
 TaskFile read_dma_ext(std::uint64_t lba, std::uint32_t sectors) {
-    TaskFile task{
-        .command = kReadDmaExt, .device = bits(TaskBit::kLba), .control = bits(TaskBit::kConventional)};
+    TaskFile task{.command = kReadDmaExt, .device = bits(TaskBit::kLba), .control = bits(TaskBit::kConventional)};
     task.count = static_cast<std::uint16_t>(sectors);
     task.lba = lba;
     return task;
@@ -215,8 +214,7 @@ void store_task_file(const TaskFile& task, std::span<std::byte, kTaskFileFisSize
 Result<Geometry> parse_geometry(std::span<const std::byte, kPageSize> page) {
     // Word 106: bits 15:14 are 01b if valid, bit 12: longer than 256 words, as words 117-118 say.
     const bool is_long = (word(page, 106) & 0xd000) == 0x5000;
-    const std::uint64_t sector_size =
-        is_long ? 2ull * load<std::uint32_t>(&page[2 * 117], Endian::kLittle) : 512;
+    const std::uint64_t sector_size = is_long ? 2ull * load<std::uint32_t>(&page[2 * 117], Endian::kLittle) : 512;
     // Words 230-233 count what words 100-103 cannot; word 69 bit 3 says if they are there.
     const std::size_t capacity = (word(page, 69) & 0x8) != 0 ? 230 : 100;
     const auto sectors = load<std::uint64_t>(&page[2 * capacity], Endian::kLittle);

@@ -24,9 +24,7 @@ Status Volume::check() const {
 }
 
 Volume::Run Volume::run_at(std::uint64_t lba, std::uint32_t count) const {
-    const auto at_most = [&](std::uint64_t n) {
-        return static_cast<std::uint32_t>(std::min<std::uint64_t>(count, n));
-    };
+    const auto at_most = [&](std::uint64_t n) { return static_cast<std::uint32_t>(std::min<std::uint64_t>(count, n)); };
     for (const Region& region : regions) {
         if (lba < region.first) return {otherwise, at_most(region.first - lba), nullptr};
         const std::uint64_t into = lba - region.first;

@@ -10,8 +10,7 @@ namespace gatehouse::ata {
 namespace {
 
 constexpr std::size_t kBlockSize = XtsKey::kBlockSize;
-constexpr std::size_t kLanes =
-    8;  // AESENC takes about four cycles, one or two start in each: eight hide all of it
+constexpr std::size_t kLanes = 8;  // AESENC takes about four cycles, one or two start in each: eight hide all of it
 constexpr int kRounds = 14;
 
 __m128i load_block(const std::byte* from) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from)); }

@@ -33,8 +33,8 @@ class XtsKey {
     enum class Direction : std::uint8_t { kEncrypt, kDecrypt };
     // Transforms `count` sectors of `size` bytes, the first of which is sector `lba`. `to` may be `from`, or
     // must not overlap it. `from` is read once.
-    void transform(Direction direction, const std::byte* from, std::byte* to, std::uint64_t count,
-                   std::uint32_t size, std::uint64_t lba) const;
+    void transform(Direction direction, const std::byte* from, std::byte* to, std::uint64_t count, std::uint32_t size,
+                   std::uint64_t lba) const;
     // One data unit of whole blocks, under any tweak.
     void transform_unit(Direction direction, std::span<const std::byte, kBlockSize> tweak, Bytes from,
                         std::byte* to) const;

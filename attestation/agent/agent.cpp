@@ -21,8 +21,8 @@ std::string read_text(const std::string& path) {
 
 // The server does not know this enrollment, or not with this secret: it has expired, or was taken up already.
 bool is_gone(const Refused& refused) {
-    return refused.status() == 401 || refused.status() == 403 || refused.status() == 404 ||
-           refused.status() == 409 || refused.status() == 410;
+    return refused.status() == 401 || refused.status() == 403 || refused.status() == 404 || refused.status() == 409 ||
+           refused.status() == 410;
 }
 
 }  // namespace
@@ -35,9 +35,8 @@ std::string Agent::ca() {
     if (!config_.ca_file.empty()) return read_text(config_.ca_file);
     if (auto known = directory_.read(kCa)) return std::move(*known);
     if (config_.ca_pin.empty()) {
-        throw host::ToolError(
-            "CA: not known; give --ca FILE, or --ca-pin with what the server printed at its start",
-            host::ExitCode::kUsage);
+        throw host::ToolError("CA: not known; give --ca FILE, or --ca-pin with what the server printed at its start",
+                              host::ExitCode::kUsage);
     }
     std::string found = fetch_pinned_ca(config_.server, config_.ca_pin);
     directory_.write(kCa, found);
@@ -93,15 +92,14 @@ protocol::EnrollStatus Agent::enroll(bool again) {
 void Agent::start_enrollment(State& state, ServerClient& server) {
     Identity identity = source().identity();
     const std::string key = make_private_key();
-    const protocol::EnrollChallenge challenge =
-        server.enroll({.hostname = config_.hostname,
-                       .source = source().name(),
-                       .ek_certificate = std::move(identity.ek_certificate),
-                       .ek_chain = std::move(identity.ek_chain),
-                       .ek_public = std::move(identity.ek_public),
-                       .ak_public = std::move(identity.ak_public),
-                       .csr = certification_request(key),
-                       .token = token()});
+    const protocol::EnrollChallenge challenge = server.enroll({.hostname = config_.hostname,
+                                                               .source = source().name(),
+                                                               .ek_certificate = std::move(identity.ek_certificate),
+                                                               .ek_chain = std::move(identity.ek_chain),
+                                                               .ek_public = std::move(identity.ek_public),
+                                                               .ak_public = std::move(identity.ak_public),
+                                                               .csr = certification_request(key),
+                                                               .token = token()});
     state.pending = PendingEnrollment{challenge.id, challenge.credential_blob, challenge.secret, false};
     directory_.write(kPendingKey, key);
     directory_.save(state);
@@ -185,8 +183,7 @@ bool Agent::renew_if_due() {
     if (!renewal_due(validity.from, validity.until, std::time(nullptr))) return false;
     const std::string key = make_private_key();
     const std::string certificate = connection().renew_certificate(certification_request(key));
-    if (!belongs(certificate, key))
-        throw host::ToolError("renewal: the server's certificate is of another key");
+    if (!belongs(certificate, key)) throw host::ToolError("renewal: the server's certificate is of another key");
     directory_.write(kIdentity, key + certificate);
     connection_.reset();
     return true;

@@ -61,9 +61,8 @@ class Agent::Loop {
     bool take_up_enrollment() {
         const protocol::EnrollStatus status = agent_.enroll(false);
         const bool is_approved = status.state == "approved";
-        say_(is_approved
-                 ? "enrolled as " + status.endpoint_id
-                 : "enrollment is " + status.state + (status.reason.empty() ? "" : ": " + status.reason));
+        say_(is_approved ? "enrolled as " + status.endpoint_id
+                         : "enrollment is " + status.state + (status.reason.empty() ? "" : ": " + status.reason));
         return is_approved;
     }
 

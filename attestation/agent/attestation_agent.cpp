@@ -66,9 +66,7 @@ ExitCode enroll(const Options& options) {
         status = agent.enroll(false);
     }
     if (options.json) {
-        std::cout << print({{"state", status.state},
-                            {"endpoint_id", status.endpoint_id},
-                            {"reason", status.reason}})
+        std::cout << print({{"state", status.state}, {"endpoint_id", status.endpoint_id}, {"reason", status.reason}})
                   << '\n';
     } else if (status.state == "approved") {
         std::cout << "enrolled as " << status.endpoint_id << '\n';
@@ -141,8 +139,7 @@ ExitCode status(const Options& options) {
         }
     }
     const State state = directory.state();
-    const bool good =
-        state.last && state.last->verdict != "untrusted" && state.last->lease_until > std::time(nullptr);
+    const bool good = state.last && state.last->verdict != "untrusted" && state.last->lease_until > std::time(nullptr);
     return good && !state.endpoint_id.empty() ? ExitCode::kYes : ExitCode::kNo;
 }
 
@@ -155,15 +152,13 @@ void add_options(CLI::App& app, Options& options) {
     app.add_option("--config", options.config_file, "configuration, TOML")->capture_default_str();
     app.add_option("--server", options.given.server, "https://HOST[:PORT]");
     app.add_option("--ca", options.given.ca_file, "PEM file: who may have certified the server");
-    app.add_option("--ca-pin", options.given.ca_pin,
-                   "SHA-256 of the CA's certificate, for the first contact");
+    app.add_option("--ca-pin", options.given.ca_pin, "SHA-256 of the CA's certificate, for the first contact");
     app.add_option("--state", options.given.state, "directory for what the agent remembers");
     app.add_option("--source", options.given.source, "\"channel\", or a TCTI string: device:/dev/tpmrm0");
     app.add_option("--hostname", options.given.hostname, "what the endpoint calls itself");
     app.add_option("--interval", options.given.interval_s, "attest at least every so many seconds")
         ->check(CLI::Range(1, 86400));
-    app.add_option("--firmware-log", options.given.firmware_log,
-                   "the firmware's event log, for a TPM's evidence");
+    app.add_option("--firmware-log", options.given.firmware_log, "the firmware's event log, for a TPM's evidence");
 }
 
 ExitCode parse_and_run(int argc, char** argv) {
@@ -178,8 +173,7 @@ ExitCode parse_and_run(int argc, char** argv) {
     enrolling->add_flag("--again", options.again, "enroll anew, even if it is enrolled");
     enrolling->add_option("--wait", options.wait_s, "seconds to wait for an operator's approval");
     enrolling->add_option("--token", options.token, "one-time enrollment token");
-    enrolling->add_option("--token-file", options.given.token_file,
-                          "file with the one-time enrollment token");
+    enrolling->add_option("--token-file", options.given.token_file, "file with the one-time enrollment token");
     CLI::App* const attesting = app.add_subcommand("attest", "send evidence, once");
     CLI::App* const running = app.add_subcommand("run", "the daemon: enroll, attest, renew, listen");
     running->add_option("--token-file", options.given.token_file, "file with the one-time enrollment token");
@@ -201,6 +195,5 @@ ExitCode parse_and_run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
     std::signal(SIGPIPE, SIG_IGN);  // a lost connection is an error of the call that finds it
-    return gatehouse::host::run_tool("attestation-agent",
-                                     [&] { return gatehouse::agent::parse_and_run(argc, argv); });
+    return gatehouse::host::run_tool("attestation-agent", [&] { return gatehouse::agent::parse_and_run(argc, argv); });
 }

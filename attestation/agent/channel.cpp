@@ -48,24 +48,18 @@ Buffer from_hex(const std::string& text) {
 
 const char* name(evidence::Launch launch) {
     switch (launch) {
-        case evidence::Launch::kNone:
-            return "none";
-        case evidence::Launch::kSkinit:
-            return "SKINIT";
-        case evidence::Launch::kSenter:
-            return "SENTER";
+        case evidence::Launch::kNone: return "none";
+        case evidence::Launch::kSkinit: return "SKINIT";
+        case evidence::Launch::kSenter: return "SENTER";
     }
     return "?";
 }
 
 const char* name(evidence::Iommu iommu) {
     switch (iommu) {
-        case evidence::Iommu::kNone:
-            return "none";
-        case evidence::Iommu::kAmdVi:
-            return "AMD-Vi";
-        case evidence::Iommu::kVtd:
-            return "VT-d";
+        case evidence::Iommu::kNone: return "none";
+        case evidence::Iommu::kAmdVi: return "AMD-Vi";
+        case evidence::Iommu::kVtd: return "VT-d";
     }
     return "?";
 }
@@ -73,14 +67,13 @@ const char* name(evidence::Iommu iommu) {
 nlohmann::ordered_json to_json(const evidence::Claims& claims) {
     const std::uint32_t version = claims.hypervisor_version;
     nlohmann::ordered_json json;
-    json["hypervisor_version"] = std::to_string(version >> 16) + "." + std::to_string(version >> 8 & 0xff) +
-                                 "." + std::to_string(version & 0xff);
+    json["hypervisor_version"] = std::to_string(version >> 16) + "." + std::to_string(version >> 8 & 0xff) + "." +
+                                 std::to_string(version & 0xff);
     json["launch"] = name(claims.launch);
     json["iommu"] = name(claims.iommu);
     json["cpus"] = claims.cpus;
     json["pcrs_capped"] = (claims.flags & static_cast<std::uint32_t>(evidence::ClaimFlag::kCapped)) != 0;
-    json["vault_opened"] =
-        (claims.flags & static_cast<std::uint32_t>(evidence::ClaimFlag::kVaultOpened)) != 0;
+    json["vault_opened"] = (claims.flags & static_cast<std::uint32_t>(evidence::ClaimFlag::kVaultOpened)) != 0;
     json["kept_bytes"] = claims.kept_bytes;
     json["counter_limit"] = claims.counter_limit;
     json["policy_digest"] = hex(claims.policy_digest);
@@ -123,8 +116,7 @@ void save_quote(MailboxClient& client, const Buffer& nonce, const std::filesyste
 }
 
 int run(int argc, char** argv) {
-    CLI::App app{
-        "Asks the Gatehouse hypervisor under this guest. For root. Exit status: 0 done, 2 usage, 3 failure."};
+    CLI::App app{"Asks the Gatehouse hypervisor under this guest. For root. Exit status: 0 done, 2 usage, 3 failure."};
     app.require_subcommand(1);
     std::string table = kChannelTable;
     app.add_option("--table", table, "the ACPI table that says where the channel is")->capture_default_str();
@@ -147,8 +139,7 @@ int run(int argc, char** argv) {
         if (*status) print_status(client.status(), as_json);
         if (*log) {
             const Buffer text = client.log();
-            std::cout.write(reinterpret_cast<const char*>(text.data()),
-                            static_cast<std::streamsize>(text.size()));
+            std::cout.write(reinterpret_cast<const char*>(text.data()), static_cast<std::streamsize>(text.size()));
         }
         if (*event_log) write_file(output, client.event_log());
         if (*quote) save_quote(client, nonce, output);

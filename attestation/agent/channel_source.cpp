@@ -35,8 +35,7 @@ const ChannelSource::EndorsementKey& ChannelSource::endorsement_key() {
 
 Identity ChannelSource::identity() {
     const EndorsementKey& key = endorsement_key();
-    Identity identity{
-        .ek_certificate = key.certificate, .ek_chain = {}, .ek_public = key.public_area, .ak_public = {}};
+    Identity identity{.ek_certificate = key.certificate, .ek_chain = {}, .ek_public = key.public_area, .ak_public = {}};
     for (std::uint32_t index = kFirstChainIndex; index <= kLastChainIndex; ++index) {
         auto part = client_.endorsement(index);
         if (!part) break;

@@ -59,8 +59,7 @@ std::int64_t seconds_of(const ASN1_TIME* time) {
 std::string make_private_key() {
     const Key key(EVP_EC_gen("P-256"), EVP_PKEY_free);
     const Bio bio(BIO_new(BIO_s_secmem()), BIO_free);
-    check(key && bio &&
-              PEM_write_bio_PrivateKey(bio.get(), key.get(), nullptr, nullptr, 0, nullptr, nullptr) == 1,
+    check(key && bio && PEM_write_bio_PrivateKey(bio.get(), key.get(), nullptr, nullptr, 0, nullptr, nullptr) == 1,
           "cannot be made");
     return text_of(bio);
 }
@@ -79,13 +78,11 @@ std::string certification_request(const std::string& private_key) {
 
 Validity validity_of(const std::string& pem) {
     const Certificate certificate = read_certificate(pem);
-    return {seconds_of(X509_get0_notBefore(certificate.get())),
-            seconds_of(X509_get0_notAfter(certificate.get()))};
+    return {seconds_of(X509_get0_notBefore(certificate.get())), seconds_of(X509_get0_notAfter(certificate.get()))};
 }
 
 bool belongs(const std::string& certificate, const std::string& private_key) {
-    const bool same =
-        X509_check_private_key(read_certificate(certificate).get(), read_key(private_key).get()) == 1;
+    const bool same = X509_check_private_key(read_certificate(certificate).get(), read_key(private_key).get()) == 1;
     ERR_clear_error();
     return same;
 }

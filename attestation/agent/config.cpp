@@ -15,9 +15,8 @@ namespace {
 using host::ToolError;
 
 ToolError wrong(const std::string& path, const toml::node& node, std::string_view key, const char* what) {
-    return ToolError(
-        path + ":" + std::to_string(node.source().begin.line) + ": " + std::string(key) + ": " + what,
-        host::ExitCode::kUsage);
+    return ToolError(path + ":" + std::to_string(node.source().begin.line) + ": " + std::string(key) + ": " + what,
+                     host::ExitCode::kUsage);
 }
 
 std::string* text_of(Config& config, std::string_view key) {
@@ -81,8 +80,7 @@ void complete_config(Config& config) {
     }
     if (config.hostname.empty()) {
         std::array<char, 256> name{};
-        config.hostname =
-            gethostname(name.data(), name.size() - 1) == 0 && name[0] != 0 ? name.data() : "unnamed";
+        config.hostname = gethostname(name.data(), name.size() - 1) == 0 && name[0] != 0 ? name.data() : "unnamed";
     }
 }
 

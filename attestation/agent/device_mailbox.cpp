@@ -17,8 +17,7 @@ std::string system_error(const std::string& what) { return what + ": " + std::st
 ChannelPlace place_of(const std::string& table_path) {
     std::ifstream file(table_path, std::ios::binary);
     if (!file) {
-        throw ChannelError(table_path +
-                           " is not there: this guest does not run under Gatehouse, or you are not root");
+        throw ChannelError(table_path + " is not there: this guest does not run under Gatehouse, or you are not root");
     }
     const std::string table{std::istreambuf_iterator<char>(file), {}};
     return parse_channel_table(std::as_bytes(std::span(table)));
@@ -32,8 +31,7 @@ DeviceMailbox::DeviceMailbox(const std::string& table_path) {
     doorbell_ = place.doorbell;
     const int memory = open("/dev/mem", O_RDWR | O_SYNC | O_CLOEXEC);
     if (memory < 0) throw ChannelError(system_error("/dev/mem"));
-    map_ =
-        mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, memory, static_cast<off_t>(place.mailbox));
+    map_ = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, memory, static_cast<off_t>(place.mailbox));
     const int error = errno;
     close(memory);
     errno = error;

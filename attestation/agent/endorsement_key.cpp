@@ -37,8 +37,7 @@ bool certifies(Bytes certificate, Bytes public_area) {
         case verifier::Algorithm::kEcc:
             return EVP_PKEY_is_a(key, "EC") == 1 && equals(key, OSSL_PKEY_PARAM_EC_PUB_X, area.value().x) &&
                    equals(key, OSSL_PKEY_PARAM_EC_PUB_Y, area.value().y);
-        default:
-            return false;
+        default: return false;
     }
 }
 

@@ -39,8 +39,7 @@ class EvidenceSource {
 // kept, as the blob that only that TPM can load, in `state_directory`; `firmware_log` is the path of the
 // firmware's event log for a TPM's evidence, which may be absent. ToolError: no such source, or a program
 // that was built without TCTI.
-[[nodiscard]] std::unique_ptr<EvidenceSource> open_source(const std::string& source,
-                                                          const std::string& state_directory,
+[[nodiscard]] std::unique_ptr<EvidenceSource> open_source(const std::string& source, const std::string& state_directory,
                                                           const std::string& firmware_log);
 
 }  // namespace gatehouse::agent

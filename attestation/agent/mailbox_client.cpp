@@ -11,18 +11,12 @@ using channel::MailboxStatus;
 
 std::string describe(MailboxStatus status) {
     switch (status) {
-        case MailboxStatus::kOk:
-            return "done";
-        case MailboxStatus::kBadRequest:
-            return "the hypervisor calls the request malformed";
-        case MailboxStatus::kBadVersion:
-            return "the hypervisor speaks another version of the channel";
-        case MailboxStatus::kBadCommand:
-            return "the hypervisor does not know this command";
-        case MailboxStatus::kUnavailable:
-            return "this boot has no TPM, no attestation key, or not this item";
-        case MailboxStatus::kTpmFailed:
-            return "the TPM failed; `gatehouse-channel log` says more";
+        case MailboxStatus::kOk: return "done";
+        case MailboxStatus::kBadRequest: return "the hypervisor calls the request malformed";
+        case MailboxStatus::kBadVersion: return "the hypervisor speaks another version of the channel";
+        case MailboxStatus::kBadCommand: return "the hypervisor does not know this command";
+        case MailboxStatus::kUnavailable: return "this boot has no TPM, no attestation key, or not this item";
+        case MailboxStatus::kTpmFailed: return "the TPM failed; `gatehouse-channel log` says more";
     }
     return "unknown status " + std::to_string(static_cast<std::uint32_t>(status));
 }
@@ -44,8 +38,7 @@ ChannelPlace parse_channel_table(Bytes table) {
     }
     Reader reader(table.subspan(kHeader));
     if (const std::uint32_t version = reader.u32(); version != 1) {
-        throw ChannelError("ACPI table GTHS: version " + std::to_string(version) +
-                           " is newer than this program");
+        throw ChannelError("ACPI table GTHS: version " + std::to_string(version) + " is newer than this program");
     }
     ChannelPlace place;
     place.size = reader.u32();
@@ -80,8 +73,7 @@ MailboxClient::Answer MailboxClient::ask(Command command, Bytes payload) {
     Answer answer;
     answer.total = reader.u32();
     reader.skip(4);
-    if (status == 0xffffffff)
-        throw ChannelError("no hypervisor answers: this guest does not run under Gatehouse");
+    if (status == 0xffffffff) throw ChannelError("no hypervisor answers: this guest does not run under Gatehouse");
     if (magic != channel::kMailboxMagic || version != channel::kMailboxVersion ||
         answered != static_cast<std::uint16_t>(command)) {
         throw ChannelError("the answer is of another request or version");
@@ -103,8 +95,7 @@ evidence::Claims MailboxClient::status() {
     const Answer answer = call(Command::kStatus, {});
     const auto claims = evidence::decode_claims(answer.payload);
     if (!claims) {
-        throw ChannelError(std::string("claims: ") + error_name(claims.error()) + ": " +
-                           claims.failure().item);
+        throw ChannelError(std::string("claims: ") + error_name(claims.error()) + ": " + claims.failure().item);
     }
     return *claims;
 }
@@ -158,8 +149,7 @@ Buffer MailboxClient::activate(std::uint32_t key, Bytes credential_blob, Bytes e
     writer.sized(encrypted_secret);
     constexpr std::size_t kLongestSecret = 64;
     Buffer secret = call(Command::kActivate, payload).payload;
-    if (secret.empty() || secret.size() > kLongestSecret)
-        throw ChannelError("activation: the answer has no secret");
+    if (secret.empty() || secret.size() > kLongestSecret) throw ChannelError("activation: the answer has no secret");
     return secret;
 }
 

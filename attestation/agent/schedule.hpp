@@ -22,8 +22,7 @@ class Backoff {
     [[nodiscard]] double next(unsigned retry_after_s, double unit) {
         const double most = std::min(kMost, kFirst * static_cast<double>(std::uint64_t{1} << failures_));
         if (failures_ < 10) ++failures_;
-        return std::max(most * (0.5 + 0.5 * unit),
-                        std::min(retry_after_s, kLongestWish) * (1.0 + 0.2 * unit));
+        return std::max(most * (0.5 + 0.5 * unit), std::min(retry_after_s, kLongestWish) * (1.0 + 0.2 * unit));
     }
     void reset() { failures_ = 0; }
 

@@ -23,8 +23,7 @@ struct HttpsConnection::Inside {
                   options.verify ? TlsContext::Verify::kServer : TlsContext::Verify::kNothing) {}
 
     [[nodiscard]] Clock::time_point deadline(const Question& question) const {
-        return Clock::now() +
-               std::chrono::seconds(question.timeout_s == 0 ? options.timeout_s : question.timeout_s);
+        return Clock::now() + std::chrono::seconds(question.timeout_s == 0 ? options.timeout_s : question.timeout_s);
     }
     [[nodiscard]] std::string request_text(const Question& question) const;
     // nullopt if a connection that was kept turned out to be closed before anything was answered.
@@ -39,11 +38,7 @@ struct HttpsConnection::Inside {
 std::string HttpsConnection::Inside::request_text(const Question& question) const {
     std::string text;
     text.reserve(256 + question.body.size());
-    text.append(question.method)
-        .append(" ")
-        .append(question.path)
-        .append(" HTTP/1.1\r\nHost: ")
-        .append(address.text());
+    text.append(question.method).append(" ").append(question.path).append(" HTTP/1.1\r\nHost: ").append(address.text());
     text.append("\r\nAccept: application/json\r\n");
     if (!question.authorization.empty()) {
         text.append("Authorization: ").append(question.authorization).append("\r\n");
@@ -83,8 +78,7 @@ std::optional<HttpsConnection::Answer> HttpsConnection::Inside::try_ask(const st
     return Answer{parser.status(), parser.retry_after(), parser.take_body()};
 }
 
-HttpsConnection::HttpsConnection(ConnectionOptions options)
-    : inside_(std::make_unique<Inside>(std::move(options))) {}
+HttpsConnection::HttpsConnection(ConnectionOptions options) : inside_(std::make_unique<Inside>(std::move(options))) {}
 HttpsConnection::~HttpsConnection() = default;
 HttpsConnection::HttpsConnection(HttpsConnection&&) noexcept = default;
 HttpsConnection& HttpsConnection::operator=(HttpsConnection&&) noexcept = default;
@@ -111,8 +105,7 @@ std::string to_pem(Bytes der) {
     const Certificate certificate(d2i_X509(nullptr, &at, static_cast<long>(der.size())), X509_free);
     const Bio bio(BIO_new(BIO_s_mem()), BIO_free);
     char* text = nullptr;
-    if (!certificate || PEM_write_bio_X509(bio.get(), certificate.get()) != 1)
-        throw ToolError("CA: not a certificate");
+    if (!certificate || PEM_write_bio_X509(bio.get(), certificate.get()) != 1) throw ToolError("CA: not a certificate");
     const long size = BIO_get_mem_data(bio.get(), &text);
     return {text, static_cast<std::size_t>(size)};
 }
@@ -138,18 +131,13 @@ std::string fetch_pinned_ca(const std::string& url, const std::string& pin_hex, 
         throw ToolError("CA pin: not a SHA-256 digest (64 hexadecimal digits)", host::ExitCode::kUsage);
     const TlsContext context("", "", TlsContext::Verify::kNothing);
     {
-        const TlsStream stream(context, parse_server_url(url),
-                               Clock::now() + std::chrono::seconds(timeout_s));
+        const TlsStream stream(context, parse_server_url(url), Clock::now() + std::chrono::seconds(timeout_s));
         for (const host::Buffer& der : stream.peer_chain()) {
             if (is_pinned(der, pin)) return to_pem(der);
         }
     }
-    HttpsConnection connection({.url = url,
-                                .ca = {},
-                                .identity = {},
-                                .timeout_s = timeout_s,
-                                .answer_limit = 65536,
-                                .verify = false});
+    HttpsConnection connection(
+        {.url = url, .ca = {}, .identity = {}, .timeout_s = timeout_s, .answer_limit = 65536, .verify = false});
     const auto answer = connection.ask({.method = "GET", .path = "/v1/ca"});
     const host::Buffer der = answer.status == 200 ? first_certificate(answer.body) : host::Buffer{};
     if (der.empty() || !is_pinned(der, pin)) {
@@ -227,8 +215,8 @@ protocol::NonceAnswer ServerClient::nonce() {
 
 protocol::AttestAnswer ServerClient::attest(const protocol::AttestRequest& request) {
     const std::string body = protocol::to_json(request);
-    auto answer = protocol::parse<protocol::AttestAnswer>(
-        call({.method = "POST", .path = "/v1/attestations", .body = body}));
+    auto answer =
+        protocol::parse<protocol::AttestAnswer>(call({.method = "POST", .path = "/v1/attestations", .body = body}));
     for (std::string& failure : answer.failures) failure = legible(std::move(failure));
     return answer;
 }
@@ -243,8 +231,8 @@ bool ServerClient::wanted(unsigned timeout_s) {
 
 std::string ServerClient::renew_certificate(const std::string& csr) {
     const std::string request = nlohmann::json{{"csr", csr}}.dump();
-    const auto answer = nlohmann::json::parse(
-        call({.method = "POST", .path = "/v1/certificate", .body = request}), nullptr, false);
+    const auto answer =
+        nlohmann::json::parse(call({.method = "POST", .path = "/v1/certificate", .body = request}), nullptr, false);
     if (!answer.is_object() || !answer.contains("certificate") || !answer["certificate"].is_string()) {
         throw ToolError("renewal: the server's answer has no certificate");
     }

@@ -69,8 +69,7 @@ class HttpsConnection {
 // The certificate (PEM) with this SHA-256 (hex, of its DER) that a server shows in its chain or gives at
 // /v1/ca: the first contact by a pin. The server proves nothing by it and learns nothing; it is verified by
 // this certificate afterwards.
-[[nodiscard]] std::string fetch_pinned_ca(const std::string& url, const std::string& pin_hex,
-                                          unsigned timeout_s = 30);
+[[nodiscard]] std::string fetch_pinned_ca(const std::string& url, const std::string& pin_hex, unsigned timeout_s = 30);
 
 // A server's text for a terminal and a journal: one line, control characters (C0, C1) as "?".
 [[nodiscard]] std::string legible(std::string text);

@@ -48,8 +48,7 @@ std::string to_json(const State& state) {
 
 State parse_state(const std::string& text) try {
     const Json json = Json::parse(text);
-    State state{
-        .endpoint_id = json.at("endpoint_id"), .pending = {}, .last = {}, .trouble = json.at("trouble")};
+    State state{.endpoint_id = json.at("endpoint_id"), .pending = {}, .last = {}, .trouble = json.at("trouble")};
     if (json.contains("pending")) {
         const Json& from = json.at("pending");
         state.pending = PendingEnrollment{.id = from.at("id"),
@@ -82,8 +81,7 @@ StateDirectory::StateDirectory(std::string path) : path_(std::move(path)) {
     }
     if (!S_ISDIR(status.st_mode)) throw ToolError(path_ + ": not a directory");
     if (status.st_uid != geteuid() || (status.st_mode & 077) != 0) {
-        throw ToolError(path_ +
-                        ": holds a private key, but others may read it; chmod 0700, or another --state");
+        throw ToolError(path_ + ": holds a private key, but others may read it; chmod 0700, or another --state");
     }
 }
 

@@ -24,8 +24,7 @@ constexpr std::uint32_t kQuotedPcrs = 0x43ff;  // 0-9 and 14
 TPM2B_PUBLIC public_of(Bytes area) {
     TPM2B_PUBLIC result{};
     std::size_t offset = 0;
-    check(Tss2_MU_TPMT_PUBLIC_Unmarshal(octets(area), area.size(), &offset, &result.publicArea),
-          "public area");
+    check(Tss2_MU_TPMT_PUBLIC_Unmarshal(octets(area), area.size(), &offset, &result.publicArea), "public area");
     return result;
 }
 
@@ -35,21 +34,19 @@ TPM2B_PUBLIC attestation_key_template() {
     TPM2B_PUBLIC result = public_of(tpm::attestation_key_template().bytes());
     result.publicArea.authPolicy = {};
     result.publicArea.objectAttributes = TPMA_OBJECT_FIXEDTPM | TPMA_OBJECT_FIXEDPARENT |
-                                         TPMA_OBJECT_SENSITIVEDATAORIGIN | TPMA_OBJECT_USERWITHAUTH |
-                                         TPMA_OBJECT_NODA | TPMA_OBJECT_RESTRICTED | TPMA_OBJECT_SIGN_ENCRYPT;
+                                         TPMA_OBJECT_SENSITIVEDATAORIGIN | TPMA_OBJECT_USERWITHAUTH | TPMA_OBJECT_NODA |
+                                         TPMA_OBJECT_RESTRICTED | TPMA_OBJECT_SIGN_ENCRYPT;
     return result;
 }
 
 // The storage root key and, under it, the attestation key.
 class AttestationKey {
   public:
-    explicit AttestationKey(const TctiTpm& of)
-        : tpm_(of), made_parent_(of.context()), key_(of.context()) {
+    explicit AttestationKey(const TctiTpm& of) : tpm_(of), made_parent_(of.context()), key_(of.context()) {
         if (of.exists(tpm::kStorageRootKey)) {
             parent_ = of.persistent(tpm::kStorageRootKey);
         } else {
-            of.create_primary(ESYS_TR_RH_OWNER, public_of(tpm::storage_root_key_template().bytes()),
-                              made_parent_);
+            of.create_primary(ESYS_TR_RH_OWNER, public_of(tpm::storage_root_key_template().bytes()), made_parent_);
             parent_ = made_parent_.handle;
         }
     }
@@ -61,12 +58,11 @@ class AttestationKey {
         TPM2B_PRIVATE sensitive{};
         std::size_t offset = 0;
         if (Tss2_MU_TPM2B_PUBLIC_Unmarshal(octets(bytes), bytes.size(), &offset, &area) != TSS2_RC_SUCCESS ||
-            Tss2_MU_TPM2B_PRIVATE_Unmarshal(octets(bytes), bytes.size(), &offset, &sensitive) !=
-                TSS2_RC_SUCCESS) {
+            Tss2_MU_TPM2B_PRIVATE_Unmarshal(octets(bytes), bytes.size(), &offset, &sensitive) != TSS2_RC_SUCCESS) {
             return false;
         }
-        return Esys_Load(tpm_.context(), parent_, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &sensitive,
-                         &area, &key_.handle) == TSS2_RC_SUCCESS;
+        return Esys_Load(tpm_.context(), parent_, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &sensitive, &area,
+                         &key_.handle) == TSS2_RC_SUCCESS;
     }
 
     // A new one, not loaded yet: its blob.
@@ -77,16 +73,13 @@ class AttestationKey {
         const TPML_PCR_SELECTION pcrs{};
         Freed<TPM2B_PRIVATE> private_part;
         Freed<TPM2B_PUBLIC> public_part;
-        check(Esys_Create(tpm_.context(), parent_, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &sensitive,
-                          &area, &outside, &pcrs, &private_part.pointer, &public_part.pointer, nullptr,
-                          nullptr, nullptr),
+        check(Esys_Create(tpm_.context(), parent_, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &sensitive, &area,
+                          &outside, &pcrs, &private_part.pointer, &public_part.pointer, nullptr, nullptr, nullptr),
               "making the attestation key");
         std::array<std::uint8_t, sizeof(TPM2B_PUBLIC) + sizeof(TPM2B_PRIVATE)> bytes{};
         std::size_t size = 0;
-        check(Tss2_MU_TPM2B_PUBLIC_Marshal(public_part.pointer, bytes.data(), bytes.size(), &size),
-              "public part");
-        check(Tss2_MU_TPM2B_PRIVATE_Marshal(private_part.pointer, bytes.data(), bytes.size(), &size),
-              "private part");
+        check(Tss2_MU_TPM2B_PUBLIC_Marshal(public_part.pointer, bytes.data(), bytes.size(), &size), "public part");
+        check(Tss2_MU_TPM2B_PRIVATE_Marshal(private_part.pointer, bytes.data(), bytes.size(), &size), "private part");
         return {reinterpret_cast<const char*>(bytes.data()), size};
     }
 
@@ -126,11 +119,10 @@ Buffer pcr_values(ESYS_CONTEXT* context) {
         const TPML_PCR_SELECTION wanted = selection_of(left);
         Freed<TPML_PCR_SELECTION> given;
         Freed<TPML_DIGEST> digests;
-        check(Esys_PCR_Read(context, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &wanted, nullptr,
-                            &given.pointer, &digests.pointer),
+        check(Esys_PCR_Read(context, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &wanted, nullptr, &given.pointer,
+                            &digests.pointer),
               "reading PCRs");
-        if (digests->count == 0)
-            throw ToolError("TPM: its SHA-256 bank is not active; allocate it in the firmware");
+        if (digests->count == 0) throw ToolError("TPM: its SHA-256 bank is not active; allocate it in the firmware");
         for (std::uint32_t i = 0; i < digests->count; ++i) {
             const TPM2B_DIGEST& one = digests->digests[i];
             const Bytes bytes = std::as_bytes(std::span(one.buffer, one.size));
@@ -152,8 +144,8 @@ Quoted quote(ESYS_CONTEXT* context, ESYS_TR key, Bytes qualifying) {
     const TPML_PCR_SELECTION pcrs = selection_of(kQuotedPcrs);
     Freed<TPM2B_ATTEST> attest;
     Freed<TPMT_SIGNATURE> signature;
-    check(Esys_Quote(context, key, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &data, &scheme, &pcrs,
-                     &attest.pointer, &signature.pointer),
+    check(Esys_Quote(context, key, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &data, &scheme, &pcrs, &attest.pointer,
+                     &signature.pointer),
           "quote");
     std::array<std::uint8_t, sizeof(TPMT_SIGNATURE)> bytes{};
     std::size_t size = 0;

@@ -39,8 +39,8 @@ TctiTpm::~TctiTpm() {
 bool TctiTpm::exists(TPM2_HANDLE handle) const {
     Freed<TPMS_CAPABILITY_DATA> data;
     TPMI_YES_NO more = 0;
-    check(Esys_GetCapability(context_, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, TPM2_CAP_HANDLES, handle, 1,
-                             &more, &data.pointer),
+    check(Esys_GetCapability(context_, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, TPM2_CAP_HANDLES, handle, 1, &more,
+                             &data.pointer),
           "handles");
     const TPML_HANDLE& handles = data->data.handles;
     return handles.count != 0 && handles.handle[0] == handle;
@@ -57,8 +57,7 @@ std::optional<Buffer> TctiTpm::nv_contents(TPM2_HANDLE index) const {
     if (!exists(index)) return std::nullopt;
     const ESYS_TR resource = persistent(index);
     Freed<TPM2B_NV_PUBLIC> area;
-    check(Esys_NV_ReadPublic(context_, resource, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &area.pointer,
-                             nullptr),
+    check(Esys_NV_ReadPublic(context_, resource, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &area.pointer, nullptr),
           "NV index");
     // By the index's own, empty authorization where it allows that, as the profile wants it; else by the
     // owner's.
@@ -69,8 +68,8 @@ std::optional<Buffer> TctiTpm::nv_contents(TPM2_HANDLE index) const {
         const auto offset = static_cast<std::uint16_t>(contents.size());
         const auto size = std::min(kPart, static_cast<std::uint16_t>(area->nvPublic.dataSize - offset));
         Freed<TPM2B_MAX_NV_BUFFER> part;
-        check(Esys_NV_Read(context_, by_index ? resource : ESYS_TR_RH_OWNER, resource, ESYS_TR_PASSWORD,
-                           ESYS_TR_NONE, ESYS_TR_NONE, size, offset, &part.pointer),
+        check(Esys_NV_Read(context_, by_index ? resource : ESYS_TR_RH_OWNER, resource, ESYS_TR_PASSWORD, ESYS_TR_NONE,
+                           ESYS_TR_NONE, size, offset, &part.pointer),
               "reading an NV index");
         const Bytes bytes = std::as_bytes(std::span(part->buffer, part->size));
         if (bytes.empty()) throw ToolError("TPM: an NV index ends early");
@@ -81,8 +80,7 @@ std::optional<Buffer> TctiTpm::nv_contents(TPM2_HANDLE index) const {
 
 Buffer TctiTpm::public_area(ESYS_TR object) const {
     Freed<TPM2B_PUBLIC> area;
-    check(Esys_ReadPublic(context_, object, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &area.pointer, nullptr,
-                          nullptr),
+    check(Esys_ReadPublic(context_, object, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &area.pointer, nullptr, nullptr),
           "public area");
     std::array<std::uint8_t, sizeof(TPMT_PUBLIC)> bytes{};
     std::size_t size = 0;
@@ -94,8 +92,8 @@ void TctiTpm::create_primary(ESYS_TR hierarchy, const TPM2B_PUBLIC& area, Transi
     const TPM2B_SENSITIVE_CREATE sensitive{};
     const TPM2B_DATA outside{};
     const TPML_PCR_SELECTION pcrs{};
-    check(Esys_CreatePrimary(context_, hierarchy, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &sensitive,
-                             &area, &outside, &pcrs, &key.handle, nullptr, nullptr, nullptr, nullptr),
+    check(Esys_CreatePrimary(context_, hierarchy, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &sensitive, &area,
+                             &outside, &pcrs, &key.handle, nullptr, nullptr, nullptr, nullptr),
           "making a primary key (is an authorization set?)");
 }
 
@@ -135,8 +133,7 @@ bool EndorsementKey::use_template(EkTemplate which) {
     return true;
 }
 
-Buffer EndorsementKey::activate(ESYS_TR attestation_key, Bytes credential_blob,
-                                Bytes encrypted_secret) const {
+Buffer EndorsementKey::activate(ESYS_TR attestation_key, Bytes credential_blob, Bytes encrypted_secret) const {
     ESYS_CONTEXT* const context = tpm_.context();
     TPM2B_ID_OBJECT blob{};
     TPM2B_ENCRYPTED_SECRET secret{};
@@ -151,24 +148,22 @@ Buffer EndorsementKey::activate(ESYS_TR attestation_key, Bytes credential_blob,
     // Template L: by its policy, PolicySecret(endorsement). Template H: userWithAuth, with an empty
     // authorization.
     Freed<TPM2B_PUBLIC> area;
-    check(Esys_ReadPublic(context, handle_, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &area.pointer, nullptr,
-                          nullptr),
+    check(Esys_ReadPublic(context, handle_, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &area.pointer, nullptr, nullptr),
           "endorsement key");
     Transient session(context);
     if ((area->publicArea.objectAttributes & TPMA_OBJECT_USERWITHAUTH) == 0) {
         const TPMT_SYM_DEF none{.algorithm = TPM2_ALG_NULL, .keyBits = {}, .mode = {}};
-        check(Esys_StartAuthSession(context, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE,
-                                    ESYS_TR_NONE, nullptr, TPM2_SE_POLICY, &none, area->publicArea.nameAlg,
-                                    &session.handle),
+        check(Esys_StartAuthSession(context, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE,
+                                    nullptr, TPM2_SE_POLICY, &none, area->publicArea.nameAlg, &session.handle),
               "policy session");
-        check(Esys_PolicySecret(context, ESYS_TR_RH_ENDORSEMENT, session.handle, ESYS_TR_PASSWORD,
-                                ESYS_TR_NONE, ESYS_TR_NONE, nullptr, nullptr, nullptr, 0, nullptr, nullptr),
+        check(Esys_PolicySecret(context, ESYS_TR_RH_ENDORSEMENT, session.handle, ESYS_TR_PASSWORD, ESYS_TR_NONE,
+                                ESYS_TR_NONE, nullptr, nullptr, nullptr, 0, nullptr, nullptr),
               "endorsement authorization");
     }
     const ESYS_TR key_session = session.handle == ESYS_TR_NONE ? ESYS_TR_PASSWORD : session.handle;
     Freed<TPM2B_DIGEST> result;
-    check(Esys_ActivateCredential(context, attestation_key, handle_, ESYS_TR_PASSWORD, key_session,
-                                  ESYS_TR_NONE, &blob, &secret, &result.pointer),
+    check(Esys_ActivateCredential(context, attestation_key, handle_, ESYS_TR_PASSWORD, key_session, ESYS_TR_NONE, &blob,
+                                  &secret, &result.pointer),
           "activating the credential");
     return to_buffer(result->buffer, result->size);
 }

@@ -42,8 +42,7 @@ class EndorsementKey {
     [[nodiscard]] const Buffer& certificate() const { return certificate_; }
     [[nodiscard]] const Buffer& public_area() const { return public_area_; }
     // TPM2_ActivateCredential for the loaded object `attestation_key`; parts without their size fields.
-    [[nodiscard]] Buffer activate(ESYS_TR attestation_key, Bytes credential_blob,
-                                  Bytes encrypted_secret) const;
+    [[nodiscard]] Buffer activate(ESYS_TR attestation_key, Bytes credential_blob, Bytes encrypted_secret) const;
 
   private:
     [[nodiscard]] bool use_persistent(const EkPlace* place);

@@ -24,9 +24,7 @@ using Bio = std::unique_ptr<BIO, decltype(&BIO_free)>;
 using Certificate = std::unique_ptr<X509, decltype(&X509_free)>;
 using PrivateKey = std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>;
 
-Bio memory(const std::string& text) {
-    return {BIO_new_mem_buf(text.data(), static_cast<int>(text.size())), BIO_free};
-}
+Bio memory(const std::string& text) { return {BIO_new_mem_buf(text.data(), static_cast<int>(text.size())), BIO_free}; }
 
 std::string openssl_reason() {
     const unsigned long code = ERR_peek_last_error();
@@ -48,8 +46,7 @@ void trust(SSL_CTX* context, const std::string& pem) {
 }
 
 void use_identity(SSL_CTX* context, const std::string& pem) {
-    const PrivateKey key(PEM_read_bio_PrivateKey(memory(pem).get(), nullptr, nullptr, nullptr),
-                         EVP_PKEY_free);
+    const PrivateKey key(PEM_read_bio_PrivateKey(memory(pem).get(), nullptr, nullptr, nullptr), EVP_PKEY_free);
     const Certificate certificate(PEM_read_bio_X509(memory(pem).get(), nullptr, nullptr, nullptr), X509_free);
     if (!key || !certificate || SSL_CTX_use_certificate(context, certificate.get()) != 1 ||
         SSL_CTX_use_PrivateKey(context, key.get()) != 1) {
@@ -67,8 +64,7 @@ bool is_address(const std::string& host) {
 // Whether `events` came before the deadline.
 bool wait_on(int descriptor, short events, Clock::time_point deadline) {
     for (;;) {
-        const auto left =
-            std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
+        const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
         pollfd one{descriptor, events, 0};
         const int result = poll(&one, 1, static_cast<int>(std::clamp<long>(left, 0, 3'600'000)));
         if (result > 0) return true;
@@ -85,8 +81,7 @@ std::string ServerAddress::text() const {
 
 ServerAddress parse_server_url(const std::string& url) {
     const auto wrong = [&](const char* why) {
-        return ToolError("server: " + url + ": " + why + "; it should be https://HOST[:PORT]",
-                         host::ExitCode::kUsage);
+        return ToolError("server: " + url + ": " + why + "; it should be https://HOST[:PORT]", host::ExitCode::kUsage);
     };
     constexpr std::string_view kScheme = "https://";
     if (!url.starts_with(kScheme)) throw wrong("not https");
@@ -102,8 +97,7 @@ ServerAddress parse_server_url(const std::string& url) {
         address.host = rest.substr(0, rest.find(':'));
         rest.remove_prefix(address.host.size());
     }
-    if (address.host.empty() || address.host.find_first_of("/@?# \r\n") != std::string::npos)
-        throw wrong("no host");
+    if (address.host.empty() || address.host.find_first_of("/@?# \r\n") != std::string::npos) throw wrong("no host");
     if (!rest.empty()) {
         unsigned port = 0;
         const auto [end, error] = std::from_chars(rest.data() + 1, rest.data() + rest.size(), port);
@@ -157,8 +151,7 @@ void TlsStream::connect(Clock::time_point deadline) {
     addrinfo hints{};
     hints.ai_socktype = SOCK_STREAM;
     addrinfo* found = nullptr;
-    if (const int code = getaddrinfo(address_.host.c_str(), address_.port.c_str(), &hints, &found);
-        code != 0) {
+    if (const int code = getaddrinfo(address_.host.c_str(), address_.port.c_str(), &hints, &found); code != 0) {
         fail(std::string("cannot be found: ") + gai_strerror(code));
     }
     const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owned(found, freeaddrinfo);
@@ -191,9 +184,8 @@ void TlsStream::handshake(const TlsContext& context, Clock::time_point deadline)
     if (ssl_ == nullptr || SSL_set_fd(ssl_, socket_.get()) != 1) fail("TLS: " + openssl_reason());
     const char* const host = address_.host.c_str();
     const bool by_address = is_address(address_.host);
-    const bool is_set = by_address
-                            ? X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl_), host) == 1
-                            : SSL_set_tlsext_host_name(ssl_, host) == 1 && SSL_set1_host(ssl_, host) == 1;
+    const bool is_set = by_address ? X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl_), host) == 1
+                                   : SSL_set_tlsext_host_name(ssl_, host) == 1 && SSL_set1_host(ssl_, host) == 1;
     if (!is_set) fail("TLS: " + openssl_reason());
     for (;;) {
         ERR_clear_error();
@@ -232,8 +224,7 @@ void TlsStream::write(std::string_view bytes, Clock::time_point deadline) {
 std::size_t TlsStream::read(char* to, std::size_t size, Clock::time_point deadline) {
     for (;;) {
         // Also of a server that always has a byte more, so that there is nothing to wait for.
-        if (Clock::now() >= deadline)
-            throw TimedOut(address_.text() + ": receiving: no whole answer in time");
+        if (Clock::now() >= deadline) throw TimedOut(address_.text() + ": receiving: no whole answer in time");
         std::size_t received = 0;
         ERR_clear_error();
         const int result = SSL_read_ex(ssl_, to, size, &received);

@@ -57,8 +57,7 @@ Result<Claims> decode_claims(Bytes encoded) {
     reader.copy(claims.storage_root);
     claims.disk_count = reader.u8();
     GATEHOUSE_TRY(reader.status("claims"));
-    if (launch > static_cast<std::uint8_t>(Launch::kSenter))
-        return {Error::kBadValue, "claims: launch", launch};
+    if (launch > static_cast<std::uint8_t>(Launch::kSenter)) return {Error::kBadValue, "claims: launch", launch};
     if (iommu > static_cast<std::uint8_t>(Iommu::kVtd)) return {Error::kBadValue, "claims: IOMMU", iommu};
     if ((claims.flags & ~kKnownFlags) != 0) return {Error::kBadValue, "claims: flags", claims.flags};
     if (claims.disk_count > kMaxDisks) return {Error::kBadValue, "claims: disk count", claims.disk_count};

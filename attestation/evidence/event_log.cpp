@@ -41,20 +41,18 @@ Result<EventLogReader> EventLogReader::open(Bytes log) {
     reader.skip(2);  // errata, UINTN size
     const std::uint32_t count = reader.u32();
     GATEHOUSE_TRY(reader.status("event log header"));
-    if (pcr != 0 || static_cast<EventType>(type) != EventType::kNoAction ||
-        !equal_bytes(digest, kHeaderDigest) || !equal_bytes(magic, signature())) {
+    if (pcr != 0 || static_cast<EventType>(type) != EventType::kNoAction || !equal_bytes(digest, kHeaderDigest) ||
+        !equal_bytes(magic, signature())) {
         return {Error::kBadMagic, "event log header", 0};
     }
-    if (major != 2)
-        return {Error::kBadVersion, "event log header: major version", start + signature().size() + 5};
+    if (major != 2) return {Error::kBadVersion, "event log header: major version", start + signature().size() + 5};
     if (count == 0) return {Error::kBadValue, "event log header: no banks", reader.offset()};
     for (std::uint32_t i = 0; i < count; ++i) {
         const std::size_t offset = reader.offset();
         const auto algorithm = static_cast<HashAlgorithm>(reader.u16());
         const std::uint16_t digest_bytes = reader.u16();
         GATEHOUSE_TRY(reader.status("event log header: banks"));
-        if (const Status added = add_bank(result.banks_, algorithm); !added.ok())
-            return at(added.failure(), offset);
+        if (const Status added = add_bank(result.banks_, algorithm); !added.ok()) return at(added.failure(), offset);
         if (digest_bytes != digest_size(algorithm)) {
             return {Error::kBadLength, "event log header: digest size", offset};
         }
@@ -62,8 +60,7 @@ Result<EventLogReader> EventLogReader::open(Bytes log) {
     const std::size_t vendor_size_offset = reader.offset();
     reader.skip(reader.u8());
     GATEHOUSE_TRY(reader.status("event log header: vendor information"));
-    if (reader.offset() - start != size)
-        return {Error::kBadLength, "event log header: size", vendor_size_offset};
+    if (reader.offset() - start != size) return {Error::kBadLength, "event log header: size", vendor_size_offset};
     result.log_ = log;
     result.offset_ = reader.offset();
     return result;
@@ -76,8 +73,7 @@ Result<Event> EventLogReader::next() {
     event.pcr = reader.u32();
     event.type = static_cast<EventType>(reader.u32());
     const std::uint32_t count = reader.u32();
-    if (!reader.failed() && count != banks_.count)
-        return {Error::kMismatch, "event log: number of digests", offset_};
+    if (!reader.failed() && count != banks_.count) return {Error::kMismatch, "event log: number of digests", offset_};
     for (std::size_t i = 0; i < banks_.count; ++i) {
         const auto algorithm = static_cast<HashAlgorithm>(reader.u16());
         if (!reader.failed() && algorithm != banks_.algorithms[i]) {
@@ -130,18 +126,15 @@ Result<EventLogWriter> EventLogWriter::resume(MutableBytes buffer, std::size_t s
     return result;
 }
 
-Status EventLogWriter::append(std::uint32_t pcr, EventType type, std::span<const Digest> digests,
-                              Bytes data) {
-    if (digests.size() != banks_.count)
-        return {Error::kMismatch, "event log: number of digests", digests.size()};
+Status EventLogWriter::append(std::uint32_t pcr, EventType type, std::span<const Digest> digests, Bytes data) {
+    if (digests.size() != banks_.count) return {Error::kMismatch, "event log: number of digests", digests.size()};
     Writer writer(buffer_.subspan(size_));
     writer.u32(pcr);
     writer.u32(static_cast<std::uint32_t>(type));
     writer.u32(static_cast<std::uint32_t>(digests.size()));
     for (std::size_t i = 0; i < digests.size(); ++i) {
         if (digests[i].algorithm != banks_.algorithms[i]) {
-            return {Error::kMismatch, "event log: digest algorithm",
-                    static_cast<std::uint64_t>(digests[i].algorithm)};
+            return {Error::kMismatch, "event log: digest algorithm", static_cast<std::uint64_t>(digests[i].algorithm)};
         }
         writer.u16(static_cast<std::uint16_t>(digests[i].algorithm));
         writer.bytes(digests[i].bytes());

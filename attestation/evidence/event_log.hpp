@@ -77,15 +77,13 @@ class EventLogReader {
 class EventLogWriter {
   public:
     // Starts a log with its header. kBadValue for a bank twice, none, or of unknown digest size.
-    [[nodiscard]] static Result<EventLogWriter> create(MutableBytes buffer,
-                                                       std::span<const HashAlgorithm> banks);
+    [[nodiscard]] static Result<EventLogWriter> create(MutableBytes buffer, std::span<const HashAlgorithm> banks);
     // Goes on with a log of `size` bytes at the front of `buffer` that an earlier stage wrote; the whole of
     // it is checked. Errors: the reader's.
     [[nodiscard]] static Result<EventLogWriter> resume(MutableBytes buffer, std::size_t size);
 
     // `digests`: one for each bank, in the order of the banks (kMismatch if not).
-    [[nodiscard]] Status append(std::uint32_t pcr, EventType type, std::span<const Digest> digests,
-                                Bytes data);
+    [[nodiscard]] Status append(std::uint32_t pcr, EventType type, std::span<const Digest> digests, Bytes data);
     // The event of a row of kMeasurements: EV_EVENT_TAG with its tag and name.
     [[nodiscard]] Status append(const Measurement& measurement, std::span<const Digest> digests);
     // The cap of a PCR: EV_SEPARATOR with kCapData; `digests` are hashes of kCapData.

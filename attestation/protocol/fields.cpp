@@ -31,8 +31,7 @@ class Collector : public nlohmann::json_sax<nlohmann::json> {
         auto* const list = depth_ == 2 ? current_list() : nullptr;
         if (list == nullptr) return other();
         if (list->size() == kMaxElements) {
-            return fail("'" + members_.back().name + "' has more than " + std::to_string(kMaxElements) +
-                        " elements");
+            return fail("'" + members_.back().name + "' has more than " + std::to_string(kMaxElements) + " elements");
         }
         list->push_back(std::move(value));
         return true;
@@ -92,9 +91,7 @@ class Collector : public nlohmann::json_sax<nlohmann::json> {
 std::string printable(std::string text) {
     if (text.size() > 200) text.resize(200);
     std::ranges::replace_if(
-        text,
-        [](char c) { return static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) > 0x7e; },
-        '?');
+        text, [](char c) { return static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) > 0x7e; }, '?');
     return text;
 }
 
@@ -106,13 +103,12 @@ std::string json_text(std::string_view text) {
 
 Fields::Fields(std::string_view body, std::string what) : what_(std::move(what)) {
     if (body.size() > kMaxBody) {
-        throw MessageError(what_ + ": " + std::to_string(body.size()) + " bytes; at most " +
-                           std::to_string(kMaxBody) + " are allowed");
+        throw MessageError(what_ + ": " + std::to_string(body.size()) + " bytes; at most " + std::to_string(kMaxBody) +
+                           " are allowed");
     }
     // An object, and nothing else: the parser's events do not tell the outermost array from it.
     const std::size_t start = body.find_first_not_of(" \t\r\n");
-    if (start == std::string_view::npos || body[start] != '{')
-        throw MessageError(what_ + ": not a JSON object");
+    if (start == std::string_view::npos || body[start] != '{') throw MessageError(what_ + ": not a JSON object");
     Collector collector(members_);
     const bool ok = nlohmann::json::sax_parse(body, &collector);
     if (!ok || !collector.problem.empty()) throw MessageError(what_ + ": " + printable(collector.problem));

@@ -31,8 +31,7 @@ class Fields {
     [[nodiscard]] bool has(std::string_view name) const { return find(name) != nullptr; }
     // Bytes of UTF-8.
     [[nodiscard]] std::string text(std::string_view name, Limits limits = {}) const;
-    [[nodiscard]] std::string one_of(std::string_view name,
-                                     std::initializer_list<std::string_view> values) const;
+    [[nodiscard]] std::string one_of(std::string_view name, std::initializer_list<std::string_view> values) const;
     // Of base64.
     [[nodiscard]] Buffer binary(std::string_view name, Limits limits) const;
     [[nodiscard]] std::vector<std::string> texts(std::string_view name, std::size_t most, Limits each) const;

@@ -37,14 +37,12 @@ struct Target {
 
 std::string secret_name(const std::string& action) { return "action " + action; }
 
-std::string deliver_one(const Target& target, const std::string& directory, const Delivery& delivery,
-                        Seconds now) {
+std::string deliver_one(const Target& target, const std::string& directory, const Delivery& delivery, Seconds now) {
     try {
-        if (target.kind == "command")
-            return run_command(command_path(directory, target.target), delivery.event);
+        if (target.kind == "command") return run_command(command_path(directory, target.target), delivery.event);
         const std::string time = std::to_string(now);
-        const Sha256Digest mac = hmac_sha256(
-            target.secret, {host::text_bytes(time), literal_bytes("."), host::text_bytes(delivery.event)});
+        const Sha256Digest mac =
+            hmac_sha256(target.secret, {host::text_bytes(time), literal_bytes("."), host::text_bytes(delivery.event)});
         return post_webhook(parse_webhook_url(target.target),
                             {{"Gatehouse-Signature", "t=" + time + ",v1=" + host::hex(mac)},
                              {"Gatehouse-Delivery", std::to_string(delivery.number)}},
@@ -55,8 +53,7 @@ std::string deliver_one(const Target& target, const std::string& directory, cons
 }
 
 // In order, till one fails or the round is over: a target that is down is not tried with each event.
-void deliver_all(const Target& target, const std::string& directory, std::vector<Delivery>& deliveries,
-                 Seconds now) {
+void deliver_all(const Target& target, const std::string& directory, std::vector<Delivery>& deliveries, Seconds now) {
     const auto end = std::chrono::steady_clock::now() + kRound;
     for (Delivery& one : deliveries) {
         if (std::chrono::steady_clock::now() >= end) return;
@@ -73,11 +70,10 @@ Seconds pause_after(std::int64_t attempts) {
 }  // namespace
 
 void Service::Inside::record_change(Session& session, const StateChange& change, const std::string& who) {
-    const nlohmann::json event{
-        {"event", "endpoint.state"},    {"issuer", options.issuer},    {"time", now()},
-        {"endpoint", change.endpoint},  {"hostname", change.hostname}, {"group", change.group},
-        {"from", name_of(change.from)}, {"to", name_of(change.to)},    {"reason", change.reason},
-        {"policy", change.policy}};
+    const nlohmann::json event{{"event", "endpoint.state"},    {"issuer", options.issuer},    {"time", now()},
+                               {"endpoint", change.endpoint},  {"hostname", change.hostname}, {"group", change.group},
+                               {"from", name_of(change.from)}, {"to", name_of(change.to)},    {"reason", change.reason},
+                               {"policy", change.policy}};
     session.execute(
         "INSERT INTO outbox (action, event, created, attempts, due, claim, claimed_until) "
         "SELECT name, CAST($1 AS TEXT), CAST($2 AS BIGINT), 0, CAST($2 AS BIGINT), '', 0 FROM actions",
@@ -92,8 +88,7 @@ void Service::Inside::record_change(Session& session, const StateChange& change,
 void Service::Inside::deliver() {
     const Seconds at = now();
     const bool due = read([&](Session& session) {
-        return !session.query("SELECT 1 FROM outbox WHERE due <= $1 AND claimed_until < $1 LIMIT 1", {at})
-                    .empty();
+        return !session.query("SELECT 1 FROM outbox WHERE due <= $1 AND claimed_until < $1 LIMIT 1", {at}).empty();
     });
     if (!due) return;
     const std::string claim = host::hex(random_bytes(16));
@@ -134,8 +129,7 @@ void Service::Inside::deliver() {
 
 // What was delivered goes, what failed waits for its next attempt, or is given up; what was not tried is free
 // again.
-void Service::Inside::settle(const std::map<std::string, std::vector<Delivery>>& work,
-                             const std::string& claim) {
+void Service::Inside::settle(const std::map<std::string, std::vector<Delivery>>& work, const std::string& claim) {
     database->write([&](Session& session) {
         std::vector<AuditNote> given_up;
         for (const auto& [name, deliveries] : work) {
@@ -143,18 +137,16 @@ void Service::Inside::settle(const std::map<std::string, std::vector<Delivery>>&
             for (const Delivery& one : deliveries) {
                 const bool last = !one.fault.empty() && one.attempts + 1 >= kMostAttempts;
                 if (!known || last || (one.tried && one.fault.empty())) {
-                    session.execute("DELETE FROM outbox WHERE number = $1 AND claim = $2",
-                                    {one.number, claim});
+                    session.execute("DELETE FROM outbox WHERE number = $1 AND claim = $2", {one.number, claim});
                 } else {
                     session.execute(
                         "UPDATE outbox SET attempts = $1, due = $2, claimed_until = 0 "
                         "WHERE number = $3 AND claim = $4",
-                        {one.attempts + (one.tried ? 1 : 0),
-                         one.tried ? now() + pause_after(one.attempts) : now(), one.number, claim});
+                        {one.attempts + (one.tried ? 1 : 0), one.tried ? now() + pause_after(one.attempts) : now(),
+                         one.number, claim});
                 }
                 if (last) {
-                    const nlohmann::json detail{{"event", one.number},
-                                                {"fault", clean_text(one.fault, 1024)}};
+                    const nlohmann::json detail{{"event", one.number}, {"fault", clean_text(one.fault, 1024)}};
                     given_up.push_back({"system", "action.give_up", name, detail.dump()});
                 }
             }
@@ -197,8 +189,7 @@ void Service::add_action(const Principal& by, const Action& action) {
 void Service::remove_action(const Principal& by, const std::string& name) {
     demand_role(by, Role::kAdmin);
     inside_->write({by.name, "action.remove", clean_text(name, 64)}, [&](Session& session) {
-        if (session.execute("DELETE FROM actions WHERE name = $1", {name}) == 0)
-            not_found("action \"" + name + "\"");
+        if (session.execute("DELETE FROM actions WHERE name = $1", {name}) == 0) not_found("action \"" + name + "\"");
         session.execute("DELETE FROM outbox WHERE action = $1", {name});
     });
 }
@@ -206,9 +197,8 @@ void Service::remove_action(const Principal& by, const std::string& name) {
 std::vector<Service::Action> Service::actions(const Principal& by) {
     demand_role(by, Role::kAdmin);
     std::vector<Action> all;
-    for (const Row& row : inside_->read([](Session& session) {
-             return session.query("SELECT name, kind, target FROM actions ORDER BY name");
-         }))
+    for (const Row& row : inside_->read(
+             [](Session& session) { return session.query("SELECT name, kind, target FROM actions ORDER BY name"); }))
         all.push_back({row.text(0), row.text(1), row.text(2), {}});
     return all;
 }

@@ -33,19 +33,18 @@ nlohmann::json claims_json(const evidence::Claims& claims) {
     const auto flag = [&claims](evidence::ClaimFlag one) {
         return (claims.flags & static_cast<std::uint32_t>(one)) != 0;
     };
-    return {
-        {"hypervisor_version", std::to_string(version >> 16) + "." + std::to_string((version >> 8) & 255) +
-                                   "." + std::to_string(version & 255)},
-        {"launch", name(claims.launch, {"none", "SKINIT", "SENTER"})},
-        {"iommu", name(claims.iommu, {"none", "AMD-Vi", "VT-d"})},
-        {"cpus", claims.cpus},
-        {"capped", flag(evidence::ClaimFlag::kCapped)},
-        {"vault_opened", flag(evidence::ClaimFlag::kVaultOpened)},
-        {"kept_bytes", claims.kept_bytes},
-        {"counter_limit", claims.counter_limit},
-        {"policy_digest", host::hex(claims.policy_digest)},
-        {"storage_root", host::hex(claims.storage_root)},
-        {"disks", disks}};
+    return {{"hypervisor_version", std::to_string(version >> 16) + "." + std::to_string((version >> 8) & 255) + "." +
+                                       std::to_string(version & 255)},
+            {"launch", name(claims.launch, {"none", "SKINIT", "SENTER"})},
+            {"iommu", name(claims.iommu, {"none", "AMD-Vi", "VT-d"})},
+            {"cpus", claims.cpus},
+            {"capped", flag(evidence::ClaimFlag::kCapped)},
+            {"vault_opened", flag(evidence::ClaimFlag::kVaultOpened)},
+            {"kept_bytes", claims.kept_bytes},
+            {"counter_limit", claims.counter_limit},
+            {"policy_digest", host::hex(claims.policy_digest)},
+            {"storage_root", host::hex(claims.storage_root)},
+            {"disks", disks}};
 }
 
 }  // namespace
@@ -68,19 +67,16 @@ verifier::Evidence EvidenceSet::view() const {
 
 verifier::Verdict judge(const EvidenceSet& evidence, const Subject& subject, const LoadedPolicy* policy,
                         bool with_views) {
-    verifier::Verdict verdict =
-        verifier::appraise(evidence.view(), *subject.key, subject.known, evidence.nonce,
-                           policy == nullptr ? nullptr : &policy->policy, with_views);
+    verifier::Verdict verdict = verifier::appraise(evidence.view(), *subject.key, subject.known, evidence.nonce,
+                                                   policy == nullptr ? nullptr : &policy->policy, with_views);
     if (evidence.source != subject.source) {
-        verdict.findings.insert(verdict.findings.begin(),
-                                {"source", false,
-                                 "the endpoint is enrolled with source \"" + subject.source +
-                                     "\", the evidence says \"" + evidence.source + "\""});
+        verdict.findings.insert(verdict.findings.begin(), {"source", false,
+                                                           "the endpoint is enrolled with source \"" + subject.source +
+                                                               "\", the evidence says \"" + evidence.source + "\""});
         verdict.tpm.reset();
     }
     if (!subject.endorsement_fault.empty())
-        verdict.findings.insert(verdict.findings.begin(),
-                                {kEndorsementRule, false, subject.endorsement_fault});
+        verdict.findings.insert(verdict.findings.begin(), {kEndorsementRule, false, subject.endorsement_fault});
     return verdict;
 }
 
@@ -117,8 +113,7 @@ Judgement judge_all(const EvidenceSet& evidence, const Subject& subject,
         best.tried.push_back({policy, refusal_of(judge(evidence, subject, policy.get(), false))});
     }
     if (best.verdict.accepted() && best.policy != nullptr) {
-        best.state =
-            best.policy->policy.source == verifier::Source::kTpm ? State::kUnmeasured : State::kTrusted;
+        best.state = best.policy->policy.source == verifier::Source::kTpm ? State::kUnmeasured : State::kTrusted;
     } else if (enforced.empty() && best.verdict.accepted()) {
         best.reason = "policy: none is enforced for the group";
     } else {
@@ -151,8 +146,7 @@ std::string verdict_json(const verifier::Verdict& verdict) {
           {"pcrs", verdict.coverage.pcrs},
           {"pcrs_judged", verdict.coverage.pcrs_judged}}},
         {"quirks", quirks},
-        {"policy",
-         verdict.policy.empty() ? "" : verdict.policy + ":" + std::to_string(verdict.policy_version)},
+        {"policy", verdict.policy.empty() ? "" : verdict.policy + ":" + std::to_string(verdict.policy_version)},
         {"pcrs", pcrs},
         {"events", events},
         {"claims", verdict.claims ? claims_json(*verdict.claims) : nlohmann::json(nullptr)}};

@@ -34,8 +34,8 @@ struct Subject {
 
 // appraise(), and two findings more: evidence of another source than the enrolled one is refused, since the
 // key was not checked for it; and any, while the TPM that it comes from has lost what vouched for it.
-[[nodiscard]] verifier::Verdict judge(const EvidenceSet& evidence, const Subject& subject,
-                                      const LoadedPolicy* policy, bool with_views);
+[[nodiscard]] verifier::Verdict judge(const EvidenceSet& evidence, const Subject& subject, const LoadedPolicy* policy,
+                                      bool with_views);
 
 struct Outcome {
     std::shared_ptr<const LoadedPolicy> policy;

@@ -110,8 +110,7 @@ void drop_oldest_runs(Session& session, const std::string& endpoint, unsigned mo
         {endpoint, most});
 }
 
-std::int64_t start_run(Session& session, const Known& known, const Judgement& judgement,
-                       const Record& record) {
+std::int64_t start_run(Session& session, const Known& known, const Judgement& judgement, const Record& record) {
     if (known.run != 0) {
         session.execute("UPDATE history SET until = $1, length = $2 WHERE number = $3",
                         {known.last_seen, known.run_length, known.run});
@@ -139,9 +138,9 @@ void keep_evidence(Session& session, const Known& known, const Judgement& judgem
         "excluded.nonce, "
         "quote = excluded.quote, signature = excluded.signature, claims = excluded.claims, "
         "pcr_values = excluded.pcr_values, tpm_before = excluded.tpm_before, result = excluded.result",
-        {known.id, run, record.now, static_cast<std::int64_t>(judgement.state), record.policy,
-         judgement.reason, evidence.source, evidence.nonce, evidence.quote, evidence.signature,
-         evidence.claims, evidence.pcr_values, known.tpm, record.result});
+        {known.id, run, record.now, static_cast<std::int64_t>(judgement.state), record.policy, judgement.reason,
+         evidence.source, evidence.nonce, evidence.quote, evidence.signature, evidence.claims, evidence.pcr_values,
+         known.tpm, record.result});
     if (record.log_hash == known.log_hash) return;
     session.execute(
         "INSERT INTO event_logs (endpoint, log) VALUES ($1, $2) "
@@ -156,8 +155,7 @@ void count_hour(Session& session, const Known& known, State state, Seconds now) 
         "ON CONFLICT (hour, shard) DO UPDATE SET trusted = hours.trusted + excluded.trusted, "
         "unmeasured = hours.unmeasured + excluded.unmeasured, untrusted = hours.untrusted + "
         "excluded.untrusted",
-        {now / 3600 * 3600, shard, state == State::kTrusted, state == State::kUnmeasured,
-         state == State::kUntrusted});
+        {now / 3600 * 3600, shard, state == State::kTrusted, state == State::kUnmeasured, state == State::kUntrusted});
 }
 
 void keep_outcomes(Session& session, const Known& known, const Judgement& judgement) {
@@ -172,8 +170,8 @@ void keep_outcomes(Session& session, const Known& known, const Judgement& judgem
     }
 }
 
-std::string signed_result(const std::string& issuer, EVP_PKEY* key, const Known& known,
-                          const Judgement& judgement, const EvidenceSet& evidence, const Record& record) {
+std::string signed_result(const std::string& issuer, EVP_PKEY* key, const Known& known, const Judgement& judgement,
+                          const EvidenceSet& evidence, const Record& record) {
     verifier::ResultFacts facts;
     facts.issuer = issuer;
     facts.issued = record.now;
@@ -199,8 +197,7 @@ Buffer Service::Inside::new_nonce(const std::string& endpoint) {
     const std::int64_t clock =
         options.clock
             ? now() * kMicroseconds
-            : std::chrono::duration_cast<microseconds>(std::chrono::system_clock::now().time_since_epoch())
-                  .count();
+            : std::chrono::duration_cast<microseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
     // Each is newer than all that this process gave before, whatever the clock does.
     std::int64_t last = newest_nonce.load();
     std::int64_t time = 0;
@@ -220,8 +217,7 @@ std::int64_t Service::Inside::check_nonce(const std::string& endpoint, Bytes non
     if (nonce.size() != protocol::kNonceSize) throw ServiceError(400, "nonce", "nonce: must be 32 bytes");
     const Sha256Digest mac = nonce_mac(nonce_key, endpoint, nonce.first(kTimeSize + kRandomSize));
     if (!equal_secret(Bytes(mac).first(kMacSize), nonce.subspan(kTimeSize + kRandomSize)))
-        throw ServiceError(409, "nonce",
-                           "nonce: is not one that this server gave to this endpoint; ask for one");
+        throw ServiceError(409, "nonce", "nonce: is not one that this server gave to this endpoint; ask for one");
     const auto time = static_cast<std::int64_t>(load<std::uint64_t>(nonce.data(), Endian::kBig));
     // The other direction allows for another server's clock.
     const std::int64_t age = now() - time / kMicroseconds;
@@ -248,20 +244,17 @@ protocol::AttestAnswer Service::attest(const std::string& endpoint, const protoc
         const auto row = inside_->read([&](Session& session) { return session.one(select, {endpoint}); });
         if (!row) not_found(endpoint_name(clean_text(endpoint, 64)));
         const Known known = known_of(endpoint, *row);
-        if (known.state == State::kRetired)
-            throw ServiceError(403, "retired", endpoint_name(endpoint) + " is retired");
+        if (known.state == State::kRetired) throw ServiceError(403, "retired", endpoint_name(endpoint) + " is retired");
         if (nonce_time <= known.last_nonce)
             throw ServiceError(409, "nonce", "nonce: it or a newer one was used already; ask for a new one");
-        if (std::optional<protocol::AttestAnswer> answer =
-                inside_->judge_and_record(known, nonce_time, evidence))
+        if (std::optional<protocol::AttestAnswer> answer = inside_->judge_and_record(known, nonce_time, evidence))
             return std::move(*answer);
         // Something else changed the endpoint in between: judge again by what it is now.
     }
     throw ServiceError(503, "busy", endpoint_name(endpoint) + " is being changed; try again", 1);
 }
 
-std::optional<protocol::AttestAnswer> Service::Inside::judge_and_record(const Known& known,
-                                                                        std::int64_t nonce_time,
+std::optional<protocol::AttestAnswer> Service::Inside::judge_and_record(const Known& known, std::int64_t nonce_time,
                                                                         const EvidenceSet& evidence) {
     std::vector<std::shared_ptr<const LoadedPolicy>> enforced, reported;
     const auto all = assignments_of(known.generation);
@@ -298,10 +291,10 @@ std::optional<protocol::AttestAnswer> Service::Inside::judge_and_record(const Kn
         keep_outcomes(session, known, judgement);
         count_hour(session, known, judgement.state, record.now);
         if (known.state == judgement.state) return;
-        record_change(session,
-                      {known.id, known.hostname, known.group, known.state, judgement.state, judgement.reason,
-                       record.policy},
-                      endpoint_name(known.id));
+        record_change(
+            session,
+            {known.id, known.hostname, known.group, known.state, judgement.state, judgement.reason, record.policy},
+            endpoint_name(known.id));
     });
     if (!done) return std::nullopt;
 

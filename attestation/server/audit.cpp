@@ -11,9 +11,8 @@ constexpr unsigned kBatch = 1000;
 
 Sha256Digest chained(Bytes before, const AuditEntry& entry) {
     // nlohmann::json keeps the members of an object in the order of their names.
-    const nlohmann::json fields{{"number", entry.number},   {"time", entry.time},
-                                {"who", entry.who},         {"action", entry.action},
-                                {"subject", entry.subject}, {"detail", entry.detail}};
+    const nlohmann::json fields{{"number", entry.number}, {"time", entry.time},       {"who", entry.who},
+                                {"action", entry.action}, {"subject", entry.subject}, {"detail", entry.detail}};
     const std::string text = fields.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
     return sha256({before, host::text_bytes(text)});
 }
@@ -41,9 +40,7 @@ void append_audit(Session& session, Seconds now, const AuditNote& note) {
     session.execute("UPDATE audit_head SET number = $1, hash = $2", {entry.number, hash});
 }
 
-std::int64_t audit_length(Session& session) {
-    return session.one("SELECT number FROM audit_head").value().integer(0);
-}
+std::int64_t audit_length(Session& session) { return session.one("SELECT number FROM audit_head").value().integer(0); }
 
 std::vector<AuditEntry> audit_after(Session& session, std::int64_t after, unsigned limit) {
     return entries(
@@ -75,8 +72,7 @@ Service::AuditCheck check_audit(Database& database) {
     while (check.entries < length) {
         std::vector<AuditEntry> batch;
         database.read([&](Session& session) { batch = audit_after(session, check.entries, kBatch); });
-        if (batch.empty())
-            return fault("entries after number " + std::to_string(check.entries) + " are missing");
+        if (batch.empty()) return fault("entries after number " + std::to_string(check.entries) + " are missing");
         for (const AuditEntry& entry : batch) {
             if (entry.number > length) break;
             const std::string which = "entry " + std::to_string(check.entries + 1);

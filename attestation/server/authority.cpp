@@ -154,8 +154,7 @@ Key key_of_request(const std::string& pem) {
     if (!request) throw ServiceError(400, "csr", "csr: is not a PKCS #10 request in PEM");
     Key key(X509_REQ_get_pubkey(request.get()));
     ERR_clear_error();
-    if (!key || !is_p256(key.get()))
-        throw ServiceError(400, "csr", "csr: its key must be on the curve P-256");
+    if (!key || !is_p256(key.get())) throw ServiceError(400, "csr", "csr: its key must be on the curve P-256");
     if (X509_REQ_verify(request.get(), key.get()) != 1) {
         ERR_clear_error();
         throw ServiceError(400, "csr", "csr: is not signed by its own key");

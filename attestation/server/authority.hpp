@@ -50,8 +50,7 @@ class CertificateAuthority {
 
     [[nodiscard]] std::string pem() const;
     // Subject CN = `endpoint`, extended key usage clientAuth.
-    [[nodiscard]] Issued issue_client(EVP_PKEY* key, const std::string& endpoint, Seconds now,
-                                      unsigned days) const;
+    [[nodiscard]] Issued issue_client(EVP_PKEY* key, const std::string& endpoint, Seconds now, unsigned days) const;
     // subjectAltName = `names`, each an IP address or a host name; extended key usage serverAuth. ToolError
     // names one that is neither.
     [[nodiscard]] Issued issue_server(EVP_PKEY* key, const std::vector<std::string>& names, Seconds now,

@@ -40,8 +40,7 @@ struct Attributes {
 
 host::File file_with(const std::string& content) {
     host::File file(::memfd_create("event", MFD_CLOEXEC));
-    if (file.get() < 0 ||
-        ::write(file.get(), content.data(), content.size()) != static_cast<ssize_t>(content.size()) ||
+    if (file.get() < 0 || ::write(file.get(), content.data(), content.size()) != static_cast<ssize_t>(content.size()) ||
         ::lseek(file.get(), 0, SEEK_SET) != 0) {
         return {};
     }
@@ -58,8 +57,7 @@ std::string wait_for(pid_t child) {
     } while (ready < 0 && errno == EINTR);
     if (ready != 1) ::kill(-child, SIGKILL);
     int status = 0;
-    while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
-    }
+    while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {}
     if (ready != 1) return "did not end within " + std::to_string(kPatienceMilliseconds / 1000) + " s";
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return "";
     return WIFEXITED(status) ? "ended with " + std::to_string(WEXITSTATUS(status))
@@ -103,8 +101,8 @@ std::string run_command(const std::string& path, const std::string& input) {
     const std::array<char*, 2> arguments{program.data(), nullptr};
     const std::array<char*, 2> environment{search.data(), nullptr};
     pid_t child = -1;
-    const int error = ::posix_spawn(&child, path.c_str(), &attributes.files, &attributes.process,
-                                    arguments.data(), environment.data());
+    const int error = ::posix_spawn(&child, path.c_str(), &attributes.files, &attributes.process, arguments.data(),
+                                    environment.data());
     if (error != 0) return std::strerror(error);
     return wait_for(child);
 }

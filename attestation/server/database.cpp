@@ -41,8 +41,7 @@ std::unique_ptr<Database> Database::open(const std::string& url) {
     const std::string_view file = "sqlite:";
     if (url.starts_with(file) && url.size() > file.size()) return open_sqlite(url.substr(file.size()));
     if (url.starts_with("postgresql://") || url.starts_with("postgres://")) return open_postgresql(url);
-    throw host::ToolError("database \"" + url + "\": must be sqlite:PATH or postgresql://...",
-                          host::ExitCode::kUsage);
+    throw host::ToolError("database \"" + url + "\": must be sqlite:PATH or postgresql://...", host::ExitCode::kUsage);
 }
 
 }  // namespace gatehouse::server

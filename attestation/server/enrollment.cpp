@@ -46,8 +46,7 @@ verifier::Source source_of(const std::string& name) {
 void demand_sizes(const protocol::EnrollRequest& request) {
     const auto demand = [](bool ok, const char* item, std::size_t limit) {
         if (!ok)
-            throw ServiceError(400, "size",
-                               std::string(item) + ": empty, or larger than " + std::to_string(limit));
+            throw ServiceError(400, "size", std::string(item) + ": empty, or larger than " + std::to_string(limit));
     };
     const auto fits = [](std::size_t size, std::size_t limit) { return size > 0 && size <= limit; };
     demand(fits(request.hostname.size(), 1012), "hostname", 253);
@@ -55,8 +54,7 @@ void demand_sizes(const protocol::EnrollRequest& request) {
     demand(fits(request.ak_public.size(), kMostPublicArea), "ak_public", kMostPublicArea);
     demand(request.ek_certificate.size() <= kMostCertificate, "ek_certificate", kMostCertificate);
     demand(request.ek_chain.size() <= kMostChain, "ek_chain", kMostChain);
-    for (const Buffer& one : request.ek_chain)
-        demand(one.size() <= kMostCertificate, "ek_chain", kMostCertificate);
+    for (const Buffer& one : request.ek_chain) demand(one.size() <= kMostCertificate, "ek_chain", kMostCertificate);
 }
 
 // A key that could sign what no TPM made vouches for nothing, whoever has it.
@@ -70,8 +68,8 @@ std::vector<verifier::Finding> checked_attestation_key(const protocol::EnrollReq
 
 // The enrollment as activate() and approve() need it.
 struct Open {
-    std::string id, state, hostname, source, ek_hash, csr, vendor, manufacturer, model, reason, endpoint,
-        certificate, endorsement;
+    std::string id, state, hostname, source, ek_hash, csr, vendor, manufacturer, model, reason, endpoint, certificate,
+        endorsement;
     Buffer ek_public, ak_public, secret_hash, token_hash;
     std::int64_t attempts = 0;
     Seconds time = 0, expires = 0;
@@ -134,9 +132,8 @@ std::string key_of(const Open& open) { return host::hex(verifier::endorsement_ke
 // the TPM has only one of that key, and is one endpoint only.
 std::optional<std::string> disguised(Session& session, const Open& open) {
     // In the words of the index, without which this would read the whole fleet.
-    const auto row =
-        session.one("SELECT id FROM endpoints WHERE ek_key <> '' AND ek_key = $1 AND ek_hash <> $2",
-                    {key_of(open), open.ek_hash});
+    const auto row = session.one("SELECT id FROM endpoints WHERE ek_key <> '' AND ek_key = $1 AND ek_hash <> $2",
+                                 {key_of(open), open.ek_hash});
     if (!row) return std::nullopt;
     return "endpoint " + row->text(0) + " has this EK, in another public area";
 }
@@ -149,8 +146,8 @@ Buffer kept_of(Bytes tpm, Agreement agreement) {
 }
 
 // The endpoint that has this EK: its new key takes the place of the old one, its history stays.
-void replace_endpoint(Session& session, const Open& open, const std::string& group, Seconds now,
-                      const Issued& issued, const Buffer& tpm) {
+void replace_endpoint(Session& session, const Open& open, const std::string& group, Seconds now, const Issued& issued,
+                      const Buffer& tpm) {
     session.execute(
         "UPDATE history SET until = e.last_seen, length = e.run_length FROM endpoints e "
         "WHERE e.id = $1 AND history.number = e.run",
@@ -162,16 +159,15 @@ void replace_endpoint(Session& session, const Open& open, const std::string& gro
         "= '', "
         "policy = '', tpm = $14, wanted = 0, log_hash = $11, outcomes = '', run = 0, run_length = 0, "
         "certificate = $12, next_certificate = $11, ek_key = $15, endorsement_fault = '' WHERE id = $13",
-        {open.hostname, lower_case(open.hostname + " " + open.endpoint + " " + open.ek_hash), group,
-         open.source, static_cast<std::int64_t>(State::kNew), open.vendor, open.manufacturer, open.model,
-         open.ak_public, now, Bytes(), issued.hash, open.endpoint, tpm, key_of(open)});
+        {open.hostname, lower_case(open.hostname + " " + open.endpoint + " " + open.ek_hash), group, open.source,
+         static_cast<std::int64_t>(State::kNew), open.vendor, open.manufacturer, open.model, open.ak_public, now,
+         Bytes(), issued.hash, open.endpoint, tpm, key_of(open)});
     session.execute("DELETE FROM evidence WHERE endpoint = $1", {open.endpoint});
     session.execute("DELETE FROM event_logs WHERE endpoint = $1", {open.endpoint});
     session.execute("DELETE FROM outcomes WHERE endpoint = $1", {open.endpoint});
 }
 
-void insert_endpoint(Session& session, const Open& open, const std::string& group, Seconds now,
-                     const Issued& issued) {
+void insert_endpoint(Session& session, const Open& open, const std::string& group, Seconds now, const Issued& issued) {
     session.execute(
         "INSERT INTO endpoints (id, hostname, search, group_name, source, state, ek_hash, vendor, "
         "manufacturer, model, "
@@ -181,9 +177,9 @@ void insert_endpoint(Session& session, const Open& open, const std::string& grou
         "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, 0, 0, '', '', $13, 0, 0, $13, '', "
         "0, 0, $14, "
         "$13, $15)",
-        {open.endpoint, open.hostname, lower_case(open.hostname + " " + open.endpoint + " " + open.ek_hash),
-         group, open.source, static_cast<std::int64_t>(State::kNew), open.ek_hash, open.vendor,
-         open.manufacturer, open.model, open.ak_public, now, Bytes(), issued.hash, key_of(open)});
+        {open.endpoint, open.hostname, lower_case(open.hostname + " " + open.endpoint + " " + open.ek_hash), group,
+         open.source, static_cast<std::int64_t>(State::kNew), open.ek_hash, open.vendor, open.manufacturer, open.model,
+         open.ak_public, now, Bytes(), issued.hash, key_of(open)});
 }
 
 // What vouches for the endpoint, to be checked again with other vendors than now.
@@ -202,9 +198,7 @@ void drop_expired(Session& session, Seconds now) {
 }
 
 std::int64_t open_enrollments(Session& session) {
-    return session.one("SELECT COUNT(*) FROM enrollments WHERE state IN ('challenged', 'waiting')")
-        .value()
-        .integer(0);
+    return session.one("SELECT COUNT(*) FROM enrollments WHERE state IN ('challenged', 'waiting')").value().integer(0);
 }
 
 void demand_group(Session& session, const std::string& group) {
@@ -220,22 +214,19 @@ struct Automatic {
 };
 
 Automatic automatic(Session& session, const Open& open, Seconds now) {
-    const auto present =
-        session.one("SELECT id, source, state FROM endpoints WHERE ek_hash = $1", {open.ek_hash});
+    const auto present = session.one("SELECT id, source, state FROM endpoints WHERE ek_hash = $1", {open.ek_hash});
     if (present && present->integer(2) == static_cast<std::int64_t>(State::kRetired))
         return {{}, {}, "endpoint " + present->text(0) + " with this EK was retired"};
     if (const auto why_not = disguised(session, open)) return {{}, {}, *why_not};
     // Evidence of another source is worth less, or more, than what somebody agreed to.
     if (present && present->text(1) != open.source)
-        return {
-            {}, {}, "endpoint " + present->text(0) + " with this EK has source \"" + present->text(1) + "\""};
+        return {{}, {}, "endpoint " + present->text(0) + " with this EK has source \"" + present->text(1) + "\""};
     if (const auto row = session.one("SELECT group_name FROM registered WHERE ek_hash = $1", {open.ek_hash}))
         return {row->text(0), "registered EK", {}, Agreement::kBeforehand};
     if (!open.endorsed) return {{}, {}, "EK not endorsed: " + open.reason};
     if (open.token_hash.empty()) return {{}, {}, "came without a token, its EK is not registered"};
-    const Rows used =
-        session.query("DELETE FROM enrollment_tokens WHERE hash = $1 AND expires > $2 RETURNING group_name",
-                      {open.token_hash, now});
+    const Rows used = session.query(
+        "DELETE FROM enrollment_tokens WHERE hash = $1 AND expires > $2 RETURNING group_name", {open.token_hash, now});
     if (used.empty()) return {{}, {}, "its token was used by another one meanwhile, or expired"};
     return {used.front().text(0), "enrollment token", {}};
 }
@@ -243,33 +234,31 @@ Automatic automatic(Session& session, const Open& open, Seconds now) {
 }  // namespace
 
 // Within a write job; its last step.
-void Service::Inside::approve(Session& session, const std::string& id, const std::string& group,
-                              const std::string& who, Agreement agreement) {
+void Service::Inside::approve(Session& session, const std::string& id, const std::string& group, const std::string& who,
+                              Agreement agreement) {
     Open open = find_open(session, id).value();
     demand_group(session, group);
     if (const auto why_not = disguised(session, open)) throw ServiceError(409, "endorsement_key", *why_not);
-    const auto present = session.one(
-        "SELECT id, state, tpm FROM endpoints WHERE ek_hash = $1 /*+ FOR UPDATE +*/", {open.ek_hash});
+    const auto present =
+        session.one("SELECT id, state, tpm FROM endpoints WHERE ek_hash = $1 /*+ FOR UPDATE +*/", {open.ek_hash});
     open.endpoint = present ? present->text(0) : new_id(now());
     const Key request_key = key_of_request(open.csr);
-    const Issued issued =
-        authority->issue_client(request_key.get(), open.endpoint, now(), options.certificate_days);
+    const Issued issued = authority->issue_client(request_key.get(), open.endpoint, now(), options.certificate_days);
     if (present) {
         replace_endpoint(session, open, group, now(), issued, kept_of(present->blob(2), agreement));
     } else {
         insert_endpoint(session, open, group, now(), issued);
     }
     keep_endorsement(session, open);
-    session.execute(
-        "UPDATE enrollments SET state = 'approved', endpoint = $1, certificate = $2 WHERE id = $3",
-        {open.endpoint, issued.pem, id});
+    session.execute("UPDATE enrollments SET state = 'approved', endpoint = $1, certificate = $2 WHERE id = $3",
+                    {open.endpoint, issued.pem, id});
     const nlohmann::json detail{{"endpoint", open.endpoint}, {"group", group},
                                 {"ek_hash", open.ek_hash},   {"source", open.source},
                                 {"hostname", open.hostname}, {"replaces", bool(present)}};
     if (present && present->integer(1) != static_cast<std::int64_t>(State::kNew)) {
         record_change(session,
-                      {open.endpoint, open.hostname, group, static_cast<State>(present->integer(1)),
-                       State::kNew, "enrolled again", ""},
+                      {open.endpoint, open.hostname, group, static_cast<State>(present->integer(1)), State::kNew,
+                       "enrolled again", ""},
                       who);
     }
     append_audit(session, now(), {who, "endpoint.approve", id, detail.dump()});
@@ -278,8 +267,7 @@ void Service::Inside::approve(Session& session, const std::string& id, const std
 void Service::Inside::drop_old_enrollments(Session& session) {
     drop_expired(session, now());
     session.execute("DELETE FROM enrollment_tokens WHERE expires < $1", {now()});
-    const std::string why =
-        "nobody approved it within " + std::to_string(options.waiting_days) + " days: enroll again";
+    const std::string why = "nobody approved it within " + std::to_string(options.waiting_days) + " days: enroll again";
     const Rows forgotten = session.query(
         "UPDATE enrollments SET state = 'rejected', reason = $1 WHERE state = 'waiting' AND time < $2 "
         "RETURNING id, hostname, ek_hash",
@@ -325,8 +313,7 @@ protocol::EnrollChallenge Service::enroll(const protocol::EnrollRequest& request
     }();
     inside_->database->write([&](Session& session) {
         if (!token_hash.empty() &&
-            !session.one("SELECT 1 FROM enrollment_tokens WHERE hash = $1 AND expires > $2",
-                         {token_hash, now})) {
+            !session.one("SELECT 1 FROM enrollment_tokens WHERE hash = $1 AND expires > $2", {token_hash, now})) {
             throw ServiceError(403, "enrollment_token", "token: unknown, used or expired; ask for a new one");
         }
         drop_expired(session, now);
@@ -334,8 +321,7 @@ protocol::EnrollChallenge Service::enroll(const protocol::EnrollRequest& request
         const bool announced =
             !token_hash.empty() || session.one("SELECT 1 FROM registered WHERE ek_hash = $1", {ek_hash});
         if (!announced && open_enrollments(session) >= inside_->options.most_open_enrollments)
-            throw ServiceError(503, "too_many_enrollments", "too many enrollments are open; try again later",
-                               60);
+            throw ServiceError(503, "too_many_enrollments", "too many enrollments are open; try again later", 60);
         session.execute(
             "INSERT INTO enrollments (id, state, time, expires, hostname, source, ek_hash, ek_public, "
             "ak_public, csr, "
@@ -344,11 +330,10 @@ protocol::EnrollChallenge Service::enroll(const protocol::EnrollRequest& request
             "certificate, endorsement) VALUES ($1, 'challenged', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, "
             "$12, "
             "$13, $14, $15, $16, 0, $17, '', '', $18)",
-            {challenge.id, now, now + challenge.expires_s, hostname, request.source, ek_hash,
-             request.ek_public, request.ak_public, request.csr,
-             endorsed ? clean_text(endorsement.vendor, 256) : "", clean_text(endorsement.manufacturer, 256),
-             clean_text(endorsement.model, 256), endorsed, findings_json(findings),
-             first_failure(endorsement.findings), sha256(secret), token_hash,
+            {challenge.id, now, now + challenge.expires_s, hostname, request.source, ek_hash, request.ek_public,
+             request.ak_public, request.csr, endorsed ? clean_text(endorsement.vendor, 256) : "",
+             clean_text(endorsement.manufacturer, 256), clean_text(endorsement.model, 256), endorsed,
+             findings_json(findings), first_failure(endorsement.findings), sha256(secret), token_hash,
              endorsed ? endorsement_json(request.ek_certificate, request.ek_chain) : ""});
     });
     return challenge;
@@ -406,12 +391,11 @@ protocol::EnrollStatus Service::enrollment_status(const std::string& id, Bytes s
     return activate(id, secret);
 }
 
-Page<Enrollment> Service::enrollments(const Principal& by, const std::string& state,
-                                      const std::string& cursor, unsigned limit) {
+Page<Enrollment> Service::enrollments(const Principal& by, const std::string& state, const std::string& cursor,
+                                      unsigned limit) {
     demand_role(by, Role::kReadOnly);
     const unsigned size = page_size(limit);
-    static const std::string select =
-        std::string("SELECT ") + kEnrollmentColumns + " FROM enrollments WHERE ";
+    static const std::string select = std::string("SELECT ") + kEnrollmentColumns + " FROM enrollments WHERE ";
     static const std::string of_state = select + "state = $1 AND id > $2 ORDER BY enrollments.id LIMIT $3";
     static const std::string of_all = select + "id > $1 ORDER BY enrollments.id LIMIT $2";
     const Rows rows = inside_->read([&](Session& session) {
@@ -429,8 +413,7 @@ Page<Enrollment> Service::enrollments(const Principal& by, const std::string& st
 
 Enrollment Service::enrollment(const Principal& by, const std::string& id) {
     demand_role(by, Role::kReadOnly);
-    static const std::string select =
-        std::string("SELECT ") + kEnrollmentColumns + " FROM enrollments WHERE id = $1";
+    static const std::string select = std::string("SELECT ") + kEnrollmentColumns + " FROM enrollments WHERE id = $1";
     const auto row = inside_->read([&](Session& session) { return session.one(select, {id}); });
     if (!row) not_found("enrollment " + clean_text(id, 64));
     return enrollment_of(*row);
@@ -441,8 +424,7 @@ namespace {
 void demand_waiting(const std::optional<Open>& open, const std::string& id) {
     if (!open) not_found("enrollment " + clean_text(id, 64));
     if (open->state != "waiting")
-        throw ServiceError(409, "enrollment_state",
-                           "enrollment " + id + " is " + open->state + ", not waiting");
+        throw ServiceError(409, "enrollment_state", "enrollment " + id + " is " + open->state + ", not waiting");
 }
 
 }  // namespace
@@ -466,25 +448,22 @@ void Service::reject(const Principal& by, const std::string& id, const std::stri
     });
 }
 
-std::string Service::create_enrollment_token(const Principal& by, const std::string& group,
-                                             Seconds lifetime_s) {
+std::string Service::create_enrollment_token(const Principal& by, const std::string& group, Seconds lifetime_s) {
     demand_role(by, Role::kOperator);
     constexpr Seconds most = 90 * 86'400;
     if (lifetime_s <= 0 || lifetime_s > most)
         throw ServiceError(400, "lifetime", "lifetime_s: must be 1 to " + std::to_string(most));
     const std::string text = "ge_" + verifier::base64url(random_bytes(32));
     const nlohmann::json detail{{"group", group}, {"lifetime_s", lifetime_s}};
-    inside_->write(
-        {by.name, "enrollment_token.create", clean_text(group, 64), detail.dump()}, [&](Session& session) {
-            demand_group(session, group);
-            session.execute("INSERT INTO enrollment_tokens (hash, group_name, expires) VALUES ($1, $2, $3)",
-                            {sha256(host::text_bytes(text)), group, inside_->now() + lifetime_s});
-        });
+    inside_->write({by.name, "enrollment_token.create", clean_text(group, 64), detail.dump()}, [&](Session& session) {
+        demand_group(session, group);
+        session.execute("INSERT INTO enrollment_tokens (hash, group_name, expires) VALUES ($1, $2, $3)",
+                        {sha256(host::text_bytes(text)), group, inside_->now() + lifetime_s});
+    });
     return text;
 }
 
-void Service::register_endorsement(const Principal& by, const std::string& ek_hash,
-                                   const std::string& group) {
+void Service::register_endorsement(const Principal& by, const std::string& ek_hash, const std::string& group) {
     demand_role(by, Role::kOperator);
     const std::string hash = lower_case(ek_hash);
     if (hash.size() != 64 || hash.find_first_not_of("0123456789abcdef") != std::string::npos)

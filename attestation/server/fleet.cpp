@@ -26,26 +26,20 @@ struct Listing {
 };
 
 void restrict_to(Listing& listing, State state, Seconds now) {
-    const auto lease = [&](const char* compare) {
-        listing.add(std::string("lease_until ") + compare + " ", now);
-    };
+    const auto lease = [&](const char* compare) { listing.add(std::string("lease_until ") + compare + " ", now); };
     switch (state) {
         case State::kTrusted:
         case State::kUnmeasured:
             listing.add("state = ", number(state));
             lease(">=");
             break;
-        case State::kStale:
-            listing.add("(state = 4 OR (state IN (1, 2) AND lease_until < ", now, "))");
-            break;
-        default:
-            listing.add("state = ", number(state));
+        case State::kStale: listing.add("(state = 4 OR (state IN (1, 2) AND lease_until < ", now, "))"); break;
+        default: listing.add("state = ", number(state));
     }
 }
 
 void demand_endpoint(Session& session, const std::string& id) {
-    if (!session.one("SELECT 1 FROM endpoints WHERE id = $1", {id}))
-        not_found(endpoint_name(clean_text(id, 64)));
+    if (!session.one("SELECT 1 FROM endpoints WHERE id = $1", {id})) not_found(endpoint_name(clean_text(id, 64)));
 }
 
 }  // namespace
@@ -61,11 +55,10 @@ Page<Endpoint> Service::endpoints(const Principal& by, const EndpointQuery& quer
     if (!query.group.empty()) listing.add("group_name = ", query.group);
     if (!query.search.empty()) listing.add("search LIKE ", pattern, " ESCAPE '\\'");
     listing.params.emplace_back(size + 1);
-    const std::string sql = std::string("SELECT ") + kEndpointColumns + " FROM endpoints WHERE " +
-                            listing.where + " ORDER BY id LIMIT $" + std::to_string(listing.params.size());
+    const std::string sql = std::string("SELECT ") + kEndpointColumns + " FROM endpoints WHERE " + listing.where +
+                            " ORDER BY id LIMIT $" + std::to_string(listing.params.size());
     Page<Endpoint> page;
-    for (const Row& row :
-         inside_->read([&](Session& session) { return session.query_with(sql, listing.params); }))
+    for (const Row& row : inside_->read([&](Session& session) { return session.query_with(sql, listing.params); }))
         page.rows.push_back(endpoint_of(row, now));
     if (page.rows.size() > size) {
         page.rows.pop_back();
@@ -76,19 +69,17 @@ Page<Endpoint> Service::endpoints(const Principal& by, const EndpointQuery& quer
 
 Endpoint Service::endpoint(const Principal& by, const std::string& id) {
     demand_role(by, Role::kReadOnly);
-    static const std::string sql =
-        std::string("SELECT ") + kEndpointColumns + " FROM endpoints WHERE id = $1";
+    static const std::string sql = std::string("SELECT ") + kEndpointColumns + " FROM endpoints WHERE id = $1";
     const auto row = inside_->read([&](Session& session) { return session.one(sql, {id}); });
     if (!row) not_found(endpoint_name(clean_text(id, 64)));
     return endpoint_of(*row, inside_->now());
 }
 
-Page<Attestation> Service::history(const Principal& by, const std::string& endpoint,
-                                   const std::string& cursor, unsigned limit) {
+Page<Attestation> Service::history(const Principal& by, const std::string& endpoint, const std::string& cursor,
+                                   unsigned limit) {
     demand_role(by, Role::kReadOnly);
     const unsigned size = page_size(limit);
-    const std::int64_t before =
-        cursor.empty() ? std::numeric_limits<std::int64_t>::max() : number_of_cursor(cursor);
+    const std::int64_t before = cursor.empty() ? std::numeric_limits<std::int64_t>::max() : number_of_cursor(cursor);
     const Rows rows = inside_->read([&](Session& session) {
         demand_endpoint(session, endpoint);
         return session.query(
@@ -101,9 +92,8 @@ Page<Attestation> Service::history(const Principal& by, const std::string& endpo
     });
     Page<Attestation> page;
     for (const Row& row : rows) {
-        page.rows.push_back({row.integer(0), endpoint, row.integer(1), static_cast<State>(row.integer(2)),
-                             row.text(3), row.text(4), row.text(5), row.text(6), row.integer(7),
-                             row.integer(8)});
+        page.rows.push_back({row.integer(0), endpoint, row.integer(1), static_cast<State>(row.integer(2)), row.text(3),
+                             row.text(4), row.text(5), row.text(6), row.integer(7), row.integer(8)});
     }
     if (page.rows.size() > size) {
         page.rows.pop_back();
@@ -130,9 +120,8 @@ bool take_wish(Session& session, const std::string& endpoint) {
 }  // namespace
 
 bool Service::wanted(const std::string& endpoint) {
-    const auto row = inside_->read([&](Session& session) {
-        return session.one("SELECT wanted FROM endpoints WHERE id = $1", {endpoint});
-    });
+    const auto row = inside_->read(
+        [&](Session& session) { return session.one("SELECT wanted FROM endpoints WHERE id = $1", {endpoint}); });
     if (!row || !row->flag(0)) return false;
     bool mine = false;
     inside_->database->write([&](Session& session) { mine = take_wish(session, endpoint); });
@@ -162,19 +151,17 @@ std::vector<std::string> Service::take_wishes(const std::function<bool(const std
 void Service::move_to_group(const Principal& by, const std::string& endpoint, const std::string& group) {
     demand_role(by, Role::kOperator);
     const nlohmann::json detail{{"group", clean_text(group, 64)}};
-    inside_->write(
-        {by.name, "endpoint.move", clean_text(endpoint, 64), detail.dump()}, [&](Session& session) {
-            demand_endpoint(session, endpoint);
-            if (!session.one("SELECT 1 FROM groups WHERE name = $1", {group}))
-                not_found("group \"" + group + "\"");
-            session.execute("DELETE FROM outcomes WHERE endpoint = $1", {endpoint});
-            // The verdict was by the old group's policies: the new one's are to be tried soon, and the
-            // verdict does not stand for long without.
-            session.execute(
-                "UPDATE endpoints SET group_name = $1, outcomes = '', wanted = $4, lease_until = CASE WHEN "
-                "lease_until > $2 THEN $2 ELSE lease_until END WHERE id = $3",
-                {group, inside_->now() + kGrace, endpoint, inside_->now()});
-        });
+    inside_->write({by.name, "endpoint.move", clean_text(endpoint, 64), detail.dump()}, [&](Session& session) {
+        demand_endpoint(session, endpoint);
+        if (!session.one("SELECT 1 FROM groups WHERE name = $1", {group})) not_found("group \"" + group + "\"");
+        session.execute("DELETE FROM outcomes WHERE endpoint = $1", {endpoint});
+        // The verdict was by the old group's policies: the new one's are to be tried soon, and the
+        // verdict does not stand for long without.
+        session.execute(
+            "UPDATE endpoints SET group_name = $1, outcomes = '', wanted = $4, lease_until = CASE WHEN "
+            "lease_until > $2 THEN $2 ELSE lease_until END WHERE id = $3",
+            {group, inside_->now() + kGrace, endpoint, inside_->now()});
+    });
 }
 
 void Service::retire(const Principal& by, const std::string& endpoint, const std::string& reason) {
@@ -191,8 +178,8 @@ void Service::retire(const Principal& by, const std::string& endpoint, const std
             "UPDATE endpoints SET state = $1, since = $2, lease_until = 0, reason = $3, wanted = 0, "
             "certificate = $4, next_certificate = $4 WHERE id = $5",
             {number(State::kRetired), inside_->now(), why, Bytes(), endpoint});
-        inside_->record_change(
-            session, {endpoint, row->text(0), row->text(1), from, State::kRetired, why, ""}, by.name);
+        inside_->record_change(session, {endpoint, row->text(0), row->text(1), from, State::kRetired, why, ""},
+                               by.name);
     });
 }
 
@@ -203,34 +190,21 @@ Counts Service::counts(const Principal& by) {
         for (const Row& row : session.query("SELECT state, COUNT(*) FROM endpoints GROUP BY state")) {
             const std::int64_t many = row.integer(1);
             switch (static_cast<State>(row.integer(0))) {
-                case State::kNew:
-                    counts.fresh = many;
-                    break;
-                case State::kTrusted:
-                    counts.trusted = many;
-                    break;
-                case State::kUnmeasured:
-                    counts.unmeasured = many;
-                    break;
-                case State::kUntrusted:
-                    counts.untrusted = many;
-                    break;
-                case State::kStale:
-                    counts.stale = many;
-                    break;
-                case State::kRetired:
-                    counts.retired = many;
-                    break;
+                case State::kNew: counts.fresh = many; break;
+                case State::kTrusted: counts.trusted = many; break;
+                case State::kUnmeasured: counts.unmeasured = many; break;
+                case State::kUntrusted: counts.untrusted = many; break;
+                case State::kStale: counts.stale = many; break;
+                case State::kRetired: counts.retired = many; break;
             }
         }
         // Those whose lease is over, and nobody noticed yet.
         const auto silent = [&](State state, std::int64_t& of_state) {
-            const std::int64_t many =
-                session
-                    .one("SELECT COUNT(*) FROM endpoints WHERE state = $1 AND lease_until < $2",
-                         {number(state), inside_->now()})
-                    .value()
-                    .integer(0);
+            const std::int64_t many = session
+                                          .one("SELECT COUNT(*) FROM endpoints WHERE state = $1 AND lease_until < $2",
+                                               {number(state), inside_->now()})
+                                          .value()
+                                          .integer(0);
             of_state -= many;
             counts.stale += many;
         };
@@ -247,8 +221,7 @@ std::vector<TimePoint> Service::time_line(const Principal& by, unsigned hours) {
     const Seconds last = inside_->now() / kHour * kHour;
     const Seconds many = std::clamp<Seconds>(hours, 1, 24 * 90);
     std::vector<TimePoint> line;
-    for (Seconds hour = last - (many - 1) * kHour; hour <= last; hour += kHour)
-        line.push_back({hour, 0, 0, 0});
+    for (Seconds hour = last - (many - 1) * kHour; hour <= last; hour += kHour) line.push_back({hour, 0, 0, 0});
     const Rows rows = inside_->read([&](Session& session) {
         return session.query(
             "SELECT hour, SUM(trusted), SUM(unmeasured), SUM(untrusted) FROM hours "
@@ -265,8 +238,8 @@ std::vector<TimePoint> Service::time_line(const Principal& by, unsigned hours) {
 std::vector<std::string> Service::groups(const Principal& by) {
     demand_role(by, Role::kReadOnly);
     std::vector<std::string> names;
-    for (const Row& row : inside_->read(
-             [](Session& session) { return session.query("SELECT name FROM groups ORDER BY name"); }))
+    for (const Row& row :
+         inside_->read([](Session& session) { return session.query("SELECT name FROM groups ORDER BY name"); }))
         names.push_back(row.text(0));
     return names;
 }
@@ -275,8 +248,7 @@ void Service::create_group(const Principal& by, const std::string& group) {
     demand_role(by, Role::kOperator);
     demand_name(group, "group");
     inside_->write({by.name, "group.create", group}, [&](Session& session) {
-        if (session.execute("INSERT INTO groups (name) VALUES ($1) ON CONFLICT (name) DO NOTHING", {group}) ==
-            0)
+        if (session.execute("INSERT INTO groups (name) VALUES ($1) ON CONFLICT (name) DO NOTHING", {group}) == 0)
             throw ServiceError(409, "exists", "group \"" + group + "\": there is one of that name");
     });
 }
@@ -290,11 +262,10 @@ void Service::put_escrow(const std::string& endpoint, const protocol::EscrowRequ
     const nlohmann::json detail{{"name", request.name}, {"sha256", host::hex(sha256(request.blob))}};
     inside_->write({endpoint_name(endpoint), "escrow.put", endpoint, detail.dump()}, [&](Session& session) {
         demand_endpoint(session, endpoint);
-        const std::int64_t others = session
-                                        .one("SELECT COUNT(*) FROM escrow WHERE endpoint = $1 AND name <> $2",
-                                             {endpoint, request.name})
-                                        .value()
-                                        .integer(0);
+        const std::int64_t others =
+            session.one("SELECT COUNT(*) FROM escrow WHERE endpoint = $1 AND name <> $2", {endpoint, request.name})
+                .value()
+                .integer(0);
         if (others >= kMostEscrowBlobs)
             throw ServiceError(409, "escrow_full", "an endpoint keeps at most 16 blobs; reuse a name");
         session.execute(
@@ -321,8 +292,7 @@ Buffer Service::get_escrow(const Principal& by, const std::string& endpoint, con
     const nlohmann::json detail{{"name", clean_text(name, 64)}};
     // Written down before it is given out.
     inside_->write({by.name, "escrow.get", clean_text(endpoint, 64), detail.dump()}, [&](Session& session) {
-        const auto row =
-            session.one("SELECT blob FROM escrow WHERE endpoint = $1 AND name = $2", {endpoint, name});
+        const auto row = session.one("SELECT blob FROM escrow WHERE endpoint = $1 AND name = $2", {endpoint, name});
         if (!row) not_found("escrow blob");
         blob = row->blob(0);
     });
@@ -348,9 +318,8 @@ void Service::Inside::leave_state(Session& session, const std::string& endpoint,
 void Service::Inside::mark_stale() {
     const Seconds at = now();
     const Rows silent = read([&](Session& session) {
-        return session.query(
-            "SELECT id FROM endpoints WHERE state IN (1, 2) AND lease_until < $1 ORDER BY id LIMIT $2",
-            {at, kMostStaleAtOnce});
+        return session.query("SELECT id FROM endpoints WHERE state IN (1, 2) AND lease_until < $1 ORDER BY id LIMIT $2",
+                             {at, kMostStaleAtOnce});
     });
     if (silent.empty()) return;
     const std::string reason = "no evidence since the lease ended";
@@ -365,8 +334,8 @@ void Service::Inside::mark_stale() {
                 {id, at});
             if (!row) continue;
             leave_state(session, id, State::kStale, at, reason);
-            changes.push_back({id, row->text(0), row->text(1), static_cast<State>(row->integer(2)),
-                               State::kStale, reason, row->text(3)});
+            changes.push_back({id, row->text(0), row->text(1), static_cast<State>(row->integer(2)), State::kStale,
+                               reason, row->text(3)});
         }
         // After all rows are locked: the audit log's lock comes last (see append_audit()).
         for (const StateChange& change : changes) record_change(session, change, "system");

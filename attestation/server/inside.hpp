@@ -90,8 +90,7 @@ void demand_role(const Principal& by, Role role);
 // those that act on them, alone for who changes them. Taken first.
 inline constexpr const char* kShareAssignments =
     "SELECT 1 /*+ FROM pg_advisory_xact_lock_shared(5136478998878577529) +*/";
-inline constexpr const char* kLockAssignments =
-    "SELECT 1 /*+ FROM pg_advisory_xact_lock(5136478998878577529) +*/";
+inline constexpr const char* kLockAssignments = "SELECT 1 /*+ FROM pg_advisory_xact_lock(5136478998878577529) +*/";
 // How long a verdict still stands by what is not enforced for the endpoint any more.
 inline constexpr Seconds kGrace = 300;
 
@@ -162,8 +161,7 @@ struct Service::Inside {
     std::atomic<Seconds> last_sweep{0};
     std::atomic<unsigned> audit_turns{0};
     struct {
-        std::atomic<std::uint64_t> attestations{0}, accepted{0}, rejected{0}, enrollments{0}, delivered{0},
-            failed{0};
+        std::atomic<std::uint64_t> attestations{0}, accepted{0}, rejected{0}, enrollments{0}, delivered{0}, failed{0};
     } totals;
 
     [[nodiscard]] Seconds now() const;
@@ -171,8 +169,7 @@ struct Service::Inside {
     // Whose token's text or certificate has this SHA-256. A text begins with kTokenPrefix and a certificate
     // does not: neither can stand for the other.
     [[nodiscard]] std::optional<Principal> principal_of(const Sha256Digest& hash);
-    void add_token(const Principal& by, const std::string& name, Role role, Seconds expires,
-                   const Sha256Digest& hash);
+    void add_token(const Principal& by, const std::string& name, Role role, Seconds expires, const Sha256Digest& hash);
 
     // A write with its audit entry.
     void write(const AuditNote& note, const Database::Job& job);
@@ -188,8 +185,7 @@ struct Service::Inside {
     [[nodiscard]] std::int64_t check_nonce(const std::string& endpoint, Bytes nonce);
     [[nodiscard]] std::shared_ptr<const verifier::AttestationKey> key(const Buffer& ak_public);
     // nullopt if the endpoint is not as `known` any more.
-    [[nodiscard]] std::optional<protocol::AttestAnswer> judge_and_record(const Known& known,
-                                                                         std::int64_t nonce_time,
+    [[nodiscard]] std::optional<protocol::AttestAnswer> judge_and_record(const Known& known, std::int64_t nonce_time,
                                                                          const EvidenceSet& evidence);
     // rules.cpp
     [[nodiscard]] std::shared_ptr<const Assignments> assignments_of(std::int64_t generation);
@@ -216,8 +212,7 @@ struct Service::Inside {
     void mark_stale();
     // An endpoint's state changes without evidence: its run in the history ends, and a row of its own tells
     // of the change.
-    void leave_state(Session& session, const std::string& endpoint, State to, Seconds at,
-                     const std::string& reason);
+    void leave_state(Session& session, const std::string& endpoint, State to, Seconds at, const std::string& reason);
     void drop_old(Session& session);
 };
 

@@ -54,14 +54,12 @@ std::vector<std::string> differences(const verifier::Verdict& verdict) {
     }
     for (const auto& pcr : verdict.pcrs) {
         if (!pcr.expected.empty() && pcr.expected.find(pcr.found) == std::string::npos)
-            lines.push_back("PCR " + std::to_string(pcr.pcr) + ": expected " + pcr.expected + ", found " +
-                            pcr.found);
+            lines.push_back("PCR " + std::to_string(pcr.pcr) + ": expected " + pcr.expected + ", found " + pcr.found);
     }
     for (const auto& event : verdict.events) {
         if (!event.ok) {
-            lines.push_back("event " + std::to_string(event.number) + " of PCR " + std::to_string(event.pcr) +
-                            " (" + clean_text(event.name, 256) + "): digest " + event.digest +
-                            " does not belong");
+            lines.push_back("event " + std::to_string(event.number) + " of PCR " + std::to_string(event.pcr) + " (" +
+                            clean_text(event.name, 256) + "): digest " + event.digest + " does not belong");
         }
     }
     return lines;
@@ -83,13 +81,12 @@ std::optional<Attestation> Service::last_attestation(const Principal& by, const 
     return kept->attestation;
 }
 
-std::vector<std::string> Service::explain(const Principal& by, const std::string& endpoint,
-                                          const std::string& policy, std::uint64_t version) {
+std::vector<std::string> Service::explain(const Principal& by, const std::string& endpoint, const std::string& policy,
+                                          std::uint64_t version) {
     demand_role(by, Role::kReadOnly);
     const auto loaded = inside_->policy(policy, version);
     std::optional<Kept> kept = inside_->read([&](Session& session) { return find_kept(session, endpoint); });
-    if (!kept)
-        throw ServiceError(409, "no_evidence", endpoint_name(endpoint) + " has not shown any evidence yet");
+    if (!kept) throw ServiceError(409, "no_evidence", endpoint_name(endpoint) + " has not shown any evidence yet");
     kept->subject.key = inside_->key(kept->ak_public);
     return differences(judge(kept->evidence, kept->subject, loaded.get(), true));
 }

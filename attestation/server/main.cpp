@@ -97,8 +97,7 @@ ExitCode run_backup(const Arguments& arguments) {
 }
 
 ExitCode run_restore(const Arguments& arguments) {
-    const auto entries =
-        restore_backup(arguments.file, service_options(settings_of(arguments)), arguments.force);
+    const auto entries = restore_backup(arguments.file, service_options(settings_of(arguments)), arguments.force);
     if (arguments.as_json) {
         print_json({{"file", arguments.file}, {"audit_entries", entries}});
     } else {
@@ -119,19 +118,18 @@ std::string read_request(const std::string& path) {
 
 ExitCode run_token_create(const Arguments& arguments) {
     const auto role = server::role_of(arguments.role);
-    if (!role)
-        throw ToolError("--role " + arguments.role + ": give read-only, operator or admin", ExitCode::kUsage);
+    if (!role) throw ToolError("--role " + arguments.role + ": give read-only, operator or admin", ExitCode::kUsage);
     const bool is_certificate = !arguments.request.empty();
     Service service = open_service(arguments);
-    const std::string made =
-        is_certificate ? service.create_certificate(kConsole, arguments.name, *role, arguments.lifetime_s,
-                                                    read_request(arguments.request))
-                       : service.create_token(kConsole, arguments.name, *role, arguments.lifetime_s) + "\n";
+    const std::string made = is_certificate
+                                 ? service.create_certificate(kConsole, arguments.name, *role, arguments.lifetime_s,
+                                                              read_request(arguments.request))
+                                 : service.create_token(kConsole, arguments.name, *role, arguments.lifetime_s) + "\n";
     if (arguments.as_json) {
-        print_json({{"name", arguments.name},
-                    {"role", arguments.role},
-                    {is_certificate ? "certificate" : "token",
-                     is_certificate ? made : made.substr(0, made.size() - 1)}});
+        print_json(
+            {{"name", arguments.name},
+             {"role", arguments.role},
+             {is_certificate ? "certificate" : "token", is_certificate ? made : made.substr(0, made.size() - 1)}});
     } else {
         std::printf("%s", made.c_str());
     }
@@ -186,11 +184,10 @@ ExitCode run_openapi(const Arguments&) {
 using Runner = ExitCode (*)(const Arguments&);
 
 // A command with the options that all of them have.
-CLI::App* add_command(CLI::App& parent, const char* name, const char* help, Arguments& arguments,
-                      Runner& chosen, Runner runner) {
+CLI::App* add_command(CLI::App& parent, const char* name, const char* help, Arguments& arguments, Runner& chosen,
+                      Runner runner) {
     CLI::App* const command = parent.add_subcommand(name, help);
-    command->add_option("--config", arguments.config,
-                        std::string("TOML; default ") + kConfigFile + " if it is there");
+    command->add_option("--config", arguments.config, std::string("TOML; default ") + kConfigFile + " if it is there");
     command->add_option("--data", arguments.data,
                         "directory of keys and database [/var/lib/gatehouse, or under $XDG_STATE_HOME]");
     command->add_option("--database", arguments.database, "sqlite:PATH or postgresql://...");
@@ -203,8 +200,7 @@ void add_serve(CLI::App& app, Arguments& arguments, Runner& chosen) {
     CLI::App* const command = add_command(app, "serve", "run the server", arguments, chosen, run_serve);
     command->add_option("--listen", arguments.listen, "ADDRESS:PORT [127.0.0.1:8443]");
     command->add_option("--name", arguments.names, "DNS name or address of the server, for its certificate");
-    command->add_option("--tls-certificate", arguments.tls_certificate,
-                        "PEM chain instead of the server's own CA's");
+    command->add_option("--tls-certificate", arguments.tls_certificate, "PEM chain instead of the server's own CA's");
     command->add_option("--tls-key", arguments.tls_key, "PEM key of it");
     command->add_option("--ready-fd", arguments.ready_descriptor, "write ADDRESS:PORT there when ready");
 }
@@ -217,8 +213,7 @@ int run(int argc, char** argv) {
     Runner chosen = nullptr;
     add_serve(app, arguments, chosen);
     CLI::App* const audit = app.add_subcommand("audit", "the audit log")->require_subcommand(1);
-    add_command(*audit, "verify", "whether the chain of hashes is whole", arguments, chosen,
-                run_audit_verify);
+    add_command(*audit, "verify", "whether the chain of hashes is whole", arguments, chosen, run_audit_verify);
     add_command(*audit, "export", "print it, one JSON object a line", arguments, chosen, run_audit_export);
     add_command(app, "backup", "copy the database, of a running server too", arguments, chosen, run_backup)
         ->add_option("FILE", arguments.file)
@@ -232,16 +227,14 @@ int run(int argc, char** argv) {
         add_command(*token, "create", "make one; printed once", arguments, chosen, run_token_create);
     create->add_option("NAME", arguments.name)->required();
     create->add_option("--role", arguments.role, "read-only, operator, admin")->capture_default_str();
-    create->add_option("--lifetime", arguments.lifetime_s, "seconds; 0: does not expire")
-        ->capture_default_str();
+    create->add_option("--lifetime", arguments.lifetime_s, "seconds; 0: does not expire")->capture_default_str();
     create->add_option("--csr", arguments.request,
                        "certification request (PEM): make a client certificate for the web page instead");
     add_command(*token, "list", "list them", arguments, chosen, run_token_list);
     add_command(*token, "revoke", "end one", arguments, chosen, run_token_revoke)
         ->add_option("NAME", arguments.name)
         ->required();
-    add_command(app, "openapi", "print the description of the REST interface", arguments, chosen,
-                run_openapi);
+    add_command(app, "openapi", "print the description of the REST interface", arguments, chosen, run_openapi);
     add_command(app, "ca", "print the CA's certificate", arguments, chosen, run_ca);
     try {
         app.parse(argc, argv);

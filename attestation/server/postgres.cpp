@@ -42,8 +42,7 @@ std::string with_time_outs(std::string url) {
 std::string for_postgresql(std::string_view sql) {
     std::string text(sql);
     for (const std::string_view mark : {"/*+", "+*/"}) {
-        for (std::size_t at = 0; (at = text.find(mark, at)) != std::string::npos;)
-            text.erase(at, mark.size());
+        for (std::size_t at = 0; (at = text.find(mark, at)) != std::string::npos;) text.erase(at, mark.size());
     }
     return text;
 }
@@ -63,20 +62,15 @@ Row::Value as_value(const pqxx::field& field, pqxx::oid type) {
         case kInt8:
         case kNumeric:  // a sum of 64-bit integers
             return std::int64_t{std::stoll(std::string(text))};
-        case kBool:
-            return std::int64_t{text == "t"};
-        case kBytea:
-            return host::from_hex(text.substr(2), "bytea");
-        default:
-            return std::string(text);
+        case kBool: return std::int64_t{text == "t"};
+        case kBytea: return host::from_hex(text.substr(2), "bytea");
+        default: return std::string(text);
     }
 }
 
 // A connection and the statements that it has prepared, by their text.
 struct Link {
-    explicit Link(const std::string& url) : connection(url) {
-        connection.set_verbosity(pqxx::connection_base::terse);
-    }
+    explicit Link(const std::string& url) : connection(url) { connection.set_verbosity(pqxx::connection_base::terse); }
     const std::string& name_of(std::string_view sql) {
         std::string text(sql);
         if (const auto found = names.find(text); found != names.end()) return found->second;
@@ -90,8 +84,7 @@ struct Link {
 
 class PostgresSession final : public Session {
   public:
-    PostgresSession(Link& link, pqxx::transaction_base& transaction)
-        : link_(link), transaction_(transaction) {}
+    PostgresSession(Link& link, pqxx::transaction_base& transaction) : link_(link), transaction_(transaction) {}
 
     Rows query_with(std::string_view sql, std::span<const Param> params) override {
         const pqxx::result result = run(sql, params);
@@ -102,8 +95,7 @@ class PostgresSession final : public Session {
         for (const auto& row : result) {
             std::vector<Row::Value> values;
             values.reserve(types.size());
-            for (pqxx::row::size_type i = 0; i < row.size(); ++i)
-                values.push_back(as_value(row[i], types[i]));
+            for (pqxx::row::size_type i = 0; i < row.size(); ++i) values.push_back(as_value(row[i], types[i]));
             rows.emplace_back(std::move(values));
         }
         return rows;
@@ -157,9 +149,8 @@ class PostgresDatabase final : public Database {
         });
     }
     void backup(const std::string&) override {
-        throw host::ToolError(
-            "backup: a PostgreSQL database is backed up with pg_dump, while the server runs",
-            host::ExitCode::kUsage);
+        throw host::ToolError("backup: a PostgreSQL database is backed up with pg_dump, while the server runs",
+                              host::ExitCode::kUsage);
     }
 
   private:
@@ -201,8 +192,7 @@ class PostgresDatabase final : public Database {
                 loan.broken();
                 if (attempt >= 2) throw DatabaseError("database: " + first_line(error.what()));
             } catch (const pqxx::sql_error& error) {
-                throw DatabaseError("database: " + first_line(error.what()) + " (" +
-                                    error.query().substr(0, 60) + ")");
+                throw DatabaseError("database: " + first_line(error.what()) + " (" + error.query().substr(0, 60) + ")");
             } catch (const pqxx::failure& error) {
                 loan.broken();
                 throw DatabaseError("database: " + first_line(error.what()));
@@ -237,8 +227,6 @@ class PostgresDatabase final : public Database {
 
 }  // namespace
 
-std::unique_ptr<Database> open_postgresql(const std::string& url) {
-    return std::make_unique<PostgresDatabase>(url);
-}
+std::unique_ptr<Database> open_postgresql(const std::string& url) { return std::make_unique<PostgresDatabase>(url); }
 
 }  // namespace gatehouse::server

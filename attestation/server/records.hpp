@@ -26,8 +26,7 @@ struct Principal {
 // An endpoint's state, as shown. An endpoint that was trusted and has been silent past its lease is stale,
 // whatever is stored.
 enum class State : std::uint8_t { kNew, kTrusted, kUnmeasured, kUntrusted, kStale, kRetired };
-[[nodiscard]] const char* name_of(
-    State state);  // "new", "trusted", "unmeasured", "untrusted", "stale", "retired"
+[[nodiscard]] const char* name_of(State state);  // "new", "trusted", "unmeasured", "untrusted", "stale", "retired"
 [[nodiscard]] std::optional<State> state_of(std::string_view name);
 
 struct Endpoint {
@@ -117,8 +116,7 @@ struct AuditEntry {
 };
 
 struct Counts {
-    std::int64_t fresh = 0, trusted = 0, unmeasured = 0, untrusted = 0, stale = 0, retired = 0,
-                 enrollments_waiting = 0;
+    std::int64_t fresh = 0, trusted = 0, unmeasured = 0, untrusted = 0, stale = 0, retired = 0, enrollments_waiting = 0;
 };
 struct TimePoint {  // for the time line: verdicts by hour
     Seconds hour = 0;

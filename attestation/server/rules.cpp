@@ -28,8 +28,7 @@ void count_assignments(Session& session) {
 
 std::vector<Key> authority_keys(Session& session, const std::string& but_of = "") {
     std::vector<Key> keys;
-    for (const Row& row :
-         session.query("SELECT public_key FROM policy_authorities WHERE name <> $1", {but_of}))
+    for (const Row& row : session.query("SELECT public_key FROM policy_authorities WHERE name <> $1", {but_of}))
         keys.push_back(public_key_from_pem(row.text(0)));
     return keys;
 }
@@ -64,8 +63,8 @@ std::shared_ptr<const Service::Inside::Assignments> Service::Inside::assignments
         read_at = session.one("SELECT value FROM settings WHERE name = 'assignments'").value().integer(0);
         for (const Row& row : session.query("SELECT group_name, policy, version, stage FROM assignments "
                                             "ORDER BY policy, version DESC")) {
-            (*fresh)[row.text(0)].push_back({row.text(1), static_cast<std::uint64_t>(row.integer(2)),
-                                             static_cast<Stage>(row.integer(3))});
+            (*fresh)[row.text(0)].push_back(
+                {row.text(1), static_cast<std::uint64_t>(row.integer(2)), static_cast<Stage>(row.integer(3))});
         }
     });
     const std::lock_guard lock(assignments_mutex);
@@ -77,17 +76,14 @@ std::shared_ptr<const Service::Inside::Assignments> Service::Inside::assignments
 std::shared_ptr<const LoadedPolicy> Service::Inside::policy(const std::string& name, std::uint64_t version) {
     return policies.get(version_name(name, version), [&] {
         const auto row = read([&](Session& session) {
-            return session.one("SELECT json, address FROM policies WHERE name = $1 AND version = $2",
-                               {name, version});
+            return session.one("SELECT json, address FROM policies WHERE name = $1 AND version = $2", {name, version});
         });
         if (!row) not_found("policy " + version_name(name, version));
-        return std::make_shared<const LoadedPolicy>(
-            LoadedPolicy{verifier::parse_policy(row->text(0)), row->text(1)});
+        return std::make_shared<const LoadedPolicy>(LoadedPolicy{verifier::parse_policy(row->text(0)), row->text(1)});
     });
 }
 
-void Service::add_policy_authority(const Principal& by, const std::string& name,
-                                   const std::string& public_key_pem) {
+void Service::add_policy_authority(const Principal& by, const std::string& name, const std::string& public_key_pem) {
     demand_role(by, Role::kAdmin);
     demand_name(name, "authority name");
     const Key key = public_key_from_pem(public_key_pem);
@@ -108,15 +104,15 @@ void Service::remove_policy_authority(const Principal& by, const std::string& na
     inside_->write({by.name, "authority.remove", clean_text(name, 64)}, [&](Session& session) {
         (void)session.query(kLockAssignments);  // nothing is assigned meanwhile
         const std::vector<Key> others = authority_keys(session, name);
-        for (const Row& row : session.query(
-                 "SELECT a.group_name, a.policy, a.version, p.jws FROM assignments a JOIN policies p ON "
-                 "p.name = a.policy AND p.version = a.version ORDER BY a.policy, a.version")) {
+        for (const Row& row :
+             session.query("SELECT a.group_name, a.policy, a.version, p.jws FROM assignments a JOIN policies p ON "
+                           "p.name = a.policy AND p.version = a.version ORDER BY a.policy, a.version")) {
             if (is_signed(row.text(3), others)) continue;
             throw ServiceError(409, "authority_in_use",
                                "authority \"" + clean_text(name, 64) + "\": policy " +
                                    version_name(row.text(1), static_cast<std::uint64_t>(row.integer(2))) +
-                                   ", which no other authority signed, is assigned to group \"" +
-                                   row.text(0) + "\"; withdraw it first");
+                                   ", which no other authority signed, is assigned to group \"" + row.text(0) +
+                                   "\"; withdraw it first");
         }
         if (session.execute("DELETE FROM policy_authorities WHERE name = $1", {name}) == 0)
             not_found("authority \"" + clean_text(name, 64) + "\"");
@@ -126,9 +122,8 @@ void Service::remove_policy_authority(const Principal& by, const std::string& na
 std::vector<std::string> Service::policy_authorities(const Principal& by) {
     demand_role(by, Role::kReadOnly);
     std::vector<std::string> names;
-    for (const Row& row : inside_->read([](Session& session) {
-             return session.query("SELECT name FROM policy_authorities ORDER BY name");
-         }))
+    for (const Row& row : inside_->read(
+             [](Session& session) { return session.query("SELECT name FROM policy_authorities ORDER BY name"); }))
         names.push_back(row.text(0));
     return names;
 }
@@ -187,17 +182,15 @@ PolicyVersion Service::policy(const Principal& by, const std::string& name, std:
     return policy_of(*row);
 }
 
-void Service::assign(const Principal& by, const std::string& group, const std::string& policy,
-                     std::uint64_t version, Stage stage) {
+void Service::assign(const Principal& by, const std::string& group, const std::string& policy, std::uint64_t version,
+                     Stage stage) {
     demand_role(by, Role::kOperator);
     const nlohmann::json detail{
         {"policy", policy}, {"version", version}, {"stage", stage == Stage::kEnforce ? "enforce" : "report"}};
     inside_->write({by.name, "policy.assign", clean_text(group, 64), detail.dump()}, [&](Session& session) {
         count_assignments(session);
-        if (!session.one("SELECT 1 FROM groups WHERE name = $1", {group}))
-            not_found("group \"" + group + "\"");
-        const auto row =
-            session.one("SELECT jws FROM policies WHERE name = $1 AND version = $2", {policy, version});
+        if (!session.one("SELECT 1 FROM groups WHERE name = $1", {group})) not_found("group \"" + group + "\"");
+        const auto row = session.one("SELECT jws FROM policies WHERE name = $1 AND version = $2", {policy, version});
         if (!row) not_found("policy " + version_name(policy, version));
         if (!is_signed(row->text(0), authority_keys(session)))
             throw ServiceError(
@@ -217,11 +210,9 @@ void Service::unassign(const Principal& by, const std::string& group, const std:
     const nlohmann::json detail{{"policy", policy}, {"version", version}};
     inside_->write({by.name, "policy.unassign", clean_text(group, 64), detail.dump()}, [&](Session& session) {
         count_assignments(session);
-        const std::int64_t removed =
-            session.execute("DELETE FROM assignments WHERE group_name = $1 AND policy = $2 AND version = $3",
-                            {group, policy, version});
-        if (removed == 0)
-            not_found("assignment of " + version_name(policy, version) + " to group \"" + group + "\"");
+        const std::int64_t removed = session.execute(
+            "DELETE FROM assignments WHERE group_name = $1 AND policy = $2 AND version = $3", {group, policy, version});
+        if (removed == 0) not_found("assignment of " + version_name(policy, version) + " to group \"" + group + "\"");
         inside_->end_leases(session, group, version_name(policy, version));
     });
 }
@@ -251,8 +242,8 @@ std::vector<Assignment> Service::assignments(const Principal& by) {
                            "o.version = a.version AND o.ok = 0) FROM assignments a ORDER BY a.group_name, "
                            "a.policy, a.version")) {
             all.push_back({row.text(0), row.text(1), static_cast<std::uint64_t>(row.integer(2)),
-                           static_cast<Stage>(row.integer(3)), row.integer(4),
-                           row.integer(5) - row.integer(6), row.integer(6)});
+                           static_cast<Stage>(row.integer(3)), row.integer(4), row.integer(5) - row.integer(6),
+                           row.integer(6)});
         }
     });
     return all;
@@ -264,33 +255,29 @@ Page<Refusal> Service::refused(const Principal& by, const RefusedQuery& query) {
     demand_role(by, Role::kReadOnly);
     const Seconds now = inside_->now();
     const unsigned size = page_size(query.limit);
-    static const std::string columns =
-        "SELECT e.id, e.hostname, e.state, e.lease_until, e.last_seen, o.reason FROM ";
+    static const std::string columns = "SELECT e.id, e.hostname, e.state, e.lease_until, e.last_seen, o.reason FROM ";
     static const std::string which =
         "WHERE o.endpoint = e.id AND o.ok = 0 AND o.group_name = $1 AND o.policy = $2 AND o.version = $3 ";
-    static const std::string listed = columns + "outcomes o CROSS JOIN endpoints e " + which +
-                                      "AND o.endpoint > $4 ORDER BY o.endpoint LIMIT $5";
-    static const std::string searched =
-        columns + "endpoints e CROSS JOIN outcomes o " + which +
-        "AND e.id > $4 AND e.search LIKE $6 ESCAPE '\\' ORDER BY e.id LIMIT $5";
+    static const std::string listed =
+        columns + "outcomes o CROSS JOIN endpoints e " + which + "AND o.endpoint > $4 ORDER BY o.endpoint LIMIT $5";
+    static const std::string searched = columns + "endpoints e CROSS JOIN outcomes o " + which +
+                                        "AND e.id > $4 AND e.search LIKE $6 ESCAPE '\\' ORDER BY e.id LIMIT $5";
     Page<Refusal> page;
     for (const Row& row : inside_->read([&](Session& session) {
-             if (!session.one(
-                     "SELECT 1 FROM assignments WHERE group_name = $1 AND policy = $2 AND version = $3",
-                     {query.group, query.policy, query.version}))
+             if (!session.one("SELECT 1 FROM assignments WHERE group_name = $1 AND policy = $2 AND version = $3",
+                              {query.group, query.policy, query.version}))
                  not_found("assignment of " + clean_text(version_name(query.policy, query.version), 128) +
                            " to group \"" + clean_text(query.group, 64) + "\"");
              if (query.search.empty())
-                 return session.query(listed,
-                                      {query.group, query.policy, query.version, query.cursor, size + 1});
+                 return session.query(listed, {query.group, query.policy, query.version, query.cursor, size + 1});
              return session.query(searched, {query.group, query.policy, query.version, query.cursor, size + 1,
                                              like_pattern(query.search)});
          })) {
         const std::string reason = row.text(5);
         const std::size_t colon = std::min(reason.find(": "), reason.size());
-        page.rows.push_back(
-            {row.text(0), row.text(1), state_at(static_cast<State>(row.integer(2)), row.integer(3), now),
-             row.integer(4), reason.substr(0, colon), reason.substr(std::min(colon + 2, reason.size()))});
+        page.rows.push_back({row.text(0), row.text(1),
+                             state_at(static_cast<State>(row.integer(2)), row.integer(3), now), row.integer(4),
+                             reason.substr(0, colon), reason.substr(std::min(colon + 2, reason.size()))});
     }
     if (page.rows.size() > size) {
         page.rows.pop_back();

@@ -65,8 +65,7 @@ Sealer::Sealer(const std::string& directory) : path_(directory + "/master.key") 
     if (::stat(path_.c_str(), &facts) != 0 || (facts.st_mode & 077) != 0)
         throw host::ToolError(path_ + ": must not be open to others: chmod 600");
     Buffer file = host::read_file(path_, 64);
-    if (file.size() != 32)
-        throw host::ToolError(path_ + ": is not a key of 32 bytes; restore it from your backup");
+    if (file.size() != 32) throw host::ToolError(path_ + ": is not a key of 32 bytes; restore it from your backup");
     hkdf_sha256({}, file, literal_bytes("gatehouse server secrets"), key_.bytes());
     wipe(file);
 }
@@ -80,25 +79,22 @@ Buffer Sealer::seal(std::string_view name, Bytes secret) const {
     demand(EVP_EncryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr, raw(Bytes(key_.bytes())), out) == 1);
     demand(EVP_EncryptUpdate(cipher.get(), nullptr, &size, raw(host::text_bytes(name)),
                              static_cast<int>(name.size())) == 1);
-    demand(EVP_EncryptUpdate(cipher.get(), out + kNonceSize, &size, raw(secret),
-                             static_cast<int>(secret.size())) == 1);
+    demand(EVP_EncryptUpdate(cipher.get(), out + kNonceSize, &size, raw(secret), static_cast<int>(secret.size())) == 1);
     demand(EVP_EncryptFinal_ex(cipher.get(), out + kNonceSize + secret.size(), &size) == 1);
-    demand(EVP_CIPHER_CTX_ctrl(cipher.get(), EVP_CTRL_GCM_GET_TAG, kTagSize,
-                               out + kNonceSize + secret.size()) == 1);
+    demand(EVP_CIPHER_CTX_ctrl(cipher.get(), EVP_CTRL_GCM_GET_TAG, kTagSize, out + kNonceSize + secret.size()) == 1);
     return sealed;
 }
 
 Buffer Sealer::unseal(std::string_view name, Bytes sealed) const {
-    const host::ToolError wrong("the database's secret \"" + std::string(name) + "\" is not sealed under " +
-                                path_ + ": put the master.key of the server that made this database there");
+    const host::ToolError wrong("the database's secret \"" + std::string(name) + "\" is not sealed under " + path_ +
+                                ": put the master.key of the server that made this database there");
     if (sealed.size() < kNonceSize + kTagSize) throw wrong;
     const Bytes body = sealed.subspan(kNonceSize, sealed.size() - kNonceSize - kTagSize);
     Buffer tag(sealed.end() - kTagSize, sealed.end());
     Buffer secret(body.size());
     const Cipher cipher(EVP_CIPHER_CTX_new(), EVP_CIPHER_CTX_free);
     int size = 0;
-    demand(EVP_DecryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr, raw(Bytes(key_.bytes())),
-                              raw(sealed)) == 1);
+    demand(EVP_DecryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr, raw(Bytes(key_.bytes())), raw(sealed)) == 1);
     demand(EVP_DecryptUpdate(cipher.get(), nullptr, &size, raw(host::text_bytes(name)),
                              static_cast<int>(name.size())) == 1);
     demand(EVP_DecryptUpdate(cipher.get(), raw(MutableBytes(secret)), &size, raw(body),

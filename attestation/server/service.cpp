@@ -25,9 +25,8 @@ NewToken new_token() {
 
 void insert_token(Session& session, const Sha256Digest& hash, const std::string& name, Role role, Seconds now,
                   Seconds expires) {
-    session.execute(
-        "INSERT INTO tokens (hash, name, role, created, expires, last_used) VALUES ($1, $2, $3, $4, $5, 0)",
-        {hash, name, static_cast<std::int64_t>(role), now, expires});
+    session.execute("INSERT INTO tokens (hash, name, role, created, expires, last_used) VALUES ($1, $2, $3, $4, $5, 0)",
+                    {hash, name, static_cast<std::int64_t>(role), now, expires});
 }
 
 }  // namespace
@@ -49,15 +48,14 @@ Service::Inside::Inside(const ServiceOptions& given)
     const Bytes key_der = reader.sized();
     const Bytes certificate_der = reader.sized();
     authority = std::make_unique<CertificateAuthority>(CertificateAuthority::load(key_der, certificate_der));
-    result_key = key_from_der(
-        shared_secret(*database, sealer, "result key", [] { return key_to_der(new_key().get()); }));
+    result_key =
+        key_from_der(shared_secret(*database, sealer, "result key", [] { return key_to_der(new_key().get()); }));
     nonce_key = shared_secret(*database, sealer, "nonce key", [] { return random_bytes(32); });
 }
 
 Seconds Service::Inside::now() const {
     if (options.clock) return options.clock();
-    return std::chrono::duration_cast<std::chrono::seconds>(
-               std::chrono::system_clock::now().time_since_epoch())
+    return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
         .count();
 }
 
@@ -83,8 +81,7 @@ std::optional<std::string> Service::first_admin_token() {
                     "ON CONFLICT (name) DO NOTHING") == 1;
         if (!first) return;
         insert_token(session, token.hash, "first-admin", Role::kAdmin, inside_->now(), 0);
-        append_audit(session, inside_->now(),
-                     {"system", "token.create", "first-admin", R"({"role":"admin"})"});
+        append_audit(session, inside_->now(), {"system", "token.create", "first-admin", R"({"role":"admin"})"});
     });
     if (!first) return std::nullopt;
     return token.text;
@@ -130,14 +127,12 @@ void Service::Inside::add_token(const Principal& by, const std::string& name, Ro
     const std::string detail = std::string(R"({"role":")") + name_of(role) + "\"}";
     write({by.name, "token.create", name, detail}, [&](Session& session) {
         if (session.one("SELECT 1 FROM tokens WHERE name = $1", {name}))
-            throw ServiceError(409, "exists",
-                               "token \"" + name + "\": there is one of that name; revoke it first");
+            throw ServiceError(409, "exists", "token \"" + name + "\": there is one of that name; revoke it first");
         insert_token(session, hash, name, role, now(), expires);
     });
 }
 
-std::string Service::create_token(const Principal& by, const std::string& name, Role role,
-                                  Seconds lifetime_s) {
+std::string Service::create_token(const Principal& by, const std::string& name, Role role, Seconds lifetime_s) {
     demand_role(by, Role::kAdmin);
     demand_name(name, "token name");
     if (lifetime_s < 0) throw ServiceError(400, "lifetime", "lifetime_s: must not be negative");
@@ -146,8 +141,8 @@ std::string Service::create_token(const Principal& by, const std::string& name, 
     return token.text;
 }
 
-std::string Service::create_certificate(const Principal& by, const std::string& name, Role role,
-                                        Seconds lifetime_s, const std::string& csr) {
+std::string Service::create_certificate(const Principal& by, const std::string& name, Role role, Seconds lifetime_s,
+                                        const std::string& csr) {
     constexpr Seconds kDay = 86400, kMostDays = 825;
     demand_role(by, Role::kAdmin);
     demand_name(name, "token name");
@@ -169,8 +164,7 @@ std::vector<Service::Token> Service::tokens(const Principal& by) {
     });
     std::vector<Token> all;
     for (const Row& row : rows) {
-        all.push_back(
-            {row.text(0), static_cast<Role>(row.integer(1)), row.integer(2), row.integer(3), row.integer(4)});
+        all.push_back({row.text(0), static_cast<Role>(row.integer(1)), row.integer(2), row.integer(3), row.integer(4)});
     }
     return all;
 }
@@ -178,8 +172,7 @@ std::vector<Service::Token> Service::tokens(const Principal& by) {
 void Service::revoke_token(const Principal& by, const std::string& name) {
     demand_role(by, Role::kAdmin);
     inside_->write({by.name, "token.revoke", clean_text(name, 64)}, [&](Session& session) {
-        if (session.execute("DELETE FROM tokens WHERE name = $1", {name}) == 0)
-            not_found("token \"" + name + "\"");
+        if (session.execute("DELETE FROM tokens WHERE name = $1", {name}) == 0) not_found("token \"" + name + "\"");
     });
 }
 
@@ -209,8 +202,8 @@ std::optional<std::string> Service::endpoint_of_certificate(Bytes certificate_de
 
 std::string Service::renew_certificate(const std::string& endpoint, const std::string& csr) {
     const Key key = key_of_request(csr);
-    const Issued issued = inside_->authority->issue_client(key.get(), endpoint, inside_->now(),
-                                                           inside_->options.certificate_days);
+    const Issued issued =
+        inside_->authority->issue_client(key.get(), endpoint, inside_->now(), inside_->options.certificate_days);
     inside_->write({endpoint_name(endpoint), "certificate.renew", endpoint}, [&](Session& session) {
         const std::int64_t changed =
             session.execute("UPDATE endpoints SET next_certificate = $1 WHERE id = $2 AND state <> $3",
@@ -229,8 +222,7 @@ Page<AuditEntry> Service::audit(const Principal& by, const std::string& cursor, 
     if (!cursor.empty()) before = number_of_cursor(cursor);
     Page<AuditEntry> page;
     page.rows = inside_->read([&](Session& session) { return audit_before(session, before, size); });
-    if (page.rows.size() == size && page.rows.back().number > 1)
-        page.next = std::to_string(page.rows.back().number);
+    if (page.rows.size() == size && page.rows.back().number > 1) page.next = std::to_string(page.rows.back().number);
     return page;
 }
 
@@ -239,8 +231,7 @@ std::shared_ptr<void> Service::audit_turn() {
     std::atomic<unsigned>& taken = inside_->audit_turns;
     if (taken.fetch_add(1) >= kMostTurns) {
         --taken;
-        throw ServiceError(503, "busy", "the audit log is being read whole by others; try again later",
-                           kRetryAfter);
+        throw ServiceError(503, "busy", "the audit log is being read whole by others; try again later", kRetryAfter);
     }
     return {&taken, [](std::atomic<unsigned>* turns) { --*turns; }};
 }
@@ -258,9 +249,9 @@ void Service::export_audit(const std::function<void(const AuditEntry&)>& each) {
 
 void Service::note(const std::string& who, const std::string& action, const std::string& subject,
                    const std::string& detail_json) {
-    inside_->write({clean_text(who, 256), clean_text(action, 64), clean_text(subject, 256),
-                    clean_text(detail_json, 4096)},
-                   [](Session&) {});
+    inside_->write(
+        {clean_text(who, 256), clean_text(action, 64), clean_text(subject, 256), clean_text(detail_json, 4096)},
+        [](Session&) {});
 }
 
 // --- house-keeping

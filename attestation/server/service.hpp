@@ -61,8 +61,7 @@ class Service {
         std::string certificate, key;
     };
     [[nodiscard]] KeyPair server_certificate(const std::vector<std::string>& names);
-    [[nodiscard]] std::string result_key()
-        const;  // PEM, public: what EATs and revocation lists are signed by
+    [[nodiscard]] std::string result_key() const;  // PEM, public: what EATs and revocation lists are signed by
 
     // --- who asks
     // The token's principal; nullopt if it is unknown or expired. Constant time in the token.
@@ -74,8 +73,7 @@ class Service {
     // nullopt: unknown, revoked or expired; an endpoint's certificate is nobody's here.
     [[nodiscard]] std::optional<Principal> authenticate_certificate(Bytes certificate_der);
     // `lifetime_s` 0: does not expire. Returns the token's text, shown once; only its hash is kept.
-    [[nodiscard]] std::string create_token(const Principal& by, const std::string& name, Role role,
-                                           Seconds lifetime_s);
+    [[nodiscard]] std::string create_token(const Principal& by, const std::string& name, Role role, Seconds lifetime_s);
     // A client certificate (PEM) for the key of `csr` (PEM), in place of a token's text: for the web page. It
     // is listed and revoked like a token. `lifetime_s` 0: as long as an endpoint's.
     [[nodiscard]] std::string create_certificate(const Principal& by, const std::string& name, Role role,
@@ -92,8 +90,8 @@ class Service {
     [[nodiscard]] protocol::EnrollChallenge enroll(const protocol::EnrollRequest& request);
     [[nodiscard]] protocol::EnrollStatus activate(const std::string& id, Bytes secret);
     [[nodiscard]] protocol::EnrollStatus enrollment_status(const std::string& id, Bytes secret);
-    [[nodiscard]] Page<Enrollment> enrollments(const Principal& by, const std::string& state,
-                                               const std::string& cursor, unsigned limit);
+    [[nodiscard]] Page<Enrollment> enrollments(const Principal& by, const std::string& state, const std::string& cursor,
+                                               unsigned limit);
     [[nodiscard]] Enrollment enrollment(const Principal& by, const std::string& id);
     // Approving one that replaces an endpoint retires the old one's key and keeps its history (re-enroll,
     // re-image).
@@ -113,8 +111,7 @@ class Service {
 
     // --- attestation
     [[nodiscard]] protocol::NonceAnswer nonce(const std::string& endpoint);
-    [[nodiscard]] protocol::AttestAnswer attest(const std::string& endpoint,
-                                                const protocol::AttestRequest& request);
+    [[nodiscard]] protocol::AttestAnswer attest(const std::string& endpoint, const protocol::AttestRequest& request);
     // An operator wants evidence now; the endpoint's agent learns it through wanted().
     void request_attestation(const Principal& by, const std::string& endpoint);
     // Whether evidence is wanted; clears the wish.
@@ -122,8 +119,7 @@ class Service {
     // The same for all endpoints that wait, of those that were asked within the last seconds: wishes are
     // looked at once before a wait, and by this about every second during it. One read, and a write if there
     // is any.
-    [[nodiscard]] std::vector<std::string> take_wishes(
-        const std::function<bool(const std::string& endpoint)>& waits);
+    [[nodiscard]] std::vector<std::string> take_wishes(const std::function<bool(const std::string& endpoint)>& waits);
 
     // --- fleet
     struct EndpointQuery {
@@ -135,10 +131,9 @@ class Service {
     };
     [[nodiscard]] Page<Endpoint> endpoints(const Principal& by, const EndpointQuery& query);
     [[nodiscard]] Endpoint endpoint(const Principal& by, const std::string& id);
-    [[nodiscard]] Page<Attestation> history(const Principal& by, const std::string& endpoint,
-                                            const std::string& cursor, unsigned limit);
-    [[nodiscard]] std::optional<Attestation> last_attestation(const Principal& by,
-                                                              const std::string& endpoint);
+    [[nodiscard]] Page<Attestation> history(const Principal& by, const std::string& endpoint, const std::string& cursor,
+                                            unsigned limit);
+    [[nodiscard]] std::optional<Attestation> last_attestation(const Principal& by, const std::string& endpoint);
     void move_to_group(const Principal& by, const std::string& endpoint, const std::string& group);
     void retire(const Principal& by, const std::string& endpoint, const std::string& reason);
     [[nodiscard]] Counts counts(const Principal& by);
@@ -147,8 +142,7 @@ class Service {
     void create_group(const Principal& by, const std::string& group);
 
     // --- policies
-    void add_policy_authority(const Principal& by, const std::string& name,
-                              const std::string& public_key_pem);
+    void add_policy_authority(const Principal& by, const std::string& name, const std::string& public_key_pem);
     // Its policies cannot be assigned any more. ServiceError (409) naming one that still is, and that no
     // other authority signed.
     void remove_policy_authority(const Principal& by, const std::string& name);
@@ -156,10 +150,9 @@ class Service {
     [[nodiscard]] PolicyVersion add_policy(const Principal& by, const std::string& jws);
     [[nodiscard]] std::vector<PolicyVersion> policies(const Principal& by);
     [[nodiscard]] PolicyVersion policy(const Principal& by, const std::string& name, std::uint64_t version);
-    void assign(const Principal& by, const std::string& group, const std::string& policy,
-                std::uint64_t version, Stage stage);
-    void unassign(const Principal& by, const std::string& group, const std::string& policy,
-                  std::uint64_t version);
+    void assign(const Principal& by, const std::string& group, const std::string& policy, std::uint64_t version,
+                Stage stage);
+    void unassign(const Principal& by, const std::string& group, const std::string& policy, std::uint64_t version);
     [[nodiscard]] std::vector<Assignment> assignments(const Principal& by);
     struct RefusedQuery {
         std::string group, policy;
@@ -182,8 +175,7 @@ class Service {
         std::string name;
         std::string kind;    // "webhook", "command"
         std::string target;  // URL; or the path of a program in the server's actions directory
-        std::string
-            secret;  // webhook: HMAC-SHA-256 key of the header Gatehouse-Signature; not returned by actions()
+        std::string secret;  // webhook: HMAC-SHA-256 key of the header Gatehouse-Signature; not returned by actions()
     };
     void add_action(const Principal& by, const Action& action);
     void remove_action(const Principal& by, const std::string& name);

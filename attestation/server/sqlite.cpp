@@ -65,8 +65,8 @@ class SqliteSession final : public Session {
 
 SqliteSession::SqliteSession(const std::string& path, int cache_kib) {
     sqlite3* opened = nullptr;
-    const int answer = sqlite3_open_v2(
-        path.c_str(), &opened, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, nullptr);
+    const int answer = sqlite3_open_v2(path.c_str(), &opened,
+                                       SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, nullptr);
     connection_.reset(opened);
     if (answer != SQLITE_OK) throw host::ToolError(path + ": cannot be opened: " + sqlite3_errstr(answer));
     sqlite3_busy_timeout(opened, kBusyMilliseconds);
@@ -79,16 +79,15 @@ SqliteSession::SqliteSession(const std::string& path, int cache_kib) {
 SqliteSession::Prepared& SqliteSession::prepared(std::string_view sql) {
     if (const auto found = statements_.find(sql); found != statements_.end()) return found->second;
     sqlite3_stmt* made = nullptr;
-    if (sqlite3_prepare_v3(connection(), sql.data(), static_cast<int>(sql.size()), SQLITE_PREPARE_PERSISTENT,
-                           &made, nullptr) != SQLITE_OK) {
+    if (sqlite3_prepare_v3(connection(), sql.data(), static_cast<int>(sql.size()), SQLITE_PREPARE_PERSISTENT, &made,
+                           nullptr) != SQLITE_OK) {
         fail(connection(), sql);
     }
     Prepared entry{Statement(made), {}};
     const int count = sqlite3_bind_parameter_count(made);
     for (int i = 1; i <= count; ++i) {
         const int place = sqlite3_bind_parameter_index(made, ("$" + std::to_string(i)).c_str());
-        if (place == 0)
-            throw DatabaseError("parameters are not $1 ... $n: " + std::string(sql.substr(0, 60)));
+        if (place == 0) throw DatabaseError("parameters are not $1 ... $n: " + std::string(sql.substr(0, 60)));
         entry.places.push_back(place);
     }
     return statements_.emplace(std::string(sql), std::move(entry)).first->second;
@@ -98,19 +97,17 @@ int bind(sqlite3_stmt* statement, int place, const Param& param) {
     if (const auto* const number = std::get_if<std::int64_t>(&param.held()))
         return sqlite3_bind_int64(statement, place, *number);
     if (const auto* const text = std::get_if<std::string_view>(&param.held()))
-        return sqlite3_bind_text64(statement, place, text->data() == nullptr ? "" : text->data(),
-                                   text->size(), SQLITE_STATIC, SQLITE_UTF8);
+        return sqlite3_bind_text64(statement, place, text->data() == nullptr ? "" : text->data(), text->size(),
+                                   SQLITE_STATIC, SQLITE_UTF8);
     const Bytes bytes = std::get<Bytes>(param.held());
     // A null pointer would be SQL's NULL.
-    return sqlite3_bind_blob64(statement, place,
-                               bytes.empty() ? reinterpret_cast<const std::byte*>("") : bytes.data(),
+    return sqlite3_bind_blob64(statement, place, bytes.empty() ? reinterpret_cast<const std::byte*>("") : bytes.data(),
                                bytes.size(), SQLITE_STATIC);
 }
 
 Row::Value column_value(sqlite3_stmt* statement, int column) {
     switch (sqlite3_column_type(statement, column)) {
-        case SQLITE_INTEGER:
-            return sqlite3_column_int64(statement, column);
+        case SQLITE_INTEGER: return sqlite3_column_int64(statement, column);
         case SQLITE_TEXT: {
             const auto* const text = reinterpret_cast<const char*>(sqlite3_column_text(statement, column));
             return std::string(text, static_cast<std::size_t>(sqlite3_column_bytes(statement, column)));
@@ -119,16 +116,14 @@ Row::Value column_value(sqlite3_stmt* statement, int column) {
             const auto* const bytes = static_cast<const std::byte*>(sqlite3_column_blob(statement, column));
             return Buffer(bytes, bytes + sqlite3_column_bytes(statement, column));
         }
-        default:
-            return std::monostate{};
+        default: return std::monostate{};
     }
 }
 
 template <typename Each>
 void SqliteSession::run(std::string_view sql, std::span<const Param> params, Each each) {
     Prepared& entry = prepared(sql);
-    if (entry.places.size() != params.size())
-        throw DatabaseError("wrong number of parameters: " + std::string(sql));
+    if (entry.places.size() != params.size()) throw DatabaseError("wrong number of parameters: " + std::string(sql));
     sqlite3_stmt* const statement = entry.statement.get();
     // Resets however the function is left, so that no statement keeps a read transaction open.
     const std::unique_ptr<sqlite3_stmt, void (*)(sqlite3_stmt*)> reset(statement, [](sqlite3_stmt* used) {
@@ -162,8 +157,7 @@ std::int64_t SqliteSession::execute_with(std::string_view sql, std::span<const P
 }
 
 void SqliteSession::script(const std::string& sql) {
-    if (sqlite3_exec(connection(), sql.c_str(), nullptr, nullptr, nullptr) != SQLITE_OK)
-        fail(connection(), sql);
+    if (sqlite3_exec(connection(), sql.c_str(), nullptr, nullptr, nullptr) != SQLITE_OK) fail(connection(), sql);
 }
 
 class SqliteDatabase final : public Database {
@@ -270,8 +264,7 @@ void SqliteDatabase::run_batch(const std::vector<Waiting*>& batch) {
     } catch (...) {
         // Nothing of the batch is on disk, so nobody may be told that it is.
         for (Waiting* const one : batch) one->error = std::current_exception();
-        if (writer_.in_transaction())
-            sqlite3_exec(writer_.connection(), "ROLLBACK", nullptr, nullptr, nullptr);
+        if (writer_.in_transaction()) sqlite3_exec(writer_.connection(), "ROLLBACK", nullptr, nullptr, nullptr);
     }
 }
 
@@ -312,8 +305,7 @@ void SqliteDatabase::backup(const std::string& path) {
     try {
         const SqliteSession source(path_, 1024);
         const SqliteSession target(part, 1024);
-        sqlite3_backup* const copy =
-            sqlite3_backup_init(target.connection(), "main", source.connection(), "main");
+        sqlite3_backup* const copy = sqlite3_backup_init(target.connection(), "main", source.connection(), "main");
         if (copy == nullptr) fail(target.connection(), "backup");
         // All pages in one step: a snapshot of the write-ahead log, so writers go on meanwhile.
         const int answer = sqlite3_backup_step(copy, -1);
@@ -332,8 +324,6 @@ void SqliteDatabase::backup(const std::string& path) {
 
 }  // namespace
 
-std::unique_ptr<Database> open_sqlite(const std::string& path) {
-    return std::make_unique<SqliteDatabase>(path);
-}
+std::unique_ptr<Database> open_sqlite(const std::string& path) { return std::make_unique<SqliteDatabase>(path); }
 
 }  // namespace gatehouse::server

@@ -10,9 +10,7 @@ namespace {
 
 // Length of the well-formed sequence at the front (Unicode 15, table 3-7); 0 if there is none.
 std::size_t sequence(std::string_view text) {
-    const auto at = [&text](std::size_t i) {
-        return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u;
-    };
+    const auto at = [&text](std::size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
     const auto tail = [&at](std::size_t i) { return (at(i) & 0xc0u) == 0x80; };
     const unsigned first = at(0);
     if (first < 0x80) return first == 0 ? 0 : 1;
@@ -109,9 +107,8 @@ std::string like_pattern(const std::string& search) {
 
 void demand_role(const Principal& by, Role role) {
     if (by.role < role) {
-        throw ServiceError(
-            403, "forbidden",
-            "\"" + by.name + "\" has the role " + name_of(by.role) + ", this needs " + name_of(role));
+        throw ServiceError(403, "forbidden",
+                           "\"" + by.name + "\" has the role " + name_of(by.role) + ", this needs " + name_of(role));
     }
 }
 

@@ -52,11 +52,11 @@ struct Unchecked {
 
 std::vector<Unchecked> find_unchecked(Session& session, std::int64_t generation) {
     std::vector<Unchecked> all;
-    for (const Row& row : session.query(
-             "SELECT e.id, e.vendor, e.endorsement_fault, e.endorsement_checked, COALESCE(s.time, 0), "
-             "COALESCE(s.content, '') FROM endpoints e LEFT JOIN endorsements s ON s.endpoint = e.id "
-             "WHERE e.endorsement_checked < $1 ORDER BY e.endorsement_checked, e.id LIMIT $2",
-             {generation, kCheckedAtOnce})) {
+    for (const Row& row :
+         session.query("SELECT e.id, e.vendor, e.endorsement_fault, e.endorsement_checked, COALESCE(s.time, 0), "
+                       "COALESCE(s.content, '') FROM endpoints e LEFT JOIN endorsements s ON s.endpoint = e.id "
+                       "WHERE e.endorsement_checked < $1 ORDER BY e.endorsement_checked, e.id LIMIT $2",
+                       {generation, kCheckedAtOnce})) {
         all.push_back({row.text(0), row.text(1), row.text(2), row.integer(3), row.integer(4), row.text(5)});
     }
     return all;
@@ -64,11 +64,9 @@ std::vector<Unchecked> find_unchecked(Session& session, std::int64_t generation)
 
 std::string fault_of(const Unchecked& one, const verifier::TrustStore& store) {
     if (one.content.empty()) {
-        const bool known = std::ranges::any_of(
-            store.contents().vendors, [&one](const auto& vendor) { return vendor.name == one.vendor; });
-        return known ? ""
-                     : one.vendor +
-                           " is not trusted any more, and the EK certificate was not kept: enroll again";
+        const bool known = std::ranges::any_of(store.contents().vendors,
+                                               [&one](const auto& vendor) { return vendor.name == one.vendor; });
+        return known ? "" : one.vendor + " is not trusted any more, and the EK certificate was not kept: enroll again";
     }
     const nlohmann::json content = nlohmann::json::parse(one.content);
     const verifier::EndorsementEvidence evidence{
@@ -81,8 +79,7 @@ std::string fault_of(const Unchecked& one, const verifier::TrustStore& store) {
 }  // namespace
 
 std::string endorsement_json(Bytes certificate, const std::vector<Buffer>& chain) {
-    return nlohmann::json{{"certificate", verifier::base64(certificate)}, {"chain", base64_list(chain)}}
-        .dump();
+    return nlohmann::json{{"certificate", verifier::base64(certificate)}, {"chain", base64_list(chain)}}.dump();
 }
 
 Service::Inside::Trust Service::Inside::trust() {
@@ -92,8 +89,7 @@ Service::Inside::Trust Service::Inside::trust() {
     const std::lock_guard lock(trust_mutex);
     if (generation != trust_generation) {
         auto fresh = std::make_shared<verifier::TrustStore>();
-        const Rows rows =
-            read([](Session& session) { return session.query("SELECT name, content FROM vendors"); });
+        const Rows rows = read([](Session& session) { return session.query("SELECT name, content FROM vendors"); });
         for (const Row& row : rows) fresh->add(vendor_of(row.text(0), row.text(1)));
         trust_store = fresh;
         trust_generation = generation;
@@ -103,15 +99,13 @@ Service::Inside::Trust Service::Inside::trust() {
 
 void Service::Inside::check_endorsements() {
     const auto end = std::chrono::steady_clock::now() + kCheckRound;
-    while (check_some_endorsements() && std::chrono::steady_clock::now() < end) {
-    }
+    while (check_some_endorsements() && std::chrono::steady_clock::now() < end) {}
 }
 
 // False if all are checked. Several servers may check the same ones: each result is written once.
 bool Service::Inside::check_some_endorsements() {
     const Trust by = trust();
-    const std::vector<Unchecked> found =
-        read([&](Session& session) { return find_unchecked(session, by.generation); });
+    const std::vector<Unchecked> found = read([&](Session& session) { return find_unchecked(session, by.generation); });
     if (found.empty()) return false;
     std::vector<std::string> faults;
     for (const Unchecked& one : found) faults.push_back(fault_of(one, *by.store));
@@ -131,15 +125,13 @@ bool Service::Inside::check_some_endorsements() {
             notes.push_back({"system", "endpoint.endorsement", one.id, detail.dump()});
             if (fault.empty()) continue;
             const Row row =
-                session
-                    .one("SELECT hostname, group_name, state, policy FROM endpoints WHERE id = $1", {one.id})
+                session.one("SELECT hostname, group_name, state, policy FROM endpoints WHERE id = $1", {one.id})
                     .value();
             const State from = static_cast<State>(row.integer(2));
             if (from != State::kTrusted && from != State::kUnmeasured) continue;
             const std::string reason = std::string(kEndorsementRule) + ": " + fault;
             leave_state(session, one.id, State::kUntrusted, now(), reason);
-            changes.push_back(
-                {one.id, row.text(0), row.text(1), from, State::kUntrusted, reason, row.text(3)});
+            changes.push_back({one.id, row.text(0), row.text(1), from, State::kUntrusted, reason, row.text(3)});
         }
         // After all rows are locked: the audit log's lock comes last (see append_audit()).
         for (const AuditNote& note : notes) append_audit(session, now(), note);
@@ -182,8 +174,8 @@ void Service::remove_vendor(const Principal& by, const std::string& name) {
 
 std::vector<std::string> Service::vendors(const Principal& by) {
     demand_role(by, Role::kReadOnly);
-    const Rows rows = inside_->read(
-        [](Session& session) { return session.query("SELECT name FROM vendors ORDER BY name"); });
+    const Rows rows =
+        inside_->read([](Session& session) { return session.query("SELECT name FROM vendors ORDER BY name"); });
     std::vector<std::string> names;
     for (const Row& row : rows) names.push_back(row.text(0));
     return names;

@@ -93,8 +93,7 @@ WebhookUrl parse_webhook_url(const std::string& url) {
     parsed.path = slash == std::string_view::npos ? "" : rest.substr(slash);
     if (!parsed.path.starts_with('/')) parsed.path.insert(0, "/");
     std::string_view host = parsed.authority;
-    if (host.find('@') != std::string_view::npos)
-        refuse("must not have a user name; use the webhook's secret");
+    if (host.find('@') != std::string_view::npos) refuse("must not have a user name; use the webhook's secret");
     parsed.port = parsed.tls ? "443" : "80";
     const std::size_t bracket = host.find(']');
     const std::size_t colon = host.find(':', bracket == std::string_view::npos ? 0 : bracket);
@@ -108,13 +107,11 @@ WebhookUrl parse_webhook_url(const std::string& url) {
     if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
     parsed.host = host;
     if (parsed.host.empty()) refuse("has no host");
-    if (!parsed.tls && !is_loopback(parsed.host))
-        refuse("http:// goes to this host only (127.0.0.1, ::1, localhost)");
+    if (!parsed.tls && !is_loopback(parsed.host)) refuse("http:// goes to this host only (127.0.0.1, ::1, localhost)");
     return parsed;
 }
 
-std::string post_webhook(const WebhookUrl& url,
-                         const std::vector<std::pair<std::string, std::string>>& headers,
+std::string post_webhook(const WebhookUrl& url, const std::vector<std::pair<std::string, std::string>>& headers,
                          const std::string& body) {
     Request request(http::verb::post, url.path, 11);
     request.set(http::field::host, url.authority);

@@ -66,8 +66,8 @@ json claims_json(const evidence::Claims& claims) {
                          {"generation", disk.generation},
                          {"sealed_name", host::hex(disk.sealed_name)}});
     }
-    return {{"hypervisor_version", std::to_string(version >> 16) + "." + std::to_string(version >> 8 & 0xff) +
-                                       "." + std::to_string(version & 0xff)},
+    return {{"hypervisor_version", std::to_string(version >> 16) + "." + std::to_string(version >> 8 & 0xff) + "." +
+                                       std::to_string(version & 0xff)},
             {"launch", kLaunch[static_cast<std::size_t>(claims.launch)]},
             {"iommu", kIommu[static_cast<std::size_t>(claims.iommu)]},
             {"cpus", claims.cpus},
@@ -138,8 +138,8 @@ void print_findings(const std::vector<Finding>& findings, const std::vector<std:
 void print_lines(const Verdict& verdict) {
     print_findings(verdict.findings, verdict.quirks);
     const Coverage& coverage = verdict.coverage;
-    std::printf("      judged          %u of %u events, %u of %u PCRs\n", coverage.events_judged,
-                coverage.events, coverage.pcrs_judged, coverage.pcrs);
+    std::printf("      judged          %u of %u events, %u of %u PCRs\n", coverage.events_judged, coverage.events,
+                coverage.pcrs_judged, coverage.pcrs);
     std::printf("%s\n", verdict.accepted() ? "accepted" : "REJECTED");
 }
 
@@ -162,9 +162,7 @@ Policy policy_of(const VerifyRequest& request) {
 }
 
 Judged judge(const VerifyRequest& request, const Policy& policy) {
-    const auto read = [&](const char* name) {
-        return host::read_file(request.directory + "/" + name, kMaxEvidence);
-    };
+    const auto read = [&](const char* name) { return host::read_file(request.directory + "/" + name, kMaxEvidence); };
     const auto read_if_there = [&](const char* name) {
         return std::filesystem::exists(request.directory + "/" + name) ? read(name) : host::Buffer{};
     };
@@ -189,8 +187,7 @@ Judged judge(const VerifyRequest& request, const Policy& policy) {
         const AttestationKey key(*area);
         const bool same = key.is_key(pinned.get());
         findings.push_back(
-            {"ak pinned", same,
-             same ? host::hex(key.name()) : "the evidence's key is not the pinned attestation key"});
+            {"ak pinned", same, same ? host::hex(key.name()) : "the evidence's key is not the pinned attestation key"});
         judged.verdict = appraise({.source = policy.source,
                                    .quote = judged.quote,
                                    .signature = signature,
@@ -207,8 +204,8 @@ ExitCode run_verify(const VerifyRequest& request) {
     if (request.nonce.empty() == request.nonce_file.empty()) {
         throw ToolError("give --nonce or --nonce-file", ExitCode::kUsage);
     }
-    const int ways = (request.image.empty() ? 0 : 1) + (request.expected.empty() ? 0 : 1) +
-                     (request.policy.empty() ? 0 : 1);
+    const int ways =
+        (request.image.empty() ? 0 : 1) + (request.expected.empty() ? 0 : 1) + (request.policy.empty() ? 0 : 1);
     if (ways != 1) throw ToolError("give --image, --expected or --policy", ExitCode::kUsage);
     const Judged judged = judge(request, policy_of(request));
     if (request.as_json) {
@@ -250,35 +247,30 @@ int run(int argc, char** argv) {
         ->required();
     command->add_option("--nonce", request.nonce, "the nonce that was sent, hex");
     command->add_option("--nonce-file", request.nonce_file, "the same, a binary file");
-    command
-        ->add_option("--ak", request.key,
-                     "the endpoint's attestation key, PEM (sealed-key provision --ak-out)")
+    command->add_option("--ak", request.key, "the endpoint's attestation key, PEM (sealed-key provision --ak-out)")
         ->required();
     command->add_option("--image", request.image, "reference values: the image that the endpoint should run");
-    command->add_option("--expected", request.expected,
-                        "reference values: what policyctl predict --json printed");
-    command
-        ->add_option("--counter-floor", request.counter_floor,
-                     "least counter limit of an acceptable approval")
+    command->add_option("--expected", request.expected, "reference values: what policyctl predict --json printed");
+    command->add_option("--counter-floor", request.counter_floor, "least counter limit of an acceptable approval")
         ->capture_default_str();
-    CLI::Option* const policy = command->add_option(
-        "--policy", request.policy, "a signed attestation policy, instead of reference values");
-    CLI::Option* const authority = command->add_option("--authority", request.authority,
-                                                       "with --policy: the public key that signed it, PEM");
+    CLI::Option* const policy =
+        command->add_option("--policy", request.policy, "a signed attestation policy, instead of reference values");
+    CLI::Option* const authority =
+        command->add_option("--authority", request.authority, "with --policy: the public key that signed it, PEM");
     policy->needs(authority);
     authority->needs(policy);
     command->add_flag("--json", request.as_json, "print JSON");
 
     std::string log_path;
     bool as_json = false;
-    CLI::App* const log = app.add_subcommand(
-        "log", "what an event log says, what it replays to, and whether it contradicts itself");
+    CLI::App* const log =
+        app.add_subcommand("log", "what an event log says, what it replays to, and whether it contradicts itself");
     log->add_option("LOG", log_path, "an event log, binary: of the launch, or a firmware's")->required();
     log->add_flag("--json", as_json, "print JSON");
 
     EndorsementRequest ek;
-    CLI::App* const endorsement = app.add_subcommand(
-        "endorsement", "whether an endorsement key would be accepted, for trying a vendor");
+    CLI::App* const endorsement =
+        app.add_subcommand("endorsement", "whether an endorsement key would be accepted, for trying a vendor");
     endorsement->add_option("CERTIFICATE", ek.certificate, "the EK certificate: DER as read from NV, or PEM")
         ->required();
     endorsement->add_option("--public", ek.public_area, "the EK: TPMT_PUBLIC or TPM2B_PUBLIC")->required();

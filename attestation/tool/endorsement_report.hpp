@@ -21,7 +21,6 @@ struct EndorsementRequest {
 
 // "accepted", "rules" (rule, ok, detail), "quirks", "manufacturer", "model", "version", "ek_hash" (what an
 // operator registers beforehand).
-[[nodiscard]] nlohmann::json endorsement_json(const EndorsementRequest& request,
-                                              const EndorsementVerdict& verdict);
+[[nodiscard]] nlohmann::json endorsement_json(const EndorsementRequest& request, const EndorsementVerdict& verdict);
 
 }  // namespace gatehouse::verifier

@@ -18,14 +18,10 @@ const char* name_of(HashAlgorithm bank) { return kBanks[bank_index(bank)]; }
 
 const char* hashed(DataJudgement judgement) {
     switch (judgement) {
-        case DataJudgement::kNothingHashed:
-            return "nothing";
-        case DataJudgement::kMatches:
-            return "as logged";
-        case DataJudgement::kDiffers:
-            return "differs";
-        case DataJudgement::kElsewhere:
-            break;
+        case DataJudgement::kNothingHashed: return "nothing";
+        case DataJudgement::kMatches: return "as logged";
+        case DataJudgement::kDiffers: return "differs";
+        case DataJudgement::kElsewhere: break;
     }
     return "elsewhere";
 }
@@ -56,10 +52,10 @@ std::string padded(std::string text, std::size_t width) {
 
 LogReport inspect_log(Bytes bytes) {
     LogReport report{.log = read_event_log(bytes), .consistent = false};
-    report.consistent = report.log.stopped.error == Error::kNone &&
-                        std::ranges::none_of(report.log.events, [](const LogEvent& event) {
-                            return judge_event_data(event).judgement == DataJudgement::kDiffers;
-                        });
+    report.consistent =
+        report.log.stopped.error == Error::kNone && std::ranges::none_of(report.log.events, [](const LogEvent& event) {
+            return judge_event_data(event).judgement == DataJudgement::kDiffers;
+        });
     return report;
 }
 
@@ -105,8 +101,7 @@ std::string log_text(const LogReport& report) {
         const DataFinding finding = judge_event_data(event);
         const bool differs = finding.judgement == DataJudgement::kDiffers;
         text += std::string(differs ? "FAIL" : "    ") + padded(std::to_string(event.number), 5) + "PCR " +
-                padded(std::to_string(event.pcr), 3) + padded(event_type_name(event.type), 32) +
-                event_text(event);
+                padded(std::to_string(event.pcr), 3) + padded(event_type_name(event.type), 32) + event_text(event);
         if (differs)
             text += "  [the data have another digest in " + finding.detail + "]";
         else if (!finding.detail.empty())

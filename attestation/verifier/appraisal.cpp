@@ -66,16 +66,14 @@ void judge_signer(Case& on, const Match& match) {
     if (!on.known.qualified_signer.empty() && !equal_bytes(signer, on.known.qualified_signer))
         return on.fail("signer", "the quote names another key than the endpoint's earlier quotes did");
     if (match.reference == nullptr) {
-        return on.hold("signer", on.known.qualified_signer.empty() ? "taken from this first quote"
-                                                                   : "as in earlier quotes");
+        return on.hold("signer",
+                       on.known.qualified_signer.empty() ? "taken from this first quote" : "as in earlier quotes");
     }
     const Bytes srk = match.reference->bundle.srk_name;
     const bool child = equal_bytes(signer, qualified_name(srk, on.key).bytes());
-    on.judge(
-        "signer",
-        child ? ""
-              : "the signing key is not the enrolled one as a child of the SRK that the policy bundle pins",
-        "child of SRK " + host::hex(srk));
+    on.judge("signer",
+             child ? "" : "the signing key is not the enrolled one as a child of the SRK that the policy bundle pins",
+             "child of SRK " + host::hex(srk));
 }
 
 void judge_nonce(Case& on) {
@@ -87,15 +85,12 @@ void judge_nonce(Case& on) {
         return on.fail("nonce", "the quote's qualifying data have " + number(quote->extra_data.size()) +
                                     " bytes, not those of a SHA-256 digest");
     }
-    const bool fresh =
-        equal_bytes(quote->extra_data, evidence::qualifying_data(on.nonce, on.evidence.claims));
-    on.judge("nonce", fresh ? "" : "the quote was not made for this nonce and these claims",
-             host::hex(on.nonce));
+    const bool fresh = equal_bytes(quote->extra_data, evidence::qualifying_data(on.nonce, on.evidence.claims));
+    on.judge("nonce", fresh ? "" : "the quote was not made for this nonce and these claims", host::hex(on.nonce));
 }
 
 std::string clock_went_wrong(const Attestation& quote, const TpmState& known) {
-    if (quote.clock >= kLatestClock)
-        return "clock " + number(quote.clock) + " is later than any TPM's can be";
+    if (quote.clock >= kLatestClock) return "clock " + number(quote.clock) + " is later than any TPM's can be";
     if (known.qualified_signer.empty()) return {};
     const std::uint32_t resets = quote.reset_count - known.reset_count;  // modulo 2^32
     const std::uint32_t restarts = quote.restart_count - known.restart_count;
@@ -133,10 +128,10 @@ void judge_firmware(Case& on) {
     store(bytes.data(), quote->firmware_version, Endian::kBig);
     const std::string version = host::hex(bytes);
     if (on.policy != nullptr && !on.policy->tpm_firmware.empty()) {
-        const bool listed = std::ranges::find(on.policy->tpm_firmware, quote->firmware_version) !=
-                            on.policy->tpm_firmware.end();
-        return on.judge("firmware",
-                        listed ? "" : "firmwareVersion " + version + " is not in the policy's list", version);
+        const bool listed =
+            std::ranges::find(on.policy->tpm_firmware, quote->firmware_version) != on.policy->tpm_firmware.end();
+        return on.judge("firmware", listed ? "" : "firmwareVersion " + version + " is not in the policy's list",
+                        version);
     }
     if (!on.known.qualified_signer.empty() && quote->firmware_version != on.known.firmware_version)
         return on.fail("firmware", "firmwareVersion changed after enrollment, to " + version);
@@ -148,18 +143,16 @@ void judge_source(Case& on) {
     const bool same = on.evidence.source == on.policy->source;
     on.judge("source",
              same ? ""
-                  : "the evidence is a " + source_name(on.evidence.source) + "'s, the policy \"" +
-                        on.policy->name + "\" wants a " + source_name(on.policy->source) + "'s",
+                  : "the evidence is a " + source_name(on.evidence.source) + "'s, the policy \"" + on.policy->name +
+                        "\" wants a " + source_name(on.policy->source) + "'s",
              source_name(on.evidence.source));
 }
 
 void judge_reference(Case& on) {
-    if (on.policy == nullptr)
-        return on.fail("reference", "no policy: nothing is expected, so nothing is accepted");
+    if (on.policy == nullptr) return on.fail("reference", "no policy: nothing is expected, so nothing is accepted");
     const bool any =
         on.policy->source == Source::kHypervisor ? !on.policy->references.empty() : !on.policy->pcrs.empty();
-    on.judge("reference",
-             any ? "" : "the policy \"" + on.policy->name + "\" expects nothing, so it accepts nothing",
+    on.judge("reference", any ? "" : "the policy \"" + on.policy->name + "\" expects nothing, so it accepts nothing",
              "policy \"" + on.policy->name + "\", version " + number(on.policy->version));
 }
 
@@ -173,13 +166,12 @@ void remember(Case& on) {
     const bool first = on.known.qualified_signer.empty();
     const bool keep = !first && !on.holds("firmware");
     const bool accepted = on.verdict.accepted() && on.evidence.source == Source::kHypervisor;
-    on.verdict.tpm =
-        TpmState{.qualified_signer = {quote.qualified_signer.begin(), quote.qualified_signer.end()},
-                 .clock = quote.clock,
-                 .reset_count = quote.reset_count,
-                 .restart_count = quote.restart_count,
-                 .firmware_version = keep ? on.known.firmware_version : quote.firmware_version,
-                 .vaults = accepted ? vaults_to_remember(on) : on.known.vaults};
+    on.verdict.tpm = TpmState{.qualified_signer = {quote.qualified_signer.begin(), quote.qualified_signer.end()},
+                              .clock = quote.clock,
+                              .reset_count = quote.reset_count,
+                              .restart_count = quote.restart_count,
+                              .firmware_version = keep ? on.known.firmware_version : quote.firmware_version,
+                              .vaults = accepted ? vaults_to_remember(on) : on.known.vaults};
 }
 
 void view_events(Case& on) {
@@ -202,8 +194,7 @@ void view_events(Case& on) {
 }  // namespace
 
 std::string place_of(const LogEvent& event) {
-    return "event " + number(event.number) + " at offset " + number(event.offset) + " (PCR " +
-           number(event.pcr) + ")";
+    return "event " + number(event.number) + " at offset " + number(event.offset) + " (PCR " + number(event.pcr) + ")";
 }
 
 std::string bank_text(HashAlgorithm bank) { return policies::bank_name(bank); }

@@ -107,8 +107,8 @@ struct Verdict {
 
 // `policy` null: nothing is expected, so nothing is accepted, but the evidence is read all the same.
 // `with_views` fills pcrs and events of a verdict that accepts, too (one that rejects always has them).
-[[nodiscard]] Verdict appraise(const Evidence& evidence, const AttestationKey& key, const TpmState& known,
-                               Bytes nonce, const Policy* policy, bool with_views = false);
+[[nodiscard]] Verdict appraise(const Evidence& evidence, const AttestationKey& key, const TpmState& known, Bytes nonce,
+                               const Policy* policy, bool with_views = false);
 
 // The attestation key by its TPMT_PUBLIC: three findings. Rules "ak type" (ECC P-256 ECDSA/SHA-256,
 // P-384/SHA-384, RSA-2048+ RSASSA or RSAPSS; no Name by SHA-1), "ak attributes" (fixedTPM, fixedParent,

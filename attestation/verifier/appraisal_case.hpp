@@ -23,12 +23,8 @@ struct Case {
     // The quote, or null if there is none to judge.
     [[nodiscard]] const Attestation* attestation() const { return quote.ok() ? &*quote : nullptr; }
 
-    void hold(const char* rule, std::string detail) {
-        verdict.findings.push_back({rule, true, std::move(detail)});
-    }
-    void fail(const char* rule, std::string detail) {
-        verdict.findings.push_back({rule, false, std::move(detail)});
-    }
+    void hold(const char* rule, std::string detail) { verdict.findings.push_back({rule, true, std::move(detail)}); }
+    void fail(const char* rule, std::string detail) { verdict.findings.push_back({rule, false, std::move(detail)}); }
     // Holds if `why_not` is empty; `found` says what was found.
     void judge(const char* rule, std::string why_not, std::string found) {
         why_not.empty() ? hold(rule, std::move(found)) : fail(rule, std::move(why_not));

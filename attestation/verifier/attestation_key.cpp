@@ -36,18 +36,16 @@ const CurveRow* row_of(Curve curve) {
 }
 
 // Of signatures: SHA-1's are not believed.
-const EVP_MD* digest_of(HashAlgorithm hash) {
-    return hash == HashAlgorithm::kSha1 ? nullptr : openssl_digest(hash);
-}
+const EVP_MD* digest_of(HashAlgorithm hash) { return hash == HashAlgorithm::kSha1 ? nullptr : openssl_digest(hash); }
 
 // A verification context that is ready but for signature and digest.
 Context prepared(EVP_PKEY* key, Algorithm scheme, HashAlgorithm hash) {
     Context context(EVP_PKEY_CTX_new(key, nullptr), EVP_PKEY_CTX_free);
     bool ready = context && EVP_PKEY_verify_init(context.get()) == 1;
     if (scheme != Algorithm::kEcdsa) {
-        ready = ready && EVP_PKEY_CTX_set_rsa_padding(context.get(), scheme == Algorithm::kRsapss
-                                                                         ? RSA_PKCS1_PSS_PADDING
-                                                                         : RSA_PKCS1_PADDING) == 1;
+        ready =
+            ready && EVP_PKEY_CTX_set_rsa_padding(
+                         context.get(), scheme == Algorithm::kRsapss ? RSA_PKCS1_PSS_PADDING : RSA_PKCS1_PADDING) == 1;
     }
     ready = ready && EVP_PKEY_CTX_set_signature_md(context.get(), digest_of(hash)) == 1;
     if (scheme == Algorithm::kRsapss) {
@@ -81,15 +79,13 @@ Finding type_finding(const PublicArea& area) {
     } else if (area.type == Algorithm::kEcc && area.scheme != Algorithm::kEcdsa) {
         finding.detail = found + ": the scheme must be ECDSA";
     } else if (area.type == Algorithm::kEcc && area.scheme_hash != row->hash) {
-        finding.detail = found + ": the scheme's hash is not " +
-                         (row->hash == HashAlgorithm::kSha256 ? "SHA-256" : "SHA-384");
-    } else if (area.type == Algorithm::kRsa &&
-               (area.key_bits < kMinimumRsaBits || area.key_bits > kMaximumRsaBits)) {
+        finding.detail =
+            found + ": the scheme's hash is not " + (row->hash == HashAlgorithm::kSha256 ? "SHA-256" : "SHA-384");
+    } else if (area.type == Algorithm::kRsa && (area.key_bits < kMinimumRsaBits || area.key_bits > kMaximumRsaBits)) {
         finding.detail = found + ": must be of 2048 to 4096 bits";
     } else if (area.type == Algorithm::kRsa && area.exponent != 65537) {
         finding.detail = found + ": the exponent must be 65537";
-    } else if (area.type == Algorithm::kRsa && area.scheme != Algorithm::kRsassa &&
-               area.scheme != Algorithm::kRsapss) {
+    } else if (area.type == Algorithm::kRsa && area.scheme != Algorithm::kRsassa && area.scheme != Algorithm::kRsapss) {
         finding.detail = found + ": the scheme must be RSASSA or RSAPSS";
     } else if (area.type == Algorithm::kRsa && digest_of(area.scheme_hash) == nullptr) {
         finding.detail = found + ": the scheme's hash must be SHA-256, SHA-384 or SHA-512";
@@ -170,16 +166,13 @@ struct AttestationKey::Inside {
 
 AttestationKey::AttestationKey(Bytes public_area) : inside_(std::make_unique<Inside>()) {
     const PublicArea area = host::expect(parse_public_area(public_area), "attestation key");
-    if (const Finding type = type_finding(area); !type.ok)
-        throw host::ToolError("attestation key: " + type.detail);
+    if (const Finding type = type_finding(area); !type.ok) throw host::ToolError("attestation key: " + type.detail);
     inside_->scheme = area.scheme;
     inside_->hash = area.scheme_hash;
     inside_->name = name_of_parts(area.name_algorithm, {public_area});
-    inside_->number_size =
-        area.type == Algorithm::kEcc ? row_of(area.curve)->coordinate : area.modulus.size();
+    inside_->number_size = area.type == Algorithm::kEcc ? row_of(area.curve)->coordinate : area.modulus.size();
     inside_->key = public_key(area);
-    if (!inside_->key)
-        throw host::ToolError("attestation key: " + bits_text(area) + ": not a key of that kind");
+    if (!inside_->key) throw host::ToolError("attestation key: " + bits_text(area) + ": not a key of that kind");
     inside_->verification = prepared(inside_->key.get(), area.scheme, area.scheme_hash);
     for (const Source source : {Source::kHypervisor, Source::kTpm}) {
         for (const Finding& finding : {attributes_finding(area), policy_finding(area, source)}) {
@@ -210,8 +203,7 @@ bool AttestationKey::verify(Bytes message, Bytes signature) const {
 
 std::string AttestationKey::why_not(Bytes message, const Signature& signature) const {
     if (signature.scheme != inside_->scheme)
-        return "scheme " + algorithm_name(signature.scheme) + ", the key's is " +
-               algorithm_name(inside_->scheme);
+        return "scheme " + algorithm_name(signature.scheme) + ", the key's is " + algorithm_name(inside_->scheme);
     if (signature.hash != inside_->hash) return "made with another hash than the key's";
     const bool ecdsa = signature.scheme == Algorithm::kEcdsa;
     const std::size_t limit = inside_->number_size;
@@ -224,11 +216,10 @@ std::string AttestationKey::why_not(Bytes message, const Signature& signature) c
     const unsigned char* encoded = ecdsa ? der.storage.data() : raw(signature.rsa);
     const std::size_t encoded_size = ecdsa ? der.size : signature.rsa.size();
     const Context context(EVP_PKEY_CTX_dup(inside_->verification.get()), EVP_PKEY_CTX_free);
-    const bool holds =
-        context &&
-        EVP_Digest(message.data(), message.size(), digest.data(), &digest_bytes, digest_of(inside_->hash),
-                   nullptr) == 1 &&
-        EVP_PKEY_verify(context.get(), encoded, encoded_size, digest.data(), digest_bytes) == 1;
+    const bool holds = context &&
+                       EVP_Digest(message.data(), message.size(), digest.data(), &digest_bytes,
+                                  digest_of(inside_->hash), nullptr) == 1 &&
+                       EVP_PKEY_verify(context.get(), encoded, encoded_size, digest.data(), digest_bytes) == 1;
     if (holds) return {};
     ERR_clear_error();
     return "not made by the enrolled attestation key over this quote";

@@ -38,14 +38,10 @@ struct Sensitive {
 
 const EVP_MD* method_of(HashAlgorithm algorithm) {
     switch (algorithm) {
-        case HashAlgorithm::kSha256:
-            return EVP_sha256();
-        case HashAlgorithm::kSha384:
-            return EVP_sha384();
-        case HashAlgorithm::kSha512:
-            return EVP_sha512();
-        default:
-            fail("the EK's name algorithm is none of SHA-256, SHA-384, SHA-512");
+        case HashAlgorithm::kSha256: return EVP_sha256();
+        case HashAlgorithm::kSha384: return EVP_sha384();
+        case HashAlgorithm::kSha512: return EVP_sha512();
+        default: fail("the EK's name algorithm is none of SHA-256, SHA-384, SHA-512");
     }
 }
 
@@ -82,8 +78,7 @@ Sensitive kdf_a(HashAlgorithm algorithm, Bytes key, Bytes label, Bytes context, 
     append_u32(message, bits);
     Sensitive out(0);
     out.bytes = hmac(algorithm, key, message);
-    if (bits / 8 > out.bytes.size())
-        fail("the EK's symmetric key is longer than its name algorithm's digest");
+    if (bits / 8 > out.bytes.size()) fail("the EK's symmetric key is longer than its name algorithm's digest");
     out.bytes.resize(bits / 8);
     return out;
 }
@@ -126,8 +121,8 @@ Seed rsa_seed(const PublicArea& ek, EVP_PKEY* key) {
     }
     std::size_t size = ek.modulus.size();
     result.encrypted.resize(size);
-    if (EVP_PKEY_encrypt(context.get(), raw(MutableBytes(result.encrypted)), &size,
-                         raw(Bytes(result.seed.bytes)), result.seed.bytes.size()) != 1) {
+    if (EVP_PKEY_encrypt(context.get(), raw(MutableBytes(result.encrypted)), &size, raw(Bytes(result.seed.bytes)),
+                         result.seed.bytes.size()) != 1) {
         fail("OpenSSL cannot encrypt to the EK");
     }
     result.encrypted.resize(size);
@@ -149,8 +144,7 @@ Seed ecc_seed(const PublicArea& ek, EVP_PKEY* key) {
     const openssl::KeyContext context(EVP_PKEY_CTX_new_from_pkey(nullptr, ephemeral.get(), nullptr));
     Sensitive z(size);
     std::size_t z_size = size;
-    if (!context || EVP_PKEY_derive_init(context.get()) != 1 ||
-        EVP_PKEY_derive_set_peer(context.get(), key) != 1 ||
+    if (!context || EVP_PKEY_derive_init(context.get()) != 1 || EVP_PKEY_derive_set_peer(context.get(), key) != 1 ||
         EVP_PKEY_derive(context.get(), raw(MutableBytes(z.bytes)), &z_size) != 1 || z_size != size) {
         fail("OpenSSL cannot agree on a key with the EK");
     }
@@ -171,8 +165,8 @@ Buffer encrypt(Bytes key, Bytes plain) {
     int size = 0;
     const openssl::CipherContext context(EVP_CIPHER_CTX_new());
     if (!context || EVP_EncryptInit_ex(context.get(), method, nullptr, raw(key), zero.data()) != 1 ||
-        EVP_EncryptUpdate(context.get(), raw(MutableBytes(out)), &size, raw(plain),
-                          static_cast<int>(plain.size())) != 1) {
+        EVP_EncryptUpdate(context.get(), raw(MutableBytes(out)), &size, raw(plain), static_cast<int>(plain.size())) !=
+            1) {
         fail("AES failed in OpenSSL");
     }
     return out;
@@ -196,8 +190,7 @@ Credential make_credential(Bytes ek_public_area, Bytes object_name, Bytes secret
     if (!key) fail("the EK is not RSA, nor a point of P-256, P-384 or P-521");
 
     const Seed seed = ek.type == Algorithm::kRsa ? rsa_seed(ek, key.get()) : ecc_seed(ek, key.get());
-    const Sensitive storage =
-        kdf_a(algorithm, seed.seed.bytes, storage_label(), object_name, ek.symmetric.key_bits);
+    const Sensitive storage = kdf_a(algorithm, seed.seed.bytes, storage_label(), object_name, ek.symmetric.key_bits);
     const Sensitive integrity =
         kdf_a(algorithm, seed.seed.bytes, integrity_label(), kNoContext, 8 * digest_size(algorithm));
     Sensitive plain(0);

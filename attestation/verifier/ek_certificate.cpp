@@ -106,9 +106,7 @@ bool read_oaep_key(X509* certificate) {
 std::string printable(std::string_view text, std::size_t most) {
     std::string out(text.substr(0, most));
     std::ranges::replace_if(
-        out,
-        [](char c) { return static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) > 0x7e; },
-        '?');
+        out, [](char c) { return static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) > 0x7e; }, '?');
     if (text.size() > most) out += "...";
     return out;
 }
@@ -147,11 +145,9 @@ ParsedCertificate parse_stored_certificate(Bytes bytes, std::vector<std::string>
         quirks.emplace_back("certificate: key algorithm is given as RSAES-OAEP");
     }
     const ASN1_INTEGER* const serial = X509_get0_serialNumber(parsed.certificate.get());
-    if ((ASN1_STRING_type(serial) & V_ASN1_NEG) != 0)
-        quirks.emplace_back("certificate: negative serial number");
+    if ((ASN1_STRING_type(serial) & V_ASN1_NEG) != 0) quirks.emplace_back("certificate: negative serial number");
     if (ASN1_STRING_length(serial) > kMaxSerialSize) {
-        quirks.push_back("certificate: serial number of " + std::to_string(ASN1_STRING_length(serial)) +
-                         " bytes");
+        quirks.push_back("certificate: serial number of " + std::to_string(ASN1_STRING_length(serial)) + " bytes");
     }
     return parsed;
 }
@@ -180,9 +176,8 @@ std::vector<openssl::Certificate> parse_stored_chain(const std::vector<host::Buf
             continue;
         }
         const auto next = std::ranges::upper_bound(starts, at);
-        quirks.push_back("chain: part " + std::to_string(next - starts.begin()) +
-                         " has no certificate at byte " + std::to_string(at - *(next - 1)) + ": " +
-                         parsed.why);
+        quirks.push_back("chain: part " + std::to_string(next - starts.begin()) + " has no certificate at byte " +
+                         std::to_string(at - *(next - 1)) + ": " + parsed.why);
         at = *next;
     }
     return chain;

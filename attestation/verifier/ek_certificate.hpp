@@ -45,7 +45,6 @@ struct NamedTpm {
     std::string manufacturer, model, version;
 };
 // nullopt if one of the three is missing or there twice; `why` then in words.
-[[nodiscard]] std::optional<NamedTpm> named_tpm(X509* certificate, std::string& why,
-                                                std::vector<std::string>& quirks);
+[[nodiscard]] std::optional<NamedTpm> named_tpm(X509* certificate, std::string& why, std::vector<std::string>& quirks);
 
 }  // namespace gatehouse::verifier

@@ -38,36 +38,27 @@ std::string unknown_critical(X509* certificate) {
 
 std::string chain_error(int error, X509* certificate) {
     switch (error) {
-        case X509_V_ERR_CERT_HAS_EXPIRED:
-            return "expired on " + date_text(X509_get0_notAfter(certificate));
-        case X509_V_ERR_CERT_NOT_YET_VALID:
-            return "not valid before " + date_text(X509_get0_notBefore(certificate));
+        case X509_V_ERR_CERT_HAS_EXPIRED: return "expired on " + date_text(X509_get0_notAfter(certificate));
+        case X509_V_ERR_CERT_NOT_YET_VALID: return "not valid before " + date_text(X509_get0_notBefore(certificate));
         case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
         case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
         case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
             return "issued by " + name_text(X509_get_issuer_name(certificate)) +
                    ", of which there is no certificate in the trust store or the chain";
-        case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
-            return "signed by itself, not by a vendor";
-        case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
-            return "a root that is not in the trust store";
+        case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT: return "signed by itself, not by a vendor";
+        case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN: return "a root that is not in the trust store";
         case X509_V_ERR_CERT_SIGNATURE_FAILURE:
             return "its signature is not by the key of " + name_text(X509_get_issuer_name(certificate));
-        case X509_V_ERR_INVALID_CA:
-            return "issued a certificate, but is not a CA";
-        case X509_V_ERR_KEYUSAGE_NO_CERTSIGN:
-            return "issued a certificate, but its key usage does not allow it";
-        case X509_V_ERR_PATH_LENGTH_EXCEEDED:
-            return "its path length constraint is exceeded";
+        case X509_V_ERR_INVALID_CA: return "issued a certificate, but is not a CA";
+        case X509_V_ERR_KEYUSAGE_NO_CERTSIGN: return "issued a certificate, but its key usage does not allow it";
+        case X509_V_ERR_PATH_LENGTH_EXCEEDED: return "its path length constraint is exceeded";
         case X509_V_ERR_CERT_CHAIN_TOO_LONG:
             return "the path is longer than " + std::to_string(kMaxIntermediates) + " intermediates";
         case X509_V_ERR_PERMITTED_VIOLATION:
-        case X509_V_ERR_EXCLUDED_VIOLATION:
-            return "its name is outside of the name constraints of a CA above it";
+        case X509_V_ERR_EXCLUDED_VIOLATION: return "its name is outside of the name constraints of a CA above it";
         case X509_V_ERR_UNHANDLED_CRITICAL_EXTENSION:
             return "has the critical extension " + unknown_critical(certificate) + ", which is not known";
-        default:
-            return X509_verify_cert_error_string(error);
+        default: return X509_verify_cert_error_string(error);
     }
 }
 
@@ -83,17 +74,14 @@ std::string revocation_error(int error, X509_STORE_CTX* context, X509* certifica
     switch (error) {
         case X509_V_ERR_UNABLE_TO_GET_CRL:
             return who + ": there are CRLs of this vendor, but none of its issuer " + issuer;
-        case X509_V_ERR_CERT_REVOKED:
-            return who + ": revoked by " + issuer;
+        case X509_V_ERR_CERT_REVOKED: return who + ": revoked by " + issuer;
         case X509_V_ERR_CRL_HAS_EXPIRED:
             return who + ": the CRL of " + issuer + " expired on " +
-                   date_text(list == nullptr ? nullptr : X509_CRL_get0_nextUpdate(list)) +
-                   "; a new one is needed";
+                   date_text(list == nullptr ? nullptr : X509_CRL_get0_nextUpdate(list)) + "; a new one is needed";
         case X509_V_ERR_CRL_NOT_YET_VALID:
             return who + ": the CRL of " + issuer + " is not valid before " +
                    date_text(list == nullptr ? nullptr : X509_CRL_get0_lastUpdate(list));
-        default:
-            return who + ": CRL of " + issuer + ": " + X509_verify_cert_error_string(error);
+        default: return who + ": CRL of " + issuer + ": " + X509_verify_cert_error_string(error);
     }
 }
 
@@ -114,13 +102,12 @@ int collect_revocations(int ok, X509_STORE_CTX* context) {
 
 class Verification {
   public:
-    Verification(X509* certificate, const std::vector<openssl::Certificate>& others,
-                 const TrustedVendor& vendor, std::time_t now)
+    Verification(X509* certificate, const std::vector<openssl::Certificate>& others, const TrustedVendor& vendor,
+                 std::time_t now)
         : vendor_(vendor), others_(sk_X509_new_null()), context_(X509_STORE_CTX_new()) {
         for (const auto& one : vendor.intermediates) sk_X509_push(others_.get(), one.get());
         for (const auto& one : others) sk_X509_push(others_.get(), one.get());
-        if (!context_ ||
-            X509_STORE_CTX_init(context_.get(), vendor.anchors.get(), certificate, others_.get()) != 1) {
+        if (!context_ || X509_STORE_CTX_init(context_.get(), vendor.anchors.get(), certificate, others_.get()) != 1) {
             throw host::ToolError("EK certificate: OpenSSL cannot start to verify");
         }
         X509_VERIFY_PARAM* const rules = X509_STORE_CTX_get0_param(context_.get());
@@ -137,14 +124,12 @@ class Verification {
             const int error = X509_STORE_CTX_get_error(context_.get());
             known_ = error != X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT &&
                      error != X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY &&
-                     error != X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT &&
-                     error != X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN &&
+                     error != X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT && error != X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN &&
                      error != X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE;
             X509* const certificate = X509_STORE_CTX_get_current_cert(context_.get());
             const int depth = X509_STORE_CTX_get_error_depth(context_.get());
             return certificate_text(certificate, depth) + ": " +
-                   (certificate == nullptr ? X509_verify_cert_error_string(error)
-                                           : chain_error(error, certificate));
+                   (certificate == nullptr ? X509_verify_cert_error_string(error) : chain_error(error, certificate));
         }
         known_ = true;
         const STACK_OF(X509)* const path = X509_STORE_CTX_get0_chain(context_.get());
@@ -171,8 +156,7 @@ class Verification {
 
     [[nodiscard]] Finding revocation() {
         if (vendor_.revocations.empty()) {
-            return {"ek revocation", true,
-                    "not checked: there is no CRL of " + vendor_.name + " in the trust store"};
+            return {"ek revocation", true, "not checked: there is no CRL of " + vendor_.name + " in the trust store"};
         }
         Revocations found;
         X509_VERIFY_PARAM* const rules = X509_STORE_CTX_get0_param(context_.get());

@@ -84,8 +84,7 @@ constexpr Template kTemplates[] = {
 
 const char* template_of(const PublicArea& area, bool policy_b) {
     for (const Template& one : kTemplates) {
-        const bool size =
-            area.type == Algorithm::kRsa ? area.key_bits == one.key_bits : area.curve == one.curve;
+        const bool size = area.type == Algorithm::kRsa ? area.key_bits == one.key_bits : area.curve == one.curve;
         if (area.type == one.type && size && area.name_algorithm == one.name_algorithm &&
             area.symmetric.key_bits == one.symmetric_bits && policy_b == one.high_range &&
             area.has(Attribute::kUserWithAuth) == one.high_range) {
@@ -120,8 +119,7 @@ Finding judge_public(const Result<PublicArea>& parsed, const EVP_PKEY* key) {
     const auto refuse = [](const std::string& why) { return Finding{"ek public", false, why}; };
     if (!parsed.ok()) return refuse(host::describe(parsed.failure()));
     const PublicArea& area = parsed.value();
-    if (area.type != Algorithm::kRsa && area.type != Algorithm::kEcc)
-        return refuse("neither an RSA nor an ECC key");
+    if (area.type != Algorithm::kRsa && area.type != Algorithm::kEcc) return refuse("neither an RSA nor an ECC key");
     if (const std::string fault = attribute_fault(area); !fault.empty()) return refuse(fault);
     if (key == nullptr) return refuse("not a key: no modulus, or no point of a curve that is known");
     if (const std::string weakness = key_weakness(key); !weakness.empty()) return refuse(weakness);
@@ -135,8 +133,7 @@ Finding judge_public(const Result<PublicArea>& parsed, const EVP_PKEY* key) {
     const bool b = equal_bytes(area.policy, policies.b);
     const bool c = equal_bytes(area.policy, policies.c);
     if (!a && !b && !c) {
-        return refuse("its authorization policy " +
-                      (area.policy.empty() ? "is empty" : host::hex(area.policy)) +
+        return refuse("its authorization policy " + (area.policy.empty() ? "is empty" : host::hex(area.policy)) +
                       ", none of those of the TCG's templates");
     }
     const char* const name = c ? nullptr : template_of(area, b);
@@ -170,15 +167,13 @@ Finding judge_usage(X509* certificate, bool rsa, std::vector<std::string>& quirk
     const std::uint32_t wanted = rsa ? KU_KEY_ENCIPHERMENT : KU_KEY_AGREEMENT;
     const char* const wanted_name = rsa ? "keyEncipherment" : "keyAgreement";
     if (usage != kNoKeyUsage) {
-        if ((usage & (KU_KEY_CERT_SIGN | KU_CRL_SIGN)) != 0)
-            return refuse("its key may sign certificates or CRLs");
+        if ((usage & (KU_KEY_CERT_SIGN | KU_CRL_SIGN)) != 0) return refuse("its key may sign certificates or CRLs");
         if ((usage & wanted) == 0) return refuse(std::string("its key usage is without ") + wanted_name);
-        if (usage != wanted)
-            quirks.push_back(std::string("certificate: key usage is more than ") + wanted_name);
+        if (usage != wanted) quirks.push_back(std::string("certificate: key usage is more than ") + wanted_name);
     }
     int critical = -1;
-    const openssl::KeyUsages usages(static_cast<EXTENDED_KEY_USAGE*>(
-        X509_get_ext_d2i(certificate, NID_ext_key_usage, &critical, nullptr)));
+    const openssl::KeyUsages usages(
+        static_cast<EXTENDED_KEY_USAGE*>(X509_get_ext_d2i(certificate, NID_ext_key_usage, &critical, nullptr)));
     ERR_clear_error();
     if (!usages && critical != -1) return refuse("its extended key usage cannot be read");
     if (!usages && usage == kNoKeyUsage) return refuse("it has neither key usage nor extended key usage");
@@ -188,8 +183,7 @@ Finding judge_usage(X509* certificate, bool rsa, std::vector<std::string>& quirk
         return {"ek usage", true, wanted_name};
     }
     if (!has_ek_usage(usages.get())) {
-        return refuse(std::string("its extended key usage is not that of EK certificates (") + kEkUsage +
-                      ")");
+        return refuse(std::string("its extended key usage is not that of EK certificates (") + kEkUsage + ")");
     }
     return {"ek usage", true, std::string(usage == kNoKeyUsage ? "" : wanted_name) + " EK certificate"};
 }
@@ -202,8 +196,7 @@ Finding judge_key(X509* certificate, const EVP_PKEY* ek) {
     ERR_clear_error();
     if (same) return {"ek key", true, describe_key(ek)};
     return {"ek key", false,
-            "the certificate is of another key (" + describe_key(key) + ") than the EK (" + describe_key(ek) +
-                ")"};
+            "the certificate is of another key (" + describe_key(key) + ") than the EK (" + describe_key(ek) + ")"};
 }
 
 std::string chain_excess(const std::vector<Buffer>& chain) {
@@ -222,12 +215,12 @@ std::string parse_chain(const EndorsementEvidence& evidence, std::vector<openssl
     if (!excess.empty()) return excess;
     others = parse_stored_chain(evidence.chain, quirks);
     if (others.size() <= kMaxChain) return "";
-    return std::to_string(others.size()) + " certificates were sent as chain; at most " +
-           std::to_string(kMaxChain) + " are read";
+    return std::to_string(others.size()) + " certificates were sent as chain; at most " + std::to_string(kMaxChain) +
+           " are read";
 }
 
-void judge_chain(X509* certificate, const EndorsementEvidence& evidence, const TrustStore& store,
-                 std::time_t now, EndorsementVerdict& verdict) {
+void judge_chain(X509* certificate, const EndorsementEvidence& evidence, const TrustStore& store, std::time_t now,
+                 EndorsementVerdict& verdict) {
     std::vector<openssl::Certificate> others;
     if (const std::string excess = parse_chain(evidence, others, verdict.quirks); !excess.empty()) {
         verdict.findings.push_back({"ek chain", false, excess});
@@ -266,8 +259,7 @@ Sha256Digest endorsement_key_hash(Bytes public_area) {
     return hash;
 }
 
-std::string endorsement_fault(const EndorsementEvidence& evidence, const TrustStore& store,
-                              std::time_t accepted) {
+std::string endorsement_fault(const EndorsementEvidence& evidence, const TrustStore& store, std::time_t accepted) {
     std::vector<std::string> quirks;
     const ParsedCertificate parsed = read_certificate(evidence, quirks);
     if (!parsed.certificate) return "EK certificate: " + parsed.why;
@@ -276,8 +268,7 @@ std::string endorsement_fault(const EndorsementEvidence& evidence, const TrustSt
     return chain_fault(parsed.certificate.get(), others, store.contents(), accepted);
 }
 
-EndorsementVerdict verify_endorsement(const EndorsementEvidence& evidence, const TrustStore& store,
-                                      std::time_t now) {
+EndorsementVerdict verify_endorsement(const EndorsementEvidence& evidence, const TrustStore& store, std::time_t now) {
     EndorsementVerdict verdict;
     const Result<PublicArea> area = parse_public_area(evidence.public_area);
     const host::Key ek = area.ok() ? public_key(area.value()) : host::Key{nullptr, EVP_PKEY_free};
@@ -299,8 +290,8 @@ EndorsementVerdict verify_endorsement(const EndorsementEvidence& evidence, const
     verdict.findings.push_back(judge_key(certificate, ek.get()));
     judge_chain(certificate, evidence, store, now, verdict);
     const EVP_PKEY* const key = X509_get0_pubkey(certificate);
-    verdict.findings.push_back(judge_usage(
-        certificate, key != nullptr && EVP_PKEY_get_base_id(key) == EVP_PKEY_RSA, verdict.quirks));
+    verdict.findings.push_back(
+        judge_usage(certificate, key != nullptr && EVP_PKEY_get_base_id(key) == EVP_PKEY_RSA, verdict.quirks));
     std::string why;
     if (const auto tpm = named_tpm(certificate, why, verdict.quirks)) {
         verdict.manufacturer = tpm->manufacturer;

@@ -45,7 +45,7 @@ class TrustStore {
 };
 
 struct EndorsementEvidence {
-    Buffer certificate;  // from NV; may have padding after the DER (a known quirk, reported); empty: none
+    Buffer certificate;         // from NV; may have padding after the DER (a known quirk, reported); empty: none
     std::vector<Buffer> chain;  // from NV 0x01c00100-0x01c001ff, any order
     Buffer public_area;         // TPMT_PUBLIC of the EK
 };
@@ -72,8 +72,8 @@ struct EndorsementVerdict {
 // key.
 [[nodiscard]] Sha256Digest endorsement_key_hash(Bytes public_area);
 
-[[nodiscard]] EndorsementVerdict verify_endorsement(const EndorsementEvidence& evidence,
-                                                    const TrustStore& store, std::time_t now);
+[[nodiscard]] EndorsementVerdict verify_endorsement(const EndorsementEvidence& evidence, const TrustStore& store,
+                                                    std::time_t now);
 
 // Whether what was accepted at the time `accepted` has lost its vendor since: empty if not, else why, in
 // words. A path to a vendor that is trusted now is looked for with the dates as they were then, and what a

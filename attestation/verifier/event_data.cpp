@@ -67,11 +67,8 @@ class Candidates {
             case LogEventType::kCrtmContents:
             case LogEventType::kNonhostConfig:
             case LogEventType::kIplPartitionData:
-            case LogEventType::kEfiGptEvent2:
-                add_text();
-                break;
-            default:
-                break;
+            case LogEventType::kEfiGptEvent2: add_text(); break;
+            default: break;
         }
     }
 
@@ -79,8 +76,7 @@ class Candidates {
     void add_separator_variants() {
         static constexpr std::byte kZero[4] = {};
         static constexpr std::byte kError[4] = {std::byte{1}, std::byte{0}, std::byte{0}, std::byte{0}};
-        static constexpr std::byte kOnes[4] = {std::byte{0xff}, std::byte{0xff}, std::byte{0xff},
-                                               std::byte{0xff}};
+        static constexpr std::byte kOnes[4] = {std::byte{0xff}, std::byte{0xff}, std::byte{0xff}, std::byte{0xff}};
         if (event_.data.size() == 4) return;
         add(kZero, "a separator with other data than were hashed (zeros)");
         add(kOnes, "a separator with other data than were hashed (ones)");
@@ -92,10 +88,8 @@ class Candidates {
         const Bytes data = event_.data;
         add(data, nullptr);
         Bytes shorter = data;
-        while (!shorter.empty() && shorter.back() == std::byte{0})
-            shorter = shorter.first(shorter.size() - 1);
-        if (shorter.size() != data.size())
-            add(shorter, "text is logged with a terminator and hashed without");
+        while (!shorter.empty() && shorter.back() == std::byte{0}) shorter = shorter.first(shorter.size() - 1);
+        if (shorter.size() != data.size()) add(shorter, "text is logged with a terminator and hashed without");
         longer_.assign(data.begin(), data.end());
         longer_.push_back(std::byte{0});
         add(longer_, "text is hashed with a terminator and logged without");

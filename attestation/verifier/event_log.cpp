@@ -20,8 +20,7 @@ bool all_are(Bytes bytes, std::byte value) {
 
 // Offset of the first of the bytes `fill` that the end consists of.
 std::size_t tail_of(Bytes bytes, std::byte fill) {
-    const auto last =
-        std::find_if(bytes.rbegin(), bytes.rend(), [fill](std::byte one) { return one != fill; });
+    const auto last = std::find_if(bytes.rbegin(), bytes.rend(), [fill](std::byte one) { return one != fill; });
     return static_cast<std::size_t>(bytes.rend() - last);
 }
 
@@ -33,8 +32,7 @@ bool starts_with_any_case(Bytes bytes, std::string_view prefix) {
     if (bytes.size() < prefix.size()) return false;
     const auto lower = [](unsigned c) { return c >= 'A' && c <= 'Z' ? c + 0x20 : c; };
     for (std::size_t i = 0; i < prefix.size(); ++i) {
-        if (lower(std::to_integer<unsigned>(bytes[i])) != lower(static_cast<unsigned char>(prefix[i])))
-            return false;
+        if (lower(std::to_integer<unsigned>(bytes[i])) != lower(static_cast<unsigned char>(prefix[i]))) return false;
     }
     return true;
 }
@@ -73,8 +71,7 @@ class LogReader {
         log_.quirks.push_back(last ? "and more" : std::move(text));
     }
     void quirk_at(const LogEvent& event, const std::string& text) {
-        quirk("event " + std::to_string(event.number) + " at offset " + std::to_string(event.offset) + ": " +
-              text);
+        quirk("event " + std::to_string(event.number) + " at offset " + std::to_string(event.offset) + ": " + text);
     }
 
     // The rest of a buffer that firmware handed over whole: zeros, or erased flash.
@@ -130,8 +127,7 @@ class LogReader {
         if (reader.failed()) return stop(Error::kTruncated, "event log: Spec ID event", data_at);
         if (platform_class > 1) quirk("Spec ID event: platform class " + std::to_string(platform_class));
         if (major != 2 || minor != 0)
-            quirk("Spec ID event: version " + std::to_string(major) + "." + std::to_string(minor) +
-                  " rather than 2.0");
+            quirk("Spec ID event: version " + std::to_string(major) + "." + std::to_string(minor) + " rather than 2.0");
         if (errata > 110) quirk("Spec ID event: errata " + std::to_string(errata));
         if (uintn != 1 && uintn != 2) quirk("Spec ID event: UINTN size " + std::to_string(uintn));
         if (count == 0) quirk("Spec ID event: lists no bank");
@@ -157,8 +153,8 @@ class LogReader {
             stop(Error::kBadLength, "event log: digest size of a bank", at);
             return false;
         }
-        const bool again = std::ranges::any_of(
-            sizes_, [&](const BankSize& other) { return other.algorithm == bank.algorithm; });
+        const bool again =
+            std::ranges::any_of(sizes_, [&](const BankSize& other) { return other.algorithm == bank.algorithm; });
         if (again) {
             quirk("Spec ID event: bank " + std::to_string(bank.algorithm) + " is listed twice");
             return true;
@@ -254,8 +250,7 @@ class LogReader {
         }
         constexpr std::byte kErrorSeparator[] = {std::byte{1}, std::byte{0}, std::byte{0}, std::byte{0}};
         if (event.type == LogEventType::kSeparator && equal_bytes(event.data, kErrorSeparator))
-            quirk_at(event,
-                     "separator of PCR " + std::to_string(event.pcr) + " says that firmware met an error");
+            quirk_at(event, "separator of PCR " + std::to_string(event.pcr) + " says that firmware met an error");
     }
 
     void look_at_no_action(const LogEvent& event) {
@@ -314,8 +309,7 @@ Digest replay(const EventLog& log, HashAlgorithm bank, std::uint32_t pcr, const 
     const std::size_t index = bank_index(bank);
     Digest value = start;
     for (const LogEvent& event : log.events) {
-        if (event.pcr != pcr || event.type == LogEventType::kNoAction || event.digests[index].empty())
-            continue;
+        if (event.pcr != pcr || event.type == LogEventType::kNoAction || event.digests[index].empty()) continue;
         value = quick_hash(bank, {value.bytes(), event.digests[index]});
     }
     return value;

@@ -98,18 +98,15 @@ std::string data_text(const LogEvent& event) {
         case LogEventType::kEfiVariableBoot2:
         case LogEventType::kEfiVariableAuthority:
             return event.data.size() >= kVariableFixedSize ? variable_name(event.data) : std::string{};
-        case LogEventType::kEventTag:
-            return tagged_text(event.data);
-        case LogEventType::kSeparator:
-            return "PCR " + std::to_string(event.pcr);
+        case LogEventType::kEventTag: return tagged_text(event.data);
+        case LogEventType::kSeparator: return "PCR " + std::to_string(event.pcr);
         case LogEventType::kEfiPlatformFirmwareBlob2:
         case LogEventType::kEfiHandoffTables2:
             return event.data.size() > 1
                        ? printable(event.data.subspan(
                              1, std::min(event.data.size() - 1, std::to_integer<std::size_t>(event.data[0]))))
                        : std::string{};
-        default:
-            return is_text(event.data) ? printable(event.data) : std::string{};
+        default: return is_text(event.data) ? printable(event.data) : std::string{};
     }
 }
 

@@ -15,9 +15,7 @@ constexpr std::uint32_t kFirmwarePcrs = 8;
 
 using Values = std::map<HashAlgorithm, std::map<std::uint32_t, Digest>>;
 
-std::string pcr_text(HashAlgorithm bank, std::uint32_t pcr) {
-    return bank_text(bank) + " PCR " + std::to_string(pcr);
-}
+std::string pcr_text(HashAlgorithm bank, std::uint32_t pcr) { return bank_text(bank) + " PCR " + std::to_string(pcr); }
 
 class FirmwareAppraisal {
   public:
@@ -63,8 +61,8 @@ class FirmwareAppraisal {
         Values sent;
         for (const Selection& selection : quote.selections) {
             if (digest_size(selection.bank) == 0)
-                return "a bank of unknown algorithm " +
-                       std::to_string(static_cast<unsigned>(selection.bank)) + " is quoted";
+                return "a bank of unknown algorithm " + std::to_string(static_cast<unsigned>(selection.bank)) +
+                       " is quoted";
             for (const std::uint32_t pcr : pcrs_of(selection)) {
                 Digest value{.algorithm = selection.bank};
                 reader.copy(MutableBytes(value.storage).first(digest_size(selection.bank)));
@@ -140,8 +138,7 @@ class FirmwareAppraisal {
                     continue;
                 }
                 unexplained_ |= 1u << pcr;
-                const std::string what =
-                    "the log does not replay to the quoted value of " + pcr_text(bank, pcr);
+                const std::string what = "the log does not replay to the quoted value of " + pcr_text(bank, pcr);
                 if (pcr < kFirmwarePcrs) {
                     if (why.empty()) why = what;
                 } else if (has_events(pcr)) {
@@ -160,8 +157,7 @@ class FirmwareAppraisal {
         const Attestation* const quote = on_.attestation();
         unexplained_ = ~0u;
         if (quote == nullptr) return on_.fail("log", kNoQuote);
-        if (has_log_ && on_.log.stopped.error != Error::kNone)
-            return on_.fail("log", host::describe(on_.log.stopped));
+        if (has_log_ && on_.log.stopped.error != Error::kNone) return on_.fail("log", host::describe(on_.log.stopped));
         const bool sent = !on_.evidence.pcr_values.empty();
         std::string why = sent ? take_sent_values(*quote) : take_replayed_values(*quote);
         if (why.empty()) unexplained_ = 0;
@@ -174,9 +170,8 @@ class FirmwareAppraisal {
     // --- events
 
     [[nodiscard]] bool pinned(std::uint32_t pcr) const {
-        return on_.policy != nullptr && std::ranges::any_of(on_.policy->pcrs, [pcr](const auto& bank) {
-                   return bank.second.contains(pcr);
-               });
+        return on_.policy != nullptr &&
+               std::ranges::any_of(on_.policy->pcrs, [pcr](const auto& bank) { return bank.second.contains(pcr); });
     }
 
     // Whether the quote vouches for an event: it is part of what a quoted value was replayed from.
@@ -254,13 +249,12 @@ class FirmwareAppraisal {
                                   });
                 if (good) continue;
                 if (!why.empty()) why += "; ";
-                why += pcr_text(bank, pcr) + (value == nullptr ? std::string(" is not quoted")
-                                                               : " is " + host::hex(value->bytes()) +
-                                                                     ", which the policy does not list");
+                why += pcr_text(bank, pcr) +
+                       (value == nullptr ? std::string(" is not quoted")
+                                         : " is " + host::hex(value->bytes()) + ", which the policy does not list");
             }
         }
-        on_.judge("pcrs", std::move(why),
-                  std::to_string(on_.verdict.coverage.pcrs_judged) + " PCRs as listed");
+        on_.judge("pcrs", std::move(why), std::to_string(on_.verdict.coverage.pcrs_judged) + " PCRs as listed");
     }
 
     [[nodiscard]] std::string expected_text(std::uint32_t pcr, const Digest* found) const {

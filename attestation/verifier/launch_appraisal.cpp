@@ -103,9 +103,8 @@ std::string log_failure(Case& on, const Attestation& quote, const Match& match) 
     if (equal_bytes(quick_hash(on.key.hash(), {values}).bytes(), quote.pcr_digest)) return {};
     on.verdict.pcrs.clear();  // what a wrong log replays to is not what was found
     return "the event log does not replay to the quoted PCRs; " +
-           (match.why_not.empty()
-                ? std::string("its events are those expected, so the PCRs hold something else")
-                : match.why_not);
+           (match.why_not.empty() ? std::string("its events are those expected, so the PCRs hold something else")
+                                  : match.why_not);
 }
 
 void judge_log(Case& on, const Match& match) {
@@ -136,8 +135,8 @@ void judge_claims(Case& on) {
     on.verdict.claims = *claims;
     const auto has = [&](ClaimFlag flag) { return (claims->flags & static_cast<std::uint32_t>(flag)) != 0; };
     const auto disks = std::span(claims->disks).first(claims->disk_count);
-    const bool encrypted = std::ranges::any_of(
-        disks, [](const auto& disk) { return disk.state == evidence::DiskState::kEncrypted; });
+    const bool encrypted =
+        std::ranges::any_of(disks, [](const auto& disk) { return disk.state == evidence::DiskState::kEncrypted; });
     std::string why;
     if (claims->launch == evidence::Launch::kNone) {
         why = "no dynamic launch";
@@ -165,10 +164,8 @@ void judge_iommu(Case& on, const Match& match) {
     if (on.verdict.claims->iommu != evidence::Iommu::kNone) return on.hold("iommu", "in use");
     if (on.policy == nullptr || on.policy->require_iommu)
         return on.fail("iommu", "no IOMMU, and the policy requires one: any device can read the disk key");
-    const bool allowed =
-        match.reference != nullptr && match.reference->bundle.has(policies::BundleFlag::kAllowNoIommu);
-    on.judge("iommu", allowed ? "" : "no IOMMU: any device can read the disk key",
-             "none, as the policy bundle allows");
+    const bool allowed = match.reference != nullptr && match.reference->bundle.has(policies::BundleFlag::kAllowNoIommu);
+    on.judge("iommu", allowed ? "" : "no IOMMU: any device can read the disk key", "none, as the policy bundle allows");
 }
 
 void judge_counter(Case& on) {
@@ -177,9 +174,9 @@ void judge_counter(Case& on) {
     const std::uint64_t limit = on.verdict.claims->counter_limit;
     const std::uint64_t floor = on.policy->counter_floor;
     on.judge("counter",
-             limit >= floor ? ""
-                            : "the approval's counter limit is " + std::to_string(limit) + ", the floor " +
-                                  std::to_string(floor),
+             limit >= floor
+                 ? ""
+                 : "the approval's counter limit is " + std::to_string(limit) + ", the floor " + std::to_string(floor),
              "limit " + std::to_string(limit));
 }
 
@@ -193,11 +190,10 @@ void judge_version(Case& on) {
     if (on.policy == nullptr) return on.fail("version", "no policy gives a minimum");
     const std::uint32_t version = on.verdict.claims->hypervisor_version;
     const std::uint32_t minimum = on.policy->minimum_hypervisor;
-    on.judge("version",
-             version >= minimum
-                 ? ""
-                 : "hypervisor " + version_text(version) + " is older than " + version_text(minimum),
-             "hypervisor " + version_text(version));
+    on.judge(
+        "version",
+        version >= minimum ? "" : "hypervisor " + version_text(version) + " is older than " + version_text(minimum),
+        "hypervisor " + version_text(version));
 }
 
 bool is_encrypted(const evidence::DiskClaim& disk) { return disk.state == evidence::DiskState::kEncrypted; }
@@ -220,8 +216,7 @@ void judge_vault(Case& on) {
     if (on.known.vaults.empty()) return on.hold("vault", "the first that is seen");
     std::string why;
     std::string found;
-    for (const evidence::DiskClaim& disk :
-         std::span(on.verdict.claims->disks).first(on.verdict.claims->disk_count)) {
+    for (const evidence::DiskClaim& disk : std::span(on.verdict.claims->disks).first(on.verdict.claims->disk_count)) {
         if (!is_encrypted(disk)) continue;
         if (why.empty()) why = vault_went_wrong(disk, on.known.vaults);
         found += (found.empty() ? "generation " : ", ") + std::to_string(disk.generation);
@@ -243,8 +238,7 @@ void view_pcrs(Case& on, const Match& match) {
     }
     if (!on.with_views && on.verdict.accepted()) return;
     if (on.verdict.pcrs.empty()) {
-        for (const std::uint32_t pcr : kPcrs)
-            on.verdict.pcrs.push_back({.pcr = pcr, .expected = {}, .found = {}});
+        for (const std::uint32_t pcr : kPcrs) on.verdict.pcrs.push_back({.pcr = pcr, .expected = {}, .found = {}});
     }
     for (Verdict::PcrView& view : on.verdict.pcrs) {
         if (std::ranges::find(kPcrs, view.pcr) == kPcrs.end()) continue;
@@ -262,14 +256,12 @@ Match closest_reference(const EventLog& log, const Policy* policy, Bytes claims)
         std::unique_ptr<const Prediction> own;
         if (policy->own_storage_root && claimed.ok() && policies::is_storage_root(claimed->storage_root) &&
             !equal_bytes(claimed->storage_root, reference.bundle.srk_name)) {
-            own = std::make_unique<const Prediction>(
-                policies::with_storage_root(reference, claimed->storage_root));
+            own = std::make_unique<const Prediction>(policies::with_storage_root(reference, claimed->storage_root));
         }
         Match match = match_with(log, own ? *own : reference);
         match.own = std::move(own);
         const bool whole = match.why_not.empty();
-        if (closest.reference == nullptr || whole || match.matched > closest.matched)
-            closest = std::move(match);
+        if (closest.reference == nullptr || whole || match.matched > closest.matched) closest = std::move(match);
         if (whole) break;
     }
     return closest;
@@ -277,8 +269,7 @@ Match closest_reference(const EventLog& log, const Policy* policy, Bytes claims)
 
 std::vector<VaultState> vaults_to_remember(const Case& on) {
     std::vector<VaultState> vaults = on.known.vaults;
-    for (const evidence::DiskClaim& disk :
-         std::span(on.verdict.claims->disks).first(on.verdict.claims->disk_count)) {
+    for (const evidence::DiskClaim& disk : std::span(on.verdict.claims->disks).first(on.verdict.claims->disk_count)) {
         if (!is_encrypted(disk)) continue;
         const auto own = std::ranges::find(vaults, disk.sealed_name, &VaultState::sealed_name);
         if (own == vaults.end()) {

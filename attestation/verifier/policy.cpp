@@ -155,8 +155,7 @@ void read_pcrs(const json& banks, Policy& policy) {
 }
 
 void read_references(const json& list, Policy& policy) {
-    if (!list.is_array() || list.size() > kMaxReferences)
-        wrong("references", "must be a list of at most 256");
+    if (!list.is_array() || list.size() > kMaxReferences) wrong("references", "must be a list of at most 256");
     for (std::size_t i = 0; i < list.size(); ++i) {
         try {
             policy.references.push_back(policies::from_json(list[i]));
@@ -189,8 +188,7 @@ json parse_strictly(std::string_view from) {
 // A demand that is never looked at for this source would look like a rule and be none.
 void check_kind(const json& from, const Policy& policy) {
     if (policy.source == Source::kHypervisor) {
-        if (!policy.pcrs.empty())
-            wrong("pcrs", "is for source \"tpm\"; a hypervisor's are in its references");
+        if (!policy.pcrs.empty()) wrong("pcrs", "is for source \"tpm\"; a hypervisor's are in its references");
         return;
     }
     const char* const why = "is for source \"hypervisor\": evidence of a TPM alone does not show it";
@@ -210,8 +208,8 @@ Policy parse_policy(std::string_view from) {
     for (const auto& [name, value] : parsed.items()) {
         if (std::ranges::find(kMembers, name) == kMembers.end()) wrong(name, "is not a member of a policy");
     }
-    (void)unsigned_number(wanted(parsed, "gatehouse_attestation_policy"), "gatehouse_attestation_policy",
-                          kFormat, kFormat);
+    (void)unsigned_number(wanted(parsed, "gatehouse_attestation_policy"), "gatehouse_attestation_policy", kFormat,
+                          kFormat);
     Policy policy;
     policy.name = policy_name(wanted(parsed, "name"));
     policy.version = unsigned_number(wanted(parsed, "version"), "version", 0, INT64_MAX);

@@ -66,8 +66,7 @@ struct Policy {
 
 // The payload of a signed policy if one of `authorities` (public keys, P-256) signed it; ToolError naming
 // what is wrong.
-[[nodiscard]] std::string verify_signed_policy(std::string_view jws,
-                                               std::span<const evp_pkey_st* const> authorities);
+[[nodiscard]] std::string verify_signed_policy(std::string_view jws, std::span<const evp_pkey_st* const> authorities);
 [[nodiscard]] std::string sign_policy(std::string_view json, evp_pkey_st* authority);
 
 }  // namespace gatehouse::verifier

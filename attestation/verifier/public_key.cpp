@@ -44,10 +44,8 @@ host::Key ecc_key(const PublicArea& area) {
     copy_bytes(MutableBytes(point).subspan(1 + 2 * size - area.y.size()), area.y);
     const openssl::ParameterBuilder builder(OSSL_PARAM_BLD_new());
     if (!builder ||
-        OSSL_PARAM_BLD_push_utf8_string(builder.get(), OSSL_PKEY_PARAM_GROUP_NAME, curve_name(area.curve),
-                                        0) != 1 ||
-        OSSL_PARAM_BLD_push_octet_string(builder.get(), OSSL_PKEY_PARAM_PUB_KEY, point.data(),
-                                         point.size()) != 1) {
+        OSSL_PARAM_BLD_push_utf8_string(builder.get(), OSSL_PKEY_PARAM_GROUP_NAME, curve_name(area.curve), 0) != 1 ||
+        OSSL_PARAM_BLD_push_octet_string(builder.get(), OSSL_PKEY_PARAM_PUB_KEY, point.data(), point.size()) != 1) {
         return {nullptr, EVP_PKEY_free};
     }
     return from_parameters("EC", builder.get());
@@ -71,24 +69,18 @@ host::Key public_key(const PublicArea& area) {
 
 const char* curve_name(Curve curve) {
     switch (curve) {
-        case Curve::kP256:
-            return "P-256";
-        case Curve::kP384:
-            return "P-384";
-        case Curve::kP521:
-            return "P-521";
+        case Curve::kP256: return "P-256";
+        case Curve::kP384: return "P-384";
+        case Curve::kP521: return "P-521";
     }
     return nullptr;
 }
 
 std::size_t coordinate_size(Curve curve) {
     switch (curve) {
-        case Curve::kP256:
-            return 32;
-        case Curve::kP384:
-            return 48;
-        case Curve::kP521:
-            return 66;
+        case Curve::kP256: return 32;
+        case Curve::kP384: return 48;
+        case Curve::kP521: return 66;
     }
     return 0;
 }

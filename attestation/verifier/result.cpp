@@ -42,14 +42,10 @@ Json vector_json(const TrustVector& vector) {
 
 std::string_view name_of(Tier tier) {
     switch (tier) {
-        case Tier::kAffirming:
-            return "affirming";
-        case Tier::kWarning:
-            return "warning";
-        case Tier::kContraindicated:
-            return "contraindicated";
-        case Tier::kNone:
-            break;
+        case Tier::kAffirming: return "affirming";
+        case Tier::kWarning: return "warning";
+        case Tier::kContraindicated: return "contraindicated";
+        case Tier::kNone: break;
     }
     return "none";
 }
@@ -63,8 +59,7 @@ Tier tier_of(std::int8_t claim) {
 
 Tier TrustVector::worst() const {
     Tier worst = Tier::kNone;
-    for (const auto value :
-         {instance_identity, configuration, executables, hardware, storage_opaque, runtime_opaque}) {
+    for (const auto value : {instance_identity, configuration, executables, hardware, storage_opaque, runtime_opaque}) {
         worst = std::max(worst, tier_of(value));
     }
     return worst;
@@ -80,23 +75,20 @@ TrustVector trust_vector(const std::vector<Finding>& findings, bool hypervisor, 
         if (endorsed) vector.hardware = value;
         return vector;
     }
-    vector.instance_identity =
-        fails(findings, {"clock"}) ? claim::kInstanceUntrustworthy : claim::kInstanceRecognized;
+    vector.instance_identity = fails(findings, {"clock"}) ? claim::kInstanceUntrustworthy : claim::kInstanceRecognized;
 
     // Without a reference there is nothing to recognize anything by.
     if (fails(findings, {"reference", "source"})) {
         vector.executables = vector.configuration = claim::kUnknown;
     } else {
-        vector.executables = fails(findings, {"selection", "log", "events", "pcrs"})
-                                 ? claim::kExecutablesUnrecognized
-                                 : claim::kExecutablesApprovedBoot;
+        vector.executables = fails(findings, {"selection", "log", "events", "pcrs"}) ? claim::kExecutablesUnrecognized
+                                                                                     : claim::kExecutablesApprovedBoot;
         vector.configuration = fails(findings, {"claims", "policy", "iommu", "counter", "version", "vault"})
                                    ? claim::kConfigurationUnsupportable
                                    : claim::kConfigurationApproved;
     }
     if (endorsed) {
-        vector.hardware =
-            fails(findings, {"firmware"}) ? claim::kHardwareUnrecognized : claim::kHardwareGenuine;
+        vector.hardware = fails(findings, {"firmware"}) ? claim::kHardwareUnrecognized : claim::kHardwareGenuine;
     }
     // The rule "claims" holds only if the vault was opened and a disk is said to be encrypted, all others
     // being hidden; what is said counts only if the events are those of a hypervisor that tells the truth.

@@ -151,8 +151,7 @@ std::optional<Buffer> from_base64url(std::string_view text) { return decode(text
 
 std::string sign_jws(std::string_view payload, std::string_view type, EVP_PKEY* key) {
     if (!is_p256(key)) throw ToolError("signing key: not a P-256 key; ES256 needs one");
-    std::string jws =
-        base64url(host::text_bytes(header_text(type))) + "." + base64url(host::text_bytes(payload));
+    std::string jws = base64url(host::text_bytes(header_text(type))) + "." + base64url(host::text_bytes(payload));
     const auto digest = digest_of(jws);
     std::array<unsigned char, kMaxDerSize> der{};
     std::size_t size = der.size();

@@ -36,7 +36,6 @@ namespace gatehouse::verifier {
 [[nodiscard]] std::string sign_jws(std::string_view payload, std::string_view type, evp_pkey_st* key);
 // The payload if the header is exactly {"alg":"ES256","typ":type} (members in any order, no others) and the
 // signature is the key's; nullopt otherwise.
-[[nodiscard]] std::optional<std::string> verify_jws(std::string_view jws, std::string_view type,
-                                                    evp_pkey_st* key);
+[[nodiscard]] std::optional<std::string> verify_jws(std::string_view jws, std::string_view type, evp_pkey_st* key);
 
 }  // namespace gatehouse::verifier

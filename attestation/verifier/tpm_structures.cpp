@@ -77,18 +77,14 @@ Status read_keyed_hash(Reader& reader, PublicArea& area) {
 
 Status read_parameters(Reader& reader, PublicArea& area) {
     switch (area.type) {
-        case Algorithm::kRsa:
-            return read_rsa(reader, area);
-        case Algorithm::kEcc:
-            return read_ecc(reader, area);
-        case Algorithm::kKeyedHash:
-            return read_keyed_hash(reader, area);
+        case Algorithm::kRsa: return read_rsa(reader, area);
+        case Algorithm::kEcc: return read_ecc(reader, area);
+        case Algorithm::kKeyedHash: return read_keyed_hash(reader, area);
         case Algorithm::kSymmetricCipher:
             area.symmetric = read_symmetric(reader);
             area.unique = reader.sized();
             return reader.status("public area: symmetric parameters");
-        default:
-            return {Error::kUnsupported, "public area: type", 0};
+        default: return {Error::kUnsupported, "public area: type", 0};
     }
 }
 
@@ -96,57 +92,35 @@ Status read_parameters(Reader& reader, PublicArea& area) {
 
 const char* attestation_kind(std::uint16_t structure_tag) {
     switch (structure_tag) {
-        case TPM2_ST_ATTEST_NV:
-            return "NV certify";
-        case TPM2_ST_ATTEST_COMMAND_AUDIT:
-            return "command audit";
-        case TPM2_ST_ATTEST_SESSION_AUDIT:
-            return "session audit";
-        case TPM2_ST_ATTEST_CERTIFY:
-            return "certify";
-        case TPM2_ST_ATTEST_QUOTE:
-            return "quote";
-        case TPM2_ST_ATTEST_TIME:
-            return "time";
-        case TPM2_ST_ATTEST_CREATION:
-            return "creation";
+        case TPM2_ST_ATTEST_NV: return "NV certify";
+        case TPM2_ST_ATTEST_COMMAND_AUDIT: return "command audit";
+        case TPM2_ST_ATTEST_SESSION_AUDIT: return "session audit";
+        case TPM2_ST_ATTEST_CERTIFY: return "certify";
+        case TPM2_ST_ATTEST_QUOTE: return "quote";
+        case TPM2_ST_ATTEST_TIME: return "time";
+        case TPM2_ST_ATTEST_CREATION: return "creation";
         case 0x801c:  // TPM_ST_ATTEST_NV_DIGEST, newer than the headers
             return "NV digest";
-        default:
-            return "unknown";
+        default: return "unknown";
     }
 }
 
 std::string algorithm_name(Algorithm algorithm) {
     switch (algorithm) {
-        case Algorithm::kRsa:
-            return "RSA";
-        case Algorithm::kAes:
-            return "AES";
-        case Algorithm::kKeyedHash:
-            return "keyed hash";
-        case Algorithm::kNull:
-            return "none";
-        case Algorithm::kRsassa:
-            return "RSASSA";
-        case Algorithm::kRsaes:
-            return "RSAES";
-        case Algorithm::kRsapss:
-            return "RSAPSS";
-        case Algorithm::kOaep:
-            return "OAEP";
-        case Algorithm::kEcdsa:
-            return "ECDSA";
-        case Algorithm::kEcdh:
-            return "ECDH";
-        case Algorithm::kEcdaa:
-            return "ECDAA";
-        case Algorithm::kEcc:
-            return "ECC";
-        case Algorithm::kSymmetricCipher:
-            return "symmetric cipher";
-        case Algorithm::kCfb:
-            return "CFB";
+        case Algorithm::kRsa: return "RSA";
+        case Algorithm::kAes: return "AES";
+        case Algorithm::kKeyedHash: return "keyed hash";
+        case Algorithm::kNull: return "none";
+        case Algorithm::kRsassa: return "RSASSA";
+        case Algorithm::kRsaes: return "RSAES";
+        case Algorithm::kRsapss: return "RSAPSS";
+        case Algorithm::kOaep: return "OAEP";
+        case Algorithm::kEcdsa: return "ECDSA";
+        case Algorithm::kEcdh: return "ECDH";
+        case Algorithm::kEcdaa: return "ECDAA";
+        case Algorithm::kEcc: return "ECC";
+        case Algorithm::kSymmetricCipher: return "symmetric cipher";
+        case Algorithm::kCfb: return "CFB";
     }
     char text[24];
     std::snprintf(text, sizeof(text), "algorithm 0x%04x", static_cast<unsigned>(algorithm));
@@ -197,11 +171,8 @@ Result<Signature> parse_signature(Bytes bytes) {
             signature.s = reader.sized();
             break;
         case Algorithm::kRsassa:
-        case Algorithm::kRsapss:
-            signature.rsa = reader.sized();
-            break;
-        default:
-            return {Error::kUnsupported, "signature: scheme is not ECDSA, RSASSA or RSAPSS", 0};
+        case Algorithm::kRsapss: signature.rsa = reader.sized(); break;
+        default: return {Error::kUnsupported, "signature: scheme is not ECDSA, RSASSA or RSAPSS", 0};
     }
     if (!can_hash(signature.hash) || signature.hash == HashAlgorithm::kSha1) {
         return {Error::kUnsupported, "signature: hash is not SHA-256, SHA-384 or SHA-512", 2};

@@ -14,8 +14,7 @@ using host::ToolError;
     throw ToolError("trust store: " + vendor.name + ": " + item + " " + std::to_string(number) + ": " + why);
 }
 
-openssl::Certificate read_ca(const Vendor& vendor, const char* item, std::size_t number, Bytes der,
-                             bool root) {
+openssl::Certificate read_ca(const Vendor& vendor, const char* item, std::size_t number, Bytes der, bool root) {
     auto parsed = parse_certificate(der);
     if (!parsed.certificate) refuse(vendor, item, number, "not a certificate in DER: " + parsed.why);
     if (parsed.size != der.size()) refuse(vendor, item, number, "bytes are left after the certificate");
@@ -69,8 +68,7 @@ void TrustStore::add(const Vendor& vendor) {
         X509_STORE_add_cert(trusted.anchors.get(), trusted.roots.back().get());
     }
     for (std::size_t i = 0; i < vendor.intermediates.size(); ++i) {
-        trusted.intermediates.push_back(
-            read_ca(vendor, "intermediate", i + 1, vendor.intermediates[i], false));
+        trusted.intermediates.push_back(read_ca(vendor, "intermediate", i + 1, vendor.intermediates[i], false));
     }
     for (std::size_t i = 0; i < vendor.revocations.size(); ++i) {
         trusted.revocations.push_back(read_revocations(vendor, i + 1, vendor.revocations[i], trusted));

@@ -38,9 +38,8 @@ Response tokens_page(Context& context) {
             "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"wide\">{}</td><td>{}</td><td "
             "class=\"wide\">{}</td><td "
             "class=\"buttons\"><a class=\"button\" href=\"{}\">Revoke…</a></td></tr>",
-            one.name, server::name_of(one.role), moment(one.created, context.now),
-            moment(one.expires, context.now), moment(one.last_used, context.now),
-            Url("/tokens/{}/revoke", one.name));
+            one.name, server::name_of(one.role), moment(one.created, context.now), moment(one.expires, context.now),
+            moment(one.last_used, context.now), Url("/tokens/{}/revoke", one.name));
     }
     out.put("</tbody></table></div></section>");
     const std::string role = context.kept("token", "role"), lifetime = context.kept("token", "lifetime");
@@ -66,8 +65,8 @@ Response create_token(Context& context) {
         if (!role) throw server::ServiceError(400, "role", "Choose a role.");
         const auto lifetime =
             std::min<std::uint64_t>(number_of(context.field("lifetime"), "Good for"), 10ull * 365 * 86400);
-        const std::string token = context.service.create_token(context.by, context.field("name"), *role,
-                                                               static_cast<Seconds>(lifetime));
+        const std::string token =
+            context.service.create_token(context.by, context.field("name"), *role, static_cast<Seconds>(lifetime));
         return Done{Url("/tokens"), {"The token " + context.field("name") + ":", token}};
     });
 }
@@ -81,9 +80,8 @@ Response revoke_token_page(Context& context) {
               "out of this page.</p>{}{}<div class=\"joined\"><button class=\"danger\">Revoke</button><a "
               "class=\"button\" href=\"/tokens\">Cancel</a></div></form></section>",
               code(name),
-              name == context.by.name
-                  ? piece("<p class=\"error\">It is the one that you are logged in with.</p>")
-                  : Html(),
+              name == context.by.name ? piece("<p class=\"error\">It is the one that you are logged in with.</p>")
+                                      : Html(),
               open_form(context, "revoke", Url("/tokens/{}/revoke", name))));
 }
 

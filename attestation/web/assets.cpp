@@ -6,9 +6,8 @@ namespace gatehouse::web {
 namespace {
 
 Url url_of(std::string_view stem, std::string_view extension) {
-    const auto found = std::ranges::find_if(assets(), [&](const Asset& one) {
-        return one.name.starts_with(stem) && one.name.ends_with(extension);
-    });
+    const auto found = std::ranges::find_if(
+        assets(), [&](const Asset& one) { return one.name.starts_with(stem) && one.name.ends_with(extension); });
     return {"/assets/{}", found->name};
 }
 

@@ -51,8 +51,7 @@ Response page_with(Context& context, const Html& outcome) {
     out.put("</tbody></table></div><nav class=\"pager\" aria-label=\"Pages\">");
     if (!cursor.empty()) out.put("<a class=\"button\" href=\"/audit\">Newest</a>");
     if (!page.next.empty())
-        out.put("<a class=\"button\" rel=\"next\" href=\"{}\">Older</a>",
-                Url("/audit").with("cursor", page.next));
+        out.put("<a class=\"button\" rel=\"next\" href=\"{}\">Older</a>", Url("/audit").with("cursor", page.next));
     out.put(
         "</nav><p class=\"hint\">The whole log: <code>attestation-server audit export</code>, or the REST "
         "interface."
@@ -72,8 +71,7 @@ Response verify_audit(Context& context) {
         outcome.put("<p>{} Good: {} entries, head {}</p>", mark(true, "good"), grouped(check.entries),
                     code(check.head));
     } else {
-        outcome.put("<p class=\"error\" role=\"alert\">{} Broken: {}</p>", mark(false, "broken"),
-                    check.fault);
+        outcome.put("<p class=\"error\" role=\"alert\">{} Broken: {}</p>", mark(false, "broken"), check.fault);
     }
     return page_with(context, outcome);
 }

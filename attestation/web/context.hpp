@@ -42,8 +42,7 @@ struct Context {
     [[nodiscard]] bool is_partial() const { return request.headers.contains("hx-request"); }
 
   private:
-    [[nodiscard]] static std::string find(const std::map<std::string, std::string>& all,
-                                          const std::string& name) {
+    [[nodiscard]] static std::string find(const std::map<std::string, std::string>& all, const std::string& name) {
         const auto found = all.find(name);
         return found == all.end() ? std::string() : found->second;
     }
@@ -57,8 +56,7 @@ struct Done {
 };
 // The answer to a form: does `action` and goes on to the page it names (303), or shows `page` again with what
 // was wrong beside `form`.
-[[nodiscard]] Response act(Context& context, const char* form, Handler page,
-                           const std::function<Done()>& action);
+[[nodiscard]] Response act(Context& context, const char* form, Handler page, const std::function<Done()>& action);
 
 [[nodiscard]] Response redirect(const Url& url);
 

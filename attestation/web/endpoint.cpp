@@ -45,35 +45,26 @@ Html next_steps(const std::optional<VerdictView>& view) {
 Html verdict_banner(const Endpoint& endpoint, const std::optional<VerdictView>& view) {
     const char* advice = "";
     switch (endpoint.state) {
-        case State::kTrusted:
-            advice = "Its evidence meets the policy of its group.";
-            break;
+        case State::kTrusted: advice = "Its evidence meets the policy of its group."; break;
         case State::kUnmeasured:
             advice =
                 "Its evidence meets the policy, but comes from a TPM alone: no measured hypervisor vouches "
                 "for it.";
             break;
-        case State::kUntrusted:
-            advice = "Its last evidence was refused.";
-            break;
+        case State::kUntrusted: advice = "Its last evidence was refused."; break;
         case State::kStale:
             advice =
                 "It has been silent past its lease. Check that it is switched on, that its agent runs and "
                 "that it "
                 "reaches this server.";
             break;
-        case State::kNew:
-            advice = "It is enrolled and has shown no evidence yet.";
-            break;
-        case State::kRetired:
-            advice = "It is out of service: its certificate is void. Its history is kept.";
-            break;
+        case State::kNew: advice = "It is enrolled and has shown no evidence yet."; break;
+        case State::kRetired: advice = "It is out of service: its certificate is void. Its history is kept."; break;
     }
     Html out;
     out.put("<div class=\"banner state-{}\">{}<div><p>{}</p>", server::name_of(endpoint.state),
             state_badge(endpoint.state), advice);
-    if (!endpoint.reason.empty())
-        out.put("<p class=\"reason\"><strong>{}</strong></p>", foreign(endpoint.reason));
+    if (!endpoint.reason.empty()) out.put("<p class=\"reason\"><strong>{}</strong></p>", foreign(endpoint.reason));
     if (endpoint.state == State::kUntrusted) out.add(next_steps(view));
     out.put("</div></div>");
     return out;
@@ -94,24 +85,20 @@ Html identity_card(const Context& context, const Endpoint& one) {
         "<section class=\"card\" aria-labelledby=\"tpm\"><h2 "
         "id=\"tpm\">TPM</h2><dl><dt>Vendor</dt><dd>{}</dd>"
         "<dt>Manufacturer</dt><dd>{}</dd><dt>Model</dt><dd>{}</dd>",
-        one.vendor.empty() ? piece("<span class=\"quiet\">no trusted vendor vouches for it</span>")
-        : one.endorsement_fault.empty()
-            ? foreign(one.vendor)
-            : piece("{}<p class=\"error\">It does not vouch for it any more: {}</p>", foreign(one.vendor),
-                    foreign(one.endorsement_fault)),
+        one.vendor.empty()              ? piece("<span class=\"quiet\">no trusted vendor vouches for it</span>")
+        : one.endorsement_fault.empty() ? foreign(one.vendor)
+                                        : piece("{}<p class=\"error\">It does not vouch for it any more: {}</p>",
+                                                foreign(one.vendor), foreign(one.endorsement_fault)),
         foreign_or(manufacturer_name(one.manufacturer), "not known"), foreign_or(one.model, "not known"));
     if (one.last_seen != 0 && !one.tpm.qualified_signer.empty()) {
-        out.put(
-            "<dt>Firmware</dt><dd>{}</dd><dt>Clock</dt><dd>{} s</dd><dt>Resets, restarts</dt><dd>{}, {}</dd>",
-            code(firmware_text(one.tpm.firmware_version)),
-            grouped(static_cast<std::int64_t>(one.tpm.clock / 1000)), one.tpm.reset_count,
-            one.tpm.restart_count);
+        out.put("<dt>Firmware</dt><dd>{}</dd><dt>Clock</dt><dd>{} s</dd><dt>Resets, restarts</dt><dd>{}, {}</dd>",
+                code(firmware_text(one.tpm.firmware_version)), grouped(static_cast<std::int64_t>(one.tpm.clock / 1000)),
+                one.tpm.reset_count, one.tpm.restart_count);
     }
     return out.put("</dl></section>");
 }
 
-Html evidence_card(const Context& context, const Endpoint& one,
-                   const std::optional<server::Attestation>& last) {
+Html evidence_card(const Context& context, const Endpoint& one, const std::optional<server::Attestation>& last) {
     Html out;
     out.put(
         "<section class=\"card\" aria-labelledby=\"evidence\"><h2 id=\"evidence\">Last "
@@ -150,8 +137,7 @@ Html actions_card(const Context& context, const Endpoint& one) {
         "evidence on.</p></form>",
         open_form(context, "move", Url("/endpoints/{}/group", one.id)),
         options(choices_of(context.service.groups(context.by)), kept.empty() ? one.group : kept));
-    out.put("<p><a class=\"button danger\" href=\"{}\">Retire…</a></p></section>",
-            Url("/endpoints/{}/retire", one.id));
+    out.put("<p><a class=\"button danger\" href=\"{}\">Retire…</a></p></section>", Url("/endpoints/{}/retire", one.id));
     return out;
 }
 
@@ -263,16 +249,13 @@ Response endpoint_page(Context& context) {
     } else {
         out.put(
             "<section class=\"card\">{}</section>",
-            empty_state(
-                "No evidence yet",
-                piece(
-                    "The agent sends the first evidence right after its enrollment. If it does not, look at "
-                    "<code>journalctl -u attestation-agent</code> on the endpoint.")));
+            empty_state("No evidence yet",
+                        piece("The agent sends the first evidence right after its enrollment. If it does not, look at "
+                              "<code>journalctl -u attestation-agent</code> on the endpoint.")));
     }
-    out.put("{}{}</div><div class=\"side-column\">{}{}{}{}</div></div>",
-            explain_card(context, one, last.has_value()), history_card(context, one),
-            actions_card(context, one), evidence_card(context, one, last), identity_card(context, one),
-            escrow_card(context, one));
+    out.put("{}{}</div><div class=\"side-column\">{}{}{}{}</div></div>", explain_card(context, one, last.has_value()),
+            history_card(context, one), actions_card(context, one), evidence_card(context, one, last),
+            identity_card(context, one), escrow_card(context, one));
     return whole_page(context, Section::kEndpoints, one.hostname, out);
 }
 

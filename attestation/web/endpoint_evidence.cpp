@@ -36,8 +36,7 @@ Html coverage_card(const VerdictView& view) {
 
 Html claims_card(const VerdictView& view) {
     Html out;
-    out.put(
-        "<section class=\"card\" aria-labelledby=\"claims\"><h2 id=\"claims\">Claims of the hypervisor</h2>");
+    out.put("<section class=\"card\" aria-labelledby=\"claims\"><h2 id=\"claims\">Claims of the hypervisor</h2>");
     if (view.claims.empty()) {
         return out.put(
             "<p class=\"quiet\">None: this evidence is by a TPM alone, and nothing vouches for the software "
@@ -65,8 +64,8 @@ Html pcr_table(const VerdictView& view) {
         "scope=\"col\">Found</th><th "
         "scope=\"col\">Result</th></tr></thead><tbody>");
     for (const VerdictView::Pcr& one : view.pcrs) {
-        const Html expected = one.expected.empty() ? piece("<span class=\"quiet\">not in the policy</span>")
-                                                   : code(one.expected);
+        const Html expected =
+            one.expected.empty() ? piece("<span class=\"quiet\">not in the policy</span>") : code(one.expected);
         Html result = piece("<span class=\"quiet\">not judged</span>");
         if (!one.expected.empty()) result = one.differs() ? mark(false, "differs") : mark(true, "equal");
         out.put(
@@ -115,16 +114,14 @@ Html event_table(const VerdictView& view, const Url& page, bool all_events) {
         "<section class=\"card\" aria-labelledby=\"events\"><div class=\"card-head\"><h2 id=\"events\">Event "
         "log</h2>");
     const auto failed = std::ranges::count(view.events, false, &VerdictView::Event::ok);
-    if (failed == 1)
-        out.put("<a class=\"failing-link\" href=\"#failing-event\">To the event that does not belong</a>");
+    if (failed == 1) out.put("<a class=\"failing-link\" href=\"#failing-event\">To the event that does not belong</a>");
     if (failed > 1)
         out.put(
             "<a class=\"failing-link\" href=\"#failing-event\">To the first of {} events that do not "
             "belong</a>",
             failed);
     out.put("</div>");
-    if (view.events.empty())
-        return out.put("<p class=\"quiet\">The evidence came without an event log.</p></section>");
+    if (view.events.empty()) return out.put("<p class=\"quiet\">The evidence came without an event log.</p></section>");
     const std::vector<bool> shown = shown_events(view, all_events);
     out.put(
         "<div class=\"scroll tall\" tabindex=\"0\" role=\"region\" aria-labelledby=\"events\"><table "
@@ -166,9 +163,8 @@ Html findings_table(const std::vector<verifier::Finding>& findings) {
     std::vector<verifier::Finding> sorted = findings;
     std::ranges::stable_partition(sorted, [](const verifier::Finding& one) { return !one.ok; });
     for (const verifier::Finding& one : sorted) {
-        out.put("<tr class=\"{}\"><td>{}</td><th scope=\"row\">{}</th><td>{}</td></tr>",
-                one.ok ? "" : "failing", mark(one.ok, one.ok ? "holds" : "fails"), one.rule,
-                foreign(one.detail));
+        out.put("<tr class=\"{}\"><td>{}</td><th scope=\"row\">{}</th><td>{}</td></tr>", one.ok ? "" : "failing",
+                mark(one.ok, one.ok ? "holds" : "fails"), one.rule, foreign(one.detail));
     }
     return out.put("</tbody></table></div>");
 }
@@ -183,8 +179,8 @@ Html verdict_parts(const VerdictView& view, const Url& page, bool all_events) {
     } else {
         out.add(findings_table(view.findings));
     }
-    out.put("</section>{}{}<div class=\"two even\">{}{}</div>", pcr_table(view),
-            event_table(view, page, all_events), coverage_card(view), claims_card(view));
+    out.put("</section>{}{}<div class=\"two even\">{}{}</div>", pcr_table(view), event_table(view, page, all_events),
+            coverage_card(view), claims_card(view));
     return out;
 }
 

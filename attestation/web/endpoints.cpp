@@ -107,16 +107,14 @@ Html results(const Context& context, const Filter& filter, const server::Counts&
         page.rows.size(), page.next.empty() && filter.cursor.empty() ? "" : "; there are more");
     if (!filter.cursor.empty()) out.put("<a class=\"button\" href=\"{}\">First page</a>", filter.url());
     if (!page.next.empty())
-        out.put("<a class=\"button\" rel=\"next\" href=\"{}\">Next page</a>",
-                filter.url().with("cursor", page.next));
+        out.put("<a class=\"button\" rel=\"next\" href=\"{}\">Next page</a>", filter.url().with("cursor", page.next));
     return out.put("</nav></div>");
 }
 
 }  // namespace
 
 Response endpoints_page(Context& context) {
-    const Filter filter{context.query("q"), context.query("state"), context.query("group"),
-                        context.query("cursor")};
+    const Filter filter{context.query("q"), context.query("state"), context.query("group"), context.query("cursor")};
     server::Service::EndpointQuery query;
     query.search = filter.search;
     query.group = filter.group;
@@ -124,13 +122,11 @@ Response endpoints_page(Context& context) {
     query.limit = kRows;
     if (!filter.state.empty()) {
         query.state = server::state_of(filter.state);
-        if (!query.state)
-            throw server::ServiceError(400, "state", "state: there is no state \"" + filter.state + "\"");
+        if (!query.state) throw server::ServiceError(400, "state", "state: there is no state \"" + filter.state + "\"");
     }
     Html out;
     if (!context.is_partial()) out.add(search_form(filter, context.service.groups(context.by)));
-    out.add(results(context, filter, context.service.counts(context.by),
-                    context.service.endpoints(context.by, query)));
+    out.add(results(context, filter, context.service.counts(context.by), context.service.endpoints(context.by, query)));
     if (context.is_partial()) {
         Response response;
         response.body = out.text();

@@ -56,10 +56,9 @@ Html enrollment_table(const Context& context, const std::vector<Enrollment>& all
             "</td><td class=\"wide\">{}</td><td class=\"reason\">{}{}</td></tr>",
             Url("/enrollments/{}", one.id), foreign(one.hostname),
             one.endorsed ? mark(true, "accepted") : mark(false, "not accepted"),
-            foreign_or(tpm_name(one.manufacturer, one.model), "not known"),
-            code(one.ek_hash.substr(0, 16) + "…"), brief(one.time, context.now), foreign(one.reason),
-            one.replaces.empty() ? Html()
-                                 : piece(" <span class=\"badge state-unmeasured\">re-enrolls</span>"));
+            foreign_or(tpm_name(one.manufacturer, one.model), "not known"), code(one.ek_hash.substr(0, 16) + "…"),
+            brief(one.time, context.now), foreign(one.reason),
+            one.replaces.empty() ? Html() : piece(" <span class=\"badge state-unmeasured\">re-enrolls</span>"));
     }
     return out.put("</tbody></table></div>");
 }
@@ -89,8 +88,8 @@ Html beforehand(const Context& context) {
         "for=\"token-lifetime\">Good for</label><select id=\"token-lifetime\" "
         "name=\"lifetime\">{}</select><button>Make a "
         "token</button></form></section>",
-        open_form(context, "enrollment-token", Url("/enrollments/token")),
-        groups_of(context, "enrollment-token"), options(lifetimes(), lifetime.empty() ? "86400" : lifetime));
+        open_form(context, "enrollment-token", Url("/enrollments/token")), groups_of(context, "enrollment-token"),
+        options(lifetimes(), lifetime.empty() ? "86400" : lifetime));
     out.put(
         "<section class=\"card\" aria-labelledby=\"register-title\"><h2 id=\"register-title\">Register an EK "
         "hash</h2><p "
@@ -109,9 +108,8 @@ Html beforehand(const Context& context) {
 Html decision(const Context& context, const Enrollment& one) {
     Html out;
     if (one.state != "waiting" || !context.may(Role::kOperator)) return out;
-    out.put(
-        "<section class=\"card\" aria-labelledby=\"approve-title\"><h2 id=\"approve-title\">Approve</h2>{}",
-        open_form(context, "approve", Url("/enrollments/{}/approve", one.id)));
+    out.put("<section class=\"card\" aria-labelledby=\"approve-title\"><h2 id=\"approve-title\">Approve</h2>{}",
+            open_form(context, "approve", Url("/enrollments/{}/approve", one.id)));
     if (!one.endorsed) {
         out.put(
             "<p class=\"hint\">No trusted vendor vouches for this TPM. Approve it only if you know the EK "
@@ -136,8 +134,7 @@ Html decision(const Context& context, const Enrollment& one) {
         "for=\"reject-reason\">Reason, told to the endpoint</label><input id=\"reject-reason\" "
         "name=\"reason\" "
         "required maxlength=\"1024\" value=\"{}\"><button class=\"danger\">Reject</button></form></section>",
-        open_form(context, "reject", Url("/enrollments/{}/reject", one.id)),
-        context.kept("reject", "reason"));
+        open_form(context, "reject", Url("/enrollments/{}/reject", one.id)), context.kept("reject", "reason"));
 }
 
 }  // namespace
@@ -178,8 +175,7 @@ Response enrollment_page(Context& context) {
         foreign(one.hostname), code(one.ek_hash),
         one.vendor.empty() ? piece("<span class=\"quiet\">none that is trusted</span>") : foreign(one.vendor),
         foreign_or(manufacturer_name(one.manufacturer), "not known"), foreign_or(one.model, "not known"),
-        one.source == "hypervisor" ? "the measured hypervisor" : "a TPM alone",
-        moment(one.time, context.now));
+        one.source == "hypervisor" ? "the measured hypervisor" : "a TPM alone", moment(one.time, context.now));
     out.put("</div><div class=\"side-column\">{}</div></div>", decision(context, one));
     return whole_page(context, Section::kEnrollments, one.hostname, out, enrollment_badge(one.state));
 }
@@ -205,10 +201,8 @@ Response create_enrollment_token(Context& context) {
     return act(context, "enrollment-token", enrollments_page, [&] {
         const auto lifetime = static_cast<Seconds>(
             std::min<std::uint64_t>(number_of(context.field("lifetime"), "Good for"), 365 * 86400));
-        const std::string token =
-            context.service.create_enrollment_token(context.by, context.field("group"), lifetime);
-        return Done{Url("/enrollments"),
-                    {"Enrollment token for the group " + context.field("group") + ":", token}};
+        const std::string token = context.service.create_enrollment_token(context.by, context.field("group"), lifetime);
+        return Done{Url("/enrollments"), {"Enrollment token for the group " + context.field("group") + ":", token}};
     });
 }
 

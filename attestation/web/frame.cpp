@@ -13,12 +13,9 @@ constexpr std::string_view kHtmxConfiguration =
 
 const char* name_of(Theme theme) {
     switch (theme) {
-        case Theme::kLight:
-            return "light";
-        case Theme::kDark:
-            return "dark";
-        case Theme::kSystem:
-            break;
+        case Theme::kLight: return "light";
+        case Theme::kDark: return "dark";
+        case Theme::kSystem: break;
     }
     return "system";
 }
@@ -113,8 +110,8 @@ Response whole_page(const Context& context, Section section, std::string_view ti
         "</span></p>{}<form method=\"post\" action=\"/log-out\"><input type=\"hidden\" name=\"csrf\" "
         "value=\"{}\">"
         "<button class=\"plain\">Log out</button></form></div></header>",
-        brand(), navigation(context, section), context.by.name, server::name_of(context.by.role),
-        theme_form(context), context.session.csrf);
+        brand(), navigation(context, section), context.by.name, server::name_of(context.by.role), theme_form(context),
+        context.session.csrf);
     out.put(
         "<main id=\"main\" tabindex=\"-1\"><div "
         "class=\"title\"><h1><bdi>{}</bdi></h1>{}</div>{}{}</main></body>"
@@ -127,8 +124,8 @@ Response whole_page(const Context& context, Section section, std::string_view ti
 
 Response bare_page(Theme theme, std::string_view title, const Html& body) {
     Html out = head(theme, title);
-    out.put("<body class=\"bare\"><main id=\"main\" tabindex=\"-1\">{}<h1>{}</h1>{}</main></body></html>\n",
-            brand(), title, body);
+    out.put("<body class=\"bare\"><main id=\"main\" tabindex=\"-1\">{}<h1>{}</h1>{}</main></body></html>\n", brand(),
+            title, body);
     Response response;
     response.body = out.text();
     return response;
@@ -144,8 +141,8 @@ Response error_page(const Context& context, unsigned status, std::string_view me
     if (context.is_partial()) {
         response.body = line.text();
     } else {
-        response = whole_page(context, Section::kNone, title,
-                              piece("{}<p><a href=\"/\">Go to the overview</a></p>", line));
+        response =
+            whole_page(context, Section::kNone, title, piece("{}<p><a href=\"/\">Go to the overview</a></p>", line));
     }
     response.status = status;
     return response;
@@ -167,8 +164,7 @@ Html open_form(const Context& context, const char* form, const Url& action, bool
 Html options(const std::vector<Choice>& choices, std::string_view chosen) {
     Html out;
     for (const Choice& one : choices) {
-        out.put("<option value=\"{}\"{}>{}</option>", one.value, Flag("selected").when(one.value == chosen),
-                one.label);
+        out.put("<option value=\"{}\"{}>{}</option>", one.value, Flag("selected").when(one.value == chosen), one.label);
     }
     return out;
 }

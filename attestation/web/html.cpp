@@ -112,11 +112,9 @@ Url::Url(Pattern pattern, std::initializer_list<std::string_view> parts) {
 }
 
 Url Url::from_browser(std::string_view text) {
-    constexpr std::string_view allowed =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%/?&=";
+    constexpr std::string_view allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%/?&=";
     Url url("/");
-    if (!text.starts_with('/') || text.starts_with("//") || text.find_first_not_of(allowed) != text.npos)
-        return url;
+    if (!text.starts_with('/') || text.starts_with("//") || text.find_first_not_of(allowed) != text.npos) return url;
     url.text_ = text;
     return url;
 }
@@ -159,17 +157,12 @@ void Html::write(std::string_view pattern, std::span<const html_detail::Argument
         text_ += pattern.substr(0, at);
         pattern.remove_prefix(at + 2);
         switch (one.kind) {
-            case html_detail::Kind::kMarkup:
-                text_ += one.text;
-                break;
+            case html_detail::Kind::kMarkup: text_ += one.text; break;
             case html_detail::Kind::kFlag:
                 if (!one.text.empty()) text_.append(" ").append(one.text);
                 break;
-            case html_detail::Kind::kUrl:
-                append_escaped(text_, one.text, false);
-                break;
-            case html_detail::Kind::kText:
-                append_escaped(text_, one.number.empty() ? one.text : one.number, one.lines);
+            case html_detail::Kind::kUrl: append_escaped(text_, one.text, false); break;
+            case html_detail::Kind::kText: append_escaped(text_, one.number.empty() ? one.text : one.number, one.lines);
         }
     }
     text_ += pattern;

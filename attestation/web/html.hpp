@@ -47,8 +47,7 @@ class Url {
     struct Pattern {
         std::string_view text;
         consteval Pattern(const char* pattern) : text(pattern) {
-            if (text.empty() || text.front() != '/' || text.starts_with("//"))
-                throw "a path begins with one slash";
+            if (text.empty() || text.front() != '/' || text.starts_with("//")) throw "a path begins with one slash";
         }
     };
     Url(Pattern pattern) : text_(pattern.text) {}
@@ -150,14 +149,13 @@ class Checker {
         if (name_ == "src") has_source_ = true;
     }
     [[nodiscard]] constexpr bool takes_url() const {
-        return name_ == "href" || name_ == "src" || name_ == "action" || name_ == "formaction" ||
-               name_ == "hx-get" || name_ == "hx-post" || name_ == "hx-push-url";
+        return name_ == "href" || name_ == "src" || name_ == "action" || name_ == "formaction" || name_ == "hx-get" ||
+               name_ == "hx-post" || name_ == "hx-push-url";
     }
     constexpr void placeholder() {
         if (used_ == arguments_.size()) throw "more {} than arguments";
         const Kind kind = arguments_[used_++];
-        if (state_ == State::kTag && kind != Kind::kFlag)
-            throw "in a tag, a {} stands in a quoted value, or is a Flag";
+        if (state_ == State::kTag && kind != Kind::kFlag) throw "in a tag, a {} stands in a quoted value, or is a Flag";
         if (state_ != State::kTag && kind == Kind::kFlag) throw "a Flag stands in a tag";
         if (state_ == State::kValue && kind == Kind::kMarkup) throw "no markup in an attribute";
         if (state_ == State::kValue && takes_url() && (kind != Kind::kUrl || !value_begins_))
@@ -208,8 +206,7 @@ struct Argument {
 class Html {
   public:
     template <typename... Arguments>
-    Html& put(html_detail::Pattern<std::type_identity_t<Arguments>...> pattern,
-              const Arguments&... arguments) {
+    Html& put(html_detail::Pattern<std::type_identity_t<Arguments>...> pattern, const Arguments&... arguments) {
         if constexpr (sizeof...(Arguments) == 0) {
             text_ += pattern.text;
         } else {

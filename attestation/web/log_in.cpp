@@ -40,8 +40,7 @@ std::pair<std::string, std::string> cookie(const char* name, const std::string& 
 
 std::string cookie_of(const Request& request, const char* name) {
     const auto found = request.cookies.find(name);
-    return found == request.cookies.end() || found->second.size() > kLongestName ? std::string()
-                                                                                 : found->second;
+    return found == request.cookies.end() || found->second.size() > kLongestName ? std::string() : found->second;
 }
 
 Theme theme_of(const Request& request) {
@@ -64,12 +63,10 @@ std::string Door::form_token(const std::string& cookie_value) const {
 
 void Door::note(const Request& request, const std::string& who, const char* action) {
     const nlohmann::json detail{{"peer", request.peer}};
-    service_.note(who, action, "web page",
-                  detail.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
+    service_.note(who, action, "web page", detail.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
 }
 
-Response Door::form(const Request& request, const std::string& next, std::string_view error,
-                    unsigned status) {
+Response Door::form(const Request& request, const std::string& next, std::string_view error, unsigned status) {
     std::string name = cookie_of(request, kFormCookie);
     const bool is_new = name.empty();
     if (is_new) name = random_name();
@@ -102,8 +99,8 @@ Response Door::form(const Request& request, const std::string& next, std::string
     return response;
 }
 
-Response Door::begin(const Request& request, const server::Principal& who, SecretText token,
-                     std::string certificate, Seconds now) {
+Response Door::begin(const Request& request, const server::Principal& who, SecretText token, std::string certificate,
+                     Seconds now) {
     // Whatever session the browser came with is over: the new one has a name that nobody else can know.
     if (const std::string old = cookie_of(request, kSessionCookie); !old.empty()) sessions_.end(old);
     const std::string name = sessions_.begin(std::move(token), std::move(certificate), now);
@@ -117,12 +114,10 @@ Response Door::begin(const Request& request, const server::Principal& who, Secre
 Response Door::log_in(const Request& request, Seconds now) {
     const std::string next = field_of(request, "next");
     const std::string form_name = cookie_of(request, kFormCookie);
-    if (is_foreign(request) || form_name.empty() ||
-        !same_text(field_of(request, "csrf"), form_token(form_name)))
+    if (is_foreign(request) || form_name.empty() || !same_text(field_of(request, "csrf"), form_token(form_name)))
         return form(request, next, "This form is out of date. Please try again.", 403);
     if (const Seconds wait = failures_.wait(request.network, now); wait != 0) {
-        Response response =
-            form(request, next, "Too many attempts. Please wait a little, then try again.", 429);
+        Response response = form(request, next, "Too many attempts. Please wait a little, then try again.", 429);
         response.headers.emplace_back("Retry-After", std::to_string(wait));
         return response;
     }

@@ -9,8 +9,7 @@
 namespace gatehouse::web {
 
 inline constexpr const char* kSessionCookie = "__Host-gatehouse";
-inline constexpr const char* kFormCookie =
-    "__Host-gatehouse-form";  // of the log-in form, before there is a session
+inline constexpr const char* kFormCookie = "__Host-gatehouse-form";  // of the log-in form, before there is a session
 inline constexpr const char* kThemeCookie = "__Host-gatehouse-theme";
 
 // A Set-Cookie header; an empty value ends the cookie.

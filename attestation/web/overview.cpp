@@ -51,14 +51,13 @@ Html shares(const server::Counts& counts) {
     const std::int64_t all = in_service(counts);
     Html out;
     if (all == 0) return out;
-    out.put(
-        "<svg class=\"shares\" viewBox=\"0 0 1000 10\" preserveAspectRatio=\"none\" aria-hidden=\"true\">");
+    out.put("<svg class=\"shares\" viewBox=\"0 0 1000 10\" preserveAspectRatio=\"none\" aria-hidden=\"true\">");
     std::int64_t x = 0;
     for (const Tile& tile : tiles_of(counts)) {
         if (tile.state == State::kRetired || tile.count == 0) continue;
         const std::int64_t width = std::max<std::int64_t>(tile.count * 1000 / all, 4);
-        out.put("<rect class=\"part-{}\" x=\"{}\" y=\"0\" width=\"{}\" height=\"10\"/>",
-                server::name_of(tile.state), x, width);
+        out.put("<rect class=\"part-{}\" x=\"{}\" y=\"0\" width=\"{}\" height=\"10\"/>", server::name_of(tile.state), x,
+                width);
         x += width;
     }
     return out.put("</svg>");
@@ -128,19 +127,16 @@ Html waiting(Context& context, const server::Counts& counts) {
     if (counts.enrollments_waiting == 0) {
         return out.put(
             "{}</section>",
-            empty_state(
-                "No enrollment waits",
-                piece("An endpoint enrolls with <code>attestation-agent enroll</code>. To have it "
-                      "approved by itself, make a token under <a href=\"/enrollments\">Enrollments</a>"
-                      ".")));
+            empty_state("No enrollment waits",
+                        piece("An endpoint enrolls with <code>attestation-agent enroll</code>. To have it "
+                              "approved by itself, make a token under <a href=\"/enrollments\">Enrollments</a>"
+                              ".")));
     }
     out.put("<ul class=\"rows\">");
-    for (const server::Enrollment& one :
-         context.service.enrollments(context.by, "waiting", "", kWaiting).rows) {
-        out.put(
-            "<li><a href=\"{}\">{}</a><span class=\"hint\">{}</span><span class=\"reason\">{}</span></li>",
-            Url("/enrollments/{}", one.id), foreign(one.hostname), relative(one.time, context.now),
-            foreign(one.reason));
+    for (const server::Enrollment& one : context.service.enrollments(context.by, "waiting", "", kWaiting).rows) {
+        out.put("<li><a href=\"{}\">{}</a><span class=\"hint\">{}</span><span class=\"reason\">{}</span></li>",
+                Url("/enrollments/{}", one.id), foreign(one.hostname), relative(one.time, context.now),
+                foreign(one.reason));
     }
     return out.put("</ul></section>");
 }

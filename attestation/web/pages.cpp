@@ -19,10 +19,9 @@ constexpr const char* kNotOurs =
 // script that is served here.
 void add_headers(Response& response, bool keep) {
     auto& all = response.headers;
-    all.emplace_back(
-        "Content-Security-Policy",
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-        "form-action 'self'; frame-ancestors 'none'; base-uri 'none'");
+    all.emplace_back("Content-Security-Policy",
+                     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+                     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'");
     all.emplace_back("X-Content-Type-Options", "nosniff");
     all.emplace_back("X-Frame-Options", "DENY");
     // Not "no-referrer": a browser would then send "Origin: null" with our own forms.
@@ -78,8 +77,7 @@ struct Pages::Inside {
     Door door;
 };
 
-Pages::Pages(server::Service& service, Clock clock)
-    : inside_(std::make_unique<Inside>(service, std::move(clock))) {}
+Pages::Pages(server::Service& service, Clock clock) : inside_(std::make_unique<Inside>(service, std::move(clock))) {}
 Pages::~Pages() = default;
 
 // Nobody's request: a browser is led to the log-in page, and back to where it wanted to go; from a part of a
@@ -116,8 +114,7 @@ Response Pages::Inside::answer_post(Context& context, const Match& match) {
     }
     if (context.request.path == "/log-out") return door.log_out(context.request, context.by.name);
     if (context.request.path == "/theme") return set_theme(context);
-    if (match.route == nullptr)
-        return error_page(context, match.other_method ? 405 : 404, "There is no such form.");
+    if (match.route == nullptr) return error_page(context, match.other_method ? 405 : 404, "There is no such form.");
     return match.route->handler(context);
 }
 
@@ -157,8 +154,7 @@ Response Pages::Inside::answer(const Request& request) {
         return match.route->handler(context);
     } catch (const server::ServiceError& error) {
         Response response = error_page(context, error.status(), error.what());
-        if (error.retry_after() != 0)
-            response.headers.emplace_back("Retry-After", std::to_string(error.retry_after()));
+        if (error.retry_after() != 0) response.headers.emplace_back("Retry-After", std::to_string(error.retry_after()));
         return response;
     }
 }
@@ -166,8 +162,7 @@ Response Pages::Inside::answer(const Request& request) {
 Response Pages::handle(const Request& request) {
     constexpr std::string_view prefix = "/assets/";
     const Asset* asset = nullptr;
-    if (request.path.starts_with(prefix))
-        asset = find_asset(std::string_view(request.path).substr(prefix.size()));
+    if (request.path.starts_with(prefix)) asset = find_asset(std::string_view(request.path).substr(prefix.size()));
     Response response;
     if (request.method != "GET" && request.method != "HEAD" && request.method != "POST") {
         response.status = 405;

@@ -33,8 +33,7 @@ struct Response {
     unsigned status = 200;
     std::string content_type = "text/html; charset=utf-8";
     std::string body;
-    std::vector<std::pair<std::string, std::string>>
-        headers;  // Set-Cookie, Location, Content-Security-Policy, ...
+    std::vector<std::pair<std::string, std::string>> headers;  // Set-Cookie, Location, Content-Security-Policy, ...
 };
 
 // Sessions are kept in memory (sessions.hpp): a restart logs everybody out.

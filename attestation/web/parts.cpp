@@ -34,8 +34,7 @@ Html state_icon(State state) {
             return piece(
                 "<svg class=\"icon line\" viewBox=\"0 0 16 16\" aria-hidden=\"true\"><circle cx=\"8\" "
                 "cy=\"8\" r=\"6.2\"/><path d=\"M8 5v6M5 8h6\"/></svg>");
-        case State::kRetired:
-            break;
+        case State::kRetired: break;
     }
     return piece(
         "<svg class=\"icon line\" viewBox=\"0 0 16 16\" aria-hidden=\"true\"><circle cx=\"8\" cy=\"8\" "
@@ -74,17 +73,16 @@ std::string relative(Seconds time, Seconds now) {
 
 Html moment(Seconds time, Seconds now, std::string_view none) {
     if (time == 0) return piece("<span class=\"quiet\">{}</span>", none);
-    return piece("<time datetime=\"{}\">{} <span class=\"hint\">{}</span></time>",
-                 formatted(time, kMachineTime), utc(time), relative(time, now));
+    return piece("<time datetime=\"{}\">{} <span class=\"hint\">{}</span></time>", formatted(time, kMachineTime),
+                 utc(time), relative(time, now));
 }
 
 Html brief(Seconds time, Seconds now, std::string_view none) {
     if (time == 0) return piece("<span class=\"quiet\">{}</span>", none);
     const bool this_year = formatted(time, "%Y") == formatted(now, "%Y");
-    return piece(
-        "<time class=\"brief\" datetime=\"{}\" title=\"{}\">{} <span class=\"hint\">{}</span></time>",
-        formatted(time, kMachineTime), utc(time),
-        formatted(time, this_year ? "%m-%d %H:%M" : "%Y-%m-%d %H:%M"), relative(time, now));
+    return piece("<time class=\"brief\" datetime=\"{}\" title=\"{}\">{} <span class=\"hint\">{}</span></time>",
+                 formatted(time, kMachineTime), utc(time),
+                 formatted(time, this_year ? "%m-%d %H:%M" : "%Y-%m-%d %H:%M"), relative(time, now));
 }
 
 Html state_badge(State state) {

@@ -6,19 +6,10 @@
 namespace gatehouse::web {
 
 // --- the whole page
-enum class Section : std::uint8_t {
-    kNone,
-    kOverview,
-    kEndpoints,
-    kEnrollments,
-    kPolicies,
-    kAudit,
-    kTokens,
-    kSettings
-};
+enum class Section : std::uint8_t { kNone, kOverview, kEndpoints, kEnrollments, kPolicies, kAudit, kTokens, kSettings };
 // `title` is the heading too; `intro` stands beside it (badges, links).
-[[nodiscard]] Response whole_page(const Context& context, Section section, std::string_view title,
-                                  const Html& body, const Html& intro = {});
+[[nodiscard]] Response whole_page(const Context& context, Section section, std::string_view title, const Html& body,
+                                  const Html& intro = {});
 // For those who are not logged in.
 [[nodiscard]] Response bare_page(Theme theme, std::string_view title, const Html& body);
 // One line that says what is wrong; that alone, if a part of a page was asked for.
@@ -27,8 +18,7 @@ enum class Section : std::uint8_t {
 // --- forms
 // <form method="post"> with what proves that it is ours, and the reason if it was refused just now. `form` is
 // its name on the page and the id of its error.
-[[nodiscard]] Html open_form(const Context& context, const char* form, const Url& action,
-                             bool in_line = false);
+[[nodiscard]] Html open_form(const Context& context, const char* form, const Url& action, bool in_line = false);
 struct Choice {
     std::string value, label;
 };

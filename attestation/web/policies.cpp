@@ -41,12 +41,11 @@ Html effect(const Assignment& one) {
             pass, std::min<std::int64_t>(pass, 1000 - fail), fail);
     }
     const char* would = one.stage == Stage::kReport ? "would " : "";
-    const Html fail = one.would_fail == 0
-                          ? piece("<strong class=\"quiet\">0 {}fail</strong>", would)
-                          : piece("<a class=\"bad-text\" href=\"{}\"><strong>{} {}fail</strong></a>",
-                                  url_of_effect(one), grouped(one.would_fail), would);
-    return out.put("</svg><p>{} {}pass · {} · {} not judged yet</p></div>", grouped(one.would_pass), would,
-                   fail, grouped(unknown));
+    const Html fail = one.would_fail == 0 ? piece("<strong class=\"quiet\">0 {}fail</strong>", would)
+                                          : piece("<a class=\"bad-text\" href=\"{}\"><strong>{} {}fail</strong></a>",
+                                                  url_of_effect(one), grouped(one.would_fail), would);
+    return out.put("</svg><p>{} {}pass · {} · {} not judged yet</p></div>", grouped(one.would_pass), would, fail,
+                   grouped(unknown));
 }
 
 Html assignment_rows(const Context& context, const std::vector<Assignment>& all) {
@@ -73,8 +72,8 @@ Html assignment_rows(const Context& context, const std::vector<Assignment>& all)
             "<tr><th scope=\"row\" class=\"name\"><a href=\"{}\">{}</a></th><td><a "
             "href=\"{}\">{}</a></td><td>{}</td><td "
             "class=\"number\">{}</td><td>{}</td>{}</tr>",
-            Url("/endpoints").with("group", one.group), one.group, url_of_policy(one.policy, one.version),
-            name_of(one), stage_badge(one.stage), grouped(one.covered), effect(one), change);
+            Url("/endpoints").with("group", one.group), one.group, url_of_policy(one.policy, one.version), name_of(one),
+            stage_badge(one.stage), grouped(one.covered), effect(one), change);
     }
     return out.put("</tbody></table></div>");
 }
@@ -103,11 +102,10 @@ Html versions_card(const Context& context, const std::vector<PolicyVersion>& pol
     Html out;
     out.put("<section class=\"card\" aria-labelledby=\"versions\"><h2 id=\"versions\">Versions</h2>");
     if (policies.empty()) {
-        return out.put(
-            "{}</section>",
-            empty_state("No policy yet",
-                        piece("An authority signs one with <code>policyctl sign-attestation-policy</code>; "
-                              "upload it below.")));
+        return out.put("{}</section>",
+                       empty_state("No policy yet",
+                                   piece("An authority signs one with <code>policyctl sign-attestation-policy</code>; "
+                                         "upload it below.")));
     }
     out.put(
         "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Versions\"><table><thead><tr><th "
@@ -149,8 +147,7 @@ Html assign_card(const Context& context, const std::vector<PolicyVersion>& polic
         "for=\"assign-stage\">Stage</label><select id=\"assign-stage\" "
         "name=\"stage\">{}</select><button>Assign"
         "</button></form></section>",
-        open_form(context, "assign", Url("/assignments/assign")),
-        options(choices, context.kept("assign", "policy")),
+        open_form(context, "assign", Url("/assignments/assign")), options(choices, context.kept("assign", "policy")),
         options(choices_of(context.service.groups(context.by)), context.kept("assign", "group")),
         options(stages, context.kept("assign", "stage")));
 }
@@ -189,8 +186,7 @@ Response policies_page(Context& context) {
     const auto assignments = context.service.assignments(context.by);
     Html out;
     out.put("{}{}<div class=\"two even\">{}{}</div>", assignments_card(context, assignments),
-            versions_card(context, policies, assignments), assign_card(context, policies),
-            upload_card(context));
+            versions_card(context, policies, assignments), assign_card(context, policies), upload_card(context));
     return whole_page(context, Section::kPolicies, "Policies", out);
 }
 
@@ -198,9 +194,8 @@ Response policy_page(Context& context) {
     const PolicyVersion one =
         context.service.policy(context.by, context.parts[0], number_of(context.parts[1], "version"));
     auto assignments = context.service.assignments(context.by);
-    std::erase_if(assignments, [&](const Assignment& each) {
-        return each.policy != one.name || each.version != one.version;
-    });
+    std::erase_if(assignments,
+                  [&](const Assignment& each) { return each.policy != one.name || each.version != one.version; });
     if (context.is_partial() && !assignments.empty()) {
         Response response;
         response.body = refused_list(context, assignments).text();
@@ -232,8 +227,7 @@ Response assignment_page(Context& context) {
     const auto found = std::ranges::find_if(all, [&](const Assignment& one) {
         return one.group == group && one.policy == policy && one.version == version;
     });
-    if (found == all.end())
-        throw server::ServiceError(404, "not_found", "This policy is not assigned to this group.");
+    if (found == all.end()) throw server::ServiceError(404, "not_found", "This policy is not assigned to this group.");
     const bool only_one =
         found->stage == Stage::kEnforce && std::ranges::count_if(all, [&](const Assignment& one) {
                                                return one.group == group && one.stage == Stage::kEnforce;
@@ -267,8 +261,8 @@ Response assignment_page(Context& context) {
         "type=\"hidden\" name=\"to\" value=\"{}\"><div class=\"joined\"><button class=\"{}\">{}</button><a "
         "class=\"button\" "
         "href=\"/policies\">Cancel</a></div></form></section>",
-        open_form(context, "change", remove ? Url("/assignments/unassign") : Url("/assignments/assign")),
-        group, policy, version, enforce ? "enforce" : "report", to, enforce ? "main" : "danger",
+        open_form(context, "change", remove ? Url("/assignments/unassign") : Url("/assignments/assign")), group, policy,
+        version, enforce ? "enforce" : "report", to, enforce ? "main" : "danger",
         enforce  ? "Enforce"
         : remove ? "Unassign"
                  : "Report only");
@@ -282,9 +276,8 @@ Response assignment_page(Context& context) {
 Response assign_policy(Context& context) {
     const bool confirmed = !context.field("to").empty();
     return act(context, confirmed ? "change" : "assign", confirmed ? assignment_page : policies_page, [&] {
-        const Named named =
-            confirmed ? Named{context.field("policy"), number_of(context.field("version"), "version")}
-                      : policy_of(context.field("policy"));
+        const Named named = confirmed ? Named{context.field("policy"), number_of(context.field("version"), "version")}
+                                      : policy_of(context.field("policy"));
         const bool enforce = context.field("stage") == "enforce";
         context.service.assign(context.by, context.field("group"), named.policy, named.version,
                                enforce ? Stage::kEnforce : Stage::kReport);

@@ -16,14 +16,12 @@ std::string name_of(const Assignment& one) { return one.policy + ":" + std::to_s
 const Assignment& chosen(const Context& context, const std::vector<Assignment>& all) {
     const std::string group = context.query("group");
     if (group.empty()) {
-        const auto refuses =
-            std::ranges::find_if(all, [](const Assignment& one) { return one.would_fail != 0; });
+        const auto refuses = std::ranges::find_if(all, [](const Assignment& one) { return one.would_fail != 0; });
         return refuses == all.end() ? all.front() : *refuses;
     }
     const auto found = std::ranges::find(all, group, &Assignment::group);
     if (found == all.end())
-        throw server::ServiceError(404, "not_found",
-                                   "This policy is not assigned to the group \"" + group + "\".");
+        throw server::ServiceError(404, "not_found", "This policy is not assigned to the group \"" + group + "\".");
     return *found;
 }
 
@@ -59,8 +57,7 @@ Html rows_of(const Context& context, const Assignment& one, const std::vector<se
             "href=\"{}\">Diff<span class=\"spoken\"> of {}</span></a></td></tr>",
             url, foreign(row.hostname), foreign_or(row.rule, "not known yet:"),
             foreign_or(row.detail, "its next evidence will tell"), state_badge(row.state),
-            brief(row.last_seen, context.now), url.with("against", name_of(one)).at("explain"),
-            foreign(row.hostname));
+            brief(row.last_seen, context.now), url.with("against", name_of(one)).at("explain"), foreign(row.hostname));
     }
     return out.put("</tbody></table></div>");
 }
@@ -93,9 +90,8 @@ Html refused_list(const Context& context, const std::vector<Assignment>& assignm
                 ? empty_state("It refuses no endpoint of this group",
                               piece("{} of {} have sent evidence since it was assigned.",
                                     grouped(one.would_pass + one.would_fail), grouped(one.covered)))
-                : empty_state(
-                      "No refused endpoint matches",
-                      piece("Search looks for a part of the hostname, of the id or of the EK hash.")));
+                : empty_state("No refused endpoint matches",
+                              piece("Search looks for a part of the hostname, of the id or of the EK hash.")));
     }
     out.add(rows_of(context, one, page.rows));
     const Url first = url_of_policy(one.policy, one.version).with("group", one.group).with("q", query.search);

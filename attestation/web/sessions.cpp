@@ -42,8 +42,7 @@ std::string Sessions::begin(SecretText token, std::string certificate, Seconds n
     if (sessions_.size() >= kMost)
         std::erase_if(sessions_, [now](const auto& one) { return is_over(one.second, now); });
     if (sessions_.size() >= kMost) {
-        sessions_.erase(
-            std::ranges::min_element(sessions_, {}, [](const auto& one) { return one.second.used; }));
+        sessions_.erase(std::ranges::min_element(sessions_, {}, [](const auto& one) { return one.second.used; }));
     }
     sessions_.emplace(key_of(name), std::move(session));
     return name;
@@ -88,8 +87,7 @@ Seconds FailureLimit::wait(const std::string& network, Seconds now) {
 
 void FailureLimit::failed(const std::string& network, Seconds now) {
     const std::lock_guard lock(mutex_);
-    if (free_at_.size() >= kMost)
-        std::erase_if(free_at_, [now](const auto& one) { return one.second <= now; });
+    if (free_at_.size() >= kMost) std::erase_if(free_at_, [now](const auto& one) { return one.second <= now; });
     if (free_at_.size() >= kMost) {
         free_at_.erase(std::ranges::min_element(free_at_, {}, [](const auto& one) { return one.second; }));
     }

@@ -41,9 +41,9 @@ struct Notice {
 };
 
 struct Session {
-    std::string csrf;  // what each of its forms brings back
-    SecretText token;  // what it was begun with: asked for anew at each request, so that a revoked token
-                       // ends it at once; empty if it was a certificate
+    std::string csrf;         // what each of its forms brings back
+    SecretText token;         // what it was begun with: asked for anew at each request, so that a revoked token
+                              // ends it at once; empty if it was a certificate
     std::string certificate;  // the principal's name, if it was a certificate
     Seconds begun = 0;
     Seconds used = 0;
@@ -62,8 +62,7 @@ class Sessions {
     [[nodiscard]] std::string begin(SecretText token, std::string certificate, Seconds now);
     // A copy, with its notice, which is then gone if `take_notice`. `is_use`: the person did something, which
     // a page that renews itself is not.
-    [[nodiscard]] std::optional<Session> find(const std::string& name, Seconds now, bool is_use,
-                                              bool take_notice);
+    [[nodiscard]] std::optional<Session> find(const std::string& name, Seconds now, bool is_use, bool take_notice);
     void leave_notice(const std::string& name, Notice notice);
     void end(const std::string& name);
     [[nodiscard]] std::size_t count() const;

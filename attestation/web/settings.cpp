@@ -27,8 +27,7 @@ Html removable_list(const Context& context, const std::vector<std::string>& name
     Html out;
     out.put("<ul class=\"plain-list\">");
     for (const std::string& name : names)
-        out.put("<li>{} <a href=\"{}\" aria-label=\"Remove {}\">Remove</a></li>", name, Url(path, name),
-                name);
+        out.put("<li>{} <a href=\"{}\" aria-label=\"Remove {}\">Remove</a></li>", name, Url(path, name), name);
     return out.put("</ul>");
 }
 
@@ -74,8 +73,8 @@ Html authorities_card(const Context& context) {
         "name=\"key\" rows=\"5\" required spellcheck=\"false\" "
         "class=\"mono\">{}</textarea><button>Add</button></form>"
         "</section>",
-        removable_list(context, context.service.policy_authorities(context.by),
-                       "/settings/authorities/{}/remove", "None: no policy can be added."),
+        removable_list(context, context.service.policy_authorities(context.by), "/settings/authorities/{}/remove",
+                       "None: no policy can be added."),
         open_form(context, "authority", Url("/settings/authorities")), context.kept("authority", "name"),
         Lines{context.kept("authority", "key")});
 }
@@ -143,15 +142,14 @@ Html actions_card(const Context& context) {
         "id=\"action-secret\" name=\"secret\" type=\"password\" autocomplete=\"new-password\" "
         "maxlength=\"256\">"
         "<button>Add</button></form></section>",
-        action_list(context), open_form(context, "action", Url("/settings/actions")),
-        context.kept("action", "name"), options(kinds, context.kept("action", "kind")),
-        context.kept("action", "target"));
+        action_list(context), open_form(context, "action", Url("/settings/actions")), context.kept("action", "name"),
+        options(kinds, context.kept("action", "kind")), context.kept("action", "target"));
 }
 
 // The PEM blocks of `text`, as DER.
 std::vector<host::Buffer> der_blocks(const std::string& text, std::string_view label, const char* item) {
-    const std::unique_ptr<BIO, decltype(&BIO_free)> source(
-        BIO_new_mem_buf(text.data(), static_cast<int>(text.size())), &BIO_free);
+    const std::unique_ptr<BIO, decltype(&BIO_free)> source(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())),
+                                                           &BIO_free);
     std::vector<host::Buffer> all;
     char *name = nullptr, *header = nullptr;
     unsigned char* data = nullptr;
@@ -164,8 +162,7 @@ std::vector<host::Buffer> der_blocks(const std::string& text, std::string_view l
         OPENSSL_free(header);
         OPENSSL_free(data);
         if (!is_wanted)
-            throw ServiceError(400, "pem",
-                               std::string(item) + ": holds something else than " + std::string(label));
+            throw ServiceError(400, "pem", std::string(item) + ": holds something else than " + std::string(label));
     }
     const bool has_text = text.find_first_not_of(" \t\r\n") != text.npos;
     if (has_text && all.empty()) throw ServiceError(400, "pem", std::string(item) + ": is not in PEM");
@@ -209,8 +206,7 @@ Response add_vendor(Context& context) {
         verifier::Vendor vendor;
         vendor.name = context.field("name");
         vendor.roots = der_blocks(context.field("roots"), PEM_STRING_X509, "Root certificates");
-        vendor.intermediates =
-            der_blocks(context.field("intermediates"), PEM_STRING_X509, "Intermediate certificates");
+        vendor.intermediates = der_blocks(context.field("intermediates"), PEM_STRING_X509, "Intermediate certificates");
         vendor.revocations = der_blocks(context.field("revocations"), PEM_STRING_X509_CRL, "CRLs");
         context.service.add_vendor(context.by, vendor);
         return Done{Url("/settings"), {"TPMs of " + vendor.name + " are trusted from now on.", ""}};
@@ -219,11 +215,10 @@ Response add_vendor(Context& context) {
 
 Response remove_authority_page(Context& context) {
     const std::string& name = context.parts[0];
-    return whole_page(
-        context, Section::kSettings, "Remove the authority " + name,
-        removal(context, "remove-authority", Url("/settings/authorities/{}/remove", name),
-                "What it signed is not accepted from now on, and cannot be assigned any more. It stays "
-                "while a policy that only it signed is assigned to a group."));
+    return whole_page(context, Section::kSettings, "Remove the authority " + name,
+                      removal(context, "remove-authority", Url("/settings/authorities/{}/remove", name),
+                              "What it signed is not accepted from now on, and cannot be assigned any more. It stays "
+                              "while a policy that only it signed is assigned to a group."));
 }
 
 Response remove_authority(Context& context) {
@@ -235,11 +230,10 @@ Response remove_authority(Context& context) {
 
 Response remove_vendor_page(Context& context) {
     const std::string& name = context.parts[0];
-    return whole_page(
-        context, Section::kSettings, "Remove the vendor " + name,
-        removal(context, "remove-vendor", Url("/settings/vendors/{}/remove", name),
-                "Its endpoints become untrusted within minutes, unless another vendor here vouches "
-                "for them. Each needs to be enrolled and approved again, or the vendor to be back."));
+    return whole_page(context, Section::kSettings, "Remove the vendor " + name,
+                      removal(context, "remove-vendor", Url("/settings/vendors/{}/remove", name),
+                              "Its endpoints become untrusted within minutes, unless another vendor here vouches "
+                              "for them. Each needs to be enrolled and approved again, or the vendor to be back."));
 }
 
 Response remove_vendor(Context& context) {
@@ -251,10 +245,9 @@ Response remove_vendor(Context& context) {
 
 Response add_action(Context& context) {
     return act(context, "action", settings_page, [&] {
-        context.service.add_action(context.by, {context.field("name"), context.field("kind"),
-                                                context.field("target"), context.field("secret")});
-        return Done{Url("/settings"),
-                    {context.field("name") + " is told of each change of state from now on.", ""}};
+        context.service.add_action(context.by, {context.field("name"), context.field("kind"), context.field("target"),
+                                                context.field("secret")});
+        return Done{Url("/settings"), {context.field("name") + " is told of each change of state from now on.", ""}};
     });
 }
 

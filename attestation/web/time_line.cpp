@@ -23,14 +23,11 @@ std::int64_t step_for(std::int64_t most) {
     }
 }
 
-std::string tenths(std::int64_t value) {
-    return std::to_string(value / kUnit) + "." + std::to_string(value % kUnit);
-}
+std::string tenths(std::int64_t value) { return std::to_string(value / kUnit) + "." + std::to_string(value % kUnit); }
 
 std::string short_number(std::int64_t value) {
     if (value >= 1'000'000 && value % 100'000 == 0)
-        return value % 1'000'000 == 0 ? std::to_string(value / 1'000'000) + "M"
-                                      : tenths(value / 100'000) + "M";
+        return value % 1'000'000 == 0 ? std::to_string(value / 1'000'000) + "M" : tenths(value / 100'000) + "M";
     if (value >= 1000 && value % 1000 == 0) return std::to_string(value / 1000) + "k";
     return grouped(value);
 }
@@ -128,8 +125,7 @@ Html time_line_picture(const std::vector<server::TimePoint>& points) {
         const bool has_room = x + scale.column / 2 <= (kWidth - kLabel / 2) * kUnit;
         if (has_room && of_day % (many > 72 ? 24 : 6) == 0) {
             out.put("<text class=\"axis\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
-                    tenths(x + scale.column / 2), kHeight - 6,
-                    hour_text(point.hour, of_day == 0 ? "%d %b" : "%H:00"));
+                    tenths(x + scale.column / 2), kHeight - 6, hour_text(point.hour, of_day == 0 ? "%d %b" : "%H:00"));
         }
         x += scale.column;
     }

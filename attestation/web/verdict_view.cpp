@@ -38,8 +38,7 @@ std::vector<json> objects(const json& object, const char* name) {
     return all;
 }
 
-void flatten(const json& value, const std::string& name,
-             std::vector<std::pair<std::string, std::string>>& out) {
+void flatten(const json& value, const std::string& name, std::vector<std::pair<std::string, std::string>>& out) {
     if (value.is_object()) {
         for (const auto& [member, inner] : value.items()) {
             std::string words = member;
@@ -77,8 +76,8 @@ std::optional<VerdictView> read_verdict(std::string_view text_of_verdict) {
     for (const json& one : objects(verdict, "pcrs"))
         view.pcrs.push_back({number(one, "pcr"), text(one, "expected"), text(one, "found")});
     for (const json& one : objects(verdict, "events")) {
-        view.events.push_back({number(one, "number"), number(one, "offset"), number(one, "pcr"),
-                               number(one, "type"), text(one, "name"), text(one, "digest"), flag(one, "ok")});
+        view.events.push_back({number(one, "number"), number(one, "offset"), number(one, "pcr"), number(one, "type"),
+                               text(one, "name"), text(one, "digest"), flag(one, "ok")});
     }
     if (const auto claims = verdict.find("claims"); claims != verdict.end() && claims->is_object())
         flatten(*claims, "", view.claims);

@@ -49,9 +49,7 @@ template <std::size_t N>
 [[nodiscard]] inline const unsigned char* raw(Bytes bytes) {
     return reinterpret_cast<const unsigned char*>(bytes.data());
 }
-[[nodiscard]] inline unsigned char* raw(MutableBytes bytes) {
-    return reinterpret_cast<unsigned char*>(bytes.data());
-}
+[[nodiscard]] inline unsigned char* raw(MutableBytes bytes) { return reinterpret_cast<unsigned char*>(bytes.data()); }
 
 // Copies `from` to the front of `to`; `to` must be at least as long.
 inline void copy_bytes(MutableBytes to, Bytes from) {

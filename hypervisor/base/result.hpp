@@ -11,28 +11,28 @@ namespace gatehouse {
 
 enum class Error : std::uint16_t {
     kNone = 0,
-    kTruncated,          // input ends before the item does
-    kTrailingBytes,      // input goes on after the item ended
-    kBadMagic,           // signature or tag does not match
-    kBadVersion,         // a version that this code does not know
-    kBadLength,          // a length that contradicts its surroundings
-    kBadChecksum,        // stored and computed checksum differ
-    kBadMac,             // stored and computed MAC differ: forged, or another key's
-    kBadSignature,       // signature does not verify
-    kBadValue,           // a field outside of its domain
-    kOutOfRange,         // an address or index outside of its region
-    kOverlap,            // two regions that must be disjoint are not
-    kMisaligned,         // an address that breaks its alignment
-    kNoSpace,            // a fixed-size table, buffer or pool is full
-    kNotFound,           // what was looked for is not there
-    kUnsupported,        // well-formed, but not implemented by this code or this device
-    kTimeout,            // a device did not answer within its specified time
-    kDeviceError,        // a device answered with an error status
-    kTpmError,           // the TPM answered with a response code; see Failure::detail
-    kAuthFailed,         // a policy, HMAC or authorization was refused
-    kMismatch,           // two values that must be equal are not
-    kRefused,            // forbidden by policy
-    kState,              // the call does not fit the state of its object
+    kTruncated,      // input ends before the item does
+    kTrailingBytes,  // input goes on after the item ended
+    kBadMagic,       // signature or tag does not match
+    kBadVersion,     // a version that this code does not know
+    kBadLength,      // a length that contradicts its surroundings
+    kBadChecksum,    // stored and computed checksum differ
+    kBadMac,         // stored and computed MAC differ: forged, or another key's
+    kBadSignature,   // signature does not verify
+    kBadValue,       // a field outside of its domain
+    kOutOfRange,     // an address or index outside of its region
+    kOverlap,        // two regions that must be disjoint are not
+    kMisaligned,     // an address that breaks its alignment
+    kNoSpace,        // a fixed-size table, buffer or pool is full
+    kNotFound,       // what was looked for is not there
+    kUnsupported,    // well-formed, but not implemented by this code or this device
+    kTimeout,        // a device did not answer within its specified time
+    kDeviceError,    // a device answered with an error status
+    kTpmError,       // the TPM answered with a response code; see Failure::detail
+    kAuthFailed,     // a policy, HMAC or authorization was refused
+    kMismatch,       // two values that must be equal are not
+    kRefused,        // forbidden by policy
+    kState,          // the call does not fit the state of its object
 };
 
 // Short English name of an error, for logs: "truncated", "bad MAC".

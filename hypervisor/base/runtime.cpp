@@ -26,8 +26,7 @@ void* memmove(void* to, const void* from, std::size_t size) {
     if (target - source >= size) return memcpy(to, from, size);
     void* last_to = static_cast<char*>(to) + size - 1;  // overlapping, target above source: downwards
     const void* last_from = static_cast<const char*>(from) + size - 1;
-    if (size != 0)
-        asm volatile("std; rep movsb; cld" : "+D"(last_to), "+S"(last_from), "+c"(size) : : "memory");
+    if (size != 0) asm volatile("std; rep movsb; cld" : "+D"(last_to), "+S"(last_from), "+c"(size) : : "memory");
     return to;
 }
 

@@ -4,7 +4,6 @@
 #include "hypervisor/cpu/vector.hpp"
 #include "keyvault/tpm/types.hpp"
 
-
 namespace gatehouse::boot {
 namespace {
 
@@ -22,9 +21,7 @@ class PortSectors final : public SectorSource {
         : controller_(controller), port_(port), geometry_(geometry) {}
     std::size_t sector_size() const override { return geometry_.sector_size; }
     std::uint64_t total_sectors() const override { return geometry_.sectors; }
-    Status read(std::uint64_t lba, MutableBytes out) override {
-        return controller_.read_sectors(port_, lba, out);
-    }
+    Status read(std::uint64_t lba, MutableBytes out) override { return controller_.read_sectors(port_, lba, out); }
 
   private:
     ata::ahci::Controller& controller_;
@@ -65,7 +62,8 @@ Status DiskController::start(std::uint64_t abar, const ata::DmaArena& arena, con
                              ata::Clock& clock) {
     abar_ = abar;
     guest_ = &guest;
-    return controller_.take_over({.memory = this, .registers = this, .clock = &clock, .vectors = &saved_vectors}, arena);
+    return controller_.take_over({.memory = this, .registers = this, .clock = &clock, .vectors = &saved_vectors},
+                                 arena);
 }
 
 std::uint64_t DiskController::read(std::uint64_t address, unsigned size) {
@@ -110,9 +108,8 @@ Status Disks::open_one(ata::ahci::Controller& controller, std::uint32_t port, Un
     keys_.dek.clear();
     GATEHOUSE_TRY(set);
     const std::size_t region_count = translate_regions(disk);
-    GATEHOUSE_TRY(controller.attach(port, {.geometry = geometry,
-                                           .regions = std::span(disk.regions).first(region_count),
-                                           .key = &disk.key}));
+    GATEHOUSE_TRY(controller.attach(
+        port, {.geometry = geometry, .regions = std::span(disk.regions).first(region_count), .key = &disk.key}));
     ++count_;
     log("gatehouse: disk at port ", std::uint64_t{port}, ": vault opened, generation ", disk.header.generation,
         ", key epoch ", std::uint64_t{disk.header.data_key.epoch}, ", ", geometry.sectors, " sectors of ",

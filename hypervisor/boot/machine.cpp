@@ -95,8 +95,8 @@ void Machine::Power::wait_for_the_end() {
 // The SLB's word and the launcher's. The launcher's is copied into our own memory by the parser.
 Status Machine::read_blocks() {
     GATEHOUSE_ASSIGN(hand_off_, launch::parse_hand_off(kept(launch::kHandOffOffset, launch::kHandOffSize)));
-    GATEHOUSE_TRY(launch::parse_launch_block(kept(launch::kLaunchBlockOffset, launch::kLaunchBlockSize), kept_base_,
-                                             block_));
+    GATEHOUSE_TRY(
+        launch::parse_launch_block(kept(launch::kLaunchBlockOffset, launch::kLaunchBlockSize), kept_base_, block_));
     GATEHOUSE_TRY(build_memory_map(block_, kept_base_, map_));
     for (const guest::MemoryRange& range : map_.ranges()) {
         const bool is_ram = range.type == guest::MemoryType::kUsable || range.type == guest::MemoryType::kAcpi ||
@@ -206,8 +206,8 @@ Status Machine::find_functions() {
 }
 
 void Machine::set_device(guest::FunctionId function, const memory::DmaDomain& domain) {
-    auto* table = reinterpret_cast<memory::DeviceTableEntry*>(
-        memory::at_physical(kept_base_ + launch::kDeviceTableOffset));
+    auto* table =
+        reinterpret_cast<memory::DeviceTableEntry*>(memory::at_physical(kept_base_ + launch::kDeviceTableOffset));
     table[function] = memory::device_table_entry(domain);
 }
 
@@ -252,7 +252,7 @@ Status Machine::open_controller(guest::FunctionId function) {
     }
     constexpr std::uint64_t kAllArenas = 0x400000;  // of the kept region's 6 MiB
     const std::uint64_t arena_size = kAllArenas / static_cast<std::uint64_t>(std::ranges::count_if(
-                                         std::span(protected_).first(protected_count_), is_ahci)) &
+                                                      std::span(protected_).first(protected_count_), is_ahci)) &
                                      ~(memory::kPageSize - 1);
     GATEHOUSE_ASSIGN(const std::uint64_t arena, cpu::kept_pages().take(arena_size / memory::kPageSize));
     const std::size_t number = controller_count_++;
@@ -309,8 +309,8 @@ Status Machine::trap_configuration_space() {
 
 Status Machine::trap_guest() {
     GATEHOUSE_TRY(trap_configuration_space());
-    power_ports_.watch({fadt_ports_.pm1a_control, fadt_ports_.pm1b_control, fadt_ports_.reset,
-                        fadt_ports_.reset_value});
+    power_ports_.watch(
+        {fadt_ports_.pm1a_control, fadt_ports_.pm1b_control, fadt_ports_.reset, fadt_ports_.reset_value});
     const std::uint16_t fixed[] = {guest::PowerPorts::kKeyboard, guest::PowerPorts::kSystemControlA,
                                    guest::PowerPorts::kResetControl};
     for (const std::uint16_t port : fixed) GATEHOUSE_TRY(cpu::trap_ports(port, port, power_ports_));

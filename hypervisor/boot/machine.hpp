@@ -59,8 +59,7 @@ class Machine {
     class PciPorts final : public guest::ConfigSpace {
       public:
         std::uint32_t read(guest::FunctionId function, std::uint16_t offset, unsigned size) override;
-        void write(guest::FunctionId function, std::uint16_t offset, unsigned size,
-                   std::uint32_t value) override;
+        void write(guest::FunctionId function, std::uint16_t offset, unsigned size, std::uint32_t value) override;
         void use_ecam(const platform::EcamWindow& window) { ecam_ = window; }
         // 0: not in the window.
         [[nodiscard]] std::uint64_t ecam_address(guest::FunctionId function, std::uint16_t offset) const;

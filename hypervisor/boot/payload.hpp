@@ -22,8 +22,7 @@ struct Payload {
 
 // The memory map for the guest, from the launcher's word: sorted, disjoint, the kept region reserved. A range that
 // contradicts an earlier one is refused; unknown types count as reserved.
-[[nodiscard]] Status build_memory_map(const launch::LaunchBlock& block, std::uint64_t kept_base,
-                                      guest::MemoryMap& map);
+[[nodiscard]] Status build_memory_map(const launch::LaunchBlock& block, std::uint64_t kept_base, guest::MemoryMap& map);
 
 // Every module is there, page-aligned, in usable memory, disjoint from the others, and within its size limit.
 // Errors name the module: kNotFound, kMisaligned, kOutOfRange, kOverlap, kBadLength.

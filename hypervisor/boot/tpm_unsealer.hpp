@@ -10,8 +10,7 @@ namespace gatehouse::boot {
 class TpmUnsealer final : public Unsealer {
   public:
     // All of it must outlive this. `tpm` at locality 2.
-    TpmUnsealer(tpm::Tpm& tpm, RandomSource& random, const policies::Bundle& bundle,
-                const policies::Approval& approval)
+    TpmUnsealer(tpm::Tpm& tpm, RandomSource& random, const policies::Bundle& bundle, const policies::Approval& approval)
         : tpm_(tpm), random_(random), bundle_(bundle), approval_(approval) {}
 
     [[nodiscard]] Result<volume::SlotSecret> unseal(const volume::TpmSlot& slot) override;

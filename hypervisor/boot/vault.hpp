@@ -12,7 +12,7 @@ namespace gatehouse::boot {
 // One disk, read by the hypervisor's own commands.
 class SectorSource {
   public:
-    [[nodiscard]] virtual std::size_t sector_size() const = 0;     // bytes, 512 or 4,096
+    [[nodiscard]] virtual std::size_t sector_size() const = 0;  // bytes, 512 or 4,096
     [[nodiscard]] virtual std::uint64_t total_sectors() const = 0;
     // `out` is a whole number of sectors.
     [[nodiscard]] virtual Status read(std::uint64_t lba, MutableBytes out) = 0;
@@ -50,7 +50,7 @@ struct VaultScratch {
 
 // Opens the newest header copy that is authentic. The header must be of this disk: GUID, sector size and capacity.
 // Errors: kNotFound (no header), those of Unsealer and open_header() for the newest copy, kMismatch.
-[[nodiscard]] Status open_vault(SectorSource& disk, const VaultPlace& place, Unsealer& unsealer,
-                                VaultScratch& scratch, volume::Header& header, volume::Keys& keys);
+[[nodiscard]] Status open_vault(SectorSource& disk, const VaultPlace& place, Unsealer& unsealer, VaultScratch& scratch,
+                                volume::Header& header, volume::Keys& keys);
 
 }  // namespace gatehouse::boot

@@ -43,11 +43,9 @@ Result<std::size_t> QuoteSource::endorsement(std::uint32_t handle, MutableBytes 
     return size;
 }
 
-Result<std::size_t> QuoteSource::activate(std::uint32_t handle, Bytes credential, Bytes secret,
-                                          MutableBytes out) {
+Result<std::size_t> QuoteSource::activate(std::uint32_t handle, Bytes credential, Bytes secret, MutableBytes out) {
     if (key_public_.empty()) return {Error::kState, "no attestation key"};
-    auto size =
-        tpm::activate_credential(*tpm_, *random_, handle, key_public_, key_private_, credential, secret, out);
+    auto size = tpm::activate_credential(*tpm_, *random_, handle, key_public_, key_private_, credential, secret, out);
     if (!size) log("gatehouse: credential activation: ", size.failure());
     return size;
 }

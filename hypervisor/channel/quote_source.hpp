@@ -15,16 +15,15 @@ class QuoteSource final : public Source {
   public:
     // All of it must outlive this. `key_public` and `key_private` are the vault's attestation key; empty: no
     // quotes.
-    void bind(tpm::Tpm& tpm, RandomSource& random, const evidence::Claims& claims, Bytes event_log,
-              Bytes key_public, Bytes key_private);
+    void bind(tpm::Tpm& tpm, RandomSource& random, const evidence::Claims& claims, Bytes event_log, Bytes key_public,
+              Bytes key_private);
 
     evidence::Claims claims() override { return *claims_; }
     Bytes log_text() override;
     Bytes event_log() override { return event_log_; }
     Result<Quote> quote(const Sha256Digest& qualifying_data) override;
     Result<std::size_t> endorsement(std::uint32_t handle, MutableBytes out) override;
-    Result<std::size_t> activate(std::uint32_t handle, Bytes credential, Bytes secret,
-                                 MutableBytes out) override;
+    Result<std::size_t> activate(std::uint32_t handle, Bytes credential, Bytes secret, MutableBytes out) override;
 
   private:
     tpm::Tpm* tpm_ = nullptr;

@@ -40,14 +40,11 @@ Request copy_request(Bytes mailbox) {
 
 Answer refuse(const Failure& failure) {
     switch (failure.error) {
-        case Error::kOutOfRange:
-            return {.status = MailboxStatus::kBadRequest};
+        case Error::kOutOfRange: return {.status = MailboxStatus::kBadRequest};
         case Error::kState:
         case Error::kNotFound:
-        case Error::kRefused:
-            return {.status = MailboxStatus::kUnavailable};
-        default:
-            return {.status = MailboxStatus::kTpmFailed};
+        case Error::kRefused: return {.status = MailboxStatus::kUnavailable};
+        default: return {.status = MailboxStatus::kTpmFailed};
     }
 }
 
@@ -62,8 +59,7 @@ Answer answer_part(const Request& request, Bytes whole, MutableBytes out) {
     if (offset > whole.size()) return {.status = MailboxStatus::kBadRequest};
     const Bytes part = whole.subspan(offset, std::min(whole.size() - offset, out.size()));
     copy_bytes(out, part);
-    return {.length = static_cast<std::uint32_t>(part.size()),
-            .total = static_cast<std::uint32_t>(whole.size())};
+    return {.length = static_cast<std::uint32_t>(part.size()), .total = static_cast<std::uint32_t>(whole.size())};
 }
 
 Answer answer_status(Source& source, const Request& request, MutableBytes out) {
@@ -72,8 +68,7 @@ Answer answer_status(Source& source, const Request& request, MutableBytes out) {
 }
 
 Answer answer_quote(Source& source, const Request& request, MutableBytes out) {
-    if (request.length < kMinNonce || request.length > kMaxNonce)
-        return {.status = MailboxStatus::kBadRequest};
+    if (request.length < kMinNonce || request.length > kMaxNonce) return {.status = MailboxStatus::kBadRequest};
     std::array<std::byte, evidence::kMaxClaimsSize> encoded;
     const auto size = evidence::encode_claims(source.claims(), encoded);
     if (!size) return {.status = MailboxStatus::kUnavailable};
@@ -106,18 +101,12 @@ Answer execute(Source& source, const Request& request, MutableBytes out) {
     if (request.magic != kMailboxMagic) return {.status = MailboxStatus::kBadRequest};
     if (request.version != kMailboxVersion) return {.status = MailboxStatus::kBadVersion};
     switch (static_cast<Command>(request.command)) {
-        case Command::kStatus:
-            return answer_status(source, request, out);
-        case Command::kLog:
-            return answer_part(request, source.log_text(), out);
-        case Command::kEventLog:
-            return answer_part(request, source.event_log(), out);
-        case Command::kQuote:
-            return answer_quote(source, request, out);
-        case Command::kEndorsement:
-            return answer_endorsement(source, request, out);
-        case Command::kActivate:
-            return answer_activate(source, request, out);
+        case Command::kStatus: return answer_status(source, request, out);
+        case Command::kLog: return answer_part(request, source.log_text(), out);
+        case Command::kEventLog: return answer_part(request, source.event_log(), out);
+        case Command::kQuote: return answer_quote(source, request, out);
+        case Command::kEndorsement: return answer_endorsement(source, request, out);
+        case Command::kActivate: return answer_activate(source, request, out);
     }
     return {.status = MailboxStatus::kBadCommand};
 }

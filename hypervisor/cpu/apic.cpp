@@ -31,9 +31,7 @@ bool x2apic() { return (read_msr(kMsrApicBase) & kBaseX2apic) != 0; }
 
 std::uint32_t id() { return x2apic() ? read(Register::kId) : read(Register::kId) >> 24; }
 
-std::uint32_t read(Register reg) {
-    return x2apic() ? static_cast<std::uint32_t>(read_msr(msr_of(reg))) : at(reg);
-}
+std::uint32_t read(Register reg) { return x2apic() ? static_cast<std::uint32_t>(read_msr(msr_of(reg))) : at(reg); }
 
 void write(Register reg, std::uint32_t value) {
     if (x2apic()) {
@@ -65,8 +63,8 @@ void reset() {
         return false;
     };
     for (int i = 0; i < 256 && in_service(); ++i) write(Register::kEndOfInterrupt, 0);
-    for (auto reg = static_cast<std::uint32_t>(Register::kTimer);
-         reg <= static_cast<std::uint32_t>(Register::kError); reg += 0x10) {
+    for (auto reg = static_cast<std::uint32_t>(Register::kTimer); reg <= static_cast<std::uint32_t>(Register::kError);
+         reg += 0x10) {
         write(static_cast<Register>(reg), kMasked);
     }
     write(Register::kTimerInitial, 0);

@@ -31,7 +31,7 @@ constexpr std::uint64_t kNmiFirst = 11;
 static_assert(kMaxCpus * kSlotPages * kPageSize <= memory::kStackWindow);
 
 // What decides where an access goes, RAM or elsewhere (APM vol. 2, 7.9): SYSCFG, IORRs, TOP_MEM, TOP_MEM2, ECAM base.
-constexpr std::uint32_t kRoutingMsrs[] = {kMsrSyscfg, 0xc0010016,  0xc0010017, 0xc0010018,
+constexpr std::uint32_t kRoutingMsrs[] = {kMsrSyscfg, 0xc0010016, 0xc0010017,  0xc0010018,
                                           0xc0010019, 0xc001001a, kMsrTopMem2, 0xc0010058};
 constinit std::array<std::uint64_t, std::size(kRoutingMsrs)> routing{};  // the BSP's
 
@@ -108,8 +108,7 @@ Status start_ap(std::uint32_t apic_id, std::uint64_t low_page) {
     GATEHOUSE_TRY(make_stacks(*cpu));
     GATEHOUSE_TRY(svm::make_vcpu(*cpu));
 
-    auto* data =
-        reinterpret_cast<std::uint64_t*>(memory::at_physical(low_page) + (trampoline_data - trampoline));
+    auto* data = reinterpret_cast<std::uint64_t*>(memory::at_physical(low_page) + (trampoline_data - trampoline));
     data[0] = physical_address(boot_pml4);
     data[1] = cpu->stack;
     data[2] = reinterpret_cast<std::uint64_t>(cpu);
@@ -202,8 +201,7 @@ Status trap_ports(std::uint16_t first, std::uint16_t last, IoPortHandler& handle
 
 Status start_aps(std::span<const std::uint32_t> apic_ids, std::uint64_t low_page) {
     const auto size = static_cast<std::size_t>(trampoline_end - trampoline);
-    if (low_page % kPageSize != 0 || low_page >= 0x100000)
-        return {Error::kOutOfRange, "trampoline page", low_page};
+    if (low_page % kPageSize != 0 || low_page >= 0x100000) return {Error::kOutOfRange, "trampoline page", low_page};
     GATEHOUSE_ASSIGN(const MutableBytes page, guest_ram.guest(low_page, kPageSize));
     for (std::size_t i = 0; i < routing.size(); ++i) (void)try_read_msr(kRoutingMsrs[i], &routing[i]);
     static std::array<std::byte, kPageSize> saved;

@@ -25,8 +25,7 @@ struct Prefixes {
 Prefixes read_prefixes(Reader& code, CodeSize mode) {
     Prefixes out;
     const auto segment = [&out, mode](SegmentName name) {
-        if (mode == CodeSize::k64 && name != SegmentName::kFs && name != SegmentName::kGs)
-            return;  // without effect
+        if (mode == CodeSize::k64 && name != SegmentName::kFs && name != SegmentName::kGs) return;  // without effect
         out.has_segment = true;
         out.segment = name;
     };
@@ -37,38 +36,18 @@ Prefixes read_prefixes(Reader& code, CodeSize mode) {
             continue;
         }
         switch (byte) {
-            case 0x66:
-                out.operand = true;
-                break;
-            case 0x67:
-                out.address = true;
-                break;
+            case 0x66: out.operand = true; break;
+            case 0x67: out.address = true; break;
             case 0xf0:
             case 0xf2:
-            case 0xf3:
-                out.repeat_or_lock = true;
-                break;
-            case 0x26:
-                segment(SegmentName::kEs);
-                break;
-            case 0x2e:
-                segment(SegmentName::kCs);
-                break;
-            case 0x36:
-                segment(SegmentName::kSs);
-                break;
-            case 0x3e:
-                segment(SegmentName::kDs);
-                break;
-            case 0x64:
-                segment(SegmentName::kFs);
-                break;
-            case 0x65:
-                segment(SegmentName::kGs);
-                break;
-            default:
-                out.opcode = byte;
-                return out;
+            case 0xf3: out.repeat_or_lock = true; break;
+            case 0x26: segment(SegmentName::kEs); break;
+            case 0x2e: segment(SegmentName::kCs); break;
+            case 0x36: segment(SegmentName::kSs); break;
+            case 0x3e: segment(SegmentName::kDs); break;
+            case 0x64: segment(SegmentName::kFs); break;
+            case 0x65: segment(SegmentName::kGs); break;
+            default: out.opcode = byte; return out;
         }
         out.rex = 0;  // a REX prefix counts only right before the opcode
     }
@@ -77,18 +56,14 @@ Prefixes read_prefixes(Reader& code, CodeSize mode) {
 
 std::uint64_t read_signed(Reader& code, unsigned size) {
     switch (size) {
-        case 1:
-            return static_cast<std::uint64_t>(static_cast<std::int8_t>(code.u8()));
-        case 2:
-            return static_cast<std::uint64_t>(static_cast<std::int16_t>(code.u16()));
-        default:
-            return static_cast<std::uint64_t>(static_cast<std::int32_t>(code.u32()));
+        case 1: return static_cast<std::uint64_t>(static_cast<std::int8_t>(code.u8()));
+        case 2: return static_cast<std::uint64_t>(static_cast<std::int16_t>(code.u16()));
+        default: return static_cast<std::uint64_t>(static_cast<std::int32_t>(code.u32()));
     }
 }
 
 // ModRM, SIB and displacement (APM vol. 3, 1.4). False for a register operand.
-bool read_modrm(Reader& code, CodeSize mode, const Prefixes& prefixes, std::uint8_t& reg,
-                MemoryOperand& memory) {
+bool read_modrm(Reader& code, CodeSize mode, const Prefixes& prefixes, std::uint8_t& reg, MemoryOperand& memory) {
     const std::uint8_t modrm = code.u8();
     const unsigned mod = modrm >> 6;
     const std::uint8_t rm = modrm & 7;
@@ -155,8 +130,8 @@ Result<MmioInstruction> decode_mmio(Bytes bytes, CodeSize mode) {
                : extends         ? ((opcode & 1) == 0 ? 1 : 2)
                : byte_sized      ? 1
                                  : operand_size;
-    out.write = opcode == 0x88 || opcode == 0x89 || opcode == 0xa2 || opcode == 0xa3 || opcode == 0xc6 ||
-                opcode == 0xc7;
+    out.write =
+        opcode == 0x88 || opcode == 0x89 || opcode == 0xa2 || opcode == 0xa3 || opcode == 0xc6 || opcode == 0xc7;
     out.reg_size = extends ? operand_size : out.size;
     out.sign_extend = opcode == 0x0fbe || opcode == 0x0fbf || opcode == kMovsxd;
     if (opcode == 0xc6 || opcode == 0xc7) {
@@ -180,9 +155,7 @@ unsigned prefixed_length(Bytes bytes, CodeSize mode, std::uint16_t opcode, unsig
 }
 
 std::uint64_t merge_register(const MmioInstruction& instruction, std::uint64_t old, std::uint64_t loaded) {
-    const auto mask = [](unsigned size) {
-        return size == 8 ? ~std::uint64_t{0} : (std::uint64_t{1} << 8 * size) - 1;
-    };
+    const auto mask = [](unsigned size) { return size == 8 ? ~std::uint64_t{0} : (std::uint64_t{1} << 8 * size) - 1; };
     std::uint64_t value = loaded & mask(instruction.size);
     const std::uint64_t sign = std::uint64_t{1} << (8 * instruction.size - 1);
     if (instruction.sign_extend && (value & sign) != 0) value |= ~mask(instruction.size);

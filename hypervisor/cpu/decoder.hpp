@@ -51,7 +51,6 @@ struct MmioInstruction {
 [[nodiscard]] unsigned prefixed_length(Bytes code, CodeSize mode, std::uint16_t opcode, unsigned fallback);
 
 // What a register holds after `loaded` (of instruction.size bytes) has been read into it.
-[[nodiscard]] std::uint64_t merge_register(const MmioInstruction& instruction, std::uint64_t old,
-                                           std::uint64_t loaded);
+[[nodiscard]] std::uint64_t merge_register(const MmioInstruction& instruction, std::uint64_t old, std::uint64_t loaded);
 
 }  // namespace gatehouse::cpu

@@ -54,13 +54,11 @@ void build_interrupt_table() {
 
 void load_tables(PerCpu& cpu) {
     const auto task = reinterpret_cast<std::uint64_t>(&cpu.task);
-    cpu.gdt = {
-        0, kCodeDescriptor, kDataDescriptor,
-        kTaskDescriptor | (sizeof(TaskState) - 1) | ((task & 0xffffff) << 16) | ((task >> 24 & 0xff) << 56),
-        task >> 32};
+    cpu.gdt = {0, kCodeDescriptor, kDataDescriptor,
+               kTaskDescriptor | (sizeof(TaskState) - 1) | ((task & 0xffffff) << 16) | ((task >> 24 & 0xff) << 56),
+               task >> 32};
     const TablePointer gdt{sizeof cpu.gdt - 1, reinterpret_cast<std::uint64_t>(cpu.gdt.data())};
-    const TablePointer idt{sizeof interrupt_table - 1,
-                           reinterpret_cast<std::uint64_t>(interrupt_table.data())};
+    const TablePointer idt{sizeof interrupt_table - 1, reinterpret_cast<std::uint64_t>(interrupt_table.data())};
     load_descriptors(&gdt, &idt);
     write_msr(kMsrFsBase, reinterpret_cast<std::uint64_t>(&cpu));
 }
@@ -82,8 +80,7 @@ extern "C" bool handle_exception(ExceptionFrame& frame) {
         return false;
     }
     set_console(true);
-    log("exception ", frame.vector, " error ", Hex{frame.error}, " at ", Hex{frame.rip}, " on cpu ",
-        this_cpu().index);
+    log("exception ", frame.vector, " error ", Hex{frame.error}, " at ", Hex{frame.rip}, " on cpu ", this_cpu().index);
     log("  rax ", Hex{frame.rax}, " rbx ", Hex{frame.rbx}, " rcx ", Hex{frame.rcx}, " rdx ", Hex{frame.rdx});
     log("  rsi ", Hex{frame.rsi}, " rdi ", Hex{frame.rdi}, " rbp ", Hex{frame.rbp}, " rsp ", Hex{frame.rsp});
     log("  r8 ", Hex{frame.r8}, " r9 ", Hex{frame.r9}, " r10 ", Hex{frame.r10}, " r11 ", Hex{frame.r11});

@@ -13,11 +13,9 @@ constexpr std::uint64_t kPae = 1u << 5;
 constexpr std::uint64_t kPse = 1u << 4;
 
 template <typename T>
-Result<std::uint64_t> read_entry(const memory::PhysicalMemory& memory, std::uint64_t table,
-                                 std::uint64_t index) {
+Result<std::uint64_t> read_entry(const memory::PhysicalMemory& memory, std::uint64_t table, std::uint64_t index) {
     GATEHOUSE_ASSIGN(const MutableBytes bytes, memory.guest(table + index * sizeof(T), sizeof(T)));
-    const std::uint64_t entry =
-        std::atomic_ref(*reinterpret_cast<T*>(bytes.data())).load(std::memory_order_relaxed);
+    const std::uint64_t entry = std::atomic_ref(*reinterpret_cast<T*>(bytes.data())).load(std::memory_order_relaxed);
     if ((entry & kPresent) == 0) return {Error::kNotFound, "guest page", table};
     return entry;
 }
@@ -45,8 +43,7 @@ Result<std::uint64_t> guest_physical(const memory::PhysicalMemory& memory, const
     std::uint64_t table = long_mode ? state.cr3 & kAddress : state.cr3 & 0xffffffe0;
     if (!long_mode) address &= 0xffffffff;
     for (;; shift -= 9) {
-        GATEHOUSE_ASSIGN(const std::uint64_t entry,
-                         read_entry<std::uint64_t>(memory, table, address >> shift & 511));
+        GATEHOUSE_ASSIGN(const std::uint64_t entry, read_entry<std::uint64_t>(memory, table, address >> shift & 511));
         const bool may_be_large = shift == 21 || (shift == 30 && long_mode);
         if (shift == 12 || (may_be_large && (entry & kLarge) != 0)) {
             const std::uint64_t offset = (std::uint64_t{1} << shift) - 1;

@@ -14,7 +14,7 @@ struct PagingState {
 };
 
 // kOutOfRange: a table outside of the guest's RAM; kNotFound: not present.
-[[nodiscard]] Result<std::uint64_t> guest_physical(const memory::PhysicalMemory& memory,
-                                                   const PagingState& state, std::uint64_t address);
+[[nodiscard]] Result<std::uint64_t> guest_physical(const memory::PhysicalMemory& memory, const PagingState& state,
+                                                   std::uint64_t address);
 
 }  // namespace gatehouse::cpu

@@ -11,9 +11,7 @@ struct CpuidLeaf {
 
 [[nodiscard]] inline CpuidLeaf cpuid(std::uint32_t leaf, std::uint32_t subleaf = 0) {
     CpuidLeaf out;
-    asm volatile("cpuid"
-                 : "=a"(out.eax), "=b"(out.ebx), "=c"(out.ecx), "=d"(out.edx)
-                 : "a"(leaf), "c"(subleaf));
+    asm volatile("cpuid" : "=a"(out.eax), "=b"(out.ebx), "=c"(out.ecx), "=d"(out.edx) : "a"(leaf), "c"(subleaf));
     return out;
 }
 
@@ -66,8 +64,7 @@ inline constexpr std::uint64_t kCr4Pke = 1u << 22;
 inline void write_msr(std::uint32_t msr, std::uint64_t value) {
     asm volatile("wrmsr"
                  :
-                 : "c"(msr), "a"(static_cast<std::uint32_t>(value)),
-                   "d"(static_cast<std::uint32_t>(value >> 32))
+                 : "c"(msr), "a"(static_cast<std::uint32_t>(value)), "d"(static_cast<std::uint32_t>(value >> 32))
                  : "memory");
 }
 

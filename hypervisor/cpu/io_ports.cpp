@@ -6,8 +6,7 @@ Status IoPortMap::add(std::uint16_t first, std::uint16_t last, IoPortHandler& ha
     if (last < first) return {Error::kBadValue, "I/O ports", first};
     if (count_ == kMaxRegions) return {Error::kNoSpace, "I/O port regions", kMaxRegions};
     for (std::size_t i = 0; i < count_; ++i) {
-        if (first <= regions_[i].last && regions_[i].first <= last)
-            return {Error::kOverlap, "I/O ports", first};
+        if (first <= regions_[i].last && regions_[i].first <= last) return {Error::kOverlap, "I/O ports", first};
     }
     std::size_t at = count_++;
     for (; at > 0 && regions_[at - 1].first > first; --at) regions_[at] = regions_[at - 1];

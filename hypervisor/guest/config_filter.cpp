@@ -7,15 +7,15 @@ namespace {
 
 // Configuration header, type 0 (PCI 3.0, figure 6-1).
 enum Register : std::uint16_t {
-    kCommand = 0x04,         // 16 bits
-    kStatus = 0x06,          // 16 bits, bits 15:11 and 8 write-one-to-clear
-    kCacheLineSize = 0x0c,   // 8 bits
-    kBar0 = 0x10,            // six of 32 bits
+    kCommand = 0x04,        // 16 bits
+    kStatus = 0x06,         // 16 bits, bits 15:11 and 8 write-one-to-clear
+    kCacheLineSize = 0x0c,  // 8 bits
+    kBar0 = 0x10,           // six of 32 bits
     kBarEnd = 0x28,
-    kBusNumbers = 0x18,      // type 1: primary, secondary, subordinate, secondary latency timer
+    kBusNumbers = 0x18,  // type 1: primary, secondary, subordinate, secondary latency timer
     kBusNumbersEnd = 0x1b,
-    kCapabilities = 0x34,    // 8 bits
-    kInterruptLine = 0x3c,   // 8 bits
+    kCapabilities = 0x34,   // 8 bits
+    kInterruptLine = 0x3c,  // 8 bits
     kHeaderEnd = 0x40,
     kConventionalEnd = 0x100,
 };
@@ -23,7 +23,7 @@ enum Register : std::uint16_t {
 constexpr std::uint32_t kIoSpace = 1u << 0;  // command bits
 constexpr std::uint32_t kMemorySpace = 1u << 1;
 constexpr std::uint32_t kBusMaster = 1u << 2;
-constexpr std::uint8_t kMsiId = 0x05;   // capability identifiers
+constexpr std::uint8_t kMsiId = 0x05;  // capability identifiers
 constexpr std::uint8_t kSataId = 0x12;
 constexpr std::uint32_t kMsi64 = 1u << 7;  // message control: 64-bit address
 constexpr std::uint32_t kMsiMasks = 1u << 8;
@@ -132,8 +132,8 @@ std::uint32_t ConfigFilter::read(FunctionId function, std::uint16_t offset, unsi
     }
     std::uint32_t value = 0;
     for (unsigned i = 0; i < size; ++i) {
-        const std::uint32_t byte = disk_byte(function, disks_[protected_function->disk],
-                                             static_cast<std::uint16_t>(offset + i));
+        const std::uint32_t byte =
+            disk_byte(function, disks_[protected_function->disk], static_cast<std::uint16_t>(offset + i));
         value |= byte << (8 * i);
     }
     return value;

@@ -16,12 +16,12 @@
 // here, and serialises calls.
 #pragma once
 
-#include "hypervisor/base/result.hpp"
-
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
+
+#include "hypervisor/base/result.hpp"
 
 namespace gatehouse::guest {
 

@@ -44,8 +44,7 @@ void EcamPage::write(std::uint64_t address, unsigned size, std::uint64_t value) 
     const auto offset = static_cast<std::uint16_t>(address & 0xfff);
     filter_->write(function_, offset, size == 8 ? 4 : size, static_cast<std::uint32_t>(value));
     if (size == 8) {
-        filter_->write(function_, static_cast<std::uint16_t>(offset + 4), 4,
-                       static_cast<std::uint32_t>(value >> 32));
+        filter_->write(function_, static_cast<std::uint16_t>(offset + 4), 4, static_cast<std::uint32_t>(value >> 32));
     }
 }
 

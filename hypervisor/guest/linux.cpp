@@ -7,24 +7,24 @@ namespace {
 
 // Fields of the setup header, by their offset in the bzImage and in boot_params alike.
 enum class Setup : std::size_t {
-    kSetupSects = 0x1f1,          // u8, 0 means 4
-    kHeader = 0x1f1,              // the part that is copied into boot_params starts here
-    kBootFlag = 0x1fe,            // u16, 0xaa55
-    kJump = 0x200,                // u16, its second byte tells where the header ends
-    kMagic = 0x202,               // u32, "HdrS"
-    kVersion = 0x206,             // u16
-    kTypeOfLoader = 0x210,        // u8, 0xff: unassigned
-    kLoadFlags = 0x211,           // u8, bit 0: LOADED_HIGH
-    kRamdiskImage = 0x218,        // u32
-    kRamdiskSize = 0x21c,         // u32
-    kCommandLine = 0x228,         // u32
-    kRamdiskMax = 0x22c,          // u32, highest address of the initrd's last byte
-    kKernelAlignment = 0x230,     // u32
-    kRelocatable = 0x234,         // u8
-    kXLoadFlags = 0x236,          // u16, bit 0: XLF_KERNEL_64
-    kCommandLineMax = 0x238,      // u32, without the terminator
-    kPreferredAddress = 0x258,    // u64
-    kInitSize = 0x260,            // u32
+    kSetupSects = 0x1f1,        // u8, 0 means 4
+    kHeader = 0x1f1,            // the part that is copied into boot_params starts here
+    kBootFlag = 0x1fe,          // u16, 0xaa55
+    kJump = 0x200,              // u16, its second byte tells where the header ends
+    kMagic = 0x202,             // u32, "HdrS"
+    kVersion = 0x206,           // u16
+    kTypeOfLoader = 0x210,      // u8, 0xff: unassigned
+    kLoadFlags = 0x211,         // u8, bit 0: LOADED_HIGH
+    kRamdiskImage = 0x218,      // u32
+    kRamdiskSize = 0x21c,       // u32
+    kCommandLine = 0x228,       // u32
+    kRamdiskMax = 0x22c,        // u32, highest address of the initrd's last byte
+    kKernelAlignment = 0x230,   // u32
+    kRelocatable = 0x234,       // u8
+    kXLoadFlags = 0x236,        // u16, bit 0: XLF_KERNEL_64
+    kCommandLineMax = 0x238,    // u32, without the terminator
+    kPreferredAddress = 0x258,  // u64
+    kInitSize = 0x260,          // u32
 };
 
 // Other fields of boot_params (zero-page.rst).
@@ -109,8 +109,7 @@ Result<KernelHeader> parse_header(Bytes file) {
 }
 
 // The preferred place if it is free, else (a relocatable kernel) any other.
-Result<std::uint64_t> place_kernel(const MemoryMap& map, const KernelHeader& header,
-                                   std::span<const Extent> busy) {
+Result<std::uint64_t> place_kernel(const MemoryMap& map, const KernelHeader& header, std::span<const Extent> busy) {
     const Extent preferred{header.preferred, header.init_size};
     if (header.preferred % kPage == 0 && preferred.end() <= kBelow4GiB && map.usable(preferred) &&
         std::ranges::none_of(busy, [&](const Extent& extent) { return extent.overlaps(preferred); })) {
@@ -122,10 +121,10 @@ Result<std::uint64_t> place_kernel(const MemoryMap& map, const KernelHeader& hea
 
 void write_screen_info(MutableBytes params, const launch::Framebuffer& screen, bool uefi) {
     if (screen.address == 0) {
-        put<std::uint8_t>(params, Zero::kScreenInfo, 3, 0x06);   // orig_video_mode: 80x25 text
-        put<std::uint8_t>(params, Zero::kScreenInfo, 80, 0x07);  // orig_video_cols
-        put<std::uint8_t>(params, Zero::kScreenInfo, 25, 0x0e);  // orig_video_lines
-        put<std::uint8_t>(params, Zero::kScreenInfo, 1, 0x0f);   // orig_video_isVGA
+        put<std::uint8_t>(params, Zero::kScreenInfo, 3, 0x06);    // orig_video_mode: 80x25 text
+        put<std::uint8_t>(params, Zero::kScreenInfo, 80, 0x07);   // orig_video_cols
+        put<std::uint8_t>(params, Zero::kScreenInfo, 25, 0x0e);   // orig_video_lines
+        put<std::uint8_t>(params, Zero::kScreenInfo, 1, 0x0f);    // orig_video_isVGA
         put<std::uint16_t>(params, Zero::kScreenInfo, 16, 0x10);  // orig_video_points
         return;
     }
@@ -135,11 +134,11 @@ void write_screen_info(MutableBytes params, const launch::Framebuffer& screen, b
     put<std::uint16_t>(params, Zero::kScreenInfo, static_cast<std::uint16_t>(screen.height), 0x14);
     put<std::uint16_t>(params, Zero::kScreenInfo, std::uint16_t{screen.bits_per_pixel}, 0x16);
     put<std::uint32_t>(params, Zero::kScreenInfo, static_cast<std::uint32_t>(screen.address), 0x18);
-    put<std::uint32_t>(params, Zero::kScreenInfo,
-                       static_cast<std::uint32_t>(uefi ? size : (size + 0xffff) >> 16), 0x1c);
+    put<std::uint32_t>(params, Zero::kScreenInfo, static_cast<std::uint32_t>(uefi ? size : (size + 0xffff) >> 16),
+                       0x1c);
     put<std::uint16_t>(params, Zero::kScreenInfo, static_cast<std::uint16_t>(screen.pitch), 0x24);
-    const std::uint8_t colours[] = {screen.red_size,     screen.red_position,  screen.green_size,
-                                    screen.green_position, screen.blue_size, screen.blue_position};
+    const std::uint8_t colours[] = {screen.red_size,       screen.red_position, screen.green_size,
+                                    screen.green_position, screen.blue_size,    screen.blue_position};
     for (std::size_t i = 0; i < std::size(colours); ++i) put(params, Zero::kScreenInfo, colours[i], 0x26 + i);
     put<std::uint32_t>(params, Zero::kScreenInfo, screen.address >> 32 != 0 ? 2u : 0u, 0x36);  // 64-bit base
     put<std::uint32_t>(params, Zero::kScreenInfo, static_cast<std::uint32_t>(screen.address >> 32), 0x3a);

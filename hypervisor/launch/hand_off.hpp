@@ -16,9 +16,7 @@ struct HandOff {
     std::size_t bank_count = 0;
     Bytes event_log{};  // a view into the block
 
-    [[nodiscard]] std::span<const HashAlgorithm> all_banks() const {
-        return std::span(banks).first(bank_count);
-    }
+    [[nodiscard]] std::span<const HashAlgorithm> all_banks() const { return std::span(banks).first(bank_count); }
 };
 
 // Where the event log starts in the block, so that it can be written in place.

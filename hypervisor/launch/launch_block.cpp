@@ -40,13 +40,10 @@ Status check_module(const LaunchBlock& block, std::size_t number) {
         case ModuleRole::kApproval:
         case ModuleRole::kKernel:
         case ModuleRole::kInitrd:
-        case ModuleRole::kCommandLine:
-            break;
-        default:
-            return {Error::kBadValue, "launch block: module role", number};
+        case ModuleRole::kCommandLine: break;
+        default: return {Error::kBadValue, "launch block: module role", number};
     }
-    if (module.address % kPageSize != 0)
-        return {Error::kMisaligned, "launch block: module address", module.address};
+    if (module.address % kPageSize != 0) return {Error::kMisaligned, "launch block: module address", module.address};
     if (module.size == 0) return {Error::kBadLength, "launch block: empty module", number};
     if (module.address >= kFourGiB || module.size > kFourGiB - module.address) {
         return {Error::kOutOfRange, "launch block: module beyond 4 GiB", number};
@@ -91,8 +88,7 @@ Status parse_launch_block(Bytes bytes, std::uint64_t kept_base, LaunchBlock& blo
     Reader reader(bytes.subspan(whole.offset(), header.size - whole.offset()));
     block.module_count = reader.u32();
     block.memory_count = reader.u32();
-    if (block.module_count > kMaxModules)
-        return {Error::kNoSpace, "launch block: modules", block.module_count};
+    if (block.module_count > kMaxModules) return {Error::kNoSpace, "launch block: modules", block.module_count};
     if (block.memory_count > kMaxMemoryRanges) {
         return {Error::kNoSpace, "launch block: memory ranges", block.memory_count};
     }
@@ -103,9 +99,8 @@ Status parse_launch_block(Bytes bytes, std::uint64_t kept_base, LaunchBlock& blo
     screen.pitch = reader.u32();
     screen.width = reader.u32();
     screen.height = reader.u32();
-    for (std::uint8_t* field :
-         {&screen.bits_per_pixel, &screen.red_position, &screen.red_size, &screen.green_position,
-          &screen.green_size, &screen.blue_position, &screen.blue_size}) {
+    for (std::uint8_t* field : {&screen.bits_per_pixel, &screen.red_position, &screen.red_size, &screen.green_position,
+                                &screen.green_size, &screen.blue_position, &screen.blue_size}) {
         *field = reader.u8();
     }
     if (reader.u8() != 0) return {Error::kBadValue, "launch block: reserved field"};
@@ -147,9 +142,8 @@ Status write_launch_block(const LaunchBlock& block, MutableBytes bytes) {
     writer.u32(screen.pitch);
     writer.u32(screen.width);
     writer.u32(screen.height);
-    for (const std::uint8_t field :
-         {screen.bits_per_pixel, screen.red_position, screen.red_size, screen.green_position,
-          screen.green_size, screen.blue_position, screen.blue_size, std::uint8_t{0}}) {
+    for (const std::uint8_t field : {screen.bits_per_pixel, screen.red_position, screen.red_size, screen.green_position,
+                                     screen.green_size, screen.blue_position, screen.blue_size, std::uint8_t{0}}) {
         writer.u8(field);
     }
     for (const Module& module : block.all_modules()) {

@@ -46,12 +46,8 @@ struct LaunchBlock {
     std::array<MemoryRange, kMaxMemoryRanges> memory{};
     std::size_t memory_count = 0;
 
-    [[nodiscard]] std::span<const Module> all_modules() const {
-        return std::span(modules).first(module_count);
-    }
-    [[nodiscard]] std::span<const MemoryRange> all_memory() const {
-        return std::span(memory).first(memory_count);
-    }
+    [[nodiscard]] std::span<const Module> all_modules() const { return std::span(modules).first(module_count); }
+    [[nodiscard]] std::span<const MemoryRange> all_memory() const { return std::span(memory).first(memory_count); }
     // The module of this role, or nullptr.
     [[nodiscard]] const Module* module(ModuleRole role) const;
 };

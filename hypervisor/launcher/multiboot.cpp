@@ -25,8 +25,7 @@ constexpr std::size_t kTagHeaderSize = 8;
 Result<std::string_view> read_string(Bytes bytes) {
     const auto end = std::ranges::find(bytes, std::byte{0});
     if (end == bytes.end()) return {Error::kBadLength, "multiboot string", bytes.size()};
-    return std::string_view(reinterpret_cast<const char*>(bytes.data()),
-                            static_cast<std::size_t>(end - bytes.begin()));
+    return std::string_view(reinterpret_cast<const char*>(bytes.data()), static_cast<std::size_t>(end - bytes.begin()));
 }
 
 std::string_view next_word(std::string_view& text) {
@@ -50,10 +49,8 @@ std::uint32_t known_type(std::uint32_t type) {
         case 1:
         case 3:
         case 4:
-        case 5:
-            return type;
-        default:
-            return 2;
+        case 5: return type;
+        default: return 2;
     }
 }
 
@@ -78,16 +75,11 @@ std::uint32_t e820_type(std::uint32_t efi_type) {
         case 2:
         case 3:
         case 4:
-        case 7:
-            return 1;  // loader, boot services, conventional
-        case 8:
-            return 5;  // unusable
-        case 9:
-            return 3;  // ACPI reclaim
-        case 10:
-            return 4;  // ACPI NVS
-        default:
-            return 2;
+        case 7: return 1;   // loader, boot services, conventional
+        case 8: return 5;   // unusable
+        case 9: return 3;   // ACPI reclaim
+        case 10: return 4;  // ACPI NVS
+        default: return 2;
     }
 }
 
@@ -141,19 +133,16 @@ Status read_module(Reader tag, BootInformation& information) {
 }
 
 Status read_framebuffer(Reader tag, BootInformation& information) {
-    launch::Framebuffer screen{.address = tag.u64(),
-                               .pitch = tag.u32(),
-                               .width = tag.u32(),
-                               .height = tag.u32(),
-                               .bits_per_pixel = tag.u8()};
+    launch::Framebuffer screen{
+        .address = tag.u64(), .pitch = tag.u32(), .width = tag.u32(), .height = tag.u32(), .bits_per_pixel = tag.u8()};
     const std::uint8_t type = tag.u8();
     tag.skip(2);
     GATEHOUSE_TRY(tag.status("multiboot framebuffer"));
     constexpr std::uint8_t kRgb = 1;
     constexpr std::uint8_t kText = 2;
     if (type == kRgb) {
-        for (std::uint8_t* field : {&screen.red_position, &screen.red_size, &screen.green_position,
-                                    &screen.green_size, &screen.blue_position, &screen.blue_size}) {
+        for (std::uint8_t* field : {&screen.red_position, &screen.red_size, &screen.green_position, &screen.green_size,
+                                    &screen.blue_position, &screen.blue_size}) {
             *field = tag.u8();
         }
         information.launch.framebuffer = screen;
@@ -203,8 +192,7 @@ Status parse_multiboot(Bytes bytes, BootInformation& information) {
         const auto type = Tag{header.u32()};
         const std::size_t size = header.u32();
         GATEHOUSE_TRY(header.status("multiboot tag"));
-        if (size < kTagHeaderSize || size > reader.remaining())
-            return {Error::kBadLength, "multiboot tag", size};
+        if (size < kTagHeaderSize || size > reader.remaining()) return {Error::kBadLength, "multiboot tag", size};
         const Bytes body = reader.bytes(size).subspan(kTagHeaderSize);
         switch (type) {
             case Tag::kEnd:
@@ -212,22 +200,12 @@ Status parse_multiboot(Bytes bytes, BootInformation& information) {
                     return read_efi_memory_map(Reader(efi_memory_map), information.launch);
                 }
                 return {};
-            case Tag::kCommandLine:
-                GATEHOUSE_TRY(read_command_line(body, information));
-                break;
-            case Tag::kModule:
-                GATEHOUSE_TRY(read_module(Reader(body), information));
-                break;
-            case Tag::kMemoryMap:
-                GATEHOUSE_TRY(read_memory_map(Reader(body), information.launch));
-                break;
-            case Tag::kFramebuffer:
-                GATEHOUSE_TRY(read_framebuffer(Reader(body), information));
-                break;
+            case Tag::kCommandLine: GATEHOUSE_TRY(read_command_line(body, information)); break;
+            case Tag::kModule: GATEHOUSE_TRY(read_module(Reader(body), information)); break;
+            case Tag::kMemoryMap: GATEHOUSE_TRY(read_memory_map(Reader(body), information.launch)); break;
+            case Tag::kFramebuffer: GATEHOUSE_TRY(read_framebuffer(Reader(body), information)); break;
             case Tag::kEfi32:
-            case Tag::kEfi64:
-                information.launch.uefi = true;
-                break;
+            case Tag::kEfi64: information.launch.uefi = true; break;
             case Tag::kOldAcpi:
                 if (!has_new_rsdp) GATEHOUSE_TRY(read_rsdp(body, 20, information));
                 break;
@@ -239,8 +217,7 @@ Status parse_multiboot(Bytes bytes, BootInformation& information) {
                 information.launch.uefi = true;
                 efi_memory_map = body;
                 break;
-            case Tag::kEfiBootServices:
-                return {Error::kState, "boot services still run"};
+            case Tag::kEfiBootServices: return {Error::kState, "boot services still run"};
         }
         reader.skip(std::min((8 - size % 8) % 8, reader.remaining()));
     }

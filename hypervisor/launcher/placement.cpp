@@ -37,8 +37,7 @@ Result<Placement> place(const BootInformation& information, std::span<const gues
     }
 
     Placement placement;
-    GATEHOUSE_ASSIGN(placement.kept_base,
-                     map.find(launch::kKeptSize, launch::kKeptAlignment, kFourGiB, in_use.all()));
+    GATEHOUSE_ASSIGN(placement.kept_base, map.find(launch::kKeptSize, launch::kKeptAlignment, kFourGiB, in_use.all()));
     for (std::size_t i = 0; i < information.launch.module_count; ++i) {
         const std::uint64_t size = (information.launch.modules[i].size + kPageSize - 1) & ~(kPageSize - 1);
         GATEHOUSE_ASSIGN(placement.modules[i], map.find(size, kPageSize, placement.kept_base, in_use.all()));

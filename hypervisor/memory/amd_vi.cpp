@@ -54,7 +54,7 @@ constexpr std::uint64_t kInvalidateDevice = opcode(2);
 constexpr std::uint64_t kInvalidatePages = opcode(3);
 constexpr std::uint64_t kInvalidateInterrupts = opcode(5);
 constexpr std::uint64_t kInvalidateAll = opcode(8);
-constexpr std::uint64_t kStore = 1u << 0;  // COMPLETION_WAIT: write the high word to the address
+constexpr std::uint64_t kStore = 1u << 0;                 // COMPLETION_WAIT: write the high word to the address
 constexpr std::uint64_t kEveryPage = 0x7ffffffffffff003;  // all address bits, PDE = S = 1: the whole domain
 
 // Device table entry. Word 1 is the domain alone: I = 0 refuses translated requests, EX = 0 the exclusion
@@ -97,8 +97,7 @@ template <typename Condition>
 Status IommuUnit::wait_until(Condition&& holds, const char* item) {
     const std::uint64_t start = registers_.microseconds();
     while (!holds()) {
-        if (registers_.microseconds() - start > kTimeLimit)
-            return {Error::kTimeout, item, registers_.read(kStatus)};
+        if (registers_.microseconds() - start > kTimeLimit) return {Error::kTimeout, item, registers_.read(kStatus)};
         asm volatile("pause");
     }
     return {};
@@ -134,9 +133,8 @@ Status IommuUnit::enable(std::uint64_t device_table_physical, bool has_tunnel) {
     const std::uint64_t smi_filter = registers_.read(kControl) & kSmiFilterEnable;
     const std::uint64_t control = kEnabled | (has_tunnel ? std::uint64_t{kTunnelEnable} : 0) | smi_filter;
     registers_.write(kControl, smi_filter);
-    GATEHOUSE_TRY(
-        wait_until([&] { return (registers_.read(kStatus) & (kEventLogRunning | kCommandsRunning)) == 0; },
-                   "IOMMU: to stop"));
+    GATEHOUSE_TRY(wait_until([&] { return (registers_.read(kStatus) & (kEventLogRunning | kCommandsRunning)) == 0; },
+                             "IOMMU: to stop"));
     std::ranges::fill(queues_, std::byte{0});
     tail_ = 0;
     registers_.write(kExclusionBase, 0);
@@ -198,8 +196,7 @@ Result<std::uint32_t> check_ivrs(Bytes ivrs, std::span<const IommuPlace> found) 
         if (length < 4) return {Error::kBadLength, "IVRS block", reader.offset()};
         Reader block(reader.bytes(length - 4u));
         GATEHOUSE_TRY(reader.status("IVRS block"));
-        if (type != 0x10 && type != 0x11 && type != 0x40)
-            continue;  // I/O virtualization hardware definitions
+        if (type != 0x10 && type != 0x11 && type != 0x40) continue;  // I/O virtualization hardware definitions
         const std::uint16_t function = block.u16();
         block.skip(2);
         const std::uint64_t registers = block.u64();
@@ -217,8 +214,7 @@ Result<std::uint32_t> check_ivrs(Bytes ivrs, std::span<const IommuPlace> found) 
 Result<std::uint64_t*> DmaMap::entry_for(std::uint64_t address, unsigned level) {
     std::uint64_t table = root_;
     for (unsigned at = kTopLevel;; --at) {
-        auto* entry =
-            reinterpret_cast<std::uint64_t*>(at_physical(table)) + ((address / level_size(at)) & 0x1ff);
+        auto* entry = reinterpret_cast<std::uint64_t*>(at_physical(table)) + ((address / level_size(at)) & 0x1ff);
         if (at == level) return entry;
         if (*entry == 0) {
             GATEHOUSE_ASSIGN(const std::uint64_t below, pool_->take(1));

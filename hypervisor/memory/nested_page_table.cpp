@@ -86,8 +86,7 @@ Status NestedPageTable::set(std::uint64_t base, std::uint64_t size, GuestAccess 
     if (((base | size) & (kPageSize - 1)) != 0) return {Error::kMisaligned, "nested mapping", base};
     if (base + size < base || base + size > limit_) return {Error::kOutOfRange, "nested mapping", base};
     if (base + size > kGiB512) {
-        for (std::uint64_t at = base & ~(kGiB512 - 1); at < base + size; at += kGiB512)
-            GATEHOUSE_TRY(extend(at));
+        for (std::uint64_t at = base & ~(kGiB512 - 1); at < base + size; at += kGiB512) GATEHOUSE_TRY(extend(at));
     }
     const SpinGuard guard(lock_);
     for (std::uint64_t at = base; at < base + size; at += kPageSize) {

@@ -32,12 +32,8 @@ class NestedPageTable {
     // guest runs and has lost something. kMisaligned, kOutOfRange, kNoSpace (nothing has been changed in the
     // failed leaf).
     [[nodiscard]] Status set(std::uint64_t base, std::uint64_t size, GuestAccess access);
-    [[nodiscard]] Status hide(std::uint64_t base, std::uint64_t size) {
-        return set(base, size, GuestAccess::kHidden);
-    }
-    [[nodiscard]] Status map(std::uint64_t base, std::uint64_t size) {
-        return set(base, size, GuestAccess::kAll);
-    }
+    [[nodiscard]] Status hide(std::uint64_t base, std::uint64_t size) { return set(base, size, GuestAccess::kHidden); }
+    [[nodiscard]] Status map(std::uint64_t base, std::uint64_t size) { return set(base, size, GuestAccess::kAll); }
 
     // What the guest may do at `address`; kTrap where nothing is mapped.
     [[nodiscard]] GuestAccess access(std::uint64_t address) const;

@@ -13,9 +13,7 @@ inline constexpr std::uint64_t kPageSize = 4096;
 // What the identity map covers; RAM beyond it cannot be given to a guest.
 inline constexpr std::uint64_t kIdentityLimit = std::uint64_t{512} << 30;
 
-[[nodiscard]] inline std::byte* at_physical(std::uint64_t address) {
-    return reinterpret_cast<std::byte*>(address);
-}
+[[nodiscard]] inline std::byte* at_physical(std::uint64_t address) { return reinterpret_cast<std::byte*>(address); }
 
 // Hands out pages once, zeroed, upwards; nothing is given back. Used by the BSP before the guest starts; the
 // nested page table takes pages under its own lock later.

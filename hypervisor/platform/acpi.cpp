@@ -46,8 +46,7 @@ Result<Root> find_root(Bytes rsdp, AcpiMemory& memory) {
     const bool use_xsdt = extended && xsdt != 0;
     GATEHOUSE_ASSIGN(const Bytes table, table_at(memory, use_xsdt ? xsdt : rsdt));
     const std::uint32_t wanted = use_xsdt ? signature("XSDT") : signature("RSDT");
-    if (load<std::uint32_t>(table.data(), Endian::kLittle) != wanted)
-        return {Error::kBadMagic, "ACPI root table"};
+    if (load<std::uint32_t>(table.data(), Endian::kLittle) != wanted) return {Error::kBadMagic, "ACPI root table"};
     return Root{table.subspan(kAcpiHeaderSize), use_xsdt ? sizeof(std::uint64_t) : sizeof(std::uint32_t)};
 }
 
@@ -141,10 +140,8 @@ Result<FadtPorts> read_fadt(Bytes fadt) {
     FadtPorts ports;
     ports.pm1a_control = port_of(fadt, kExtendedPm1a);
     ports.pm1b_control = port_of(fadt, kExtendedPm1b);
-    if (ports.pm1a_control == 0 && word(kPm1a) <= 0xffff)
-        ports.pm1a_control = static_cast<std::uint16_t>(word(kPm1a));
-    if (ports.pm1b_control == 0 && word(kPm1b) <= 0xffff)
-        ports.pm1b_control = static_cast<std::uint16_t>(word(kPm1b));
+    if (ports.pm1a_control == 0 && word(kPm1a) <= 0xffff) ports.pm1a_control = static_cast<std::uint16_t>(word(kPm1a));
+    if (ports.pm1b_control == 0 && word(kPm1b) <= 0xffff) ports.pm1b_control = static_cast<std::uint16_t>(word(kPm1b));
     if (ports.pm1a_control == 0) return {Error::kUnsupported, "FADT: PM1 control register is not a port"};
     if ((word(kFlags) & kResetSupported) != 0 && fadt.size() > kResetValue) {
         ports.reset = port_of(fadt, kReset);

@@ -80,9 +80,8 @@ struct FadtPorts {
 // Writes an RSDP and an XSDT that lists `tables` but those with a signature in `hidden`, and one more table
 // with `extra_signature` and `extra_body`. `out` is at `physical`, 16-byte aligned; the RSDP comes first.
 // Returns the bytes used. kNoSpace.
-[[nodiscard]] Result<std::size_t> build_guest_root(const AcpiTables& tables,
-                                                   std::span<const std::uint32_t> hidden,
-                                                   std::uint32_t extra_signature, Bytes extra_body,
-                                                   MutableBytes out, std::uint64_t physical);
+[[nodiscard]] Result<std::size_t> build_guest_root(const AcpiTables& tables, std::span<const std::uint32_t> hidden,
+                                                   std::uint32_t extra_signature, Bytes extra_body, MutableBytes out,
+                                                   std::uint64_t physical);
 
 }  // namespace gatehouse::platform

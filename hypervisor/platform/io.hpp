@@ -5,15 +5,9 @@
 
 namespace gatehouse::platform {
 
-inline void out8(std::uint16_t port, std::uint8_t value) {
-    asm volatile("outb %0, %1" : : "a"(value), "Nd"(port));
-}
-inline void out16(std::uint16_t port, std::uint16_t value) {
-    asm volatile("outw %0, %1" : : "a"(value), "Nd"(port));
-}
-inline void out32(std::uint16_t port, std::uint32_t value) {
-    asm volatile("outl %0, %1" : : "a"(value), "Nd"(port));
-}
+inline void out8(std::uint16_t port, std::uint8_t value) { asm volatile("outb %0, %1" : : "a"(value), "Nd"(port)); }
+inline void out16(std::uint16_t port, std::uint16_t value) { asm volatile("outw %0, %1" : : "a"(value), "Nd"(port)); }
+inline void out32(std::uint16_t port, std::uint32_t value) { asm volatile("outl %0, %1" : : "a"(value), "Nd"(port)); }
 [[nodiscard]] inline std::uint8_t in8(std::uint16_t port) {
     std::uint8_t value = 0;
     asm volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
@@ -40,8 +34,7 @@ inline void out32(std::uint16_t port, std::uint32_t value) {
 inline void write_msr(std::uint32_t msr, std::uint64_t value) {
     asm volatile("wrmsr"
                  :
-                 : "c"(msr), "a"(static_cast<std::uint32_t>(value)),
-                   "d"(static_cast<std::uint32_t>(value >> 32))
+                 : "c"(msr), "a"(static_cast<std::uint32_t>(value)), "d"(static_cast<std::uint32_t>(value >> 32))
                  : "memory");
 }
 

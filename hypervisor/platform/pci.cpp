@@ -11,8 +11,7 @@ std::optional<std::uint8_t> find_capability(FunctionId function, std::uint8_t id
     auto next = static_cast<std::uint8_t>(read_config(function, 0x34, 1) & 0xfc);
     for (unsigned steps = 0; next >= 0x40 && steps < 48; ++steps) {
         if (read_config(function, next, 1) == identifier) return next;
-        next =
-            static_cast<std::uint8_t>(read_config(function, static_cast<std::uint16_t>(next + 1), 1) & 0xfc);
+        next = static_cast<std::uint8_t>(read_config(function, static_cast<std::uint16_t>(next + 1), 1) & 0xfc);
     }
     return std::nullopt;
 }

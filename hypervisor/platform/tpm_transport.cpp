@@ -92,8 +92,8 @@ class TpmTransport::Deadline {
     std::uint64_t microseconds_;
 };
 
-Status TpmTransport::await(std::uint32_t offset, std::uint32_t mask, std::uint32_t value,
-                           std::uint64_t microseconds, const char* item) {
+Status TpmTransport::await(std::uint32_t offset, std::uint32_t mask, std::uint32_t value, std::uint64_t microseconds,
+                           const char* item) {
     const Deadline deadline(bus_, microseconds);
     for (;;) {
         const bool last = deadline.passed();
@@ -122,16 +122,14 @@ Status TpmTransport::open(unsigned locality) {
     require(interface_ == TpmInterface::kNone && locality < kTpmLocalities, "TPM: open");
     locality_ = locality;
     const std::uint32_t id = bus_.read32(kInterfaceId);
-    if (id == kAllOnes && bus_.read8(kAccess) == 0xff)
-        return {Error::kNotFound, "no TPM answers at 0xfed40000", id};
+    if (id == kAllOnes && bus_.read8(kAccess) == 0xff) return {Error::kNotFound, "no TPM answers at 0xfed40000", id};
     switch (id & kIdTypeMask) {
         case kIdFifo:
         case kIdTis13:
             GATEHOUSE_TRY(await_access(kAccessValid, kAccessValid, "no TPM answers at 0xfed40000"));
             bus_.write8(at(kAccess), kAccessRequestUse);
-            if (const Status granted =
-                    await_access(kAccessValid | kAccessActive, kAccessValid | kAccessActive,
-                                 "TPM does not grant the locality");
+            if (const Status granted = await_access(kAccessValid | kAccessActive, kAccessValid | kAccessActive,
+                                                    "TPM does not grant the locality");
                 !granted.ok()) {
                 bus_.write8(at(kAccess), kAccessActive);  // withdraws the request
                 return granted;
@@ -142,15 +140,13 @@ Status TpmTransport::open(unsigned locality) {
             if (locality != 0 && (id & kIdAllLocalities) == 0) {
                 return {Error::kUnsupported, "TPM CRB interface has locality 0 only", id};
             }
-            GATEHOUSE_TRY(
-                await(kLocalityState, kStateValid, kStateValid, kTimeoutA, "no TPM answers at 0xfed40000"));
+            GATEHOUSE_TRY(await(kLocalityState, kStateValid, kStateValid, kTimeoutA, "no TPM answers at 0xfed40000"));
             bus_.write32(at(kLocalityControl), kControlRequestAccess);
-            GATEHOUSE_TRY(await(kLocalityStatus, kStatusGranted, kStatusGranted, kTimeoutA,
-                                "TPM does not grant the locality"));
+            GATEHOUSE_TRY(
+                await(kLocalityStatus, kStatusGranted, kStatusGranted, kTimeoutA, "TPM does not grant the locality"));
             interface_ = TpmInterface::kCrb;
             return {};
-        default:
-            return {Error::kUnsupported, "TPM interface type", id};
+        default: return {Error::kUnsupported, "TPM interface type", id};
     }
 }
 
@@ -179,8 +175,7 @@ Status TpmTransport::check_locality() {
 
 void TpmTransport::pause() {
     const Deadline deadline(bus_, 20'000);
-    while (!deadline.passed()) {
-    }
+    while (!deadline.passed()) {}
 }
 
 Result<std::size_t> TpmTransport::transmit(Bytes command, MutableBytes response) {
@@ -190,8 +185,7 @@ Result<std::size_t> TpmTransport::transmit(Bytes command, MutableBytes response)
     }
     if (response.size() < kHeaderSize) return {Error::kNoSpace, "TPM response buffer", response.size()};
     GATEHOUSE_TRY(check_locality());
-    return interface_ == TpmInterface::kFifo ? fifo_transmit(command, response)
-                                             : crb_transmit(command, response);
+    return interface_ == TpmInterface::kFifo ? fifo_transmit(command, response) : crb_transmit(command, response);
 }
 
 // --- FIFO
@@ -205,8 +199,7 @@ Result<std::uint32_t> TpmTransport::fifo_status() {
     return now;
 }
 
-Status TpmTransport::fifo_await(std::uint32_t mask, std::uint32_t value, std::uint64_t microseconds,
-                                const char* item) {
+Status TpmTransport::fifo_await(std::uint32_t mask, std::uint32_t value, std::uint64_t microseconds, const char* item) {
     const Deadline deadline(bus_, microseconds);
     for (;;) {
         const bool last = deadline.passed();
@@ -267,15 +260,13 @@ Status TpmTransport::fifo_send(Bytes command) {
     GATEHOUSE_TRY(fifo_await(kStatusValid | kStatusExpect, kStatusValid | kStatusExpect, kTimeoutC,
                              "TPM stops taking the command"));
     GATEHOUSE_TRY(fifo_fill(command.last(1)));
-    return fifo_await(kStatusValid | kStatusExpect, kStatusValid, kTimeoutC,
-                      "TPM expects more than the command");
+    return fifo_await(kStatusValid | kStatusExpect, kStatusValid, kTimeoutC, "TPM expects more than the command");
 }
 
 Status TpmTransport::fifo_execute() {
     bus_.write32(at(kStatus), kStatusGo);
     constexpr std::uint32_t kAnswered = kStatusValid | kStatusDataAvailable;
-    const Status answered =
-        fifo_await(kAnswered, kAnswered, kTimeoutCommand, "TPM does not answer the command");
+    const Status answered = fifo_await(kAnswered, kAnswered, kTimeoutCommand, "TPM does not answer the command");
     if (answered.error() == Error::kTimeout) {
         bus_.write32(at(kStatus), kStatusCancel);
         (void)fifo_await(kAnswered, kAnswered, kTimeoutB, "TPM does not cancel the command");
@@ -300,8 +291,8 @@ Result<std::size_t> TpmTransport::fifo_transmit(Bytes command, MutableBytes resp
         auto size = fifo_receive(response);
         if (size.ok() || size.error() == Error::kTimeout || size.error() == Error::kNoSpace) return size;
         bus_.write32(at(kStatus), kStatusRetry);  // bytes may have been lost on the way: once more
-        GATEHOUSE_TRY(fifo_await(kStatusValid | kStatusDataAvailable, kStatusValid | kStatusDataAvailable,
-                                 kTimeoutC, size.failure().item));
+        GATEHOUSE_TRY(fifo_await(kStatusValid | kStatusDataAvailable, kStatusValid | kStatusDataAvailable, kTimeoutC,
+                                 size.failure().item));
         return fifo_receive(response);
     };
     auto size = exchange();

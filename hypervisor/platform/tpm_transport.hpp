@@ -79,9 +79,8 @@ class TpmTransport final : public tpm::Transport {
     [[nodiscard]] Result<std::size_t> fifo_transmit(Bytes command, MutableBytes response);
 
     // The offset of a buffer of `size` bytes, whose address and size are in these registers.
-    [[nodiscard]] Result<std::uint32_t> crb_buffer(std::uint32_t address_register,
-                                                   std::uint32_t size_register, std::size_t size,
-                                                   const char* item);
+    [[nodiscard]] Result<std::uint32_t> crb_buffer(std::uint32_t address_register, std::uint32_t size_register,
+                                                   std::size_t size, const char* item);
     [[nodiscard]] Status crb_check_error();
     [[nodiscard]] Status crb_execute(Bytes command);
     [[nodiscard]] Result<std::size_t> crb_receive(MutableBytes response);

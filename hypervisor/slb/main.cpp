@@ -36,8 +36,8 @@ void panic(const char* why) {
 namespace slb {
 namespace {
 
-constexpr HashAlgorithm kHashAlgorithms[] = {HashAlgorithm::kSha1, HashAlgorithm::kSha256,
-                                             HashAlgorithm::kSha384, HashAlgorithm::kSha512};
+constexpr HashAlgorithm kHashAlgorithms[] = {HashAlgorithm::kSha1, HashAlgorithm::kSha256, HashAlgorithm::kSha384,
+                                             HashAlgorithm::kSha512};
 
 // The kept region, cacheable, as entry.S has mapped it.
 MutableBytes kept(std::uint64_t offset, std::uint64_t size) {
@@ -51,12 +51,10 @@ Status check_position(std::uint64_t base) {
     constexpr std::uint32_t kTopMem = 0xc001001a;
     constexpr std::uint64_t kIorrValid = 1u << 11;
     for (const std::uint32_t mask : kIorrMasks) {
-        if ((platform::read_msr(mask) & kIorrValid) != 0)
-            return {Error::kRefused, "I/O range register in use", mask};
+        if ((platform::read_msr(mask) & kIorrValid) != 0) return {Error::kRefused, "I/O range register in use", mask};
     }
     const std::uint64_t top = platform::read_msr(kTopMem);
-    if (top != 0 && base + launch::kKeptSize > top)
-        return {Error::kOutOfRange, "kept region above TOP_MEM", top};
+    if (top != 0 && base + launch::kKeptSize > top) return {Error::kOutOfRange, "kept region above TOP_MEM", top};
     return {};
 }
 
@@ -83,9 +81,8 @@ Result<std::uint32_t> block_dma(std::uint64_t base) {
 
 // Checks the hypervisor's header and completes its memory. Returns the file.
 Result<Bytes> prepare_image(std::uint64_t base, launch::ImageHeader& header) {
-    GATEHOUSE_ASSIGN(
-        const launch::LaunchHeader block,
-        launch::parse_launch_header(kept(launch::kLaunchBlockOffset, launch::kLaunchBlockSize), base));
+    GATEHOUSE_ASSIGN(const launch::LaunchHeader block,
+                     launch::parse_launch_header(kept(launch::kLaunchBlockOffset, launch::kLaunchBlockSize), base));
     const MutableBytes image = kept(launch::kImageOffset, launch::kImageMaxSize);
     GATEHOUSE_ASSIGN(header, launch::parse_image_header(image, block.hypervisor_size));
     std::memset(image.data() + header.file_size, 0, image.size() - header.file_size);
@@ -96,8 +93,7 @@ Status read_banks(tpm::Tpm& tpm, launch::HandOff& hand_off) {
     GATEHOUSE_ASSIGN(const tpm::BankList list, tpm.active_banks());
     for (const tpm::PcrSelection& entry : list.banks()) {
         const auto algorithm = static_cast<std::uint16_t>(entry.bank);
-        if (!can_hash(entry.bank))
-            return {Error::kUnsupported, "active PCR bank that cannot be extended", algorithm};
+        if (!can_hash(entry.bank)) return {Error::kUnsupported, "active PCR bank that cannot be extended", algorithm};
         if (hand_off.bank_count == launch::kMaxBanks) return {Error::kNoSpace, "active PCR banks", algorithm};
         hand_off.banks[hand_off.bank_count++] = entry.bank;
     }
@@ -116,8 +112,7 @@ Result<Bytes> measure(tpm::Tpm& tpm, const launch::HandOff& hand_off, const OwnD
     for (std::size_t i = 0; i < hand_off.bank_count; ++i) {
         digests[i] = *std::ranges::find(own.all, hand_off.banks[i], &Digest::algorithm);
     }
-    GATEHOUSE_TRY(
-        event_log.append(evidence::kMeasurements[0], std::span(digests).first(hand_off.bank_count)));
+    GATEHOUSE_TRY(event_log.append(evidence::kMeasurements[0], std::span(digests).first(hand_off.bank_count)));
     GATEHOUSE_TRY(boot::Measurer(tpm, event_log).extend(evidence::MeasurementTag::kHypervisor, image));
     return event_log.log();
 }
@@ -141,12 +136,10 @@ Result<std::uint64_t> load(std::uint64_t base) {
 
     const MutableBytes block = kept(launch::kHandOffOffset, launch::kHandOffSize);
     std::memset(block.data(), 0, block.size());
-    GATEHOUSE_ASSIGN(hand_off.event_log,
-                     measure(tpm, hand_off, own, image, block.subspan(launch::kHandOffHeaderSize)));
+    GATEHOUSE_ASSIGN(hand_off.event_log, measure(tpm, hand_off, own, image, block.subspan(launch::kHandOffHeaderSize)));
     launch::write_hand_off(hand_off, block);
-    log("slb: hypervisor measured, ", std::uint64_t{header.file_size}, " bytes, ",
-        std::uint64_t{hand_off.bank_count}, " PCR banks, ", std::uint64_t{hand_off.iommu_count},
-        " IOMMUs refuse all DMA");
+    log("slb: hypervisor measured, ", std::uint64_t{header.file_size}, " bytes, ", std::uint64_t{hand_off.bank_count},
+        " PCR banks, ", std::uint64_t{hand_off.iommu_count}, " IOMMUs refuse all DMA");
     return base + launch::kImageOffset + header.entry;
 }
 

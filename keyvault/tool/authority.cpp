@@ -29,8 +29,7 @@ int no_pass_phrase(char*, int, int, void*) { return -1; }
 
 Number number_of(const EVP_PKEY* key, const char* name) {
     BIGNUM* number = nullptr;
-    if (EVP_PKEY_get_bn_param(key, name, &number) != 1)
-        throw ToolError(std::string("key: no parameter ") + name);
+    if (EVP_PKEY_get_bn_param(key, name, &number) != 1) throw ToolError(std::string("key: no parameter ") + name);
     return {number, BN_free};
 }
 
@@ -46,8 +45,7 @@ bool is_p256(const EVP_PKEY* key) {
     char group[32];
     std::size_t size = 0;
     return EVP_PKEY_get_base_id(key) == EVP_PKEY_EC &&
-           EVP_PKEY_get_utf8_string_param(key, OSSL_PKEY_PARAM_GROUP_NAME, group, sizeof(group), &size) ==
-               1 &&
+           EVP_PKEY_get_utf8_string_param(key, OSSL_PKEY_PARAM_GROUP_NAME, group, sizeof(group), &size) == 1 &&
            (std::string_view(group, size) == "prime256v1" || std::string_view(group, size) == "P-256");
 }
 
@@ -66,8 +64,7 @@ tpm::SignatureBlob ecdsa_of(Bytes der) {
 Key read_public_key(const std::string& path) {
     {
         const Bio bio = open_pem(path);
-        if (Key key(PEM_read_bio_PUBKEY(bio.get(), nullptr, no_pass_phrase, nullptr), EVP_PKEY_free); key)
-            return key;
+        if (Key key(PEM_read_bio_PUBKEY(bio.get(), nullptr, no_pass_phrase, nullptr), EVP_PKEY_free); key) return key;
     }
     const Bio bio = open_pem(path);
     const std::unique_ptr<X509, decltype(&X509_free)> certificate(
@@ -89,19 +86,18 @@ Key read_private_key(const std::string& path) {
 
 tpm::PublicArea authority_public_area(const EVP_PKEY* key) {
     if (is_p256(key)) {
-        return expect(
-            tpm::authority_public_ecc(padded(number_of(key, OSSL_PKEY_PARAM_EC_PUB_X).get(), kCoordinate),
-                                      padded(number_of(key, OSSL_PKEY_PARAM_EC_PUB_Y).get(), kCoordinate)),
-            "authority key");
+        return expect(tpm::authority_public_ecc(padded(number_of(key, OSSL_PKEY_PARAM_EC_PUB_X).get(), kCoordinate),
+                                                padded(number_of(key, OSSL_PKEY_PARAM_EC_PUB_Y).get(), kCoordinate)),
+                      "authority key");
     }
     if (EVP_PKEY_get_base_id(key) == EVP_PKEY_RSA) {
         if (BN_is_word(number_of(key, OSSL_PKEY_PARAM_RSA_E).get(), 65537) != 1) {
             throw ToolError("authority key: RSA exponent must be 65537");
         }
         const Number modulus = number_of(key, OSSL_PKEY_PARAM_RSA_N);
-        return expect(tpm::authority_public_rsa(
-                          padded(modulus.get(), static_cast<std::size_t>(BN_num_bytes(modulus.get())))),
-                      "authority key");
+        return expect(
+            tpm::authority_public_rsa(padded(modulus.get(), static_cast<std::size_t>(BN_num_bytes(modulus.get())))),
+            "authority key");
     }
     throw ToolError("authority key: must be EC on P-256, or RSA of 2048 or 3072 bits");
 }
@@ -124,15 +120,13 @@ tpm::SignatureBlob sign_digest(EVP_PKEY* key, const Sha256Digest& digest) {
 
 Key ecc_key(Bytes x, Bytes y) {
     Buffer point(1 + 2 * kCoordinate, std::byte{4});  // uncompressed
-    if (x.size() != kCoordinate || y.size() != kCoordinate)
-        throw ToolError("P-256 key: wrong size of its point");
+    if (x.size() != kCoordinate || y.size() != kCoordinate) throw ToolError("P-256 key: wrong size of its point");
     copy_bytes(MutableBytes(point).subspan(1), x);
     copy_bytes(MutableBytes(point).subspan(1 + kCoordinate), y);
     char group[] = "P-256";
-    OSSL_PARAM parameters[] = {
-        OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, group, 0),
-        OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_PUB_KEY, point.data(), point.size()),
-        OSSL_PARAM_construct_end()};
+    OSSL_PARAM parameters[] = {OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, group, 0),
+                               OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_PUB_KEY, point.data(), point.size()),
+                               OSSL_PARAM_construct_end()};
     const std::unique_ptr<EVP_PKEY_CTX, decltype(&EVP_PKEY_CTX_free)> maker(
         EVP_PKEY_CTX_new_from_name(nullptr, "EC", nullptr), EVP_PKEY_CTX_free);
     EVP_PKEY* key = nullptr;
@@ -147,8 +141,7 @@ Key ecc_key(Bytes x, Bytes y) {
 std::string public_key_pem(const EVP_PKEY* key) {
     const Bio bio(BIO_new(BIO_s_mem()), BIO_free);
     char* text = nullptr;
-    if (!bio || PEM_write_bio_PUBKEY(bio.get(), key) != 1)
-        throw ToolError("public key: cannot be written as PEM");
+    if (!bio || PEM_write_bio_PUBKEY(bio.get(), key) != 1) throw ToolError("public key: cannot be written as PEM");
     const long size = BIO_get_mem_data(bio.get(), &text);
     return {text, static_cast<std::size_t>(size)};
 }

@@ -60,8 +60,7 @@ Disk::Disk(std::string path, Access access) : path_(std::move(path)) {
     if (sector_size_ != 512 && sector_size_ != 4096) {
         throw ToolError(path_ + ": sectors of " + std::to_string(sector_size_) + " bytes are not supported");
     }
-    if (bytes % sector_size_ != 0)
-        throw ToolError(path_ + ": not a whole number of sectors; is the image complete?");
+    if (bytes % sector_size_ != 0) throw ToolError(path_ + ": not a whole number of sectors; is the image complete?");
     total_sectors_ = bytes / sector_size_;
 }
 
@@ -104,8 +103,7 @@ void Disk::flush() {
 std::vector<volume::GptEntry> PartitionTable::partitions() const {
     std::vector<volume::GptEntry> found;
     for (std::uint32_t i = 0; i < header.entry_count; ++i) {
-        if (const volume::GptEntry entry = volume::gpt_entry(entries, i); entry.used())
-            found.push_back(entry);
+        if (const volume::GptEntry entry = volume::gpt_entry(entries, i); entry.used()) found.push_back(entry);
     }
     return found;
 }
@@ -120,8 +118,7 @@ volume::GptEntry PartitionTable::boot_partition() const {
     }
     if (!found.used()) {
         throw ToolError(std::string("partition table: no boot partition: an EFI system partition (type ") +
-                        guid_text(volume::kBootPartitionType) + ") with the name " +
-                        volume::kBootPartitionName);
+                        guid_text(volume::kBootPartitionType) + ") with the name " + volume::kBootPartitionName);
     }
     return found;
 }
@@ -140,8 +137,7 @@ PartitionTable read_partition_table(const Disk& disk, std::uint64_t lba) {
     const Buffer sector = disk.read_sectors(lba, 1);
     PartitionTable table;
     table.header = expect(volume::parse_gpt_header(sector, lba, disk.total_sectors()), what);
-    table.entries =
-        disk.read_sectors(table.header.entries_lba, table.header.table_sectors(disk.sector_size()));
+    table.entries = disk.read_sectors(table.header.entries_lba, table.header.table_sectors(disk.sector_size()));
     table.entries.resize(table.header.table_size());
     expect(volume::check_gpt_entries(table.header, table.entries), what);
     return table;
@@ -156,8 +152,7 @@ std::string partition_name(const volume::GptEntry& entry) {
     return name;
 }
 
-Buffer read_boot_file(const Disk& disk, const volume::GptEntry& boot, const std::string& name,
-                      std::size_t limit) {
+Buffer read_boot_file(const Disk& disk, const volume::GptEntry& boot, const std::string& name, std::size_t limit) {
     try {
         return run_program({"mcopy", "-i", drive(disk, boot), "::/gatehouse/" + name, "-"}, {}, limit,
                            disk.descriptor());
@@ -180,8 +175,8 @@ void write_boot_file(const std::string& image, const std::string& name, Bytes co
     Disk disk(image, Disk::Access::kRead);
     const volume::GptEntry boot = read_primary_table(disk).boot_partition();
     try {
-        (void)run_program({"mcopy", "-D", "o", "-i", drive(disk, boot), "-", "::/gatehouse/" + name}, content,
-                          4096, disk.descriptor());
+        (void)run_program({"mcopy", "-D", "o", "-i", drive(disk, boot), "-", "::/gatehouse/" + name}, content, 4096,
+                          disk.descriptor());
     } catch (const ToolError& error) {
         throw ToolError(image + ": /gatehouse/" + name + " on the boot partition: " + error.what());
     }

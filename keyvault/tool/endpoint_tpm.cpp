@@ -12,8 +12,7 @@ namespace {
 TPM2B_PUBLIC public_of(Bytes area) {
     TPM2B_PUBLIC result{};
     std::size_t offset = 0;
-    check(Tss2_MU_TPMT_PUBLIC_Unmarshal(octets(area), area.size(), &offset, &result.publicArea),
-          "public area");
+    check(Tss2_MU_TPMT_PUBLIC_Unmarshal(octets(area), area.size(), &offset, &result.publicArea), "public area");
     return result;
 }
 
@@ -44,13 +43,11 @@ const TPM2B_AUTH kNoAuth{};
 class EndpointTpm::Session {
   public:
     Session(ESYS_CONTEXT* context, ESYS_TR salt_key) : session_(context) {
-        const TPMT_SYM_DEF symmetric{
-            .algorithm = TPM2_ALG_AES, .keyBits = {.aes = 128}, .mode = {.aes = TPM2_ALG_CFB}};
-        check(Esys_StartAuthSession(context, salt_key, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE,
-                                    nullptr, TPM2_SE_HMAC, &symmetric, TPM2_ALG_SHA256, &session_.handle),
+        const TPMT_SYM_DEF symmetric{.algorithm = TPM2_ALG_AES, .keyBits = {.aes = 128}, .mode = {.aes = TPM2_ALG_CFB}};
+        check(Esys_StartAuthSession(context, salt_key, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, nullptr,
+                                    TPM2_SE_HMAC, &symmetric, TPM2_ALG_SHA256, &session_.handle),
               "session");
-        constexpr TPMA_SESSION kAttributes =
-            TPMA_SESSION_CONTINUESESSION | TPMA_SESSION_DECRYPT | TPMA_SESSION_ENCRYPT;
+        constexpr TPMA_SESSION kAttributes = TPMA_SESSION_CONTINUESESSION | TPMA_SESSION_DECRYPT | TPMA_SESSION_ENCRYPT;
         check(Esys_TRSess_SetAttributes(context, session_.handle, kAttributes, 0xff), "session");
     }
     [[nodiscard]] ESYS_TR handle() const { return session_.handle; }
@@ -83,8 +80,8 @@ EndpointTpm::~EndpointTpm() {
 bool EndpointTpm::exists(TPM2_HANDLE handle) const {
     Freed<TPMS_CAPABILITY_DATA> data;
     TPMI_YES_NO more = 0;
-    check(Esys_GetCapability(context_, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, TPM2_CAP_HANDLES, handle, 1,
-                             &more, &data.pointer),
+    check(Esys_GetCapability(context_, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, TPM2_CAP_HANDLES, handle, 1, &more,
+                             &data.pointer),
           "handles");
     const TPML_HANDLE& handles = data->data.handles;
     return handles.count != 0 && handles.handle[0] == handle;
@@ -101,8 +98,8 @@ std::optional<tpm::Name> EndpointTpm::storage_root_key() {
     if (!exists(tpm::kStorageRootKey)) return std::nullopt;
     Freed<TPM2B_PUBLIC> area;
     Freed<TPM2B_NAME> name;
-    check(Esys_ReadPublic(context_, open_handle(tpm::kStorageRootKey), ESYS_TR_NONE, ESYS_TR_NONE,
-                          ESYS_TR_NONE, &area.pointer, &name.pointer, nullptr),
+    check(Esys_ReadPublic(context_, open_handle(tpm::kStorageRootKey), ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE,
+                          &area.pointer, &name.pointer, nullptr),
           "storage root key");
     const tpm::Name reported = name_from(*name.pointer, "storage root key");
     const bool named = tpm::name_of(area_of(area->publicArea).bytes()) == reported;
@@ -119,13 +116,12 @@ tpm::Name EndpointTpm::require_storage_root_key() {
     if (const auto name = storage_root_key()) return *name;
     const TPM2B_PUBLIC area = public_of(tpm::storage_root_key_template().bytes());
     Transient key(context_);
-    check(Esys_CreatePrimary(context_, ESYS_TR_RH_OWNER, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE,
-                             &kNoSensitive, &area, &kNoData, &kNoPcrs, &key.handle, nullptr, nullptr, nullptr,
-                             nullptr),
+    check(Esys_CreatePrimary(context_, ESYS_TR_RH_OWNER, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &kNoSensitive,
+                             &area, &kNoData, &kNoPcrs, &key.handle, nullptr, nullptr, nullptr, nullptr),
           "making the storage root key");
     ESYS_TR persistent = ESYS_TR_NONE;
-    check(Esys_EvictControl(context_, ESYS_TR_RH_OWNER, key.handle, ESYS_TR_PASSWORD, ESYS_TR_NONE,
-                            ESYS_TR_NONE, tpm::kStorageRootKey, &persistent),
+    check(Esys_EvictControl(context_, ESYS_TR_RH_OWNER, key.handle, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE,
+                            tpm::kStorageRootKey, &persistent),
           "keeping the storage root key");
     const auto name = storage_root_key();
     if (!name) throw ToolError("TPM: the storage root key was not kept");
@@ -134,8 +130,7 @@ tpm::Name EndpointTpm::require_storage_root_key() {
 
 std::uint64_t EndpointTpm::read_counter(ESYS_TR index) const {
     Freed<TPM2B_MAX_NV_BUFFER> data;
-    check(Esys_NV_Read(context_, index, index, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, 8, 0,
-                       &data.pointer),
+    check(Esys_NV_Read(context_, index, index, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, 8, 0, &data.pointer),
           "reading the rollback counter");
     if (data->size != 8) throw ToolError("TPM: the rollback counter has no 8 bytes");
     return load<std::uint64_t>(std::as_bytes(std::span(data->buffer)).data(), Endian::kBig);
@@ -150,8 +145,7 @@ std::optional<RollbackCounter> EndpointTpm::rollback_counter(TPM2_HANDLE index) 
     // Defined and never incremented: an earlier run was interrupted.
     if (found == tpm::name_of(tpm::rollback_counter_public(index, false).bytes())) return std::nullopt;
     if (found != tpm::rollback_counter_name(index)) {
-        throw ToolError(
-            "TPM: the NV index of the rollback counter is in other use; choose another --counter-index");
+        throw ToolError("TPM: the NV index of the rollback counter is in other use; choose another --counter-index");
     }
     return RollbackCounter{index, read_counter(resource)};
 }
@@ -162,18 +156,17 @@ RollbackCounter EndpointTpm::require_rollback_counter(TPM2_HANDLE index) {
         const auto area = tpm::rollback_counter_public(index, false);
         TPM2B_NV_PUBLIC definition{};
         std::size_t offset = 0;
-        check(Tss2_MU_TPMS_NV_PUBLIC_Unmarshal(octets(area.bytes()), area.size(), &offset,
-                                               &definition.nvPublic),
+        check(Tss2_MU_TPMS_NV_PUBLIC_Unmarshal(octets(area.bytes()), area.size(), &offset, &definition.nvPublic),
               "rollback counter");
         ESYS_TR defined = ESYS_TR_NONE;
-        check(Esys_NV_DefineSpace(context_, ESYS_TR_RH_OWNER, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE,
-                                  &kNoAuth, &definition, &defined),
+        check(Esys_NV_DefineSpace(context_, ESYS_TR_RH_OWNER, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &kNoAuth,
+                                  &definition, &defined),
               "making the rollback counter");
     }
     // The first increment gives it its lasting Name.
-    check(Esys_NV_Increment(context_, ESYS_TR_RH_OWNER, open_handle(index), ESYS_TR_PASSWORD, ESYS_TR_NONE,
-                            ESYS_TR_NONE),
-          "starting the rollback counter");
+    check(
+        Esys_NV_Increment(context_, ESYS_TR_RH_OWNER, open_handle(index), ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE),
+        "starting the rollback counter");
     const auto counter = rollback_counter(index);
     if (!counter) throw ToolError("TPM: the rollback counter was not made");
     return *counter;
@@ -185,14 +178,13 @@ TpmObject EndpointTpm::create(Bytes public_template, const TPM2B_SENSITIVE_CREAT
     const TPM2B_PUBLIC area = public_of(public_template);
     Freed<TPM2B_PRIVATE> private_part;
     Freed<TPM2B_PUBLIC> public_part;
-    check(Esys_Create(context_, parent, session.handle(), ESYS_TR_NONE, ESYS_TR_NONE, &sensitive, &area,
-                      &kNoData, &kNoPcrs, &private_part.pointer, &public_part.pointer, nullptr, nullptr,
-                      nullptr),
+    check(Esys_Create(context_, parent, session.handle(), ESYS_TR_NONE, ESYS_TR_NONE, &sensitive, &area, &kNoData,
+                      &kNoPcrs, &private_part.pointer, &public_part.pointer, nullptr, nullptr, nullptr),
           "creating an object");
     TpmObject object{.public_area = area_of(public_part->publicArea), .private_blob = {}};
-    expect(object.private_blob.assign(std::as_bytes(std::span(private_part->buffer, private_part->size)),
-                                      "private part"),
-           "TPM");
+    expect(
+        object.private_blob.assign(std::as_bytes(std::span(private_part->buffer, private_part->size)), "private part"),
+        "TPM");
     return object;
 }
 
@@ -213,8 +205,8 @@ void EndpointTpm::random(MutableBytes out) {
     const Session session(context_, open_handle(tpm::kStorageRootKey));
     session.encrypt_response_only();
     Freed<TPM2B_DIGEST> bytes;
-    check(Esys_GetRandom(context_, session.handle(), ESYS_TR_NONE, ESYS_TR_NONE,
-                         static_cast<std::uint16_t>(out.size()), &bytes.pointer),
+    check(Esys_GetRandom(context_, session.handle(), ESYS_TR_NONE, ESYS_TR_NONE, static_cast<std::uint16_t>(out.size()),
+                         &bytes.pointer),
           "random numbers");
     if (bytes->size != out.size()) throw ToolError("TPM: fewer random numbers than asked for");
     copy_bytes(out, std::as_bytes(std::span(bytes->buffer, bytes->size)));

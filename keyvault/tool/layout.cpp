@@ -34,8 +34,7 @@ Tables read_tables(const Disk& disk) {
     if (!equal_bytes(tables.primary.entries, tables.backup.entries) ||
         tables.primary.header.disk != tables.backup.header.disk ||
         tables.backup.header.alternate_lba != volume::kPrimaryGptLba) {
-        throw ToolError(disk.path() +
-                        ": the two copies of the partition table differ (repair it with gdisk)");
+        throw ToolError(disk.path() + ": the two copies of the partition table differ (repair it with gdisk)");
     }
     const volume::GptEntry vault = tables.primary.vault_partition();
     while (volume::gpt_entry(tables.primary.entries, tables.vault).type != vault.type) ++tables.vault;
@@ -56,8 +55,8 @@ void check_vault(const Disk& disk, const volume::GptEntry& vault) {
 void add_overlay(const Disk& disk, const PartitionTable& table, std::uint32_t vault, volume::Header& header) {
     const std::size_t size = disk.sector_size();
     Buffer entries = table.entries;
-    std::fill_n(entries.begin() + static_cast<std::ptrdiff_t>(vault * volume::kGptEntrySize),
-                volume::kGptEntrySize, std::byte{0});
+    std::fill_n(entries.begin() + static_cast<std::ptrdiff_t>(vault * volume::kGptEntrySize), volume::kGptEntrySize,
+                std::byte{0});
 
     const auto add = [&](std::uint64_t lba) -> MutableBytes {
         volume::OverlaySector& sector = header.overlay[header.overlay_count++];
@@ -69,15 +68,12 @@ void add_overlay(const Disk& disk, const PartitionTable& table, std::uint32_t va
     const MutableBytes head = add(table.header.lba);
     store(head.data() + volume::kGptEntriesCrcAt, volume::crc32(entries), Endian::kLittle);
     store(head.data() + volume::kGptHeaderCrcAt, std::uint32_t{0}, Endian::kLittle);
-    const auto head_size =
-        load<std::uint32_t>(head.data() + 12, Endian::kLittle);  // checked when it was parsed
-    store(head.data() + volume::kGptHeaderCrcAt, volume::crc32(Bytes(head).first(head_size)),
-          Endian::kLittle);
+    const auto head_size = load<std::uint32_t>(head.data() + 12, Endian::kLittle);  // checked when it was parsed
+    store(head.data() + volume::kGptHeaderCrcAt, volume::crc32(Bytes(head).first(head_size)), Endian::kLittle);
 
     const std::size_t offset = vault * volume::kGptEntrySize;
     const MutableBytes part = add(table.header.entries_lba + offset / size);
-    std::fill_n(part.begin() + static_cast<std::ptrdiff_t>(offset % size), volume::kGptEntrySize,
-                std::byte{0});
+    std::fill_n(part.begin() + static_cast<std::ptrdiff_t>(offset % size), volume::kGptEntrySize, std::byte{0});
 }
 
 // Sorted, and neighbours of the same kind joined.
@@ -85,8 +81,7 @@ void add_regions(std::vector<Region> regions, volume::Header& header, const std:
     std::ranges::sort(regions, {}, &Region::first);
     for (const Region& region : regions) {
         Region* const before = header.region_count == 0 ? nullptr : &header.regions[header.region_count - 1];
-        if (before != nullptr && before->kind == region.kind &&
-            before->first + before->count == region.first) {
+        if (before != nullptr && before->kind == region.kind && before->first + before->count == region.first) {
             before->count += region.count;
         } else if (header.region_count == volume::kMaximumRegions) {
             throw ToolError(path + ": too many plain partitions");
@@ -100,8 +95,7 @@ std::vector<Region> table_regions(const Disk& disk, const PartitionTable& table,
     const std::uint64_t first = table.header.entries_lba;
     const std::uint64_t end = first + table.header.table_sectors(disk.sector_size());
     const std::uint64_t edited = first + vault * volume::kGptEntrySize / disk.sector_size();
-    std::vector<Region> regions{{table.header.lba, 1, RegionClass::kOverlay},
-                                {edited, 1, RegionClass::kOverlay}};
+    std::vector<Region> regions{{table.header.lba, 1, RegionClass::kOverlay}, {edited, 1, RegionClass::kOverlay}};
     if (edited > first) regions.push_back({first, edited - first, RegionClass::kReadOnly});
     if (edited + 1 < end) regions.push_back({edited + 1, end - edited - 1, RegionClass::kReadOnly});
     return regions;
@@ -184,8 +178,7 @@ void lay_out(const Disk& disk, volume::Header& header) {
     add_overlay(disk, tables.backup, tables.vault, header);
     std::ranges::sort(std::span(header.overlay).first(header.overlay_count), {}, &volume::OverlaySector::lba);
 
-    std::vector<Region> regions{{0, 1, RegionClass::kReadOnly},
-                                {vault.first, vault.count(), RegionClass::kHidden}};
+    std::vector<Region> regions{{0, 1, RegionClass::kReadOnly}, {vault.first, vault.count(), RegionClass::kHidden}};
     for (const PartitionTable* const table : {&tables.primary, &tables.backup}) {
         const auto more = table_regions(disk, *table, tables.vault);
         regions.insert(regions.end(), more.begin(), more.end());
@@ -222,8 +215,7 @@ std::array<Buffer, volume::kCopies> read_header_copies(const Disk& disk, const v
     for (std::size_t i = 0; i < copies.size(); ++i) {
         const std::uint64_t first = volume::kCopyOffset[i] / size;
         const std::uint64_t count = volume::kMaximumHeaderSize / size;
-        if (first + count > vault.count())
-            throw ToolError(disk.path() + ": the vault partition is smaller than 1 MiB");
+        if (first + count > vault.count()) throw ToolError(disk.path() + ": the vault partition is smaller than 1 MiB");
         copies[i] = disk.read_sectors(vault.first + first, count);
     }
     return copies;
@@ -233,8 +225,7 @@ void write_dmsetup_table(const volume::Header& header, const volume::Dek& dek, c
                          const std::function<void(Bytes line)>& write) {
     const std::uint64_t units = header.sector_size / 512;  // device mapper counts 512-byte sectors
     const auto put = [&](std::uint64_t first, std::uint64_t count, const std::string& target) {
-        const std::string line =
-            std::to_string(first * units) + " " + std::to_string(count * units) + " " + target;
+        const std::string line = std::to_string(first * units) + " " + std::to_string(count * units) + " " + target;
         write(text_bytes(line));
     };
     const auto put_encrypted = [&](std::uint64_t first, std::uint64_t count) {

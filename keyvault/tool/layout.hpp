@@ -27,8 +27,7 @@ struct Extent {
 void encrypt_in_place(Disk& disk, const std::vector<Extent>& extents, const volume::Dek& dek);
 
 // The vault's header copies, kMaximumHeaderSize bytes each.
-[[nodiscard]] std::array<Buffer, volume::kCopies> read_header_copies(const Disk& disk,
-                                                                     const volume::GptEntry& vault);
+[[nodiscard]] std::array<Buffer, volume::kCopies> read_header_copies(const Disk& disk, const volume::GptEntry& vault);
 
 // The table for `dmsetup create` that gives the whole disk in the clear by stock targets: crypt for what is
 // encrypted, zero for the vault, linear for the rest. `device` is the block device with the disk. Holds the

@@ -63,10 +63,9 @@ void refuse_existing_vault(const Disk& disk) {
             throw ToolError(disk.path() + ": already provisioned (sealed-key status shows its vault)");
         }
         if (starts_with(copy, interrupted_marker())) {
-            throw ToolError(
-                disk.path() +
-                ": an earlier provisioning was interrupted, part of the disk is encrypted with a key that "
-                "is lost; write the image anew and provision that");
+            throw ToolError(disk.path() +
+                            ": an earlier provisioning was interrupted, part of the disk is encrypted with a key that "
+                            "is lost; write the image anew and provision that");
         }
     }
 }
@@ -76,17 +75,14 @@ void check_bundle(const Disk& disk, const ProvisionRequest& request, const Endpo
     const volume::GptEntry boot = read_primary_table(disk).boot_partition();
     if (!boot_file_exists(disk, boot, kBundleFile)) return;
     const Buffer content = read_boot_file(disk, boot, kBundleFile, kMaxSmallFile);
-    const policies::Bundle bundle =
-        expect(policies::parse_bundle(content), disk.path() + ": its policy bundle");
+    const policies::Bundle bundle = expect(policies::parse_bundle(content), disk.path() + ": its policy bundle");
     const auto demand = [&](bool same, const std::string& what) {
-        if (!same)
-            throw ToolError(disk.path() + ": its policy bundle pins another " + what + "; make a new bundle");
+        if (!same) throw ToolError(disk.path() + ": its policy bundle pins another " + what + "; make a new bundle");
     };
     demand(equal_bytes(bundle.srk_name, endpoint.storage_root_key),
            "SRK than this TPM's, whose name is " + hex(endpoint.storage_root_key));
     demand(equal_bytes(bundle.authority, endpoint.authority.bytes()), "authority than --authority");
-    demand(equal_bytes(bundle.policy_ref, text_bytes(request.policy_ref)),
-           "policy reference than --policy-ref");
+    demand(equal_bytes(bundle.policy_ref, text_bytes(request.policy_ref)), "policy reference than --policy-ref");
     demand(bundle.counter_index == request.counter_index, "rollback counter than --counter-index");
 }
 
@@ -111,19 +107,16 @@ void make_slots_and_keys(const ProvisionRequest& request, EndpointTpm& tpm, cons
     expect(slot.sealed_private.assign(sealed.private_blob.bytes(), "sealed object"), "vault header");
     slot.storage_root_key = endpoint.storage_root_key;
     slot.authority = authority;
-    slot.kek =
-        volume::wrap_kek(secrets.keys.kek, volume::SlotKind::kTpm, secrets.sealed, header.disk, random);
+    slot.kek = volume::wrap_kek(secrets.keys.kek, volume::SlotKind::kTpm, secrets.sealed, header.disk, random);
     if (!request.recovery_key_out.empty()) {
-        header.slots.recovery.emplace().kek = volume::wrap_kek(secrets.keys.kek, volume::SlotKind::kRecovery,
-                                                               secrets.recovery, header.disk, random);
+        header.slots.recovery.emplace().kek =
+            volume::wrap_kek(secrets.keys.kek, volume::SlotKind::kRecovery, secrets.recovery, header.disk, random);
     }
 
     const TpmObject key = tpm.create_attestation_key();
     expect(header.attestation_key_public.assign(key.public_area.bytes(), "attestation key"), "vault header");
-    expect(header.attestation_key_private.assign(key.private_blob.bytes(), "attestation key"),
-           "vault header");
-    header.data_key =
-        expect(volume::wrap_dek(secrets.keys.dek, 1, secrets.keys.kek, header.disk, random), "disk key");
+    expect(header.attestation_key_private.assign(key.private_blob.bytes(), "attestation key"), "vault header");
+    header.data_key = expect(volume::wrap_dek(secrets.keys.dek, 1, secrets.keys.kek, header.disk, random), "disk key");
 }
 
 // The header as it goes to disk, after it has been opened again with the sealed secret.
@@ -134,8 +127,7 @@ Buffer serialised(const Header& header, const Secrets& secrets) {
     volume::Keys keys;
     expect(volume::open_header(copy, volume::SlotKind::kTpm, secrets.sealed, &header.disk, *opened, keys),
            "vault header");
-    if (!keys.dek.equals(secrets.keys.dek.bytes()))
-        throw ToolError("vault header: the disk key does not come back");
+    if (!keys.dek.equals(secrets.keys.dek.bytes())) throw ToolError("vault header: the disk key does not come back");
     return copy;
 }
 
@@ -224,22 +216,20 @@ json provision(const ProvisionRequest& request) {
     if (!request.attestation_key_out.empty()) replace_file(request.attestation_key_out, text_bytes(pem));
     encrypt_and_write(disk, *header, secrets, copy);
 
-    json result{
-        {"disk", guid_text(header->disk)},
-        {"generation", header->generation},
-        {"srk_name", hex(endpoint.storage_root_key)},
-        {"authority_name", hex(header->slots.tpm->authority)},
-        {"policy_ref", request.policy_ref},
-        {"counter", {{"index", index_text(endpoint.counter.index)}, {"value", endpoint.counter.value}}},
-        {"ak_name", hex(tpm::name_of(header->attestation_key_public.bytes()))},
-        {"ak_public", pem}};
+    json result{{"disk", guid_text(header->disk)},
+                {"generation", header->generation},
+                {"srk_name", hex(endpoint.storage_root_key)},
+                {"authority_name", hex(header->slots.tpm->authority)},
+                {"policy_ref", request.policy_ref},
+                {"counter", {{"index", index_text(endpoint.counter.index)}, {"value", endpoint.counter.value}}},
+                {"ak_name", hex(tpm::name_of(header->attestation_key_public.bytes()))},
+                {"ak_public", pem}};
     add_body(result, *header);
     result["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return result;
 }
 
-void open_with_recovery_key(const Disk& disk, const std::string& key_file, Header& header,
-                            volume::Keys& keys) {
+void open_with_recovery_key(const Disk& disk, const std::string& key_file, Header& header, volume::Keys& keys) {
     Buffer text = read_file(key_file, 256);
     volume::SlotSecret secret;
     {
@@ -257,19 +247,17 @@ void open_with_recovery_key(const Disk& disk, const std::string& key_file, Heade
     const volume::Candidates candidates = volume::select_candidates(copies[0], copies[1]);
     Status newest{Error::kNotFound, "vault header"};
     for (std::size_t i = 0; i < candidates.count; ++i) {
-        const Status opened = volume::open_header(copies[candidates.copy[i]], volume::SlotKind::kRecovery,
-                                                  secret, &table.header.disk, header, keys);
+        const Status opened = volume::open_header(copies[candidates.copy[i]], volume::SlotKind::kRecovery, secret,
+                                                  &table.header.disk, header, keys);
         if (opened.ok()) return;
         if (i == 0) newest = opened;
     }
-    throw ToolError(disk.path() +
-                    ": the recovery key does not open the vault: " + describe(newest.failure()));
+    throw ToolError(disk.path() + ": the recovery key does not open the vault: " + describe(newest.failure()));
 }
 
 namespace {
 
-json tpm_status(const StatusRequest& request, const volume::Preview& preview, TPM2_HANDLE counter_index,
-                bool& ok) {
+json tpm_status(const StatusRequest& request, const volume::Preview& preview, TPM2_HANDLE counter_index, bool& ok) {
     EndpointTpm tpm(request.tcti);
     json result{{"srk_name", nullptr}, {"srk_match", false}, {"counter", nullptr}};
     if (const auto name = tpm.storage_root_key()) {

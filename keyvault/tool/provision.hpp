@@ -42,7 +42,6 @@ struct StatusRequest {
 [[nodiscard]] nlohmann::json status(const StatusRequest& request, bool& ok);
 
 // Opens the newest authentic header with the key in a recovery key file.
-void open_with_recovery_key(const Disk& disk, const std::string& key_file, volume::Header& header,
-                            volume::Keys& keys);
+void open_with_recovery_key(const Disk& disk, const std::string& key_file, volume::Header& header, volume::Keys& keys);
 
 }  // namespace gatehouse::host

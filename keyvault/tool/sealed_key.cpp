@@ -54,8 +54,7 @@ struct ExportRequest {
 
 ExitCode export_dmsetup(const ExportRequest& request) {
     if (::isatty(STDOUT_FILENO) == 1 && !request.show) {
-        throw ToolError("the table holds the disk key: pipe it into dmsetup create, or give --show",
-                        ExitCode::kUsage);
+        throw ToolError("the table holds the disk key: pipe it into dmsetup create, or give --show", ExitCode::kUsage);
     }
     const Disk disk(request.disk, Disk::Access::kRead);
     const auto header = std::make_unique<volume::Header>();
@@ -65,14 +64,13 @@ ExitCode export_dmsetup(const ExportRequest& request) {
         throw ToolError(request.disk + ": the vault is of a disk of another size");
     }
     // Past stdio, whose buffers are not wiped.
-    write_dmsetup_table(*header, keys.dek, request.device.empty() ? request.disk : request.device,
-                        [](Bytes line) {
-                            while (!line.empty()) {
-                                const ssize_t written = ::write(STDOUT_FILENO, line.data(), line.size());
-                                if (written <= 0) throw ToolError("standard output cannot be written");
-                                line = line.subspan(static_cast<std::size_t>(written));
-                            }
-                        });
+    write_dmsetup_table(*header, keys.dek, request.device.empty() ? request.disk : request.device, [](Bytes line) {
+        while (!line.empty()) {
+            const ssize_t written = ::write(STDOUT_FILENO, line.data(), line.size());
+            if (written <= 0) throw ToolError("standard output cannot be written");
+            line = line.subspan(static_cast<std::size_t>(written));
+        }
+    });
     return ExitCode::kYes;
 }
 
@@ -95,19 +93,14 @@ int run(int argc, char** argv) {
 
     ProvisionRequest provision_request;
     provision_request.tcti = kDefaultTcti;
-    CLI::App* const provision_command =
-        app.add_subcommand("provision", "make the vault and encrypt the disk in place");
+    CLI::App* const provision_command = app.add_subcommand("provision", "make the vault and encrypt the disk in place");
     provision_command->add_option("DISK", provision_request.disk, "image file or block device")->required();
-    provision_command->add_option("--tcti", provision_request.tcti, "how to reach the TPM")
-        ->capture_default_str();
-    provision_command
-        ->add_option("--authority", provision_request.authority, "the policy authority's public key, PEM")
+    provision_command->add_option("--tcti", provision_request.tcti, "how to reach the TPM")->capture_default_str();
+    provision_command->add_option("--authority", provision_request.authority, "the policy authority's public key, PEM")
         ->required();
-    provision_command
-        ->add_option("--policy-ref", provision_request.policy_ref, "policy reference, up to 32 bytes")
+    provision_command->add_option("--policy-ref", provision_request.policy_ref, "policy reference, up to 32 bytes")
         ->required();
-    provision_command
-        ->add_option("--counter-index", provision_request.counter_index, "NV index of the counter")
+    provision_command->add_option("--counter-index", provision_request.counter_index, "NV index of the counter")
         ->capture_default_str();
     provision_command->add_option("--recovery-key-out", provision_request.recovery_key_out,
                                   "make a recovery key and write it to this new file (mode 0600)");
@@ -118,21 +111,17 @@ int run(int argc, char** argv) {
     StatusRequest status_request;
     CLI::App* const status_command = app.add_subcommand("status", "say what the vault holds; never a secret");
     status_command->add_option("DISK", status_request.disk, "image file or block device")->required();
-    status_command->add_option("--tcti", status_request.tcti,
-                               "also ask this TPM whether the vault is its own");
-    status_command->add_option(
-        "--recovery-key", status_request.recovery_key,
-        "authenticate the header with this recovery key file, and show the rest of it");
+    status_command->add_option("--tcti", status_request.tcti, "also ask this TPM whether the vault is its own");
+    status_command->add_option("--recovery-key", status_request.recovery_key,
+                               "authenticate the header with this recovery key file, and show the rest of it");
     add_json(status_command);
 
     ExportRequest export_request;
     CLI::App* const export_command =
         app.add_subcommand("export-dmsetup", "print a dmsetup table that opens the disk on a rescue system");
     export_command->add_option("DISK", export_request.disk, "image file or block device")->required();
-    export_command->add_option("--recovery-key", export_request.recovery_key, "recovery key file")
-        ->required();
-    export_command->add_option("--device", export_request.device,
-                               "block device to name in the table, if not DISK");
+    export_command->add_option("--recovery-key", export_request.recovery_key, "recovery key file")->required();
+    export_command->add_option("--device", export_request.device, "block device to name in the table, if not DISK");
     export_command->add_flag("--show", export_request.show, "even if standard output is a terminal");
 
     try {

@@ -40,8 +40,7 @@ std::string directory_of(const std::string& path) {
 
 void flush_directory_of(const std::string& path) {
     const File directory(::open(directory_of(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (directory.get() < 0 || ::fsync(directory.get()) != 0)
-        fail(path + ": its directory cannot be flushed");
+    if (directory.get() < 0 || ::fsync(directory.get()) != 0) fail(path + ": its directory cannot be flushed");
 }
 
 struct Pipe {
@@ -110,8 +109,7 @@ Buffer from_hex(std::string_view text, std::string_view item) {
         if (c >= 'A' && c <= 'F') return static_cast<unsigned>(c - 'A') + 10;
         throw ToolError(std::string(item) + ": not hexadecimal", ExitCode::kUsage);
     };
-    if (text.size() % 2 != 0)
-        throw ToolError(std::string(item) + ": odd number of hex digits", ExitCode::kUsage);
+    if (text.size() % 2 != 0) throw ToolError(std::string(item) + ": odd number of hex digits", ExitCode::kUsage);
     Buffer bytes;
     bytes.reserve(text.size() / 2);
     for (std::size_t i = 0; i < text.size(); i += 2) {
@@ -154,8 +152,7 @@ Buffer read_file(const std::string& path, std::size_t limit) {
         if (got < 0 && errno != EINTR) fail(path + ": cannot be read");
         content.resize(done + static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
         if (got == 0) return content;
-        if (content.size() > limit)
-            throw ToolError(path + ": longer than " + std::to_string(limit) + " bytes");
+        if (content.size() > limit) throw ToolError(path + ": longer than " + std::to_string(limit) + " bytes");
     }
 }
 
@@ -202,8 +199,7 @@ Buffer run_program(const std::vector<std::string>& arguments, Bytes input, std::
     ::sigaction(SIGPIPE, &ignore, &before);
     if (input.empty()) in.write.close();
     while (out.read.get() >= 0 || errors.read.get() >= 0) {
-        pollfd waits[] = {
-            {out.read.get(), POLLIN, 0}, {errors.read.get(), POLLIN, 0}, {in.write.get(), POLLOUT, 0}};
+        pollfd waits[] = {{out.read.get(), POLLIN, 0}, {errors.read.get(), POLLIN, 0}, {in.write.get(), POLLOUT, 0}};
         if (::poll(waits, 3, -1) < 0 && errno != EINTR) break;
         const auto drain = [&](const pollfd& wait, File& from, auto&& take) {
             if (wait.fd < 0 || wait.revents == 0) return;
@@ -221,22 +217,19 @@ Buffer run_program(const std::vector<std::string>& arguments, Bytes input, std::
             complaint.append(reinterpret_cast<const char*>(bytes.data()), room);
         });
         if (waits[2].fd >= 0 && waits[2].revents != 0) {
-            const ssize_t sent =
-                ::write(in.write.get(), input.data(), std::min<std::size_t>(input.size(), PIPE_BUF));
+            const ssize_t sent = ::write(in.write.get(), input.data(), std::min<std::size_t>(input.size(), PIPE_BUF));
             if (sent > 0) input = input.subspan(static_cast<std::size_t>(sent));
             if ((sent < 0 && errno != EINTR) || input.empty()) in.write.close();
         }
     }
     ::sigaction(SIGPIPE, &before, nullptr);
     int status = 0;
-    while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
-    }
+    while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {}
     if (WIFEXITED(status) && WEXITSTATUS(status) == 127) {
         throw ToolError(arguments[0] + ": cannot be run; is it installed?");
     }
     while (!complaint.empty() && complaint.back() == '\n') complaint.pop_back();
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-        throw ToolError(arguments[0] + " failed: " + complaint);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) throw ToolError(arguments[0] + " failed: " + complaint);
     if (too_long) throw ToolError(arguments[0] + ": more than " + std::to_string(limit) + " bytes of output");
     return output;
 }
@@ -250,8 +243,7 @@ Progress::~Progress() {
 
 void Progress::at(std::uint64_t done_bytes) {
     if (!terminal_ || total_ == 0) return;
-    const int percent =
-        static_cast<int>(static_cast<double>(done_bytes) * 100.0 / static_cast<double>(total_));
+    const int percent = static_cast<int>(static_cast<double>(done_bytes) * 100.0 / static_cast<double>(total_));
     if (percent == shown_) return;
     shown_ = percent;
     std::fprintf(stderr, "\r%s: %3d%% of %llu MiB", label_.c_str(), percent,

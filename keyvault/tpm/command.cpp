@@ -9,8 +9,7 @@ constexpr std::size_t kSizeAt = 2;
 
 // Part 2, 6.6.3: the command was not started and is to be sent again.
 bool is_retry(TPM2_RC code) {
-    return code == TPM2_RC_RETRY || code == TPM2_RC_YIELDED || code == TPM2_RC_TESTING ||
-           code == TPM2_RC_NV_RATE;
+    return code == TPM2_RC_RETRY || code == TPM2_RC_YIELDED || code == TPM2_RC_TESTING || code == TPM2_RC_NV_RATE;
 }
 
 }  // namespace
@@ -41,16 +40,14 @@ Command& Command::session(TPM2_HANDLE session, Bytes nonce, TPMA_SESSION attribu
     writer_.u8(attributes);
     writer_.u16(static_cast<std::uint16_t>(hmac_size));
     writer_.zeros(hmac_size);
-    writer_.patch(sessions_at_,
-                  static_cast<std::uint32_t>(writer_.offset() - sessions_at_ - sizeof(std::uint32_t)));
+    writer_.patch(sessions_at_, static_cast<std::uint32_t>(writer_.offset() - sessions_at_ - sizeof(std::uint32_t)));
     writer_.patch(kTagAt, std::uint16_t{TPM2_ST_SESSIONS});
     parameters_at_ = writer_.offset();
     return *this;
 }
 
 Command& Command::set_hmac(const Sha256Digest& hmac) {
-    if (!writer_.failed())
-        copy_bytes(MutableBytes(tpm_.command_).subspan(parameters_at_ - hmac.size()), hmac);
+    if (!writer_.failed()) copy_bytes(MutableBytes(tpm_.command_).subspan(parameters_at_ - hmac.size()), hmac);
     return *this;
 }
 
@@ -77,8 +74,7 @@ Result<Response> Command::execute(bool returns_handle) {
             tpm_.transport_.pause();
             continue;
         }
-        if (tag != (sessions_ != 0 ? TPM2_ST_SESSIONS : TPM2_ST_NO_SESSIONS))
-            return {Error::kBadValue, name_, tag};
+        if (tag != (sessions_ != 0 ? TPM2_ST_SESSIONS : TPM2_ST_NO_SESSIONS)) return {Error::kBadValue, name_, tag};
 
         Response response;
         if (returns_handle) response.handle = reader.u32();

@@ -41,8 +41,8 @@ Result<Secret<kSha256Size>> agree_secret(const EccPoint& peer, RandomSource& ran
                            BR_EC_secp256r1) != 1) {
         return {Error::kBadValue, "ECC key: point is not on P-256"};
     }
-    Sha256Digest output = sha256({kOne, Bytes(point).subspan(1, kCoordinateSize), literal_bytes("SECRET"),
-                                  kLabelEnd, ephemeral.x, peer.x});
+    Sha256Digest output = sha256(
+        {kOne, Bytes(point).subspan(1, kCoordinateSize), literal_bytes("SECRET"), kLabelEnd, ephemeral.x, peer.x});
     wipe(point);
     Secret<kSha256Size> result(output);
     wipe(output);

@@ -19,8 +19,7 @@ struct EccPoint {
 
 // One-pass ECDH on P-256 with a fresh key: `ephemeral` is its public point, the result KDFe(Z.x, "SECRET",
 // ephemeral.x, peer.x), 256 bits (Part 1, C.6 and 11.4.10.3). kBadValue if `peer` is not on the curve.
-[[nodiscard]] Result<Secret<kSha256Size>> agree_secret(const EccPoint& peer, RandomSource& random,
-                                                       EccPoint& ephemeral);
+[[nodiscard]] Result<Secret<kSha256Size>> agree_secret(const EccPoint& peer, RandomSource& random, EccPoint& ephemeral);
 
 // AES-128 in CFB mode with 128-bit segments; `in` and `out` are of the same length. `key_and_iv`: 16 bytes
 // each.

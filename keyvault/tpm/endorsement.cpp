@@ -28,8 +28,7 @@ Status check_handle(Tpm& tpm, TPM2_HANDLE handle) {
 
 Result<std::size_t> read_index(Tpm& tpm, TPM2_HANDLE index, MutableBytes out) {
     GATEHOUSE_ASSIGN(const NvPublic area, tpm.nv_read_public(index));
-    if ((area.attributes & TPMA_NV_WRITTEN) == 0)
-        return {Error::kNotFound, "endorsement: NV contents", index};
+    if ((area.attributes & TPMA_NV_WRITTEN) == 0) return {Error::kNotFound, "endorsement: NV contents", index};
     if (area.data_size > out.size()) return {Error::kNoSpace, "endorsement: NV contents", area.data_size};
     TPM2_HANDLE authorization = index;
     if ((area.attributes & TPMA_NV_AUTHREAD) == 0) {
@@ -50,8 +49,7 @@ Result<std::size_t> read_index(Tpm& tpm, TPM2_HANDLE index, MutableBytes out) {
 }  // namespace
 
 bool is_endorsement_handle(TPM2_HANDLE handle) {
-    return std::ranges::any_of(kRanges,
-                               [=](const Range& r) { return handle >= r.first && handle <= r.last; });
+    return std::ranges::any_of(kRanges, [=](const Range& r) { return handle >= r.first && handle <= r.last; });
 }
 
 Result<std::size_t> read_endorsement(Tpm& tpm, TPM2_HANDLE handle, MutableBytes out) {
@@ -63,9 +61,8 @@ Result<std::size_t> read_endorsement(Tpm& tpm, TPM2_HANDLE handle, MutableBytes 
     return area.size();
 }
 
-Result<std::size_t> activate_credential(Tpm& tpm, RandomSource& random, TPM2_HANDLE endorsement_key,
-                                        Bytes key_public, Bytes key_private, Bytes credential, Bytes secret,
-                                        MutableBytes out) {
+Result<std::size_t> activate_credential(Tpm& tpm, RandomSource& random, TPM2_HANDLE endorsement_key, Bytes key_public,
+                                        Bytes key_private, Bytes credential, Bytes secret, MutableBytes out) {
     GATEHOUSE_TRY(check_handle(tpm, endorsement_key));
     GATEHOUSE_ASSIGN(const PublicArea endorsement, tpm.read_public(endorsement_key));
     Reader fields(endorsement.bytes(), Endian::kBig);

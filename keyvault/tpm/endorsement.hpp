@@ -25,9 +25,8 @@ inline constexpr std::size_t kMaxEndorsementSize = 2048;
 // value must be empty (EK Credential Profile 2.5, B.3 and B.6). `credential` and `secret`: contents of
 // TPM2B_ID_OBJECT and TPM2B_ENCRYPTED_SECRET, untrusted. The released secret, at least one byte, goes to
 // `out` and stays nowhere else; its size is returned. Errors besides Tpm's: kOutOfRange, kNotFound.
-[[nodiscard]] Result<std::size_t> activate_credential(Tpm& tpm, RandomSource& random,
-                                                      TPM2_HANDLE endorsement_key, Bytes key_public,
-                                                      Bytes key_private, Bytes credential, Bytes secret,
-                                                      MutableBytes out);
+[[nodiscard]] Result<std::size_t> activate_credential(Tpm& tpm, RandomSource& random, TPM2_HANDLE endorsement_key,
+                                                      Bytes key_public, Bytes key_private, Bytes credential,
+                                                      Bytes secret, MutableBytes out);
 
 }  // namespace gatehouse::tpm

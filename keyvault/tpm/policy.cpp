@@ -38,8 +38,8 @@ PolicyDigest& PolicyDigest::locality(TPMA_LOCALITY localities) {
 
 // Part 3, 23.9: H(old || CC || H(operandB || offset || operation) || Name)
 PolicyDigest& PolicyDigest::counter_at_most(const Name& counter, std::uint64_t limit) {
-    const Sha256Digest arguments = sha256({big_endian(limit), big_endian(std::uint16_t{0}),
-                                           big_endian(static_cast<std::uint16_t>(TPM2_EO_UNSIGNED_LE))});
+    const Sha256Digest arguments = sha256(
+        {big_endian(limit), big_endian(std::uint16_t{0}), big_endian(static_cast<std::uint16_t>(TPM2_EO_UNSIGNED_LE))});
     return extend(TPM2_CC_PolicyNV, {arguments, counter});
 }
 
@@ -60,9 +60,7 @@ Sha256Digest sealing_policy_digest(const Sha256Digest& pcr17, const Sha256Digest
         .value();
 }
 
-Sha256Digest approval_digest(const Sha256Digest& approved, Bytes policy_ref) {
-    return sha256({approved, policy_ref});
-}
+Sha256Digest approval_digest(const Sha256Digest& approved, Bytes policy_ref) { return sha256({approved, policy_ref}); }
 
 Sha256Digest authorize_policy_digest(const Name& authority, Bytes policy_ref) {
     return PolicyDigest().authorize(authority, policy_ref).value();

@@ -38,8 +38,7 @@ Status authorize(Tpm& tpm, PolicySession& session, const UnsealRequest& request)
     if (!ticket.ok()) {
         return explain(ticket.failure(), Error::kBadSignature, "approval: not signed by the authority");
     }
-    return session.policy_authorize(approval.policy, request.policy_ref, name_of(request.authority),
-                                    ticket.value());
+    return session.policy_authorize(approval.policy, request.policy_ref, name_of(request.authority), ticket.value());
 }
 
 }  // namespace
@@ -54,18 +53,16 @@ Result<Secret<32>> unseal(Tpm& tpm, RandomSource& random, const UnsealRequest& r
         return {Error::kMismatch, "sealed object: Name is not the pinned one"};
     }
     GATEHOUSE_TRY(check_launch(tpm));
-    GATEHOUSE_ASSIGN(PolicySession session,
-                     PolicySession::start_salted(tpm, random, kStorageRootKey, root.bytes()));
+    GATEHOUSE_ASSIGN(PolicySession session, PolicySession::start_salted(tpm, random, kStorageRootKey, root.bytes()));
     GATEHOUSE_TRY(authorize(tpm, session, request));
-    GATEHOUSE_ASSIGN(const Flushed sealed,
-                     tpm.load(kStorageRootKey, request.sealed_private, request.sealed_public));
+    GATEHOUSE_ASSIGN(const Flushed sealed, tpm.load(kStorageRootKey, request.sealed_private, request.sealed_public));
     Result<Secret<32>> secret = session.unseal(sealed.handle(), sealed_name);
     if (!secret.ok()) return explain(secret.failure(), Error::kAuthFailed, "TPM refuses to unseal");
     return secret;
 }
 
-Result<Quote> quote(Tpm& tpm, RandomSource& random, Bytes key_public, Bytes key_private,
-                    Bytes qualifying_data, std::span<const PcrSelection> selections) {
+Result<Quote> quote(Tpm& tpm, RandomSource& random, Bytes key_public, Bytes key_private, Bytes qualifying_data,
+                    std::span<const PcrSelection> selections) {
     GATEHOUSE_ASSIGN(const Flushed key, tpm.load(kStorageRootKey, key_private, key_public));
     GATEHOUSE_ASSIGN(PolicySession session, PolicySession::start(tpm, random));
     GATEHOUSE_TRY(session.policy_locality(kHypervisorLocality));

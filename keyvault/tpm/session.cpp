@@ -26,9 +26,8 @@ Result<EccPoint> ecc_point(Bytes public_area) {
     const TPM2_ALG_ID kdf = reader.u16();
     const Bytes x = reader.sized();
     const Bytes y = reader.sized();
-    if (type != TPM2_ALG_ECC || scheme != TPM2_ALG_NULL || kdf != TPM2_ALG_NULL ||
-        curve != TPM2_ECC_NIST_P256 || !reader.finished("").ok() || x.size() != kCoordinateSize ||
-        y.size() != kCoordinateSize) {
+    if (type != TPM2_ALG_ECC || scheme != TPM2_ALG_NULL || kdf != TPM2_ALG_NULL || curve != TPM2_ECC_NIST_P256 ||
+        !reader.finished("").ok() || x.size() != kCoordinateSize || y.size() != kCoordinateSize) {
         return {Error::kUnsupported, "session: salting key is not an ECC P-256 storage key", type};
     }
     EccPoint point;
@@ -60,8 +59,8 @@ Result<PolicySession> PolicySession::start_salted(Tpm& tpm, RandomSource& random
 }
 
 // TPM2_StartAuthSession (Part 3, 11.1)
-Status PolicySession::open(Tpm& tpm, RandomSource& random, Type type, TPM2_HANDLE salt_key,
-                           Bytes encrypted_salt, Bytes salt) {
+Status PolicySession::open(Tpm& tpm, RandomSource& random, Type type, TPM2_HANDLE salt_key, Bytes encrypted_salt,
+                           Bytes salt) {
     tpm_ = &tpm;
     random_ = &random;
     salted_ = !salt.empty();
@@ -232,8 +231,7 @@ Result<Quote> PolicySession::quote(TPM2_HANDLE key, const Name& name, Bytes qual
     (void)fields.sized();  // the signer's qualified Name
     const Bytes extra_data = fields.sized();
     GATEHOUSE_TRY(fields.status(command.name()));
-    if (magic != TPM2_GENERATED_VALUE || type != TPM2_ST_ATTEST_QUOTE ||
-        !equal_bytes(extra_data, qualifying_data)) {
+    if (magic != TPM2_GENERATED_VALUE || type != TPM2_ST_ATTEST_QUOTE || !equal_bytes(extra_data, qualifying_data)) {
         return malformed(command.name(), Error::kMismatch);
     }
     Reader parts(signature, Endian::kBig);  // TPMT_SIGNATURE, of an ECC key

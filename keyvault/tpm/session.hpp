@@ -40,12 +40,11 @@ class PolicySession {
 
     enum class Type : std::uint8_t { kPolicy, kTrial };
 
-    [[nodiscard]] static Result<PolicySession> start(Tpm& tpm, RandomSource& random,
-                                                     Type type = Type::kPolicy);
+    [[nodiscard]] static Result<PolicySession> start(Tpm& tpm, RandomSource& random, Type type = Type::kPolicy);
     // Salted to the loaded ECC P-256 decryption key `salt_key`, whose public area is `salt_public`.
     // kUnsupported for another kind of key, kBadValue if its point is not on the curve.
-    [[nodiscard]] static Result<PolicySession> start_salted(Tpm& tpm, RandomSource& random,
-                                                            TPM2_HANDLE salt_key, Bytes salt_public);
+    [[nodiscard]] static Result<PolicySession> start_salted(Tpm& tpm, RandomSource& random, TPM2_HANDLE salt_key,
+                                                            Bytes salt_public);
 
     // The PCRs as they are now, and that they do not change until the session is used.
     [[nodiscard]] Status policy_pcr(const PcrSelection& selection);
@@ -80,10 +79,10 @@ class PolicySession {
   private:
     static constexpr std::size_t kNonceSize = 32;
 
-    [[nodiscard]] Status open(Tpm& tpm, RandomSource& random, Type type, TPM2_HANDLE salt_key,
-                              Bytes encrypted_salt, Bytes salt);
-    [[nodiscard]] Sha256Digest authorization_hmac(const Sha256Digest& parameter_hash, Bytes newer,
-                                                  Bytes older, TPMA_SESSION attributes) const;
+    [[nodiscard]] Status open(Tpm& tpm, RandomSource& random, Type type, TPM2_HANDLE salt_key, Bytes encrypted_salt,
+                              Bytes salt);
+    [[nodiscard]] Sha256Digest authorization_hmac(const Sha256Digest& parameter_hash, Bytes newer, Bytes older,
+                                                  TPMA_SESSION attributes) const;
     [[nodiscard]] Status assert_policy(Command& command);
 
     Tpm* tpm_ = nullptr;

@@ -59,8 +59,7 @@ PublicArea sealed_object_template(const Sha256Digest& policy) {
     std::array<std::byte, 128> out{};
     Writer writer =
         begin(out, TPM2_ALG_KEYEDHASH,
-              TPMA_OBJECT_FIXEDTPM | TPMA_OBJECT_FIXEDPARENT | TPMA_OBJECT_NODA | TPMA_OBJECT_ADMINWITHPOLICY,
-              policy);
+              TPMA_OBJECT_FIXEDTPM | TPMA_OBJECT_FIXEDPARENT | TPMA_OBJECT_NODA | TPMA_OBJECT_ADMINWITHPOLICY, policy);
     writer.u16(TPM2_ALG_NULL);  // scheme
     writer.sized({});           // unique
     return area_of<PublicArea>(writer);
@@ -117,8 +116,7 @@ Result<PublicArea> authority_public_rsa(Bytes modulus) {
 }
 
 Result<SignatureBlob> signature_ecdsa(Bytes r, Bytes s) {
-    if (r.size() > kCoordinate || s.size() > kCoordinate)
-        return {Error::kBadLength, "ECDSA signature", r.size()};
+    if (r.size() > kCoordinate || s.size() > kCoordinate) return {Error::kBadLength, "ECDSA signature", r.size()};
     std::array<std::byte, 128> out{};
     Writer writer(out, Endian::kBig);
     writer.u16(TPM2_ALG_ECDSA);
@@ -143,15 +141,13 @@ Blob<64> rollback_counter_public(TPM2_HANDLE index, bool written) {
     Writer writer(out, Endian::kBig);
     writer.u32(index);
     writer.u16(TPM2_ALG_SHA256);
-    writer.u32(TPMA_NV_OWNERWRITE | (TPM2_NT_COUNTER << TPMA_NV_TPM2_NT_SHIFT) | TPMA_NV_OWNERREAD |
-               TPMA_NV_AUTHREAD | TPMA_NV_NO_DA | (written ? TPMA_NV_WRITTEN : 0));
+    writer.u32(TPMA_NV_OWNERWRITE | (TPM2_NT_COUNTER << TPMA_NV_TPM2_NT_SHIFT) | TPMA_NV_OWNERREAD | TPMA_NV_AUTHREAD |
+               TPMA_NV_NO_DA | (written ? TPMA_NV_WRITTEN : 0));
     writer.sized({});  // no policy
     writer.u16(8);     // data size
     return area_of<Blob<64>>(writer);
 }
 
-Name rollback_counter_name(TPM2_HANDLE index) {
-    return name_of(rollback_counter_public(index, true).bytes());
-}
+Name rollback_counter_name(TPM2_HANDLE index) { return name_of(rollback_counter_public(index, true).bytes()); }
 
 }  // namespace gatehouse::tpm

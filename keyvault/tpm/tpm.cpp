@@ -74,8 +74,7 @@ Result<BankList> Tpm::active_banks() {
         const Bytes bitmap = reader.bytes(reader.u8());
         std::uint32_t pcrs = 0;
         if (bitmap.size() > sizeof(pcrs)) return {Error::kBadLength, "TPM2_GetCapability", bitmap.size()};
-        for (std::size_t i = 0; i < bitmap.size(); ++i)
-            pcrs |= std::to_integer<std::uint32_t>(bitmap[i]) << (8 * i);
+        for (std::size_t i = 0; i < bitmap.size(); ++i) pcrs |= std::to_integer<std::uint32_t>(bitmap[i]) << (8 * i);
         if (pcrs == 0) continue;
         if (list.count == BankList::kCapacity) return {Error::kNoSpace, "TPM2_GetCapability", count};
         list.entries[list.count++] = {bank, pcrs};
@@ -160,8 +159,7 @@ Status Tpm::get_random(MutableBytes out) {
         Reader reader = response.reader();
         const Bytes random = reader.sized();
         GATEHOUSE_TRY(reader.finished(command.name()));
-        if (random.empty() || random.size() > wanted)
-            return {Error::kBadLength, command.name(), random.size()};
+        if (random.empty() || random.size() > wanted) return {Error::kBadLength, command.name(), random.size()};
         copy_bytes(out, random);
         out = out.subspan(random.size());
     }

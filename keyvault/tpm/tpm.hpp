@@ -82,16 +82,14 @@ class Tpm {
     [[nodiscard]] Status flush(TPM2_HANDLE handle);
 
     // Has the TPM verify `signature` (a marshalled TPMT_SIGNATURE) of the loaded key over `digest`.
-    [[nodiscard]] Result<Ticket> verify_signature(TPM2_HANDLE key, const Sha256Digest& digest,
-                                                  Bytes signature);
+    [[nodiscard]] Result<Ticket> verify_signature(TPM2_HANDLE key, const Sha256Digest& digest, Bytes signature);
 
     // Public area of an NV index, its Name checked like read_public's.
     [[nodiscard]] Result<NvPublic> nv_read_public(TPM2_HANDLE index);
     // Reads out.size() bytes (at most TPM2_PT_NV_BUFFER_MAX) from `offset`; `authorization` has an empty
     // authorization value: the index itself, TPM2_RH_OWNER or TPM2_RH_PLATFORM, as the index's attributes
     // demand.
-    [[nodiscard]] Status nv_read(TPM2_HANDLE authorization, TPM2_HANDLE index, std::size_t offset,
-                                 MutableBytes out);
+    [[nodiscard]] Status nv_read(TPM2_HANDLE authorization, TPM2_HANDLE index, std::size_t offset, MutableBytes out);
     // Value of an NV counter whose read authorization is its own, empty, authorization value, as
     // rollback_counter_public() (templates.hpp) has it.
     [[nodiscard]] Result<std::uint64_t> nv_read_counter(TPM2_HANDLE index);

@@ -131,8 +131,7 @@ Status read_body(Reader& reader, Header& header) {
     const std::uint32_t cursor = reader.u32();
     const Bytes cursor_fields = reader.bytes(kCursorSize);
     GATEHOUSE_TRY(reader.status("vault header: body"));
-    if (cursor != kCursorIdle)
-        return {Error::kUnsupported, "vault header: re-encryption in progress", cursor};
+    if (cursor != kCursorIdle) return {Error::kUnsupported, "vault header: re-encryption in progress", cursor};
     const Bytes padding = reader.rest();
     const auto is_zero = [](std::byte byte) { return byte == std::byte{0}; };
     if (!std::all_of(cursor_fields.begin(), cursor_fields.end(), is_zero) ||
@@ -150,8 +149,7 @@ Status read_fixed(Bytes copy, Reader& reader, Bytes& covered, std::uint64_t& gen
     const std::uint32_t version = reader.u32();
     if (version != kVersion) return {Error::kBadVersion, "vault header", version};
     const std::uint32_t length = reader.u32();
-    if (length == 0 || length % kHeaderAlignment != 0 || length > kMaximumHeaderSize ||
-        length > copy.size()) {
+    if (length == 0 || length % kHeaderAlignment != 0 || length > kMaximumHeaderSize || length > copy.size()) {
         return {Error::kBadLength, "vault header", length};
     }
     covered = copy.first(length - kMacSize);
@@ -169,15 +167,13 @@ Status read_fixed(Bytes copy, Reader& reader, Bytes& covered, std::uint64_t& gen
 Status validate_regions(const Header& header) {
     std::uint64_t end = 0;  // of the region before
     for (const Region& region : header.region_table()) {
-        if (region.count == 0 || region.kind < RegionClass::kReadOnly ||
-            region.kind > RegionClass::kOverlay) {
+        if (region.count == 0 || region.kind < RegionClass::kReadOnly || region.kind > RegionClass::kOverlay) {
             return {Error::kBadValue, "vault header: region", region.first};
         }
         if (region.first >= header.total_sectors || region.count > header.total_sectors - region.first) {
             return {Error::kOutOfRange, "vault header: region outside of the disk", region.first};
         }
-        if (region.first < end)
-            return {Error::kOverlap, "vault header: regions overlap or unsorted", region.first};
+        if (region.first < end) return {Error::kOverlap, "vault header: regions overlap or unsorted", region.first};
         end = region.first + region.count;
     }
     return {};
@@ -248,19 +244,15 @@ Candidates select_candidates(Bytes copy0, Bytes copy1) {
     return candidates;
 }
 
-Status open_header(Bytes copy, SlotKind slot, const SlotSecret& secret, const Guid* disk, Header& header,
-                   Keys& keys) {
+Status open_header(Bytes copy, SlotKind slot, const SlotSecret& secret, const Guid* disk, Header& header, Keys& keys) {
     Reader reader{{}};
     Bytes covered;
     GATEHOUSE_TRY(read_fixed(copy, reader, covered, header.generation, header.disk));
     GATEHOUSE_TRY(read(reader, header.slots));
-    const bool present =
-        slot == SlotKind::kTpm ? header.slots.tpm.has_value() : header.slots.recovery.has_value();
+    const bool present = slot == SlotKind::kTpm ? header.slots.tpm.has_value() : header.slots.recovery.has_value();
     if (!present) return {Error::kNotFound, "vault: no such slot"};
-    const WrappedKey<kKekSize>& wrapped =
-        slot == SlotKind::kTpm ? header.slots.tpm->kek : header.slots.recovery->kek;
-    if (!unwrap(wrapped, derive_key(secret.bytes(), slot_label(slot)), {slot_label(slot), header.disk},
-                keys.kek)) {
+    const WrappedKey<kKekSize>& wrapped = slot == SlotKind::kTpm ? header.slots.tpm->kek : header.slots.recovery->kek;
+    if (!unwrap(wrapped, derive_key(secret.bytes(), slot_label(slot)), {slot_label(slot), header.disk}, keys.kek)) {
         return {Error::kAuthFailed, "vault slot"};
     }
     if (!equal_secret(mac_of(covered, keys.kek), copy.subspan(covered.size(), kMacSize))) {
@@ -270,8 +262,8 @@ Status open_header(Bytes copy, SlotKind slot, const SlotSecret& secret, const Gu
     GATEHOUSE_TRY(read_body(reader, header));
     GATEHOUSE_TRY(validate(header));
     const WrappingKey dek_key = derive_key(keys.kek.bytes(), dek_label());
-    if (!unwrap(header.data_key.key, dek_key,
-                {dek_label(), little_endian(header.data_key.epoch), header.disk}, keys.dek)) {
+    if (!unwrap(header.data_key.key, dek_key, {dek_label(), little_endian(header.data_key.epoch), header.disk},
+                keys.dek)) {
         return {Error::kAuthFailed, "vault data key"};
     }
     if (equal_secret(keys.dek.bytes().first<kDekSize / 2>(), keys.dek.bytes().last<kDekSize / 2>())) {
@@ -304,13 +296,12 @@ WrappedKey<kKekSize> wrap_kek(const Kek& kek, SlotKind slot, const SlotSecret& s
     return wrap(kek, derive_key(secret.bytes(), slot_label(slot)), {slot_label(slot), disk}, random);
 }
 
-Result<DataKey> wrap_dek(const Dek& dek, std::uint32_t epoch, const Kek& kek, const Guid& disk,
-                         RandomSource& random) {
+Result<DataKey> wrap_dek(const Dek& dek, std::uint32_t epoch, const Kek& kek, const Guid& disk, RandomSource& random) {
     if (equal_secret(dek.bytes().first<kDekSize / 2>(), dek.bytes().last<kDekSize / 2>())) {
         return {Error::kBadValue, "vault data key: halves are equal"};
     }
-    return DataKey{epoch, wrap(dek, derive_key(kek.bytes(), dek_label()),
-                               {dek_label(), little_endian(epoch), disk}, random)};
+    return DataKey{epoch,
+                   wrap(dek, derive_key(kek.bytes(), dek_label()), {dek_label(), little_endian(epoch), disk}, random)};
 }
 
 Status update(Store& store, Header& header, const Kek& kek, std::size_t& copy, MutableBytes scratch) {

@@ -133,9 +133,7 @@ struct Header {
 
     DataKey data_key;
 
-    [[nodiscard]] std::span<const Region> region_table() const {
-        return std::span(regions).first(region_count);
-    }
+    [[nodiscard]] std::span<const Region> region_table() const { return std::span(regions).first(region_count); }
     [[nodiscard]] std::span<const OverlaySector> overlay_table() const {
         return std::span(overlay).first(overlay_count);
     }
@@ -176,8 +174,8 @@ struct Candidates {
 //   kMismatch    "vault header: of another disk", if `disk` is given and is not the header's
 //   kUnsupported "vault header: re-encryption in progress" (this version has none)
 //   others       a header that was authentic and is nonsense; item names the field
-[[nodiscard]] Status open_header(Bytes copy, SlotKind slot, const SlotSecret& secret, const Guid* disk,
-                                 Header& header, Keys& keys);
+[[nodiscard]] Status open_header(Bytes copy, SlotKind slot, const SlotSecret& secret, const Guid* disk, Header& header,
+                                 Keys& keys);
 
 // --- Writing ---
 
@@ -188,8 +186,8 @@ struct Candidates {
 [[nodiscard]] Result<std::size_t> serialise(const Header& header, const Kek& kek, MutableBytes out);
 
 // Wraps for `header.slots` and `header.data_key`.
-[[nodiscard]] WrappedKey<kKekSize> wrap_kek(const Kek& kek, SlotKind slot, const SlotSecret& secret,
-                                            const Guid& disk, RandomSource& random);
+[[nodiscard]] WrappedKey<kKekSize> wrap_kek(const Kek& kek, SlotKind slot, const SlotSecret& secret, const Guid& disk,
+                                            RandomSource& random);
 // kBadValue if both halves of the DEK are equal (FIPS 140-2 Implementation Guidance, A.9).
 [[nodiscard]] Result<DataKey> wrap_dek(const Dek& dek, std::uint32_t epoch, const Kek& kek, const Guid& disk,
                                        RandomSource& random);
@@ -208,7 +206,6 @@ class Store {
 // Puts `header` on disk as the next generation, in place of the older copy; `copy` is the number of the
 // newest good copy, on success that of the new one, and header.generation the new generation. A power cut at
 // any moment leaves the old header or the new one. `scratch`: kMaximumHeaderSize bytes.
-[[nodiscard]] Status update(Store& store, Header& header, const Kek& kek, std::size_t& copy,
-                            MutableBytes scratch);
+[[nodiscard]] Status update(Store& store, Header& header, const Kek& kek, std::size_t& copy, MutableBytes scratch);
 
 }  // namespace gatehouse::volume

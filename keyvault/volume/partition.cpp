@@ -22,8 +22,7 @@ std::uint32_t crc32(Bytes bytes, std::uint32_t before) {
 }
 
 Result<GptHeader> parse_gpt_header(Bytes sector, std::uint64_t lba, std::uint64_t total_sectors) {
-    if (sector.size() != 512 && sector.size() != 4096)
-        return {Error::kBadLength, "GPT: sector size", sector.size()};
+    if (sector.size() != 512 && sector.size() != 4096) return {Error::kBadLength, "GPT: sector size", sector.size()};
     Reader reader(sector);
     const Bytes magic = reader.bytes(8);
     const std::uint32_t revision = reader.u32();
@@ -81,8 +80,7 @@ Status check_gpt_entries(const GptHeader& header, Bytes table) {
     for (std::uint32_t i = 0; i < header.entry_count; ++i) {
         const GptEntry entry = gpt_entry(table, i);
         if (!entry.used()) continue;
-        if (entry.first > entry.last || entry.first < header.first_usable ||
-            entry.last > header.last_usable) {
+        if (entry.first > entry.last || entry.first < header.first_usable || entry.last > header.last_usable) {
             return {Error::kOutOfRange, "GPT entry", i};
         }
         for (std::uint32_t j = 0; j < i; ++j) {

@@ -28,10 +28,10 @@ inline constexpr Guid kBootPartitionType{std::byte{0x28}, std::byte{0x73}, std::
                                          std::byte{0xc9}, std::byte{0x3e}, std::byte{0xc9}, std::byte{0x3b}};
 inline constexpr const char* kBootPartitionName = "gatehouse-boot";
 // 21686148-6449-6e6f-744e-656564454649: BIOS boot partition, GRUB's second stage.
-inline constexpr Guid kBiosBootPartitionType{
-    std::byte{0x48}, std::byte{0x61}, std::byte{0x68}, std::byte{0x21}, std::byte{0x49}, std::byte{0x64},
-    std::byte{0x6f}, std::byte{0x6e}, std::byte{0x74}, std::byte{0x4e}, std::byte{0x65}, std::byte{0x65},
-    std::byte{0x64}, std::byte{0x45}, std::byte{0x46}, std::byte{0x49}};
+inline constexpr Guid kBiosBootPartitionType{std::byte{0x48}, std::byte{0x61}, std::byte{0x68}, std::byte{0x21},
+                                             std::byte{0x49}, std::byte{0x64}, std::byte{0x6f}, std::byte{0x6e},
+                                             std::byte{0x74}, std::byte{0x4e}, std::byte{0x65}, std::byte{0x65},
+                                             std::byte{0x64}, std::byte{0x45}, std::byte{0x46}, std::byte{0x49}};
 
 inline constexpr std::uint64_t kPrimaryGptLba = 1;
 inline constexpr std::size_t kGptHeaderSize = 92;
@@ -77,8 +77,7 @@ struct GptEntry {
 // Everything that the header says lies inside of the disk, and neither header nor array lies among the usable
 // sectors. Errors: kBadMagic, kBadVersion, kBadLength, kBadChecksum, kMismatch (lba), kOutOfRange, kOverlap,
 // kUnsupported.
-[[nodiscard]] Result<GptHeader> parse_gpt_header(Bytes sector, std::uint64_t lba,
-                                                 std::uint64_t total_sectors);
+[[nodiscard]] Result<GptHeader> parse_gpt_header(Bytes sector, std::uint64_t lba, std::uint64_t total_sectors);
 
 // `table`: table_size() bytes. The CRC holds, and used entries are well-formed, in the usable range and
 // disjoint. Errors: kBadLength, kBadChecksum; kOutOfRange, kOverlap (detail: number of the entry, from 0).

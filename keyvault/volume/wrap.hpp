@@ -33,8 +33,8 @@ template <std::size_t N>
 
 // False, and `out` wiped, if it was not wrapped by this key with these associated data.
 template <std::size_t N>
-[[nodiscard]] bool unwrap(const WrappedKey<N>& wrapped, const WrappingKey& key,
-                          std::initializer_list<Bytes> associated, Secret<N>& out) {
+[[nodiscard]] bool unwrap(const WrappedKey<N>& wrapped, const WrappingKey& key, std::initializer_list<Bytes> associated,
+                          Secret<N>& out) {
     copy_bytes(out.bytes(), wrapped.ciphertext);
     const auto tag = gcm(Direction::kDecrypt, key, wrapped.nonce, associated, out.bytes());
     if (equal_secret(tag, wrapped.tag)) return true;

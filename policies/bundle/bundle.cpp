@@ -8,8 +8,7 @@ Bytes approval_magic() { return literal_bytes("GHAPPROV"); }
 constexpr std::byte kNameAlgorithm[2] = {std::byte{0x00}, std::byte{0x0b}};  // SHA-256
 
 // Magic, version and size, which both files begin with.
-Status read_start(Reader& reader, Bytes file, Bytes magic, std::uint32_t version, std::size_t limit,
-                  const char* item) {
+Status read_start(Reader& reader, Bytes file, Bytes magic, std::uint32_t version, std::size_t limit, const char* item) {
     const Bytes found = reader.bytes(magic.size());
     const std::uint32_t found_version = reader.u32();
     const std::uint32_t size = reader.u32();
@@ -23,10 +22,8 @@ Status read_start(Reader& reader, Bytes file, Bytes magic, std::uint32_t version
 }
 
 Status check(const Bundle& bundle) {
-    if ((bundle.flags & ~kKnownBundleFlags) != 0)
-        return {Error::kBadValue, "policy bundle: flags", bundle.flags};
-    if (!is_storage_root(bundle.srk_name))
-        return {Error::kBadValue, "policy bundle: SRK name", bundle.srk_name.size()};
+    if ((bundle.flags & ~kKnownBundleFlags) != 0) return {Error::kBadValue, "policy bundle: flags", bundle.flags};
+    if (!is_storage_root(bundle.srk_name)) return {Error::kBadValue, "policy bundle: SRK name", bundle.srk_name.size()};
     if (bundle.authority.empty()) return {Error::kBadValue, "policy bundle: no authority key"};
     if (bundle.policy_ref.size() > kMaxPolicyRef) {
         return {Error::kBadValue, "policy bundle: policy reference", bundle.policy_ref.size()};
@@ -69,8 +66,7 @@ Result<Bundle> parse_bundle(Bytes bytes) {
 
 Result<Approval> parse_approval(Bytes bytes) {
     Reader reader(bytes);
-    GATEHOUSE_TRY(
-        read_start(reader, bytes, approval_magic(), kApprovalVersion, kMaxApprovalSize, "policy approval"));
+    GATEHOUSE_TRY(read_start(reader, bytes, approval_magic(), kApprovalVersion, kMaxApprovalSize, "policy approval"));
     Approval approval;
     approval.counter_limit = reader.u64();
     reader.copy(approval.pcr17);

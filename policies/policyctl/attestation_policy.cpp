@@ -37,14 +37,12 @@ void add_pcr(json& pcrs, const std::string& text) {
     const std::size_t equals = text.find('=');
     if (colon == std::string::npos || equals == std::string::npos || equals < colon)
         throw ToolError("--pcr " + text + ": must be BANK:PCR=HEX, as in sha256:7=...", ExitCode::kUsage);
-    pcrs[text.substr(0, colon)][text.substr(colon + 1, equals - colon - 1)].push_back(
-        text.substr(equals + 1));
+    pcrs[text.substr(0, colon)][text.substr(colon + 1, equals - colon - 1)].push_back(text.substr(equals + 1));
 }
 
 void print_summary(const verifier::Policy& policy, const std::string& text) {
     std::cout << "name      " << policy.name << "\nversion   " << policy.version << "\nsource    "
-              << verifier::source_name(policy.source) << "\naddress   " << verifier::policy_address(text)
-              << '\n';
+              << verifier::source_name(policy.source) << "\naddress   " << verifier::policy_address(text) << '\n';
 }
 
 }  // namespace
@@ -52,8 +50,7 @@ void print_summary(const verifier::Policy& policy, const std::string& text) {
 void MakeAttestationPolicy::add_to(CLI::App& command) {
     command.add_option("--name", name, "1 to 64 of a-z 0-9 . _ -")->required();
     command.add_option("--version", version, "rises with each issue of the same name")->required();
-    command.add_option("--reference", references,
-                       "what policyctl predict --json printed for an acceptable image");
+    command.add_option("--reference", references, "what policyctl predict --json printed for an acceptable image");
     command.add_option("--image", images, "an acceptable image itself");
     command.add_option("--pcr", pcrs,
                        "BANK:PCR=HEX, an acceptable value, for endpoints without a measured hypervisor "
@@ -63,8 +60,7 @@ void MakeAttestationPolicy::add_to(CLI::App& command) {
     command.add_option("--minimum-hypervisor", minimum_hypervisor, "oldest acceptable version, as in 0.1.0");
     command.add_flag("--own-storage-root", own_storage_root,
                      "a reference serves every endpoint with that image: bundles may pin other SRKs");
-    command.add_flag("--allow-no-iommu", allow_no_iommu,
-                     "the bundle's own permission to go without suffices");
+    command.add_flag("--allow-no-iommu", allow_no_iommu, "the bundle's own permission to go without suffices");
     command.add_option("--tpm-firmware", tpm_firmware,
                        "an acceptable firmwareVersion as quoted, 16 hex digits; none: it must not change");
     command.add_option("--lease", lease_s, "seconds that a good verdict stands")->capture_default_str();
@@ -74,15 +70,13 @@ void MakeAttestationPolicy::add_to(CLI::App& command) {
 ExitCode MakeAttestationPolicy::run() const {
     const bool by_image = !references.empty() || !images.empty();
     if (by_image == !pcrs.empty())
-        throw ToolError(
-            "give --reference or --image, or else --pcr: a policy that expects nothing accepts nothing",
-            ExitCode::kUsage);
-    json policy{
-        {"gatehouse_attestation_policy", 1},
-        {"name", name},
-        {"version", version},
-        {"source", verifier::source_name(by_image ? verifier::Source::kHypervisor : verifier::Source::kTpm)},
-        {"lease_s", lease_s}};
+        throw ToolError("give --reference or --image, or else --pcr: a policy that expects nothing accepts nothing",
+                        ExitCode::kUsage);
+    json policy{{"gatehouse_attestation_policy", 1},
+                {"name", name},
+                {"version", version},
+                {"source", verifier::source_name(by_image ? verifier::Source::kHypervisor : verifier::Source::kTpm)},
+                {"lease_s", lease_s}};
     for (const std::string& path : references) policy["references"].push_back(to_json(read_reference(path)));
     for (const std::string& path : images) policy["references"].push_back(to_json(predict_image(path)));
     for (const std::string& value : pcrs) add_pcr(policy["pcrs"], value);

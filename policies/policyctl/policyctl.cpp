@@ -48,8 +48,7 @@ struct Source {
     std::string directory;
 
     void add_to(CLI::App& command) {
-        CLI::Option* const image_option =
-            command.add_option("IMAGE", image, "disk image or device of an appliance");
+        CLI::Option* const image_option = command.add_option("IMAGE", image, "disk image or device of an appliance");
         command
             .add_option("--files", directory,
                         "a directory with slb.bin, hypervisor.bin, policy.bundle, kernel, "
@@ -76,16 +75,14 @@ struct Predict {
             return ExitCode::kYes;
         }
         for (const ExpectedEvent& event : prediction.events) {
-            std::cout << "PCR " << event.pcr << "  " << host::hex(event.digest(HashAlgorithm::kSha256))
-                      << "  " << event.name << '\n';
+            std::cout << "PCR " << event.pcr << "  " << host::hex(event.digest(HashAlgorithm::kSha256)) << "  "
+                      << event.name << '\n';
         }
         for (const HashAlgorithm bank : kPredictedBanks) {
             for (const std::uint32_t pcr : {evidence::kLaunchPcr, evidence::kPayloadPcr}) {
                 const std::string label = bank_name(bank) + ":" + std::to_string(pcr);
-                std::cout << label << "  to unseal  "
-                          << host::hex(prediction.sealing_value(bank, pcr).bytes()) << '\n'
-                          << label << "  capped     " << host::hex(prediction.capped_value(bank, pcr).bytes())
-                          << '\n';
+                std::cout << label << "  to unseal  " << host::hex(prediction.sealing_value(bank, pcr).bytes()) << '\n'
+                          << label << "  capped     " << host::hex(prediction.capped_value(bank, pcr).bytes()) << '\n';
             }
         }
         return ExitCode::kYes;
@@ -156,8 +153,7 @@ struct Sign {
     }
     [[nodiscard]] Subject subject_of_values() const {
         if (pcr17.empty() || pcr18.empty()) {
-            throw ToolError("give --image or --files, or --pcr17, --pcr18 and --policy-ref",
-                            ExitCode::kUsage);
+            throw ToolError("give --image or --files, or --pcr17, --pcr18 and --policy-ref", ExitCode::kUsage);
         }
         const Bytes reference = host::text_bytes(policy_ref);
         return {digest_argument(pcr17, "--pcr17"), digest_argument(pcr18, "--pcr18"), counter_index,
@@ -169,8 +165,7 @@ struct Sign {
         if (out.empty() && !install) throw ToolError("give -o or --install", ExitCode::kUsage);
         const host::Key authority = host::read_private_key(key);
         const tpm::PublicArea area = host::authority_public_area(authority.get());
-        const Subject subject =
-            image.empty() && directory.empty() ? subject_of_values() : subject_of_files(area);
+        const Subject subject = image.empty() && directory.empty() ? subject_of_values() : subject_of_files(area);
 
         const Sha256Digest policy = tpm::sealing_policy_digest(
             subject.pcr17, subject.pcr18, tpm::rollback_counter_name(subject.counter_index), counter_limit);
@@ -216,22 +211,18 @@ int run(int argc, char** argv) {
     app.require_subcommand(1);
 
     Predict predict;
-    CLI::App* const predict_command =
-        app.add_subcommand("predict", "PCR 17 and 18 of an image, from its files alone");
+    CLI::App* const predict_command = app.add_subcommand("predict", "PCR 17 and 18 of an image, from its files alone");
     predict.source.add_to(*predict_command);
     predict_command->add_flag("--json", predict.as_json, "print JSON");
 
     MakeBundle bundle;
     CLI::App* const bundle_command = app.add_subcommand("bundle", "make a policy bundle");
-    bundle_command
-        ->add_option("--srk-name", bundle.srk_name, "TPM name of the endpoint's SRK (sealed-key srk-name)")
+    bundle_command->add_option("--srk-name", bundle.srk_name, "TPM name of the endpoint's SRK (sealed-key srk-name)")
         ->required();
-    bundle_command->add_option("--authority", bundle.authority, "the policy authority's public key, PEM")
-        ->required();
+    bundle_command->add_option("--authority", bundle.authority, "the policy authority's public key, PEM")->required();
     bundle_command->add_option("--counter-index", bundle.counter_index, "NV index of the rollback counter")
         ->capture_default_str();
-    bundle_command->add_option("--policy-ref", bundle.policy_ref, "policy reference, up to 32 bytes")
-        ->required();
+    bundle_command->add_option("--policy-ref", bundle.policy_ref, "policy reference, up to 32 bytes")->required();
     bundle_command->add_flag("--allow-no-iommu", bundle.allow_no_iommu,
                              "go on without an IOMMU: any device can then read the disk key");
     bundle_command->add_option("-o,--output", bundle.out, "the bundle")->required();
@@ -240,18 +231,15 @@ int run(int argc, char** argv) {
     Sign sign;
     CLI::App* const sign_command = app.add_subcommand("sign", "approve an image as the policy authority");
     sign_command->add_option("--key", sign.key, "the authority's private key, PEM")->required();
-    sign_command
-        ->add_option("--counter-limit", sign.counter_limit, "void once the rollback counter is greater")
+    sign_command->add_option("--counter-limit", sign.counter_limit, "void once the rollback counter is greater")
         ->required();
     CLI::Option* const image = sign_command->add_option("--image", sign.image, "the image to approve");
     CLI::Option* const files =
         sign_command->add_option("--files", sign.directory, "a directory with its files")->excludes(image);
-    CLI::Option* const pcr17 =
-        sign_command->add_option("--pcr17", sign.pcr17, "SHA-256 value of PCR 17, hex");
+    CLI::Option* const pcr17 = sign_command->add_option("--pcr17", sign.pcr17, "SHA-256 value of PCR 17, hex");
     pcr17->excludes(image)->excludes(files);
     sign_command->add_option("--pcr18", sign.pcr18, "SHA-256 value of PCR 18, hex")->needs(pcr17);
-    sign_command->add_option("--policy-ref", sign.policy_ref, "with --pcr17: the policy reference")
-        ->needs(pcr17);
+    sign_command->add_option("--policy-ref", sign.policy_ref, "with --pcr17: the policy reference")->needs(pcr17);
     sign_command->add_option("--counter-index", sign.counter_index, "with --pcr17: the counter's NV index")
         ->needs(pcr17)
         ->capture_default_str();
@@ -260,8 +248,7 @@ int run(int argc, char** argv) {
     sign_command->add_flag("--json", sign.as_json, "print JSON");
 
     Show show;
-    CLI::App* const show_command =
-        app.add_subcommand("show", "print a policy bundle, an approval or an event log");
+    CLI::App* const show_command = app.add_subcommand("show", "print a policy bundle, an approval or an event log");
     show_command->add_option("FILE", show.file)->required();
     show_command->add_flag("--json", show.as_json, "print JSON");
 

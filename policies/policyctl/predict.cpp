@@ -17,8 +17,7 @@ constexpr auto kBundleTag = static_cast<std::uint32_t>(evidence::MeasurementTag:
 
 ExpectedEvent event_of(std::uint32_t pcr, std::uint32_t tag, std::string name, Bytes object) {
     ExpectedEvent event{.pcr = pcr, .tag = tag, .name = std::move(name)};
-    for (std::size_t i = 0; i < kPredictedBanks.size(); ++i)
-        event.digests[i] = hash(kPredictedBanks[i], object);
+    for (std::size_t i = 0; i < kPredictedBanks.size(); ++i) event.digests[i] = hash(kPredictedBanks[i], object);
     return event;
 }
 
@@ -34,8 +33,7 @@ Digest replay(const Prediction& prediction, HashAlgorithm bank, std::uint32_t pc
 Digest digest_of_hex(HashAlgorithm bank, const std::string& text) {
     const Buffer bytes = host::from_hex(text, "digest");
     Digest digest{.algorithm = bank};
-    if (bytes.size() != digest_size(bank))
-        throw ToolError("digest of " + bank_name(bank) + " has a wrong size");
+    if (bytes.size() != digest_size(bank)) throw ToolError("digest of " + bank_name(bank) + " has a wrong size");
     copy_bytes(digest.storage, bytes);
     return digest;
 }
@@ -58,8 +56,7 @@ void check(const Prediction& prediction) {
         const auto last = std::find_if(prediction.events.rbegin(), prediction.events.rend(),
                                        [pcr](const ExpectedEvent& event) { return event.pcr == pcr; });
         if (last == prediction.events.rend() || last->tag != 0)
-            throw ToolError("reference values: the last event of PCR " + std::to_string(pcr) +
-                            " is not the cap");
+            throw ToolError("reference values: the last event of PCR " + std::to_string(pcr) + " is not the cap");
     }
     const auto bundle = std::ranges::find(prediction.events, kBundleTag, &ExpectedEvent::tag);
     if (bundle == prediction.events.end() ||
@@ -72,8 +69,7 @@ json values_json(const Prediction& prediction, bool capped) {
     json values;
     for (const HashAlgorithm bank : kPredictedBanks) {
         for (const std::uint32_t pcr : {evidence::kLaunchPcr, evidence::kPayloadPcr}) {
-            values[bank_name(bank)][std::to_string(pcr)] =
-                host::hex(replay(prediction, bank, pcr, capped).bytes());
+            values[bank_name(bank)][std::to_string(pcr)] = host::hex(replay(prediction, bank, pcr, capped).bytes());
         }
     }
     return values;
@@ -83,16 +79,11 @@ json values_json(const Prediction& prediction, bool capped) {
 
 std::string bank_name(HashAlgorithm bank) {
     switch (bank) {
-        case HashAlgorithm::kSha1:
-            return "sha1";
-        case HashAlgorithm::kSha256:
-            return "sha256";
-        case HashAlgorithm::kSha384:
-            return "sha384";
-        case HashAlgorithm::kSha512:
-            return "sha512";
-        case HashAlgorithm::kSm3_256:
-            return "sm3_256";
+        case HashAlgorithm::kSha1: return "sha1";
+        case HashAlgorithm::kSha256: return "sha256";
+        case HashAlgorithm::kSha384: return "sha384";
+        case HashAlgorithm::kSha512: return "sha512";
+        case HashAlgorithm::kSm3_256: return "sm3_256";
     }
     return "0x" + std::to_string(static_cast<unsigned>(bank));
 }
@@ -107,9 +98,7 @@ Bytes ExpectedEvent::digest(HashAlgorithm bank) const {
 Digest Prediction::sealing_value(HashAlgorithm bank, std::uint32_t pcr) const {
     return replay(*this, bank, pcr, false);
 }
-Digest Prediction::capped_value(HashAlgorithm bank, std::uint32_t pcr) const {
-    return replay(*this, bank, pcr, true);
-}
+Digest Prediction::capped_value(HashAlgorithm bank, std::uint32_t pcr) const { return replay(*this, bank, pcr, true); }
 
 const std::array<std::string, evidence::kMeasurements.size()>& measured_files() {
     static const std::array<std::string, evidence::kMeasurements.size()> kFiles{
@@ -175,23 +164,19 @@ Prediction with_storage_root(const Prediction& prediction, Bytes srk_name) {
 Prediction predict_image(const std::string& path) {
     const host::Disk disk(path, host::Disk::Access::kRead);
     const volume::GptEntry boot = host::read_primary_table(disk).boot_partition();
-    return predict(
-        [&](const std::string& name) { return read_boot_file(disk, boot, name, kMaxMeasuredFile); });
+    return predict([&](const std::string& name) { return read_boot_file(disk, boot, name, kMaxMeasuredFile); });
 }
 
 Prediction predict_directory(const std::string& path) {
-    return predict(
-        [&](const std::string& name) { return host::read_file(path + "/" + name, kMaxMeasuredFile); });
+    return predict([&](const std::string& name) { return host::read_file(path + "/" + name, kMaxMeasuredFile); });
 }
 
 json to_json(const Prediction& prediction) {
     json events = json::array();
     for (const ExpectedEvent& event : prediction.events) {
         json digests;
-        for (const Digest& digest : event.digests)
-            digests[bank_name(digest.algorithm)] = host::hex(digest.bytes());
-        events.push_back(
-            {{"pcr", event.pcr}, {"tag", event.tag}, {"name", event.name}, {"digests", digests}});
+        for (const Digest& digest : event.digests) digests[bank_name(digest.algorithm)] = host::hex(digest.bytes());
+        events.push_back({{"pcr", event.pcr}, {"tag", event.tag}, {"name", event.name}, {"digests", digests}});
     }
     const BundleFacts& bundle = prediction.bundle;
     return {{"events", events},
@@ -211,29 +196,24 @@ Prediction from_json(const json& from) try {
     for (const json& item : from.at("events")) {
         ExpectedEvent event{.pcr = item.at("pcr"), .tag = item.at("tag"), .name = item.at("name")};
         for (std::size_t i = 0; i < kPredictedBanks.size(); ++i) {
-            event.digests[i] =
-                digest_of_hex(kPredictedBanks[i], item.at("digests").at(bank_name(kPredictedBanks[i])));
+            event.digests[i] = digest_of_hex(kPredictedBanks[i], item.at("digests").at(bank_name(kPredictedBanks[i])));
         }
         prediction.events.push_back(std::move(event));
     }
     const json& bundle = from.at("bundle");
-    const auto bytes = [&](const char* name) {
-        return host::from_hex(bundle.at(name).get<std::string>(), name);
-    };
+    const auto bytes = [&](const char* name) { return host::from_hex(bundle.at(name).get<std::string>(), name); };
     prediction.bundle = {.flags = bundle.at("flags"),
                          .counter_index = bundle.at("counter_index"),
                          .srk_name = bytes("srk_name"),
                          .authority = bytes("authority"),
                          .policy_ref = bytes("policy_ref")};
     const Buffer digest = bytes("sha256");
-    if (digest.size() != kSha256Size)
-        throw ToolError("reference values: sha256 of the bundle has a wrong size");
+    if (digest.size() != kSha256Size) throw ToolError("reference values: sha256 of the bundle has a wrong size");
     copy_bytes(prediction.bundle.digest, digest);
     check(prediction);
     return prediction;
 } catch (const json::exception& error) {
-    throw ToolError(std::string("reference values: not what policyctl predict --json prints: ") +
-                    error.what());
+    throw ToolError(std::string("reference values: not what policyctl predict --json prints: ") + error.what());
 }
 
 }  // namespace gatehouse::policies

@@ -13,8 +13,8 @@ namespace gatehouse::policies {
 
 using host::Buffer;
 
-inline constexpr std::array kPredictedBanks{HashAlgorithm::kSha1, HashAlgorithm::kSha256,
-                                            HashAlgorithm::kSha384, HashAlgorithm::kSha512};
+inline constexpr std::array kPredictedBanks{HashAlgorithm::kSha1, HashAlgorithm::kSha256, HashAlgorithm::kSha384,
+                                            HashAlgorithm::kSha512};
 
 // "sha256" for kSha256, as in tpm2-tools.
 [[nodiscard]] std::string bank_name(HashAlgorithm bank);

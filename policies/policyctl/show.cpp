@@ -49,12 +49,9 @@ json describe_approval(Bytes content) {
 
 std::string type_name(evidence::EventType type) {
     switch (type) {
-        case evidence::EventType::kNoAction:
-            return "EV_NO_ACTION";
-        case evidence::EventType::kSeparator:
-            return "EV_SEPARATOR";
-        case evidence::EventType::kEventTag:
-            return "EV_EVENT_TAG";
+        case evidence::EventType::kNoAction: return "EV_NO_ACTION";
+        case evidence::EventType::kSeparator: return "EV_SEPARATOR";
+        case evidence::EventType::kEventTag: return "EV_EVENT_TAG";
     }
     return index_text(static_cast<std::uint32_t>(type));
 }
@@ -128,8 +125,7 @@ json describe_file(Bytes content) {
     if (starts_with(content, literal_bytes("GHPOLICY"))) return describe_bundle(content);
     if (starts_with(content, literal_bytes("GHAPPROV"))) return describe_approval(content);
     constexpr std::size_t kSignatureAt = 32;  // in an event log
-    if (content.size() > kSignatureAt &&
-        starts_with(content.subspan(kSignatureAt), literal_bytes("Spec ID Event"))) {
+    if (content.size() > kSignatureAt && starts_with(content.subspan(kSignatureAt), literal_bytes("Spec ID Event"))) {
         return describe_event_log(content);
     }
     throw host::ToolError("neither a policy bundle, nor an approval, nor an event log");

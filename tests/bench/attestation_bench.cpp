@@ -11,15 +11,13 @@ namespace gatehouse::bench {
 namespace {
 
 host::ExitCode run(int argc, char** argv) {
-    CLI::App app{
-        "Measures the attestation library and server; prints JSON. Exit status: 0 done, 2 usage, 3 failure."};
+    CLI::App app{"Measures the attestation library and server; prints JSON. Exit status: 0 done, 2 usage, 3 failure."};
     app.require_subcommand(1);
     double seconds = 10;
     LoadOptions load;
     CLI::App* const library = app.add_subcommand("library", "appraisals against plain ECDSA verifications");
     library->add_option("--seconds", seconds)->check(CLI::Range(0.1, 60.0));
-    CLI::App* const server =
-        app.add_subcommand("load", "endpoints that attest to a server as fast as it answers");
+    CLI::App* const server = app.add_subcommand("load", "endpoints that attest to a server as fast as it answers");
     server->add_option("--url", load.url)->required();
     server->add_option("--ca", load.ca_file, "the server's CA, PEM")->required();
     server->add_option("--data", load.data, "the server's directory")->required();

@@ -33,12 +33,11 @@ void prepare(server::Service& service, const std::vector<test::SoftwareEndpoint>
         // it is there, from the run before
     }
     const test::SoftwareKey authority = test::make_p256_key();
-    const auto version =
-        static_cast<std::uint64_t>(std::chrono::system_clock::now().time_since_epoch().count());
+    const auto version = static_cast<std::uint64_t>(std::chrono::system_clock::now().time_since_epoch().count());
     const std::string name = "bench-" + std::to_string(version);
     service.add_policy_authority(kOperator, name, server::public_pem(authority.get()));
-    (void)service.add_policy(
-        kOperator, verifier::sign_policy(test::hypervisor_policy("bench", version), authority.get()));
+    (void)service.add_policy(kOperator,
+                             verifier::sign_policy(test::hypervisor_policy("bench", version), authority.get()));
     for (const server::Assignment& old : service.assignments(kOperator)) {
         if (old.group == kGroup) service.unassign(kOperator, kGroup, old.policy, old.version);
     }
@@ -67,8 +66,7 @@ class Endpoint {
         if (next_nonce_.empty()) next_nonce_ = client_.nonce().nonce;
         protocol::AttestAnswer answer = client_.attest(made_.attest(next_nonce_));
         if (answer.verdict != "trusted") {
-            throw ToolError("good evidence is refused: " +
-                            (answer.failures.empty() ? "" : answer.failures.front()));
+            throw ToolError("good evidence is refused: " + (answer.failures.empty() ? "" : answer.failures.front()));
         }
         if (answer.result.empty()) throw ToolError("a verdict without a signed result");
         next_nonce_ = std::move(answer.next_nonce);
@@ -83,8 +81,7 @@ class Endpoint {
         agent::ServerClient client({.url = options.url, .ca = ca, .identity = {}});
         const protocol::EnrollChallenge challenge = client.enroll(made_.enroll_request());
         const protocol::EnrollStatus status = client.activate(challenge.id, made_.activate(challenge));
-        if (status.state != "approved")
-            throw ToolError("enrollment is " + status.state + ": " + status.reason);
+        if (status.state != "approved") throw ToolError("enrollment is " + status.state + ": " + status.reason);
         return made_.tls_key_pem() + status.certificate;
     }
 
@@ -174,8 +171,8 @@ LoadFigures measure_server(const LoadOptions& options) {
         endpoints.push_back(std::make_unique<Endpoint>(std::move(one), options, ca));
         endpoints.back()->attest();
     }
-    const auto from = Clock::now() + std::chrono::duration_cast<Clock::duration>(
-                                         std::chrono::duration<double>(options.warm_up_s));
+    const auto from =
+        Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(options.warm_up_s));
     const auto until =
         from + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(options.seconds));
     std::vector<std::thread> threads;

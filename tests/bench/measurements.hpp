@@ -18,7 +18,7 @@ struct LibraryFigures {
 struct LoadOptions {
     std::string url, ca_file;  // of the server
     std::string data,
-        database;  // its directory and database: to approve endpoints and to enforce their policy
+        database;               // its directory and database: to approve endpoints and to enforce their policy
     unsigned connections = 64;  // each an endpoint of its own, with its own client certificate
     int server_pid = 0;         // 0: its processor time is not asked for
     bool reconnect = false;     // a TLS handshake with client certificate for each attestation

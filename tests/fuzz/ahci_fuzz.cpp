@@ -39,8 +39,7 @@ bool contains(Bytes bytes, Bytes pattern) {
 }
 
 void poke_command(PhysicalMemory& memory, std::uint32_t slot, std::span<const std::uint8_t, 6> a) {
-    constexpr std::uint8_t kOpcodes[] = {0x60, 0x61, 0x25, 0x35, 0xc8, 0xca,
-                                         0xec, 0x2f, 0xe7, 0x20, 0x30, 0xb0};
+    constexpr std::uint8_t kOpcodes[] = {0x60, 0x61, 0x25, 0x35, 0xc8, 0xca, 0xec, 0x2f, 0xe7, 0x20, 0x30, 0xb0};
     std::byte* table = memory.map(kTables + slot * kTableSize, kTableSize);
     std::byte* header = memory.map(kCommandList + slot * 32, 32);
     const std::uint8_t opcode = a[0] < 0xc0 ? kOpcodes[a[0] % std::size(kOpcodes)] : a[0];
@@ -77,8 +76,7 @@ void run(std::span<const std::uint8_t> input) {
     }
     for (std::size_t at = 64 * 512; at < kProtected * 512; at += 16)
         copy_bytes(disk.sector(0, 512).subspan(at), secret);
-    const std::vector<std::byte> protected_before(disk.sector(0, kProtected).begin(),
-                                                  disk.sector(0, kProtected).end());
+    const std::vector<std::byte> protected_before(disk.sector(0, kProtected).begin(), disk.sector(0, kProtected).end());
     for (std::uint64_t at = kBuffers; at < kHole; at += 16) copy_bytes({memory.map(at, 16), 16}, plaintext);
     memory.never_in_guest.assign(secret.begin(), secret.end());
     const std::vector<std::byte> overlay(32 * 512);
@@ -103,41 +101,23 @@ void run(std::span<const std::uint8_t> input) {
         std::uint64_t value = 0;
         for (const std::uint8_t byte : argument) value = value << 8 | byte;
         switch (input[0] % 12) {
-            case 0:
-                controller->write(input[1] * 4u, 4, value);
-                break;
-            case 1:
-                controller->write(kPort + input[1] % 32u * 4u, 4, value);
-                break;
-            case 2:
-                controller->write(static_cast<std::uint32_t>(value % 0x1200), 1u << (input[1] % 4u), value);
-                break;
-            case 3:
-                (void)controller->read(static_cast<std::uint32_t>(value % 0x1200), 1u << (input[1] % 4u));
-                break;
-            case 4:
-                *memory.map(kCommandList + (argument[0] * 4u + input[1] % 4u), 1) = std::byte{argument[5]};
-                break;
-            case 5:
-                *memory.map(kTables + value % 0x8000, 1) = std::byte{input[1]};
-                break;
-            case 6:
-                controller->write(kPort + 0x18, 4, 0x16u | (input[1] & 1u));
-                break;
-            case 7:
-                (void)controller->read(kPort + 0x20, 4);
-                break;
+            case 0: controller->write(input[1] * 4u, 4, value); break;
+            case 1: controller->write(kPort + input[1] % 32u * 4u, 4, value); break;
+            case 2: controller->write(static_cast<std::uint32_t>(value % 0x1200), 1u << (input[1] % 4u), value); break;
+            case 3: (void)controller->read(static_cast<std::uint32_t>(value % 0x1200), 1u << (input[1] % 4u)); break;
+            case 4: *memory.map(kCommandList + (argument[0] * 4u + input[1] % 4u), 1) = std::byte{argument[5]}; break;
+            case 5: *memory.map(kTables + value % 0x8000, 1) = std::byte{input[1]}; break;
+            case 6: controller->write(kPort + 0x18, 4, 0x16u | (input[1] & 1u)); break;
+            case 7: (void)controller->read(kPort + 0x20, 4); break;
             case 8:
-                for (unsigned i = input[1]; i != 0 && hba.step(); --i) {
-                }
+                for (unsigned i = input[1]; i != 0 && hba.step(); --i) {}
                 (void)controller->read(kPort + 0x34, 4);
                 (void)controller->read(kPort + 0x38, 4);
                 break;
             default: {
                 const std::uint32_t slot = input[1] % 32;
                 poke_command(memory, slot, argument);
-                if (argument[0] % 2 == 0 || argument[5] % 4 != 0)
-                    controller->write(kPort + 0x34, 4, 1u << slot);
+                if (argument[0] % 2 == 0 || argument[5] % 4 != 0) controller->write(kPort + 0x34, 4, 1u << slot);
                 controller->write(kPort + 0x38, 4, 1u << slot);
                 break;
             }

@@ -68,8 +68,7 @@ host::Buffer patched_quote(Bytes quote, Bytes signer, Bytes extra_data) {
     const Bytes rest = reader.rest();
     if (reader.failed()) return {quote.begin(), quote.end()};
     host::Buffer out(head.begin(), head.end());
-    for (const Bytes one :
-         {signer.empty() ? old_signer : signer, extra_data.empty() ? old_extra : extra_data}) {
+    for (const Bytes one : {signer.empty() ? old_signer : signer, extra_data.empty() ? old_extra : extra_data}) {
         out.push_back(static_cast<std::byte>(one.size() >> 8));
         out.push_back(static_cast<std::byte>(one.size() & 0xff));
         out.insert(out.end(), one.begin(), one.end());

@@ -42,8 +42,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 
     host::Buffer own_quote(quote.begin(), quote.end());
     if ((flags & fuzz::kFreshen) != 0) {
-        own_quote =
-            fuzz::patched_quote(quote, {}, evidence::qualifying_data(fuzz::appraisal_nonce(), claims));
+        own_quote = fuzz::patched_quote(quote, {}, evidence::qualifying_data(fuzz::appraisal_nonce(), claims));
     }
     host::Buffer own_signature(signature.begin(), signature.end());
     if ((flags & fuzz::kSign) != 0) own_signature = fuzz::signed_quote(own_quote);
@@ -73,12 +72,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         fuzz::require(verdict.tpm.has_value());
     }
     // The claims then say which SRK the references are for.
-    if (!of_tpm)
-        (void)appraise(evidence, around.key, known, fuzz::appraisal_nonce(), &around.own_root).accepted();
+    if (!of_tpm) (void)appraise(evidence, around.key, known, fuzz::appraisal_nonce(), &around.own_root).accepted();
     // The same evidence without a policy, or against the other one, is never accepted.
     fuzz::require(!appraise(evidence, around.key, known, fuzz::appraisal_nonce(), nullptr).accepted());
-    fuzz::require(!appraise(evidence, around.key, known, fuzz::appraisal_nonce(),
-                            of_tpm ? &around.hypervisor : &around.tpm)
-                       .accepted());
+    fuzz::require(
+        !appraise(evidence, around.key, known, fuzz::appraisal_nonce(), of_tpm ? &around.hypervisor : &around.tpm)
+             .accepted());
     return 0;
 }

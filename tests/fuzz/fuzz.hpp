@@ -11,9 +11,7 @@
 
 namespace gatehouse::fuzz {
 
-inline Bytes input_bytes(const std::uint8_t* data, std::size_t size) {
-    return std::as_bytes(std::span(data, size));
-}
+inline Bytes input_bytes(const std::uint8_t* data, std::size_t size) { return std::as_bytes(std::span(data, size)); }
 inline std::string_view input_text(const std::uint8_t* data, std::size_t size) {
     return {reinterpret_cast<const char*>(data), size};
 }
@@ -25,8 +23,7 @@ inline void require(bool holds) {
 
 // Of what the target was given: a view of its own bytes or an empty one.
 inline bool is_view_of(Bytes whole, Bytes part) {
-    return part.empty() ||
-           (part.data() >= whole.data() && part.data() + part.size() <= whole.data() + whole.size());
+    return part.empty() || (part.data() >= whole.data() && part.data() + part.size() <= whole.data() + whole.size());
 }
 
 // A file of tests/fuzz/seeds; the targets' fixed surroundings are kept there, too.

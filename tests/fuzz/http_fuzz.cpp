@@ -63,13 +63,10 @@ void read_contents(const Request& request) {
             fuzz::require(!segment.empty() && segment != "." && segment != ".." && is_utf8(segment) &&
                           segment.find('/') == segment.npos);
         }
-    } catch (const HttpError&) {
-    }
+    } catch (const HttpError&) {}
     try {
-        for (const auto& [name, value] : parse_form(request.body))
-            fuzz::require(is_utf8(name) && is_utf8(value));
-    } catch (const HttpError&) {
-    }
+        for (const auto& [name, value] : parse_form(request.body)) fuzz::require(is_utf8(name) && is_utf8(value));
+    } catch (const HttpError&) {}
 }
 
 }  // namespace
@@ -80,12 +77,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const Outcome whole = read_in_pieces(bytes, bytes.size());
     const Outcome pieces = read_in_pieces(bytes, data[0] % 64u + 1);
     // What cannot become a request may be refused sooner or later.
-    fuzz::require((whole.kind == Outcome::kRead) == (pieces.kind == Outcome::kRead) &&
-                  whole.end == pieces.end);
+    fuzz::require((whole.kind == Outcome::kRead) == (pieces.kind == Outcome::kRead) && whole.end == pieces.end);
     if (whole.kind != Outcome::kRead) return 0;
-    fuzz::require(
-        whole.request.method == pieces.request.method && whole.request.target == pieces.request.target &&
-        whole.request.headers == pieces.request.headers && whole.request.body == pieces.request.body);
+    fuzz::require(whole.request.method == pieces.request.method && whole.request.target == pieces.request.target &&
+                  whole.request.headers == pieces.request.headers && whole.request.body == pieces.request.body);
     read_contents(whole.request);
     return 0;
 }

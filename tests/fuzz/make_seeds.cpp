@@ -69,15 +69,14 @@ void make_hypervisor_seeds() {
 
     // The qualified Name: below the SRK, which is below the owner's hierarchy.
     const auto srk = host::expect(endpoint.tpm.read_public(tpm::kStorageRootKey), "SRK");
-    const auto owner = verifier::name_of_parts(
-        HashAlgorithm::kSha256, {literal_bytes("\x40\x00\x00\x01"), tpm::name_of(srk.bytes())});
+    const auto owner =
+        verifier::name_of_parts(HashAlgorithm::kSha256, {literal_bytes("\x40\x00\x00\x01"), tpm::name_of(srk.bytes())});
     const verifier::AttestationKey enrolled(key);
     const auto signer = verifier::name_of_parts(HashAlgorithm::kSha256, {owner.bytes(), enrolled.name()});
     const Buffer quote = patched_quote(files.quote, signer.bytes(), {});
     keep("surroundings/hypervisor.quote", quote);
     const Buffer signature = signed_quote(quote);
-    for (const unsigned flags :
-         {0u, static_cast<unsigned>(kSign), static_cast<unsigned>(kSign | kFreshen | kKnown)}) {
+    for (const unsigned flags : {0u, static_cast<unsigned>(kSign), static_cast<unsigned>(kSign | kFreshen | kKnown)}) {
         keep("appraise_fuzz/hypervisor" + std::to_string(flags),
              joined(static_cast<std::uint8_t>(flags), {quote, signature, files.claims, files.event_log, {}}));
     }
@@ -133,9 +132,8 @@ Buffer firmware_log(std::array<Digest, 8>& values) {
     event(0, 0x01, literal_bytes("POST CODE"));
     event(4, 0x80000007, literal_bytes("Calling EFI Application from Boot Option"));
     event(1, 0x80000002,
-          literal_bytes(
-              "\x61\xdf\xe4\x8b\xca\x93\xd2\x11\xaa\x0d\x00\xe0\x98\x03\x2b\x8c\x09\0\0\0\0\0\0\0\x02\0"
-              "\0\0\0\0\0\0B\0o\0o\0t\0O\0r\0d\0e\0r\0\x01\0"));
+          literal_bytes("\x61\xdf\xe4\x8b\xca\x93\xd2\x11\xaa\x0d\x00\xe0\x98\x03\x2b\x8c\x09\0\0\0\0\0\0\0\x02\0"
+                        "\0\0\0\0\0\0B\0o\0o\0t\0O\0r\0d\0e\0r\0\x01\0"));
     for (std::uint32_t pcr = 0; pcr < 8; ++pcr) event(pcr, 0x04, literal_bytes("\0\0\0\0"));
     return log;
 }
@@ -248,16 +246,14 @@ void make_endorsement_seeds() {
 }
 
 void make_small_messages() {
-    keep("messages_fuzz/challenge",
-         protocol::to_json(protocol::EnrollChallenge{"01J", Buffer(60), Buffer(70), 900}));
+    keep("messages_fuzz/challenge", protocol::to_json(protocol::EnrollChallenge{"01J", Buffer(60), Buffer(70), 900}));
     keep("messages_fuzz/activation", protocol::to_json(protocol::ActivationRequest{Buffer(32)}));
     keep("messages_fuzz/status", protocol::to_json(protocol::EnrollStatus{"approved", "id", "PEM", ""}));
     keep("messages_fuzz/nonce", protocol::to_json(protocol::NonceAnswer{Buffer(32), 120}));
     keep("messages_fuzz/answer",
          protocol::to_json(protocol::AttestAnswer{"untrusted", "a.b.c", 1, 300, Buffer(32), {"one", "two"}}));
     keep("messages_fuzz/escrow", protocol::to_json(protocol::EscrowRequest{"slot-1", Buffer(100)}));
-    keep("messages_fuzz/odd",
-         std::string(R"({"x":[[{"a":[1,-2,3.5e9,true,null,"\ud83d\ude00"]}]],"secret":"AA=="})"));
+    keep("messages_fuzz/odd", std::string(R"({"x":[[{"a":[1,-2,3.5e9,true,null,"\ud83d\ude00"]}]],"secret":"AA=="})"));
 }
 
 }  // namespace

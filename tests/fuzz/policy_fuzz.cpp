@@ -17,8 +17,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     try {
         (void)parse_policy(text);
         (void)policy_address(text);
-    } catch (const host::ToolError&) {
-    }
+    } catch (const host::ToolError&) {}
     const auto payload = verify_jws(text, "gatehouse-policy+jws", key.get());
     fuzz::require(!payload ||
                   text.substr(0, text.rfind('.')) ==
@@ -28,8 +27,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         const EVP_PKEY* const authorities[] = {key.get()};
         (void)verify_signed_policy(text, authorities);
         accepted = true;
-    } catch (const host::ToolError&) {
-    }
+    } catch (const host::ToolError&) {}
     fuzz::require(accepted == payload.has_value());
     for (const auto& decoded : {from_base64(text), from_base64url(text)}) {
         if (decoded) fuzz::require(base64(*decoded) == text || base64url(*decoded) == text);

@@ -57,25 +57,16 @@ class Mutator {
         const std::size_t size = std::min(input.size() - at, below(32) + 1);
         const auto end = place + static_cast<std::ptrdiff_t>(size);
         switch (input.empty() ? 4 : below(8)) {
-            case 0:
-                input[at] ^= static_cast<std::uint8_t>(1u << below(8));
-                break;
-            case 1:
-                input[at] = static_cast<std::uint8_t>(generator_());
-                break;
+            case 0: input[at] ^= static_cast<std::uint8_t>(1u << below(8)); break;
+            case 1: input[at] = static_cast<std::uint8_t>(generator_()); break;
             case 2: {  // what lengths and counts go wrong at
                 constexpr std::uint8_t kEdges[] = {0x00, 0x01, 0x7f, 0x80, 0xff};
-                std::fill(place,
-                          place + static_cast<std::ptrdiff_t>(std::min<std::size_t>(size, below(4) + 1)),
+                std::fill(place, place + static_cast<std::ptrdiff_t>(std::min<std::size_t>(size, below(4) + 1)),
                           kEdges[below(5)]);
                 break;
             }
-            case 3:
-                input.erase(place, end);
-                break;
-            case 4:
-                input.insert(place, below(16) + 1, static_cast<std::uint8_t>(generator_()));
-                break;
+            case 3: input.erase(place, end); break;
+            case 4: input.insert(place, below(16) + 1, static_cast<std::uint8_t>(generator_())); break;
             case 5: {  // some of it again
                 const Input part(place, end);
                 input.insert(input.begin() + static_cast<std::ptrdiff_t>(below(input.size())), part.begin(),
@@ -89,9 +80,7 @@ class Mutator {
                              other.end());
                 break;
             }
-            default:
-                input.erase(place, input.end());
-                break;
+            default: input.erase(place, input.end()); break;
         }
     }
 

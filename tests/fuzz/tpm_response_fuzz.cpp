@@ -59,47 +59,23 @@ class Counter final : public RandomSource {
 void run(unsigned operation, Tpm& tpm, RandomSource& random) {
     const std::array<std::byte, 100> blob{};
     switch (operation % 16) {
-        case 0:
-            (void)tpm.active_banks();
-            break;
-        case 1:
-            (void)tpm.property(TPM2_PT_MANUFACTURER);
-            break;
-        case 2:
-            (void)tpm.handle_exists(kStorageRootKey);
-            break;
-        case 3:
-            (void)tpm.pcr_extend(17, {});
-            break;
-        case 4:
-            (void)tpm.pcr_read(HashAlgorithm::kSha256, 17);
-            break;
+        case 0: (void)tpm.active_banks(); break;
+        case 1: (void)tpm.property(TPM2_PT_MANUFACTURER); break;
+        case 2: (void)tpm.handle_exists(kStorageRootKey); break;
+        case 3: (void)tpm.pcr_extend(17, {}); break;
+        case 4: (void)tpm.pcr_read(HashAlgorithm::kSha256, 17); break;
         case 5: {
             std::array<std::byte, 70> out{};
             (void)tpm.get_random(out);
             break;
         }
-        case 6:
-            (void)tpm.read_public(kStorageRootKey);
-            break;
-        case 7:
-            (void)tpm.load_external(blob);
-            break;
-        case 8:
-            (void)tpm.load(kStorageRootKey, blob, blob);
-            break;
-        case 9:
-            (void)tpm.verify_signature(1, {}, blob);
-            break;
-        case 10:
-            (void)tpm.nv_read_public(kRollbackCounter);
-            break;
-        case 11:
-            (void)tpm.nv_read_counter(kRollbackCounter);
-            break;
-        case 12:
-            (void)quote(tpm, random, blob, blob, blob, std::span(&kLaunchPcrs, 1));
-            break;
+        case 6: (void)tpm.read_public(kStorageRootKey); break;
+        case 7: (void)tpm.load_external(blob); break;
+        case 8: (void)tpm.load(kStorageRootKey, blob, blob); break;
+        case 9: (void)tpm.verify_signature(1, {}, blob); break;
+        case 10: (void)tpm.nv_read_public(kRollbackCounter); break;
+        case 11: (void)tpm.nv_read_counter(kRollbackCounter); break;
+        case 12: (void)quote(tpm, random, blob, blob, blob, std::span(&kLaunchPcrs, 1)); break;
         case 13: {
             // The pinned Name is the answer's, so that the fuzzed key is used for the salt.
             const auto root = tpm.read_public(kStorageRootKey);
@@ -123,8 +99,7 @@ void run(unsigned operation, Tpm& tpm, RandomSource& random) {
             if (size.ok() && (*size == 0 || *size > out.size())) std::abort();
             break;
         }
-        default:
-            break;
+        default: break;
     }
 }
 

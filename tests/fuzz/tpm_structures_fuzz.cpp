@@ -32,13 +32,11 @@ void read_public_area(Bytes input) {
         const AttestationKey key(input);
         fuzz::require(parsed.ok());
         (void)key.verify(input, input);
-    } catch (const host::ToolError&) {
-    }
+    } catch (const host::ToolError&) {}
     try {
         (void)make_credential(input, literal_bytes("\x00\x0b name"), literal_bytes("sixteen bytes..."));
         fuzz::require(usable);
-    } catch (const host::ToolError&) {
-    }
+    } catch (const host::ToolError&) {}
 }
 
 }  // namespace

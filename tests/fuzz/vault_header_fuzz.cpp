@@ -79,8 +79,7 @@ void run(Bytes input) {
     if (!forged && opened == changed) std::abort();
     if (!opened) return;
     const auto size = serialise(header, keys.kek, again);
-    if (!size.ok() || !equal_bytes(Bytes(again).first(size.value()), Bytes(copy).first(size.value())))
-        std::abort();
+    if (!size.ok() || !equal_bytes(Bytes(again).first(size.value()), Bytes(copy).first(size.value()))) std::abort();
 }
 
 }  // namespace

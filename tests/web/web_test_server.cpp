@@ -40,8 +40,7 @@ int serve(int more) {
     std::printf("%s\n", ready.dump().c_str());
     std::fflush(stdout);
     char byte = 0;
-    while (::read(STDIN_FILENO, &byte, 1) > 0) {
-    }
+    while (::read(STDIN_FILENO, &byte, 1) > 0) {}
     (void)server.stop();
     return 0;
 }

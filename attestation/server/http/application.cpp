@@ -30,8 +30,7 @@ std::vector<std::string> metric_names() {
 bool is_media_type(std::string_view field, std::string_view wanted) {
     std::string text;
     for (const char c : field) {
-        if (c != ' ' && c != '\t' && c != '"')
-            text.push_back(c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c);
+        if (c != ' ' && c != '\t' && c != '"') text.push_back(c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c);
     }
     return text == wanted || text == std::string(wanted) + ";charset=utf-8";
 }
@@ -135,8 +134,7 @@ std::vector<std::string> Application::take_wishes(const std::function<bool(const
 void Application::Inside::note(const std::string& who, const char* action, const Request& request) {
     if (notes.take("") != 0) return;
     const nlohmann::json detail = {{"peer", request.peer->address}, {"method", request.method}};
-    service.note(who, action, request.path,
-                 detail.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
+    service.note(who, action, request.path, detail.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
 }
 
 void Application::Inside::refuse_token(const Request& request) {
@@ -151,18 +149,15 @@ void Application::Inside::refuse_token(const Request& request) {
 }
 
 Principal Application::Inside::authenticate(const Request& request, Access access) {
-    const bool open =
-        access == Access::kMetrics && options.open_metrics_on_loopback && request.peer->loopback;
+    const bool open = access == Access::kMetrics && options.open_metrics_on_loopback && request.peer->loopback;
     const auto token = credentials(request, "Bearer");
     if (!token && open) return {.name = "system", .role = Role::kReadOnly};
     if (!token) throw unauthorized("no_token", "send Authorization: Bearer TOKEN");
-    auto who =
-        token->size() <= kMaxToken && token->starts_with("gh_") ? service.authenticate(*token) : std::nullopt;
+    auto who = token->size() <= kMaxToken && token->starts_with("gh_") ? service.authenticate(*token) : std::nullopt;
     if (!who) refuse_token(request);
     if (who->role < least_role(access)) {
         note(who->name, "access.denied", request);
-        throw HttpError{403, "forbidden",
-                        std::string("this needs a token of role ") + name_of(least_role(access))};
+        throw HttpError{403, "forbidden", std::string("this needs a token of role ") + name_of(least_role(access))};
     }
     return *who;
 }
@@ -236,11 +231,9 @@ void Application::Inside::admit(Request& request, Admission& admission) {
     request.route = match.route;
     if (match.route == nullptr) {
         count_against(anonymous, request.peer->network);
-        if (match.allow.empty())
-            throw HttpError{404, "no_such_path", "there is no such path; see /v1/openapi.json"};
+        if (match.allow.empty()) throw HttpError{404, "no_such_path", "there is no such path; see /v1/openapi.json"};
         const bool asks = request.method == "OPTIONS";
-        admission.refusal =
-            asks ? no_content() : error_response(405, "bad_method", "this path takes: " + match.allow);
+        admission.refusal = asks ? no_content() : error_response(405, "bad_method", "this path takes: " + match.allow);
         admission.refusal->headers.emplace_back("Allow", match.allow);
         return;
     }
@@ -282,21 +275,16 @@ Response Application::Inside::handle(Request& request) {
     const Route& route = *request.route;
     Call call{.service = service, .request = request, .by = {}, .endpoint = {}};
     switch (route.access) {
-        case Access::kPublic:
-            break;
+        case Access::kPublic: break;
         case Access::kEnrollment:
             if (!credentials(request, "Enrollment")) call.by = authenticate(request, Access::kReadOnly);
             break;
-        case Access::kEndpoint:
-            call.endpoint = endpoint_of(request);
-            break;
-        default:
-            call.by = authenticate(request, route.access);
+        case Access::kEndpoint: call.endpoint = endpoint_of(request); break;
+        default: call.by = authenticate(request, route.access);
     }
     const bool is_json = route.body == BodyKind::kJson || route.body == BodyKind::kOptionalJson;
     if (is_json && is_too_deep(request.body)) {
-        throw HttpError{400, "bad_body",
-                        "the body nests deeper than " + std::to_string(kMaxDepth) + " levels"};
+        throw HttpError{400, "bad_body", "the body nests deeper than " + std::to_string(kMaxDepth) + " levels"};
     }
     if (std::string_view(route.operation) == "metrics") {
         Response answer;
@@ -308,8 +296,7 @@ Response Application::Inside::handle(Request& request) {
 }
 
 Response Application::Inside::fault(const Request& request, const char* what) {
-    log.write(Level::kError, "a request failed",
-              {{"method", request.method}, {"path", request.path}, {"error", what}});
+    log.write(Level::kError, "a request failed", {{"method", request.method}, {"path", request.path}, {"error", what}});
     return error_response(500, "internal", "the server failed on this request; its log says why");
 }
 
@@ -319,8 +306,7 @@ Response Application::Inside::answer_of(const Request& request, Body&& body) {
         return body();
     } catch (const HttpError& error) {
         Response answer = error_response(error.status, error.code, error.message, error.retry_after);
-        if (error.status == 401)
-            answer.headers.emplace_back("WWW-Authenticate", "Bearer realm=\"gatehouse\"");
+        if (error.status == 401) answer.headers.emplace_back("WWW-Authenticate", "Bearer realm=\"gatehouse\"");
         if (error.code == "too_many_failures") answer.close = true;
         return answer;
     } catch (const server::ServiceError& error) {
@@ -352,8 +338,7 @@ Response Application::handle(Request& request) {
 
 void Application::finished(const Request& request, const Response& response, std::chrono::nanoseconds took) {
     const auto all = routes();
-    const bool is_page =
-        request.route == nullptr && !request.path.empty() && !request.path.starts_with("/v1");
+    const bool is_page = request.route == nullptr && !request.path.empty() && !request.path.starts_with("/v1");
     const std::size_t number = request.route != nullptr ? static_cast<std::size_t>(request.route - all.data())
                                : is_page                ? all.size()
                                                         : all.size() + 1;

@@ -87,10 +87,8 @@ std::string JsonBody::text_or(const char* name, std::string default_value) const
 std::int64_t JsonBody::number_or(const char* name, std::int64_t default_value, std::int64_t most) const {
     const auto found = inside_->object.find(name);
     if (found == inside_->object.end()) return default_value;
-    const bool fits =
-        found->is_number_unsigned() && found->get<std::uint64_t>() <= static_cast<std::uint64_t>(most);
-    if (!fits)
-        refuse(std::string("\"") + name + "\" is not a whole number from 0 to " + std::to_string(most));
+    const bool fits = found->is_number_unsigned() && found->get<std::uint64_t>() <= static_cast<std::uint64_t>(most);
+    if (!fits) refuse(std::string("\"") + name + "\" is not a whole number from 0 to " + std::to_string(most));
     return found->get<std::int64_t>();
 }
 
@@ -102,8 +100,7 @@ std::vector<Buffer> JsonBody::blobs(const char* name) const {
     if (found->size() > kMaxBlobs) refuse(where + " has more than 64 items");
     std::vector<Buffer> blobs;
     for (const auto& item : *found) {
-        auto bytes =
-            item.is_string() ? verifier::from_base64(item.get_ref<const std::string&>()) : std::nullopt;
+        auto bytes = item.is_string() ? verifier::from_base64(item.get_ref<const std::string&>()) : std::nullopt;
         if (!bytes) refuse(where + "[" + std::to_string(blobs.size()) + "] is not base64");
         blobs.push_back(std::move(*bytes));
     }

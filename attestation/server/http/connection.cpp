@@ -43,8 +43,7 @@ asio::awaitable<Response> on_worker(Core& core, asio::any_io_executor executor, 
     const auto start = [&core, executor](auto handler, Call a_call) {
         auto shared = std::make_shared<decltype(handler)>(std::move(handler));
         const auto finish = [shared, executor](Response response) {
-            asio::post(executor,
-                       [shared, answer = std::move(response)]() mutable { (*shared)(std::move(answer)); });
+            asio::post(executor, [shared, answer = std::move(response)]() mutable { (*shared)(std::move(answer)); });
         };
         std::function<void()> job = [finish, work = std::move(a_call)]() mutable { finish(work()); };
         if (core.workers->submit(job)) return;
@@ -83,8 +82,7 @@ void Waiters::scan(Application& application) {
             const std::scoped_lock lock(mutex_);
             return waiters_.contains(endpoint);
         });
-    } catch (const std::exception&) {
-    }
+    } catch (const std::exception&) {}
     std::vector<std::pair<Wake, bool>> ready;
     const auto now = Clock::now();
     {
@@ -267,8 +265,7 @@ asio::awaitable<bool> Connection::wait_for_wish(const std::string& endpoint) {
             asio::post(executor, [shared, wanted] { (*shared)(wanted); });
         });
     };
-    co_return co_await asio::async_initiate<const asio::use_awaitable_t<>&, void(bool)>(start,
-                                                                                        asio::use_awaitable);
+    co_return co_await asio::async_initiate<const asio::use_awaitable_t<>&, void(bool)>(start, asio::use_awaitable);
 }
 
 asio::awaitable<Response> Connection::call(Request& request) {
@@ -311,8 +308,7 @@ asio::awaitable<bool> Connection::answer_stream(Response& response) {
         } catch (const ClientGone&) {
             done.status = 0;
         } catch (const std::exception& error) {
-            core_.application.log().write(Level::kError, "a streamed answer broke off",
-                                          {{"error", error.what()}});
+            core_.application.log().write(Level::kError, "a streamed answer broke off", {{"error", error.what()}});
             done.status = 0;
         }
         return done;
@@ -326,8 +322,7 @@ asio::awaitable<bool> Connection::answer_stream(Response& response) {
 asio::awaitable<bool> Connection::answer(const Request& request, Response response, bool close) {
     enter(Phase::kAnswer, core_.options.answer);
     const bool streams = response.stream && !request.is_head();
-    std::string bytes =
-        response_head(response, streams ? std::nullopt : std::optional(response.body.size()), close);
+    std::string bytes = response_head(response, streams ? std::nullopt : std::optional(response.body.size()), close);
     if (!request.is_head()) bytes += response.body;
     if (!co_await write(bytes)) co_return false;
     if (!streams) co_return true;
@@ -404,8 +399,7 @@ asio::awaitable<void> Connection::close() {
     boost::system::error_code error;
     socket_.shutdown(ip::tcp::socket::shutdown_send, error);
     for (std::size_t dropped = 0; unread_ && !error && dropped < kMostLingering;) {
-        co_await socket_.async_wait(ip::tcp::socket::wait_read,
-                                    asio::redirect_error(asio::use_awaitable, error));
+        co_await socket_.async_wait(ip::tcp::socket::wait_read, asio::redirect_error(asio::use_awaitable, error));
         if (error || expired_) break;
         const auto count = socket_.read_some(asio::buffer(loop_.scratch), error);
         dropped += count;

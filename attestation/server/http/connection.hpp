@@ -47,8 +47,7 @@ struct Core {
         : application(an_application),
           options(some_options),
           tls(make_tls_context(files)),
-          workers(
-              std::make_unique<WorkerPool>(options.workers, options.queue, an_application.metrics().queue)) {}
+          workers(std::make_unique<WorkerPool>(options.workers, options.queue, an_application.metrics().queue)) {}
 
     [[nodiscard]] std::shared_ptr<SSL_CTX> tls_context() {
         const std::scoped_lock lock(tls_mutex);
@@ -67,13 +66,12 @@ struct Core {
 // One thread's connections. All of it is touched by that thread alone.
 struct Loop {
     Loop() : work(asio::make_work_guard(context)), sweeper(context) {}
-    std::unordered_set<Connection*> connections;  // outlives the context, whose end ends connections
+    std::unordered_set<Connection*> connections;            // outlives the context, whose end ends connections
     std::unordered_map<std::string, std::size_t> networks;  // how many of them each network has
     asio::io_context context{1};
     asio::executor_work_guard<asio::io_context::executor_type> work;
     asio::steady_timer sweeper;
-    std::array<char, 16384>
-        scratch;  // what is read lands here first, so that idle connections have no buffer
+    std::array<char, 16384> scratch;  // what is read lands here first, so that idle connections have no buffer
 };
 
 class Connection {

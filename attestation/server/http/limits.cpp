@@ -23,8 +23,7 @@ RateLimiter::Bucket& RateLimiter::bucket_of(Shard& shard, const std::string& key
             return bucket.level + seconds_between(bucket.at, now) * rate_.per_second >= rate_.burst;
         });
     }
-    if (buckets.size() >= kMaxKeys / kShards)
-        return buckets.try_emplace({}, Bucket{rate_.burst, now}).first->second;
+    if (buckets.size() >= kMaxKeys / kShards) return buckets.try_emplace({}, Bucket{rate_.burst, now}).first->second;
     return buckets.try_emplace(key, Bucket{rate_.burst, now}).first->second;
 }
 

@@ -26,16 +26,11 @@ std::string time_text(std::int64_t milliseconds) {
 
 const char* level_name(Level level) {
     switch (level) {
-        case Level::kError:
-            return "error";
-        case Level::kWarning:
-            return "warning";
-        case Level::kNotice:
-            return "notice";
-        case Level::kInfo:
-            return "info";
-        case Level::kDebug:
-            return "debug";
+        case Level::kError: return "error";
+        case Level::kWarning: return "warning";
+        case Level::kNotice: return "notice";
+        case Level::kInfo: return "info";
+        case Level::kDebug: return "debug";
     }
     return "";
 }
@@ -100,8 +95,8 @@ Log::~Log() {
 void Log::write(Level level, std::string_view event, const Fields& fields) {
     if (!wants(level)) return;
     const auto now = std::chrono::system_clock::now().time_since_epoch();
-    const auto line = log_line(format_, level, event, fields,
-                               std::chrono::duration_cast<std::chrono::milliseconds>(now).count());
+    const auto line =
+        log_line(format_, level, event, fields, std::chrono::duration_cast<std::chrono::milliseconds>(now).count());
     bool first = false;
     {
         const std::scoped_lock lock(mutex_);

@@ -45,7 +45,7 @@ class Log {
 };
 
 // The line without its end.
-[[nodiscard]] std::string log_line(LogFormat format, Level level, std::string_view event,
-                                   const Log::Fields& fields, std::int64_t milliseconds);
+[[nodiscard]] std::string log_line(LogFormat format, Level level, std::string_view event, const Log::Fields& fields,
+                                   std::int64_t milliseconds);
 
 }  // namespace gatehouse::http

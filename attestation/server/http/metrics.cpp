@@ -19,8 +19,7 @@ void append_sample(std::string& out, std::string_view name, std::string_view lab
 }
 
 template <typename Number>
-void append_one(std::string& out, std::string_view name, std::string_view kind, std::string_view help,
-                Number value) {
+void append_one(std::string& out, std::string_view name, std::string_view kind, std::string_view help, Number value) {
     append_head(out, name, kind, help);
     append_sample(out, name, "", value);
 }
@@ -40,12 +39,10 @@ void Metrics::count(std::size_t route, unsigned status, std::chrono::nanoseconds
     if (route >= routes_.size()) return;
     PerRoute& counters = counters_[route];
     const auto known = std::find(kStatuses.begin(), kStatuses.end() - 1, status);
-    counters.by_status[static_cast<std::size_t>(known - kStatuses.begin())].fetch_add(
-        1, std::memory_order_relaxed);
+    counters.by_status[static_cast<std::size_t>(known - kStatuses.begin())].fetch_add(1, std::memory_order_relaxed);
     const double seconds = std::chrono::duration<double>(took).count();
     const auto bound = std::ranges::lower_bound(kBounds, seconds);
-    counters.by_time[static_cast<std::size_t>(bound - kBounds.begin())].fetch_add(1,
-                                                                                  std::memory_order_relaxed);
+    counters.by_time[static_cast<std::size_t>(bound - kBounds.begin())].fetch_add(1, std::memory_order_relaxed);
     counters.nanoseconds.fetch_add(static_cast<std::uint64_t>(took.count()), std::memory_order_relaxed);
 }
 
@@ -78,8 +75,7 @@ void Metrics::append_durations(std::string& out) const {
             const auto bound = i < kBounds.size() ? number_text(kBounds[i]) : std::string("+Inf");
             append_sample(out, std::string(name) + "_bucket", label + ",le=\"" + bound + "\"", cumulative[i]);
         }
-        const auto seconds =
-            static_cast<double>(counters_[route].nanoseconds.load(std::memory_order_relaxed)) / 1e9;
+        const auto seconds = static_cast<double>(counters_[route].nanoseconds.load(std::memory_order_relaxed)) / 1e9;
         append_sample(out, std::string(name) + "_sum", label, seconds);
         append_sample(out, std::string(name) + "_count", label, sum);
     }
@@ -87,17 +83,16 @@ void Metrics::append_durations(std::string& out) const {
 
 void Metrics::append_connections(std::string& out) const {
     append_one(out, "gatehouse_connections", "gauge", "Open connections.", connections.load());
-    append_one(out, "gatehouse_connections_total", "counter", "Connections accepted.",
-               connections_total.load());
-    append_one(out, "gatehouse_connections_refused_total", "counter",
-               "Connections closed for being too many.", connections_refused.load());
-    append_one(out, "gatehouse_connections_timed_out_total", "counter",
-               "Connections closed for being too slow.", connections_timed_out.load());
+    append_one(out, "gatehouse_connections_total", "counter", "Connections accepted.", connections_total.load());
+    append_one(out, "gatehouse_connections_refused_total", "counter", "Connections closed for being too many.",
+               connections_refused.load());
+    append_one(out, "gatehouse_connections_timed_out_total", "counter", "Connections closed for being too slow.",
+               connections_timed_out.load());
     append_one(out, "gatehouse_tls_handshakes_failed_total", "counter", "TLS handshakes that failed.",
                handshakes_failed.load());
     append_one(out, "gatehouse_queue_length", "gauge", "Requests that wait for a worker.", queue.load());
-    append_one(out, "gatehouse_queue_refused_total", "counter",
-               "Requests answered 503, the queue being full.", queue_refused.load());
+    append_one(out, "gatehouse_queue_refused_total", "counter", "Requests answered 503, the queue being full.",
+               queue_refused.load());
     append_one(out, "gatehouse_rate_limited_total", "counter", "Requests answered 429.", rate_limited.load());
     append_one(out, "gatehouse_tokens_refused_total", "counter", "Requests with a token that is not valid.",
                tokens_refused.load());

@@ -39,13 +39,11 @@ class Metrics {
   private:
     static constexpr std::array<double, 11> kBounds = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
                                                        0.1,   0.25,   0.5,   1,    5};  // seconds
-    static constexpr std::array<unsigned, 24> kStatuses = {200, 201, 202, 204, 302, 303, 304, 400,
-                                                           401, 403, 404, 405, 408, 409, 410, 413,
-                                                           415, 422, 429, 431, 500, 501, 503, 0};
+    static constexpr std::array<unsigned, 24> kStatuses = {200, 201, 202, 204, 302, 303, 304, 400, 401, 403, 404, 405,
+                                                           408, 409, 410, 413, 415, 422, 429, 431, 500, 501, 503, 0};
     struct PerRoute {
         std::array<std::atomic<std::uint64_t>, kStatuses.size()> by_status{};  // the last: any other
-        std::array<std::atomic<std::uint64_t>, kBounds.size() + 1>
-            by_time{};  // not cumulative; the last: longer
+        std::array<std::atomic<std::uint64_t>, kBounds.size() + 1> by_time{};  // not cumulative; the last: longer
         std::atomic<std::uint64_t> nanoseconds{0};
     };
     void append_requests(std::string& out) const;

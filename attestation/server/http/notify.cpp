@@ -24,8 +24,7 @@ void notify_manager(std::string_view state) {
     const int descriptor = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (descriptor < 0) return;
     // A manager that does not listen is not our failure.
-    (void)::sendto(descriptor, state.data(), state.size(), MSG_NOSIGNAL,
-                   reinterpret_cast<const sockaddr*>(&address),
+    (void)::sendto(descriptor, state.data(), state.size(), MSG_NOSIGNAL, reinterpret_cast<const sockaddr*>(&address),
                    static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + length));
     ::close(descriptor);
 }

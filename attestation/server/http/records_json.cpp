@@ -69,10 +69,8 @@ json to_json(const server::Enrollment& enrollment) {
 }
 
 json to_json(const server::PolicyVersion& policy, bool whole) {
-    json out = {{"name", policy.name},
-                {"version", policy.version},
-                {"address", policy.address},
-                {"added", policy.added}};
+    json out = {
+        {"name", policy.name}, {"version", policy.version}, {"address", policy.address}, {"added", policy.added}};
     if (whole) {
         out["policy"] = embedded(policy.json);
         out["jws"] = policy.jws;
@@ -91,12 +89,8 @@ json to_json(const server::Assignment& assignment) {
 }
 
 json to_json(const server::Refusal& refusal) {
-    return {{"endpoint", refusal.endpoint},
-            {"hostname", refusal.hostname},
-            {"state", server::name_of(refusal.state)},
-            {"last_seen", refusal.last_seen},
-            {"rule", refusal.rule},
-            {"detail", refusal.detail}};
+    return {{"endpoint", refusal.endpoint},   {"hostname", refusal.hostname}, {"state", server::name_of(refusal.state)},
+            {"last_seen", refusal.last_seen}, {"rule", refusal.rule},         {"detail", refusal.detail}};
 }
 
 json to_json(const server::AuditEntry& entry) {

@@ -21,8 +21,8 @@ void check_integrity(const std::string& path, const std::string& shown) {
         *static_cast<std::string*>(out) = columns[0] == nullptr ? "" : columns[0];
         return 0;
     };
-    const bool asked = opened == SQLITE_OK && sqlite3_exec(database, "PRAGMA integrity_check(1)", take,
-                                                           &answer, nullptr) == SQLITE_OK;
+    const bool asked =
+        opened == SQLITE_OK && sqlite3_exec(database, "PRAGMA integrity_check(1)", take, &answer, nullptr) == SQLITE_OK;
     if (!asked) answer = sqlite3_errmsg(database);
     sqlite3_close(database);
     if (!asked || answer != "ok") throw ToolError(shown + ": not a whole backup: " + answer);
@@ -61,8 +61,7 @@ std::int64_t check_and_note(const std::string& file, const server::ServiceOption
     const auto check = service.verify_audit();
     if (!check.ok) throw ToolError(file + ": its audit log is broken: " + check.fault);
     // An empty file is a whole database to SQLite, and the trial has filled it with tables.
-    if (check.entries == 0)
-        throw ToolError(file + ": not a backup of an attestation-server: its audit log is empty");
+    if (check.entries == 0) throw ToolError(file + ": not a backup of an attestation-server: its audit log is empty");
     service.note("console", "database.restore", file, "{}");
     return check.entries;
 }
@@ -72,8 +71,7 @@ std::int64_t check_and_note(const std::string& file, const server::ServiceOption
 DirectoryLock::DirectoryLock(const std::string& directory) {
     const std::string path = directory + "/server.lock";
     file_ = host::File(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-    if (file_.get() < 0)
-        throw ToolError(path + ": cannot be made; is " + directory + " there, and writable?");
+    if (file_.get() < 0) throw ToolError(path + ": cannot be made; is " + directory + " there, and writable?");
     if (::flock(file_.get(), LOCK_EX | LOCK_NB) != 0) {
         throw ToolError(directory + ": an attestation-server runs here; stop it, or give another --data");
     }

@@ -11,11 +11,9 @@ struct Table {
     std::vector<std::vector<std::string>> patterns;  // segments; "{" stands for a parameter
 
     Table() {
-        for (auto room :
-             {endpoint_routes, public_routes, fleet_routes, policy_routes, administration_routes}) {
+        for (auto room : {endpoint_routes, public_routes, fleet_routes, policy_routes, administration_routes}) {
             auto some = room();
-            routes.insert(routes.end(), std::make_move_iterator(some.begin()),
-                          std::make_move_iterator(some.end()));
+            routes.insert(routes.end(), std::make_move_iterator(some.begin()), std::make_move_iterator(some.end()));
         }
         for (const Route& route : routes) patterns.push_back(split(route.pattern));
     }
@@ -49,20 +47,13 @@ bool fits(const std::vector<std::string>& pattern, std::span<const std::string> 
 
 const char* name_of(Access access) {
     switch (access) {
-        case Access::kPublic:
-            return "public";
-        case Access::kEnrollment:
-            return "enrollment";
-        case Access::kEndpoint:
-            return "endpoint";
-        case Access::kMetrics:
-            return "metrics";
-        case Access::kReadOnly:
-            return "read-only";
-        case Access::kOperator:
-            return "operator";
-        case Access::kAdmin:
-            return "admin";
+        case Access::kPublic: return "public";
+        case Access::kEnrollment: return "enrollment";
+        case Access::kEndpoint: return "endpoint";
+        case Access::kMetrics: return "metrics";
+        case Access::kReadOnly: return "read-only";
+        case Access::kOperator: return "operator";
+        case Access::kAdmin: return "admin";
     }
     return "";
 }
@@ -102,8 +93,7 @@ unsigned Call::query_number(const std::string& name, unsigned default_value, uns
     const std::string& text = found->second;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (error != std::errc() || end != text.data() + text.size() || value < 1 || value > most) {
-        throw HttpError{400, "bad_query",
-                        "query parameter " + name + ": a number from 1 to " + std::to_string(most)};
+        throw HttpError{400, "bad_query", "query parameter " + name + ": a number from 1 to " + std::to_string(most)};
     }
     return value;
 }

@@ -22,8 +22,7 @@ enum class Access : std::uint8_t {
     kOperator,
     kAdmin,
 };
-[[nodiscard]] const char* name_of(
-    Access access);  // as in the OpenAPI file's x-access: "public", "read-only", ...
+[[nodiscard]] const char* name_of(Access access);  // as in the OpenAPI file's x-access: "public", "read-only", ...
 
 enum class BodyKind : std::uint8_t { kNone, kJson, kOptionalJson, kJws };
 
@@ -59,16 +58,15 @@ inline constexpr std::size_t kMediumBody = 256u << 10;
 struct Match {
     const Route* route = nullptr;
     std::vector<std::string> parameters;
-    std::string
-        allow;  // methods of this path if there is no route: "GET, HEAD, OPTIONS"; empty: no such path
+    std::string allow;  // methods of this path if there is no route: "GET, HEAD, OPTIONS"; empty: no such path
 };
 [[nodiscard]] Match match_route(std::string_view method, std::span<const std::string> segments);
 
 // Each room of routes.
-[[nodiscard]] std::vector<Route> endpoint_routes();  // what an endpoint's agent calls
-[[nodiscard]] std::vector<Route> public_routes();  // health, keys, revocations, this interface's description
-[[nodiscard]] std::vector<Route> fleet_routes();   // endpoints, enrollments, counts
-[[nodiscard]] std::vector<Route> policy_routes();  // policies, authorities, groups, assignments
+[[nodiscard]] std::vector<Route> endpoint_routes();        // what an endpoint's agent calls
+[[nodiscard]] std::vector<Route> public_routes();          // health, keys, revocations, this interface's description
+[[nodiscard]] std::vector<Route> fleet_routes();           // endpoints, enrollments, counts
+[[nodiscard]] std::vector<Route> policy_routes();          // policies, authorities, groups, assignments
 [[nodiscard]] std::vector<Route> administration_routes();  // tokens, vendors, endorsements, actions, audit
 
 }  // namespace gatehouse::http

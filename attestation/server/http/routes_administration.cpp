@@ -24,8 +24,7 @@ Response create_token(Call& call) {
     const auto role = server::role_of(body.text("role"));
     if (!role) throw HttpError{400, "bad_body", "\"role\" is \"read-only\", \"operator\" or \"admin\""};
     const std::string name = body.text("name");
-    const auto token =
-        call.service.create_token(call.by, name, *role, body.number_or("lifetime_s", 0, kMostLifetime));
+    const auto token = call.service.create_token(call.by, name, *role, body.number_or("lifetime_s", 0, kMostLifetime));
     return json_response({{"name", name}, {"role", name_of(*role)}, {"token", token}}, 201);
 }
 
@@ -38,8 +37,8 @@ Response create_enrollment_token(Call& call) {
     const JsonBody body(call.request.body, {"group", "lifetime_s"});
     const std::string group = body.text("group");
     const auto lifetime = body.number_or("lifetime_s", 86400, kMostLifetime);
-    return json_response(
-        {{"group", group}, {"token", call.service.create_enrollment_token(call.by, group, lifetime)}}, 201);
+    return json_response({{"group", group}, {"token", call.service.create_enrollment_token(call.by, group, lifetime)}},
+                         201);
 }
 
 Response put_endorsement(Call& call) {
@@ -90,8 +89,7 @@ Response list_audit(Call& call) {
     const auto page = call.service.audit(call.by, call.query("cursor"), call.query_number("limit", 50, 500));
     json rows = json::array();
     for (const auto& entry : page.rows) rows.push_back(to_json(entry));
-    return json_response(
-        {{"items", std::move(rows)}, {"next", page.next.empty() ? json(nullptr) : json(page.next)}});
+    return json_response({{"items", std::move(rows)}, {"next", page.next.empty() ? json(nullptr) : json(page.next)}});
 }
 
 Response verify_audit(Call& call) {
@@ -134,14 +132,7 @@ std::vector<Route> administration_routes() {
          kSmallBody,
          {},
          create_enrollment_token},
-        {"PUT",
-         "/v1/endorsements/{ek_hash}",
-         "putEndorsement",
-         kOperator,
-         kJson,
-         kSmallBody,
-         {},
-         put_endorsement},
+        {"PUT", "/v1/endorsements/{ek_hash}", "putEndorsement", kOperator, kJson, kSmallBody, {}, put_endorsement},
         {"GET", "/v1/vendors", "listVendors", kReadOnly, kNone, 0, {}, list_vendors},
         {"PUT", "/v1/vendors/{name}", "putVendor", kAdmin, kJson, kMediumBody, {}, put_vendor},
         {"DELETE", "/v1/vendors/{name}", "deleteVendor", kAdmin, kNone, 0, {}, delete_vendor},

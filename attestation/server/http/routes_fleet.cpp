@@ -18,8 +18,7 @@ template <typename Record, typename... More>
 Response page_response(const server::Page<Record>& page, More... more) {
     json rows = json::array();
     for (const auto& row : page.rows) rows.push_back(to_json(row, more...));
-    return json_response(
-        {{"items", std::move(rows)}, {"next", page.next.empty() ? json(nullptr) : json(page.next)}});
+    return json_response({{"items", std::move(rows)}, {"next", page.next.empty() ? json(nullptr) : json(page.next)}});
 }
 
 Response list_endpoints(Call& call) {
@@ -31,16 +30,13 @@ Response list_endpoints(Call& call) {
     if (const auto state = call.query("state"); !state.empty()) {
         query.state = server::state_of(state);
         if (!query.state) {
-            throw HttpError{400, "bad_query",
-                            "state: one of new, trusted, unmeasured, untrusted, stale, retired"};
+            throw HttpError{400, "bad_query", "state: one of new, trusted, unmeasured, untrusted, stale, retired"};
         }
     }
     return page_response(call.service.endpoints(call.by, query));
 }
 
-Response get_endpoint(Call& call) {
-    return json_response(to_json(call.service.endpoint(call.by, call.parameter(0))));
-}
+Response get_endpoint(Call& call) { return json_response(to_json(call.service.endpoint(call.by, call.parameter(0)))); }
 
 Response change_endpoint(Call& call) {
     const JsonBody body(call.request.body, {"group"});
@@ -80,8 +76,7 @@ Response explain(Call& call) {
     if (policy.empty() || text.empty() || error != std::errc() || end != text.data() + text.size()) {
         throw HttpError{400, "bad_query", "give policy=NAME and version=NUMBER"};
     }
-    return json_response(
-        {{"differences", call.service.explain(call.by, call.parameter(0), policy, version)}});
+    return json_response({{"differences", call.service.explain(call.by, call.parameter(0), policy, version)}});
 }
 
 Response escrow_names(Call& call) {
@@ -100,12 +95,10 @@ Response list_enrollments(Call& call) {
 
 // Two may ask: the enrolling endpoint, by the secret that it activated, and operators.
 Response get_enrollment(Call& call) {
-    if (!call.by.name.empty())
-        return json_response(to_json(call.service.enrollment(call.by, call.parameter(0))));
+    if (!call.by.name.empty()) return json_response(to_json(call.service.enrollment(call.by, call.parameter(0))));
     const auto field = call.request.header("authorization");
     const auto secret = verifier::from_base64(field.substr(field.find(' ') + 1));
-    if (!secret)
-        throw HttpError{401, "bad_secret", "send Authorization: Enrollment BASE64(the activated secret)"};
+    if (!secret) throw HttpError{401, "bad_secret", "send Authorization: Enrollment BASE64(the activated secret)"};
     Response answer;
     answer.body = protocol::to_json(call.service.enrollment_status(call.parameter(0), *secret));
     return answer;
@@ -160,14 +153,7 @@ std::vector<Route> fleet_routes() {
          kSmallBody,
          {},
          retire_endpoint},
-        {"POST",
-         "/v1/endpoints/{id}/attest-now",
-         "attestNow",
-         kOperator,
-         kOptionalJson,
-         kSmallBody,
-         {},
-         attest_now},
+        {"POST", "/v1/endpoints/{id}/attest-now", "attestNow", kOperator, kOptionalJson, kSmallBody, {}, attest_now},
         {"GET",
          "/v1/endpoints/{id}/attestations",
          "listAttestations",
@@ -176,14 +162,7 @@ std::vector<Route> fleet_routes() {
          0,
          {"cursor", "limit"},
          history},
-        {"GET",
-         "/v1/endpoints/{id}/attestations/last",
-         "lastAttestation",
-         kReadOnly,
-         kNone,
-         0,
-         {},
-         last_attestation},
+        {"GET", "/v1/endpoints/{id}/attestations/last", "lastAttestation", kReadOnly, kNone, 0, {}, last_attestation},
         {"GET", "/v1/endpoints/{id}/explain", "explain", kReadOnly, kNone, 0, {"policy", "version"}, explain},
         {"GET", "/v1/endpoints/{id}/escrow", "listEscrow", kOperator, kNone, 0, {}, escrow_names},
         {"GET", "/v1/endpoints/{id}/escrow/{name}", "getEscrow", kAdmin, kNone, 0, {}, get_escrow},
@@ -196,22 +175,8 @@ std::vector<Route> fleet_routes() {
          {"state", "cursor", "limit"},
          list_enrollments},
         {"GET", "/v1/enrollments/{id}", "getEnrollment", kEnrollment, kNone, 0, {}, get_enrollment},
-        {"POST",
-         "/v1/enrollments/{id}/approve",
-         "approveEnrollment",
-         kOperator,
-         kJson,
-         kSmallBody,
-         {},
-         approve},
-        {"POST",
-         "/v1/enrollments/{id}/reject",
-         "rejectEnrollment",
-         kOperator,
-         kOptionalJson,
-         kSmallBody,
-         {},
-         reject},
+        {"POST", "/v1/enrollments/{id}/approve", "approveEnrollment", kOperator, kJson, kSmallBody, {}, approve},
+        {"POST", "/v1/enrollments/{id}/reject", "rejectEnrollment", kOperator, kOptionalJson, kSmallBody, {}, reject},
         {"GET", "/v1/counts", "counts", kReadOnly, kNone, 0, {}, counts},
         {"GET", "/v1/time-line", "timeLine", kReadOnly, kNone, 0, {"hours"}, time_line},
     };

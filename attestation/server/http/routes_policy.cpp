@@ -30,18 +30,15 @@ Response list_policies(Call& call) {
 }
 
 Response get_policy(Call& call) {
-    return json_response(
-        to_json(call.service.policy(call.by, call.parameter(0), version_of(call.parameter(1))), true));
+    return json_response(to_json(call.service.policy(call.by, call.parameter(0), version_of(call.parameter(1))), true));
 }
 
 Response add_policy(Call& call) {
     std::string_view jws = call.request.body;
-    while (!jws.empty() && (jws.back() == '\n' || jws.back() == '\r' || jws.back() == ' '))
-        jws.remove_suffix(1);
+    while (!jws.empty() && (jws.back() == '\n' || jws.back() == '\r' || jws.back() == ' ')) jws.remove_suffix(1);
     const auto added = call.service.add_policy(call.by, std::string(jws));
     Response answer = json_response(to_json(added, false), 201);
-    answer.headers.emplace_back("Location",
-                                "/v1/policies/" + added.name + "/" + std::to_string(added.version));
+    answer.headers.emplace_back("Location", "/v1/policies/" + added.name + "/" + std::to_string(added.version));
     return answer;
 }
 
@@ -56,9 +53,7 @@ Response delete_authority(Call& call) {
     return no_content();
 }
 
-Response list_authorities(Call& call) {
-    return json_response({{"names", call.service.policy_authorities(call.by)}});
-}
+Response list_authorities(Call& call) { return json_response({{"names", call.service.policy_authorities(call.by)}}); }
 
 Response list_groups(Call& call) { return json_response({{"names", call.service.groups(call.by)}}); }
 
@@ -89,8 +84,7 @@ Response list_refused(Call& call) {
     const auto page = call.service.refused(call.by, query);
     json rows = json::array();
     for (const auto& row : page.rows) rows.push_back(to_json(row));
-    return json_response(
-        {{"items", std::move(rows)}, {"next", page.next.empty() ? json(nullptr) : json(page.next)}});
+    return json_response({{"items", std::move(rows)}, {"next", page.next.empty() ? json(nullptr) : json(page.next)}});
 }
 
 Response put_assignment(Call& call) {
@@ -119,22 +113,8 @@ std::vector<Route> policy_routes() {
         {"POST", "/v1/policies", "addPolicy", kOperator, kJws, kMaxPolicy, {}, add_policy},
         {"GET", "/v1/policies/{name}/{version}", "getPolicy", kReadOnly, kNone, 0, {}, get_policy},
         {"GET", "/v1/policy-authorities", "listPolicyAuthorities", kReadOnly, kNone, 0, {}, list_authorities},
-        {"DELETE",
-         "/v1/policy-authorities/{name}",
-         "deletePolicyAuthority",
-         kAdmin,
-         kNone,
-         0,
-         {},
-         delete_authority},
-        {"PUT",
-         "/v1/policy-authorities/{name}",
-         "putPolicyAuthority",
-         kAdmin,
-         kJson,
-         kSmallBody,
-         {},
-         put_authority},
+        {"DELETE", "/v1/policy-authorities/{name}", "deletePolicyAuthority", kAdmin, kNone, 0, {}, delete_authority},
+        {"PUT", "/v1/policy-authorities/{name}", "putPolicyAuthority", kAdmin, kJson, kSmallBody, {}, put_authority},
         {"GET", "/v1/groups", "listGroups", kReadOnly, kNone, 0, {}, list_groups},
         {"PUT", "/v1/groups/{name}", "putGroup", kOperator, kOptionalJson, kSmallBody, {}, put_group},
         {"GET", "/v1/assignments", "listAssignments", kReadOnly, kNone, 0, {}, list_assignments},

@@ -179,15 +179,14 @@ void reload(const Settings& settings, server::Service& service, Server& server, 
         server.replace_tls(tls_files(settings, service));
         log.write(Level::kNotice, "TLS certificate reloaded");
     } catch (const std::exception& error) {
-        log.write(Level::kError, "TLS certificate not reloaded, the old one stays",
-                  {{"error", error.what()}});
+        log.write(Level::kError, "TLS certificate not reloaded, the old one stays", {{"error", error.what()}});
     }
     notify_manager("READY=1");
 }
 
 // Until the process is told to end.
-void run_until_stopped(const Signals& signals, const Settings& settings, server::Service& service,
-                       Server& server, Log& log) {
+void run_until_stopped(const Signals& signals, const Settings& settings, server::Service& service, Server& server,
+                       Log& log) {
     using SteadyClock = std::chrono::steady_clock;
     const auto watchdog = watchdog_interval();
     auto certified = SteadyClock::now(), barked = certified;
@@ -225,8 +224,8 @@ ExitCode serve(Settings settings, int ready_descriptor) {
     const auto token = first_token(service);
     server.start();
     const bool is_v6 = settings.server.address.find(':') != std::string::npos;
-    const std::string place = (is_v6 ? "[" + settings.server.address + "]" : settings.server.address) + ":" +
-                              std::to_string(server.port());
+    const std::string place =
+        (is_v6 ? "[" + settings.server.address + "]" : settings.server.address) + ":" + std::to_string(server.port());
     print_start("https://" + place, ca_pin(service.ca_certificate()), token);
     if (ready_descriptor >= 0) {
         const std::string line = place + "\n";
@@ -243,8 +242,7 @@ ExitCode serve(Settings settings, int ready_descriptor) {
     notify_manager("STOPPING=1");
     log.write(Level::kNotice, "stopping");
     const bool clean = server.stop();
-    log.write(clean ? Level::kNotice : Level::kWarning,
-              clean ? "stopped" : "stopped; some requests were cut off");
+    log.write(clean ? Level::kNotice : Level::kWarning, clean ? "stopped" : "stopped; some requests were cut off");
     return ExitCode::kYes;
 }
 

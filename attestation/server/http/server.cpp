@@ -58,8 +58,8 @@ void Server::Inside::listen() {
         acceptor->bind(endpoint);
         acceptor->listen(kBacklog);
     } catch (const boost::system::system_error& error) {
-        throw host::ToolError("cannot listen on " + options.address + ":" + std::to_string(options.port) +
-                              ": " + error.code().message() + "; give another --listen ADDRESS:PORT");
+        throw host::ToolError("cannot listen on " + options.address + ":" + std::to_string(options.port) + ": " +
+                              error.code().message() + "; give another --listen ADDRESS:PORT");
     }
 }
 
@@ -87,15 +87,14 @@ void Server::Inside::adopt(Loop& loop, ip::tcp::socket socket) {
         if (!evict(loop)) return;
     }
     auto connection = std::make_shared<Connection>(core, loop, std::move(socket));
-    asio::co_spawn(
-        loop.context, Connection::run(std::move(connection)), [this](const std::exception_ptr& fault) {
-            if (!fault) return;
-            try {
-                std::rethrow_exception(fault);
-            } catch (const std::exception& error) {
-                core.application.log().write(Level::kError, "a connection failed", {{"error", error.what()}});
-            }
-        });
+    asio::co_spawn(loop.context, Connection::run(std::move(connection)), [this](const std::exception_ptr& fault) {
+        if (!fault) return;
+        try {
+            std::rethrow_exception(fault);
+        } catch (const std::exception& error) {
+            core.application.log().write(Level::kError, "a connection failed", {{"error", error.what()}});
+        }
+    });
 }
 
 asio::awaitable<void> Server::Inside::accept() {
@@ -106,15 +105,13 @@ asio::awaitable<void> Server::Inside::accept() {
         co_await acceptor->async_accept(socket, asio::redirect_error(asio::use_awaitable, error));
         if (core.stopping || error == asio::error::operation_aborted) co_return;
         if (error) {
-            core.application.log().write(Level::kWarning, "cannot accept a connection",
-                                         {{"error", error.message()}});
+            core.application.log().write(Level::kWarning, "cannot accept a connection", {{"error", error.message()}});
             asio::steady_timer pause(acceptor->get_executor(), kAcceptAgain);
             co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
             continue;
         }
-        asio::post(loop.context, [this, &loop, accepted = std::move(socket)]() mutable {
-            adopt(loop, std::move(accepted));
-        });
+        asio::post(loop.context,
+                   [this, &loop, accepted = std::move(socket)]() mutable { adopt(loop, std::move(accepted)); });
     }
 }
 

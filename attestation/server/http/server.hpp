@@ -18,12 +18,11 @@ struct ServerOptions {
     using Duration = std::chrono::milliseconds;
 
     std::string address = "127.0.0.1";
-    std::uint16_t port = 8443;  // 0: any free one
-    unsigned loops = 2;         // threads for connections
-    unsigned workers = 64;      // threads for calls
-    std::size_t queue = 4096;   // requests that wait for a worker; more are answered 503
-    std::size_t max_connections =
-        20000;  // at that, one of the peer with the most is closed for each that comes
+    std::uint16_t port = 8443;            // 0: any free one
+    unsigned loops = 2;                   // threads for connections
+    unsigned workers = 64;                // threads for calls
+    std::size_t queue = 4096;             // requests that wait for a worker; more are answered 503
+    std::size_t max_connections = 20000;  // at that, one of the peer with the most is closed for each that comes
 
     // Each for the whole, not from byte to byte: who trickles does not stay.
     Duration handshake{10'000};

@@ -52,8 +52,7 @@ class Table {
         const toml::array* const pair = node->as_array();
         if (pair == nullptr || pair->size() != 2) fail(*node, key, "[requests a second, burst]");
         const Rate rate{real(*pair->get(0), key), real(*pair->get(1), key)};
-        const bool valid =
-            rate.per_second > 0 && rate.per_second <= 1e9 && rate.burst >= 1 && rate.burst <= 1e9;
+        const bool valid = rate.per_second > 0 && rate.per_second <= 1e9 && rate.burst >= 1 && rate.burst <= 1e9;
         if (!valid) fail(*node, key, "a rate above 0 and a burst of 1 or more");
         out = rate;
     }
@@ -130,8 +129,7 @@ void read_timeouts(const toml::table& from, const std::string& path, ServerOptio
 }
 
 template <typename Value>
-Value choice(const std::string& text, const char* key,
-             std::initializer_list<std::pair<const char*, Value>> choices) {
+Value choice(const std::string& text, const char* key, std::initializer_list<std::pair<const char*, Value>> choices) {
     std::string known;
     for (const auto& [name, value] : choices) {
         if (text == name) return value;
@@ -171,8 +169,7 @@ Settings parse_settings(const std::string& toml_text, const std::string& path) {
     table.done();
     if (!log.empty()) {
         out.log_format = choice<LogFormat>(
-            log, "log",
-            {{"people", LogFormat::kPeople}, {"journal", LogFormat::kJournal}, {"json", LogFormat::kJson}});
+            log, "log", {{"people", LogFormat::kPeople}, {"journal", LogFormat::kJournal}, {"json", LogFormat::kJson}});
     }
     if (!level.empty()) {
         out.log_level = choice<Level>(level, "log_level",
@@ -217,8 +214,7 @@ void apply_listen(const std::string& listen, ServerOptions& options) {
     std::uint16_t number = 0;
     const auto [end, fault] = std::from_chars(port.data(), port.data() + port.size(), number);
     if (error || port.empty() || fault != std::errc() || end != port.data() + port.size()) {
-        throw ToolError("--listen " + listen + ": give ADDRESS:PORT, or [ADDRESS]:PORT for IPv6",
-                        ExitCode::kUsage);
+        throw ToolError("--listen " + listen + ": give ADDRESS:PORT, or [ADDRESS]:PORT for IPv6", ExitCode::kUsage);
     }
     options.address = parsed.to_string();
     options.port = number;
@@ -227,8 +223,7 @@ void apply_listen(const std::string& listen, ServerOptions& options) {
 server::ServiceOptions service_options(const Settings& settings) {
     server::ServiceOptions options;
     options.directory = settings.data.empty() ? default_data_directory() : settings.data;
-    options.database =
-        settings.database.empty() ? "sqlite:" + options.directory + "/gatehouse.db" : settings.database;
+    options.database = settings.database.empty() ? "sqlite:" + options.directory + "/gatehouse.db" : settings.database;
     options.issuer = settings.issuer;
     options.certificate_days = settings.certificate_days;
     options.waiting_days = settings.waiting_days;

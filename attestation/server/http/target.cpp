@@ -104,15 +104,12 @@ Target parse_target(std::string_view target) {
         if (out.path.size() > 1) out.path += '/';
         out.path += segment;
         out.segments.push_back(std::move(segment));
-        if (rest.empty() && raw.end() != target.substr(0, question).end())
-            refuse("empty segment in the path");
+        if (rest.empty() && raw.end() != target.substr(0, question).end()) refuse("empty segment in the path");
     }
     return out;
 }
 
-std::map<std::string, std::string> parse_form(std::string_view text) {
-    return parse_fields(text, Where::kForm);
-}
+std::map<std::string, std::string> parse_form(std::string_view text) { return parse_fields(text, Where::kForm); }
 
 std::map<std::string, std::string> parse_cookies(std::string_view text) {
     std::map<std::string, std::string> cookies;
@@ -143,8 +140,7 @@ bool is_host(std::string_view text) {
         const auto name = text.substr(0, colon);
         port = colon == text.npos ? std::string_view{} : text.substr(colon);
         const auto allowed = [&](char c) {
-            return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '.' ||
-                   c == '_';
+            return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '.' || c == '_';
         };
         if (name.empty() || name.size() > 253 || !std::ranges::all_of(name, allowed)) return false;
     }

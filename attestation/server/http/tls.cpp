@@ -38,8 +38,7 @@ void use_certificate(SSL_CTX* context, const TlsFiles& files) {
     if (leaf == nullptr) fail("the server's certificate is not PEM");
     if (SSL_CTX_use_certificate(context, leaf.get()) != 1) fail("the server's certificate cannot be used");
     while (X509Pointer issuer = next_certificate(chain.get())) {
-        if (SSL_CTX_add1_chain_cert(context, issuer.get()) != 1)
-            fail("the server's certificate chain cannot be used");
+        if (SSL_CTX_add1_chain_cert(context, issuer.get()) != 1) fail("the server's certificate chain cannot be used");
     }
     const BioPointer text = bio_of(files.key);
     const KeyPointer key(PEM_read_bio_PrivateKey(text.get(), nullptr, nullptr, nullptr), EVP_PKEY_free);
@@ -87,8 +86,8 @@ std::shared_ptr<SSL_CTX> make_tls_context(const TlsFiles& files) {
     SSL_CTX_set_options(raw_context, SSL_OP_NO_COMPRESSION | SSL_OP_IGNORE_UNEXPECTED_EOF);
     // An idle connection holds no record buffers. No session is resumed: a ticket would hold the client's
     // certificate, and reading that takes longer than the signatures that it saves.
-    SSL_CTX_set_mode(raw_context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
-                                      SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_mode(raw_context,
+                     SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_read_ahead(raw_context, 1);
     SSL_CTX_set_session_cache_mode(raw_context, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_num_tickets(raw_context, 0);
@@ -107,9 +106,8 @@ void read_client_certificate(const SSL* session, Peer& peer) {
     unsigned char* out = raw(MutableBytes(peer.certificate));
     i2d_X509(certificate, &out);
     std::tm parts{};
-    peer.certificate_ends = ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &parts) == 1
-                                ? static_cast<Seconds>(timegm(&parts))
-                                : 0;
+    peer.certificate_ends =
+        ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &parts) == 1 ? static_cast<Seconds>(timegm(&parts)) : 0;
 }
 
 }  // namespace gatehouse::http

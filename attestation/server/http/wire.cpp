@@ -55,12 +55,10 @@ void check_framing(const Request& request) {
         }
         if (name == "transfer-encoding") {
             ++codings;
-            if (lower(value) != "chunked")
-                throw HttpError{501, "bad_coding", "Transfer-Encoding: only chunked"};
+            if (lower(value) != "chunked") throw HttpError{501, "bad_coding", "Transfer-Encoding: only chunked"};
         }
     }
-    if (hosts != 1 || !is_host(request.header("host")))
-        refuse("one Host field is needed: a name or an address");
+    if (hosts != 1 || !is_host(request.header("host"))) refuse("one Host field is needed: a name or an address");
     if (lengths + codings > 1) refuse("more than one Content-Length or Transfer-Encoding");
 }
 
@@ -82,8 +80,7 @@ std::size_t head_length(std::string_view bytes) {
         refuse("a line does not end with CR LF");
     }
     if (bytes.size() >= kMaxHead) {
-        throw HttpError{431, "header_too_large",
-                        "the header is longer than " + std::to_string(kMaxHead) + " bytes"};
+        throw HttpError{431, "header_too_large", "the header is longer than " + std::to_string(kMaxHead) + " bytes"};
     }
     return 0;
 }
@@ -123,9 +120,7 @@ RequestReader::~RequestReader() = default;
 
 Request& RequestReader::request() { return inside_->request; }
 bool RequestReader::keep_alive() const { return inside_->parser.get().keep_alive(); }
-bool RequestReader::expects_continue() const {
-    return lower(inside_->request.header("expect")) == "100-continue";
-}
+bool RequestReader::expects_continue() const { return lower(inside_->request.header("expect")) == "100-continue"; }
 
 void RequestReader::limit_body(std::size_t most) {
     const auto announced = inside_->parser.content_length();
@@ -169,10 +164,7 @@ std::string response_head(const Response& response, std::optional<std::size_t> l
     }
     std::string out;
     out.reserve(512 + (length ? *length : 0));
-    out.append("HTTP/1.1 ")
-        .append(std::to_string(response.status))
-        .append(" ")
-        .append(reason_of(response.status));
+    out.append("HTTP/1.1 ").append(std::to_string(response.status)).append(" ").append(reason_of(response.status));
     out.append("\r\nDate: ").append(date);
     out.append("\r\nStrict-Transport-Security: max-age=31536000\r\nX-Content-Type-Options: nosniff");
     bool has_cache_control = false;

@@ -48,8 +48,7 @@ class RequestReader {
 
 // Status line and fields, with what every answer has. `length`: of the body; nullopt: chunked. A field value
 // that would break out of its line is left out.
-[[nodiscard]] std::string response_head(const Response& response, std::optional<std::size_t> length,
-                                        bool close);
+[[nodiscard]] std::string response_head(const Response& response, std::optional<std::size_t> length, bool close);
 
 // "Sun, 06 Nov 1994 08:49:37 GMT" (RFC 9110, 5.6.7).
 [[nodiscard]] std::string http_date(std::int64_t seconds);

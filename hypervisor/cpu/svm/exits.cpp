@@ -82,16 +82,12 @@ bool write_apic_base(Vcpu& vcpu, std::uint64_t value) {
 
 bool read_guest_msr(Vcpu& vcpu, std::uint32_t msr, std::uint64_t& value) {
     switch (msr_policy(msr).read) {
-        case MsrRule::kFault:
-            return false;
-        case MsrRule::kEfer:
-            value = vcpu.vmcb->efer & ~kEferSvme;
-            return true;
+        case MsrRule::kFault: return false;
+        case MsrRule::kEfer: value = vcpu.vmcb->efer & ~kEferSvme; return true;
         case MsrRule::kApicBase:
             value = read_msr(msr) & ~(vcpu.apic_disabled ? std::uint64_t{1} << 11 : 0);
             return true;
-        default:
-            return try_read_msr(msr, &value);
+        default: return try_read_msr(msr, &value);
     }
 }
 
@@ -99,19 +95,13 @@ bool write_guest_msr(Vcpu& vcpu, std::uint32_t msr, std::uint64_t value) {
     const MsrPolicy policy = msr_policy(msr);
     std::uint64_t old = 0;
     switch (policy.write) {
-        case MsrRule::kPass:
-            return try_write_msr(msr, value);
-        case MsrRule::kDrop:
-            return try_read_msr(msr, &old) || msr == kMsrPatchLoader;  // which is write-only
+        case MsrRule::kPass: return try_write_msr(msr, value);
+        case MsrRule::kDrop: return try_read_msr(msr, &old) || msr == kMsrPatchLoader;  // which is write-only
         case MsrRule::kMask:
-            return try_read_msr(msr, &old) &&
-                   try_write_msr(msr, (old & ~policy.mask) | (value & policy.mask));
-        case MsrRule::kFault:
-            return false;
-        case MsrRule::kEfer:
-            return write_efer(vcpu, value);
-        case MsrRule::kApicBase:
-            return write_apic_base(vcpu, value);
+            return try_read_msr(msr, &old) && try_write_msr(msr, (old & ~policy.mask) | (value & policy.mask));
+        case MsrRule::kFault: return false;
+        case MsrRule::kEfer: return write_efer(vcpu, value);
+        case MsrRule::kApicBase: return write_apic_base(vcpu, value);
         case MsrRule::kIcr:
             if (!apic::x2apic()) return false;
             send_guest_ipi(vcpu, value);
@@ -156,13 +146,13 @@ void handle_port(Vcpu& vcpu) {
 void log_guest(const Vcpu& vcpu) {
     const Vmcb& vmcb = *vcpu.vmcb;
     set_console(true);
-    log("vmcb: cpu ", vcpu.cpu->index, " rip ", Hex{vmcb.rip}, " rsp ", Hex{vmcb.rsp}, " rflags ",
-        Hex{vmcb.rflags}, " efer ", Hex{vmcb.efer});
-    log("vmcb: cr0 ", Hex{vmcb.cr0}, " cr3 ", Hex{vmcb.cr3}, " cr4 ", Hex{vmcb.cr4}, " dr6 ", Hex{vmcb.dr6},
-        " dr7 ", Hex{vmcb.dr7});
+    log("vmcb: cpu ", vcpu.cpu->index, " rip ", Hex{vmcb.rip}, " rsp ", Hex{vmcb.rsp}, " rflags ", Hex{vmcb.rflags},
+        " efer ", Hex{vmcb.efer});
+    log("vmcb: cr0 ", Hex{vmcb.cr0}, " cr3 ", Hex{vmcb.cr3}, " cr4 ", Hex{vmcb.cr4}, " dr6 ", Hex{vmcb.dr6}, " dr7 ",
+        Hex{vmcb.dr7});
     log("vmcb: cs ", Hex{vmcb.cs.selector}, " ", Hex{vmcb.cs.attributes}, " ss ", Hex{vmcb.ss.selector}, " ",
-        Hex{vmcb.ss.attributes}, " gs ", Hex{vmcb.gs.base}, " cr2 ", Hex{vmcb.cr2}, " tr ", Hex{vmcb.tr.base},
-        " idt ", Hex{vmcb.idtr.base}, " event ", Hex{vmcb.exit_interrupt});
+        Hex{vmcb.ss.attributes}, " gs ", Hex{vmcb.gs.base}, " cr2 ", Hex{vmcb.cr2}, " tr ", Hex{vmcb.tr.base}, " idt ",
+        Hex{vmcb.idtr.base}, " event ", Hex{vmcb.exit_interrupt});
 }
 
 // What is left of the guest goes to the log, for whoever looks for the fault.
@@ -187,8 +177,8 @@ void inject(Vcpu& vcpu, std::uint8_t vector, bool has_error, std::uint32_t error
         has_error = true;
         error = 0;
     }
-    vmcb.event_injection = kEventValid | kEventException | vector | (has_error ? kEventHasError : 0) |
-                           std::uint64_t{error} << 32;
+    vmcb.event_injection =
+        kEventValid | kEventException | vector | (has_error ? kEventHasError : 0) | std::uint64_t{error} << 32;
 }
 
 void skip(Vcpu& vcpu, unsigned length) {
@@ -212,26 +202,18 @@ void handle_exit(Vcpu& vcpu) {
     vmcb.event_injection = (vmcb.exit_interrupt & kEventValid) != 0 && !software ? vmcb.exit_interrupt : 0;
 
     switch (vmcb.exit_code) {
-        case kExitCpuid:
-            return handle_cpuid(vcpu);
-        case kExitMsr:
-            return handle_msr(vcpu);
-        case kExitPort:
-            return handle_port(vcpu);
-        case kExitNestedFault:
-            return handle_nested_fault(vcpu);
-        case kExitInit:
-            return take_init(vcpu);
+        case kExitCpuid: return handle_cpuid(vcpu);
+        case kExitMsr: return handle_msr(vcpu);
+        case kExitPort: return handle_port(vcpu);
+        case kExitNestedFault: return handle_nested_fault(vcpu);
+        case kExitInit: return take_init(vcpu);
         case kExitInvd:  // would throw away the hypervisor's cache lines as well
         case kExitWbinvd:
             asm volatile("wbinvd" : : : "memory");
             if ((vmcb.rflags & kRflagsInterrupt) == 0) suspect_offline(vcpu);
             return skip_opcode(vcpu, vmcb.exit_code == kExitInvd ? 0x0f08 : 0x0f09);
-        case kExitShutdown:
-            shut_down(vcpu);
-        case kExitInvalid:
-            log_guest(vcpu);
-            panic("the processor refuses the VMCB");
+        case kExitShutdown: shut_down(vcpu);
+        case kExitInvalid: log_guest(vcpu); panic("the processor refuses the VMCB");
         default:  // SVM instructions, as with EFER.SVME = 0; and what was never asked for
             return inject(vcpu, kInvalidOpcode);
     }

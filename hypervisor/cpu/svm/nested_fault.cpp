@@ -46,18 +46,12 @@ constinit ApicPage apic_page;
 
 const Segment& segment(const Vmcb& vmcb, SegmentName name) {
     switch (name) {
-        case SegmentName::kEs:
-            return vmcb.es;
-        case SegmentName::kCs:
-            return vmcb.cs;
-        case SegmentName::kSs:
-            return vmcb.ss;
-        case SegmentName::kFs:
-            return vmcb.fs;
-        case SegmentName::kGs:
-            return vmcb.gs;
-        default:
-            return vmcb.ds;
+        case SegmentName::kEs: return vmcb.es;
+        case SegmentName::kCs: return vmcb.cs;
+        case SegmentName::kSs: return vmcb.ss;
+        case SegmentName::kFs: return vmcb.fs;
+        case SegmentName::kGs: return vmcb.gs;
+        default: return vmcb.ds;
     }
 }
 
@@ -76,8 +70,7 @@ std::uint64_t linear_address(const Vcpu& vcpu, const MmioInstruction& instructio
         address += vcpu.registers[static_cast<std::size_t>(memory.index)] * memory.scale;
     }
     if (memory.address_bits == 32) address &= 0xffffffff;
-    const bool flat =
-        is_long(vmcb) && memory.segment != SegmentName::kFs && memory.segment != SegmentName::kGs;
+    const bool flat = is_long(vmcb) && memory.segment != SegmentName::kFs && memory.segment != SegmentName::kGs;
     return flat ? address : address + segment(vmcb, memory.segment).base;
 }
 
@@ -88,8 +81,7 @@ Result<MmioInstruction> decode(const Vcpu& vcpu) {
     GATEHOUSE_ASSIGN(const MmioInstruction out, decode_mmio(Bytes(code).first(size), code_size(vmcb)));
     // The bytes may have changed since the access: it must still be this one, and within its page.
     const std::uint64_t address = vmcb.exit_info2;
-    if (out.write != ((vmcb.exit_info1 & kFaultWrite) != 0) ||
-        ((linear_address(vcpu, out) ^ address) & 0xfff) != 0 ||
+    if (out.write != ((vmcb.exit_info1 & kFaultWrite) != 0) || ((linear_address(vcpu, out) ^ address) & 0xfff) != 0 ||
         (address & 0xfff) + out.size > memory::kPageSize) {
         return {Error::kMismatch, "instruction", vmcb.rip};
     }
@@ -103,9 +95,7 @@ void emulate(Vcpu& vcpu, MmioHandler& handler) {
     const MmioInstruction& instruction = *decoded;
     std::uint64_t& reg = vcpu.registers[instruction.reg];
     if (instruction.write) {
-        const std::uint64_t value = instruction.immediate   ? instruction.value
-                                    : instruction.high_byte ? reg >> 8
-                                                            : reg;
+        const std::uint64_t value = instruction.immediate ? instruction.value : instruction.high_byte ? reg >> 8 : reg;
         const std::uint64_t mask =
             instruction.size == 8 ? ~std::uint64_t{0} : (std::uint64_t{1} << 8 * instruction.size) - 1;
         handler.write(address, instruction.size, value & mask);
@@ -147,8 +137,7 @@ void handle_nested_fault(Vcpu& vcpu) {
     const std::uint64_t address = vmcb.exit_info2;
     const bool write = (vmcb.exit_info1 & kFaultWrite) != 0;
     GuestAccess access = nested_pages().access(address);
-    if (access == GuestAccess::kTrap && address >= memory::kIdentityLimit &&
-        nested_pages().extend(address).ok()) {
+    if (access == GuestAccess::kTrap && address >= memory::kIdentityLimit && nested_pages().extend(address).ok()) {
         access = nested_pages().access(address);
     }
     // Allowed meanwhile: another processor has changed the table; enter again.

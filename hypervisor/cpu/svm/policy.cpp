@@ -20,8 +20,7 @@ constexpr MsrRule kMask = MsrRule::kMask, kFault = MsrRule::kFault;
 // 17h, 19h.
 constexpr std::array kRows{
     Row{0x200, 0x26f, {kPass, kDrop}},  // MTRRs: how the hypervisor's own memory is cached
-    Row{0x2ff, 0x2ff, {kPass, kDrop}},
-    Row{kMsrApicBase, kMsrApicBase, {MsrRule::kApicBase, MsrRule::kApicBase}},
+    Row{0x2ff, 0x2ff, {kPass, kDrop}}, Row{kMsrApicBase, kMsrApicBase, {MsrRule::kApicBase, MsrRule::kApicBase}},
     Row{kMsrX2ApicIcr, kMsrX2ApicIcr, {kPass, MsrRule::kIcr}},
     Row{kMsrEfer, kMsrEfer, {MsrRule::kEfer, MsrRule::kEfer}},
     Row{0xc0000104, 0xc0000104, {kFault, kFault}},  // TSC_RATIO (SVM)
@@ -48,8 +47,7 @@ constexpr std::array kRows{
 
 }  // namespace
 
-CpuidLeaf guest_cpuid(std::uint32_t leaf, std::uint32_t subleaf, CpuidLeaf hardware,
-                      std::uint64_t guest_cr4) {
+CpuidLeaf guest_cpuid(std::uint32_t leaf, std::uint32_t subleaf, CpuidLeaf hardware, std::uint64_t guest_cr4) {
     constexpr std::uint32_t kOsxsave = 1u << 27;  // leaf 1 ECX: CR4.OSXSAVE, which is the guest's own
     constexpr std::uint32_t kOspke = 1u << 4;     // leaf 7 ECX: CR4.PKE
     constexpr std::uint32_t kSvm = 1u << 2;       // leaf 0x8000'0001 ECX
@@ -57,25 +55,18 @@ CpuidLeaf guest_cpuid(std::uint32_t leaf, std::uint32_t subleaf, CpuidLeaf hardw
     constexpr std::uint32_t kInvlpgb = 1u << 3;  // leaf 0x8000'0008 EBX: needs the hypervisor's consent
     CpuidLeaf out = hardware;
     switch (leaf) {
-        case 0x00000001:
-            out.ecx = (out.ecx & ~kOsxsave) | ((guest_cr4 & kCr4Osxsave) != 0 ? kOsxsave : 0);
-            break;
+        case 0x00000001: out.ecx = (out.ecx & ~kOsxsave) | ((guest_cr4 & kCr4Osxsave) != 0 ? kOsxsave : 0); break;
         case 0x00000007:
             if (subleaf != 0) break;
             out.ecx = (out.ecx & ~kOspke) | ((guest_cr4 & kCr4Pke) != 0 ? kOspke : 0);
             break;
-        case 0x80000001:
-            out.ecx &= ~(kSvm | kSkinit);
-            break;
-        case 0x80000008:
-            out.ebx &= ~kInvlpgb;
-            break;
+        case 0x80000001: out.ecx &= ~(kSvm | kSkinit); break;
+        case 0x80000008: out.ebx &= ~kInvlpgb; break;
         case 0x8000000a:  // SVM
         case 0x8000001f:  // memory encryption
             out = {};
             break;
-        default:
-            break;
+        default: break;
     }
     return out;
 }

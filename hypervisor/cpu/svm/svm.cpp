@@ -38,10 +38,10 @@ bool has_svm() {
 
 // The parts of a VMCB that do not change.
 void set_control(Vmcb& vmcb) {
-    vmcb.intercept3 = kInterceptInit | kInterceptCpuid | kInterceptInvd | kInterceptInvlpga |
-                      kInterceptPorts | kInterceptMsrs | kInterceptShutdown;
-    vmcb.intercept4 = kInterceptVmrun | kInterceptVmmcall | kInterceptVmload | kInterceptVmsave |
-                      kInterceptStgi | kInterceptClgi | kInterceptSkinit | kInterceptWbinvd;
+    vmcb.intercept3 = kInterceptInit | kInterceptCpuid | kInterceptInvd | kInterceptInvlpga | kInterceptPorts |
+                      kInterceptMsrs | kInterceptShutdown;
+    vmcb.intercept4 = kInterceptVmrun | kInterceptVmmcall | kInterceptVmload | kInterceptVmsave | kInterceptStgi |
+                      kInterceptClgi | kInterceptSkinit | kInterceptWbinvd;
     vmcb.port_bitmap = port_bitmap;
     vmcb.msr_bitmap = msr_bitmap;
     vmcb.asid = 1;

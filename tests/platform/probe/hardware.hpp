@@ -33,9 +33,9 @@ enum class Msr : uint32_t {
     kPat = 0x00000277,
     kEfer = 0xc0000080,
     kStar = 0xc0000081,
-    kVmCr = 0xc0010114,      // APM vol. 2, 15.30.1
+    kVmCr = 0xc0010114,  // APM vol. 2, 15.30.1
     kVmHsavePa = 0xc0010117,
-    kSvmKey = 0xc0010118,    // APM vol. 2, 15.31.1
+    kSvmKey = 0xc0010118,  // APM vol. 2, 15.31.1
 };
 inline constexpr uint64_t kEferSvme = 1u << 12;
 inline constexpr uint64_t kVmCrRInit = 1u << 1;
@@ -59,8 +59,7 @@ inline constexpr uint32_t kApic = 0xfee00000;
 inline void send_ipi(uint32_t apic_id, uint32_t command) {
     store<uint32_t>(kApic + 0x310, apic_id << 24);
     store<uint32_t>(kApic + 0x300, command);
-    while (load<uint32_t>(kApic + 0x300) & 0x1000) {
-    }
+    while (load<uint32_t>(kApic + 0x300) & 0x1000) {}
 }
 inline void send_init(uint32_t apic_id) { send_ipi(apic_id, 0x4500); }
 inline void send_startup(uint32_t apic_id, uint32_t page) { send_ipi(apic_id, 0x4600 | page); }

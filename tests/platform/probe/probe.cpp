@@ -33,10 +33,10 @@ namespace probe {
 namespace {
 
 constexpr uint32_t kSlb = 0x04000000;
-constexpr uint32_t kObserved = kSlb + 0x8000;   // where the secure loader image leaves what it found
-constexpr uint32_t kScratch = kSlb + 0xc000;    // in the block, beyond the image
-constexpr uint32_t kOutside = 0x05000000;       // ordinary memory
-constexpr uint32_t kApPage = 0x8;               // the AP starts at 0x8000
+constexpr uint32_t kObserved = kSlb + 0x8000;  // where the secure loader image leaves what it found
+constexpr uint32_t kScratch = kSlb + 0xc000;   // in the block, beyond the image
+constexpr uint32_t kOutside = 0x05000000;      // ordinary memory
+constexpr uint32_t kApPage = 0x8;              // the AP starts at 0x8000
 constexpr uint32_t kApId = 1;
 
 const char* scenario = "";
@@ -65,8 +65,7 @@ void start_ap(ApOrder order) {
     send_init(kApId);
     pause_millions(5);
     send_startup(kApId, kApPage);
-    while (ap_counter == 0) {
-    }
+    while (ap_counter == 0) {}
 }
 
 void place_slb() {
@@ -166,8 +165,7 @@ struct Edu {
         store<uint32_t>(registers + 0x88, to);
         store<uint32_t>(registers + 0x90, 8);
         store<uint32_t>(registers + 0x98, command | 1);
-        while (load<uint32_t>(registers + 0x98) & 1) {
-        }
+        while (load<uint32_t>(registers + 0x98) & 1) {}
     }
     uint64_t read(uint32_t address) const {  // what the device reads there, left in ordinary memory
         transfer(address, kBuffer, 0);
@@ -227,8 +225,7 @@ void prepare() {
         park_ap();
     } else if (is("on-ap")) {
         start_ap(kApLaunch);
-        while (!ap_done) {
-        }
+        while (!ap_done) {}
         print_fact("fault", ap_result);
         print_pcrs("refused");
         finish(0);
@@ -263,11 +260,9 @@ void prepare() {
         for (const uint32_t bits : kBits) {
             ap_argument = bits;
             start_ap(kApWriteVmCr);
-            while (!ap_done) {
-            }
+            while (!ap_done) {}
             start_ap(kApReadVmCr);
-            while (!ap_done) {
-            }
+            while (!ap_done) {}
             print_fact(bits & kVmCrLock ? "locked" : "unlocked", ap_result);
         }
         finish(0);
@@ -297,8 +292,8 @@ void prepare() {
 }
 
 void print_entry_state(uint32_t slb) {
-    static constexpr const char* kNames[] = {"ebx", "ecx", "edx", "esi", "edi", "ebp", "esp",
-                                             "eflags", "cs", "ss", "cr0", "cr4", "ds", "eax"};
+    static constexpr const char* kNames[] = {"ebx",    "ecx", "edx", "esi", "edi", "ebp", "esp",
+                                             "eflags", "cs",  "ss",  "cr0", "cr4", "ds",  "eax"};
     for (uint32_t i = 0; i < sizeof kNames / sizeof kNames[0]; ++i)
         print_fact(kNames[i], load<uint32_t>(kObserved + 4 * i));
     print_fact("slb_base", slb);
@@ -340,8 +335,7 @@ void report_after_launch() {
         pause_millions(20);
         print_fact("ap_runs_on", ap_counter != before);
         ap_may_open_gif = true;
-        while (!ap_done) {
-        }
+        while (!ap_done) {}
         print_fact("ap_on_gif", ap_result);
     } else if (is("dma")) {
         print_fact("protection", load<uint32_t>(protection_register()) & 1);
@@ -356,8 +350,7 @@ void report_after_launch() {
 
 void print(const char* text) {
     for (; *text; ++text) {
-        while (!(in8(0x3fd) & 0x20)) {
-        }
+        while (!(in8(0x3fd) & 0x20)) {}
         out8(0x3f8, static_cast<uint8_t>(*text));
     }
 }
@@ -396,9 +389,7 @@ void unexpected_exception(uint32_t what) {
 
 void ap_main() {
     switch (ap_order) {
-        case kApHalt:
-            ap_counter = 1;
-            return;  // to a loop of HLT, interrupts off: halted, but not in INIT
+        case kApHalt: ap_counter = 1; return;  // to a loop of HLT, interrupts off: halted, but not in INIT
         case kApLaunch:
             ap_counter = 1;
             ap_result = guarded_call(launch_slb, nullptr);

@@ -28,18 +28,15 @@ void transact(const uint8_t* command, uint32_t length, uint8_t* response, uint32
         store<uint32_t>(kRequest, 1);
         for (uint32_t i = 0; i < length; ++i) store<uint8_t>(kBuffer + i, command[i]);
         store<uint32_t>(kStart, 1);
-        while (load<uint32_t>(kStart) & 1) {
-        }
+        while (load<uint32_t>(kStart) & 1) {}
         for (uint32_t i = 0; i < capacity; ++i) response[i] = load<uint8_t>(kBuffer + i);
         return;
     }
     store<uint8_t>(kStatus, kStatusReady);
-    while (!(load<uint8_t>(kStatus) & kStatusReady)) {
-    }
+    while (!(load<uint8_t>(kStatus) & kStatusReady)) {}
     for (uint32_t i = 0; i < length; ++i) store<uint8_t>(kFifo, command[i]);
     store<uint8_t>(kStatus, kStatusGo);
-    while (!(load<uint8_t>(kStatus) & kStatusAvailable)) {
-    }
+    while (!(load<uint8_t>(kStatus) & kStatusAvailable)) {}
     for (uint32_t i = 0; i < capacity && (load<uint8_t>(kStatus) & kStatusAvailable); ++i)
         response[i] = load<uint8_t>(kFifo);
     store<uint8_t>(kStatus, kStatusReady);
@@ -88,8 +85,7 @@ void tpm_request() {
         return;
     }
     store<uint8_t>(kAccess, kAccessRequest);
-    while (!(load<uint8_t>(kAccess) & kAccessActive)) {
-    }
+    while (!(load<uint8_t>(kAccess) & kAccessActive)) {}
 }
 
 void tpm_relinquish() {

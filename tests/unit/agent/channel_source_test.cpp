@@ -102,13 +102,10 @@ TEST_F(ChannelSourceTest, BringsTheChainInOrder) {
     mailbox->source.items[0x01c00100] = Buffer(3, std::byte{1});
     mailbox->source.items[0x01c00101] = Buffer(4, std::byte{2});
     mailbox->source.items[0x01c00103] = Buffer(5, std::byte{3});  // after a gap: of another chain
-    EXPECT_EQ(source->identity().ek_chain,
-              (std::vector<Buffer>{Buffer(3, std::byte{1}), Buffer(4, std::byte{2})}));
+    EXPECT_EQ(source->identity().ek_chain, (std::vector<Buffer>{Buffer(3, std::byte{1}), Buffer(4, std::byte{2})}));
 }
 
-TEST_F(ChannelSourceTest, SaysWhatToDoWithoutAnEndorsementKey) {
-    EXPECT_THROW((void)source->identity(), ChannelError);
-}
+TEST_F(ChannelSourceTest, SaysWhatToDoWithoutAnEndorsementKey) { EXPECT_THROW((void)source->identity(), ChannelError); }
 
 TEST_F(ChannelSourceTest, ActivatesWithTheKeyThatItEnrolledWith) {
     mailbox->source.items[0x81010016] = area_of(first.get());

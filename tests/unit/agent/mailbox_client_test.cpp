@@ -53,9 +53,7 @@ TEST_F(MailboxClientTest, ActivatesACredentialWithoutItsSizeFields) {
     EXPECT_EQ(mailbox.source.activated.handle, 0x81010001u);
     EXPECT_TRUE(equal_bytes(mailbox.source.activated.credential, literal_bytes("blob")));
     EXPECT_TRUE(equal_bytes(mailbox.source.activated.secret, literal_bytes("encrypted")));
-    mailbox.tamper = [&](MutableBytes memory) {
-        store<std::uint32_t>(memory.data() + 12, 65, Endian::kLittle);
-    };
+    mailbox.tamper = [&](MutableBytes memory) { store<std::uint32_t>(memory.data() + 12, 65, Endian::kLittle); };
     EXPECT_THROW((void)client.activate(0x81010001, literal_bytes("b"), literal_bytes("e")), ChannelError);
 }
 
@@ -68,9 +66,7 @@ TEST_F(MailboxClientTest, RefusesAnswersThatLieAboutTheirLength) {
 }
 
 TEST_F(MailboxClientTest, EndsOnALogThatNeverEnds) {
-    mailbox.tamper = [](MutableBytes memory) {
-        store<std::uint32_t>(memory.data() + 16, 0xffffffff, Endian::kLittle);
-    };
+    mailbox.tamper = [](MutableBytes memory) { store<std::uint32_t>(memory.data() + 16, 0xffffffff, Endian::kLittle); };
     EXPECT_THROW((void)client.log(), ChannelError);
 }
 

@@ -24,8 +24,7 @@ class FakeSource final : public channel::Source {
         copy_bytes(out, item->second);
         return item->second.size();
     }
-    Result<std::size_t> activate(std::uint32_t handle, Bytes credential, Bytes secret,
-                                 MutableBytes out) override {
+    Result<std::size_t> activate(std::uint32_t handle, Bytes credential, Bytes secret, MutableBytes out) override {
         activated = {handle, {credential.begin(), credential.end()}, {secret.begin(), secret.end()}};
         copy_bytes(out, literal_bytes("the secret"));
         return literal_bytes("the secret").size();

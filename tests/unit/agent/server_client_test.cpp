@@ -14,8 +14,7 @@ using host::ToolError;
 
 TEST(HttpAnswer, IsReadByteByByte) {
     HttpAnswer answer(100);
-    for (const char c :
-         std::string_view("HTTP/1.1 429 Slow\r\nRetry-After: 17\r\nContent-Length: 5\r\n\r\nhello")) {
+    for (const char c : std::string_view("HTTP/1.1 429 Slow\r\nRetry-After: 17\r\nContent-Length: 5\r\n\r\nhello")) {
         ASSERT_FALSE(answer.done());
         answer.take({&c, 1});
     }
@@ -41,8 +40,7 @@ TEST(HttpAnswer, RefusesMoreThanItsLimits) {
     HttpAnswer declared(10);
     EXPECT_THROW(declared.take("HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n"), ToolError);
     HttpAnswer chunked(10);
-    EXPECT_THROW(chunked.take("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n01234567890\r\n"),
-                 ToolError);
+    EXPECT_THROW(chunked.take("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n01234567890\r\n"), ToolError);
     HttpAnswer header(10);
     EXPECT_THROW(header.take("HTTP/1.1 200 OK\r\nX: " + std::string(20000, 'x')), ToolError);
 }
@@ -102,9 +100,8 @@ TEST(ServerUrl, NamesHostAndPort) {
 }
 
 TEST(ServerUrl, RefusesEverythingElse) {
-    for (const char* url :
-         {"", "http://a", "https://", "https://a:", "https://a:0", "https://a:65536", "https://a:1x",
-          "https://a/b", "https://u@a", "https://[::1", "https://a\r\nX: y", "https://[::1]8443"}) {
+    for (const char* url : {"", "http://a", "https://", "https://a:", "https://a:0", "https://a:65536", "https://a:1x",
+                            "https://a/b", "https://u@a", "https://[::1", "https://a\r\nX: y", "https://[::1]8443"}) {
         EXPECT_THROW((void)parse_server_url(url), ToolError) << url;
     }
 }

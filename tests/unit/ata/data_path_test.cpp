@@ -48,15 +48,11 @@ TEST_F(DataPath, EveryMediaOpcodeEncryptsAndDecrypts) {
             const std::uint64_t lba = 300 + m().random() % 1000;
             const auto data = m().random_bytes(5 * 512);
             copy_bytes(m().ram(Machine::kBuffers, data.size()), data);
-            ASSERT_TRUE(m().command({.opcode = write,
-                                     .lba = lba,
-                                     .count = 5,
-                                     .buffer = Machine::kBuffers,
-                                     .bytes = data.size()}));
+            ASSERT_TRUE(m().command(
+                {.opcode = write, .lba = lba, .count = 5, .buffer = Machine::kBuffers, .bytes = data.size()}));
             EXPECT_EQ(m().decrypted(lba, 5), data) << std::hex << int{write};
             const std::uint64_t to = Machine::kBuffers + 0x10000;
-            ASSERT_TRUE(
-                m().command({.opcode = read, .lba = lba, .count = 5, .buffer = to, .bytes = data.size()}));
+            ASSERT_TRUE(m().command({.opcode = read, .lba = lba, .count = 5, .buffer = to, .bytes = data.size()}));
             EXPECT_TRUE(equal_bytes(m().ram(to, data.size()), data)) << std::hex << int{read};
         }
     }
@@ -66,8 +62,8 @@ TEST_F(DataPath, CountOfZeroIsTheGreatest) {
     start({.sectors = 70000});
     const auto data = m().random_bytes(256 * 512);
     copy_bytes(m().ram(Machine::kBuffers, data.size()), data);
-    ASSERT_TRUE(m().command(
-        {.opcode = 0xca, .lba = 300, .count = 0, .buffer = Machine::kBuffers, .bytes = data.size()}));
+    ASSERT_TRUE(
+        m().command({.opcode = 0xca, .lba = 300, .count = 0, .buffer = Machine::kBuffers, .bytes = data.size()}));
     EXPECT_EQ(m().decrypted(300, 256), data);
 }
 
@@ -77,16 +73,13 @@ TEST_F(DataPath, WritesAndReads65536Sectors) {
     const auto data = m().random_bytes(size);
     copy_bytes(m().ram(Machine::kBuffers, size), data);
     const std::uint64_t commands = m().hba.commands;
-    ASSERT_TRUE(m().command(
-        {.opcode = 0x61, .lba = 1000, .count = 0, .buffer = Machine::kBuffers, .bytes = size}, 7));
+    ASSERT_TRUE(m().command({.opcode = 0x61, .lba = 1000, .count = 0, .buffer = Machine::kBuffers, .bytes = size}, 7));
     EXPECT_EQ(m().hba.commands - commands, 26u) << "1.25 MiB of bounce memory at a time";
     EXPECT_EQ(m().decrypted(1000, 65536), data);
     wipe(m().ram(Machine::kBuffers, size));
-    ASSERT_TRUE(
-        m().command({.opcode = 0x25, .lba = 1000, .count = 0, .buffer = Machine::kBuffers, .bytes = size}));
+    ASSERT_TRUE(m().command({.opcode = 0x25, .lba = 1000, .count = 0, .buffer = Machine::kBuffers, .bytes = size}));
     EXPECT_TRUE(equal_bytes(m().ram(Machine::kBuffers, size), data));
-    EXPECT_EQ(load<std::uint32_t>(m().memory.guest(Machine::kCommandList + 4, 4), Endian::kLittle), size)
-        << "PRDBC";
+    EXPECT_EQ(load<std::uint32_t>(m().memory.guest(Machine::kCommandList + 4, 4), Endian::kLittle), size) << "PRDBC";
 }
 
 TEST_F(DataPath, SplitCommandIsBusyUntilItsLastPartAndHidesTheOtherInterrupts) {
@@ -120,8 +113,7 @@ TEST_F(DataPath, SectorsInPiecesOfAnyEvenSize) {
         start({.sector_size = sector_size, .sectors = 4096});
         const std::uint32_t count = 9;
         const std::size_t size = count * sector_size;
-        for (const std::uint32_t piece :
-             {sector_size / 32, sector_size / 2 - 2, sector_size + 6, 3 * sector_size}) {
+        for (const std::uint32_t piece : {sector_size / 32, sector_size / 2 - 2, sector_size + 6, 3 * sector_size}) {
             Request request{.opcode = 0x61, .lba = 500, .count = count};
             std::vector<std::byte> data = m().random_bytes(size);
             std::uint64_t at = Machine::kBuffers + 2;
@@ -160,8 +152,7 @@ TEST_F(DataPath, OverlayIsReadInsteadOfTheDisk) {
     std::vector<std::byte> out(3 * 512);
     ASSERT_TRUE(m().read(1, 3, out));
     EXPECT_TRUE(equal_bytes(out, Bytes(m().overlay).subspan(512, out.size())));
-    EXPECT_FALSE(m().memory.guest_contains(m().disk.sector(1).first(64)))
-        << "what is below the overlay stays there";
+    EXPECT_FALSE(m().memory.guest_contains(m().disk.sector(1).first(64))) << "what is below the overlay stays there";
 }
 
 TEST_F(DataPath, VaultReadsZerosAndNothingOfItLandsInGuestMemory) {
@@ -169,11 +160,8 @@ TEST_F(DataPath, VaultReadsZerosAndNothingOfItLandsInGuestMemory) {
     std::vector<std::byte> out((Machine::kData - Machine::kVault) * 512, std::byte{0xee});
     copy_bytes(m().ram(Machine::kBuffers, out.size()), out);
     for (const std::uint8_t opcode : std::initializer_list<std::uint8_t>{0x25, 0x60, 0x20}) {
-        ASSERT_TRUE(m().command({.opcode = opcode,
-                                 .lba = Machine::kVault,
-                                 .count = 64,
-                                 .buffer = Machine::kBuffers,
-                                 .bytes = out.size()}));
+        ASSERT_TRUE(m().command(
+            {.opcode = opcode, .lba = Machine::kVault, .count = 64, .buffer = Machine::kBuffers, .bytes = out.size()}));
         for (const std::byte b : m().ram(Machine::kBuffers, out.size())) ASSERT_EQ(b, std::byte{0});
     }
 }
@@ -225,8 +213,7 @@ TEST_F(DataPath, IdentifyIsEditedAndItsIntegrityWordHolds) {
 
 TEST_F(DataPath, LogDirectoryShowsOnlyWhatMayBeRead) {
     start();
-    ASSERT_TRUE(
-        m().command({.opcode = 0x2f, .lba = 0, .count = 1, .buffer = Machine::kBuffers, .bytes = 512}));
+    ASSERT_TRUE(m().command({.opcode = 0x2f, .lba = 0, .count = 1, .buffer = Machine::kBuffers, .bytes = 512}));
     const Bytes page = m().ram(Machine::kBuffers, 512);
     for (std::size_t log = 1; log < 256; ++log) {
         const auto pages = load<std::uint16_t>(page.data() + 2 * log, Endian::kLittle);
@@ -260,8 +247,7 @@ TEST_F(DataPath, SlotsAreReusedAtOnce) {
 TEST_F(DataPath, DeviceErrorReachesTheGuestAndRecoveryWorks) {
     start();
     m().disk.unreadable_lba = 700;
-    EXPECT_FALSE(
-        m().command({.opcode = 0x25, .lba = 700, .count = 1, .buffer = Machine::kBuffers, .bytes = 512}));
+    EXPECT_FALSE(m().command({.opcode = 0x25, .lba = 700, .count = 1, .buffer = Machine::kBuffers, .bytes = 512}));
     EXPECT_NE(m().error, 0u);
     EXPECT_EQ(m().reg(PortRegister::kTaskFile) & 0xffff, 0x4051u) << "UNC, as the device said";
     EXPECT_EQ(m().reg(PortRegister::kCommandIssue), 1u);
@@ -276,18 +262,15 @@ TEST_F(DataPath, QueuedErrorNamesTheTagAndTheOthersCanBeRetried) {
     start();
     m().disk.unreadable_lba = 700;
     for (std::uint32_t slot = 0; slot < 8; ++slot) {
-        m().submit(slot, {.opcode = 0x60,
-                          .lba = 696 + slot,
-                          .count = 1,
-                          .buffer = Machine::kBuffers + slot * 512,
-                          .bytes = 512});
+        m().submit(
+            slot,
+            {.opcode = 0x60, .lba = 696 + slot, .count = 1, .buffer = Machine::kBuffers + slot * 512, .bytes = 512});
     }
     m().wait(0xff);
     ASSERT_NE(m().error, 0u);
     EXPECT_NE(m().reg(PortRegister::kSataActive) & 1u << 4, 0u) << "the failed tag stays active";
     EXPECT_EQ(m().recover(true), 4u);
-    EXPECT_TRUE(
-        m().command({.opcode = 0x60, .lba = 701, .count = 1, .buffer = Machine::kBuffers, .bytes = 512}, 4));
+    EXPECT_TRUE(m().command({.opcode = 0x60, .lba = 701, .count = 1, .buffer = Machine::kBuffers, .bytes = 512}, 4));
 }
 
 TEST_F(DataPath, RefusedQueuedCommandFailsAloneAndTheOthersComplete) {
@@ -295,14 +278,11 @@ TEST_F(DataPath, RefusedQueuedCommandFailsAloneAndTheOthersComplete) {
     const auto data = m().random_bytes(8 * 512);
     m().fill_encrypted(1000, data);
     for (std::uint32_t slot = 0; slot < 8; ++slot) {
-        m().build(slot, {.opcode = 0x60,
-                         .lba = 1000 + slot,
-                         .count = 1,
-                         .buffer = Machine::kBuffers + slot * 512,
-                         .bytes = 512});
+        m().build(
+            slot,
+            {.opcode = 0x60, .lba = 1000 + slot, .count = 1, .buffer = Machine::kBuffers + slot * 512, .bytes = 512});
     }
-    m().build(8,
-              {.opcode = 0x61, .lba = Machine::kBoot, .count = 1, .buffer = Machine::kBuffers, .bytes = 512});
+    m().build(8, {.opcode = 0x61, .lba = Machine::kBoot, .count = 1, .buffer = Machine::kBuffers, .bytes = 512});
     m().issue(0x1ff, 0x1ff);
     const std::uint32_t completed = m().wait(0x1ff);
     ASSERT_NE(m().error, 0u);
@@ -322,17 +302,14 @@ TEST_F(DataPath, ExhaustedBounceMemoryMakesWritesWait) {
         data.push_back(m().random_bytes(96 * 1024));
         const std::uint64_t buffer = Machine::kBuffers + slot * 0x20000;
         copy_bytes(m().ram(buffer, data.back().size()), data.back());
-        m().submit(slot, {.opcode = 0x61,
-                          .lba = 1000 + slot * 192,
-                          .count = 192,
-                          .buffer = buffer,
-                          .bytes = data.back().size()});
+        m().submit(
+            slot,
+            {.opcode = 0x61, .lba = 1000 + slot * 192, .count = 192, .buffer = buffer, .bytes = data.back().size()});
         all |= 1u << slot;
     }
     EXPECT_LE(m().hba.deepest_queue, 32u);
     EXPECT_EQ(m().wait(all), all);
-    for (std::uint32_t slot = 0; slot < 32; ++slot)
-        EXPECT_EQ(m().decrypted(1000 + slot * 192, 192), data[slot]);
+    for (std::uint32_t slot = 0; slot < 32; ++slot) EXPECT_EQ(m().decrypted(1000 + slot * 192, 192), data[slot]);
 }
 
 TEST_F(DataPath, CommandsThatMayNotBeMixedWaitForEachOther) {
@@ -348,8 +325,8 @@ TEST_F(DataPath, CommandsThatMayNotBeMixedWaitForEachOther) {
                          .bytes = 512});
     }
     m().issue(0xffff, 0xffff & ~0x9249u);
-    for (int i = 0;
-         i < 10000 && (m().reg(PortRegister::kCommandIssue) | m().reg(PortRegister::kSataActive)) != 0; ++i) {
+    for (int i = 0; i < 10000 && (m().reg(PortRegister::kCommandIssue) | m().reg(PortRegister::kSataActive)) != 0;
+         ++i) {
         m().hba.step();
     }
     for (std::uint32_t slot = 0; slot < 16; ++slot) {
@@ -363,9 +340,7 @@ TEST_F(DataPath, VectorUnitIsEnteredOncePerAccessAndOnlyForData) {
     ASSERT_TRUE(m().command({.opcode = 0xe7}));
     EXPECT_EQ(m().vectors.sections, before);
     for (std::uint32_t slot = 0; slot < 8; ++slot) {
-        m().build(
-            slot,
-            {.opcode = 0x61, .lba = 1000 + slot, .count = 1, .buffer = Machine::kBuffers, .bytes = 512});
+        m().build(slot, {.opcode = 0x61, .lba = 1000 + slot, .count = 1, .buffer = Machine::kBuffers, .bytes = 512});
     }
     m().issue(0xff, 0xff);
     EXPECT_EQ(m().vectors.sections, before + 1);

@@ -33,12 +33,12 @@ bool is_read(std::uint8_t o) {
     return o == 0x20 || o == 0x24 || o == 0x25 || o == 0x29 || o == 0xc4 || o == 0xc8 || o == 0x60;
 }
 bool is_write(std::uint8_t o) {
-    return o == 0x30 || o == 0x34 || o == 0x35 || o == 0x39 || o == 0x3d || o == 0xc5 || o == 0xca ||
-           o == 0xce || o == 0x61;
+    return o == 0x30 || o == 0x34 || o == 0x35 || o == 0x39 || o == 0x3d || o == 0xc5 || o == 0xca || o == 0xce ||
+           o == 0x61;
 }
 bool is_extended(std::uint8_t o) {
-    return o == 0x24 || o == 0x25 || o == 0x29 || o == 0x34 || o == 0x35 || o == 0x39 || o == 0x3d ||
-           o == 0xce || is_queued(o);
+    return o == 0x24 || o == 0x25 || o == 0x29 || o == 0x34 || o == 0x35 || o == 0x39 || o == 0x3d || o == 0xce ||
+           is_queued(o);
 }
 bool is_pio_in(std::uint8_t o) {
     return o == 0x20 || o == 0x24 || o == 0x29 || o == 0xc4 || o == 0xec || o == 0x2f || o == 0xb0;
@@ -77,8 +77,8 @@ std::byte* PhysicalMemory::guest(std::uint64_t physical, std::uint64_t size) {
 void PhysicalMemory::device_write(std::uint64_t physical, Bytes data) {
     if (is_guest(physical, data.size())) {
         guest_dma_writes += data.size();
-        if (!never_in_guest.empty() && std::search(data.begin(), data.end(), never_in_guest.begin(),
-                                                   never_in_guest.end()) != data.end()) {
+        if (!never_in_guest.empty() &&
+            std::search(data.begin(), data.end(), never_in_guest.begin(), never_in_guest.end()) != data.end()) {
             ++leaks;
         }
     } else if (!is_arena(physical, data.size())) {
@@ -111,8 +111,7 @@ bool PhysicalMemory::hypervisor_untouched() const {
 
 // --- DiskModel ---
 
-DiskModel::DiskModel(std::uint32_t size, std::uint64_t count)
-    : sector_size(size), sectors(count), data_(size * count) {
+DiskModel::DiskModel(std::uint32_t size, std::uint64_t count) : sector_size(size), sectors(count), data_(size * count) {
     for (std::size_t i = 0; i < 255; ++i) set_identify_word(i, 0xffff);  // a drive that claims everything
     set_identify_word(0, 0x0040);
     set_identify_word(49, 0x2f00);
@@ -159,8 +158,7 @@ void HbaModel::plug(std::uint32_t port, DiskModel& disk, std::uint32_t signature
 
 void HbaModel::maybe_step() {
     if (chaos != 0 && !stepping_) {
-        while (chance(100) < chaos && step()) {
-        }
+        while (chance(100) < chaos && step()) {}
     }
 }
 
@@ -184,34 +182,18 @@ std::uint32_t HbaModel::read(std::uint32_t offset) {
         value = ports_[port].registers[r];
     } else {
         switch (offset) {
-            case 0x00:
-                value = 0xffffffc7u;
-                break;  // CAP: everything
-            case 0x04:
-                value = control_ | 4;
-                break;
-            case 0x08:
-                value = status_;
-                break;
+            case 0x00: value = 0xffffffc7u; break;  // CAP: everything
+            case 0x04: value = control_ | 4; break;
+            case 0x08: value = status_; break;
             case 0x0c:
                 for (const auto& [number, p] : ports_) value |= 1u << number;
                 value |= 0x80;  // an empty port
                 break;
-            case 0x10:
-                value = 0x00010301;
-                break;
-            case 0x14:
-                value = 0xcccccccc;
-                break;
-            case 0x24:
-                value = 0x3f;
-                break;
-            case 0x28:
-                value = hand_off_;
-                break;
-            default:
-                value = 0xdeadbeef;
-                break;
+            case 0x10: value = 0x00010301; break;
+            case 0x14: value = 0xcccccccc; break;
+            case 0x24: value = 0x3f; break;
+            case 0x28: value = hand_off_; break;
+            default: value = 0xdeadbeef; break;
         }
     }
     maybe_step();
@@ -223,8 +205,8 @@ void HbaModel::write(std::uint32_t offset, std::uint32_t value) {
     ++register_accesses;
     maybe_step();
     if (offset >= ahci::kPortBase) {
-        write_port((offset - ahci::kPortBase) / ahci::kPortStride,
-                   (offset - ahci::kPortBase) % ahci::kPortStride, value);
+        write_port((offset - ahci::kPortBase) / ahci::kPortStride, (offset - ahci::kPortBase) % ahci::kPortStride,
+                   value);
     } else if (offset == 0x04) {
         if ((value & 1) != 0 && (control_ & 1) == 0) reset_delay_ = 5;
         control_ = value & 0x80000003;
@@ -252,8 +234,8 @@ bool HbaModel::take_interrupt() {
 void HbaModel::update_interrupts(bool acknowledged) {
     const std::uint32_t before = status_;
     for (auto& [number, p] : ports_) {
-        const std::uint32_t pending = p.registers[bits(PortRegister::kInterruptStatus)] &
-                                      p.registers[bits(PortRegister::kInterruptEnable)];
+        const std::uint32_t pending =
+            p.registers[bits(PortRegister::kInterruptStatus)] & p.registers[bits(PortRegister::kInterruptEnable)];
         if (pending != 0) status_ |= 1u << number;
     }
     const bool fresh = (status_ & ~before) != 0 || (acknowledged && status_ != 0);
@@ -271,9 +253,8 @@ void HbaModel::reset_port(std::uint32_t port) {
     p.queue.clear();
     p.halted = false;
     p.stopping = 0;
-    for (const auto r :
-         {PortRegister::kInterruptStatus, PortRegister::kInterruptEnable, PortRegister::kSataError,
-          PortRegister::kSataActive, PortRegister::kCommandIssue, PortRegister::kSataControl}) {
+    for (const auto r : {PortRegister::kInterruptStatus, PortRegister::kInterruptEnable, PortRegister::kSataError,
+                         PortRegister::kSataActive, PortRegister::kCommandIssue, PortRegister::kSataControl}) {
         reg(port, r) = 0;
     }
     reg(port, PortRegister::kCommand) = kPowered;
@@ -298,9 +279,7 @@ void HbaModel::write_port(std::uint32_t port, std::uint32_t offset, std::uint32_
             p.registers[offset] = value;
             break;
         case PortRegister::kInterruptStatus:
-        case PortRegister::kSataError:
-            p.registers[offset] &= ~value;
-            break;
+        case PortRegister::kSataError: p.registers[offset] &= ~value; break;
         case PortRegister::kInterruptEnable:
             p.registers[offset] = value;
             update_interrupts(false);
@@ -342,9 +321,7 @@ void HbaModel::write_port(std::uint32_t port, std::uint32_t offset, std::uint32_
             if ((value & p.registers[offset]) != 0) ++protocol_violations;
             if ((command & 1) != 0) p.registers[offset] |= value;
             break;
-        default:
-            ++protocol_violations;
-            break;
+        default: ++protocol_violations; break;
     }
 }
 
@@ -432,8 +409,7 @@ bool HbaModel::step_port(std::uint32_t port) {
                 if (!p.queue.empty()) {
                     // Once its FIS is posted, a command is finished before any other.
                     auto it = std::ranges::find_if(p.queue, [](const Inflight& c) { return c.phase != 0; });
-                    if (it == p.queue.end())
-                        it = p.queue.begin() + chance(static_cast<unsigned>(p.queue.size()));
+                    if (it == p.queue.end()) it = p.queue.begin() + chance(static_cast<unsigned>(p.queue.size()));
                     advance(port, *it);
                     return true;
                 }
@@ -453,8 +429,8 @@ bool HbaModel::fetch_next(std::uint32_t port) {
 
     Inflight c;
     c.slot = slot;
-    const std::uint64_t list = std::uint64_t{reg(port, PortRegister::kCommandListUpper)} << 32 |
-                               reg(port, PortRegister::kCommandList);
+    const std::uint64_t list =
+        std::uint64_t{reg(port, PortRegister::kCommandListUpper)} << 32 | reg(port, PortRegister::kCommandList);
     c.header = list + slot * 32;
     std::array<std::byte, 32> header{};
     memory_.device_read(c.header, header);
@@ -505,8 +481,7 @@ void HbaModel::soft_reset(std::uint32_t port, std::uint32_t slot, std::uint8_t c
 
 void HbaModel::post_fis(std::uint32_t port, std::uint32_t offset, Bytes fis) {
     if ((reg(port, PortRegister::kCommand) & bits(PortCommand::kFisEnable)) == 0) return;
-    const std::uint64_t base =
-        std::uint64_t{reg(port, PortRegister::kFisUpper)} << 32 | reg(port, PortRegister::kFis);
+    const std::uint64_t base = std::uint64_t{reg(port, PortRegister::kFisUpper)} << 32 | reg(port, PortRegister::kFis);
     memory_.device_write(base + offset, fis);
 }
 
@@ -531,8 +506,7 @@ void HbaModel::advance(std::uint32_t port, Inflight& c) {
         const std::uint8_t error = c.failed ? c.result_count : 0;
         c.phase = 1;
         if (c.queued) {
-            std::array<std::byte, 8> fis{std::byte{0xa1}, std::byte{0x40}, std::byte{status},
-                                         std::byte{error}};
+            std::array<std::byte, 8> fis{std::byte{0xa1}, std::byte{0x40}, std::byte{status}, std::byte{error}};
             store<std::uint32_t>(fis.data() + 4, c.failed ? 0 : mask, Endian::kLittle);
             post_fis(port, kDeviceBitsOffset, fis);
             if (c.failed) p.disk->queued_error_tag = static_cast<std::uint8_t>(c.slot);
@@ -555,8 +529,7 @@ void HbaModel::advance(std::uint32_t port, Inflight& c) {
         if (failed) p.halted = !clear_issue_on_error || queued;
         c.phase = 2;
         if (failed) {  // the error interrupt comes at once: a halted port takes no further steps
-            raise(port, bits(PortInterrupt::kTaskFileError) |
-                            (queued ? kDeviceBitsInterrupt : kRegisterFisInterrupt));
+            raise(port, bits(PortInterrupt::kTaskFileError) | (queued ? kDeviceBitsInterrupt : kRegisterFisInterrupt));
             if (!queued) p.current.reset();
         }
         return;
@@ -648,9 +621,7 @@ void HbaModel::execute(std::uint32_t port, Inflight& c) {
         return;
     }
     switch (opcode) {
-        case 0xec:
-            transfer_in(c, disk.identify());
-            return;
+        case 0xec: transfer_in(c, disk.identify()); return;
         case 0x2f:
         case 0x47: {
             std::vector<std::byte> log(512 * at(12), static_cast<std::byte>(at(4)));
@@ -667,15 +638,12 @@ void HbaModel::execute(std::uint32_t port, Inflight& c) {
         case 0xb0:
             c.pio_in = features != 0xda && features != 0xd8;
             if (features == 0xd0 || features == 0xd1 || features == 0xd5) {
-                transfer_in(c,
-                            std::vector<std::byte>(512 * (features == 0xd5 ? at(12) : 1), std::byte{0xd0}));
+                transfer_in(c, std::vector<std::byte>(512 * (features == 0xd5 ? at(12) : 1), std::byte{0xd0}));
             } else if (features != 0xd8 && features != 0xda) {
                 ++disk.dangerous_commands;
             }
             return;
-        case 0xe5:
-            c.result_count = 0xff;
-            return;
+        case 0xe5: c.result_count = 0xff; return;
         case 0x40:
         case 0x42:
         case 0xc6:
@@ -686,13 +654,9 @@ void HbaModel::execute(std::uint32_t port, Inflight& c) {
         case 0xe6:
         case 0xe7:
         case 0xea:
-        case 0xef:
-            return;
-        case 0xa1:
-            return fail(kAbort);
-        default:
-            ++disk.dangerous_commands;
-            return;
+        case 0xef: return;
+        case 0xa1: return fail(kAbort);
+        default: ++disk.dangerous_commands; return;
     }
 }
 

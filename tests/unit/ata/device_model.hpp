@@ -133,9 +133,7 @@ class HbaModel final : public HbaRegisters, public Clock {
         std::uint32_t next_slot = 0;
     };
 
-    std::uint32_t& reg(std::uint32_t port, ahci::PortRegister r) {
-        return ports_[port].registers[ahci::bits(r)];
-    }
+    std::uint32_t& reg(std::uint32_t port, ahci::PortRegister r) { return ports_[port].registers[ahci::bits(r)]; }
     bool step_port(std::uint32_t port);
     bool fetch_next(std::uint32_t port);
     void soft_reset(std::uint32_t port, std::uint32_t slot, std::uint8_t control, bool clear_busy);

@@ -41,8 +41,7 @@ class HostileGuest : public ::testing::Test {
         EXPECT_FALSE(m().command(request, slot));
         EXPECT_NE(m().error & 1u << 30, 0u) << "TFES";
         EXPECT_EQ(m().reg(PortRegister::kTaskFile) & 0xffff, 0x0451u) << "DRDY, ERR; ABRT";
-        EXPECT_NE(m().reg(PortRegister::kCommandIssue) & 1u << slot, 0u)
-            << "PxCI stays set until ST is cleared";
+        EXPECT_NE(m().reg(PortRegister::kCommandIssue) & 1u << slot, 0u) << "PxCI stays set until ST is cleared";
         const MutableBytes fis = m().ram(Machine::kFisArea + 0x40, 20);
         EXPECT_EQ(fis[0], std::byte{0x34});
         EXPECT_EQ(fis[3], std::byte{0x04});
@@ -67,8 +66,8 @@ Request write_request(std::uint64_t lba, std::uint32_t sectors = 8) {
 
 TEST_F(HostileGuest, RefusesPrdtIntoHypervisorMemory) {
     for (const std::uint64_t address :
-         {kArena, kHypervisor, Machine::kHole - 256, Machine::kHole + Machine::kHoleSize - 2,
-          m().memory.size(), m().memory.size() - 2, ~std::uint64_t{0} - 0xfff, std::uint64_t{0xfee00000}}) {
+         {kArena, kHypervisor, Machine::kHole - 256, Machine::kHole + Machine::kHoleSize - 2, m().memory.size(),
+          m().memory.size() - 2, ~std::uint64_t{0} - 0xfff, std::uint64_t{0xfee00000}}) {
         SCOPED_TRACE(address);
         expect_refused(read_request(address));
         Request write = write_request(1000);
@@ -86,8 +85,7 @@ TEST_F(HostileGuest, RefusesPrdtIntoHypervisorMemory) {
 }
 
 TEST_F(HostileGuest, RefusesCommandTableInHypervisorMemory) {
-    for (const std::uint64_t table :
-         {kArena, kArena + 0x2000, kHypervisor, Machine::kHole - 0x80, m().memory.size()}) {
+    for (const std::uint64_t table : {kArena, kArena + 0x2000, kHypervisor, Machine::kHole - 0x80, m().memory.size()}) {
         Request request = read_request();
         request.table = table;
         expect_refused(request);
@@ -114,8 +112,7 @@ TEST_F(HostileGuest, RefusesCommandListInHypervisorMemory) {
 
 TEST_F(HostileGuest, FisAreaInHypervisorMemoryIsNeverWritten) {
     std::vector<std::byte> before(256);
-    for (const std::uint64_t area :
-         {kHypervisor, kArena + 0x22000, m().memory.size(), Machine::kHole - 128}) {
+    for (const std::uint64_t area : {kHypervisor, kArena + 0x22000, m().memory.size(), Machine::kHole - 128}) {
         m().set(PortRegister::kFis, static_cast<std::uint32_t>(area));
         EXPECT_TRUE(m().command({.opcode = 0xe7})) << "the command itself is fine";
     }
@@ -199,8 +196,7 @@ TEST_F(HostileGuest, RefusesOddAddressesAndSizes) {
 
 TEST_F(HostileGuest, RefusesSectorsBeyondTheCapacity) {
     const std::uint64_t end = m().options.sectors;
-    for (const std::uint64_t lba :
-         {end, end - 1, std::uint64_t{0xffffffffffff}, std::uint64_t{0xfffffffffff8}}) {
+    for (const std::uint64_t lba : {end, end - 1, std::uint64_t{0xffffffffffff}, std::uint64_t{0xfffffffffff8}}) {
         Request read = read_request();
         read.lba = lba;
         expect_refused(read);
@@ -249,11 +245,8 @@ TEST_F(HostileGuest, UnlistedOpcodesNeverReachTheDrive) {
     for (int opcode = 0; opcode < 256; ++opcode) {
         if (allowed.contains(opcode)) continue;
         SCOPED_TRACE(opcode);
-        expect_refused({.opcode = static_cast<std::uint8_t>(opcode),
-                        .lba = 1000,
-                        .count = 1,
-                        .buffer = kBuffer,
-                        .bytes = 512});
+        expect_refused(
+            {.opcode = static_cast<std::uint8_t>(opcode), .lba = 1000, .count = 1, .buffer = kBuffer, .bytes = 512});
     }
     for (const std::uint8_t seen : m().disk.opcodes_seen) {
         EXPECT_TRUE(seen == 0xa1 || allowed.contains(seen)) << std::hex << int{seen};
@@ -353,8 +346,7 @@ class InFlight : public HostileGuest {
     }
     std::vector<std::byte> prepare() {
         const auto pattern = m().random_bytes(512);
-        for (std::uint64_t at = 0; at < 32 * 0x10000; at += 512)
-            copy_bytes(m().ram(kBuffer + at, 512), pattern);
+        for (std::uint64_t at = 0; at < 32 * 0x10000; at += 512) copy_bytes(m().ram(kBuffer + at, 512), pattern);
         return pattern;
     }
 };
@@ -543,8 +535,7 @@ TEST_F(HostileGuest, FisInMemoryNeverTellsOfDataThatAreNotDecrypted) {
                 if (i % 3 == 0) (void)m().reg(PortRegister::kTaskFile);
                 const Bytes area = m().ram(Machine::kFisArea, 256);
                 std::uint32_t told = 0;
-                if (queued && area[0x58] == std::byte{0xa1})
-                    told = load<std::uint32_t>(&area[0x5c], Endian::kLittle);
+                if (queued && area[0x58] == std::byte{0xa1}) told = load<std::uint32_t>(&area[0x5c], Endian::kLittle);
                 if (!queued && area[0x40] == std::byte{0x34} && area[0x42] == std::byte{0x50}) told = 1;
                 for (std::uint32_t slot = 0; slot < depth; ++slot) {
                     if ((told & left) >> slot & 1) {
@@ -553,8 +544,7 @@ TEST_F(HostileGuest, FisInMemoryNeverTellsOfDataThatAreNotDecrypted) {
                     }
                 }
                 left &= ~told;
-                if (queued && m().reg(PortRegister::kSataActive) == 0)
-                    left = 0;  // SDB FIS may be overwritten unseen
+                if (queued && m().reg(PortRegister::kSataActive) == 0) left = 0;  // SDB FIS may be overwritten unseen
             }
             ASSERT_EQ(left, 0u);
             m().set(PortRegister::kInterruptStatus, ~0u);

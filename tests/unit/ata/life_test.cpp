@@ -30,10 +30,8 @@ TEST(Life, ReadsSectorsBeforeTheGuest) {
     EXPECT_EQ(page, m.disk.identify()) << "the mediator itself sees the drive as it is";
     ASSERT_TRUE(m.mediator->read_sectors(Machine::kPort, 10, out).ok());
     EXPECT_TRUE(equal_bytes(out, m.disk.sector(10, 1000)));
-    EXPECT_EQ(m.mediator->read_sectors(Machine::kPort, m.options.sectors - 999, out).error(),
-              Error::kOutOfRange);
-    EXPECT_EQ(m.mediator->read_sectors(Machine::kPort, 0, MutableBytes(out).first(100)).error(),
-              Error::kOutOfRange);
+    EXPECT_EQ(m.mediator->read_sectors(Machine::kPort, m.options.sectors - 999, out).error(), Error::kOutOfRange);
+    EXPECT_EQ(m.mediator->read_sectors(Machine::kPort, 0, MutableBytes(out).first(100)).error(), Error::kOutOfRange);
     EXPECT_EQ(m.mediator->read_sectors(1, 0, out).error(), Error::kNotFound);
     EXPECT_EQ(m.hba.read(0x28) & 1, 0u) << "the firmware has let go";
     m.expect_untouched();
@@ -96,8 +94,7 @@ TEST(Life, DiskWithoutVolumeIsAbsentForTheGuest) {
     EXPECT_EQ(bare.controller.read(0x128, 4), 0u) << "PxSSTS of port 0";
     EXPECT_NE(bare.controller.read(0x3a8, 4), 0u) << "PxSSTS of port 5";
     EXPECT_EQ(bare.controller.identify(5, page).error(), Error::kState);
-    EXPECT_EQ(bare.controller.attach(0, {{512, 4096}, {}, RegionClass::kReadOnly, nullptr}).error(),
-              Error::kState);
+    EXPECT_EQ(bare.controller.attach(0, {{512, 4096}, {}, RegionClass::kReadOnly, nullptr}).error(), Error::kState);
 }
 
 TEST(Life, ArenaTooSmallForTheDisksIsRefused) {
@@ -155,10 +152,8 @@ TEST(Volumes, CheckRefusesNonsense) {
     EXPECT_EQ(error({{0, 0, kHidden, nullptr}}, {512, 100}, kReadOnly), Error::kBadValue);
     EXPECT_EQ(error({{99, 2, kHidden, nullptr}}, {512, 100}, kReadOnly), Error::kBadValue);
     EXPECT_EQ(error({{1, ~std::uint64_t{0}, kHidden, nullptr}}, {512, 100}, kReadOnly), Error::kBadValue);
-    EXPECT_EQ(error({{5, 10, kHidden, nullptr}, {14, 1, kHidden, nullptr}}, {512, 100}, kReadOnly),
-              Error::kBadValue);
-    EXPECT_EQ(error({{5, 10, kHidden, nullptr}, {3, 1, kHidden, nullptr}}, {512, 100}, kReadOnly),
-              Error::kBadValue);
+    EXPECT_EQ(error({{5, 10, kHidden, nullptr}, {14, 1, kHidden, nullptr}}, {512, 100}, kReadOnly), Error::kBadValue);
+    EXPECT_EQ(error({{5, 10, kHidden, nullptr}, {3, 1, kHidden, nullptr}}, {512, 100}, kReadOnly), Error::kBadValue);
 }
 
 TEST(Volumes, AttachRefusesAnotherDisksGeometry) {
@@ -167,10 +162,8 @@ TEST(Volumes, AttachRefusesAnotherDisksGeometry) {
     ASSERT_TRUE(bare.controller.take_over(bare.environment, bare.memory.arena()).ok());
     std::array<std::byte, 512> page{};
     ASSERT_TRUE(bare.controller.identify(0, page).ok());
-    EXPECT_EQ(bare.controller.attach(0, {{512, 4095}, {}, RegionClass::kReadOnly, nullptr}).error(),
-              Error::kMismatch);
-    EXPECT_EQ(bare.controller.attach(0, {{4096, 4096}, {}, RegionClass::kReadOnly, nullptr}).error(),
-              Error::kMismatch);
+    EXPECT_EQ(bare.controller.attach(0, {{512, 4095}, {}, RegionClass::kReadOnly, nullptr}).error(), Error::kMismatch);
+    EXPECT_EQ(bare.controller.attach(0, {{4096, 4096}, {}, RegionClass::kReadOnly, nullptr}).error(), Error::kMismatch);
 }
 
 TEST(Volumes, RunsCoverEverySectorOnce) {

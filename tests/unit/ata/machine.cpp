@@ -23,8 +23,7 @@ std::vector<std::byte> openssl_xts(bool encrypt, std::span<const std::byte, 64> 
         const std::uint64_t unit = lba * (sector_size / 512);
         for (std::size_t i = 0; i < 8; ++i) tweak[i] = static_cast<unsigned char>(unit >> (8 * i));
         int size = 0;
-        EXPECT_EQ(1, EVP_CipherInit_ex(context, EVP_aes_256_xts(), nullptr, raw(Bytes(key)), tweak.data(),
-                                       encrypt));
+        EXPECT_EQ(1, EVP_CipherInit_ex(context, EVP_aes_256_xts(), nullptr, raw(Bytes(key)), tweak.data(), encrypt));
         EXPECT_EQ(1, EVP_CipherUpdate(context, reinterpret_cast<unsigned char*>(out.data() + at), &size,
                                       raw(data.subspan(at, sector_size)), static_cast<int>(sector_size)));
     }
@@ -43,8 +42,7 @@ Machine::Machine(const Options& o)
     EXPECT_TRUE(xts.set(key).ok());
     hba.plug(kPort, disk);
     overlay = random_bytes(kGptEnd * o.sector_size);
-    for (std::uint64_t lba = 0; lba < kVault; ++lba)
-        copy_bytes(disk.sector(lba), random_bytes(o.sector_size));
+    for (std::uint64_t lba = 0; lba < kVault; ++lba) copy_bytes(disk.sector(lba), random_bytes(o.sector_size));
     for (std::uint64_t lba = kVault; lba < kData; ++lba) {
         for (std::size_t at = 0; at < o.sector_size; at += secret.size()) {
             copy_bytes(disk.sector(lba).subspan(at), secret);
@@ -114,8 +112,8 @@ void Machine::build(std::uint32_t slot, const Request& r) {
     auto regions_of = r.regions;
     if (regions_of.empty()) {
         for (std::uint64_t at = 0; at < r.bytes; at += 0x400000) {
-            regions_of.emplace_back(
-                r.buffer + at, static_cast<std::uint32_t>(std::min<std::uint64_t>(0x400000, r.bytes - at)));
+            regions_of.emplace_back(r.buffer + at,
+                                    static_cast<std::uint32_t>(std::min<std::uint64_t>(0x400000, r.bytes - at)));
         }
     }
     const std::uint64_t own_table = kTables + slot * kTableStride;
@@ -216,8 +214,7 @@ std::optional<std::uint32_t> Machine::recover(bool was_queued) {
 }
 
 bool Machine::read(std::uint64_t lba, std::uint32_t count, MutableBytes out) {
-    const Request request{
-        .opcode = 0x25, .lba = lba, .count = count, .buffer = kBuffers, .bytes = out.size()};
+    const Request request{.opcode = 0x25, .lba = lba, .count = count, .buffer = kBuffers, .bytes = out.size()};
     if (!command(request)) return false;
     copy_bytes(out, ram(kBuffers, out.size()));
     return true;

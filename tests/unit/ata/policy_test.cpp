@@ -10,23 +10,18 @@ namespace {
 
 using enum CommandKind;
 
-Command classified(std::uint8_t opcode, std::uint16_t features = 0, std::uint64_t lba = 0,
-                   std::uint16_t count = 1, std::uint8_t device = 0x40) {
-    return classify({.command = opcode,
-                     .device = device,
-                     .control = 8,
-                     .features = features,
-                     .count = count,
-                     .lba = lba});
+Command classified(std::uint8_t opcode, std::uint16_t features = 0, std::uint64_t lba = 0, std::uint16_t count = 1,
+                   std::uint8_t device = 0x40) {
+    return classify(
+        {.command = opcode, .device = device, .control = 8, .features = features, .count = count, .lba = lba});
 }
 
 TEST(CommandPolicy, EveryOpcodeHasTheKindThatTheTableGivesIt) {
     const std::map<int, CommandKind> expected{
-        {0x20, kMediaRead},  {0x24, kMediaRead},  {0x25, kMediaRead},  {0x60, kMediaRead},
-        {0xc8, kMediaRead},  {0x30, kMediaWrite}, {0x34, kMediaWrite}, {0x35, kMediaWrite},
-        {0x3d, kMediaWrite}, {0x61, kMediaWrite}, {0xca, kMediaWrite}, {0x40, kNoData},
-        {0x42, kNoData},     {0xe0, kNoData},     {0xe1, kNoData},     {0xe2, kNoData},
-        {0xe3, kNoData},     {0xe5, kNoData},     {0xe6, kNoData},     {0xe7, kNoData},
+        {0x20, kMediaRead},  {0x24, kMediaRead},  {0x25, kMediaRead},  {0x60, kMediaRead},  {0xc8, kMediaRead},
+        {0x30, kMediaWrite}, {0x34, kMediaWrite}, {0x35, kMediaWrite}, {0x3d, kMediaWrite}, {0x61, kMediaWrite},
+        {0xca, kMediaWrite}, {0x40, kNoData},     {0x42, kNoData},     {0xe0, kNoData},     {0xe1, kNoData},
+        {0xe2, kNoData},     {0xe3, kNoData},     {0xe5, kNoData},     {0xe6, kNoData},     {0xe7, kNoData},
         {0xea, kNoData},     {0xec, kDataIn},     {0x2f, kDataIn},     {0x47, kDataIn}};
     for (int opcode = 0; opcode < 256; ++opcode) {
         const auto found = expected.find(opcode);
@@ -44,8 +39,7 @@ TEST(CommandPolicy, SmartIsReadOnly) {
         EXPECT_EQ(classified(0xb0, static_cast<std::uint16_t>(sub), 0xc24f01).kind,
                   found == expected.end() ? kRefused : found->second)
             << std::hex << sub;
-        EXPECT_EQ(classified(0xb0, static_cast<std::uint16_t>(sub), 0x123401).kind, kRefused)
-            << "without the key";
+        EXPECT_EQ(classified(0xb0, static_cast<std::uint16_t>(sub), 0x123401).kind, kRefused) << "without the key";
     }
     EXPECT_EQ(classified(0xb0, 0xd5, 0xc24fe0).kind, kRefused) << "SCT status";
     EXPECT_EQ(classified(0xb0, 0xd5, 0xc24f80).kind, kRefused) << "host vendor log";
@@ -54,8 +48,7 @@ TEST(CommandPolicy, SmartIsReadOnly) {
 TEST(CommandPolicy, SetFeaturesIsASafeSubset) {
     const std::set<int> allowed{0x02, 0x82, 0x03, 0x05, 0x85, 0x55, 0xaa, 0x66, 0xcc, 0x10, 0x90};
     for (int sub = 0; sub < 256; ++sub) {
-        EXPECT_EQ(classified(0xef, static_cast<std::uint16_t>(sub)).kind,
-                  allowed.contains(sub) ? kNoData : kRefused)
+        EXPECT_EQ(classified(0xef, static_cast<std::uint16_t>(sub)).kind, allowed.contains(sub) ? kNoData : kRefused)
             << std::hex << sub;
     }
     for (std::uint16_t feature = 0; feature < 256; ++feature) {
@@ -66,10 +59,8 @@ TEST(CommandPolicy, SetFeaturesIsASafeSubset) {
 TEST(CommandPolicy, LogsAreReadableByList) {
     const std::set<int> allowed{0x00, 0x01, 0x02, 0x03, 0x04, 0x06, 0x07, 0x10, 0x11};
     for (unsigned log = 0; log < 256; ++log) {
-        EXPECT_EQ(classified(0x2f, 0, log).kind, allowed.contains(static_cast<int>(log)) ? kDataIn : kRefused)
-            << log;
-        EXPECT_EQ(classified(0x47, 0, log).kind, allowed.contains(static_cast<int>(log)) ? kDataIn : kRefused)
-            << log;
+        EXPECT_EQ(classified(0x2f, 0, log).kind, allowed.contains(static_cast<int>(log)) ? kDataIn : kRefused) << log;
+        EXPECT_EQ(classified(0x47, 0, log).kind, allowed.contains(static_cast<int>(log)) ? kDataIn : kRefused) << log;
     }
     EXPECT_EQ(classified(0x2f, 0, 0x03, 0).kind, kRefused) << "no pages";
     EXPECT_EQ(classified(0x2f, 0, 0x10, 2).kind, kRefused) << "the NCQ error log has one page";
@@ -80,8 +71,7 @@ TEST(CommandPolicy, LogsAreReadableByList) {
 TEST(CommandPolicy, CountsAndAddresses) {
     EXPECT_EQ(classified(0xc8, 0, 0x123456, 0, 0x4a).count, 256u);
     EXPECT_EQ(classified(0xc8, 0, 0x123456, 0, 0x4a).lba, 0xa123456u);
-    EXPECT_EQ(classified(0xc8, 0, 0xffffff123456, 0x1207).count, 7u)
-        << "28-bit commands have 8 bits of count";
+    EXPECT_EQ(classified(0xc8, 0, 0xffffff123456, 0x1207).count, 7u) << "28-bit commands have 8 bits of count";
     EXPECT_EQ(classified(0xc8, 0, 0xffffff123456, 7).lba, 0x123456u);
     EXPECT_EQ(classified(0x25, 0, 0x123456789abc, 0).count, 65536u);
     EXPECT_EQ(classified(0x25, 0, 0x123456789abc, 0).lba, 0x123456789abcu);
@@ -111,12 +101,8 @@ TEST(CommandPolicy, PartsKeepTheCommandAndMoveTheRange) {
 }
 
 TEST(CommandPolicy, TaskFileSurvivesTheFis) {
-    const TaskFile task{.command = 0x61,
-                        .device = 0xc0,
-                        .control = 8,
-                        .features = 0x1234,
-                        .count = 0x5678,
-                        .lba = 0x123456789abc};
+    const TaskFile task{
+        .command = 0x61, .device = 0xc0, .control = 8, .features = 0x1234, .count = 0x5678, .lba = 0x123456789abc};
     std::array<std::byte, kTaskFileFisSize> fis{};
     store_task_file(task, fis);
     const Result<TaskFile> back = parse_task_file(fis);

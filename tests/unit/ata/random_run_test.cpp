@@ -90,8 +90,8 @@ TEST_P(RandomRun, DiskHoldsExactlyWhatWasWritten) {
             if (overlaps(p.lba, p.count, p.write)) continue;
             static constexpr std::array<std::uint8_t, 3> kReads{0x25, 0x24, 0x25};
             static constexpr std::array<std::uint8_t, 3> kWrites{0x35, 0x3d, 0x34};
-            p.request.opcode = queued_phase ? (p.write ? 0x61 : 0x60)
-                                            : (p.write ? kWrites[m.random() % 3] : kReads[m.random() % 3]);
+            p.request.opcode =
+                queued_phase ? (p.write ? 0x61 : 0x60) : (p.write ? kWrites[m.random() % 3] : kReads[m.random() % 3]);
             p.request.lba = p.lba;
             p.request.count = static_cast<std::uint32_t>(p.count);
             // Regions: whole, in pages, or in odd pieces.
@@ -135,8 +135,8 @@ TEST_P(RandomRun, DiskHoldsExactlyWhatWasWritten) {
                 ASSERT_TRUE(setup.errors);
                 ++faults;
                 // What the device finished before it failed is finished; the rest is issued again.
-                const std::uint32_t left = queued_phase ? m.reg(ahci::PortRegister::kSataActive)
-                                                        : m.reg(ahci::PortRegister::kCommandIssue);
+                const std::uint32_t left =
+                    queued_phase ? m.reg(ahci::PortRegister::kSataActive) : m.reg(ahci::PortRegister::kCommandIssue);
                 ASSERT_NO_FATAL_FAILURE(complete(m.issued & ~left));
                 m.disk.unreadable_lba = ~std::uint64_t{0};
                 const std::uint32_t again = left;
@@ -169,17 +169,10 @@ INSTANTIATE_TEST_SUITE_P(
     All, RandomRun,
     ::testing::Values(
         Course{"Sectors512", {.sectors = 20000, .memory = 0x4200000, .seed = 1}, 6000, false},
-        Course{"Sectors4096",
-               {.sector_size = 4096, .sectors = 8000, .memory = 0x4200000, .seed = 2},
-               3000,
-               false},
+        Course{"Sectors4096", {.sector_size = 4096, .sectors = 8000, .memory = 0x4200000, .seed = 2}, 3000, false},
         Course{"HostileTiming", {.sectors = 20000, .memory = 0x4200000, .seed = 3, .chaos = 50}, 6000, false},
         Course{"LittleBounceMemory",
-               {.sectors = 20000,
-                .arena = ahci::Port::kMinimumArena,
-                .memory = 0x4200000,
-                .seed = 4,
-                .chaos = 30},
+               {.sectors = 20000, .arena = ahci::Port::kMinimumArena, .memory = 0x4200000, .seed = 4, .chaos = 30},
                3000,
                false},
         Course{"DeviceErrors", {.sectors = 20000, .memory = 0x4200000, .seed = 5, .chaos = 30}, 6000, true}),

@@ -51,8 +51,7 @@ TEST(Hmac, AgreesWithOpenSsl) {
         const auto key = pattern(key_size);
         const auto data = pattern(100);
         std::array<unsigned char, 32> expected{};
-        HMAC(EVP_sha256(), key.data(), static_cast<int>(key_size), raw(data), data.size(), expected.data(),
-             nullptr);
+        HMAC(EVP_sha256(), key.data(), static_cast<int>(key_size), raw(data), data.size(), expected.data(), nullptr);
         const Sha256Digest found = hmac_sha256(key, {Bytes(data).first(40), Bytes(data).subspan(40)});
         EXPECT_EQ(std::memcmp(found.data(), expected.data(), 32), 0) << key_size;
     }

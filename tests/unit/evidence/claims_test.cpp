@@ -20,10 +20,8 @@ Claims sample() {
                   .policy_digest = sha256(literal_bytes("bundle")),
                   .disk_count = 2};
     claims.storage_root.fill(std::byte{0x0b});
-    claims.disks[0] = {.guid = {std::byte{0xaa}},
-                       .state = DiskState::kEncrypted,
-                       .key_epoch = 1,
-                       .generation = 0x0102030405060708};
+    claims.disks[0] = {
+        .guid = {std::byte{0xaa}}, .state = DiskState::kEncrypted, .key_epoch = 1, .generation = 0x0102030405060708};
     claims.disks[0].sealed_name.fill(std::byte{0x5e});
     claims.disks[1] = {.guid = {std::byte{0xbb}}, .state = DiskState::kAbsent};
     return claims;
@@ -121,17 +119,15 @@ TEST_P(ClaimsField, OutOfItsDomainIsRefused) {
     EXPECT_EQ(decode_claims(bytes).error(), GetParam().error);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, ClaimsField,
-                         testing::Values(Change{"Magic", 0, 0, Error::kBadMagic},
-                                         Change{"Version", kVersionAt + 1, 1, Error::kBadVersion},
-                                         Change{"Size", kSizeAt + 1, 1, Error::kBadLength},
-                                         Change{"Launch", kLaunchAt, 3, Error::kBadValue},
-                                         Change{"Iommu", kIommuAt, 3, Error::kBadValue},
-                                         Change{"Flags", kFlagsAt, 0x80, Error::kBadValue},
-                                         Change{"DiskCount", kDiskCountAt, 9, Error::kBadValue},
-                                         Change{"FewerDisks", kDiskCountAt, 1, Error::kTrailingBytes},
-                                         Change{"DiskState", kDiskStateAt, 2, Error::kBadValue}),
-                         [](const auto& row) { return row.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    All, ClaimsField,
+    testing::Values(Change{"Magic", 0, 0, Error::kBadMagic}, Change{"Version", kVersionAt + 1, 1, Error::kBadVersion},
+                    Change{"Size", kSizeAt + 1, 1, Error::kBadLength}, Change{"Launch", kLaunchAt, 3, Error::kBadValue},
+                    Change{"Iommu", kIommuAt, 3, Error::kBadValue}, Change{"Flags", kFlagsAt, 0x80, Error::kBadValue},
+                    Change{"DiskCount", kDiskCountAt, 9, Error::kBadValue},
+                    Change{"FewerDisks", kDiskCountAt, 1, Error::kTrailingBytes},
+                    Change{"DiskState", kDiskStateAt, 2, Error::kBadValue}),
+    [](const auto& row) { return row.param.name; });
 
 TEST(QualifyingData, IsTheHashOfNonceAndClaims) {
     const Buffer claims = encoded(sample());

@@ -117,8 +117,7 @@ TEST(EventLogWriter, ResumesWhereAnEarlierStageStopped) {
     ASSERT_TRUE(append(*first, kMeasurements[0]).ok());
     auto second = EventLogWriter::resume(buffer, first->log().size());
     ASSERT_TRUE(second.ok());
-    for (std::size_t i = 1; i < kMeasurements.size(); ++i)
-        ASSERT_TRUE(append(*second, kMeasurements[i]).ok());
+    for (std::size_t i = 1; i < kMeasurements.size(); ++i) ASSERT_TRUE(append(*second, kMeasurements[i]).ok());
     ASSERT_TRUE(second->append_cap(kLaunchPcr, digests_of(kAllBanks, kCapData)).ok());
     ASSERT_TRUE(second->append_cap(kPayloadPcr, digests_of(kAllBanks, kCapData)).ok());
     EXPECT_EQ(hex(second->log()), hex(whole));
@@ -147,8 +146,7 @@ TEST(EventLogReader, YieldsWhatWasWritten) {
         EXPECT_EQ(event->pcr, measurement.pcr);
         EXPECT_EQ(event->type, EventType::kEventTag);
         for (std::size_t i = 0; i < kAllBanks.size(); ++i) {
-            EXPECT_EQ(hex(event->digests[i]),
-                      hex(hash(kAllBanks[i], host::text_bytes(measurement.name)).bytes()));
+            EXPECT_EQ(hex(event->digests[i]), hex(hash(kAllBanks[i], host::text_bytes(measurement.name)).bytes()));
         }
         Reader data(event->data);
         EXPECT_EQ(data.u32(), static_cast<std::uint32_t>(measurement.tag));
@@ -341,8 +339,7 @@ TEST(EventLog, OfAWholeLaunchFitsItsBufferInAllBanks) {
     ASSERT_TRUE(writer.ok());
     std::vector<Digest> digests;
     for (const HashAlgorithm bank : kBanks) digests.push_back({.algorithm = bank, .storage = {}});
-    for (const Measurement& measurement : kMeasurements)
-        EXPECT_TRUE(writer->append(measurement, digests).ok());
+    for (const Measurement& measurement : kMeasurements) EXPECT_TRUE(writer->append(measurement, digests).ok());
     EXPECT_TRUE(writer->append_cap(kLaunchPcr, digests).ok());
     EXPECT_TRUE(writer->append_cap(kPayloadPcr, digests).ok());
     EXPECT_LT(writer->log().size(), kEventLogSize * 3 / 4) << "room to spare";

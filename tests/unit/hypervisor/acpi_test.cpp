@@ -182,8 +182,7 @@ TEST_P(FirmwareTest, GuestRootStaysInItsRoom) {
     AcpiTables tables;
     ASSERT_TRUE(open(firmware, tables).ok());
     Octets room(0x1000);
-    const auto used =
-        build_guest_root(tables, {}, signature("GTHS"), integers<std::uint64_t>({1}), room, 0x1000);
+    const auto used = build_guest_root(tables, {}, signature("GTHS"), integers<std::uint64_t>({1}), room, 0x1000);
     ASSERT_TRUE(used.ok());
     for (std::size_t size = 0; size <= *used; ++size) {
         Octets exact(size);  // ASan watches its end
@@ -298,8 +297,7 @@ TEST(AcpiTablesTest, LeavesOutWhatCannotBeTrusted) {
 }
 
 TEST(AcpiTablesTest, RefusesMoreEntriesThanItReads) {
-    for (const bool readable :
-         {true, false}) {  // unreadable ones count as well: no forger keeps us busy for long
+    for (const bool readable : {true, false}) {  // unreadable ones count as well: no forger keeps us busy for long
         std::vector<std::pair<std::uint64_t, Octets>> list(AcpiTables::kMaxTables + 1);
         for (auto& [address, bytes] : list) {
             address = readable ? 0x2000 : 0x8000'0000;
@@ -326,11 +324,11 @@ Octets madt(std::initializer_list<std::vector<int>> entries) {
 
 TEST(MadtTest, ListsEnabledProcessorsOnce) {
     CpuList cpus;
-    const Octets table = madt({{0, 8, 0, 5, 1, 0, 0, 0},                           // enabled
-                               {0, 8, 1, 6, 0, 0, 0, 0},                           // disabled
-                               {0, 8, 2, 7, 2, 0, 0, 0},                           // online capable
-                               {1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0},        // I/O APIC
-                               {9, 16, 0, 0, 5, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0},  // the first one again
+    const Octets table = madt({{0, 8, 0, 5, 1, 0, 0, 0},                                 // enabled
+                               {0, 8, 1, 6, 0, 0, 0, 0},                                 // disabled
+                               {0, 8, 2, 7, 2, 0, 0, 0},                                 // online capable
+                               {1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0},              // I/O APIC
+                               {9, 16, 0, 0, 5, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0},        // the first one again
                                {9, 16, 0, 0, 0x34, 0x12, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0},  // x2APIC
                                {0, 8, 3, 0xff, 0, 0, 0, 0}});                            // not there
     ASSERT_TRUE(read_madt(table, cpus).ok());

@@ -88,8 +88,7 @@ class IommuModel {
         if ((control & 1) == 0 || (through_tunnel && (control & 2) == 0)) return true;
         if (bits(control, 40, 40) != 0 || bits(control, 36, 34) != 0) return true;  // set up by somebody else
         const std::uint64_t exclusion = registers[0x20];
-        if ((exclusion & 3) == 3 && address >= (exclusion & kAddress) &&
-            address <= (registers[0x28] | 0xfff)) {
+        if ((exclusion & 3) == 3 && address >= (exclusion & kAddress) && address <= (registers[0x28] | 0xfff)) {
             return true;
         }
         const std::optional<DeviceTableEntry> entry = entry_of(device);
@@ -112,14 +111,10 @@ class IommuModel {
         if ((word & 1) == 0) return true;
         switch (kind) {
             case Interrupt::kFixed:
-            case Interrupt::kArbitrated:
-                return bits(word, 61, 60) == 1;
-            case Interrupt::kInit:
-                return bits(word, 56, 56) != 0;
-            case Interrupt::kExtInt:
-                return bits(word, 57, 57) != 0 || bits(word, 62, 62) != 0;
-            case Interrupt::kNmi:
-                return bits(word, 58, 58) != 0 || bits(word, 63, 63) != 0;
+            case Interrupt::kArbitrated: return bits(word, 61, 60) == 1;
+            case Interrupt::kInit: return bits(word, 56, 56) != 0;
+            case Interrupt::kExtInt: return bits(word, 57, 57) != 0 || bits(word, 62, 62) != 0;
+            case Interrupt::kNmi: return bits(word, 58, 58) != 0 || bits(word, 63, 63) != 0;
         }
         return true;
     }
@@ -127,8 +122,8 @@ class IommuModel {
     // message.
     bool other_request(std::uint16_t device) {
         const std::optional<DeviceTableEntry> entry = entry_of(device);
-        return entry && (bits((*entry)[1], 32, 32) != 0 || bits((*entry)[1], 36, 35) != 0 ||
-                         bits((*entry)[1], 41, 40) != 0);
+        return entry &&
+               (bits((*entry)[1], 32, 32) != 0 || bits((*entry)[1], 36, 35) != 0 || bits((*entry)[1], 41, 40) != 0);
     }
     void log_event(std::uint64_t low, std::uint64_t address) {
         const std::uint64_t at = (registers[0x10] & kAddress) + registers[0x2018];
@@ -180,10 +175,8 @@ class IommuModel {
     void run_commands() {
         while (answers && (registers[0x18] & 0x1001) == 0x1001 && registers[0x2000] != registers[0x2008]) {
             const Bytes at = memory((registers[0x08] & kAddress) + registers[0x2000]);
-            run(load<std::uint64_t>(at.data(), Endian::kLittle),
-                load<std::uint64_t>(at.data() + 8, Endian::kLittle));
-            registers[0x2000] =
-                (registers[0x2000] + 16) % ((std::uint64_t{16}) << bits(registers[0x08], 59, 56));
+            run(load<std::uint64_t>(at.data(), Endian::kLittle), load<std::uint64_t>(at.data() + 8, Endian::kLittle));
+            registers[0x2000] = (registers[0x2000] + 16) % ((std::uint64_t{16}) << bits(registers[0x08], 59, 56));
             ++commands;
         }
     }
@@ -201,8 +194,7 @@ class IommuModel {
                 return;
             case 3:  // INVALIDATE_IOMMU_PAGES
                 EXPECT_EQ(high & ~std::uint64_t{3}, 0x7ffffffffffff000u) << "only of everything";
-                if ((high & 1) != 0)
-                    std::erase_if(translations, [&](const auto& one) { return one.first == domain; });
+                if ((high & 1) != 0) std::erase_if(translations, [&](const auto& one) { return one.first == domain; });
                 if ((high & 2) != 0) directories.erase(domain);
                 if (bits(low, 59, 48) != 0 || bits(low, 31, 20) != 0) ++illegal_commands;
                 return;
@@ -210,14 +202,12 @@ class IommuModel {
                 if (bits(low, 59, 16) != 0 || high != 0) ++illegal_commands;
                 return;
             case 8:  // INVALIDATE_IOMMU_ALL
-                if ((registers[0x30] & 1u << 6) == 0 || bits(low, 59, 0) != 0 || high != 0)
-                    ++illegal_commands;
+                if ((registers[0x30] & 1u << 6) == 0 || bits(low, 59, 0) != 0 || high != 0) ++illegal_commands;
                 entries.clear();
                 translations.clear();
                 directories.clear();
                 return;
-            default:
-                ++illegal_commands;
+            default: ++illegal_commands;
         }
     }
 
@@ -247,8 +237,7 @@ class AmdViTest : public testing::Test {
     ~AmdViTest() override { models.clear(); }
 
     // A unit in a function, with its registers at `base`.
-    IommuModel& add_unit(platform::FunctionId function, std::uint64_t base,
-                         std::uint32_t header = 0x18030000) {
+    IommuModel& add_unit(platform::FunctionId function, std::uint64_t base, std::uint32_t header = 0x18030000) {
         pci.add(function, 0x14191022, 0x40);
         pci.put(function, 0x40, 4, header | 0x000f);
         pci.put(function, 0x44, 4, static_cast<std::uint32_t>(base));
@@ -270,8 +259,8 @@ class AmdViTest : public testing::Test {
 };
 
 constexpr std::uint16_t kDevices[] = {0x0000, 0x0001, 0x00fa, 0x0100, 0x7fff, 0x8000, 0xffff};
-constexpr std::uint64_t kAddresses[] = {
-    0, 0x1000, kKeptBase, kKeptBase + launch::kImageOffset, 0xffff'f000, 64 * kGiB, 0xfd'f910'0000};
+constexpr std::uint64_t kAddresses[] = {0,           0x1000,    kKeptBase,     kKeptBase + launch::kImageOffset,
+                                        0xffff'f000, 64 * kGiB, 0xfd'f910'0000};
 
 void expect_blocked(IommuModel& unit) {
     for (const std::uint16_t device : kDevices) {
@@ -302,8 +291,8 @@ TEST_F(AmdViTest, BlocksEveryDeviceOnEveryUnit) {
 
 TEST_F(AmdViTest, BlocksWhateverThePredecessorHasPrepared) {
     IommuModel& unit = add_unit(0x0002, 0xfeb80000);
-    unit.registers[0x00] = kKeptBase | 0x1ff;  // a table of its own
-    unit.registers[0x18] = 0x1'1c01'9005;      // running, with guest translation, page requests, segments
+    unit.registers[0x00] = kKeptBase | 0x1ff;        // a table of its own
+    unit.registers[0x18] = 0x1'1c01'9005;            // running, with guest translation, page requests, segments
     unit.registers[0x18] |= std::uint64_t{1} << 40;  // and apertures
     unit.registers[0x20] = 3;                        // everything is excluded for all devices
     unit.registers[0x28] = 0x000ffffffffff000;
@@ -423,8 +412,7 @@ TEST_F(AmdViTest, RefusesRegistersWhereTheyCannotBe) {
     for (const auto& [base, error] :
          {Row{0, Error::kUnsupported}, Row{0x1'0000'0000, Error::kOutOfRange}, Row{0xffff'c000, Error::kNone},
           Row{0xff'ffff'ffff'c000, Error::kOutOfRange}, Row{kKeptBase, Error::kOutOfRange},
-          Row{kKeptBase - 0x4000, Error::kNone},
-          Row{kKeptBase + launch::kKeptSize - 0x4000, Error::kOutOfRange},
+          Row{kKeptBase - 0x4000, Error::kNone}, Row{kKeptBase + launch::kKeptSize - 0x4000, Error::kOutOfRange},
           Row{kKeptBase + launch::kKeptSize, Error::kNone}}) {
         add_unit(0x0002, base);
         EXPECT_EQ(find_iommus(kKeptBase).error(), error) << std::hex << base;
@@ -489,8 +477,7 @@ TEST_F(AmdViTest, NextStageRefusesAUnitThatHasChanged) {
         ASSERT_TRUE(block().ok());
         ASSERT_TRUE(unit_of(registers).adopt(kTable).ok());
         model.registers[offset] ^= change;
-        EXPECT_EQ(unit_of(registers).adopt(kTable).error(), Error::kMismatch)
-            << std::hex << offset << " " << change;
+        EXPECT_EQ(unit_of(registers).adopt(kTable).error(), Error::kMismatch) << std::hex << offset << " " << change;
         model.registers[offset] ^= change;
     }
 }
@@ -588,8 +575,7 @@ TEST(IvrsTest, RefusesBlocksThatDoNotFit) {
     for (const unsigned length : {0u, 3u, 4u, 17u, 0xffffu}) {
         std::vector<std::byte> changed = table;
         store(changed.data() + first + 2, static_cast<std::uint16_t>(length), Endian::kLittle);
-        EXPECT_EQ(check_ivrs(changed, {{kQ35Unit}}).error(),
-                  length < 4 ? Error::kBadLength : Error::kTruncated)
+        EXPECT_EQ(check_ivrs(changed, {{kQ35Unit}}).error(), length < 4 ? Error::kBadLength : Error::kTruncated)
             << length;
     }
 }
@@ -701,8 +687,7 @@ TEST_F(DmaMapTest, HoldsForRandomRanges) {
         ASSERT_TRUE(map.allow(kFrom + first * kPageSize, count * kPageSize).ok());
         std::fill(begin, end, true);
     }
-    for (std::uint64_t i = 0; i < kPagesHere; ++i)
-        EXPECT_EQ(reaches(kFrom + i * kPageSize), expected[i]) << i;
+    for (std::uint64_t i = 0; i < kPagesHere; ++i) EXPECT_EQ(reaches(kFrom + i * kPageSize), expected[i]) << i;
 }
 
 TEST(DeviceTableEntryTest, HasNoReservedBits) {

@@ -5,12 +5,8 @@
 namespace gatehouse::cpu::apic {
 namespace {
 
-constexpr std::uint64_t xapic(std::uint64_t destination, std::uint32_t low) {
-    return destination << 56 | low;
-}
-constexpr std::uint64_t x2apic(std::uint64_t destination, std::uint32_t low) {
-    return destination << 32 | low;
-}
+constexpr std::uint64_t xapic(std::uint64_t destination, std::uint32_t low) { return destination << 56 | low; }
+constexpr std::uint64_t x2apic(std::uint64_t destination, std::uint32_t low) { return destination << 32 | low; }
 
 TEST(Icr, IsTakenApart) {
     const IpiCommand startup = decode_icr(xapic(3, 0x000c4699), false);
@@ -55,8 +51,7 @@ TEST(Icr, LogicalX2apicDestinationsAreClusterAndBit) {
     EXPECT_TRUE(decode_icr(x2apic(0x0001'0004, 0x4d00), true).targets(0x12, false));
     EXPECT_FALSE(decode_icr(x2apic(0x0001'0004, 0x4d00), true).targets(0x02, false));
     EXPECT_FALSE(decode_icr(x2apic(0x0001'0004, 0x4d00), true).targets(0x13, false));
-    EXPECT_FALSE(decode_icr(xapic(0x02, 0x4d00), false).targets(1, false))
-        << "an xAPIC's logical ID is not known";
+    EXPECT_FALSE(decode_icr(xapic(0x02, 0x4d00), false).targets(1, false)) << "an xAPIC's logical ID is not known";
 }
 
 }  // namespace

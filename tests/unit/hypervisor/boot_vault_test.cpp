@@ -1,5 +1,3 @@
-#include "hypervisor/boot/vault.hpp"
-
 #include <gtest/gtest.h>
 
 #include <memory>
@@ -7,6 +5,8 @@
 #include <random>
 #include <set>
 #include <vector>
+
+#include "hypervisor/boot/vault.hpp"
 
 namespace gatehouse::boot {
 namespace {
@@ -115,8 +115,9 @@ class OpenVault : public testing::Test {
         auto key = volume::wrap_dek(dek, 1, kek, guid, random);
         ASSERT_TRUE(key.ok());
         made->data_key = *key;
-        const MutableBytes place = MutableBytes(disk.bytes).subspan(
-            kVaultFirst * 512 + volume::kCopyOffset[number], volume::kMaximumHeaderSize);
+        const MutableBytes place =
+            MutableBytes(disk.bytes)
+                .subspan(kVaultFirst * 512 + volume::kCopyOffset[number], volume::kMaximumHeaderSize);
         const auto size = volume::serialise(*made, kek, place);
         ASSERT_TRUE(size.ok()) << size.failure().item;
     }

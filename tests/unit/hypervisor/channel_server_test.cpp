@@ -25,10 +25,8 @@ class FakeSource final : public Source {
         room = out.size();
         return answer.size();
     }
-    Result<std::size_t> activate(std::uint32_t handle, Bytes credential, Bytes secret,
-                                 MutableBytes out) override {
-        given = {std::vector(credential.begin(), credential.end()),
-                 std::vector(secret.begin(), secret.end())};
+    Result<std::size_t> activate(std::uint32_t handle, Bytes credential, Bytes secret, MutableBytes out) override {
+        given = {std::vector(credential.begin(), credential.end()), std::vector(secret.begin(), secret.end())};
         return endorsement(handle, out);
     }
     std::optional<std::uint32_t> asked;
@@ -153,8 +151,7 @@ TEST_F(Mailbox, ReadsAnEndorsementByItsHandle) {
 TEST_F(Mailbox, EndorsementTakesOneHandleAndNothingElse) {
     const std::vector<std::byte> bytes(2000, std::byte{1});
     for (const std::uint32_t length : {0u, 3u, 5u, 1024u, 1025u, 0xffffffffu}) {
-        EXPECT_EQ(call(Command::kEndorsement, bytes, length).status, code(MailboxStatus::kBadRequest))
-            << length;
+        EXPECT_EQ(call(Command::kEndorsement, bytes, length).status, code(MailboxStatus::kBadRequest)) << length;
     }
     EXPECT_FALSE(source.asked);
 }
@@ -182,8 +179,7 @@ TEST_F(Mailbox, RefusesAnActivationWhoseLengthsContradictEachOther) {
     store<std::uint16_t>(wrong.data() + 4, 0xffff, Endian::kLittle);
     EXPECT_EQ(call(Command::kActivate, wrong).status, code(MailboxStatus::kBadRequest));
     const std::vector<std::byte> large(kMaxRequest, std::byte{1});
-    EXPECT_EQ(call(Command::kActivate, activation(0x81010001, large, {})).status,
-              code(MailboxStatus::kBadRequest));
+    EXPECT_EQ(call(Command::kActivate, activation(0x81010001, large, {})).status, code(MailboxStatus::kBadRequest));
     EXPECT_FALSE(source.asked);
 }
 

@@ -120,9 +120,9 @@ TEST_F(ConfigFilterTest, LetsTheGuestProgramMsiOnly) {
     filter.write(kDisk, 0x84, 4, 0xfee00000);
     filter.write(kDisk, 0x8c, 2, 0x41);
     EXPECT_EQ(real.writes, 3);
-    filter.write(kDisk, 0x74, 2, 3);   // D3hot
-    filter.write(kDisk, 0x90, 4, 0);   // vendor registers: port map, IDE mode
-    filter.write(kDisk, 0x30, 4, 1);   // expansion ROM
+    filter.write(kDisk, 0x74, 2, 3);  // D3hot
+    filter.write(kDisk, 0x90, 4, 0);  // vendor registers: port map, IDE mode
+    filter.write(kDisk, 0x30, 4, 1);  // expansion ROM
     filter.write(kDisk, 0x80, 2, 0);
     EXPECT_EQ(real.writes, 3);
 }

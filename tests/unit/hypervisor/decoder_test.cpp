@@ -52,8 +52,7 @@ std::optional<NamedRegister> register_named(const std::string& name) {
 
 std::uint64_t number(const std::string& text) {
     const bool negative = text[0] == '-';
-    const std::uint64_t value =
-        std::stoull(text.substr(text[0] == '-' || text[0] == '+' ? 1 : 0), nullptr, 0);
+    const std::uint64_t value = std::stoull(text.substr(text[0] == '-' || text[0] == '+' ? 1 : 0), nullptr, 0);
     return negative ? 0 - value : value;
 }
 
@@ -113,10 +112,8 @@ const char* segment_text(SegmentName segment) {
 
 void expect_memory(const MmioInstruction& found, const MemoryText& expected, const Encoding& row) {
     const MemoryOperand& memory = found.memory;
-    EXPECT_EQ(memory.base,
-              expected.base.empty() ? MemoryOperand::kNone : register_named(expected.base)->index);
-    EXPECT_EQ(memory.index,
-              expected.index.empty() ? MemoryOperand::kNone : register_named(expected.index)->index);
+    EXPECT_EQ(memory.base, expected.base.empty() ? MemoryOperand::kNone : register_named(expected.base)->index);
+    EXPECT_EQ(memory.index, expected.index.empty() ? MemoryOperand::kNone : register_named(expected.index)->index);
     if (!expected.index.empty()) {
         EXPECT_EQ(memory.scale, expected.scale);
     }
@@ -129,8 +126,7 @@ void expect_memory(const MmioInstruction& found, const MemoryText& expected, con
         expected.base == "rsp" || expected.base == "esp" || expected.base == "rbp" || expected.base == "ebp";
     const bool flat = row.bits == 64 && expected.segment != "fs" && expected.segment != "gs";
     if (!flat) {
-        EXPECT_EQ(segment_text(memory.segment),
-                  expected.segment.empty() ? (stack ? "ss" : "ds") : expected.segment);
+        EXPECT_EQ(segment_text(memory.segment), expected.segment.empty() ? (stack ? "ss" : "ds") : expected.segment);
     } else {
         EXPECT_TRUE(memory.segment != SegmentName::kFs && memory.segment != SegmentName::kGs);
     }
@@ -162,8 +158,7 @@ TEST(Decoder, AgreesWithObjdump) {
             EXPECT_EQ(found->reg, reg->index);
             EXPECT_EQ(found->high_byte, reg->high);
         } else {
-            const std::uint64_t mask =
-                found->size == 8 ? ~std::uint64_t{0} : (std::uint64_t{1} << 8 * found->size) - 1;
+            const std::uint64_t mask = found->size == 8 ? ~std::uint64_t{0} : (std::uint64_t{1} << 8 * found->size) - 1;
             EXPECT_EQ(found->value & mask, number(second) & mask);
         }
         EXPECT_EQ(found->size, memory.size != 0 ? memory.size : reg->size);
@@ -178,8 +173,7 @@ TEST(Decoder, SaysTruncatedAtEveryShorterLength) {
     for (const Encoding& row : kEncodings) {
         const auto code = bytes_of(row.bytes);
         for (std::size_t size = 0; size < code.size(); ++size) {
-            const auto found =
-                decode_mmio(Bytes(code).first(size), row.bits == 64 ? CodeSize::k64 : CodeSize::k32);
+            const auto found = decode_mmio(Bytes(code).first(size), row.bits == 64 ? CodeSize::k64 : CodeSize::k32);
             EXPECT_EQ(found.error(), Error::kTruncated) << row.text << " cut to " << size;
         }
     }
@@ -213,8 +207,7 @@ TEST(Decoder, RefusesWhatIsNotAPlainMove) {
          }) {
         EXPECT_EQ(decode_mmio(bytes_of(hex), CodeSize::k64).error(), Error::kUnsupported) << hex;
     }
-    EXPECT_EQ(decode_mmio(bytes_of("67 89 07"), CodeSize::k32).error(), Error::kUnsupported)
-        << "16-bit address";
+    EXPECT_EQ(decode_mmio(bytes_of("67 89 07"), CodeSize::k32).error(), Error::kUnsupported) << "16-bit address";
     EXPECT_EQ(decode_mmio(bytes_of("63 07"), CodeSize::k32).error(), Error::kUnsupported) << "arpl";
     EXPECT_EQ(decode_mmio(bytes_of("89 07"), CodeSize::k16).error(), Error::kUnsupported) << "real mode";
 }

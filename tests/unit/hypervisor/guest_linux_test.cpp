@@ -155,11 +155,11 @@ TEST_F(LoadLinux, RefusesAHeaderThatContradictsItself) {
         Error error;
     };
     const Case cases[] = {
-        {0x1fe, 0x1234, 2, Error::kBadMagic},      {0x202, 0, 4, Error::kBadMagic},
-        {0x206, 0x20b, 2, Error::kBadVersion},     {0x236, 0, 2, Error::kUnsupported},
-        {0x260, 0xffff, 4, Error::kBadLength},     {0x1f1, 0xff, 1, Error::kTruncated},
-        {0x201, 0xff, 1, Error::kBadLength},       {0x230, 0x1001, 4, Error::kMisaligned},
-        {0x230, 0, 4, Error::kMisaligned},         {0x22c, 0x1000, 4, Error::kOutOfRange},
+        {0x1fe, 0x1234, 2, Error::kBadMagic},  {0x202, 0, 4, Error::kBadMagic},
+        {0x206, 0x20b, 2, Error::kBadVersion}, {0x236, 0, 2, Error::kUnsupported},
+        {0x260, 0xffff, 4, Error::kBadLength}, {0x1f1, 0xff, 1, Error::kTruncated},
+        {0x201, 0xff, 1, Error::kBadLength},   {0x230, 0x1001, 4, Error::kMisaligned},
+        {0x230, 0, 4, Error::kMisaligned},     {0x22c, 0x1000, 4, Error::kOutOfRange},
     };
     for (const Case& bad : cases) {
         auto file = bzimage();

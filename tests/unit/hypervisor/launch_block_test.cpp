@@ -149,23 +149,18 @@ TEST(LaunchBlock, RefusesUnknownAndRepeatedRoles) {
 }
 
 TEST(LaunchBlock, RefusesModulesThatAreMisalignedEmptyOrBeyondFourGiB) {
-    EXPECT_EQ(parse_changed([](LaunchBlock& b) { b.modules[0].address += 0x800; }).error(),
-              Error::kMisaligned);
+    EXPECT_EQ(parse_changed([](LaunchBlock& b) { b.modules[0].address += 0x800; }).error(), Error::kMisaligned);
     EXPECT_EQ(parse_changed([](LaunchBlock& b) { b.modules[0].size = 0; }).error(), Error::kBadLength);
-    EXPECT_EQ(parse_changed([](LaunchBlock& b) { b.modules[0].address = 0x1'0000'0000; }).error(),
-              Error::kOutOfRange);
-    EXPECT_EQ(parse_changed([](LaunchBlock& b) { b.modules[0].size = 0x1'0000'0000; }).error(),
-              Error::kOutOfRange);
+    EXPECT_EQ(parse_changed([](LaunchBlock& b) { b.modules[0].address = 0x1'0000'0000; }).error(), Error::kOutOfRange);
+    EXPECT_EQ(parse_changed([](LaunchBlock& b) { b.modules[0].size = 0x1'0000'0000; }).error(), Error::kOutOfRange);
     EXPECT_EQ(parse_changed([](LaunchBlock& b) { b.modules[0].size = ~0ull; }).error(), Error::kOutOfRange);
-    EXPECT_EQ(parse_changed([](LaunchBlock& b) { b.modules[0].address = 0x2'0000'0000; }).error(),
-              Error::kOutOfRange);
+    EXPECT_EQ(parse_changed([](LaunchBlock& b) { b.modules[0].address = 0x2'0000'0000; }).error(), Error::kOutOfRange);
 }
 
 TEST(LaunchBlock, RefusesModulesInTheKeptRegion) {
     EXPECT_EQ(parse_changed([](LaunchBlock& b) { b.modules[0].address = kKept; }).error(), Error::kOverlap);
-    EXPECT_EQ(
-        parse_changed([](LaunchBlock& b) { b.modules[0].address = kKept + kKeptSize - 0x1000; }).error(),
-        Error::kOverlap);
+    EXPECT_EQ(parse_changed([](LaunchBlock& b) { b.modules[0].address = kKept + kKeptSize - 0x1000; }).error(),
+              Error::kOverlap);
     EXPECT_EQ(parse_changed([](LaunchBlock& b) { b.modules[0].size = 0x1001; }).error(), Error::kOverlap);
     EXPECT_TRUE(parse_changed([](LaunchBlock& b) { b.modules[0].size = 0x1000; }).ok());
     EXPECT_TRUE(parse_changed([](LaunchBlock& b) { b.modules[0].address = kKept + kKeptSize; }).ok());

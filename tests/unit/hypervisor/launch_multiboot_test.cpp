@@ -54,8 +54,7 @@ class Builder {
     }
     void end_tag() {
         if (tag_ != 0) {
-            store(bytes_.data() + tag_ + 4, static_cast<std::uint32_t>(bytes_.size() - tag_),
-                  Endian::kLittle);
+            store(bytes_.data() + tag_ + 4, static_cast<std::uint32_t>(bytes_.size() - tag_), Endian::kLittle);
         }
         while (bytes_.size() % 8 != 0) bytes_.push_back(std::byte{0xaa});
     }
@@ -72,8 +71,7 @@ Builder sample() {
     builder.module(0x300000, 0x300e00, "policy");
     builder.module(0x400000, 0xc00001, " kernel  ignored");
     builder.module(0xd00000, 0xd00001, "command-line");
-    builder.memory(
-        {{0, 0x9fc00, 1}, {0x9fc00, 0x400, 2}, {0x100000, 0x3ff00000, 1}, {0xfd000000, 0x1000, 20}});
+    builder.memory({{0, 0x9fc00, 1}, {0x9fc00, 0x400, 2}, {0x100000, 0x3ff00000, 1}, {0xfd000000, 0x1000, 20}});
     builder.begin(8).put64(0xc0000000).put32(4096).put32(1024).put32(768).put8(32).put8(1).put8(0).put8(0);
     for (const int field : {16, 8, 8, 8, 0, 8}) builder.put8(static_cast<std::uint8_t>(field));
     builder.begin(15);
@@ -145,13 +143,7 @@ TEST(Multiboot, TakesTheUefiMapOnlyWithoutAnother) {
         builder.begin(17).put32(48).put32(1);
         for (const auto& [type, pages] :
              {std::pair{7u, 0x100u}, {4u, 0x100u}, {9u, 1u}, {10u, 1u}, {5u, 1u}, {8u, 1u}}) {
-            builder.put32(type)
-                .put32(0)
-                .put64(0x10'0000 * (type + 1ull))
-                .put64(0)
-                .put64(pages)
-                .put64(0)
-                .put64(0);
+            builder.put32(type).put32(0).put64(0x10'0000 * (type + 1ull)).put64(0).put64(pages).put64(0).put64(0);
         }
         return parse(builder.finish());
     };
@@ -203,8 +195,7 @@ TEST(Multiboot, RefusesUnknownAndRepeatedRoles) {
 
 TEST(Multiboot, RefusesTextWithoutEnd) {
     EXPECT_EQ(parse(Builder{}.begin(1).put8('x').finish()).status.error(), Error::kBadLength);
-    EXPECT_EQ(parse(Builder{}.begin(3).put32(1).put32(2).put8('x').finish()).status.error(),
-              Error::kBadLength);
+    EXPECT_EQ(parse(Builder{}.begin(3).put32(1).put32(2).put8('x').finish()).status.error(), Error::kBadLength);
 }
 
 TEST(Multiboot, RefusesMemoryMapsThatContradictThemselves) {
@@ -264,8 +255,7 @@ void expect_sound(const Placed& placed) {
         EXPECT_EQ(target % 0x1000, 0u);
         EXPECT_LE(target + size, placement.kept_base);
         for (std::size_t j = 0; j < block.module_count; ++j) {
-            EXPECT_FALSE(overlap(target, size, block.modules[j].address, block.modules[j].size))
-                << i << " on " << j;
+            EXPECT_FALSE(overlap(target, size, block.modules[j].address, block.modules[j].size)) << i << " on " << j;
             EXPECT_TRUE(j == i || !overlap(target, size, placement.modules[j], block.modules[j].size));
         }
         for (const Extent& source : {placed.information->slb, placed.information->hypervisor}) {
@@ -312,8 +302,7 @@ TEST(Placement, AvoidsSlbAndHypervisorWhereTheBootLoaderPutThem) {
 }
 
 TEST(Placement, AvoidsAcpiAndReservedMemory) {
-    const Placed placed =
-        place_in({{0x100000, 0x3e00'0000, 1}, {0x3e100000, 0x800000, 3}, {0x3e900000, 0xb00000, 1}});
+    const Placed placed = place_in({{0x100000, 0x3e00'0000, 1}, {0x3e100000, 0x800000, 3}, {0x3e900000, 0xb00000, 1}});
     expect_sound(placed);
     EXPECT_LE(placed.placement->kept_base + launch::kKeptSize, 0x3e100000u);
 }
@@ -337,13 +326,11 @@ TEST(Placement, MovesModulesOnlyToPlacesThatHoldNoModuleNow) {
 TEST(Placement, SaysWhenThereIsNoRoom) {
     EXPECT_EQ(place_in({{0x100000, 0xb00000, 1}}).placement.error(), Error::kNoSpace);
     EXPECT_EQ(place_in({{0x1'0000'0000, 0x40000000, 1}}).placement.error(), Error::kNoSpace);
-    EXPECT_EQ(place_in({{0x100000, 0x100000, 1}, {0x10000000, 0xc00000, 1}}).placement.error(),
-              Error::kNoSpace);
+    EXPECT_EQ(place_in({{0x100000, 0x100000, 1}, {0x10000000, 0xc00000, 1}}).placement.error(), Error::kNoSpace);
 }
 
 TEST(Placement, RefusesAMemoryMapThatOverlapsItself) {
-    EXPECT_EQ(place_in({{0x100000, 0x3ff00000, 1}, {0x200000, 0x1000, 2}}).placement.error(),
-              Error::kOverlap);
+    EXPECT_EQ(place_in({{0x100000, 0x3ff00000, 1}, {0x200000, 0x1000, 2}}).placement.error(), Error::kOverlap);
 }
 
 }  // namespace

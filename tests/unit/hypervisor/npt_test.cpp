@@ -79,8 +79,7 @@ class NestedPageTableTest : public testing::Test {
 
 TEST_F(NestedPageTableTest, MapsAllPhysicalMemoryAtItself) {
     for (std::uint64_t at = 0; at < 512 * kGiB; at += kGiB) {
-        for (const std::uint64_t offset : {0x0ull, 0x1234ull, 0x200000ull, 0x3fffffffull})
-            expect_identity(at + offset);
+        for (const std::uint64_t offset : {0x0ull, 0x1234ull, 0x200000ull, 0x3fffffffull}) expect_identity(at + offset);
     }
     EXPECT_FALSE(walk(table.root(), 512 * kGiB).present);
 }
@@ -234,8 +233,7 @@ TEST(HostPageTable, StacksHaveGuardPages) {
     const Translation to = walk(table.root(), kStackVirtual + 0x2000);
     EXPECT_TRUE(to.present && to.write && !to.execute);
     EXPECT_FALSE(walk(table.root(), kStackVirtual + 0x3000).present);
-    EXPECT_EQ(table.map_stack(pages.pool, kStackVirtual + kStackWindow - 0x1000, 2).error(),
-              Error::kOutOfRange);
+    EXPECT_EQ(table.map_stack(pages.pool, kStackVirtual + kStackWindow - 0x1000, 2).error(), Error::kOutOfRange);
     EXPECT_EQ(table.map_stack(pages.pool, kStackVirtual - 0x1000, 1).error(), Error::kOutOfRange);
 }
 

@@ -20,8 +20,8 @@ MsrRule write_rule(std::uint32_t msr) { return svm::msr_policy(msr).write; }
 MsrRule read_rule(std::uint32_t msr) { return svm::msr_policy(msr).read; }
 
 TEST(MsrPolicy, SvmDoesNotExistForTheGuest) {
-    for (const std::uint32_t msr : {0xc0010114u, 0xc0010115u, 0xc0010117u, 0xc0010118u, 0xc001011bu,
-                                    0xc0000104u, 0xc0010130u, 0xc0010131u}) {
+    for (const std::uint32_t msr :
+         {0xc0010114u, 0xc0010115u, 0xc0010117u, 0xc0010118u, 0xc001011bu, 0xc0000104u, 0xc0010130u, 0xc0010131u}) {
         EXPECT_EQ(read_rule(msr), MsrRule::kFault) << std::hex << msr;
         EXPECT_EQ(write_rule(msr), MsrRule::kFault) << std::hex << msr;
     }
@@ -31,8 +31,8 @@ TEST(MsrPolicy, SvmDoesNotExistForTheGuest) {
 
 TEST(MsrPolicy, WhatMovesMemoryOrReachesSmmOrMicrocodeCannotBeWritten) {
     for (const std::uint32_t msr :
-         {0xc0010010u, 0xc0010016u, 0xc0010019u, 0xc001001au, 0xc001001du, 0xc001001fu, 0xc0010020u,
-          0xc0010022u, 0xc0010050u, 0xc0010054u, 0xc0010056u, 0xc0010058u, 0xc0010064u}) {
+         {0xc0010010u, 0xc0010016u, 0xc0010019u, 0xc001001au, 0xc001001du, 0xc001001fu, 0xc0010020u, 0xc0010022u,
+          0xc0010050u, 0xc0010054u, 0xc0010056u, 0xc0010058u, 0xc0010064u}) {
         EXPECT_EQ(write_rule(msr), MsrRule::kDrop) << std::hex << msr;
         EXPECT_EQ(read_rule(msr), MsrRule::kPass) << std::hex << msr;
     }
@@ -42,8 +42,7 @@ TEST(MsrPolicy, WhatMovesMemoryOrReachesSmmOrMicrocodeCannotBeWritten) {
 }
 
 TEST(MsrPolicy, EveryUnlistedC001RegisterIsReadOnly) {
-    for (const std::uint32_t msr :
-         {0xc0010042u, 0xc0010140u, 0xc0010292u, 0xc0011004u, 0xc0011020u, 0xc0011fffu}) {
+    for (const std::uint32_t msr : {0xc0010042u, 0xc0010140u, 0xc0010292u, 0xc0011004u, 0xc0011020u, 0xc0011fffu}) {
         EXPECT_EQ(write_rule(msr), MsrRule::kDrop) << std::hex << msr;
     }
 }
@@ -63,9 +62,8 @@ TEST(MsrPolicy, MemoryTypesOfRangesAreReadOnly) {
 }
 
 TEST(MsrPolicy, OrdinaryRegistersCauseNoExits) {
-    for (const std::uint32_t msr :
-         {0x10u, 0x48u, 0x49u, 0x174u, 0x1d9u, 0x277u, 0x6e0u, 0x80bu, 0x83fu, 0xc0000081u,
-          0xc0000100u, 0xc0000102u, 0xc0000103u, 0xc0010000u, 0xc0010200u, 0xc0011030u}) {
+    for (const std::uint32_t msr : {0x10u, 0x48u, 0x49u, 0x174u, 0x1d9u, 0x277u, 0x6e0u, 0x80bu, 0x83fu, 0xc0000081u,
+                                    0xc0000100u, 0xc0000102u, 0xc0000103u, 0xc0010000u, 0xc0010200u, 0xc0011030u}) {
         EXPECT_EQ(read_rule(msr), MsrRule::kPass) << std::hex << msr;
         EXPECT_EQ(write_rule(msr), MsrRule::kPass) << std::hex << msr;
     }
@@ -92,8 +90,8 @@ TEST(MsrPolicy, BitmapSaysWhatTheTableSays) {
     EXPECT_EQ(bits(2, 0x200), 0);
     for (std::size_t i = 0x1800; i < bitmap.size(); ++i) EXPECT_EQ(bitmap[i], 0) << "reserved quarter";
     for (std::uint32_t i = 0; i < 0x2000; ++i) {
-        EXPECT_EQ(bits(2, i) != 0, read_rule(0xc0010000 + i) != MsrRule::kPass ||
-                                       write_rule(0xc0010000 + i) != MsrRule::kPass);
+        EXPECT_EQ(bits(2, i) != 0,
+                  read_rule(0xc0010000 + i) != MsrRule::kPass || write_rule(0xc0010000 + i) != MsrRule::kPass);
     }
 }
 
@@ -181,8 +179,7 @@ class GuestWalk : public testing::Test {
   protected:
     static constexpr std::uint64_t kBase = 0x20000000;
     static constexpr std::size_t kSize = 8 * 4096;
-    static constexpr std::uint64_t kPg = 1u << 31, kPse = 1u << 4, kPae = 1u << 5, kLa57 = 1u << 12,
-                                   kLma = 1u << 10;
+    static constexpr std::uint64_t kPg = 1u << 31, kPse = 1u << 4, kPae = 1u << 5, kLa57 = 1u << 12, kLma = 1u << 10;
 
     void SetUp() override {
         void* const at = mmap(reinterpret_cast<void*>(kBase), kSize, PROT_READ | PROT_WRITE,

@@ -67,13 +67,9 @@ class FifoModel final : public DeviceModel {
         tick();
         const int locality = static_cast<int>(offset >> 12);
         switch (offset & 0xfff) {
-            case 0x00:
-                return static_cast<std::uint8_t>((never_valid ? 0 : 0x80) | (active == locality ? 0x20 : 0) |
-                                                 1);
-            case 0x24:
-                return locality == active ? next_byte() : 0xff;
-            default:
-                return 0xff;
+            case 0x00: return static_cast<std::uint8_t>((never_valid ? 0 : 0x80) | (active == locality ? 0x20 : 0) | 1);
+            case 0x24: return locality == active ? next_byte() : 0xff;
+            default: return 0xff;
         }
     }
     std::uint32_t read32(std::uint32_t offset) override {
@@ -184,32 +180,19 @@ class CrbModel final : public DeviceModel {
         const std::uint64_t command = command_address != 0 ? command_address : right;
         const std::uint64_t response = response_address != 0 ? response_address : right;
         switch (offset & 0xfff) {
-            case 0x00:
-                return 0x80;
-            case 0x0c:
-                return active == static_cast<int>(locality) ? 1 : 0;
-            case 0x30:
-                return interface_id;
-            case 0x40:
-                return request_;
-            case 0x44:
-                return (idle_ ? 2u : 0u) | (fatal ? 1u : 0u);
-            case 0x4c:
-                return start_;
-            case 0x58:
-                return command_size;
-            case 0x5c:
-                return static_cast<std::uint32_t>(command);
-            case 0x60:
-                return static_cast<std::uint32_t>(command >> 32);
-            case 0x64:
-                return response_size;
-            case 0x68:
-                return static_cast<std::uint32_t>(response);
-            case 0x6c:
-                return static_cast<std::uint32_t>(response >> 32);
-            default:
-                return 0xffffffff;
+            case 0x00: return 0x80;
+            case 0x0c: return active == static_cast<int>(locality) ? 1 : 0;
+            case 0x30: return interface_id;
+            case 0x40: return request_;
+            case 0x44: return (idle_ ? 2u : 0u) | (fatal ? 1u : 0u);
+            case 0x4c: return start_;
+            case 0x58: return command_size;
+            case 0x5c: return static_cast<std::uint32_t>(command);
+            case 0x60: return static_cast<std::uint32_t>(command >> 32);
+            case 0x64: return response_size;
+            case 0x68: return static_cast<std::uint32_t>(response);
+            case 0x6c: return static_cast<std::uint32_t>(response >> 32);
+            default: return 0xffffffff;
         }
     }
     void write8(std::uint32_t offset, std::uint8_t value) override {
@@ -229,15 +212,12 @@ class CrbModel final : public DeviceModel {
                 if (value == 1 && !stays_idle) idle_ = false;
                 if (value == 2) idle_ = true;
                 break;
-            case 0x48:
-                cancelled = cancelled || value == 1;
-                break;
+            case 0x48: cancelled = cancelled || value == 1; break;
             case 0x4c:
                 start_ = 1;
                 if (!never_answers) execute();
                 break;
-            default:
-                break;
+            default: break;
         }
     }
 
@@ -246,8 +226,7 @@ class CrbModel final : public DeviceModel {
   private:
     void execute() {
         const std::size_t size = static_cast<std::size_t>(buffer_[0x84]) << 8 | buffer_[0x85];
-        commands.emplace_back(buffer_.begin() + 0x80,
-                              buffer_.begin() + 0x80 + static_cast<std::ptrdiff_t>(size));
+        commands.emplace_back(buffer_.begin() + 0x80, buffer_.begin() + 0x80 + static_cast<std::ptrdiff_t>(size));
         const std::size_t place = response_address != 0 ? response_address & 0xfff : 0x80;
         std::copy_n(answer.begin(), std::min(answer.size(), buffer_.size() - place), &buffer_[place]);
         start_ = 0;
@@ -284,8 +263,7 @@ struct Outcome {
 
 Outcome transact(TpmTransport& transport, const Buffer& command, std::size_t room = 1024) {
     Buffer response(room, 0xee);
-    auto size =
-        transport.transmit(std::as_bytes(std::span(command)), std::as_writable_bytes(std::span(response)));
+    auto size = transport.transmit(std::as_bytes(std::span(command)), std::as_writable_bytes(std::span(response)));
     if (size.ok()) response.resize(*size);
     return {size, response};
 }
@@ -367,8 +345,8 @@ TYPED_TEST(BehavingTpm, RefusesAResponseLongerThanTheBufferAndStoresNothingBeyon
     ASSERT_TRUE(transport.open(2).ok());
     Buffer response(400, 0xee);
     const Buffer command = command_of_size(20);
-    const auto size = transport.transmit(std::as_bytes(std::span(command)),
-                                         std::as_writable_bytes(std::span(response).first(299)));
+    const auto size =
+        transport.transmit(std::as_bytes(std::span(command)), std::as_writable_bytes(std::span(response).first(299)));
     EXPECT_EQ(size.error(), Error::kNoSpace);
     EXPECT_EQ(size.failure().detail, 300u);
     EXPECT_THAT(Buffer(response.begin() + 299, response.end()), ::testing::Each(0xee));
@@ -378,8 +356,7 @@ TYPED_TEST(BehavingTpm, RefusesAResponseLongerThanTheBufferAndStoresNothingBeyon
 }
 
 TYPED_TEST(BehavingTpm, RefusesSizeFieldsOutsideOfTheSpecification) {
-    for (const std::size_t claimed :
-         {std::size_t{0}, std::size_t{9}, std::size_t{4097}, std::size_t{0xffffffff}}) {
+    for (const std::size_t claimed : {std::size_t{0}, std::size_t{9}, std::size_t{4097}, std::size_t{0xffffffff}}) {
         this->model_.answer = response_of_size(50, claimed);
         const Failure failure = failure_of(this->model_, 4096);
         EXPECT_EQ(failure.error, Error::kBadLength);
@@ -583,8 +560,8 @@ TEST(CrbTpm, ReportsAFatalErrorBeforeAndAfterACommand) {
 }
 
 TEST(CrbTpm, RefusesBuffersOutsideOfItsRegisters) {
-    for (const std::uint64_t address : {std::uint64_t{0x1000}, kTpmBase + 0x2000, kTpmBase + 0x2070,
-                                        kTpmBase + 0x3000, kTpmBase + 0x1'0000'2080, ~std::uint64_t{0}}) {
+    for (const std::uint64_t address : {std::uint64_t{0x1000}, kTpmBase + 0x2000, kTpmBase + 0x2070, kTpmBase + 0x3000,
+                                        kTpmBase + 0x1'0000'2080, ~std::uint64_t{0}}) {
         CrbModel command;
         command.command_address = address;
         EXPECT_EQ(failure_of(command).error, Error::kUnsupported) << address;

@@ -33,9 +33,7 @@ Buffer derive(const char* algorithm, std::vector<OSSL_PARAM> parameters, std::si
                                                                             EVP_KDF_CTX_free);
     parameters.push_back(OSSL_PARAM_construct_end());
     Buffer out(size);
-    EXPECT_EQ(
-        EVP_KDF_derive(context.get(), reinterpret_cast<unsigned char*>(out.data()), size, parameters.data()),
-        1);
+    EXPECT_EQ(EVP_KDF_derive(context.get(), reinterpret_cast<unsigned char*>(out.data()), size, parameters.data()), 1);
     return out;
 }
 
@@ -53,8 +51,7 @@ TEST(KdfA, IsSp800_108InCounterMode) {
                     text(OSSL_KDF_PARAM_DIGEST, "SHA256"), octets(OSSL_KDF_PARAM_KEY, key),
                     octets(OSSL_KDF_PARAM_SALT, literal_bytes("ATH")), octets(OSSL_KDF_PARAM_INFO, nonces)},
                    32);
-        const auto found =
-            kdf_a(key, literal_bytes("ATH"), Bytes(nonces).first(32), Bytes(nonces).subspan(32));
+        const auto found = kdf_a(key, literal_bytes("ATH"), Bytes(nonces).first(32), Bytes(nonces).subspan(32));
         EXPECT_TRUE(found.equals(expected)) << size;
     }
 }
@@ -66,8 +63,7 @@ struct KeyPair {
         std::array<std::byte, 65> encoded{};
         std::size_t size = 0;
         EVP_PKEY_get_octet_string_param(key.get(), OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY,
-                                        reinterpret_cast<unsigned char*>(encoded.data()), encoded.size(),
-                                        &size);
+                                        reinterpret_cast<unsigned char*>(encoded.data()), encoded.size(), &size);
         copy_bytes(point.x, Bytes(encoded).subspan(1, 32));
         copy_bytes(point.y, Bytes(encoded).subspan(33));
     }
@@ -101,10 +97,10 @@ TEST(AgreeSecret, IsWhatThePeerComputes) {
         std::memcpy(info.data(), "SECRET", 7);
         info.insert(info.end(), ephemeral.x.begin(), ephemeral.x.end());
         info.insert(info.end(), peer.point.x.begin(), peer.point.x.end());
-        const Buffer expected = derive("SSKDF",
-                                       {text(OSSL_KDF_PARAM_DIGEST, "SHA256"), octets(OSSL_KDF_PARAM_KEY, z),
-                                        octets(OSSL_KDF_PARAM_INFO, info)},
-                                       32);
+        const Buffer expected = derive(
+            "SSKDF",
+            {text(OSSL_KDF_PARAM_DIGEST, "SHA256"), octets(OSSL_KDF_PARAM_KEY, z), octets(OSSL_KDF_PARAM_INFO, info)},
+            32);
         EXPECT_TRUE(found->equals(expected));
     }
 }
@@ -139,10 +135,9 @@ TEST(Cfb, DecryptsWhatOpenSslEncrypted) {
         const std::unique_ptr<EVP_CIPHER_CTX, decltype(&EVP_CIPHER_CTX_free)> context(EVP_CIPHER_CTX_new(),
                                                                                       EVP_CIPHER_CTX_free);
         int written = 0;
-        ASSERT_EQ(
-            EVP_EncryptInit_ex(context.get(), EVP_aes_128_cfb128(), nullptr, raw(Bytes(key_and_iv.bytes())),
-                               raw(Bytes(key_and_iv.bytes().last<16>()))),
-            1);
+        ASSERT_EQ(EVP_EncryptInit_ex(context.get(), EVP_aes_128_cfb128(), nullptr, raw(Bytes(key_and_iv.bytes())),
+                                     raw(Bytes(key_and_iv.bytes().last<16>()))),
+                  1);
         ASSERT_EQ(EVP_EncryptUpdate(context.get(), raw(MutableBytes(encrypted)), &written, raw(Bytes(plain)),
                                     static_cast<int>(size)),
                   1);

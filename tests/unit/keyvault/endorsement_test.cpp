@@ -33,8 +33,8 @@ TPMT_PUBLIC key_area(TPMA_OBJECT attributes, TPM2_ALG_ID name_algorithm) {
     TPMT_PUBLIC area{};
     area.nameAlg = name_algorithm;
     area.objectAttributes = attributes | TPMA_OBJECT_FIXEDTPM | TPMA_OBJECT_FIXEDPARENT |
-                            TPMA_OBJECT_SENSITIVEDATAORIGIN | TPMA_OBJECT_ADMINWITHPOLICY |
-                            TPMA_OBJECT_RESTRICTED | TPMA_OBJECT_DECRYPT;
+                            TPMA_OBJECT_SENSITIVEDATAORIGIN | TPMA_OBJECT_ADMINWITHPOLICY | TPMA_OBJECT_RESTRICTED |
+                            TPMA_OBJECT_DECRYPT;
     return area;
 }
 
@@ -51,10 +51,8 @@ TPMT_PUBLIC low_area(TPM2_ALG_ID type) {
     const TPMT_SYM_DEF_OBJECT symmetric{
         .algorithm = TPM2_ALG_AES, .keyBits = {.aes = 128}, .mode = {.aes = TPM2_ALG_CFB}};
     if (type == TPM2_ALG_RSA) {
-        area.parameters.rsaDetail = {.symmetric = symmetric,
-                                     .scheme = {.scheme = TPM2_ALG_NULL, .details = {}},
-                                     .keyBits = 2048,
-                                     .exponent = 0};
+        area.parameters.rsaDetail = {
+            .symmetric = symmetric, .scheme = {.scheme = TPM2_ALG_NULL, .details = {}}, .keyBits = 2048, .exponent = 0};
         area.unique.rsa.size = 256;
     } else {
         area.parameters.eccDetail = {.symmetric = symmetric,
@@ -87,12 +85,11 @@ class Endorsement : public ::testing::Test {
         const TPML_PCR_SELECTION no_pcrs{};
         ESYS_TR transient = ESYS_TR_NONE;
         check(Esys_CreatePrimary(esys(), ESYS_TR_RH_ENDORSEMENT, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE,
-                                 &sensitive, &in, &outside, &no_pcrs, &transient, nullptr, nullptr, nullptr,
-                                 nullptr),
+                                 &sensitive, &in, &outside, &no_pcrs, &transient, nullptr, nullptr, nullptr, nullptr),
               "CreatePrimary");
         ESYS_TR kept = ESYS_TR_NONE;
-        check(Esys_EvictControl(esys(), ESYS_TR_RH_OWNER, transient, ESYS_TR_PASSWORD, ESYS_TR_NONE,
-                                ESYS_TR_NONE, persistent, &kept),
+        check(Esys_EvictControl(esys(), ESYS_TR_RH_OWNER, transient, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE,
+                                persistent, &kept),
               "EvictControl");
         check(Esys_FlushContext(esys(), transient), "FlushContext");
         return kept;
@@ -109,9 +106,9 @@ class Endorsement : public ::testing::Test {
         const TPM2B_AUTH no_auth{};
         const ESYS_TR owner = by_platform ? ESYS_TR_RH_PLATFORM : ESYS_TR_RH_OWNER;
         ESYS_TR handle = ESYS_TR_NONE;
-        check(Esys_NV_DefineSpace(esys(), owner, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &no_auth,
-                                  &area, &handle),
-              "NV_DefineSpace");
+        check(
+            Esys_NV_DefineSpace(esys(), owner, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &no_auth, &area, &handle),
+            "NV_DefineSpace");
         for (std::size_t at = 0; at < contents.size(); at += 512) {
             TPM2B_MAX_NV_BUFFER part{};
             part.size = static_cast<UINT16>(std::min<std::size_t>(512, contents.size() - at));
@@ -139,8 +136,8 @@ class Endorsement : public ::testing::Test {
         std::memcpy(object.name, name.data(), name.size());
         TPM2B_ID_OBJECT* blob = nullptr;
         TPM2B_ENCRYPTED_SECRET* encrypted = nullptr;
-        check(Esys_MakeCredential(esys(), key, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &credential, &object,
-                                  &blob, &encrypted),
+        check(Esys_MakeCredential(esys(), key, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &credential, &object, &blob,
+                                  &encrypted),
               "MakeCredential");
         const auto copy = [](const auto* from, std::size_t size) {
             const auto* bytes = reinterpret_cast<const std::byte*>(from);
@@ -152,9 +149,9 @@ class Endorsement : public ::testing::Test {
         Esys_Free(encrypted);
     }
     Result<std::size_t> activate(TPM2_HANDLE key) {
-        auto size = activate_credential(
-            machine_.tpm, machine_.random, key, machine_.attestation_public.bytes(),
-            machine_.attestation_private.bytes(), blob_, encrypted_, MutableBytes(out_).first(64));
+        auto size =
+            activate_credential(machine_.tpm, machine_.random, key, machine_.attestation_public.bytes(),
+                                machine_.attestation_private.bytes(), blob_, encrypted_, MutableBytes(out_).first(64));
         EXPECT_EQ(machine_.loaded_handles(), 0u) << "something stays loaded in the TPM";
         return size;
     }
@@ -183,8 +180,8 @@ TEST_F(Endorsement, ReadsAnIndexByTheAuthorizationThatItsAttributesName) {
     const Buffer certificate = pattern(700);
     make_index(0x01c0000a, kOwnerWrites | TPMA_NV_OWNERREAD, certificate);
     make_index(0x01c00016, kOwnerWrites | TPMA_NV_AUTHREAD, certificate, TPM2_ALG_SHA384);
-    make_index(0x01c00100, TPMA_NV_PPWRITE | TPMA_NV_PPREAD | TPMA_NV_PLATFORMCREATE, certificate,
-               TPM2_ALG_SHA256, true);
+    make_index(0x01c00100, TPMA_NV_PPWRITE | TPMA_NV_PPREAD | TPMA_NV_PLATFORMCREATE, certificate, TPM2_ALG_SHA256,
+               true);
     for (const TPM2_HANDLE index : {0x01c0000a, 0x01c00016, 0x01c00100}) {
         const auto size = read(index);
         ASSERT_TRUE(size.ok()) << std::hex << index << " " << size.failure().item << size.failure().detail;
@@ -205,25 +202,22 @@ TEST_F(Endorsement, TellsWhatIsNotThere) {
 }
 
 TEST_F(Endorsement, RefusesEveryHandleOutsideOfTheRanges) {
-    for (const TPM2_HANDLE handle :
-         {0x01c00001u, 0x01c0000du, 0x01c00011u, 0x01c00023u, 0x01c000ffu, 0x01c00200u, 0x8100ffffu,
-          0x81020000u, kStorageRootKey, kRollbackCounter, TPM2_RH_OWNER, TPM2_RH_LOCKOUT, 0u, 17u,
-          0x80000000u, 0x03000000u, 0xffffffffu}) {
+    for (const TPM2_HANDLE handle : {0x01c00001u, 0x01c0000du, 0x01c00011u, 0x01c00023u, 0x01c000ffu, 0x01c00200u,
+                                     0x8100ffffu, 0x81020000u, kStorageRootKey, kRollbackCounter, TPM2_RH_OWNER,
+                                     TPM2_RH_LOCKOUT, 0u, 17u, 0x80000000u, 0x03000000u, 0xffffffffu}) {
         machine_.device.traffic.clear();
-        EXPECT_EQ(read_endorsement(machine_.tpm, handle, out_).error(), Error::kOutOfRange)
-            << std::hex << handle;
+        EXPECT_EQ(read_endorsement(machine_.tpm, handle, out_).error(), Error::kOutOfRange) << std::hex << handle;
         EXPECT_EQ(activate(handle).error(), Error::kOutOfRange) << std::hex << handle;
     }
-    for (const TPM2_HANDLE handle : {0x01c00002u, 0x01c0000cu, 0x01c00012u, 0x01c00022u, 0x01c00100u,
-                                     0x01c001ffu, 0x81010000u, 0x8101ffffu}) {
+    for (const TPM2_HANDLE handle :
+         {0x01c00002u, 0x01c0000cu, 0x01c00012u, 0x01c00022u, 0x01c00100u, 0x01c001ffu, 0x81010000u, 0x8101ffffu}) {
         EXPECT_TRUE(is_endorsement_handle(handle)) << std::hex << handle;
     }
 }
 
 TEST_F(Endorsement, RefusesContentsThatDoNotFit) {
     make_index(kCertificate, kOwnerWrites | TPMA_NV_AUTHREAD, pattern(600));
-    EXPECT_EQ(read_endorsement(machine_.tpm, kCertificate, MutableBytes(out_).first(599)).error(),
-              Error::kNoSpace);
+    EXPECT_EQ(read_endorsement(machine_.tpm, kCertificate, MutableBytes(out_).first(599)).error(), Error::kNoSpace);
 }
 
 TEST_F(Endorsement, RefusesAPartOfAnotherLengthThanAskedFor) {
@@ -233,13 +227,11 @@ TEST_F(Endorsement, RefusesAPartOfAnotherLengthThanAskedFor) {
         // One byte less, everything else in agreement.
         response.erase(response.begin() + 16);
         for (const std::size_t at : {2u, 10u}) {
-            store(response.data() + at, load<std::uint32_t>(response.data() + at, Endian::kBig) - 1,
-                  Endian::kBig);
+            store(response.data() + at, load<std::uint32_t>(response.data() + at, Endian::kBig) - 1, Endian::kBig);
         }
-        store<std::uint16_t>(
-            response.data() + 14,
-            static_cast<std::uint16_t>(load<std::uint16_t>(response.data() + 14, Endian::kBig) - 1),
-            Endian::kBig);
+        store<std::uint16_t>(response.data() + 14,
+                             static_cast<std::uint16_t>(load<std::uint16_t>(response.data() + 14, Endian::kBig) - 1),
+                             Endian::kBig);
     };
     EXPECT_EQ(read(kCertificate).error(), Error::kBadLength);
 }
@@ -260,13 +252,11 @@ TEST_F(Endorsement, ActivatesWithEachKindOfKey) {
     struct {
         TPMT_PUBLIC area;
         TPM2_HANDLE handle;
-    } const keys[] = {
-        {low_area(TPM2_ALG_RSA), kLowKey}, {low_area(TPM2_ALG_ECC), 0x8101000a}, {high_area(), kHighKey}};
+    } const keys[] = {{low_area(TPM2_ALG_RSA), kLowKey}, {low_area(TPM2_ALG_ECC), 0x8101000a}, {high_area(), kHighKey}};
     for (const auto& key : keys) {
         make_credential(make_key(key.area, key.handle), attestation_name(), secret);
         const auto size = activate(key.handle);
-        ASSERT_TRUE(size.ok()) << std::hex << key.handle << " " << size.failure().item
-                               << size.failure().detail;
+        ASSERT_TRUE(size.ok()) << std::hex << key.handle << " " << size.failure().item << size.failure().detail;
         EXPECT_TRUE(equal_bytes(got(size), secret));
     }
 }
@@ -328,8 +318,8 @@ TEST_F(Endorsement, ReleasedSecretDoesNotStayInTheBuffers) {
 TEST_F(Endorsement, NeedsTheEmptyEndorsementAuthorization) {
     make_credential(make_key(low_area(TPM2_ALG_ECC), kLowKey), attestation_name(), pattern(32));
     const TPM2B_AUTH password{.size = 1, .buffer = {'x'}};
-    check(Esys_HierarchyChangeAuth(esys(), ESYS_TR_RH_ENDORSEMENT, ESYS_TR_PASSWORD, ESYS_TR_NONE,
-                                   ESYS_TR_NONE, &password),
+    check(Esys_HierarchyChangeAuth(esys(), ESYS_TR_RH_ENDORSEMENT, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE,
+                                   &password),
           "HierarchyChangeAuth");
     const auto size = activate(kLowKey);
     EXPECT_EQ(size.error(), Error::kTpmError);

@@ -38,8 +38,7 @@ class Reference {
     Reference() {
         tcti_.common.magic = 1;
         tcti_.common.version = 1;
-        tcti_.common.transmit = [](TSS2_TCTI_CONTEXT* context, std::size_t size,
-                                   const std::uint8_t* command) {
+        tcti_.common.transmit = [](TSS2_TCTI_CONTEXT* context, std::size_t size, const std::uint8_t* command) {
             const Bytes bytes = std::as_bytes(std::span(command, size));
             reinterpret_cast<Tcti*>(context)->command.assign(bytes.begin(), bytes.end());
             return static_cast<TSS2_RC>(TSS2_TCTI_RC_IO_ERROR);
@@ -49,8 +48,7 @@ class Reference {
         };
         memory_.resize(Tss2_Sys_GetContextSize(0));
         TSS2_ABI_VERSION version = TSS2_ABI_VERSION_CURRENT;
-        EXPECT_EQ(Tss2_Sys_Initialize(get(), memory_.size(), reinterpret_cast<TSS2_TCTI_CONTEXT*>(&tcti_),
-                                      &version),
+        EXPECT_EQ(Tss2_Sys_Initialize(get(), memory_.size(), reinterpret_cast<TSS2_TCTI_CONTEXT*>(&tcti_), &version),
                   TSS2_RC_SUCCESS);
     }
     TSS2_SYS_CONTEXT* get() { return reinterpret_cast<TSS2_SYS_CONTEXT*>(memory_.data()); }
@@ -119,8 +117,7 @@ TEST_F(Marshalling, GetCapability) {
     Tss2_Sys_GetCapability(sys_, nullptr, TPM2_CAP_PCRS, 0, 1, nullptr, nullptr, nullptr);
     expect_same();
     (void)tpm_.property(TPM2_PT_MANUFACTURER);
-    Tss2_Sys_GetCapability(sys_, nullptr, TPM2_CAP_TPM_PROPERTIES, TPM2_PT_MANUFACTURER, 1, nullptr, nullptr,
-                           nullptr);
+    Tss2_Sys_GetCapability(sys_, nullptr, TPM2_CAP_TPM_PROPERTIES, TPM2_PT_MANUFACTURER, 1, nullptr, nullptr, nullptr);
     expect_same();
     (void)tpm_.handle_exists(kIndex);
     Tss2_Sys_GetCapability(sys_, nullptr, TPM2_CAP_HANDLES, kIndex, 1, nullptr, nullptr, nullptr);
@@ -165,8 +162,7 @@ TEST_F(Marshalling, ReadPublic) {
 TPM2B_PUBLIC public_of(Bytes area) {
     TPM2B_PUBLIC result{};
     std::size_t offset = 0;
-    EXPECT_EQ(Tss2_MU_TPMT_PUBLIC_Unmarshal(raw(area), area.size(), &offset, &result.publicArea),
-              TSS2_RC_SUCCESS);
+    EXPECT_EQ(Tss2_MU_TPMT_PUBLIC_Unmarshal(raw(area), area.size(), &offset, &result.publicArea), TSS2_RC_SUCCESS);
     EXPECT_EQ(offset, area.size());
     return result;
 }
@@ -240,8 +236,8 @@ TEST_F(Marshalling, StartAuthSessionPlainAndTrial) {
         TPMT_SYM_DEF symmetric{};
         symmetric.algorithm = TPM2_ALG_NULL;
         Tss2_Sys_StartAuthSession(sys_, TPM2_RH_NULL, TPM2_RH_NULL, nullptr, &nonce_caller, &salt,
-                                  type == PolicySession::Type::kTrial ? TPM2_SE_TRIAL : TPM2_SE_POLICY,
-                                  &symmetric, TPM2_ALG_SHA256, nullptr, nullptr, nullptr);
+                                  type == PolicySession::Type::kTrial ? TPM2_SE_TRIAL : TPM2_SE_POLICY, &symmetric,
+                                  TPM2_ALG_SHA256, nullptr, nullptr, nullptr);
         expect_same();
     }
 }
@@ -281,8 +277,8 @@ TEST_F(Marshalling, StartAuthSessionSalted) {
     symmetric.algorithm = TPM2_ALG_AES;
     symmetric.keyBits.aes = 128;
     symmetric.mode.aes = TPM2_ALG_CFB;
-    Tss2_Sys_StartAuthSession(sys_, kStorageRootKey, TPM2_RH_NULL, nullptr, &nonce, &salt, TPM2_SE_POLICY,
-                              &symmetric, TPM2_ALG_SHA256, nullptr, nullptr, nullptr);
+    Tss2_Sys_StartAuthSession(sys_, kStorageRootKey, TPM2_RH_NULL, nullptr, &nonce, &salt, TPM2_SE_POLICY, &symmetric,
+                              TPM2_ALG_SHA256, nullptr, nullptr, nullptr);
     expect_same();
 }
 
@@ -291,8 +287,7 @@ TEST_F(Marshalling, SaltingKeyMustBeAnEccP256StorageKey) {
     const auto error_of = [&](const Buffer& area) {
         transport_.commands.clear();
         const Error error = PolicySession::start_salted(tpm_, random_, kStorageRootKey, area).error();
-        EXPECT_EQ(error != Error::kTpmError, transport_.commands.empty())
-            << "refused before anything is sent";
+        EXPECT_EQ(error != Error::kTpmError, transport_.commands.empty()) << "refused before anything is sent";
         return error;
     };
     EXPECT_EQ(error_of(good), Error::kTpmError) << "good enough to be sent";
@@ -342,10 +337,9 @@ TEST_F(Marshalling, PolicyCommands) {
     const auto approved_part = sized_of<TPM2B_DIGEST>(approved);
     const auto reference_part = sized_of<TPM2B_NONCE>(reference);
     const auto name_part = sized_of<TPM2B_NAME>(name);
-    TPMT_TK_VERIFIED ticket_part{TPM2_ST_VERIFIED, TPM2_RH_OWNER,
-                                 sized_of<TPM2B_DIGEST>(Bytes(ticket_bytes).last(32))};
-    Tss2_Sys_PolicyAuthorize(sys_, kSession, nullptr, &approved_part, &reference_part, &name_part,
-                             &ticket_part, nullptr);
+    TPMT_TK_VERIFIED ticket_part{TPM2_ST_VERIFIED, TPM2_RH_OWNER, sized_of<TPM2B_DIGEST>(Bytes(ticket_bytes).last(32))};
+    Tss2_Sys_PolicyAuthorize(sys_, kSession, nullptr, &approved_part, &reference_part, &name_part, &ticket_part,
+                             nullptr);
     expect_same();
 }
 
@@ -396,8 +390,7 @@ TEST_F(Marshalling, Quote) {
 void expect_area(const PublicArea& found, const TPMT_PUBLIC& expected) {
     Buffer bytes(1024);
     std::size_t offset = 0;
-    ASSERT_EQ(Tss2_MU_TPMT_PUBLIC_Marshal(&expected, raw(MutableBytes(bytes)), bytes.size(), &offset),
-              TSS2_RC_SUCCESS);
+    ASSERT_EQ(Tss2_MU_TPMT_PUBLIC_Marshal(&expected, raw(MutableBytes(bytes)), bytes.size(), &offset), TSS2_RC_SUCCESS);
     EXPECT_TRUE(equal_bytes(found.bytes(), Bytes(bytes).first(offset)));
 }
 
@@ -433,9 +426,8 @@ TEST(Templates, AreWhatTheHeaderSays) {
     sealed.parameters.keyedHashDetail.scheme.scheme = TPM2_ALG_NULL;
     expect_area(sealed_object_template(policy), sealed);
 
-    TPMT_PUBLIC key =
-        ecc_area(TPMA_OBJECT_FIXEDTPM | TPMA_OBJECT_FIXEDPARENT | TPMA_OBJECT_SENSITIVEDATAORIGIN |
-                 TPMA_OBJECT_NODA | TPMA_OBJECT_RESTRICTED | TPMA_OBJECT_SIGN_ENCRYPT);
+    TPMT_PUBLIC key = ecc_area(TPMA_OBJECT_FIXEDTPM | TPMA_OBJECT_FIXEDPARENT | TPMA_OBJECT_SENSITIVEDATAORIGIN |
+                               TPMA_OBJECT_NODA | TPMA_OBJECT_RESTRICTED | TPMA_OBJECT_SIGN_ENCRYPT);
     key.authPolicy = sized_of<TPM2B_DIGEST>(attestation_key_policy_digest());
     key.parameters.eccDetail.scheme.scheme = TPM2_ALG_ECDSA;
     key.parameters.eccDetail.scheme.details.ecdsa.hashAlg = TPM2_ALG_SHA256;
@@ -543,8 +535,7 @@ TEST(Policies, OnlyTheOwnerIncrementsTheCounter) {
     test::ProvisionedTpm machine;
     test::Esapi esapi(machine.device);
     ESYS_TR index = ESYS_TR_NONE;
-    ASSERT_EQ(Esys_TR_FromTPMPublic(esapi.get(), kRollbackCounter, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE,
-                                    &index),
+    ASSERT_EQ(Esys_TR_FromTPMPublic(esapi.get(), kRollbackCounter, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &index),
               TSS2_RC_SUCCESS);
     EXPECT_NE(Esys_NV_Increment(esapi.get(), index, index, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE),
               TSS2_RC_SUCCESS)

@@ -27,8 +27,8 @@ struct Freed {
 TPM2B_PUBLIC public_of(Bytes area) {
     TPM2B_PUBLIC result{};
     std::size_t offset = 0;
-    check(Tss2_MU_TPMT_PUBLIC_Unmarshal(reinterpret_cast<const std::uint8_t*>(area.data()), area.size(),
-                                        &offset, &result.publicArea),
+    check(Tss2_MU_TPMT_PUBLIC_Unmarshal(reinterpret_cast<const std::uint8_t*>(area.data()), area.size(), &offset,
+                                        &result.publicArea),
           "TPMT_PUBLIC");
     if (offset != area.size()) throw std::runtime_error("TPMT_PUBLIC: trailing bytes");
     return result;
@@ -37,8 +37,8 @@ TPM2B_PUBLIC public_of(Bytes area) {
 tpm::PublicArea area_of(const TPM2B_PUBLIC& from) {
     std::array<std::byte, tpm::PublicArea::kCapacity> bytes{};
     std::size_t offset = 0;
-    check(Tss2_MU_TPMT_PUBLIC_Marshal(&from.publicArea, reinterpret_cast<std::uint8_t*>(bytes.data()),
-                                      bytes.size(), &offset),
+    check(Tss2_MU_TPMT_PUBLIC_Marshal(&from.publicArea, reinterpret_cast<std::uint8_t*>(bytes.data()), bytes.size(),
+                                      &offset),
           "TPMT_PUBLIC");
     tpm::PublicArea area;
     if (!area.assign(Bytes(bytes).first(offset), "").ok()) throw std::runtime_error("TPMT_PUBLIC: too long");
@@ -67,14 +67,12 @@ struct Esapi::Tcti {
     static TSS2_RC transmit(TSS2_TCTI_CONTEXT* context, std::size_t size, const std::uint8_t* command) {
         Tcti& self = of(context);
         self.response.assign(4096, std::byte{0});
-        const auto received =
-            self.transport->transmit(std::as_bytes(std::span(command, size)), self.response);
+        const auto received = self.transport->transmit(std::as_bytes(std::span(command, size)), self.response);
         if (!received.ok()) return TSS2_TCTI_RC_IO_ERROR;
         self.response.resize(received.value());
         return TSS2_RC_SUCCESS;
     }
-    static TSS2_RC receive(TSS2_TCTI_CONTEXT* context, std::size_t* size, std::uint8_t* response,
-                           std::int32_t) {
+    static TSS2_RC receive(TSS2_TCTI_CONTEXT* context, std::size_t* size, std::uint8_t* response, std::int32_t) {
         Tcti& self = of(context);
         if (response != nullptr) {
             if (*size < self.response.size()) return TSS2_TCTI_RC_INSUFFICIENT_BUFFER;
@@ -93,8 +91,7 @@ Esapi::Esapi(tpm::Transport& transport) : tcti_(std::make_unique<Tcti>()) {
     tcti_->common.receive = Tcti::receive;
     tcti_->common.finalize = [](TSS2_TCTI_CONTEXT*) {};
     tcti_->transport = &transport;
-    check(Esys_Initialize(&context_, reinterpret_cast<TSS2_TCTI_CONTEXT*>(tcti_.get()), nullptr),
-          "Esys_Initialize");
+    check(Esys_Initialize(&context_, reinterpret_cast<TSS2_TCTI_CONTEXT*>(tcti_.get()), nullptr), "Esys_Initialize");
 }
 
 Esapi::~Esapi() { Esys_Finalize(&context_); }
@@ -107,8 +104,8 @@ Authority::Authority(Kind kind) : kind_(kind) {
         key_.reset(EVP_EC_gen("P-256"));
         std::array<unsigned char, 65> point{};
         std::size_t size = 0;
-        if (EVP_PKEY_get_octet_string_param(key_.get(), OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, point.data(),
-                                            point.size(), &size) != 1 ||
+        if (EVP_PKEY_get_octet_string_param(key_.get(), OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, point.data(), point.size(),
+                                            &size) != 1 ||
             size != point.size()) {
             throw std::runtime_error("authority: no public key");
         }
@@ -176,9 +173,8 @@ ProvisionedTpm::ProvisionedTpm(Authority::Kind kind) : authority(kind) {
 
     const TPM2B_PUBLIC root_template = public_of(tpm::storage_root_key_template().bytes());
     ESYS_TR root = ESYS_TR_NONE;
-    check(Esys_CreatePrimary(esys, ESYS_TR_RH_OWNER, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE,
-                             &no_sensitive, &root_template, &outside, &no_pcrs, &root, nullptr, nullptr,
-                             nullptr, nullptr),
+    check(Esys_CreatePrimary(esys, ESYS_TR_RH_OWNER, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &no_sensitive,
+                             &root_template, &outside, &no_pcrs, &root, nullptr, nullptr, nullptr, nullptr),
           "CreatePrimary");
     ESYS_TR persistent = ESYS_TR_NONE;
     check(Esys_EvictControl(esys, ESYS_TR_RH_OWNER, root, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE,
@@ -196,9 +192,8 @@ ProvisionedTpm::ProvisionedTpm(Authority::Kind kind) : authority(kind) {
     const TPM2B_PUBLIC key_template = public_of(tpm::attestation_key_template().bytes());
     Freed<TPM2B_PRIVATE> key_private;
     Freed<TPM2B_PUBLIC> key_public;
-    check(Esys_Create(esys, persistent, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &no_sensitive,
-                      &key_template, &outside, &no_pcrs, &key_private.pointer, &key_public.pointer, nullptr,
-                      nullptr, nullptr),
+    check(Esys_Create(esys, persistent, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &no_sensitive, &key_template,
+                      &outside, &no_pcrs, &key_private.pointer, &key_public.pointer, nullptr, nullptr, nullptr),
           "Create attestation key");
     attestation_public = area_of(*key_public.pointer);
     attestation_private = blob_of(*key_private.pointer);
@@ -221,21 +216,19 @@ ProvisionedTpm::ProvisionedTpm(Authority::Kind kind) : authority(kind) {
 ProvisionedTpm::SealedObject ProvisionedTpm::seal(Bytes data) {
     Esapi esapi(device);
     ESYS_TR parent = ESYS_TR_NONE;
-    check(Esys_TR_FromTPMPublic(esapi.get(), tpm::kStorageRootKey, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE,
-                                &parent),
+    check(Esys_TR_FromTPMPublic(esapi.get(), tpm::kStorageRootKey, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &parent),
           "TR_FromTPMPublic");
     TPM2B_SENSITIVE_CREATE sensitive{};
     sensitive.sensitive.data.size = static_cast<UINT16>(data.size());
     std::memcpy(sensitive.sensitive.data.buffer, data.data(), data.size());
-    const TPM2B_PUBLIC sealed_template = public_of(
-        tpm::sealed_object_template(tpm::authorize_policy_digest(authority.name(), policy_ref)).bytes());
+    const TPM2B_PUBLIC sealed_template =
+        public_of(tpm::sealed_object_template(tpm::authorize_policy_digest(authority.name(), policy_ref)).bytes());
     const TPM2B_DATA outside{};
     const TPML_PCR_SELECTION no_pcrs{};
     Freed<TPM2B_PRIVATE> private_part;
     Freed<TPM2B_PUBLIC> public_part;
-    check(Esys_Create(esapi.get(), parent, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &sensitive,
-                      &sealed_template, &outside, &no_pcrs, &private_part.pointer, &public_part.pointer,
-                      nullptr, nullptr, nullptr),
+    check(Esys_Create(esapi.get(), parent, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &sensitive, &sealed_template,
+                      &outside, &no_pcrs, &private_part.pointer, &public_part.pointer, nullptr, nullptr, nullptr),
           "Create sealed object");
     return {area_of(*public_part.pointer), blob_of(*private_part.pointer)};
 }
@@ -243,12 +236,10 @@ ProvisionedTpm::SealedObject ProvisionedTpm::seal(Bytes data) {
 void ProvisionedTpm::increment_counter() {
     Esapi esapi(device);
     ESYS_TR index = ESYS_TR_NONE;
-    check(Esys_TR_FromTPMPublic(esapi.get(), tpm::kRollbackCounter, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE,
-                                &index),
+    check(Esys_TR_FromTPMPublic(esapi.get(), tpm::kRollbackCounter, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &index),
           "TR_FromTPMPublic");
-    check(
-        Esys_NV_Increment(esapi.get(), ESYS_TR_RH_OWNER, index, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE),
-        "NV_Increment");
+    check(Esys_NV_Increment(esapi.get(), ESYS_TR_RH_OWNER, index, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE),
+          "NV_Increment");
     const auto value = tpm.nv_read_counter(tpm::kRollbackCounter);
     if (!value.ok()) throw std::runtime_error("rollback counter: cannot be read");
     counter = value.value();
@@ -293,8 +284,8 @@ std::size_t ProvisionedTpm::loaded_handles() {
     for (const std::uint32_t first : {TPM2_TRANSIENT_FIRST, TPM2_LOADED_SESSION_FIRST}) {
         Freed<TPMS_CAPABILITY_DATA> data;
         TPMI_YES_NO more = 0;
-        check(Esys_GetCapability(esapi.get(), ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, TPM2_CAP_HANDLES,
-                                 first, 32, &more, &data.pointer),
+        check(Esys_GetCapability(esapi.get(), ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, TPM2_CAP_HANDLES, first, 32,
+                                 &more, &data.pointer),
               "GetCapability");
         total += data->data.handles.count;
     }
@@ -316,16 +307,15 @@ bool verify_ecdsa(Bytes public_area, Bytes message, Bytes signature) {
         EVP_PKEY_CTX_new_from_name(nullptr, "EC", nullptr), EVP_PKEY_CTX_free);
     EVP_PKEY* made = nullptr;
     if (EVP_PKEY_fromdata_init(maker.get()) != 1 ||
-        EVP_PKEY_fromdata(maker.get(), &made, EVP_PKEY_PUBLIC_KEY, const_cast<OSSL_PARAM*>(parameters)) !=
-            1) {
+        EVP_PKEY_fromdata(maker.get(), &made, EVP_PKEY_PUBLIC_KEY, const_cast<OSSL_PARAM*>(parameters)) != 1) {
         return false;
     }
     const std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key(made, EVP_PKEY_free);
 
     TPMT_SIGNATURE parsed{};
     std::size_t offset = 0;
-    check(Tss2_MU_TPMT_SIGNATURE_Unmarshal(reinterpret_cast<const std::uint8_t*>(signature.data()),
-                                           signature.size(), &offset, &parsed),
+    check(Tss2_MU_TPMT_SIGNATURE_Unmarshal(reinterpret_cast<const std::uint8_t*>(signature.data()), signature.size(),
+                                           &offset, &parsed),
           "TPMT_SIGNATURE");
     if (offset != signature.size() || parsed.sigAlg != TPM2_ALG_ECDSA) return false;
     const auto& ecdsa = parsed.signature.ecdsa;
@@ -336,9 +326,9 @@ bool verify_ecdsa(Bytes public_area, Bytes message, Bytes signature) {
     const int size = i2d_ECDSA_SIG(numbers, &der);
     ECDSA_SIG_free(numbers);
     const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(), EVP_MD_CTX_free);
-    const bool right = EVP_DigestVerifyInit(context.get(), nullptr, EVP_sha256(), nullptr, key.get()) == 1 &&
-                       EVP_DigestVerify(context.get(), der, static_cast<std::size_t>(size), raw(message),
-                                        message.size()) == 1;
+    const bool right =
+        EVP_DigestVerifyInit(context.get(), nullptr, EVP_sha256(), nullptr, key.get()) == 1 &&
+        EVP_DigestVerify(context.get(), der, static_cast<std::size_t>(size), raw(message), message.size()) == 1;
     OPENSSL_free(der);
     return right;
 }

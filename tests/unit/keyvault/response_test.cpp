@@ -26,10 +26,8 @@ class Recording {
     Recording() {
         machine_.launch(kImage, kPayload);
         approval_ = machine_.approve(kImage, kPayload, machine_.counter);
-        unseal_ = record([&](Tpm& tpm, RandomSource& random) { return run_unseal(tpm, random).ok(); },
-                         unseal_codes_);
-        quote_ =
-            record([&](Tpm& tpm, RandomSource& random) { return run_quote(tpm, random).ok(); }, quote_codes_);
+        unseal_ = record([&](Tpm& tpm, RandomSource& random) { return run_unseal(tpm, random).ok(); }, unseal_codes_);
+        quote_ = record([&](Tpm& tpm, RandomSource& random) { return run_quote(tpm, random).ok(); }, quote_codes_);
     }
 
     [[nodiscard]] const std::vector<Buffer>& unseal_responses() const { return unseal_; }
@@ -129,8 +127,7 @@ class HostileResponse : public ::testing::Test {
 };
 
 void set_size(Buffer& response) {
-    if (response.size() >= 6)
-        store(response.data() + 2, static_cast<std::uint32_t>(response.size()), Endian::kBig);
+    if (response.size() >= 6) store(response.data() + 2, static_cast<std::uint32_t>(response.size()), Endian::kBig);
 }
 
 TEST_F(HostileResponse, RecordingPlaysBackUndamaged) {
@@ -154,8 +151,7 @@ TEST_F(HostileResponse, RefusedWhenTruncatedAnywhere) {
 TEST_F(HostileResponse, RefusedWithTrailingBytes) {
     for (const std::size_t extra : {1u, 2u, 10u, 1000u}) {
         play([extra](Buffer& response) { response.resize(response.size() + extra); }, true);
-        play([extra](Buffer& response) { response.resize(response.size() + extra), set_size(response); },
-             true);
+        play([extra](Buffer& response) { response.resize(response.size() + extra), set_size(response); }, true);
     }
 }
 
@@ -266,8 +262,7 @@ TEST_F(Frame, RetriesWhatTheTpmAsksToRetry) {
     EXPECT_TRUE(tpm_.get_random(out_).ok());
     EXPECT_EQ(transport_.pauses, 4u);
     ASSERT_EQ(transport_.commands.size(), 5u);
-    EXPECT_EQ(transport_.commands.front(), transport_.commands.back())
-        << "the very same command is sent again";
+    EXPECT_EQ(transport_.commands.front(), transport_.commands.back()) << "the very same command is sent again";
 }
 
 TEST_F(Frame, GivesUpRetryingAfterABoundedNumberOfAttempts) {
@@ -376,8 +371,8 @@ class Answers : public Frame {
         using test::operator+;
         Buffer size(4);
         store(size.data(), static_cast<std::uint32_t>(parameters.size()), Endian::kBig);
-        transport_.responses = {ScriptedTransport::framed(
-            TPM2_ST_SESSIONS, 0, handle + size + parameters + test::bytes_of(0, 0, 1, 0, 0))};
+        transport_.responses = {
+            ScriptedTransport::framed(TPM2_ST_SESSIONS, 0, handle + size + parameters + test::bytes_of(0, 0, 1, 0, 0))};
     }
     static Name wrong(Name name) {
         name[33] ^= std::byte{1};
@@ -406,13 +401,11 @@ TEST_F(Answers, PublicAreaCarriesItsOwnName) {
     Buffer other(area_.bytes().begin(), area_.bytes().end());
     other[3] = std::byte{0x0c};
     const Digest sha384 = hash(HashAlgorithm::kSha384, other);
-    answer(sized(other) +
-           sized(test::bytes_of(0, 0x0c) + Buffer(sha384.bytes().begin(), sha384.bytes().end())) +
+    answer(sized(other) + sized(test::bytes_of(0, 0x0c) + Buffer(sha384.bytes().begin(), sha384.bytes().end())) +
            sized(name_));
     EXPECT_TRUE(tpm_.read_public(kStorageRootKey).ok());
     answer(sized(other) + sized(name_of(other)) + sized(name_));
-    EXPECT_EQ(tpm_.read_public(kStorageRootKey).error(), Error::kMismatch)
-        << "a SHA-256 Name of a SHA-384 object";
+    EXPECT_EQ(tpm_.read_public(kStorageRootKey).error(), Error::kMismatch) << "a SHA-256 Name of a SHA-384 object";
     other[3] = std::byte{0x12};  // SM3
     answer(sized(other) + sized(name_) + sized(name_));
     EXPECT_EQ(tpm_.read_public(kStorageRootKey).error(), Error::kUnsupported);
@@ -530,8 +523,7 @@ TEST(PcrsOfSwtpm, AreExtendedInEveryBankByOneCommand) {
     EXPECT_EQ(device.traffic.size(), 2u);
     for (const PcrSelection& bank : banks->banks()) {
         const Buffer zeros(digest_size(bank.bank));
-        const Digest expected =
-            Hash(bank.bank).update(zeros).update(hash(bank.bank, kPayload).bytes()).finish();
+        const Digest expected = Hash(bank.bank).update(zeros).update(hash(bank.bank, kPayload).bytes()).finish();
         const auto found = tpm.pcr_read(bank.bank, 18);
         ASSERT_TRUE(found.ok());
         EXPECT_TRUE(equal_bytes(found->bytes(), expected.bytes()));

@@ -29,8 +29,7 @@ class Sealing : public ::testing::Test {
     Result<Secret<32>> unseal_with(const UnsealRequest& request) { return unseal_with(tpm_, request); }
     void expect_refused(const Result<Secret<32>>& secret, Error error, std::string_view item) {
         EXPECT_FALSE(secret.ok());
-        EXPECT_EQ(secret.error(), error)
-            << error_name(secret.error()) << " " << std::hex << secret.failure().detail;
+        EXPECT_EQ(secret.error(), error) << error_name(secret.error()) << " " << std::hex << secret.failure().detail;
         EXPECT_EQ(secret.failure().item, item);
         EXPECT_FALSE(secret.value().equals(tpm_.secret.bytes())) << "the secret got out with the refusal";
     }
@@ -59,8 +58,7 @@ TEST(SealingWithRsaAuthority, ReleasesTheSecret) {
 
 TEST_F(Sealing, NeedsNoResealingForANewImage) {
     tpm_.launch(literal_bytes("new image"), kPayload);
-    const auto secret =
-        unseal_with(tpm_.request(tpm_.approve(literal_bytes("new image"), kPayload, tpm_.counter)));
+    const auto secret = unseal_with(tpm_.request(tpm_.approve(literal_bytes("new image"), kPayload, tpm_.counter)));
     EXPECT_TRUE(secret.ok()) << secret.failure().item;
 }
 
@@ -133,8 +131,7 @@ TEST_F(Sealing, RefusesOnceTheCounterIsAboveTheLimit) {
     tpm_.launch(kImage, kPayload);
     const Approval old = approval();
     tpm_.increment_counter();
-    expect_refused(unseal_with(tpm_.request(old)), Error::kRefused,
-                   "rollback counter above the approval's limit");
+    expect_refused(unseal_with(tpm_.request(old)), Error::kRefused, "rollback counter above the approval's limit");
 }
 
 TEST_F(Sealing, AcceptsALimitAboveTheCounter) {
@@ -151,8 +148,7 @@ TEST_F(Sealing, RefusesALimitThatWasNotSigned) {
     // The policy digest adjusted as well, but not the signature:
     old.policy = sealing_policy_digest(test::extended_once(kImage), test::extended_once(kPayload),
                                        rollback_counter_name(kRollbackCounter), tpm_.counter);
-    expect_refused(unseal_with(tpm_.request(old)), Error::kBadSignature,
-                   "approval: not signed by the authority");
+    expect_refused(unseal_with(tpm_.request(old)), Error::kBadSignature, "approval: not signed by the authority");
 }
 
 TEST_F(Sealing, RefusesASignatureByAnotherKey) {
@@ -160,8 +156,7 @@ TEST_F(Sealing, RefusesASignatureByAnotherKey) {
     Approval forged = approval();
     const SignatureBlob signature = Authority().approve(forged.policy, tpm_.policy_ref);
     forged.signature = signature.bytes();
-    expect_refused(unseal_with(tpm_.request(forged)), Error::kBadSignature,
-                   "approval: not signed by the authority");
+    expect_refused(unseal_with(tpm_.request(forged)), Error::kBadSignature, "approval: not signed by the authority");
 }
 
 TEST_F(Sealing, RefusesAnotherAuthority) {
@@ -211,8 +206,7 @@ TEST_F(Sealing, RefusesAVaultOfAnotherTpm) {
     other.launch(kImage, kPayload);
     const Approval approved = approval();
     UnsealRequest request = tpm_.request(approved);
-    expect_refused(unseal_with(other, request), Error::kMismatch,
-                   "storage root key: Name is not the pinned one");
+    expect_refused(unseal_with(other, request), Error::kMismatch, "storage root key: Name is not the pinned one");
     // Even if the pinned name were adjusted:
     request.storage_root_key = other.storage_root_key;
     expect_refused(unseal_with(other, request), Error::kTpmError, "TPM2_Load");
@@ -263,8 +257,7 @@ TEST_F(Sealing, InterposerCannotSwapTheSealedObject) {
         writer.sized(swapped.private_blob.bytes());
         writer.sized(swapped.public_area.bytes());
         command.resize(head);
-        command.insert(command.end(), body.begin(),
-                       body.begin() + static_cast<std::ptrdiff_t>(writer.offset()));
+        command.insert(command.end(), body.begin(), body.begin() + static_cast<std::ptrdiff_t>(writer.offset()));
         store(command.data() + 2, static_cast<std::uint32_t>(command.size()), Endian::kBig);
     };
     const Name right = name_of(tpm_.sealed_public.bytes());
@@ -305,10 +298,9 @@ TEST_F(Sealing, RefusesEveryChangeToTheUnsealResponse) {
 class Quoting : public ::testing::Test {
   protected:
     Result<Quote> quote_with(Bytes qualifying) {
-        const PcrSelection selections[] = {{HashAlgorithm::kSha256, 0x0600ff},
-                                           {HashAlgorithm::kSha384, 0x060000}};
-        auto found = quote(tpm_.tpm, tpm_.random, tpm_.attestation_public.bytes(),
-                           tpm_.attestation_private.bytes(), qualifying, selections);
+        const PcrSelection selections[] = {{HashAlgorithm::kSha256, 0x0600ff}, {HashAlgorithm::kSha384, 0x060000}};
+        auto found = quote(tpm_.tpm, tpm_.random, tpm_.attestation_public.bytes(), tpm_.attestation_private.bytes(),
+                           qualifying, selections);
         tpm_.device.interposer = nullptr;
         tpm_.device.command_interposer = nullptr;
         EXPECT_EQ(tpm_.loaded_handles(), 0u) << "something stays loaded in the TPM";
@@ -322,8 +314,7 @@ TEST_F(Quoting, IsSignedByTheAttestationKeyAndCarriesThePcrs) {
     tpm_.launch(kImage, kPayload);
     const auto found = quote_with(qualifying_);
     ASSERT_TRUE(found.ok()) << found.failure().item << " " << std::hex << found.failure().detail;
-    EXPECT_TRUE(
-        test::verify_ecdsa(tpm_.attestation_public.bytes(), found->attest.bytes(), found->signature.bytes()));
+    EXPECT_TRUE(test::verify_ecdsa(tpm_.attestation_public.bytes(), found->attest.bytes(), found->signature.bytes()));
 
     Buffer values;
     for (const auto& [bank, pcrs] :
@@ -336,8 +327,7 @@ TEST_F(Quoting, IsSignedByTheAttestationKeyAndCarriesThePcrs) {
         }
     }
     const Sha256Digest digest = sha256(values);
-    EXPECT_TRUE(equal_bytes(found->attest.bytes().last(32), digest))
-        << "the PCR digest ends a TPMS_QUOTE_INFO";
+    EXPECT_TRUE(equal_bytes(found->attest.bytes().last(32), digest)) << "the PCR digest ends a TPMS_QUOTE_INFO";
 }
 
 TEST_F(Quoting, NeedsLocalityTwo) {

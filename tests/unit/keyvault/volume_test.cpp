@@ -43,8 +43,7 @@ struct Vault {
         tpm.storage_root_key.fill(std::byte{0x52});
         tpm.authority.fill(std::byte{0x53});
         tpm.kek = wrap_kek(kek, SlotKind::kTpm, tpm_secret, header.disk, random);
-        header.slots.recovery.emplace().kek =
-            wrap_kek(kek, SlotKind::kRecovery, recovery_key, header.disk, random);
+        header.slots.recovery.emplace().kek = wrap_kek(kek, SlotKind::kRecovery, recovery_key, header.disk, random);
         header.sector_size = 512;
         header.total_sectors = 1'000'000;
         header.regions[0] = {0, 1, RegionClass::kReadOnly};
@@ -89,8 +88,7 @@ void seal_again(Buffer& bytes, const Kek& kek) {
     copy_bytes(MutableBytes(bytes).subspan(covered.size()), hmac_sha256(key.bytes(), {covered}));
 }
 
-Status open_with(Bytes bytes, const SlotSecret& secret, SlotKind slot = SlotKind::kTpm,
-                 const Guid* disk = nullptr) {
+Status open_with(Bytes bytes, const SlotSecret& secret, SlotKind slot = SlotKind::kTpm, const Guid* disk = nullptr) {
     auto header = std::make_unique<Header>();
     Keys keys;
     return open_header(bytes, slot, secret, disk, *header, keys);
@@ -107,8 +105,7 @@ Buffer openssl_gcm(Bytes key, Bytes nonce, Bytes associated, Bytes plain, Buffer
     int size = 0;
     EVP_EncryptInit_ex(context.get(), EVP_aes_256_gcm(), nullptr, raw(key), raw(nonce));
     EVP_EncryptUpdate(context.get(), nullptr, &size, raw(associated), static_cast<int>(associated.size()));
-    EVP_EncryptUpdate(context.get(), raw(MutableBytes(out)), &size, raw(plain),
-                      static_cast<int>(plain.size()));
+    EVP_EncryptUpdate(context.get(), raw(MutableBytes(out)), &size, raw(plain), static_cast<int>(plain.size()));
     EVP_EncryptFinal_ex(context.get(), raw(MutableBytes(out)) + size, &size);
     EVP_CIPHER_CTX_ctrl(context.get(), EVP_CTRL_GCM_GET_TAG, 16, tag.data());
     return out;
@@ -124,8 +121,7 @@ TEST(Wrapping, IsAes256GcmAsOpenSslHasIt) {
         Buffer associated(associated_size);
         random.fill(associated);
         const std::size_t half = associated_size / 2;
-        const auto wrapped =
-            wrap(dek, key, {Bytes(associated).first(half), Bytes(associated).subspan(half)}, random);
+        const auto wrapped = wrap(dek, key, {Bytes(associated).first(half), Bytes(associated).subspan(half)}, random);
         Buffer tag;
         const Buffer expected = openssl_gcm(key.bytes(), wrapped.nonce, associated, dek.bytes(), tag);
         EXPECT_TRUE(equal_bytes(wrapped.ciphertext, expected));
@@ -240,8 +236,7 @@ TEST(VaultHeader, HoldsItsLargestContents) {
     header.sector_size = 4096;
     header.regions[0] = {0, 4, RegionClass::kOverlay};
     header.region_count = kMaximumRegions;
-    for (std::uint64_t i = 1; i < kMaximumRegions; ++i)
-        header.regions[i] = {10 * i, 1, RegionClass::kReadOnly};
+    for (std::uint64_t i = 1; i < kMaximumRegions; ++i) header.regions[i] = {10 * i, 1, RegionClass::kReadOnly};
     header.overlay_count = kMaximumOverlaySectors;
     for (std::size_t i = 0; i < kMaximumOverlaySectors; ++i) header.overlay[i].lba = i;
     const Buffer full(512, std::byte{1});
@@ -276,8 +271,7 @@ TEST(VaultHeader, HoldsNoKeyInClear) {
     const auto absent = [&](Bytes secret) {
         for (std::size_t at = 0; at + 8 <= secret.size(); ++at) {
             const Bytes part = secret.subspan(at, 8);
-            if (std::search(bytes.begin(), bytes.end(), part.begin(), part.end()) != bytes.end())
-                return false;
+            if (std::search(bytes.begin(), bytes.end(), part.begin(), part.end()) != bytes.end()) return false;
         }
         return true;
     };
@@ -352,8 +346,7 @@ TEST(VaultHeader, RefusesEveryTruncation) {
 
 TEST(VaultHeader, RefusesForgedLengths) {
     const Vault vault;
-    for (const std::uint32_t length :
-         {0u, 1u, 32u, 4095u, 4097u, 8192u, 65536u, 69632u, 0xfffff000u, 0xffffffffu}) {
+    for (const std::uint32_t length : {0u, 1u, 32u, 4095u, 4097u, 8192u, 65536u, 69632u, 0xfffff000u, 0xffffffffu}) {
         Buffer bytes = vault.bytes();
         if (length == bytes.size()) continue;
         store(bytes.data() + 12, length, Endian::kLittle);
@@ -405,13 +398,11 @@ TEST(VaultHeader, RefusesAForgedReencryptionCursor) {
     forged = bytes;
     forged[cursor + 4] = std::byte{1};
     seal_again(forged, vault.kek);
-    EXPECT_EQ(open_with(forged, vault.tpm_secret).error(), Error::kBadValue)
-        << "fields of an idle cursor are zero";
+    EXPECT_EQ(open_with(forged, vault.tpm_secret).error(), Error::kBadValue) << "fields of an idle cursor are zero";
     forged = bytes;
     forged[cursor + 4 + 28] = std::byte{1};
     seal_again(forged, vault.kek);
-    EXPECT_EQ(open_with(forged, vault.tpm_secret).error(), Error::kBadValue)
-        << "nothing hides in the padding";
+    EXPECT_EQ(open_with(forged, vault.tpm_secret).error(), Error::kBadValue) << "nothing hides in the padding";
 }
 
 class VaultRules : public ::testing::Test {
@@ -521,9 +512,8 @@ TEST_F(VaultRules, EqualXtsHalvesAreRefusedWhenOpenedToo) {
     Dek weak;
     weak.bytes()[0] = weak.bytes()[32] = std::byte{1};
     std::array<std::byte, 4> epoch{std::byte{3}};
-    header().data_key.key =
-        wrap(weak, derive_key(vault_.kek.bytes(), literal_bytes("gatehouse vault v1: DEK")),
-             {literal_bytes("gatehouse vault v1: DEK"), epoch, header().disk}, vault_.random);
+    header().data_key.key = wrap(weak, derive_key(vault_.kek.bytes(), literal_bytes("gatehouse vault v1: DEK")),
+                                 {literal_bytes("gatehouse vault v1: DEK"), epoch, header().disk}, vault_.random);
     const Status status = open_with(vault_.bytes(), vault_.tpm_secret);
     EXPECT_EQ(status.error(), Error::kBadValue);
     EXPECT_EQ(status.failure().item, std::string_view("vault data key: halves are equal"));
@@ -580,8 +570,7 @@ class Copies : public ::testing::Test {
   protected:
     Copies() {
         const Buffer bytes = vault_.bytes();
-        for (const std::uint64_t offset : kCopyOffset)
-            copy_bytes(MutableBytes(store_.media).subspan(offset), bytes);
+        for (const std::uint64_t offset : kCopyOffset) copy_bytes(MutableBytes(store_.media).subspan(offset), bytes);
     }
     Status update_once() { return update(store_, vault_.header, vault_.kek, copy_, scratch_); }
 
@@ -687,8 +676,7 @@ TEST_F(Copies, PowerCutWithSectorsOutOfOrderLosesNothing) {
         std::size_t landed = 0;
         for (std::size_t i = 0; i < sectors; ++i) {
             const std::size_t at = kCopyOffset[1] + i * 512;
-            const bool differs =
-                !equal_bytes(Bytes(done.media).subspan(at, 512), Bytes(store_.media).subspan(at, 512));
+            const bool differs = !equal_bytes(Bytes(done.media).subspan(at, 512), Bytes(store_.media).subspan(at, 512));
             if (generator() % 2 != 0 || !differs) {
                 copy_bytes(MutableBytes(torn.media).subspan(at, 512), Bytes(done.media).subspan(at, 512));
                 ++landed;

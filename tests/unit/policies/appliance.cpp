@@ -70,8 +70,7 @@ std::string slurp(const std::string& path) {
 
 }  // namespace
 
-Outcome run_tool(const std::string& name, const std::vector<std::string>& arguments,
-                 std::size_t file_size_limit) {
+Outcome run_tool(const std::string& name, const std::vector<std::string>& arguments, std::size_t file_size_limit) {
     const Directory directory;
     const std::string program = std::string(GATEHOUSE_BIN) + "/" + name;
     const std::string output = directory.path() + "/output";
@@ -99,8 +98,7 @@ Outcome run_tool(const std::string& name, const std::vector<std::string>& argume
 Directory::Directory() {
     // In memory where that is possible: images are flushed, and a test need not wait for a disk.
     const bool in_memory = std::getenv("TMPDIR") == nullptr && ::access("/dev/shm", W_OK) == 0;
-    path_ =
-        (in_memory ? "/dev/shm" : std::filesystem::temp_directory_path().string()) + "/gatehouse-test-XXXXXX";
+    path_ = (in_memory ? "/dev/shm" : std::filesystem::temp_directory_path().string()) + "/gatehouse-test-XXXXXX";
     if (::mkdtemp(path_.data()) == nullptr) throw std::runtime_error("no temporary directory");
 }
 Directory::~Directory() {
@@ -122,9 +120,7 @@ Appliance::Appliance(const std::string& key_type) {
     make_bundle(srk_name());
 }
 
-Buffer Appliance::read(const std::string& file) const {
-    return host::read_file(files() + "/" + file, 1 << 24);
-}
+Buffer Appliance::read(const std::string& file) const { return host::read_file(files() + "/" + file, 1 << 24); }
 void Appliance::write(const std::string& file, Bytes content) const {
     host::replace_file(files() + "/" + file, content);
 }
@@ -159,10 +155,9 @@ void Appliance::make_image(std::size_t sector_size) const {
 
 void Appliance::make_table() const {
     const auto line = [&](const Partition& partition) {
-        return "disk" + std::to_string(partition.number) +
-               " : start=" + std::to_string(partition.start / 512) +
-               ", size=" + std::to_string(partition.size / 512) +
-               ", type=" + host::guid_text(partition.type) + ", name=\"" + partition.name + "\"\n";
+        return "disk" + std::to_string(partition.number) + " : start=" + std::to_string(partition.start / 512) +
+               ", size=" + std::to_string(partition.size / 512) + ", type=" + host::guid_text(partition.type) +
+               ", name=\"" + partition.name + "\"\n";
     };
     std::string script = "label: gpt\n";
     for (const Partition& partition : kPartitions) script += line(partition);
@@ -241,9 +236,8 @@ void make_key(const std::string& type, const std::string& path) {
     if (type == "RSA") {
         arguments.insert(arguments.end(), {"-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"});
     } else {
-        arguments.insert(arguments.end(),
-                         {"-algorithm", "EC", "-pkeyopt",
-                          "ec_paramgen_curve:" + (type == "EC" ? std::string("P-256") : type)});
+        arguments.insert(arguments.end(), {"-algorithm", "EC", "-pkeyopt",
+                                           "ec_paramgen_curve:" + (type == "EC" ? std::string("P-256") : type)});
     }
     run(arguments);
 }
@@ -264,9 +258,8 @@ Buffer der_signature(Bytes r, Bytes s) {
 bool openssl_verifies(const std::string& public_key, Bytes message, Bytes signature) {
     const host::Key key = host::read_public_key(public_key);
     EVP_MD_CTX* const context = EVP_MD_CTX_new();
-    const bool right =
-        EVP_DigestVerifyInit(context, nullptr, EVP_sha256(), nullptr, key.get()) == 1 &&
-        EVP_DigestVerify(context, raw(signature), signature.size(), raw(message), message.size()) == 1;
+    const bool right = EVP_DigestVerifyInit(context, nullptr, EVP_sha256(), nullptr, key.get()) == 1 &&
+                       EVP_DigestVerify(context, raw(signature), signature.size(), raw(message), message.size()) == 1;
     EVP_MD_CTX_free(context);
     return right;
 }

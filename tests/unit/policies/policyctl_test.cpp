@@ -33,8 +33,7 @@ TEST(Predict, FollowsTheOrderOfTheMeasurements) {
     const host::Buffer slb = file("slb.bin");
     const Sha256Digest pcr17 = extend(extend({}, Bytes(slb).first(test::kSlbLength)), file("hypervisor.bin"));
     Sha256Digest pcr18{};
-    for (const char* const name : {"policy.bundle", "kernel", "initrd", "cmdline"})
-        pcr18 = extend(pcr18, file(name));
+    for (const char* const name : {"policy.bundle", "kernel", "initrd", "cmdline"}) pcr18 = extend(pcr18, file(name));
     EXPECT_EQ(hex(prediction.sealing_value(HashAlgorithm::kSha256, 17).bytes()), hex(pcr17));
     EXPECT_EQ(hex(prediction.sealing_value(HashAlgorithm::kSha256, 18).bytes()), hex(pcr18));
     const host::Buffer cap(4);
@@ -87,8 +86,7 @@ TEST(Predict, ComesBackFromJson) {
     const Prediction after = from_json(json::parse(to_json(before).dump()));
     for (const HashAlgorithm bank : kPredictedBanks) {
         for (const std::uint32_t pcr : {17u, 18u}) {
-            EXPECT_EQ(hex(after.capped_value(bank, pcr).bytes()),
-                      hex(before.capped_value(bank, pcr).bytes()));
+            EXPECT_EQ(hex(after.capped_value(bank, pcr).bytes()), hex(before.capped_value(bank, pcr).bytes()));
         }
     }
     EXPECT_EQ(after.bundle.digest, before.bundle.digest);
@@ -162,10 +160,9 @@ TEST(Policyctl, RefusesAnImageWithoutBootPartitionOrTable) {
 TEST(Policyctl, MakesABundleThatPinsWhatItWasTold) {
     const Appliance appliance;
     const std::string out = appliance.files() + "/made.bundle";
-    const Outcome outcome =
-        run_tool("policyctl",
-                 {"bundle", "--srk-name", hex(test::srk_name()), "--authority", appliance.authority_public(),
-                  "--policy-ref", "another", "--counter-index", "0x1800001", "--allow-no-iommu", "-o", out});
+    const Outcome outcome = run_tool(
+        "policyctl", {"bundle", "--srk-name", hex(test::srk_name()), "--authority", appliance.authority_public(),
+                      "--policy-ref", "another", "--counter-index", "0x1800001", "--allow-no-iommu", "-o", out});
     ASSERT_EQ(outcome.status, 0) << outcome.errors;
     const BundleFacts bundle = read_bundle(appliance.read("made.bundle"));
     EXPECT_TRUE(equal_bytes(bundle.srk_name, test::srk_name()));
@@ -181,8 +178,8 @@ TEST(Policyctl, RefusesBundleFieldsOutOfTheirDomain) {
     const Appliance appliance;
     const std::string out = appliance.files() + "/made.bundle";
     const auto status = [&](const std::string& name, const std::string& reference) {
-        return run_tool("policyctl", {"bundle", "--srk-name", name, "--authority",
-                                      appliance.authority_public(), "--policy-ref", reference, "-o", out})
+        return run_tool("policyctl", {"bundle", "--srk-name", name, "--authority", appliance.authority_public(),
+                                      "--policy-ref", reference, "-o", out})
             .status;
     };
     EXPECT_EQ(status("xyz", "r"), 2);
@@ -220,9 +217,8 @@ TEST_P(PolicyctlSign, ApprovesAnImageAndInstallsTheApproval) {
     Appliance appliance(GetParam());
     appliance.make_image();
     const std::string out = appliance.files() + "/out.approval";
-    const Outcome outcome =
-        run_tool("policyctl", {"sign", "--key", appliance.authority_private(), "--image", appliance.image(),
-                               "--counter-limit", "5", "--install", "-o", out});
+    const Outcome outcome = run_tool("policyctl", {"sign", "--key", appliance.authority_private(), "--image",
+                                                   appliance.image(), "--counter-limit", "5", "--install", "-o", out});
     ASSERT_EQ(outcome.status, 0) << outcome.errors;
     const host::Buffer file = appliance.read("out.approval");
     EXPECT_EQ(hex(appliance.boot_file("policy.approval")), hex(file));
@@ -247,14 +243,14 @@ TEST(Policyctl, SignsValuesAsItSignsTheImageThatHasThem) {
     Appliance appliance;
     const json prediction = to_json(predict_directory(appliance.files()));
     const std::string out = appliance.files() + "/out.approval";
-    const Outcome outcome = run_tool(
-        "policyctl", {"sign", "--key", appliance.authority_private(), "--pcr17",
-                      prediction["pcrs"]["sha256"]["17"], "--pcr18", prediction["pcrs"]["sha256"]["18"],
-                      "--policy-ref", test::kPolicyRef, "--counter-limit", "5", "-o", out, "--json"});
+    const Outcome outcome =
+        run_tool("policyctl", {"sign", "--key", appliance.authority_private(), "--pcr17",
+                               prediction["pcrs"]["sha256"]["17"], "--pcr18", prediction["pcrs"]["sha256"]["18"],
+                               "--policy-ref", test::kPolicyRef, "--counter-limit", "5", "-o", out, "--json"});
     ASSERT_EQ(outcome.status, 0) << outcome.errors;
-    const Outcome files = run_tool(
-        "policyctl", {"sign", "--key", appliance.authority_private(), "--files", appliance.files(),
-                      "--counter-limit", "5", "-o", appliance.files() + "/other.approval", "--json"});
+    const Outcome files =
+        run_tool("policyctl", {"sign", "--key", appliance.authority_private(), "--files", appliance.files(),
+                               "--counter-limit", "5", "-o", appliance.files() + "/other.approval", "--json"});
     ASSERT_EQ(files.status, 0) << files.errors;
     EXPECT_EQ(json::parse(outcome.output)["policy_digest"], json::parse(files.output)["policy_digest"]);
 }
@@ -273,8 +269,8 @@ TEST(Policyctl, DoesNotSignForAnotherAuthoritysBundle) {
 TEST(Policyctl, DoesNotSignWithAPublicKeyOrAnUnsuitableOne) {
     const Appliance appliance;
     const auto status = [&](const std::string& key) {
-        return run_tool("policyctl", {"sign", "--key", key, "--files", appliance.files(), "--counter-limit",
-                                      "5", "-o", appliance.files() + "/out.approval"})
+        return run_tool("policyctl", {"sign", "--key", key, "--files", appliance.files(), "--counter-limit", "5", "-o",
+                                      appliance.files() + "/out.approval"})
             .status;
     };
     EXPECT_EQ(status(appliance.authority_public()), 3);
@@ -288,11 +284,10 @@ TEST(Policyctl, AnswersWrongUsageWith2) {
     EXPECT_EQ(run_tool("policyctl", {}).status, 2);
     EXPECT_EQ(run_tool("policyctl", {"predict"}).status, 2);
     EXPECT_EQ(run_tool("policyctl", {"predict", appliance.image(), "--files", appliance.files()}).status, 2);
-    EXPECT_EQ(run_tool("policyctl", {"sign", "--key", appliance.authority_private(), "--counter-limit", "1"})
-                  .status,
+    EXPECT_EQ(run_tool("policyctl", {"sign", "--key", appliance.authority_private(), "--counter-limit", "1"}).status,
               2);
-    EXPECT_EQ(run_tool("policyctl", {"sign", "--key", appliance.authority_private(), "--counter-limit", "1",
-                                     "--files", appliance.files()})
+    EXPECT_EQ(run_tool("policyctl", {"sign", "--key", appliance.authority_private(), "--counter-limit", "1", "--files",
+                                     appliance.files()})
                   .status,
               2)
         << "no output asked for";
@@ -317,8 +312,7 @@ TEST(Show, TellsWhereAMalformedEventLogFails) {
         (void)describe_file(log);
         FAIL() << "a truncated log was described";
     } catch (const host::ToolError& error) {
-        EXPECT_NE(std::string(error.what()).find("truncated: event log: event (0x"), std::string::npos)
-            << error.what();
+        EXPECT_NE(std::string(error.what()).find("truncated: event log: event (0x"), std::string::npos) << error.what();
     }
 }
 

@@ -122,8 +122,8 @@ TEST(Messages, EachMemberMustBeThereAndOfItsType) {
         json without = good;
         without.erase(name);
         EXPECT_THAT(refusal<AttestRequest>(without.dump()), HasSubstr("'" + name + "' is missing"));
-        for (const json& wrong : {json(7), json(-1), json(1.5), json(true), json(nullptr),
-                                  json::array({"QQ=="}), json::object({{"a", "QQ=="}})}) {
+        for (const json& wrong : {json(7), json(-1), json(1.5), json(true), json(nullptr), json::array({"QQ=="}),
+                                  json::object({{"a", "QQ=="}})}) {
             json typed = good;
             typed[name] = wrong;
             EXPECT_THAT(refusal<AttestRequest>(typed.dump()), HasSubstr("'" + name + "' is not a text"));
@@ -149,10 +149,9 @@ TEST(Messages, RefusesAMemberThatIsThereTwice) {
 }
 
 TEST(Messages, RefusesWhatIsNotOneJsonObjectInUtf8) {
-    for (const char* body :
-         {"", " ", "[]", "\"x\"", "null", "7", "{", "{}}", "{\"a\":}", "{} {}", "\xef\xbb\xbf{}",
-          "{\"secret\":\"AAAA\",}", "{'secret':'AAAA'}", "{\"secret\":\"\xc3\x28\"}",
-          "{\"secret\":\"\\ud800\"}", "{\"a\":1e999,\"secret\":\"AAAA\"}", "//x\n{}"}) {
+    for (const char* body : {"", " ", "[]", "\"x\"", "null", "7", "{", "{}}", "{\"a\":}", "{} {}", "\xef\xbb\xbf{}",
+                             "{\"secret\":\"AAAA\",}", "{'secret':'AAAA'}", "{\"secret\":\"\xc3\x28\"}",
+                             "{\"secret\":\"\\ud800\"}", "{\"a\":1e999,\"secret\":\"AAAA\"}", "//x\n{}"}) {
         EXPECT_THAT(refusal<ActivationRequest>(body), HasSubstr("not ")) << body;
     }
     EXPECT_EQ(refusal<ActivationRequest>("\r\n {\"secret\" : \"AAAA\"} \n"), "accepted");
@@ -171,8 +170,7 @@ TEST(Messages, DepthIsBounded) {
 }
 
 TEST(Messages, SizesAreBounded) {
-    EXPECT_THAT(refusal<ActivationRequest>("{\"x\":\"" + std::string(kMaxBody, 'a') + "\"}"),
-                HasSubstr("are allowed"));
+    EXPECT_THAT(refusal<ActivationRequest>("{\"x\":\"" + std::string(kMaxBody, 'a') + "\"}"), HasSubstr("are allowed"));
     auto request = enroll_request();
     request.hostname = std::string(254, 'a');
     EXPECT_THAT(refusal<EnrollRequest>(to_json(request)), HasSubstr("'hostname' has 254 bytes; 1 to 253"));
@@ -194,13 +192,11 @@ TEST(Messages, SizesAreBounded) {
     EXPECT_THAT(refusal<AttestRequest>(to_json(evidence)), HasSubstr("'quote' has 5000 bytes"));
     std::string members = "{";
     for (int i = 0; i < 100; ++i) members += "\"m" + std::to_string(i) + "\":0,";
-    EXPECT_THAT(refusal<ActivationRequest>(members + R"("secret":"AAAA"})"),
-                HasSubstr("more than 64 members"));
+    EXPECT_THAT(refusal<ActivationRequest>(members + R"("secret":"AAAA"})"), HasSubstr("more than 64 members"));
 }
 
 TEST(Messages, RefusesBase64ThatIsNotCanonical) {
-    for (const char* text :
-         {"A", "AA", "AAA", "AA=A", "AB==", "AAB=", "AA==AA==", "AA-_", "AAAA\\n", "A A=", "===="}) {
+    for (const char* text : {"A", "AA", "AAA", "AA=A", "AB==", "AAB=", "AA==AA==", "AA-_", "AAAA\\n", "A A=", "===="}) {
         EXPECT_THAT(refusal<ActivationRequest>("{\"secret\":\"" + std::string(text) + "\"}"),
                     HasSubstr("'secret' is not base64"))
             << text;

@@ -91,8 +91,7 @@ class Listener {
             const std::lock_guard lock(mutex_);
             received_.push_back({text.substr(0, end + 2), text.substr(end + 4)});
         }
-        const std::string answer =
-            "HTTP/1.1 " + std::to_string(status) + " x\r\n" + more + "Content-Length: 0\r\n\r\n";
+        const std::string answer = "HTTP/1.1 " + std::to_string(status) + " x\r\n" + more + "Content-Length: 0\r\n\r\n";
         (void)::send(peer, answer.data(), answer.size(), MSG_NOSIGNAL);
     }
 
@@ -149,9 +148,8 @@ TEST_P(Actions, WebhookIsToldOfEachChangeWithASignature) {
     EXPECT_EQ(event.at("to"), "untrusted");
     EXPECT_THAT(event.at("reason").get<std::string>(), HasSubstr("kernel"));
     const std::string time = std::to_string(now_->load());
-    const Sha256Digest mac =
-        hmac_sha256(literal_bytes("a shared secret"),
-                    {host::text_bytes(time), literal_bytes("."), host::text_bytes(received[1].body)});
+    const Sha256Digest mac = hmac_sha256(literal_bytes("a shared secret"), {host::text_bytes(time), literal_bytes("."),
+                                                                            host::text_bytes(received[1].body)});
     EXPECT_EQ(received[1].header("Gatehouse-Signature"), "t=" + time + ",v1=" + host::hex(mac));
     EXPECT_EQ(service_->totals().actions_delivered, 2u);
     service_->tick();
@@ -212,8 +210,7 @@ TEST_P(Actions, GivesUpAfterTwelveAttemptsAndSaysSo) {
     }
     EXPECT_EQ(audited("action.give_up"), std::vector<std::string>{"hook"});
     std::size_t untrusted = 0;
-    for (const auto& one : listener.received())
-        untrusted += one.body.find("\"to\":\"untrusted\"") != std::string::npos;
+    for (const auto& one : listener.received()) untrusted += one.body.find("\"to\":\"untrusted\"") != std::string::npos;
     EXPECT_EQ(untrusted, 12u);
 }
 
@@ -271,8 +268,8 @@ TEST_P(Actions, WhatAServerThatDiedHadClaimedIsFreeAfterAMinute) {
 
 TEST_P(Actions, RefusesTargetsThatWouldReachTooFar) {
     for (const char* const url :
-         {"http://192.0.2.1/", "http://intranet/", "ftp://127.0.0.1/", "https://user:pass@example.org/",
-          "https:///x", "https://example.org/#f", "https://example.org:port/", "https://example.org/a b",
+         {"http://192.0.2.1/", "http://intranet/", "ftp://127.0.0.1/", "https://user:pass@example.org/", "https:///x",
+          "https://example.org/#f", "https://example.org:port/", "https://example.org/a b",
           "http://127.0.0.1.example.org/"}) {
         EXPECT_EQ(code_of([&] { service_->add_action(kAdmin, {"x", "webhook", url, "s"}); }), "url") << url;
     }
@@ -281,18 +278,11 @@ TEST_P(Actions, RefusesTargetsThatWouldReachTooFar) {
         const std::string name = "good-" + std::to_string(++number);
         EXPECT_EQ(code_of([&] { service_->add_action(kAdmin, {name, "webhook", url, "s"}); }), "") << url;
     }
-    EXPECT_EQ(code_of([&] {
-                  service_->add_action(kAdmin, {"x", "webhook", "https://example.org", ""});
-              }),
-              "secret");
+    EXPECT_EQ(code_of([&] { service_->add_action(kAdmin, {"x", "webhook", "https://example.org", ""}); }), "secret");
     program("writable", "exit 0", 0777);
     program("data", "exit 0", 0644);
     for (const char* const name : {"../master.key", "/bin/sh", ".hidden", "", "absent", "writable", "data"})
-        EXPECT_EQ(code_of([&] {
-                      service_->add_action(kAdmin, {"x", "command", name, ""});
-                  }),
-                  "command")
-            << name;
+        EXPECT_EQ(code_of([&] { service_->add_action(kAdmin, {"x", "command", name, ""}); }), "command") << name;
     for (const auto& action : service_->actions(kAdmin)) EXPECT_EQ(action.secret, "");
 }
 

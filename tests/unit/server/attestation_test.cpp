@@ -19,8 +19,7 @@ using testing::Not;
 
 class Attesting : public ServiceTest {
   protected:
-    protocol::AttestAnswer attest_with(const std::string& id, const SoftwareEndpoint& endpoint,
-                                       const Buffer& nonce) {
+    protocol::AttestAnswer attest_with(const std::string& id, const SoftwareEndpoint& endpoint, const Buffer& nonce) {
         return service_->attest(id, endpoint.attest(nonce));
     }
 };
@@ -208,12 +207,11 @@ TEST_P(Attesting, LeaseThatEndsMakesStaleWithoutAnybodysDoing) {
     EXPECT_EQ(state_of(id), State::kStale);
     EXPECT_EQ(service_->counts(kReader).stale, 1);
     EXPECT_EQ(service_->counts(kReader).trusted, 0);
-    EXPECT_EQ(service_->endpoints(kReader, {.search = "", .state = State::kStale, .group = "", .cursor = ""})
-                  .rows.size(),
-              1u);
     EXPECT_EQ(
-        service_->endpoints(kReader, {.search = "", .state = State::kTrusted, .group = "", .cursor = ""})
-            .rows.size(),
+        service_->endpoints(kReader, {.search = "", .state = State::kStale, .group = "", .cursor = ""}).rows.size(),
+        1u);
+    EXPECT_EQ(
+        service_->endpoints(kReader, {.search = "", .state = State::kTrusted, .group = "", .cursor = ""}).rows.size(),
         0u);
     service_->tick();
     EXPECT_EQ(service_->counts(kReader).stale, 1);
@@ -283,8 +281,7 @@ TEST_P(Attesting, LastAttestationShowsWhatTheVerifierSaysOfTheKeptEvidence) {
     ASSERT_TRUE(last.has_value());
     EXPECT_EQ(last->state, State::kTrusted);
     const nlohmann::json verdict = nlohmann::json::parse(last->verdict_json);
-    for (const nlohmann::json& finding : verdict.at("findings"))
-        EXPECT_TRUE(finding.at("ok")) << finding.dump();
+    for (const nlohmann::json& finding : verdict.at("findings")) EXPECT_TRUE(finding.at("ok")) << finding.dump();
     EXPECT_EQ(verdict.at("policy"), "laptops:1");
     EXPECT_EQ(verdict.at("pcrs").size(), 2u);
     EXPECT_GE(verdict.at("events").size(), 8u);
@@ -396,17 +393,15 @@ TEST_P(Policies, RefusesOneThatNoAuthoritySigned) {
     add_policy(hypervisor_policy("laptops", 1));
     const SoftwareKey stranger = make_p256_key();
     const std::string json = hypervisor_policy("laptops", 2);
-    EXPECT_EQ(
-        code_of([&] { (void)service_->add_policy(kOperator, verifier::sign_policy(json, stranger.get())); }),
-        "policy");
+    EXPECT_EQ(code_of([&] { (void)service_->add_policy(kOperator, verifier::sign_policy(json, stranger.get())); }),
+              "policy");
     EXPECT_EQ(service_->policies(kReader).size(), 1u);
 }
 
 TEST_P(Policies, RefusesADowngradeAndTheSameVersionTwice) {
     add_policy(hypervisor_policy("laptops", 7));
     for (const std::uint64_t version : {7u, 6u}) {
-        const std::string jws =
-            verifier::sign_policy(hypervisor_policy("laptops", version), authority_.get());
+        const std::string jws = verifier::sign_policy(hypervisor_policy("laptops", version), authority_.get());
         EXPECT_EQ(code_of([&] { (void)service_->add_policy(kOperator, jws); }), "downgrade");
     }
     add_policy(hypervisor_policy("laptops", 8));
@@ -479,11 +474,9 @@ TEST_P(Policies, NamesWhomAStagedOneRefusesAndWhy) {
     const auto second = service_->refused(kReader, query);
     ASSERT_EQ(second.rows.size(), 1u);
     EXPECT_EQ(second.next, "");
-    EXPECT_EQ((std::vector{first.rows[0].endpoint, first.rows[1].endpoint, second.rows[0].endpoint}),
-              refused);
+    EXPECT_EQ((std::vector{first.rows[0].endpoint, first.rows[1].endpoint, second.rows[0].endpoint}), refused);
 
-    query = {
-        .group = "default", .policy = "laptops", .version = 2, .search = "OLD-2", .cursor = "", .limit = 50};
+    query = {.group = "default", .policy = "laptops", .version = 2, .search = "OLD-2", .cursor = "", .limit = 50};
     ASSERT_EQ(service_->refused(kReader, query).rows.size(), 1u);
     EXPECT_EQ(service_->refused(kReader, query).rows[0].hostname, "old-2");
     query.search = "good";
@@ -550,10 +543,8 @@ TEST_P(Policies, GroupDecidesWhichApply) {
     EXPECT_TRUE(service_->wanted(id));
     EXPECT_EQ(attest(id, endpoint).verdict, "trusted");
     EXPECT_EQ(code_of([&] { service_->move_to_group(kOperator, id, "nowhere"); }), "not_found");
-    EXPECT_EQ(code_of([&] { service_->assign(kOperator, "nowhere", "laptops", 1, Stage::kEnforce); }),
-              "not_found");
-    EXPECT_EQ(code_of([&] { service_->assign(kOperator, "lab", "laptops", 9, Stage::kEnforce); }),
-              "not_found");
+    EXPECT_EQ(code_of([&] { service_->assign(kOperator, "nowhere", "laptops", 1, Stage::kEnforce); }), "not_found");
+    EXPECT_EQ(code_of([&] { service_->assign(kOperator, "lab", "laptops", 9, Stage::kEnforce); }), "not_found");
 }
 
 TEST_P(Policies, VerdictByTheOldGroupsStandsAFewMinutes) {

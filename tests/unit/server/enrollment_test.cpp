@@ -45,8 +45,7 @@ TEST_P(Enrollment, WaitsForAnOperatorWhileTheEkIsNotEndorsed) {
     EXPECT_EQ(waiting.ek_hash, endpoint.ek_hash());
     EXPECT_NE(waiting.reason.find("not endorsed"), std::string::npos) << waiting.reason;
     const auto named = [&](const char* rule) {
-        return std::ranges::any_of(waiting.findings,
-                                   [&](const auto& finding) { return finding.rule == rule; });
+        return std::ranges::any_of(waiting.findings, [&](const auto& finding) { return finding.rule == rule; });
     };
     EXPECT_TRUE(named("ek chain") || named("ek certificate"));
     EXPECT_TRUE(named("ak attributes"));
@@ -141,8 +140,7 @@ TEST_P(Enrollment, ChallengeExpires) {
     const SoftwareEndpoint endpoint;
     const protocol::EnrollChallenge challenge = service_->enroll(endpoint.enroll_request());
     *now_ += options_.enrollment_lifetime_s + 1;
-    EXPECT_EQ(code_of([&] { (void)service_->activate(challenge.id, endpoint.activate(challenge)); }),
-              "enrollment");
+    EXPECT_EQ(code_of([&] { (void)service_->activate(challenge.id, endpoint.activate(challenge)); }), "enrollment");
     service_->tick();
     EXPECT_TRUE(service_->enrollments(kReader, "", "", 10).rows.empty());
 }
@@ -159,8 +157,7 @@ TEST_P(Enrollment, StatusIsForWhoKnowsTheSecret) {
 
 TEST_P(Enrollment, RefusesATokenThatNobodyGaveOut) {
     const SoftwareEndpoint endpoint;
-    EXPECT_EQ(code_of([&] { (void)service_->enroll(endpoint.enroll_request("ge_nonsense")); }),
-              "enrollment_token");
+    EXPECT_EQ(code_of([&] { (void)service_->enroll(endpoint.enroll_request("ge_nonsense")); }), "enrollment_token");
     const std::string token = service_->create_enrollment_token(kOperator, "default", 60);
     *now_ += 61;
     EXPECT_EQ(code_of([&] { (void)service_->enroll(endpoint.enroll_request(token)); }), "enrollment_token");
@@ -320,9 +317,8 @@ TEST_P(Enrollment, KeepsHostileNamesAsHarmlessText) {
     endpoint.hostname += "\xf0\x9f\x9a\xaa";
     const std::string id = enroll(endpoint);
     const std::string bad = "\xef\xbf\xbd";
-    EXPECT_EQ(service_->endpoint(kReader, id).hostname, bad + bad + "<script>" + bad + "( " + bad + bad +
-                                                            bad + "'; DROP TABLE endpoints; --" + bad +
-                                                            "\xf0\x9f\x9a\xaa");
+    EXPECT_EQ(service_->endpoint(kReader, id).hostname, bad + bad + "<script>" + bad + "( " + bad + bad + bad +
+                                                            "'; DROP TABLE endpoints; --" + bad + "\xf0\x9f\x9a\xaa");
     EXPECT_TRUE(service_->verify_audit().ok);
 }
 

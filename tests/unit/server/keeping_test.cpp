@@ -39,8 +39,7 @@ class Keeping : public ServiceTest {
                            : "DROP TRIGGER audit_no_change ON audit");
     }
     void write_some() {
-        for (const char* const name : {"one", "two", "three", "four"})
-            service_->create_group(kOperator, name);
+        for (const char* const name : {"one", "two", "three", "four"}) service_->create_group(kOperator, name);
     }
 };
 
@@ -249,8 +248,8 @@ TEST_P(Keeping, FleetIsPagedSearchedAndFiltered) {
     std::vector<std::string> paged;
     std::string cursor;
     do {
-        const auto page = service_->endpoints(
-            kReader, {.search = "", .state = {}, .group = "", .cursor = cursor, .limit = 2});
+        const auto page =
+            service_->endpoints(kReader, {.search = "", .state = {}, .group = "", .cursor = cursor, .limit = 2});
         for (const server::Endpoint& one : page.rows) paged.push_back(one.id);
         cursor = page.next;
     } while (!cursor.empty());
@@ -264,8 +263,7 @@ TEST_P(Keeping, FleetIsPagedSearchedAndFiltered) {
                      .cursor = ""}),
               std::vector{ids[2]});
     service_->retire(kOperator, ids[1], "gone");
-    EXPECT_EQ(names({.search = "", .state = State::kRetired, .group = "", .cursor = ""}),
-              std::vector{ids[1]});
+    EXPECT_EQ(names({.search = "", .state = State::kRetired, .group = "", .cursor = ""}), std::vector{ids[1]});
     EXPECT_EQ(names({.search = "", .state = State::kNew, .group = "default", .cursor = ""}).size(), 4u);
     EXPECT_EQ(names({.search = "", .state = {}, .group = "lab", .cursor = ""}).size(), 0u);
     EXPECT_EQ(code_of([&] { (void)service_->endpoint(kReader, "nobody"); }), "not_found");
@@ -298,14 +296,13 @@ TEST_P(Keeping, RevocationListNamesWhomNotToTrust) {
     const server::Key key = server::public_key_from_pem(service_->result_key());
     const auto list = [&] {
         return nlohmann::json::parse(
-            verifier::verify_jws(service_->revocation_list(), "gatehouse-revocations+jws", key.get())
-                .value());
+            verifier::verify_jws(service_->revocation_list(), "gatehouse-revocations+jws", key.get()).value());
     };
     const nlohmann::json before = list();
     std::map<std::string, std::string> reasons;
     for (const nlohmann::json& one : before.at("endpoints")) reasons[one.at("id")] = one.at("reason");
-    EXPECT_EQ(reasons, (std::map<std::string, std::string>{
-                           {ids[1], "untrusted"}, {ids[2], "stale"}, {ids[3], "retired"}}));
+    EXPECT_EQ(reasons,
+              (std::map<std::string, std::string>{{ids[1], "untrusted"}, {ids[2], "stale"}, {ids[3], "retired"}}));
     service_->tick();
     EXPECT_GT(list().at("number"), before.at("number"));
     EXPECT_EQ(list().at("endpoints").size(), 3u);

@@ -52,8 +52,7 @@ std::string installed_programs() {
 
 PostgresServer* PostgresServer::get() {
     static const std::string programs = installed_programs();
-    static const std::unique_ptr<PostgresServer> server(programs.empty() ? nullptr
-                                                                         : new PostgresServer(programs));
+    static const std::unique_ptr<PostgresServer> server(programs.empty() ? nullptr : new PostgresServer(programs));
     return server.get();
 }
 
@@ -62,13 +61,11 @@ PostgresServer::PostgresServer(std::string programs) : programs_(std::move(progr
     if (::mkdtemp(name.data()) == nullptr) fail("no temporary directory");
     directory_ = name;
     if (const passwd* const user = ::getpwnam("postgres"); ::geteuid() == 0 && user != nullptr) {
-        if (::chown(directory_.c_str(), user->pw_uid, user->pw_gid) != 0)
-            fail("cannot give its directory away");
+        if (::chown(directory_.c_str(), user->pw_uid, user->pw_gid) != 0) fail("cannot give its directory away");
     }
     const std::string data = directory_ + "/data";
     int status = -1;
-    ::waitpid(start({programs_ + "/initdb", "-D", data, "-A", "trust", "-U", "gatehouse", "-E", "UTF8",
-                     "--no-sync"}),
+    ::waitpid(start({programs_ + "/initdb", "-D", data, "-A", "trust", "-U", "gatehouse", "-E", "UTF8", "--no-sync"}),
               &status, 0);
     if (status != 0) fail("initdb failed");
     child_ = start({programs_ + "/postgres", "-D", data, "-k", directory_, "-c", "listen_addresses=", "-F"});

@@ -56,8 +56,7 @@ protocol::AttestAnswer ServiceTest::attest(const std::string& id, const Software
 }
 
 void ServiceTest::add_policy(const std::string& json) {
-    if (!has_authority_)
-        service_->add_policy_authority(kAdmin, "authority", server::public_pem(authority_.get()));
+    if (!has_authority_) service_->add_policy_authority(kAdmin, "authority", server::public_pem(authority_.get()));
     has_authority_ = true;
     (void)service_->add_policy(kOperator, verifier::sign_policy(json, authority_.get()));
 }

@@ -51,8 +51,7 @@ class ServiceTest : public testing::TestWithParam<const char*> {
     protocol::AttestAnswer attest(const std::string& id, const SoftwareEndpoint& endpoint);
     // Signed by an authority of the server's.
     void add_policy(const std::string& json);
-    void enforce(const std::string& json, const std::string& group = "default",
-                 Stage stage = Stage::kEnforce);
+    void enforce(const std::string& json, const std::string& group = "default", Stage stage = Stage::kEnforce);
     [[nodiscard]] State state_of(const std::string& id) { return service_->endpoint(kReader, id).state; }
     [[nodiscard]] std::vector<std::string> audited(const std::string& action);  // subjects, oldest first
 

@@ -21,9 +21,7 @@ constexpr std::uint32_t kEkAttributes = 0x000300b2;  // template L-2
 constexpr std::string_view kEkPolicy = "837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa";
 constexpr std::array<std::uint32_t, 3> kTpmPcrs{0, 4, 7};
 
-[[noreturn]] void fail(const char* what) {
-    throw std::runtime_error(std::string("software endpoint: ") + what);
-}
+[[noreturn]] void fail(const char* what) { throw std::runtime_error(std::string("software endpoint: ") + what); }
 
 Buffer buffer_of(Bytes bytes) { return {bytes.begin(), bytes.end()}; }
 Buffer written(Buffer room, const Writer& writer) {
@@ -162,8 +160,7 @@ SoftwareKey public_key(Bytes x, Bytes y) {
     point.insert(point.end(), x.begin(), x.end());
     point.insert(point.end(), y.begin(), y.end());
     EVP_PKEY* key = make_p256_key().release();
-    if (EVP_PKEY_set1_encoded_public_key(key, raw(Bytes(point)), point.size()) != 1)
-        fail("not a point of the curve");
+    if (EVP_PKEY_set1_encoded_public_key(key, raw(Bytes(point)), point.size()) != 1) fail("not a point of the curve");
     return SoftwareKey(key);
 }
 
@@ -322,8 +319,7 @@ Buffer SoftwareEndpoint::activate(const protocol::EnrollChallenge& challenge) co
     const Bytes mac = object.sized();
     const Bytes encrypted = object.rest();
     const Buffer name = name_of(ak_public());
-    if (!equal_bytes(mac, hmac_sha256(kdf_a(seed, "INTEGRITY", {}, 256), {encrypted, name})))
-        fail("integrity");
+    if (!equal_bytes(mac, hmac_sha256(kdf_a(seed, "INTEGRITY", {}, 256), {encrypted, name}))) fail("integrity");
     const Buffer plain = cfb_decrypted(kdf_a(seed, "STORAGE", name, 128), encrypted);
     Reader digest(plain, Endian::kBig);
     return buffer_of(digest.sized());
@@ -361,9 +357,8 @@ protocol::AttestRequest SoftwareEndpoint::attest(Bytes nonce) const {
     writer.u32(restart_count);
     writer.u8(1);
     writer.u64(firmware_version);
-    const std::vector<HashAlgorithm> banks = hypervisor
-                                                 ? std::vector{HashAlgorithm::kSha256, HashAlgorithm::kSha384}
-                                                 : std::vector{HashAlgorithm::kSha256};
+    const std::vector<HashAlgorithm> banks =
+        hypervisor ? std::vector{HashAlgorithm::kSha256, HashAlgorithm::kSha384} : std::vector{HashAlgorithm::kSha256};
     writer.u32(static_cast<std::uint32_t>(banks.size()));
     for (const HashAlgorithm bank : banks) {
         writer.u16(static_cast<std::uint16_t>(bank));
@@ -415,9 +410,8 @@ std::string tpm_policy(const std::string& name, std::uint64_t version, const std
     nlohmann::json pcrs = nlohmann::json::object();
     for (const std::uint32_t pcr : kTpmPcrs)
         pcrs[std::to_string(pcr)] = nlohmann::json::array({host::hex(pcr_value(pcr))});
-    nlohmann::json policy{
-        {"gatehouse_attestation_policy", 1}, {"name", name},  {"version", version}, {"source", "tpm"},
-        {"pcrs", {{"sha256", pcrs}}},        {"lease_s", 900}};
+    nlohmann::json policy{{"gatehouse_attestation_policy", 1}, {"name", name},  {"version", version}, {"source", "tpm"},
+                          {"pcrs", {{"sha256", pcrs}}},        {"lease_s", 900}};
     policy.update(nlohmann::json::parse(changes));
     return policy.dump();
 }

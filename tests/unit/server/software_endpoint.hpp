@@ -67,7 +67,6 @@ class SoftwareEndpoint {
 // Policies (verifier/policy.hpp) that accept them; `changes` is merged into the JSON.
 [[nodiscard]] std::string hypervisor_policy(const std::string& name, std::uint64_t version,
                                             const std::string& changes = "{}");
-[[nodiscard]] std::string tpm_policy(const std::string& name, std::uint64_t version,
-                                     const std::string& changes = "{}");
+[[nodiscard]] std::string tpm_policy(const std::string& name, std::uint64_t version, const std::string& changes = "{}");
 
 }  // namespace gatehouse::test

@@ -86,8 +86,7 @@ TEST_P(SuddenDeath, LosesNoAcknowledgedWrite) {
     const std::unique_ptr<server::Database> database = server::Database::open(options_.database);
     database->read([&](server::Session& session) {
         for (const auto& [id, time] : nonces) {
-            EXPECT_GE(session.one("SELECT last_nonce FROM endpoints WHERE id = $1", {id}).value().integer(0),
-                      time);
+            EXPECT_GE(session.one("SELECT last_nonce FROM endpoints WHERE id = $1", {id}).value().integer(0), time);
             EXPECT_TRUE(session.one("SELECT 1 FROM evidence WHERE endpoint = $1", {id}).has_value());
         }
     });

@@ -76,8 +76,7 @@ TEST_P(Vendors, EndpointWhoseEkIsRevokedIsUntrustedUntilItIsNot) {
     const protocol::AttestAnswer answer = attest(id, endpoint_);
     EXPECT_EQ(answer.verdict, "untrusted");
     EXPECT_THAT(answer.failures, ElementsAre("endorsement: " + fault_of(id)));
-    EXPECT_THAT(service_->last_attestation(kReader, id)->verdict_json,
-                HasSubstr("revoked by CN=Vendor Root"));
+    EXPECT_THAT(service_->last_attestation(kReader, id)->verdict_json, HasSubstr("revoked by CN=Vendor Root"));
 
     put_vendor();
     service_->tick();
@@ -158,8 +157,7 @@ TEST_P(Vendors, FleetIsCheckedWholeAndByAnyServer) {
     const std::unique_ptr<Service> server = another();
     for (int i = 0; i < 40 && service_->counts(kReader).untrusted < 701; ++i) server->tick();
     EXPECT_EQ(service_->counts(kReader).untrusted, 701);
-    EXPECT_EQ(fault_of("copy7"),
-              "Vendor is not trusted any more, and the EK certificate was not kept: enroll again");
+    EXPECT_EQ(fault_of("copy7"), "Vendor is not trusted any more, and the EK certificate was not kept: enroll again");
     EXPECT_THAT(audited("endpoint.endorsement"), SizeIs(701));
     server->tick();
     service_->tick();
@@ -175,10 +173,9 @@ TEST_P(Vendors, PolicyAuthorityIsRemovedOnceNothingOfItsIsAssigned) {
     } catch (const ServiceError& error) {
         told = error.what();
     }
-    EXPECT_EQ(
-        told,
-        "authority \"authority\": policy laptops:1, which no other authority signed, is assigned to group "
-        "\"default\"; withdraw it first");
+    EXPECT_EQ(told,
+              "authority \"authority\": policy laptops:1, which no other authority signed, is assigned to group "
+              "\"default\"; withdraw it first");
     EXPECT_EQ(attest(id, endpoint_).verdict, "trusted");
 
     // The same key under another name may go, or stay in its place.

@@ -61,13 +61,13 @@ INSTANTIATE_TEST_SUITE_P(
                    k.set(Attribute::kUserWithAuth);
                },
                Source::kTpm},
-        KeyRow{"CurveP521", "ak type", "curve 5", [](KeyFields& k) { k.curve = 5; }, Source::kHypervisor,
-               "EC", "P-521"},
+        KeyRow{"CurveP521", "ak type", "curve 5", [](KeyFields& k) { k.curve = 5; }, Source::kHypervisor, "EC",
+               "P-521"},
         KeyRow{"CurveBn256", "ak type", "curve 16", [](KeyFields& k) { k.curve = 0x10; }},
         KeyRow{"P256WithSha1", "ak type", "not SHA-256", [](KeyFields& k) { k.scheme_hash = 4; }},
         KeyRow{"P256WithSha384", "ak type", "not SHA-256", [](KeyFields& k) { k.scheme_hash = 0x0c; }},
-        KeyRow{"P384WithSha256", "ak type", "not SHA-384", [](KeyFields& k) { k.curve = 4; },
-               Source::kHypervisor, "EC", "P-384"},
+        KeyRow{"P384WithSha256", "ak type", "not SHA-384", [](KeyFields& k) { k.curve = 4; }, Source::kHypervisor, "EC",
+               "P-384"},
         KeyRow{"WithoutScheme", "ak type", "must be ECDSA", [](KeyFields& k) { k.scheme = 0x0010; }},
         KeyRow{"Schnorr", "ak type", "must be ECDSA", [](KeyFields& k) { k.scheme = 0x001c; }},
         KeyRow{"RsaWithSha1", "ak type", "hash must be",
@@ -90,21 +90,17 @@ INSTANTIATE_TEST_SUITE_P(
                    k.policy.clear();
                },
                Source::kTpm},
-        KeyRow{"Unrestricted", "ak attributes", "restricted",
-               [](KeyFields& k) { k.clear(Attribute::kRestricted); }},
+        KeyRow{"Unrestricted", "ak attributes", "restricted", [](KeyFields& k) { k.clear(Attribute::kRestricted); }},
         KeyRow{"UnrestrictedOfATpm", "ak attributes", "restricted",
                [](KeyFields& k) { k.clear(Attribute::kRestricted); }, Source::kTpm},
         KeyRow{"Decryption", "ak attributes", "decrypt", [](KeyFields& k) { k.set(Attribute::kDecrypt); }},
-        KeyRow{"Duplicable", "ak attributes", "fixedTPM",
-               [](KeyFields& k) { k.clear(Attribute::kFixedTpm); }},
-        KeyRow{"Movable", "ak attributes", "fixedParent",
-               [](KeyFields& k) { k.clear(Attribute::kFixedParent); }},
+        KeyRow{"Duplicable", "ak attributes", "fixedTPM", [](KeyFields& k) { k.clear(Attribute::kFixedTpm); }},
+        KeyRow{"Movable", "ak attributes", "fixedParent", [](KeyFields& k) { k.clear(Attribute::kFixedParent); }},
         KeyRow{"Imported", "ak attributes", "sensitiveDataOrigin",
                [](KeyFields& k) { k.clear(Attribute::kSensitiveDataOrigin); }},
         KeyRow{"OtherLocality", "ak policy", "not that of locality 2",
                [](KeyFields& k) { k.policy[0] ^= std::byte{1}; }},
-        KeyRow{"WithAuthorization", "ak policy", "userWithAuth",
-               [](KeyFields& k) { k.set(Attribute::kUserWithAuth); }},
+        KeyRow{"WithAuthorization", "ak policy", "userWithAuth", [](KeyFields& k) { k.set(Attribute::kUserWithAuth); }},
         KeyRow{"WithoutPolicy", "ak policy", "empty", [](KeyFields& k) { k.policy.clear(); }}),
     [](const auto& row) { return row.param.name; });
 
@@ -140,18 +136,17 @@ TEST_P(SignatureScheme, HoldsForItsMessageAndNoOther) {
 
 INSTANTIATE_TEST_SUITE_P(
     Rows, SignatureScheme,
-    testing::Values(SchemeRow{"EcdsaP256", "EC", "P-256", [](KeyFields&) {}, 0x0018, HashAlgorithm::kSha256},
-                    SchemeRow{"EcdsaP384", "EC", "P-384", ecc_p384, 0x0018, HashAlgorithm::kSha384},
-                    SchemeRow{"RsassaSha256", "RSA", "", [](KeyFields& k) { rsa(k, 0x0014); }, 0x0014,
-                              HashAlgorithm::kSha256},
-                    SchemeRow{"RsapssSha256", "RSA", "", [](KeyFields& k) { rsa(k, 0x0016); }, 0x0016,
-                              HashAlgorithm::kSha256},
-                    SchemeRow{"RsassaSha512", "RSA", "",
-                              [](KeyFields& k) {
-                                  rsa(k, 0x0014);
-                                  k.scheme_hash = 0x0d;
-                              },
-                              0x0014, HashAlgorithm::kSha512}),
+    testing::Values(
+        SchemeRow{"EcdsaP256", "EC", "P-256", [](KeyFields&) {}, 0x0018, HashAlgorithm::kSha256},
+        SchemeRow{"EcdsaP384", "EC", "P-384", ecc_p384, 0x0018, HashAlgorithm::kSha384},
+        SchemeRow{"RsassaSha256", "RSA", "", [](KeyFields& k) { rsa(k, 0x0014); }, 0x0014, HashAlgorithm::kSha256},
+        SchemeRow{"RsapssSha256", "RSA", "", [](KeyFields& k) { rsa(k, 0x0016); }, 0x0016, HashAlgorithm::kSha256},
+        SchemeRow{"RsassaSha512", "RSA", "",
+                  [](KeyFields& k) {
+                      rsa(k, 0x0014);
+                      k.scheme_hash = 0x0d;
+                  },
+                  0x0014, HashAlgorithm::kSha512}),
     [](const auto& row) { return row.param.name; });
 
 TEST(EnrolledKeyParsing, RefusesEveryTruncationAndATrailingByte) {

@@ -135,8 +135,7 @@ Issued issue(const CertificateSpec& spec, Key key, const Issued* issuer) {
     return issued;
 }
 
-Buffer revoke(const Issued& issuer, const std::vector<const Issued*>& revoked, std::time_t from,
-              std::time_t to) {
+Buffer revoke(const Issued& issuer, const std::vector<const Issued*>& revoked, std::time_t from, std::time_t to) {
     const verifier::openssl::RevocationList list(X509_CRL_new());
     X509_CRL_set_version(list.get(), 1);
     X509_CRL_set_issuer_name(list.get(), X509_get_subject_name(issuer.certificate.get()));
@@ -165,12 +164,11 @@ Buffer ek_public_area(EVP_PKEY* key) {
     append_u16(area, high ? 0x000c : 0x000b);
     append_u16(area, 0x0003);
     append_u16(area, high ? 0x00f2 : 0x00b2);
-    append_sized(
-        area,
-        host::from_hex(high ? "b26e7d28d11a50bc53d882bcf5fd3a1a074148bb35d3b4e4cb1c0ad9bde419cacb47ba096996"
-                              "46150f9fc000f3f80e12"
-                            : "837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa",
-                       "policy"));
+    append_sized(area,
+                 host::from_hex(high ? "b26e7d28d11a50bc53d882bcf5fd3a1a074148bb35d3b4e4cb1c0ad9bde419cacb47ba096996"
+                                       "46150f9fc000f3f80e12"
+                                     : "837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa",
+                                "policy"));
     append_u16(area, 0x0006);  // AES, CFB
     append_u16(area, high ? 256 : 128);
     append_u16(area, 0x0043);

@@ -48,9 +48,7 @@ class Credentials : public testing::Test {
 };
 std::unique_ptr<ManufacturedTpm> Credentials::tpm_;
 
-TEST_F(Credentials, Rsa2048EkOfTemplateL1ActivatesThem) {
-    expect_activation(tpm_->persistent(test::kRsaEk), true);
-}
+TEST_F(Credentials, Rsa2048EkOfTemplateL1ActivatesThem) { expect_activation(tpm_->persistent(test::kRsaEk), true); }
 
 TEST_F(Credentials, P256EkOfTemplateL2ActivatesThem) {
     const auto ek = tpm_->create_ek(test::kL2);

@@ -57,8 +57,7 @@ class Endorsement : public testing::Test {
         return judge(issue(spec, ecc_key(), &intermediate));
     }
     // This rule fails, with these words, and no other (but the revocation, which needs a path).
-    static void expect_only(const EndorsementVerdict& verdict, const std::string& rule,
-                            const std::string& words) {
+    static void expect_only(const EndorsementVerdict& verdict, const std::string& rule, const std::string& words) {
         EXPECT_FALSE(verdict.accepted());
         EXPECT_THAT(finding(verdict, rule).detail, HasSubstr(words));
         for (const Finding& one : verdict.findings) {
@@ -88,8 +87,7 @@ class ManufacturedEndorsement : public testing::Test {
         store.add({"swtpm", {tpm_->root()}, std::move(intermediates), {}});
         return store;
     }
-    static EndorsementEvidence evidence(TPM2_NV_INDEX index, TPM2_HANDLE handle,
-                                        std::vector<Buffer> chain = {}) {
+    static EndorsementEvidence evidence(TPM2_NV_INDEX index, TPM2_HANDLE handle, std::vector<Buffer> chain = {}) {
         return {tpm_->read_nv(index), std::move(chain), tpm_->persistent(handle).public_area};
     }
     static std::unique_ptr<test::ManufacturedTpm> tpm_;
@@ -97,8 +95,8 @@ class ManufacturedEndorsement : public testing::Test {
 std::unique_ptr<test::ManufacturedTpm> ManufacturedEndorsement::tpm_;
 
 TEST_F(ManufacturedEndorsement, RsaAndEccCertificatesInNvAreAccepted) {
-    const auto rsa = verify_endorsement(evidence(test::kRsaCertificate, test::kRsaEk),
-                                        store({tpm_->issuer()}), std::time(nullptr));
+    const auto rsa =
+        verify_endorsement(evidence(test::kRsaCertificate, test::kRsaEk), store({tpm_->issuer()}), std::time(nullptr));
     EXPECT_TRUE(rsa.accepted()) << failures(rsa);
     EXPECT_EQ(rsa.vendor, "swtpm");
     EXPECT_EQ(rsa.manufacturer, "id:00001014");
@@ -106,8 +104,8 @@ TEST_F(ManufacturedEndorsement, RsaAndEccCertificatesInNvAreAccepted) {
     EXPECT_EQ(finding(rsa, "ek public").detail, "template L-1 (RSA 2048)");
     EXPECT_THAT(rsa.quirks, IsEmpty());
 
-    const auto ecc = verify_endorsement(evidence(test::kP384Certificate, test::kP384Ek),
-                                        store({tpm_->issuer()}), std::time(nullptr));
+    const auto ecc = verify_endorsement(evidence(test::kP384Certificate, test::kP384Ek), store({tpm_->issuer()}),
+                                        std::time(nullptr));
     EXPECT_TRUE(ecc.accepted()) << failures(ecc);
     EXPECT_EQ(finding(ecc, "ek public").detail, "template H-3 (ECC P-384)");
 }
@@ -118,13 +116,12 @@ TEST_F(ManufacturedEndorsement, IntermediateMayComeFromTheEndpoint) {
                     .accepted());
     const auto without =
         verify_endorsement(evidence(test::kRsaCertificate, test::kRsaEk), store({}), std::time(nullptr));
-    EXPECT_THAT(finding(without, "ek chain").detail,
-                HasSubstr("issued by CN=swtpm-localca, of which there is no"));
+    EXPECT_THAT(finding(without, "ek chain").detail, HasSubstr("issued by CN=swtpm-localca, of which there is no"));
 }
 
 TEST_F(ManufacturedEndorsement, CertificateIsNotGoodForAnotherEkOfTheSameTpm) {
-    const auto verdict = verify_endorsement(evidence(test::kRsaCertificate, test::kP384Ek),
-                                            store({tpm_->issuer()}), std::time(nullptr));
+    const auto verdict =
+        verify_endorsement(evidence(test::kRsaCertificate, test::kP384Ek), store({tpm_->issuer()}), std::time(nullptr));
     EXPECT_FALSE(verdict.accepted());
     EXPECT_EQ(finding(verdict, "ek key").detail,
               "the certificate is of another key (RSA 2048) than the EK (ECC P-384)");
@@ -164,8 +161,7 @@ TEST_F(Endorsement, GoodOneIsAccepted) {
     EXPECT_EQ(verdict.version, "id:00070002");
     EXPECT_THAT(verdict.quirks, IsEmpty());
     EXPECT_EQ(finding(verdict, "ek chain").detail, "Vendor: CN=Vendor EK CA <- CN=Vendor Root");
-    EXPECT_THAT(finding(verdict, "ek revocation").detail,
-                HasSubstr("not checked: there is no CRL of Vendor"));
+    EXPECT_THAT(finding(verdict, "ek revocation").detail, HasSubstr("not checked: there is no CRL of Vendor"));
 }
 
 TEST_F(Endorsement, EmptyTrustStoreTrustsNobody) {
@@ -228,8 +224,7 @@ TEST_F(Endorsement, RefusesASelfSignedCertificate) {
 TEST_F(Endorsement, RefusesARootThatTheEndpointBrings) {
     const auto own_root = issue(ca_spec("Own Root"), ecc_key());
     const auto ek = issue(ek_spec(), ecc_key(), &own_root);
-    expect_only(judge(ek, {own_root.der()}), "ek chain",
-                "CA 1 (CN=Own Root): a root that is not in the trust store");
+    expect_only(judge(ek, {own_root.der()}), "ek chain", "CA 1 (CN=Own Root): a root that is not in the trust store");
     // Not even with the name of the vendor's.
     const auto twin = issue(ca_spec("Vendor Root"), ecc_key());
     expect_only(judge(issue(ek_spec(), ecc_key(), &twin), {twin.der()}), "ek chain", "");
@@ -248,8 +243,7 @@ TEST_F(Endorsement, RefusesAnIntermediateThatIsNotACa) {
         spec.usage = "";
         const auto middle = issue(spec, ecc_key(), &intermediate);
         const auto ek = issue(ek_spec(), ecc_key(), &middle);
-        expect_only(judge(ek, {middle.der()}), "ek chain",
-                    "CA 1 (CN=No CA): issued a certificate, but is not a CA");
+        expect_only(judge(ek, {middle.der()}), "ek chain", "CA 1 (CN=No CA): issued a certificate, but is not a CA");
     }
     // An EK whose certificate is good must not be able to make others.
     auto spec = ek_spec();
@@ -292,8 +286,7 @@ TEST_F(Endorsement, RefusesNamesOutsideOfTheConstraintsOfACa) {
 TEST_F(Endorsement, RefusesACriticalExtensionThatIsNotKnown) {
     auto spec = ek_spec();
     spec.extra = "1.3.6.1.4.1.99999.1=critical,ASN1:UTF8String:must be understood";
-    expect_only(judge_spec(spec), "ek chain",
-                "EK certificate: has the critical extension 1.3.6.1.4.1.99999.1");
+    expect_only(judge_spec(spec), "ek chain", "EK certificate: has the critical extension 1.3.6.1.4.1.99999.1");
     spec.extra = "1.3.6.1.4.1.99999.1=ASN1:UTF8String:may be passed over";
     expect_accepted(judge_spec(spec));
 }
@@ -320,8 +313,7 @@ TEST_F(Endorsement, RefusesKeysThatAreTooWeak) {
     spec.usage = "critical,keyEncipherment";
     const auto ek = issue(spec, test::rsa_key(1024), &intermediate);
     const auto verdict = judge(ek);
-    EXPECT_EQ(finding(verdict, "ek chain").detail,
-              "Vendor: EK certificate: RSA 1024 is too short; 2048 bits at least");
+    EXPECT_EQ(finding(verdict, "ek chain").detail, "Vendor: EK certificate: RSA 1024 is too short; 2048 bits at least");
     EXPECT_EQ(finding(verdict, "ek public").detail, "RSA 1024 is too short; 2048 bits at least");
     const auto weak = issue(ca_spec("Weak CA"), ecc_key("secp224r1"), &root);
     expect_only(judge(issue(ek_spec(), ecc_key(), &weak), {weak.der()}), "ek chain",
@@ -411,8 +403,7 @@ TEST_F(Endorsement, RevocationCountsWhicheverOfTheVendorsOfARootHasTheCrl) {
         TrustStore store;
         store.add(first ? vendor : without);
         store.add(first ? without : vendor);
-        const auto verdict =
-            verify_endorsement({ek.der(), {}, test::ek_public_area(ek.key.get())}, store, now);
+        const auto verdict = verify_endorsement({ek.der(), {}, test::ek_public_area(ek.key.get())}, store, now);
         expect_only(verdict, "ek revocation", "EK certificate: revoked by CN=Vendor EK CA");
     }
 }
@@ -426,8 +417,7 @@ TEST_F(Endorsement, RefusesAnExpiredCrl) {
     vendor.revocations = {test::revoke(intermediate, {}, kNow - 5 * kDay, kNow - kDay)};
     expect_only(judge_spec(ek_spec()), "ek revocation", "the CRL of CN=Vendor EK CA expired on 2027-01-14");
     vendor.revocations = {test::revoke(intermediate, {}, kNow + kDay, kNow + 5 * kDay)};
-    expect_only(judge_spec(ek_spec()), "ek revocation",
-                "the CRL of CN=Vendor EK CA is not valid before 2027-01-16");
+    expect_only(judge_spec(ek_spec()), "ek revocation", "the CRL of CN=Vendor EK CA is not valid before 2027-01-16");
 }
 
 TEST_F(Endorsement, CrlOfAnotherIssuerDoesNotCountForThisOne) {
@@ -444,8 +434,7 @@ TEST_F(Endorsement, TrustStoreRefusesACrlThatNoCaOfTheVendorSigned) {
             TrustStore().add(vendor);
             FAIL();
         } catch (const host::ToolError& error) {
-            EXPECT_THAT(error.what(),
-                        HasSubstr("trust store: Vendor: CRL 1: no root or intermediate of this vendor"));
+            EXPECT_THAT(error.what(), HasSubstr("trust store: Vendor: CRL 1: no root or intermediate of this vendor"));
         }
     }
 }
@@ -463,10 +452,8 @@ TEST_F(Endorsement, FaultOfOneThatWasAcceptedIsThatOfItsPathNow) {
         return endorsement_fault(evidence, store, accepted);
     };
     EXPECT_EQ(fault(vendor), "");
-    EXPECT_EQ(endorsement_fault(evidence, TrustStore(), kNow),
-              "EK certificate: no vendor is trusted any more");
-    EXPECT_THAT(fault({"Vendor", {root.der()}, {}, {}}),
-                HasSubstr("issued by CN=Vendor EK CA, of which there is no"));
+    EXPECT_EQ(endorsement_fault(evidence, TrustStore(), kNow), "EK certificate: no vendor is trusted any more");
+    EXPECT_THAT(fault({"Vendor", {root.der()}, {}, {}}), HasSubstr("issued by CN=Vendor EK CA, of which there is no"));
     // The dates are those of then.
     EXPECT_THAT(fault(vendor, kNow + 2 * kDay), HasSubstr("Vendor: EK certificate: expired on 2027-01-16"));
     // CRLs count whatever their dates, and at each place of the path.
@@ -505,8 +492,7 @@ TEST_F(Endorsement, FaultOfWhatIsNoCertificateIsSaid) {
     TrustStore store;
     store.add(vendor);
     EXPECT_EQ(endorsement_fault({{}, {}, {}}, store, kNow), "EK certificate: there is none");
-    EXPECT_THAT(endorsement_fault({Buffer(40), {}, {}}, store, kNow),
-                testing::StartsWith("EK certificate: "));
+    EXPECT_THAT(endorsement_fault({Buffer(40), {}, {}}, store, kNow), testing::StartsWith("EK certificate: "));
 }
 
 // --- "ek usage"
@@ -531,8 +517,8 @@ TEST_F(Endorsement, RefusesAnotherKeyUsage) {
     expect_only(judge_spec(spec), "ek usage", "may sign certificates");
     const auto key = test::rsa_key(2048);
     spec.usage = "critical,keyAgreement";
-    expect_only(judge(issue(spec, test::Key(EVP_PKEY_dup(key.get()), EVP_PKEY_free), &intermediate)),
-                "ek usage", "its key usage is without keyEncipherment");
+    expect_only(judge(issue(spec, test::Key(EVP_PKEY_dup(key.get()), EVP_PKEY_free), &intermediate)), "ek usage",
+                "its key usage is without keyEncipherment");
     spec.usage = "critical,keyEncipherment";
     expect_accepted(judge(issue(spec, test::Key(EVP_PKEY_dup(key.get()), EVP_PKEY_free), &intermediate)));
 }
@@ -567,8 +553,7 @@ TEST_F(Endorsement, RefusesACertificateThatDoesNotNameATpm) {
 TEST_F(Endorsement, WhatACertificateSaysIsPrintable) {
     auto spec = ek_spec();
     spec.subject = "a\n\x1b[31m";
-    spec.sections =
-        "[tpm]\nx.2.23.133.2.1=id:4E544300\nx.2.23.133.2.2=m\\n\\r<b>\nx.2.23.133.2.3=id:00010002\n";
+    spec.sections = "[tpm]\nx.2.23.133.2.1=id:4E544300\nx.2.23.133.2.2=m\\n\\r<b>\nx.2.23.133.2.3=id:00010002\n";
     const auto verdict = judge_spec(spec);
     EXPECT_EQ(verdict.model,
               "m?"
@@ -703,13 +688,11 @@ TEST_F(Endorsement, RefusesWhatIsNotACertificate) {
         const Buffer cut(der.begin(), der.begin() + static_cast<std::ptrdiff_t>(size));
         EXPECT_FALSE(finding(judge(EndorsementEvidence{cut, {}, area}), "ek certificate").ok);
     }
-    EXPECT_EQ(finding(judge(EndorsementEvidence{Buffer(40'000, std::byte{0x30}), {}, area}), "ek certificate")
-                  .detail,
+    EXPECT_EQ(finding(judge(EndorsementEvidence{Buffer(40'000, std::byte{0x30}), {}, area}), "ek certificate").detail,
               "longer than 32768 bytes");
     auto spec = ek_spec();
     spec.version = 0;
-    EXPECT_EQ(finding(judge(issue(spec, ecc_key(), &intermediate)), "ek certificate").detail,
-              "not of version 3");
+    EXPECT_EQ(finding(judge(issue(spec, ecc_key(), &intermediate)), "ek certificate").detail, "not of version 3");
 }
 
 // --- the trust store
@@ -724,15 +707,13 @@ TEST_F(Endorsement, TrustStoreTakesOnlyCasThatAreStrongEnough) {
         return "accepted";
     };
     const Buffer leaf = issue(ek_spec(), ecc_key(), &intermediate).der();
-    EXPECT_THAT(refusal({"V", {leaf}, {}, {}}),
-                HasSubstr("trust store: V: root 1: (empty) is not a CA's certificate"));
+    EXPECT_THAT(refusal({"V", {leaf}, {}, {}}), HasSubstr("trust store: V: root 1: (empty) is not a CA's certificate"));
     EXPECT_THAT(refusal({"V", {root.der()}, {leaf}, {}}), HasSubstr("V: intermediate 1"));
     EXPECT_THAT(refusal({"V", {Buffer(10)}, {}, {}}), HasSubstr("V: root 1: not a certificate in DER"));
     EXPECT_THAT(refusal({"V", {}, {}, {}}), HasSubstr("no root"));
     EXPECT_THAT(refusal({"V", {root.der()}, {}, {Buffer(10)}}), HasSubstr("V: CRL 1: not a CRL in DER"));
     const auto weak = issue(ca_spec("Weak"), test::rsa_key(1024));
-    EXPECT_THAT(refusal({"V", {root.der(), weak.der()}, {}, {}}),
-                HasSubstr("root 2: CN=Weak: RSA 1024 is too short"));
+    EXPECT_THAT(refusal({"V", {root.der(), weak.der()}, {}, {}}), HasSubstr("root 2: CN=Weak: RSA 1024 is too short"));
 }
 
 TEST_F(Endorsement, VendorOfTheSameNameIsReplaced) {
@@ -740,8 +721,7 @@ TEST_F(Endorsement, VendorOfTheSameNameIsReplaced) {
     store.add(vendor);
     store.add({"Vendor", {issue(ca_spec("New Root"), ecc_key()).der()}, {}, {}});
     const auto ek = issue(ek_spec(), ecc_key(), &intermediate);
-    EXPECT_FALSE(
-        verify_endorsement({ek.der(), {}, test::ek_public_area(ek.key.get())}, store, now).accepted());
+    EXPECT_FALSE(verify_endorsement({ek.der(), {}, test::ek_public_area(ek.key.get())}, store, now).accepted());
 }
 
 }  // namespace

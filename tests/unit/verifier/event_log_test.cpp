@@ -26,8 +26,8 @@ std::string replayed(const EventLog& log, HashAlgorithm bank, std::uint32_t pcr)
     return host::hex(replay(log, bank, pcr, start_value(log, bank, pcr)).bytes());
 }
 bool has_quirk(const EventLog& log, std::string_view word) {
-    return std::ranges::any_of(
-        log.quirks, [word](const std::string& quirk) { return quirk.find(word) != std::string::npos; });
+    return std::ranges::any_of(log.quirks,
+                               [word](const std::string& quirk) { return quirk.find(word) != std::string::npos; });
 }
 Buffer bytes_of(std::initializer_list<unsigned> values) {
     Buffer bytes;
@@ -62,9 +62,8 @@ TEST(EventLogOfOvmf, ReplaysAsTpm2EventlogDoes) {
     EXPECT_EQ(replayed(log, HashAlgorithm::kSha256, 7),
               "65caf8dd1e0ea7a6347b635d2b379c93b9a1351edc2afc3ecda700e534eb3068");
     EXPECT_EQ(replayed(log, HashAlgorithm::kSha1, 0), "8aca5299970b4e7375dd1747a56ee00021aff068");
-    EXPECT_EQ(
-        replayed(log, HashAlgorithm::kSha384, 7),
-        "98441c7f7625d10058c47683aec486ce311c633235eb555593a7ee791121e3578ae72d04ecef661f272d59058b77af35");
+    EXPECT_EQ(replayed(log, HashAlgorithm::kSha384, 7),
+              "98441c7f7625d10058c47683aec486ce311c633235eb555593a7ee791121e3578ae72d04ecef661f272d59058b77af35");
 }
 
 TEST(EventLogOfSeabios, ReplaysAsTpm2EventlogDoes) {
@@ -322,16 +321,14 @@ INSTANTIATE_TEST_SUITE_P(
     WasHashed, EventData,
     testing::Values(
         DataRow{"Separator", 4, Buffer(4), Buffer(4), DataJudgement::kMatches, ""},
-        DataRow{"SeparatorThatLies", 4, bytes_of({1, 0, 0, 0}), Buffer(4), DataJudgement::kDiffers,
-                "SHA-1, SHA-256"},
+        DataRow{"SeparatorThatLies", 4, bytes_of({1, 0, 0, 0}), Buffer(4), DataJudgement::kDiffers, "SHA-1, SHA-256"},
         DataRow{"SeparatorWithText", 4, Buffer(4), text("WBCL"), DataJudgement::kDiffers, "SHA"},
-        DataRow{"SeparatorWithLongText", 4, Buffer(4), text("error in POST"), DataJudgement::kMatches,
-                "other data"},
+        DataRow{"SeparatorWithLongText", 4, Buffer(4), text("error in POST"), DataJudgement::kMatches, "other data"},
         DataRow{"ActionAsLogged", 0x80000007, text("Exit"), text("Exit"), DataJudgement::kMatches, ""},
         DataRow{"ActionLoggedWithTerminator", 0x80000007, text("Exit"), text(std::string("Exit\0", 5)),
                 DataJudgement::kMatches, "hashed without"},
-        DataRow{"ActionHashedWithTerminator", 5, text(std::string("Exit\0", 5)), text("Exit"),
-                DataJudgement::kMatches, "hashed with"},
+        DataRow{"ActionHashedWithTerminator", 5, text(std::string("Exit\0", 5)), text("Exit"), DataJudgement::kMatches,
+                "hashed with"},
         DataRow{"ActionThatLies", 0x80000007, text("Exit"), text("Stay"), DataJudgement::kDiffers, "SHA-256"},
         DataRow{"VariableWhole", 0x80000001, variable(kValue), variable(kValue), DataJudgement::kMatches, ""},
         DataRow{"AuthorityValueAlone", 0x800000e0, kValue, variable(kValue), DataJudgement::kMatches,
@@ -345,25 +342,19 @@ INSTANTIATE_TEST_SUITE_P(
                 variable(kValue, filler("tail", 6)), DataJudgement::kDiffers, "SHA-256"},
         DataRow{"VariableThatLies", 0x80000001, variable(filler("other", 50)), variable(kValue),
                 DataJudgement::kDiffers, "SHA-256"},
-        DataRow{"VariableWithAHugeName", 0x80000001, filler("x"), Buffer(40, std::byte{0xff}),
-                DataJudgement::kDiffers, "SHA-256"},
+        DataRow{"VariableWithAHugeName", 0x80000001, filler("x"), Buffer(40, std::byte{0xff}), DataJudgement::kDiffers,
+                "SHA-256"},
         DataRow{"CrtmVersion", 8, text("v1"), text("v1"), DataJudgement::kMatches, ""},
         DataRow{"CrtmVersionThatLies", 8, text("v1"), text("v2"), DataJudgement::kDiffers, "SHA-256"},
-        DataRow{"GptThatLies", 0x80000006, filler("a", 92), filler("b", 92), DataJudgement::kDiffers,
-                "SHA-256"},
+        DataRow{"GptThatLies", 0x80000006, filler("a", 92), filler("b", 92), DataJudgement::kDiffers, "SHA-256"},
         DataRow{"GrubCommand", 0x0d, text("set x=y"), text(std::string("grub_cmd: set x=y\0", 18)),
                 DataJudgement::kMatches, "prefix"},
-        DataRow{"GrubFile", 0x0d, filler("a file", 900), text("(hd0)/vmlinuz"), DataJudgement::kElsewhere,
-                ""},
-        DataRow{"TaggedInside", 6, text("options"), tagged(text("options")), DataJudgement::kMatches,
-                "without tag"},
-        DataRow{"TaggedElsewhere", 6, filler("a kernel", 900), tagged(text("kernel")),
-                DataJudgement::kElsewhere, ""},
+        DataRow{"GrubFile", 0x0d, filler("a file", 900), text("(hd0)/vmlinuz"), DataJudgement::kElsewhere, ""},
+        DataRow{"TaggedInside", 6, text("options"), tagged(text("options")), DataJudgement::kMatches, "without tag"},
+        DataRow{"TaggedElsewhere", 6, filler("a kernel", 900), tagged(text("kernel")), DataJudgement::kElsewhere, ""},
         DataRow{"PostCodeText", 1, text("ACPI DATA"), text("ACPI DATA"), DataJudgement::kMatches, ""},
-        DataRow{"PostCodeElsewhere", 1, filler("tables", 900), text("ACPI DATA"), DataJudgement::kElsewhere,
-                ""},
-        DataRow{"BootApplication", 0x80000003, filler("PE", 900), filler("path", 60),
-                DataJudgement::kElsewhere, ""},
+        DataRow{"PostCodeElsewhere", 1, filler("tables", 900), text("ACPI DATA"), DataJudgement::kElsewhere, ""},
+        DataRow{"BootApplication", 0x80000003, filler("PE", 900), filler("path", 60), DataJudgement::kElsewhere, ""},
         DataRow{"NoAction", 3, filler("x"), filler("x"), DataJudgement::kNothingHashed, ""}),
     [](const auto& row) { return row.param.name; });
 

@@ -31,11 +31,9 @@ Row lacking(const char* name, std::size_t number) {
 }
 // A launch of something else, honestly logged.
 Row launched(const char* name, std::size_t index, const char* word) {
-    return {
-        name, {"events"}, word, [index](Sample& s) { s.events[index].measured = filler("something else"); }};
+    return {name, {"events"}, word, [index](Sample& s) { s.events[index].measured = filler("something else"); }};
 }
-Row quoted_claims(const char* name, std::vector<std::string> rules, const char* word,
-                  void (*change)(Claims&)) {
+Row quoted_claims(const char* name, std::vector<std::string> rules, const char* word, void (*change)(Claims&)) {
     return {name, std::move(rules), word, [change](Sample& s) { change(s.claims); }};
 }
 // Claims of a good quote, changed on the way.
@@ -144,10 +142,8 @@ const std::vector<Row> kClaims{
                   [](Claims& c) { c.disks[0].state = evidence::DiskState::kAbsent; }),
     quoted_claims("AnotherBundleClaimed", {"policy"}, "another one",
                   [](Claims& c) { c.policy_digest[5] ^= std::byte{1}; }),
-    quoted_claims("NoIommu", {"iommu"}, "the policy requires one",
-                  [](Claims& c) { c.iommu = evidence::Iommu::kNone; }),
-    quoted_claims("CounterBelowFloor", {"counter"}, "limit is 6, the floor 7",
-                  [](Claims& c) { c.counter_limit = 6; }),
+    quoted_claims("NoIommu", {"iommu"}, "the policy requires one", [](Claims& c) { c.iommu = evidence::Iommu::kNone; }),
+    quoted_claims("CounterBelowFloor", {"counter"}, "limit is 6, the floor 7", [](Claims& c) { c.counter_limit = 6; }),
     quoted_claims("HypervisorTooOld", {"version"}, "0.1.1 is older than 0.1.2",
                   [](Claims& c) { c.hypervisor_version = 0x000101; }),
     quoted_claims("UnknownClaimFlag", kNoClaims, "flags", [](Claims& c) { c.flags = 7; }),
@@ -273,8 +269,7 @@ Row vault_row(const char* name, const char* word, void (*change)(VaultState&)) {
             }};
 }
 const std::vector<Row> kVault{
-    vault_row("VaultOfAnotherSecret", "not the endpoint's",
-              [](VaultState& v) { v.sealed_name[3] ^= std::byte{1}; }),
+    vault_row("VaultOfAnotherSecret", "not the endpoint's", [](VaultState& v) { v.sealed_name[3] ^= std::byte{1}; }),
     vault_row("VaultRolledBack", "went back", [](VaultState& v) { v.generation += 1; }),
     {"VaultGrown",
      {},
@@ -298,8 +293,7 @@ TEST(LaunchViews, ShowTheFailingEventAndBothValuesOfItsPcr) {
     sample.seal();
     const Verdict verdict = sample.judge();
     ASSERT_EQ(verdict.events.size(), 8u);
-    for (const Verdict::EventView& event : verdict.events)
-        EXPECT_EQ(event.ok, event.number != 4) << event.number;
+    for (const Verdict::EventView& event : verdict.events) EXPECT_EQ(event.ok, event.number != 4) << event.number;
     EXPECT_EQ(verdict.events[3].name, "kernel");
     ASSERT_EQ(verdict.pcrs.size(), 2u);
     EXPECT_EQ(verdict.pcrs[0].expected, verdict.pcrs[0].found);

@@ -57,10 +57,10 @@ ManufacturedTpm::ManufacturedTpm() {
                                                     "/issuercert.pem\ncertserial = " + ca + "/certserial\n");
     write_text(directory_.path("localca.options"),
                "--platform-manufacturer Gatehouse\n--platform-version 1\n--platform-model test\n");
-    write_text(directory_.path("setup.conf"),
-               "create_certs_tool = /usr/bin/swtpm_localca\ncreate_certs_tool_config = " +
-                   directory_.path("localca.conf") + "\ncreate_certs_tool_options = " +
-                   directory_.path("localca.options") + "\nactive_pcr_banks = sha256\n");
+    write_text(
+        directory_.path("setup.conf"),
+        "create_certs_tool = /usr/bin/swtpm_localca\ncreate_certs_tool_config = " + directory_.path("localca.conf") +
+            "\ncreate_certs_tool_options = " + directory_.path("localca.options") + "\nactive_pcr_banks = sha256\n");
     (void)host::run_program({"swtpm_setup", "--tpm2", "--tpm-state", state, "--create-ek-cert", "--config",
                              directory_.path("setup.conf"), "--logfile", directory_.path("log")},
                             {}, 1 << 20);
@@ -68,9 +68,7 @@ ManufacturedTpm::ManufacturedTpm() {
     esapi_ = std::make_unique<Esapi>(*device_);
 }
 
-Buffer ManufacturedTpm::root() const {
-    return pem_to_der(directory_.path("ca/swtpm-localca-rootca-cert.pem"));
-}
+Buffer ManufacturedTpm::root() const { return pem_to_der(directory_.path("ca/swtpm-localca-rootca-cert.pem")); }
 Buffer ManufacturedTpm::issuer() const { return pem_to_der(directory_.path("ca/issuercert.pem")); }
 
 Buffer ManufacturedTpm::read_nv(TPM2_NV_INDEX index) {
@@ -78,8 +76,7 @@ Buffer ManufacturedTpm::read_nv(TPM2_NV_INDEX index) {
     ESYS_TR handle = ESYS_TR_NONE;
     check(Esys_TR_FromTPMPublic(esys, index, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &handle), "NV index");
     TPM2B_NV_PUBLIC* area = nullptr;
-    check(Esys_NV_ReadPublic(esys, handle, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &area, nullptr),
-          "NV_ReadPublic");
+    check(Esys_NV_ReadPublic(esys, handle, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &area, nullptr), "NV_ReadPublic");
     const std::uint16_t size = area->nvPublic.dataSize;
     Esys_Free(area);
     Buffer content;
@@ -99,13 +96,11 @@ Buffer ManufacturedTpm::read_nv(TPM2_NV_INDEX index) {
 ManufacturedTpm::Key ManufacturedTpm::describe(ESYS_TR handle) {
     TPM2B_PUBLIC* area = nullptr;
     TPM2B_NAME* name = nullptr;
-    check(Esys_ReadPublic(esapi_->get(), handle, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &area, &name,
-                          nullptr),
+    check(Esys_ReadPublic(esapi_->get(), handle, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &area, &name, nullptr),
           "ReadPublic");
     Key key{handle, Buffer(2048), {}};
     std::size_t size = 0;
-    check(Tss2_MU_TPMT_PUBLIC_Marshal(&area->publicArea,
-                                      reinterpret_cast<std::uint8_t*>(key.public_area.data()),
+    check(Tss2_MU_TPMT_PUBLIC_Marshal(&area->publicArea, reinterpret_cast<std::uint8_t*>(key.public_area.data()),
                                       key.public_area.size(), &size),
           "TPMT_PUBLIC");
     key.public_area.resize(size);
@@ -118,8 +113,7 @@ ManufacturedTpm::Key ManufacturedTpm::describe(ESYS_TR handle) {
 
 ManufacturedTpm::Key ManufacturedTpm::persistent(TPM2_HANDLE handle) {
     ESYS_TR object = ESYS_TR_NONE;
-    check(Esys_TR_FromTPMPublic(esapi_->get(), handle, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &object),
-          "handle");
+    check(Esys_TR_FromTPMPublic(esapi_->get(), handle, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &object), "handle");
     return describe(object);
 }
 
@@ -130,10 +124,9 @@ ManufacturedTpm::Key ManufacturedTpm::create_primary(ESYS_TR hierarchy, const TP
     const TPM2B_DATA outside{};
     const TPML_PCR_SELECTION pcrs{};
     ESYS_TR handle = ESYS_TR_NONE;
-    check(
-        Esys_CreatePrimary(esapi_->get(), hierarchy, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &sensitive,
-                           &wanted, &outside, &pcrs, &handle, nullptr, nullptr, nullptr, nullptr),
-        "CreatePrimary");
+    check(Esys_CreatePrimary(esapi_->get(), hierarchy, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &sensitive,
+                             &wanted, &outside, &pcrs, &handle, nullptr, nullptr, nullptr, nullptr),
+          "CreatePrimary");
     return describe(handle);
 }
 
@@ -181,24 +174,24 @@ Buffer ManufacturedTpm::activate(const Key& object, const Key& ek, bool policy_a
     TPM2B_ID_OBJECT id{};
     TPM2B_ENCRYPTED_SECRET encrypted{};
     std::size_t offset = 0;
-    check(Tss2_MU_TPM2B_ID_OBJECT_Unmarshal(reinterpret_cast<const std::uint8_t*>(blob.data()), blob.size(),
-                                            &offset, &id),
+    check(Tss2_MU_TPM2B_ID_OBJECT_Unmarshal(reinterpret_cast<const std::uint8_t*>(blob.data()), blob.size(), &offset,
+                                            &id),
           "TPM2B_ID_OBJECT");
     if (offset != blob.size()) throw std::runtime_error("TPM2B_ID_OBJECT: trailing bytes");
     offset = 0;
-    check(Tss2_MU_TPM2B_ENCRYPTED_SECRET_Unmarshal(reinterpret_cast<const std::uint8_t*>(secret.data()),
-                                                   secret.size(), &offset, &encrypted),
+    check(Tss2_MU_TPM2B_ENCRYPTED_SECRET_Unmarshal(reinterpret_cast<const std::uint8_t*>(secret.data()), secret.size(),
+                                                   &offset, &encrypted),
           "TPM2B_ENCRYPTED_SECRET");
     if (offset != secret.size()) throw std::runtime_error("TPM2B_ENCRYPTED_SECRET: trailing bytes");
 
     ESYS_TR session = ESYS_TR_PASSWORD;
     if (policy_a) {
         const TPMT_SYM_DEF none{.algorithm = TPM2_ALG_NULL, .keyBits = {}, .mode = {}};
-        check(Esys_StartAuthSession(esys, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE,
-                                    ESYS_TR_NONE, nullptr, TPM2_SE_POLICY, &none, TPM2_ALG_SHA256, &session),
+        check(Esys_StartAuthSession(esys, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, nullptr,
+                                    TPM2_SE_POLICY, &none, TPM2_ALG_SHA256, &session),
               "StartAuthSession");
-        check(Esys_PolicySecret(esys, ESYS_TR_RH_ENDORSEMENT, session, ESYS_TR_PASSWORD, ESYS_TR_NONE,
-                                ESYS_TR_NONE, nullptr, nullptr, nullptr, 0, nullptr, nullptr),
+        check(Esys_PolicySecret(esys, ESYS_TR_RH_ENDORSEMENT, session, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE,
+                                nullptr, nullptr, nullptr, 0, nullptr, nullptr),
               "PolicySecret");
     }
     TPM2B_DIGEST* found = nullptr;
@@ -212,8 +205,6 @@ Buffer ManufacturedTpm::activate(const Key& object, const Key& ek, bool policy_a
     return result;
 }
 
-void ManufacturedTpm::flush(const Key& key) {
-    check(Esys_FlushContext(esapi_->get(), key.handle), "FlushContext");
-}
+void ManufacturedTpm::flush(const Key& key) { check(Esys_FlushContext(esapi_->get(), key.handle), "FlushContext"); }
 
 }  // namespace gatehouse::test

@@ -33,9 +33,9 @@ struct EkTemplate {
     TPMA_OBJECT attributes;
     const char* policy;
 };
-inline constexpr EkTemplate kL2{
-    TPM2_ALG_ECC, TPM2_ECC_NIST_P256, TPM2_ALG_SHA256,
-    128,          0x000300b2,         "837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa"};
+inline constexpr EkTemplate kL2{TPM2_ALG_ECC,    TPM2_ECC_NIST_P256,
+                                TPM2_ALG_SHA256, 128,
+                                0x000300b2,      "837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa"};
 inline constexpr EkTemplate kH4{TPM2_ALG_ECC,
                                 TPM2_ECC_NIST_P521,
                                 TPM2_ALG_SHA512,

@@ -24,13 +24,12 @@ json good() {
             {"lease_s", 600}};
 }
 json good_tpm() {
-    return {{"gatehouse_attestation_policy", 1},
-            {"name", "servers"},
-            {"version", 1},
-            {"source", "tpm"},
-            {"pcrs",
-             {{"sha256",
-               {{"0", {std::string(64, 'a'), std::string(64, 'b')}}, {"23", {std::string(64, '0')}}}}}}};
+    return {
+        {"gatehouse_attestation_policy", 1},
+        {"name", "servers"},
+        {"version", 1},
+        {"source", "tpm"},
+        {"pcrs", {{"sha256", {{"0", {std::string(64, 'a'), std::string(64, 'b')}}, {"23", {std::string(64, '0')}}}}}}};
 }
 
 TEST(AttestationPolicy, IsRead) {
@@ -79,8 +78,7 @@ TEST_P(RefusedPolicy, NamesTheMember) {
 INSTANTIATE_TEST_SUITE_P(
     Rows, RefusedPolicy,
     testing::Values(
-        WrongPolicy{"UnknownMember", [](json& p) { p["require_secure_boot"] = true; },
-                    "require_secure_boot: is not"},
+        WrongPolicy{"UnknownMember", [](json& p) { p["require_secure_boot"] = true; }, "require_secure_boot: is not"},
         WrongPolicy{"OtherFormat", [](json& p) { p["gatehouse_attestation_policy"] = 2; },
                     "gatehouse_attestation_policy"},
         WrongPolicy{"NoName", [](json& p) { p.erase("name"); }, "name: is missing"},
@@ -93,8 +91,7 @@ INSTANTIATE_TEST_SUITE_P(
         WrongPolicy{"OtherSource", [](json& p) { p["source"] = "any"; }, "source: must"},
         WrongPolicy{"ReferenceWithoutEvents", [](json& p) { p["references"][0]["events"] = json::array(); },
                     "references[0]"},
-        WrongPolicy{"ReferenceWithoutCaps", [](json& p) { p["references"][0]["events"].erase(7); },
-                    "is not the cap"},
+        WrongPolicy{"ReferenceWithoutCaps", [](json& p) { p["references"][0]["events"].erase(7); }, "is not the cap"},
         WrongPolicy{"ReferenceWithAnotherBundle",
                     [](json& p) { p["references"][0]["bundle"]["sha256"] = std::string(64, '1'); },
                     "is not the one described"},
@@ -102,10 +99,8 @@ INSTANTIATE_TEST_SUITE_P(
         WrongPolicy{"PcrsForAHypervisor", [](json& p) { p["pcrs"] = good_tpm()["pcrs"]; }, "pcrs: is for"},
         WrongPolicy{"StorageRootOfAnotherWord", [](json& p) { p["storage_root"] = "any"; }, "storage_root"},
         WrongPolicy{"CounterAsText", [](json& p) { p["counter_floor"] = "3"; }, "counter_floor"},
-        WrongPolicy{"VersionWithTwoParts", [](json& p) { p["minimum_hypervisor"] = "1.2"; },
-                    "minimum_hypervisor"},
-        WrongPolicy{"VersionWithATail", [](json& p) { p["minimum_hypervisor"] = "1.2.3-rc"; },
-                    "minimum_hypervisor"},
+        WrongPolicy{"VersionWithTwoParts", [](json& p) { p["minimum_hypervisor"] = "1.2"; }, "minimum_hypervisor"},
+        WrongPolicy{"VersionWithATail", [](json& p) { p["minimum_hypervisor"] = "1.2.3-rc"; }, "minimum_hypervisor"},
         WrongPolicy{"IommuAsNumber", [](json& p) { p["require_iommu"] = 0; }, "require_iommu"},
         WrongPolicy{"FirmwareTooShort", [](json& p) { p["tpm_firmware"] = {"dead"}; }, "tpm_firmware"},
         WrongPolicy{"LeaseTooShort", [](json& p) { p["lease_s"] = 59; }, "lease_s: must be 60 to 86400"},
@@ -117,20 +112,16 @@ INSTANTIATE_TEST_SUITE_P(
                     "pcrs.sha1", true},
         WrongPolicy{"PcrOutOfRange", [](json& p) { p["pcrs"]["sha256"]["24"] = {std::string(64, 'a')}; },
                     "pcrs.sha256.24", true},
-        WrongPolicy{"PcrWithALeadingZero",
-                    [](json& p) { p["pcrs"]["sha256"]["07"] = {std::string(64, 'a')}; }, "pcrs.sha256.07",
+        WrongPolicy{"PcrWithALeadingZero", [](json& p) { p["pcrs"]["sha256"]["07"] = {std::string(64, 'a')}; },
+                    "pcrs.sha256.07", true},
+        WrongPolicy{"PcrWithoutValues", [](json& p) { p["pcrs"]["sha256"]["7"] = json::array(); }, "pcrs.sha256.7",
                     true},
-        WrongPolicy{"PcrWithoutValues", [](json& p) { p["pcrs"]["sha256"]["7"] = json::array(); },
-                    "pcrs.sha256.7", true},
-        WrongPolicy{"ValueOfAnotherSize", [](json& p) { p["pcrs"]["sha256"]["7"] = {"aa"}; }, "pcrs.sha256.7",
+        WrongPolicy{"ValueOfAnotherSize", [](json& p) { p["pcrs"]["sha256"]["7"] = {"aa"}; }, "pcrs.sha256.7", true},
+        WrongPolicy{"ValueNotHex", [](json& p) { p["pcrs"]["sha256"]["7"] = {std::string(64, 'x')}; }, "pcrs.sha256.7",
                     true},
-        WrongPolicy{"ValueNotHex", [](json& p) { p["pcrs"]["sha256"]["7"] = {std::string(64, 'x')}; },
-                    "pcrs.sha256.7", true},
-        WrongPolicy{"StorageRootForATpm", [](json& p) { p["storage_root"] = "own"; },
-                    "storage_root: is for", true},
+        WrongPolicy{"StorageRootForATpm", [](json& p) { p["storage_root"] = "own"; }, "storage_root: is for", true},
         WrongPolicy{"CounterForATpm", [](json& p) { p["counter_floor"] = 1; }, "counter_floor: is for", true},
-        WrongPolicy{"IommuForATpm", [](json& p) { p["require_iommu"] = true; }, "require_iommu: is for",
-                    true}),
+        WrongPolicy{"IommuForATpm", [](json& p) { p["require_iommu"] = true; }, "require_iommu: is for", true}),
     [](const auto& row) { return row.param.name; });
 
 TEST(AttestationPolicy, RefusesAMemberThatIsThereTwice) {

@@ -10,8 +10,7 @@ using test::filler;
 
 constexpr std::uint32_t kLaunch = 3u << 17;
 // What fails where the quote cannot be read at all.
-const std::vector<std::string> kUnreadable{"quote",    "signer",    "nonce", "clock",
-                                           "firmware", "selection", "log"};
+const std::vector<std::string> kUnreadable{"quote", "signer", "nonce", "clock", "firmware", "selection", "log"};
 const std::vector<std::string> kUnreadableAndForged{"quote", "signature", "signer",    "nonce",
                                                     "clock", "firmware",  "selection", "log"};
 
@@ -24,9 +23,7 @@ Buffer number(const Sample& sample, bool second) {
     padded.insert(padded.end(), bytes.begin(), bytes.end());
     return padded;
 }
-void reseal_with_key(Sample& sample, const std::function<void(test::KeyFields&)>& change) {
-    change(sample.key_fields);
-}
+void reseal_with_key(Sample& sample, const std::function<void(test::KeyFields&)>& change) { change(sample.key_fields); }
 Row key_row(const char* name, const char* word, void (*change)(test::KeyFields&)) {
     return {name, {"ak"}, word, [change](Sample& s) { reseal_with_key(s, change); }};
 }
@@ -102,10 +99,8 @@ const std::vector<Row> kKey{
     key_row("DecryptionKey", "decrypt is set", [](test::KeyFields& k) { k.set(Attribute::kDecrypt); }),
     key_row("KeyThatDoesNotSign", "sign is clear", [](test::KeyFields& k) { k.clear(Attribute::kSign); }),
     key_row("KeyWithoutFixedTpm", "fixedTPM", [](test::KeyFields& k) { k.clear(Attribute::kFixedTpm); }),
-    key_row("KeyWithoutFixedParent", "fixedParent",
-            [](test::KeyFields& k) { k.clear(Attribute::kFixedParent); }),
-    key_row("ImportedKey", "sensitiveDataOrigin",
-            [](test::KeyFields& k) { k.clear(Attribute::kSensitiveDataOrigin); }),
+    key_row("KeyWithoutFixedParent", "fixedParent", [](test::KeyFields& k) { k.clear(Attribute::kFixedParent); }),
+    key_row("ImportedKey", "sensitiveDataOrigin", [](test::KeyFields& k) { k.clear(Attribute::kSensitiveDataOrigin); }),
     key_row("KeyUsableWithAnAuthorization", "userWithAuth",
             [](test::KeyFields& k) { k.set(Attribute::kUserWithAuth); }),
     key_row("KeyOfAnotherLocality", "locality", [](test::KeyFields& k) { k.policy = filler("locality 3"); }),
@@ -113,11 +108,7 @@ const std::vector<Row> kKey{
 };
 
 const std::vector<Row> kSignature{
-    {"SignatureBitFlipped",
-     {"signature"},
-     "not made by",
-     {},
-     [](Sample& s) { s.signature.back() ^= std::byte{1}; }},
+    {"SignatureBitFlipped", {"signature"}, "not made by", {}, [](Sample& s) { s.signature.back() ^= std::byte{1}; }},
     {"SignatureRZero",
      {"signature"},
      "not made by",
@@ -152,11 +143,7 @@ const std::vector<Row> kSignature{
      "not made by",
      {},
      [](Sample& s) { s.signature = ecdsa_signature(Buffer(32, std::byte{0xff}), number(s, true)); }},
-    {"SignatureTrailingByte",
-     {"signature"},
-     "trailing",
-     {},
-     [](Sample& s) { s.signature.push_back(std::byte{0}); }},
+    {"SignatureTrailingByte", {"signature"}, "trailing", {}, [](Sample& s) { s.signature.push_back(std::byte{0}); }},
     {"SignatureTruncated", {"signature"}, "truncated", {}, [](Sample& s) { s.signature.pop_back(); }},
     {"SignatureMissing", {"signature"}, "truncated", {}, [](Sample& s) { s.signature.clear(); }},
     {"SignatureOfAnotherScheme",
@@ -174,16 +161,8 @@ const std::vector<Row> kSignature{
      "another hash",
      {},
      [](Sample& s) { s.signature = test::sign(s.key(), s.quote, 0x0018, HashAlgorithm::kSha384); }},
-    {"SignatureThatSaysSha384",
-     {"signature"},
-     "another hash",
-     {},
-     [](Sample& s) { s.signature[3] = std::byte{0x0c}; }},
-    {"SignatureThatSaysSha1",
-     {"signature"},
-     "hash is not",
-     {},
-     [](Sample& s) { s.signature[3] = std::byte{4}; }},
+    {"SignatureThatSaysSha384", {"signature"}, "another hash", {}, [](Sample& s) { s.signature[3] = std::byte{0x0c}; }},
+    {"SignatureThatSaysSha1", {"signature"}, "hash is not", {}, [](Sample& s) { s.signature[3] = std::byte{4}; }},
 };
 
 const std::vector<Row> kQuote{
@@ -194,16 +173,11 @@ const std::vector<Row> kQuote{
     type_row("SessionAuditInPlaceOfAQuote", 0x8016, "session audit"),
     type_row("NvCertifyInPlaceOfAQuote", 0x8014, "NV certify"),
     type_row("UnknownStructure", 0x8001, "unknown"),
-    {"QuoteTrailingByte",
-     kUnreadableAndForged,
-     "trailing",
-     {},
-     [](Sample& s) { s.quote.push_back(std::byte{0}); }},
+    {"QuoteTrailingByte", kUnreadableAndForged, "trailing", {}, [](Sample& s) { s.quote.push_back(std::byte{0}); }},
     {"QuoteTruncated", kUnreadableAndForged, "truncated", {}, [](Sample& s) { s.quote.pop_back(); }},
     {"QuoteEmpty", kUnreadableAndForged, "truncated", {}, [](Sample& s) { s.quote.clear(); }},
     {"SafeIsNoBoolean", kUnreadable, "safe", [](Sample& s) { s.attest.safe = 2; }},
-    {"TooManySelections", kUnreadable, "number of PCR selections",
-     [](Sample& s) { s.attest.selections.resize(17); }},
+    {"TooManySelections", kUnreadable, "number of PCR selections", [](Sample& s) { s.attest.selections.resize(17); }},
     {"PcrBitmapTooLong", kUnreadable, "PCR selection", [](Sample& s) { s.attest.bitmap_size = 5; }},
     {"ClockInTheQuoteChanged",
      {"signature"},
@@ -222,10 +196,7 @@ const std::vector<Row> kSigner{
          const Buffer digest = filler("another key");
          s.quoted_signer->insert(s.quoted_signer->end(), digest.begin(), digest.end());
      }},
-    {"SignerOfAnotherNameAlgorithm",
-     {"signer"},
-     "another kind",
-     [](Sample& s) { s.quoted_signer = filler("x", 50); }},
+    {"SignerOfAnotherNameAlgorithm", {"signer"}, "another kind", [](Sample& s) { s.quoted_signer = filler("x", 50); }},
     {"SignerEmpty", {"signer"}, "another kind", [](Sample& s) { s.quoted_signer = Buffer{}; }},
     {"SignerOtherThanInEarlierQuotes",
      {"signer"},
@@ -272,10 +243,7 @@ const std::vector<Row> kClock{
          s.remember();
          s.known.clock += 1;
      }},
-    {"ClockThatNoTpmCanShow",
-     {"clock"},
-     "later than any",
-     [](Sample& s) { s.attest.clock = 0xffff'0000'0000'0000; }},
+    {"ClockThatNoTpmCanShow", {"clock"}, "later than any", [](Sample& s) { s.attest.clock = 0xffff'0000'0000'0000; }},
     {"ResetCountBack",
      {"clock"},
      "resetCount went back by 1",
@@ -332,28 +300,16 @@ const std::vector<Row> kSelection{
      [](Sample& s) {
          s.attest.selections = {{HashAlgorithm::kSha256, 1u << 17}};
      }},
-    {"Pcr17LeftOutOfOneBank",
-     {"selection"},
-     "sha384",
-     [](Sample& s) { s.attest.selections[1].pcrs = 1u << 18; }},
+    {"Pcr17LeftOutOfOneBank", {"selection"}, "sha384", [](Sample& s) { s.attest.selections[1].pcrs = 1u << 18; }},
     {"OtherBankInPlaceOfSha256",
      {"selection"},
      "SHA-256",
      [](Sample& s) {
          s.attest.selections = {{HashAlgorithm::kSha384, kLaunch}};
      }},
-    {"FurtherPcrQuoted",
-     {"selection"},
-     "no others",
-     [](Sample& s) { s.attest.selections[0].pcrs |= 1u << 16; }},
-    {"BankQuotedTwice",
-     {"selection"},
-     "twice",
-     [](Sample& s) { s.attest.selections[1] = s.attest.selections[0]; }},
-    {"NothingQuoted",
-     {"selection", "log"},
-     "nothing is quoted",
-     [](Sample& s) { s.attest.selections.clear(); }},
+    {"FurtherPcrQuoted", {"selection"}, "no others", [](Sample& s) { s.attest.selections[0].pcrs |= 1u << 16; }},
+    {"BankQuotedTwice", {"selection"}, "twice", [](Sample& s) { s.attest.selections[1] = s.attest.selections[0]; }},
+    {"NothingQuoted", {"selection", "log"}, "nothing is quoted", [](Sample& s) { s.attest.selections.clear(); }},
     {"BankOutsideOfTheLog",
      {"log"},
      "no digests of it",

@@ -49,8 +49,7 @@ TEST(LogReport, ShowsEventsAndWhatTheyReplayTo) {
     EXPECT_EQ(shown["stopped"], nullptr);
     const Digest event = quick_hash(HashAlgorithm::kSha1, {host::text_bytes("Exit")});
     const Buffer zeros(20);
-    EXPECT_EQ(shown["pcrs"]["sha1"]["4"],
-              host::hex(quick_hash(HashAlgorithm::kSha1, {zeros, event.bytes()}).bytes()));
+    EXPECT_EQ(shown["pcrs"]["sha1"]["4"], host::hex(quick_hash(HashAlgorithm::kSha1, {zeros, event.bytes()}).bytes()));
     EXPECT_FALSE(shown["pcrs"]["sha1"].contains("5"));
     EXPECT_THAT(log_text(report), HasSubstr("PCR 4  EV_EFI_ACTION"));
     EXPECT_THAT(log_text(report), HasSubstr("no Spec ID event"));

@@ -140,9 +140,8 @@ Buffer AttestFields::marshal() const {
 
 KeyFields KeyFields::with_defaults() {
     KeyFields fields;
-    for (const Attribute attribute :
-         {Attribute::kFixedTpm, Attribute::kFixedParent, Attribute::kSensitiveDataOrigin,
-          Attribute::kNoDictionaryAttack, Attribute::kRestricted, Attribute::kSign})
+    for (const Attribute attribute : {Attribute::kFixedTpm, Attribute::kFixedParent, Attribute::kSensitiveDataOrigin,
+                                      Attribute::kNoDictionaryAttack, Attribute::kRestricted, Attribute::kSign})
         fields.set(attribute);
     fields.policy = buffer_of(tpm::attestation_key_policy_digest());
     return fields;
@@ -193,8 +192,7 @@ Buffer sign(EVP_PKEY* key, Bytes message, std::uint16_t scheme, HashAlgorithm ha
                                  : hash == HashAlgorithm::kSha512 ? EVP_sha512()
                                                                   : EVP_sha256();
     EVP_PKEY_CTX* inner = nullptr;
-    if (EVP_DigestSignInit(context.get(), &inner, digest, nullptr, key) != 1)
-        throw host::ToolError("cannot sign");
+    if (EVP_DigestSignInit(context.get(), &inner, digest, nullptr, key) != 1) throw host::ToolError("cannot sign");
     if (scheme == 0x0016) (void)EVP_PKEY_CTX_set_rsa_padding(inner, RSA_PKCS1_PSS_PADDING);
     Buffer der(1024);
     std::size_t size = der.size();
@@ -217,8 +215,8 @@ Buffer sign(EVP_PKEY* key, Bytes message, std::uint16_t scheme, HashAlgorithm ha
         (void)BN_bn2bin(number, raw(MutableBytes(out)));
         return out;
     };
-    return ecdsa_signature(bytes(ECDSA_SIG_get0_r(parsed.get())), bytes(ECDSA_SIG_get0_s(parsed.get())),
-                           scheme, static_cast<std::uint16_t>(hash));
+    return ecdsa_signature(bytes(ECDSA_SIG_get0_r(parsed.get())), bytes(ECDSA_SIG_get0_s(parsed.get())), scheme,
+                           static_cast<std::uint16_t>(hash));
 }
 
 Buffer agile_log(std::span<const HashAlgorithm> banks, std::span<const SampleEvent> events) {
@@ -228,8 +226,7 @@ Buffer agile_log(std::span<const HashAlgorithm> banks, std::span<const SampleEve
         std::vector<Digest> digests;
         for (const HashAlgorithm bank : banks)
             digests.push_back(event.type == 3 ? Digest{.algorithm = bank} : hash(bank, event.measured));
-        host::expect(log.append(event.pcr, static_cast<evidence::EventType>(event.type), digests, event.data),
-                     "log");
+        host::expect(log.append(event.pcr, static_cast<evidence::EventType>(event.type), digests, event.data), "log");
     }
     return buffer_of(log.log());
 }
@@ -260,8 +257,7 @@ std::vector<SampleEvent> launch_events() {
     std::vector<SampleEvent> events;
     for (const evidence::Measurement& measurement : evidence::kMeasurements) {
         const bool bundle = measurement.tag == evidence::MeasurementTag::kPolicy;
-        events.push_back({measurement.pcr, 6,
-                          bundle ? bundle_file(bundle_facts()) : filler(measurement.name, 100),
+        events.push_back({measurement.pcr, 6, bundle ? bundle_file(bundle_facts()) : filler(measurement.name, 100),
                           tagged(measurement)});
     }
     for (const std::uint32_t pcr : {kLaunchPcr, kPayloadPcr})
@@ -336,8 +332,8 @@ Sample Sample::of_tpm() {
     of_data(4, 0x80000007, buffer_of(literal_bytes("Calling EFI Application from Boot Option")));
     for (std::uint32_t pcr = 0; pcr < 8; ++pcr) of_data(pcr, 4, Buffer(4));
     sample.events.push_back({4, 0x80000003, filler("boot loader", 500), filler("device path", 60)});
-    sample.events.push_back({8, 0x0d, buffer_of(literal_bytes("set root=hd0")),
-                             buffer_of(literal_bytes("grub_cmd: set root=hd0\0"))});
+    sample.events.push_back(
+        {8, 0x0d, buffer_of(literal_bytes("set root=hd0")), buffer_of(literal_bytes("grub_cmd: set root=hd0\0"))});
     sample.attest.selections = {{HashAlgorithm::kSha256, 0x1ff}};
     sample.policy.name = "workstations";
     sample.policy.version = 1;
@@ -371,8 +367,7 @@ void Sample::seal() {
     const auto name = verifier::name_of_parts(HashAlgorithm::kSha256, {enrolled});
     attest.qualified_signer = quoted_signer.value_or(
         buffer_of(verifier::name_of_parts(HashAlgorithm::kSha256, {srk.bytes(), name.bytes()}).bytes()));
-    attest.extra_data =
-        quoted_extra_data.value_or(buffer_of(evidence::qualifying_data(nonce, encoded_claims)));
+    attest.extra_data = quoted_extra_data.value_or(buffer_of(evidence::qualifying_data(nonce, encoded_claims)));
     quote = attest.marshal();
     signature = sign(key(), quote);
 }
@@ -384,8 +379,8 @@ verifier::Verdict Sample::judge(bool with_views) const {
                                .claims = encoded_claims,
                                .event_log = log,
                                .pcr_values = pcr_values},
-                              verifier::AttestationKey(enrolled), known, nonce,
-                              with_policy ? &policy : nullptr, with_views);
+                              verifier::AttestationKey(enrolled), known, nonce, with_policy ? &policy : nullptr,
+                              with_views);
 }
 
 void Sample::remember() {

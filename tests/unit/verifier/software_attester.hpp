@@ -63,8 +63,7 @@ struct KeyFields {
 [[nodiscard]] Buffer sign(EVP_PKEY* key, Bytes message, std::uint16_t scheme = 0x0018,
                           HashAlgorithm hash = HashAlgorithm::kSha256);
 // ECDSA-SHA-256 TPMT_SIGNATURE of numbers.
-[[nodiscard]] Buffer ecdsa_signature(Bytes r, Bytes s, std::uint16_t scheme = 0x0018,
-                                     std::uint16_t hash = 0x000b);
+[[nodiscard]] Buffer ecdsa_signature(Bytes r, Bytes s, std::uint16_t scheme = 0x0018, std::uint16_t hash = 0x000b);
 
 // A log event to be.
 struct SampleEvent {

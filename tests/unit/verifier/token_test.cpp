@@ -21,9 +21,7 @@ using host::text_bytes;
 using nlohmann::json;
 
 host::Key p256() { return {EVP_EC_gen("P-256"), EVP_PKEY_free}; }
-std::string text_of(const host::Buffer& bytes) {
-    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
+std::string text_of(const host::Buffer& bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
 
 // RFC 4648, section 10.
 TEST(Base64, TestVectors) {
@@ -51,9 +49,8 @@ TEST(Base64, AgreesWithOpensslForEveryLengthAndByte) {
     host::Buffer bytes;
     for (int size = 0; size < 300; ++size) {
         std::string expected(2 * bytes.size() + 8, '\0');
-        expected.resize(
-            static_cast<std::size_t>(EVP_EncodeBlock(reinterpret_cast<unsigned char*>(expected.data()),
-                                                     raw(Bytes(bytes)), static_cast<int>(bytes.size()))));
+        expected.resize(static_cast<std::size_t>(EVP_EncodeBlock(reinterpret_cast<unsigned char*>(expected.data()),
+                                                                 raw(Bytes(bytes)), static_cast<int>(bytes.size()))));
         EXPECT_EQ(base64(bytes), expected);
         EXPECT_EQ(from_base64(expected), bytes);
         EXPECT_EQ(from_base64url(base64url(bytes)), bytes);
@@ -62,8 +59,8 @@ TEST(Base64, AgreesWithOpensslForEveryLengthAndByte) {
 }
 
 TEST(Base64, RefusesWhatIsNotTheOneTextOfItsBytes) {
-    for (const char* text : {"Z", "Zg", "Zg=", "Zg===", "Zh==", "Zm9=", "Zm9v=", "Zm9v====", "=Zg=",
-                             "Zg==Zg==", "Zm9v\n", " Zm9v", "Zm-_", "Zm9\xff", "===="}) {
+    for (const char* text : {"Z", "Zg", "Zg=", "Zg===", "Zh==", "Zm9=", "Zm9v=", "Zm9v====", "=Zg=", "Zg==Zg==",
+                             "Zm9v\n", " Zm9v", "Zm-_", "Zm9\xff", "===="}) {
         EXPECT_FALSE(from_base64(text)) << text;
     }
     for (const char* text : {"Z", "Zg==", "Zh", "Zm9", "Zm+/", "Zm9vYg=="}) {
@@ -195,9 +192,8 @@ TEST(Result, TiersAreThoseOfAr4si) {
 
 std::vector<Finding> appraised(std::string_view broken = {}) {
     std::vector<Finding> findings;
-    for (const char* rule :
-         {"quote", "ak", "signature", "signer", "nonce", "clock", "firmware", "selection", "log", "events",
-          "claims", "policy", "iommu", "counter", "version", "source", "reference"}) {
+    for (const char* rule : {"quote", "ak", "signature", "signer", "nonce", "clock", "firmware", "selection", "log",
+                             "events", "claims", "policy", "iommu", "counter", "version", "source", "reference"}) {
         findings.push_back({rule, rule != broken, "detail"});
     }
     return findings;
@@ -215,8 +211,8 @@ TEST(Result, VectorSaysWhichPartOfTheEndpointIsAtFault) {
 
     for (const char* rule : {"quote", "ak", "signature", "signer", "nonce"}) {
         const auto forged = trust_vector(appraised(rule), true, true);
-        for (const auto value : {forged.instance_identity, forged.configuration, forged.executables,
-                                 forged.hardware, forged.storage_opaque}) {
+        for (const auto value : {forged.instance_identity, forged.configuration, forged.executables, forged.hardware,
+                                 forged.storage_opaque}) {
             EXPECT_EQ(value, 99) << rule;
         }
     }
@@ -278,8 +274,7 @@ TEST(Result, IsAnEatWithAnEarAppraisal) {
                               "storage-opaque":-2})"));
     EXPECT_EQ(result["gatehouse.source"], "hypervisor");
     EXPECT_EQ(result["gatehouse.findings"].size(), findings.size());
-    EXPECT_EQ(result["gatehouse.findings"][13],
-              (json{{"rule", "counter"}, {"ok", false}, {"detail", "detail"}}));
+    EXPECT_EQ(result["gatehouse.findings"][13], (json{{"rule", "counter"}, {"ok", false}, {"detail", "detail"}}));
     EXPECT_EQ(result["gatehouse.coverage"],
               (json{{"events", 10}, {"events_judged", 9}, {"pcrs", 4}, {"pcrs_judged", 2}}));
 }

@@ -74,8 +74,7 @@ class Verify : public testing::Test {
                         AttestationKey(expected.key), known, expected.nonce, &expected.policy);
     }
     // Rejected, by this rule among others; `word` is in its reason.
-    static void expect_rejected(const Verdict& verdict, const std::string& rule,
-                                const std::string& word = "") {
+    static void expect_rejected(const Verdict& verdict, const std::string& rule, const std::string& word = "") {
         EXPECT_FALSE(verdict.accepted());
         const auto finding = std::ranges::find(verdict.findings, rule, &Finding::rule);
         ASSERT_NE(finding, verdict.findings.end());
@@ -128,8 +127,7 @@ constexpr std::size_t kExtraDataAt = kSignerAt + 34 + 2;
 
 TEST_F(Verify, AcceptsTheEvidenceOfTheExpectedLaunch) {
     const Verdict verdict = judge(*good_);
-    for (const Finding& finding : verdict.findings)
-        EXPECT_TRUE(finding.ok) << finding.rule << ": " << finding.detail;
+    for (const Finding& finding : verdict.findings) EXPECT_TRUE(finding.ok) << finding.rule << ": " << finding.detail;
     EXPECT_TRUE(verdict.accepted());
     EXPECT_EQ(verdict.findings.size(), 18u);
     EXPECT_EQ(verdict.coverage.events_judged, verdict.coverage.events);
@@ -166,8 +164,7 @@ TEST_F(Verify, RejectsAnotherNonce) {
 
 TEST_F(Verify, RejectsANonceThatIsTooShortToBeFresh) {
     const Buffer nonce(kNonce.begin(), kNonce.begin() + 15);
-    const EvidenceFiles files =
-        endpoint_->attest(*header_, endpoint_->claims(), nonce, endpoint_->selections());
+    const EvidenceFiles files = endpoint_->attest(*header_, endpoint_->claims(), nonce, endpoint_->selections());
     Expectations expected = expectations();
     expected.nonce = nonce;
     expect_only(judge(files, expected), "nonce", "16 to 64");
@@ -295,8 +292,8 @@ TEST_F(VerifyOwnRoot, RejectsAClaimedSrkThatIsNotTheSigners) {
 }
 
 TEST_F(Verify, RejectsEveryTruncationOfEveryFile) {
-    Buffer EvidenceFiles::*const parts[] = {&EvidenceFiles::quote, &EvidenceFiles::signature,
-                                            &EvidenceFiles::claims, &EvidenceFiles::event_log};
+    Buffer EvidenceFiles::*const parts[] = {&EvidenceFiles::quote, &EvidenceFiles::signature, &EvidenceFiles::claims,
+                                            &EvidenceFiles::event_log};
     for (const auto part : parts) {
         const std::size_t size = (*good_.*part).size();
         for (std::size_t shorter = 0; shorter<size; shorter += size> 500 ? 37 : 1) {
@@ -318,13 +315,11 @@ TEST_F(Verify, RejectsAQuoteThatLacksPcr18) {
 }
 
 TEST_F(Verify, RejectsAQuoteThatLacksTheSha256Bank) {
-    expect_only(judge(quoted_over({{HashAlgorithm::kSha384, tpm::kLaunchPcrs.pcrs}})), "selection",
-                "SHA-256");
+    expect_only(judge(quoted_over({{HashAlgorithm::kSha384, tpm::kLaunchPcrs.pcrs}})), "selection", "SHA-256");
 }
 
 TEST_F(Verify, RejectsAQuoteOfFurtherPcrs) {
-    expect_rejected(judge(quoted_over({{HashAlgorithm::kSha256, tpm::kLaunchPcrs.pcrs | 1u << 16}})),
-                    "selection");
+    expect_rejected(judge(quoted_over({{HashAlgorithm::kSha256, tpm::kLaunchPcrs.pcrs | 1u << 16}})), "selection");
 }
 
 TEST_F(Verify, RejectsAQuoteOfNothing) { expect_rejected(judge(quoted_over({})), "selection"); }
@@ -434,13 +429,12 @@ TEST_P(VerifyClaims, AreRejectedByTheirRule) {
 INSTANTIATE_TEST_SUITE_P(
     Rules, VerifyClaims,
     testing::Values(
-        ClaimCase{"NoDynamicLaunch", [](evidence::Claims& c) { c.launch = evidence::Launch::kNone; },
-                  "claims"},
+        ClaimCase{"NoDynamicLaunch", [](evidence::Claims& c) { c.launch = evidence::Launch::kNone; }, "claims"},
         ClaimCase{"NotCapped", [](evidence::Claims& c) { c.flags &= 2; }, "claims"},
         ClaimCase{"VaultNotOpened", [](evidence::Claims& c) { c.flags &= 1; }, "claims"},
         ClaimCase{"NoDisk", [](evidence::Claims& c) { c.disk_count = 0; }, "claims"},
-        ClaimCase{"NoDiskEncrypted",
-                  [](evidence::Claims& c) { c.disks[0].state = evidence::DiskState::kAbsent; }, "claims"},
+        ClaimCase{"NoDiskEncrypted", [](evidence::Claims& c) { c.disks[0].state = evidence::DiskState::kAbsent; },
+                  "claims"},
         ClaimCase{"AnotherPolicy", [](evidence::Claims& c) { c.policy_digest[0] ^= std::byte{1}; }, "policy"},
         ClaimCase{"NoIommu", [](evidence::Claims& c) { c.iommu = evidence::Iommu::kNone; }, "iommu"},
         ClaimCase{"CounterBelowFloor", [](evidence::Claims& c) { c.counter_limit -= 1; }, "counter"}),
@@ -450,8 +444,7 @@ TEST_F(Verify, AcceptsNoIommuIfTheBundleAllowsIt) {
     evidence::Claims claims = endpoint_->claims();
     claims.iommu = evidence::Iommu::kNone;
     Expectations expected = expectations();
-    expected.policy.references.front().bundle.flags |=
-        static_cast<std::uint32_t>(policies::BundleFlag::kAllowNoIommu);
+    expected.policy.references.front().bundle.flags |= static_cast<std::uint32_t>(policies::BundleFlag::kAllowNoIommu);
     expect_only(judge(quoted(claims), expected), "iommu", "the policy requires one");
     expected.policy.require_iommu = false;
     EXPECT_TRUE(judge(quoted(claims), expected).accepted());
@@ -550,8 +543,7 @@ class Attest : public Verify {
         return path;
     }
     static std::vector<std::string> arguments(const std::string& evidence) {
-        return {"verify", evidence, "--nonce", host::hex(kNonce), "--ak", endpoint_->attestation_key(),
-                "--json"};
+        return {"verify", evidence, "--nonce", host::hex(kNonce), "--ak", endpoint_->attestation_key(), "--json"};
     }
     static Outcome run_with_image(const EvidenceFiles& files) {
         std::vector<std::string> all = arguments(directory(files));
@@ -568,8 +560,7 @@ TEST_F(Attest, AcceptsByTheImage) {
 }
 
 TEST_F(Attest, AcceptsByThePredictionOfTheImage) {
-    const Outcome prediction =
-        test::run_tool("policyctl", {"predict", endpoint_->appliance.image(), "--json"});
+    const Outcome prediction = test::run_tool("policyctl", {"predict", endpoint_->appliance.image(), "--json"});
     const std::string expected = endpoint_->appliance.path("expected.json");
     host::replace_file(expected, host::text_bytes(prediction.output));
     const std::string nonce = endpoint_->appliance.path("nonce");
@@ -602,11 +593,10 @@ TEST_F(Attest, AnswersMissingInputWith3AndWrongUsageWith2) {
     EXPECT_EQ(test::run_tool("attest", all).status, 2) << "no reference values";
     all.insert(all.end(), {"--image", endpoint_->appliance.image()});
     EXPECT_EQ(test::run_tool("attest", all).status, 3) << "no evidence";
-    EXPECT_EQ(
-        test::run_tool("attest", {"verify", directory(*good_), "--nonce", "xy", "--ak",
-                                  endpoint_->attestation_key(), "--image", endpoint_->appliance.image()})
-            .status,
-        2);
+    EXPECT_EQ(test::run_tool("attest", {"verify", directory(*good_), "--nonce", "xy", "--ak",
+                                        endpoint_->attestation_key(), "--image", endpoint_->appliance.image()})
+                  .status,
+              2);
     EXPECT_EQ(test::run_tool("attest", {}).status, 2);
 }
 
@@ -617,16 +607,16 @@ class AttestByPolicy : public Attest {
     static std::string path(const char* name) { return endpoint_->appliance.path(name); }
     // Makes a policy of these arguments and signs it.
     static Outcome make_policy(std::vector<std::string> arguments, const std::string& key) {
-        arguments.insert(arguments.begin(), {"attestation-policy", "--name", "fleet", "--version", "4", "-o",
-                                             path("policy.json")});
+        arguments.insert(arguments.begin(),
+                         {"attestation-policy", "--name", "fleet", "--version", "4", "-o", path("policy.json")});
         const Outcome made = test::run_tool("policyctl", arguments);
         if (made.status != 0) return made;
-        return test::run_tool("policyctl", {"sign-attestation-policy", path("policy.json"), "--key", key,
-                                            "-o", path("policy.jws")});
+        return test::run_tool("policyctl",
+                              {"sign-attestation-policy", path("policy.json"), "--key", key, "-o", path("policy.jws")});
     }
     static Outcome verify(const std::string& evidence, const std::string& ak, const std::string& authority) {
-        return test::run_tool("attest", {"verify", evidence, "--nonce", host::hex(kNonce), "--ak", ak,
-                                         "--policy", path("policy.jws"), "--authority", authority, "--json"});
+        return test::run_tool("attest", {"verify", evidence, "--nonce", host::hex(kNonce), "--ak", ak, "--policy",
+                                         path("policy.jws"), "--authority", authority, "--json"});
     }
 };
 
@@ -635,8 +625,7 @@ TEST_F(AttestByPolicy, AcceptsUnderTheAuthoritysSignatureOnly) {
         make_policy({"--image", endpoint_->appliance.image()}, endpoint_->appliance.authority_private());
     ASSERT_EQ(made.status, 0) << made.errors;
     const std::string evidence = directory(*good_);
-    const Outcome accepted =
-        verify(evidence, endpoint_->attestation_key(), endpoint_->appliance.authority_public());
+    const Outcome accepted = verify(evidence, endpoint_->attestation_key(), endpoint_->appliance.authority_public());
     EXPECT_EQ(accepted.status, 0) << accepted.output << accepted.errors;
     EXPECT_EQ(json::parse(accepted.output)["policy"], "fleet");
     EXPECT_EQ(json::parse(accepted.output)["policy_version"], 4);
@@ -644,19 +633,17 @@ TEST_F(AttestByPolicy, AcceptsUnderTheAuthoritysSignatureOnly) {
 
     test::make_key("EC", path("stranger.pem"));
     ASSERT_EQ(make_policy({"--image", endpoint_->appliance.image()}, path("stranger.pem")).status, 0);
-    EXPECT_EQ(verify(evidence, endpoint_->attestation_key(), endpoint_->appliance.authority_public()).status,
-              3);
+    EXPECT_EQ(verify(evidence, endpoint_->attestation_key(), endpoint_->appliance.authority_public()).status, 3);
 }
 
 TEST_F(AttestByPolicy, AppliesWhatItDemands) {
     const std::string evidence = directory(*good_);
-    ASSERT_EQ(make_policy({"--image", endpoint_->appliance.image(), "--minimum-hypervisor", "9.0.0",
-                           "--counter-floor", "1000000"},
+    ASSERT_EQ(make_policy({"--image", endpoint_->appliance.image(), "--minimum-hypervisor", "9.0.0", "--counter-floor",
+                           "1000000"},
                           endpoint_->appliance.authority_private())
                   .status,
               0);
-    const Outcome refused =
-        verify(evidence, endpoint_->attestation_key(), endpoint_->appliance.authority_public());
+    const Outcome refused = verify(evidence, endpoint_->attestation_key(), endpoint_->appliance.authority_public());
     EXPECT_EQ(refused.status, 1) << refused.errors;
     const json result = json::parse(refused.output);
     for (const json& rule : result["rules"]) {
@@ -688,11 +675,11 @@ TEST_F(AttestByPolicy, JudgesAQuoteThatTpm2ToolsMade) {
     };
     const Sha256Digest qualifying = evidence::qualifying_data(kNonce, {});
     tool({"tpm2_createek", "-G", "rsa", "-c", files + "/ek.ctx"});
-    tool({"tpm2_createak", "-C", files + "/ek.ctx", "-c", files + "/ak.ctx", "-G", "rsa", "-g",
-                "sha256", "-s", "rsassa", "-u", files + "/ak.pub", "-f", "tss"});
+    tool({"tpm2_createak", "-C", files + "/ek.ctx", "-c", files + "/ak.ctx", "-G", "rsa", "-g", "sha256", "-s",
+          "rsassa", "-u", files + "/ak.pub", "-f", "tss"});
     tool({"tpm2_readpublic", "-c", files + "/ak.ctx", "-f", "pem", "-o", files + "/ak.pem"});
     tool({"tpm2_quote", "-c", files + "/ak.ctx", "-l", "sha256:0,7", "-q", host::hex(qualifying), "-m",
-                files + "/quote.msg", "-s", files + "/quote.sig"});
+          files + "/quote.msg", "-s", files + "/quote.sig"});
     host::replace_file(files + "/pcrs.bin", Buffer(64));  // as they are before any extend
     const std::string zeros(64, '0');
     ASSERT_EQ(make_policy({"--pcr", "sha256:0=" + zeros, "--pcr", "sha256:7=" + zeros},
@@ -702,9 +689,7 @@ TEST_F(AttestByPolicy, JudgesAQuoteThatTpm2ToolsMade) {
     const Outcome accepted = verify(files, files + "/ak.pem", endpoint_->appliance.authority_public());
     EXPECT_EQ(accepted.status, 0) << accepted.output << accepted.errors;
     ASSERT_EQ(
-        make_policy({"--pcr", "sha256:7=" + std::string(64, '1')}, endpoint_->appliance.authority_private())
-            .status,
-        0);
+        make_policy({"--pcr", "sha256:7=" + std::string(64, '1')}, endpoint_->appliance.authority_private()).status, 0);
     EXPECT_EQ(verify(files, files + "/ak.pem", endpoint_->appliance.authority_public()).status, 1);
 }
 

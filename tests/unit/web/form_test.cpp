@@ -63,8 +63,7 @@ TEST_F(FormTest, RefusesWhatTheRoleMayNot) {
         for (const web::Route& route : web::routes()) {
             if (route.role <= role) continue;
             const std::string path = filled(route.pattern, "x");
-            const unsigned status =
-                route.method == "POST" ? browser.post(path, {}).status : browser.get(path).status;
+            const unsigned status = route.method == "POST" ? browser.post(path, {}).status : browser.get(path).status;
             EXPECT_EQ(status, 403u) << route.method << ' ' << path << " as " << server::name_of(role);
         }
     }
@@ -77,9 +76,9 @@ TEST_F(FormTest, OffersNobodyWhatWouldBeRefused) {
     for (const Role role : {Role::kReadOnly, Role::kOperator}) {
         Browser browser = logged_in(role);
         for (const std::string& path :
-             {std::string("/"), std::string("/endpoints"), "/endpoints/" + member.id,
-              std::string("/enrollments"), "/enrollments/" + waiting, std::string("/policies"),
-              std::string("/policies/p/1"), std::string("/audit"), std::string("/settings")}) {
+             {std::string("/"), std::string("/endpoints"), "/endpoints/" + member.id, std::string("/enrollments"),
+              "/enrollments/" + waiting, std::string("/policies"), std::string("/policies/p/1"), std::string("/audit"),
+              std::string("/settings")}) {
             const auto page = browser.get(path);
             ASSERT_EQ(page.status, 200u) << path;
             for (const web::Route& route : web::routes()) {
@@ -106,8 +105,8 @@ TEST_F(FormTest, RemovesVendorsAndAuthoritiesOnPagesOfTheirOwn) {
     // A browser sends "A%20%26%20B".
     const std::string vendor = "/settings/vendors/A & B/remove";
     const std::string authority = "/settings/authorities/security-team/remove";
-    for (const auto& [path, sent] : {std::pair(vendor, std::string("/settings/vendors/A%20%26%20B/remove")),
-                                     std::pair(authority, authority)}) {
+    for (const auto& [path, sent] :
+         {std::pair(vendor, std::string("/settings/vendors/A%20%26%20B/remove")), std::pair(authority, authority)}) {
         EXPECT_THAT(admin.get("/settings").body, HasSubstr("href=\"" + sent + "\"")) << path;
         EXPECT_THAT(other.get("/settings").body, Not(HasSubstr(sent))) << path;
         EXPECT_THAT(admin.get(path).body, HasSubstr("action=\"" + sent + "\"")) << path;
@@ -122,8 +121,7 @@ TEST_F(FormTest, RemovesVendorsAndAuthoritiesOnPagesOfTheirOwn) {
 
 TEST_F(FormTest, ShowsWhatIsWrongBesideTheFormAndKeepsWhatWasFilledIn) {
     Browser browser = logged_in(Role::kAdmin);
-    const auto page =
-        browser.post("/tokens", {{"name", "Not <allowed>"}, {"role", "operator"}, {"lifetime", "86400"}});
+    const auto page = browser.post("/tokens", {{"name", "Not <allowed>"}, {"role", "operator"}, {"lifetime", "86400"}});
     EXPECT_EQ(page.status, 400u);
     EXPECT_THAT(page.body, HasSubstr("id=\"token-error\""));
     EXPECT_THAT(page.body, HasSubstr("value=\"Not &lt;allowed&gt;\""));
@@ -132,8 +130,7 @@ TEST_F(FormTest, ShowsWhatIsWrongBesideTheFormAndKeepsWhatWasFilledIn) {
 
 TEST_F(FormTest, ShowsANewTokenOnce) {
     Browser browser = logged_in(Role::kAdmin);
-    EXPECT_EQ(browser.post("/tokens", {{"name", "ci"}, {"role", "operator"}, {"lifetime", "86400"}}).status,
-              303u);
+    EXPECT_EQ(browser.post("/tokens", {{"name", "ci"}, {"role", "operator"}, {"lifetime", "86400"}}).status, 303u);
     const std::string body = browser.get("/tokens").body;
     const std::size_t at = body.find("gh_");
     ASSERT_NE(at, std::string::npos);
@@ -168,14 +165,11 @@ TEST_F(FormTest, AsksBeforeItRetires) {
 TEST_F(FormTest, UploadsAssignsAndUnassignsAPolicy) {
     Browser browser = logged_in(Role::kOperator);
     std::string jws = fleet_.signed_policy(hypervisor_policy("p", 1));
-    EXPECT_EQ(
-        browser.post("/policies", {{"jws", jws.substr(0, 100) + "\r\n" + jws.substr(100) + "\n"}}).status,
-        303u);
+    EXPECT_EQ(browser.post("/policies", {{"jws", jws.substr(0, 100) + "\r\n" + jws.substr(100) + "\n"}}).status, 303u);
     jws.back() = jws.back() == 'A' ? 'B' : 'A';
     EXPECT_EQ(browser.post("/policies", {{"jws", jws}}).status, 422u);
     EXPECT_EQ(
-        browser.post("/assignments/assign", {{"policy", "p:1"}, {"group", "default"}, {"stage", "report"}})
-            .status,
+        browser.post("/assignments/assign", {{"policy", "p:1"}, {"group", "default"}, {"stage", "report"}}).status,
         303u);
     ASSERT_EQ(fleet_.service().assignments(admin_).size(), 1u);
     EXPECT_EQ(fleet_.service().assignments(admin_)[0].stage, server::Stage::kReport);

@@ -26,10 +26,9 @@ TEST_F(HostileTextTest, OfAHostname) {
     for (const char* name : {kScriptName, kAttributeName, kReversedName, kControlName}) {
         const auto member = fleet_.enroll(name);
         const std::string waiting = fleet_.let_wait(name);
-        for (const std::string& path :
-             {std::string("/"), std::string("/endpoints"), "/endpoints/" + member.id,
-              "/endpoints/" + member.id + "/retire", std::string("/enrollments"), "/enrollments/" + waiting,
-              std::string("/audit")}) {
+        for (const std::string& path : {std::string("/"), std::string("/endpoints"), "/endpoints/" + member.id,
+                                        "/endpoints/" + member.id + "/retire", std::string("/enrollments"),
+                                        "/enrollments/" + waiting, std::string("/audit")}) {
             const auto page = browser_.get(path);
             EXPECT_EQ(page.status, 200u) << path;
             expect_harmless(page.body);
@@ -48,8 +47,8 @@ TEST_F(HostileTextTest, OfTheTpmAndOfReasons) {
     const auto member = fleet_.enroll("a");
     const std::string waiting = fleet_.let_wait("b");
     const std::string text = "'<script>alert(1)</script>''\"' || char(7)";
-    fleet_.sql("UPDATE endpoints SET state = 3, vendor = " + text + ", manufacturer = " + text +
-               ", model = " + text + ", reason = " + text + ", endorsement_fault = " + text);
+    fleet_.sql("UPDATE endpoints SET state = 3, vendor = " + text + ", manufacturer = " + text + ", model = " + text +
+               ", reason = " + text + ", endorsement_fault = " + text);
     fleet_.sql("UPDATE enrollments SET vendor = " + text + ", manufacturer = " + text + ", model = " + text +
                ", reason = " + text +
                ", findings = '[{\"rule\": \"<script>\", \"ok\": false, \"detail\": \"<script>\"}]'");

@@ -29,8 +29,8 @@ TEST_F(PageTest, EveryAnswerCarriesThePolicyOfItsContent) {
     expect_headers(stranger.get("/log-in"), "the log-in page");
     expect_headers(stranger.log_in("wrong"), "a refused log-in");
     Browser browser = logged_in(Role::kAdmin);
-    for (const char* path : {"/", "/endpoints", "/endpoints/x", "/enrollments", "/policies", "/audit",
-                             "/tokens", "/settings", "/x"}) {
+    for (const char* path :
+         {"/", "/endpoints", "/endpoints/x", "/enrollments", "/policies", "/audit", "/tokens", "/settings", "/x"}) {
         const auto response = browser.get(path);
         expect_headers(response, path);
         EXPECT_EQ(header(response, "Cache-Control"), "no-store") << path;
@@ -44,17 +44,15 @@ TEST_F(PageTest, HasNothingInlineAndNothingFromElsewhere) {
     member.endpoint->other_kernel = true;
     fleet_.attest(member);
     Browser browser = logged_in(Role::kAdmin);
-    for (const std::string& path :
-         {std::string("/"), std::string("/endpoints"), "/endpoints/" + member.id, std::string("/policies"),
-          std::string("/policies/p/1"), std::string("/audit"), std::string("/tokens"),
-          std::string("/settings"), std::string("/enrollments")}) {
+    for (const std::string& path : {std::string("/"), std::string("/endpoints"), "/endpoints/" + member.id,
+                                    std::string("/policies"), std::string("/policies/p/1"), std::string("/audit"),
+                                    std::string("/tokens"), std::string("/settings"), std::string("/enrollments")}) {
         const std::string body = browser.get(path).body;
         EXPECT_THAT(body, Not(HasSubstr(" style="))) << path;
         EXPECT_THAT(body, Not(HasSubstr("<style"))) << path;
         EXPECT_THAT(body, Not(HasSubstr("http://"))) << path;
         EXPECT_THAT(body, Not(HasSubstr("https://"))) << path;
-        const std::regex script(
-            "<script(?! src=\"/assets/(htmx|problem)-[0-9a-f]{16}\\.js\" defer></script>)");
+        const std::regex script("<script(?! src=\"/assets/(htmx|problem)-[0-9a-f]{16}\\.js\" defer></script>)");
         EXPECT_FALSE(std::regex_search(body, script)) << path;
     }
 }
@@ -103,9 +101,7 @@ TEST_F(PageTest, PagesThroughTheList) {
             EXPECT_TRUE(seen.insert((*one)[1]).second) << (*one)[1];
         std::smatch next;
         const std::regex link("rel=\"next\" href=\"([^\"]*)\"");
-        target = std::regex_search(body, next, link)
-                     ? std::regex_replace(next[1].str(), std::regex("&amp;"), "&")
-                     : "";
+        target = std::regex_search(body, next, link) ? std::regex_replace(next[1].str(), std::regex("&amp;"), "&") : "";
     }
     EXPECT_EQ(pages, 3);
     EXPECT_EQ(seen.size(), 123u);
@@ -150,8 +146,8 @@ TEST_F(PageTest, NamesTheEventThatDoesNotBelong) {
     EXPECT_THAT(body.substr(row, body.find("</tr>", row) - row), HasSubstr("kernel"));
     EXPECT_EQ(body.find("id=\"failing-event\"", row + 60), std::string::npos);
     // The banner leads there, and says what to do.
-    const std::string banner = body.substr(body.find("class=\"banner"),
-                                           body.find("class=\"columns\"") - body.find("class=\"banner"));
+    const std::string banner =
+        body.substr(body.find("class=\"banner"), body.find("class=\"columns\"") - body.find("class=\"banner"));
     EXPECT_THAT(banner, HasSubstr("href=\"#failing-event\""));
     EXPECT_THAT(banner, HasSubstr("href=\"#explain\""));
     EXPECT_THAT(body, HasSubstr("id=\"explain\""));
@@ -159,8 +155,7 @@ TEST_F(PageTest, NamesTheEventThatDoesNotBelong) {
     // PCR 18, where the kernel is measured, differs; PCR 17 does not.
     const std::size_t pcrs = body.find("class=\"pcrs\"");
     const std::string table = body.substr(pcrs, body.find("</table>", pcrs) - pcrs);
-    EXPECT_THAT(table,
-                testing::ContainsRegex("<tr class=\"failing\"><th scope=\"row\" class=\"number\">18<"));
+    EXPECT_THAT(table, testing::ContainsRegex("<tr class=\"failing\"><th scope=\"row\" class=\"number\">18<"));
     EXPECT_THAT(table, testing::ContainsRegex("<tr class=\"\"><th scope=\"row\" class=\"number\">17<"));
 }
 
@@ -171,8 +166,7 @@ TEST_F(PageTest, ComparesWithAnotherPolicy) {
     const auto member = fleet_.enroll("a");
     fleet_.attest(member);
     Browser browser = logged_in(Role::kReadOnly);
-    EXPECT_THAT(browser.get("/endpoints/" + member.id + "?against=p:1").body,
-                HasSubstr("meets p:1 as it is"));
+    EXPECT_THAT(browser.get("/endpoints/" + member.id + "?against=p:1").body, HasSubstr("meets p:1 as it is"));
     const std::string body = browser.get("/endpoints/" + member.id + "?against=p:2").body;
     EXPECT_THAT(body, HasSubstr("would be refused"));
     EXPECT_THAT(body, HasSubstr("<ul class=\"differences\"><li>"));
@@ -181,24 +175,20 @@ TEST_F(PageTest, ComparesWithAnotherPolicy) {
 
 TEST_F(PageTest, ShowsWhatAStagedPolicyWouldDo) {
     fleet_.assign(hypervisor_policy("p", 1), "default");
-    fleet_.assign(hypervisor_policy("p", 2, R"({"minimum_hypervisor": "200.0.0"})"), "default",
-                  server::Stage::kReport);
+    fleet_.assign(hypervisor_policy("p", 2, R"({"minimum_hypervisor": "200.0.0"})"), "default", server::Stage::kReport);
     fleet_.attest(fleet_.enroll("a"));
     (void)fleet_.enroll("b");
     Browser browser = logged_in(Role::kReadOnly);
     const std::string body = browser.get("/policies").body;
-    EXPECT_THAT(
-        body,
-        HasSubstr(
-            "0 would pass · <a class=\"bad-text\" href=\"/policies/p/2?group=default#effect\"><strong>1 "
-            "would fail</strong></a> · 1 not judged yet"));
+    EXPECT_THAT(body,
+                HasSubstr("0 would pass · <a class=\"bad-text\" href=\"/policies/p/2?group=default#effect\"><strong>1 "
+                          "would fail</strong></a> · 1 not judged yet"));
     EXPECT_THAT(body, HasSubstr("1 pass · <strong class=\"quiet\">0 fail</strong> · 1 not judged yet"));
 }
 
 TEST_F(PageTest, ListsWhomAStagedPolicyWouldRefuse) {
     fleet_.assign(hypervisor_policy("p", 1), "default");
-    fleet_.assign(hypervisor_policy("p", 2, R"({"minimum_hypervisor": "200.0.0"})"), "default",
-                  server::Stage::kReport);
+    fleet_.assign(hypervisor_policy("p", 2, R"({"minimum_hypervisor": "200.0.0"})"), "default", server::Stage::kReport);
     const auto a = fleet_.enroll("a-<i>"), b = fleet_.enroll("b-host");
     for (const auto* each : {&a, &b}) fleet_.attest(*each);
     Browser browser = logged_in(Role::kReadOnly);
@@ -217,8 +207,7 @@ TEST_F(PageTest, ListsWhomAStagedPolicyWouldRefuse) {
 }
 
 TEST_F(PageTest, PagesThroughThoseWhoWouldBeRefused) {
-    fleet_.assign(hypervisor_policy("p", 1, R"({"minimum_hypervisor": "200.0.0"})"), "default",
-                  server::Stage::kReport);
+    fleet_.assign(hypervisor_policy("p", 1, R"({"minimum_hypervisor": "200.0.0"})"), "default", server::Stage::kReport);
     fleet_.attest(fleet_.enroll("a"));
     fleet_.add_copies(120);
     Browser browser = logged_in(Role::kReadOnly);
@@ -232,9 +221,7 @@ TEST_F(PageTest, PagesThroughThoseWhoWouldBeRefused) {
             EXPECT_TRUE(seen.insert((*one)[1]).second) << (*one)[1];
         std::smatch next;
         const std::regex link("rel=\"next\" href=\"([^\"#]*)#effect\"");
-        target = std::regex_search(body, next, link)
-                     ? std::regex_replace(next[1].str(), std::regex("&amp;"), "&")
-                     : "";
+        target = std::regex_search(body, next, link) ? std::regex_replace(next[1].str(), std::regex("&amp;"), "&") : "";
     }
     EXPECT_EQ(pages, 3);
     EXPECT_EQ(seen.size(), 121u);
@@ -253,8 +240,7 @@ TEST_F(PageTest, KeepsTheChosenColours) {
     const auto response = browser.post("/theme", {{"theme", "dark"}, {"back", "/endpoints"}});
     EXPECT_EQ(header(response, "Location"), "/endpoints");
     EXPECT_THAT(browser.get("/").body, HasSubstr("data-theme=\"dark\""));
-    EXPECT_EQ(header(browser.post("/theme", {{"theme", "system"}, {"back", "//evil.example"}}), "Location"),
-              "/");
+    EXPECT_EQ(header(browser.post("/theme", {{"theme", "system"}, {"back", "//evil.example"}}), "Location"), "/");
     EXPECT_THAT(browser.get("/").body, HasSubstr("data-theme=\"system\""));
 }
 

@@ -36,8 +36,7 @@ std::string public_pem_of(EVP_PKEY* key) {
 
 }  // namespace
 
-SampleFleet::SampleFleet()
-    : time_(std::make_shared<std::atomic<Seconds>>(kStart)), authority_(make_p256_key()) {
+SampleFleet::SampleFleet() : time_(std::make_shared<std::atomic<Seconds>>(kStart)), authority_(make_p256_key()) {
     std::string name = (std::filesystem::temp_directory_path() / "gatehouse-web-XXXXXX").string();
     if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("no temporary directory");
     directory_ = name;
@@ -90,8 +89,8 @@ void SampleFleet::attest(const Member& member, const std::string& initrd_name) {
     const std::string_view written = "initrd";
     if (initrd_name.size() != written.size()) throw std::runtime_error("initrd_name: six bytes");
     const auto is_same = [](std::byte a, char b) { return std::to_integer<char>(a) == b; };
-    const auto found = std::search(request.event_log.begin(), request.event_log.end(), written.begin(),
-                                   written.end(), is_same);
+    const auto found =
+        std::search(request.event_log.begin(), request.event_log.end(), written.begin(), written.end(), is_same);
     if (found != request.event_log.end())
         std::ranges::transform(initrd_name, found, [](char c) { return static_cast<std::byte>(c); });
     (void)service_->attest(member.id, request);
@@ -166,14 +165,11 @@ void SampleFleet::live(std::vector<Member>& members) {
 void SampleFleet::populate_endpoints() {
     std::vector<Member> members;
     set_time(static_cast<Seconds>(std::time(nullptr)) - (kHours + 1) * kHour);
-    for (int i = 1; i <= 22; ++i)
-        members.push_back(enroll("laptop-" + std::to_string(1040 + i * 7), "laptops"));
+    for (int i = 1; i <= 22; ++i) members.push_back(enroll("laptop-" + std::to_string(1040 + i * 7), "laptops"));
     for (int i = 1; i <= 4; ++i)
         members.push_back(enroll("build-" + std::to_string(i) + ".ci.example", "build-servers"));
-    for (int i = 1; i <= 6; ++i)
-        members.push_back(enroll("kiosk-lobby-" + std::to_string(i), "kiosks", "tpm"));
-    for (const char* name : {kScriptName, kAttributeName, kReversedName})
-        members.push_back(enroll(name, "laptops"));
+    for (int i = 1; i <= 6; ++i) members.push_back(enroll("kiosk-lobby-" + std::to_string(i), "kiosks", "tpm"));
+    for (const char* name : {kScriptName, kAttributeName, kReversedName}) members.push_back(enroll(name, "laptops"));
     members.push_back(enroll(std::string(253, 'w'), "laptops"));
     live(members);
     // Now: most are well, some are silent since an hour or two, some show what they should not.
@@ -196,8 +192,7 @@ void SampleFleet::populate_endpoints() {
 }
 
 void SampleFleet::populate_enrollments() {
-    for (const char* name : {"laptop-1310", "kiosk-lobby-7", kAttributeName, kReversedName})
-        (void)let_wait(name);
+    for (const char* name : {"laptop-1310", "kiosk-lobby-7", kAttributeName, kReversedName}) (void)let_wait(name);
     service_->reject(kOperator, let_wait("unknown-box"), "nobody knows this machine");
     service_->tick();
 }

@@ -18,8 +18,8 @@ TEST_F(SessionTest, LeadsStrangersToTheLogInPageAndBack) {
     EXPECT_EQ(response.status, 303u);
     EXPECT_EQ(header(response, "Location"), "/log-in?next=%2Fendpoints%3Fstate%3Dstale");
     (void)browser.get("/log-in");
-    const auto after = browser.post(
-        "/log-in", {{"token", fleet_.token("t", Role::kReadOnly)}, {"next", "/endpoints?state=stale"}});
+    const auto after =
+        browser.post("/log-in", {{"token", fleet_.token("t", Role::kReadOnly)}, {"next", "/endpoints?state=stale"}});
     EXPECT_EQ(header(after, "Location"), "/endpoints?state=stale");
     EXPECT_EQ(browser.get("/endpoints?state=stale").status, 200u);
 }
@@ -49,8 +49,8 @@ TEST_F(SessionTest, LeadsAPartOfAPageBackToItsPageAndNowhereElse) {
     };
     EXPECT_EQ(redirected_from("https://gatehouse.example:8443/endpoints?state=stale&q=a#results"),
               "/log-in?next=%2Fendpoints%3Fstate%3Dstale%26q%3Da");
-    for (const char* other : {"https://evil.example", "https://evil.example//x.example/",
-                              "javascript:alert(1)", "https://gatehouse.example:8443/\\evil.example", ""})
+    for (const char* other : {"https://evil.example", "https://evil.example//x.example/", "javascript:alert(1)",
+                              "https://gatehouse.example:8443/\\evil.example", ""})
         EXPECT_EQ(redirected_from(other), "/log-in") << other;
 }
 
@@ -162,8 +162,7 @@ TEST_F(SessionTest, WritesLogInsAndTheirFailuresToTheAuditLog) {
     (void)browser.post("/log-out", {});
     std::vector<std::string> seen;
     fleet_.service().export_audit([&](const server::AuditEntry& entry) {
-        if (entry.action.starts_with("session."))
-            seen.push_back(entry.who + " " + entry.action + " " + entry.detail);
+        if (entry.action.starts_with("session.")) seen.push_back(entry.who + " " + entry.action + " " + entry.detail);
     });
     EXPECT_THAT(seen, testing::ElementsAre(R"(anonymous session.refused {"peer":"192.0.2.1"})",
                                            R"(alice session.begin {"peer":"192.0.2.1"})",

@@ -55,8 +55,7 @@ void Endpoint::measure(std::uint32_t pcr, const evidence::Measurement* measureme
     for (const HashAlgorithm bank : log_->banks().all()) digests.push_back(hash(bank, object));
     const bool by_cpu = measurement != nullptr && measurement->tag == evidence::MeasurementTag::kSlb;
     if (!by_cpu) expect(tpm.pcr_extend(pcr, digests), "extend");
-    expect(measurement != nullptr ? log_->append(*measurement, digests) : log_->append_cap(pcr, digests),
-           "log");
+    expect(measurement != nullptr ? log_->append(*measurement, digests) : log_->append_cap(pcr, digests), "log");
 }
 
 void Endpoint::launch() {
@@ -85,13 +84,12 @@ Result<Secret<32>> Endpoint::unseal() {
     const auto copies = read_header_copies(disk, host::read_primary_table(disk).vault_partition());
     volume::Preview preview;
     GATEHOUSE_TRY(volume::preview(copies[0], preview));
-    tpm::UnsealRequest request{
-        .authority = bundle.authority,
-        .policy_ref = bundle.policy_ref,
-        .counter = bundle.counter_index,
-        .approval = {approval.policy_digest, approval.counter_limit, approval.signature},
-        .sealed_public = preview.slots.tpm->sealed_public.bytes(),
-        .sealed_private = preview.slots.tpm->sealed_private.bytes()};
+    tpm::UnsealRequest request{.authority = bundle.authority,
+                               .policy_ref = bundle.policy_ref,
+                               .counter = bundle.counter_index,
+                               .approval = {approval.policy_digest, approval.counter_limit, approval.signature},
+                               .sealed_public = preview.slots.tpm->sealed_public.bytes(),
+                               .sealed_private = preview.slots.tpm->sealed_private.bytes()};
     copy_bytes(request.storage_root_key, bundle.srk_name);
     return tpm::unseal(tpm, random(), request);
 }

@@ -45,8 +45,8 @@ class Endpoint {
     void cap();
     // As after an ordinary boot of an appliance with one disk and an IOMMU.
     [[nodiscard]] evidence::Claims claims() const;
-    [[nodiscard]] EvidenceFiles attest(const volume::Header& header, const evidence::Claims& claims,
-                                       Bytes nonce, std::span<const tpm::PcrSelection> selections);
+    [[nodiscard]] EvidenceFiles attest(const volume::Header& header, const evidence::Claims& claims, Bytes nonce,
+                                       std::span<const tpm::PcrSelection> selections);
     // PCRs 17 and 18 of every active bank.
     [[nodiscard]] std::vector<tpm::PcrSelection> selections();
 

@@ -167,8 +167,7 @@ TEST(GptEntries, WithAnyByteChangedAreRefused) {
         EXPECT_EQ(check_gpt_entries(*header, sample.table).failure().error, Error::kBadChecksum) << i;
         sample.table[i] ^= std::byte{0x10};
     }
-    EXPECT_EQ(check_gpt_entries(*header, Bytes(sample.table).first(16383)).failure().error,
-              Error::kBadLength);
+    EXPECT_EQ(check_gpt_entries(*header, Bytes(sample.table).first(16383)).failure().error, Error::kBadLength);
 }
 
 Error entries_error(const Sample& sample) {

@@ -19,9 +19,7 @@ using nlohmann::json;
 
 constexpr std::size_t kImageLimit = std::size_t{128} << 20;
 
-std::string text_of(const Buffer& bytes) {
-    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
+std::string text_of(const Buffer& bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
 
 // AES-256-XTS of one data unit by OpenSSL; the tweak is a 128-bit little-endian number, as plain64 has it.
 Buffer openssl_decrypt(Bytes ciphertext, Bytes key, std::uint64_t tweak) {
@@ -82,9 +80,8 @@ Buffer opened_by_table(const std::string& table, const Buffer& disk, const std::
 }
 
 std::string export_table(const Endpoint& endpoint, const std::string& device) {
-    const Outcome outcome =
-        run_tool("sealed-key", {"export-dmsetup", endpoint.appliance.image(), "--recovery-key",
-                                endpoint.recovery_key(), "--device", device});
+    const Outcome outcome = run_tool("sealed-key", {"export-dmsetup", endpoint.appliance.image(), "--recovery-key",
+                                                    endpoint.recovery_key(), "--device", device});
     EXPECT_EQ(outcome.status, 0) << outcome.errors;
     return outcome.output;
 }
@@ -93,8 +90,7 @@ std::string export_table(const Endpoint& endpoint, const std::string& device) {
 Buffer without_vault(Buffer disk, const json& regions, std::size_t sector_size) {
     for (const json& region : regions) {
         if (region["kind"] != "hidden") continue;
-        const auto first =
-            disk.begin() + static_cast<std::ptrdiff_t>(region["first"].get<std::size_t>() * sector_size);
+        const auto first = disk.begin() + static_cast<std::ptrdiff_t>(region["first"].get<std::size_t>() * sector_size);
         std::fill_n(first, region["count"].get<std::size_t>() * sector_size, std::byte{0});
     }
     return disk;
@@ -122,8 +118,7 @@ TEST_P(SectorSize, ProvisioningLeavesNoPlainSectorOutsideOfTheOpenRegions) {
     Endpoint endpoint;
     endpoint.prepare(GetParam());
     const Buffer before = host::read_file(endpoint.appliance.image(), kImageLimit);
-    const json regions =
-        json::parse(run_tool("sealed-key", endpoint.provision_arguments()).output)["regions"];
+    const json regions = json::parse(run_tool("sealed-key", endpoint.provision_arguments()).output)["regions"];
     const Buffer after = host::read_file(endpoint.appliance.image(), kImageLimit);
     const std::size_t size = GetParam();
     std::size_t encrypted = 0;
@@ -132,8 +127,7 @@ TEST_P(SectorSize, ProvisioningLeavesNoPlainSectorOutsideOfTheOpenRegions) {
             return lba >= region["first"] && lba - region["first"].get<std::size_t>() < region["count"];
         };
         const auto region = std::find_if(regions.begin(), regions.end(), in_region);
-        const bool same =
-            equal_bytes(Bytes(after).subspan(lba * size, size), Bytes(before).subspan(lba * size, size));
+        const bool same = equal_bytes(Bytes(after).subspan(lba * size, size), Bytes(before).subspan(lba * size, size));
         if (region == regions.end()) {
             ASSERT_FALSE(same) << "sector " << lba << " is plain; holes are to be encrypted too";
             ++encrypted;
@@ -155,8 +149,7 @@ TEST_P(SectorSize, TheGuestSeesGoodPartitionTablesWithoutTheVault) {
 
     Buffer seen = disk.read_sectors(0, disk.total_sectors());
     for (const volume::OverlaySector& sector : header.overlay_table()) {
-        copy_bytes(MutableBytes(seen).subspan(sector.lba * GetParam()),
-                   Bytes(sector.content).first(GetParam()));
+        copy_bytes(MutableBytes(seen).subspan(sector.lba * GetParam()), Bytes(sector.content).first(GetParam()));
     }
     const std::string path = endpoint.appliance.path("seen.img");
     host::replace_file(path, seen);
@@ -188,8 +181,7 @@ TEST_P(SectorSize, TheLaunchedEndpointOpensItsVault) {
     EXPECT_EQ(header.data_key.epoch, 1u);
     EXPECT_EQ(header.sector_size, GetParam());
     const std::string table = export_table(endpoint, "/dev/rescue");
-    EXPECT_NE(table.find(host::hex(keys.dek.bytes())), std::string::npos)
-        << "TPM and recovery key give one DEK";
+    EXPECT_NE(table.find(host::hex(keys.dek.bytes())), std::string::npos) << "TPM and recovery key give one DEK";
 }
 
 TEST(SealedKey, ProvisionsForAnAuthorityWithAnRsaKey) {
@@ -276,10 +268,9 @@ TEST(SealedKey, MakesARecoveryKeyThatOnlyItsOwnerReads) {
 TEST(SealedKey, MakesNoRecoverySlotUnlessAsked) {
     Endpoint endpoint;
     endpoint.prepare();
-    const Outcome outcome =
-        run_tool("sealed-key",
-                 {"provision", endpoint.appliance.image(), "--tcti", endpoint.device.tcti(), "--authority",
-                  endpoint.appliance.authority_public(), "--policy-ref", kPolicyRef, "--json"});
+    const Outcome outcome = run_tool(
+        "sealed-key", {"provision", endpoint.appliance.image(), "--tcti", endpoint.device.tcti(), "--authority",
+                       endpoint.appliance.authority_public(), "--policy-ref", kPolicyRef, "--json"});
     ASSERT_EQ(outcome.status, 0) << outcome.errors;
     const Outcome status = run_tool("sealed-key", {"status", endpoint.appliance.image(), "--json"});
     EXPECT_EQ(json::parse(status.output)["slots"]["recovery"], false);
@@ -333,10 +324,8 @@ TEST(SealedKey, RefusesAnotherKindOfKeyInThePlaceOfTheSrk) {
     endpoint.device.disconnect();
     const std::string context = endpoint.appliance.path("key.context");
     const std::string tcti = endpoint.device.tcti();
-    (void)host::run_program({"tpm2_createprimary", "-T", tcti, "-Q", "-G", "rsa", "-c", context}, {},
-                            1 << 16);
-    (void)host::run_program({"tpm2_evictcontrol", "-T", tcti, "-Q", "-c", context, "0x81000001"}, {},
-                            1 << 16);
+    (void)host::run_program({"tpm2_createprimary", "-T", tcti, "-Q", "-G", "rsa", "-c", context}, {}, 1 << 16);
+    (void)host::run_program({"tpm2_evictcontrol", "-T", tcti, "-Q", "-c", context, "0x81000001"}, {}, 1 << 16);
     const Outcome outcome = run_tool("sealed-key", {"srk-name", "--tcti", tcti});
     EXPECT_EQ(outcome.status, 3);
     EXPECT_NE(outcome.errors.find("another key"), std::string::npos) << outcome.errors;
@@ -362,8 +351,7 @@ TEST(SealedKey, MakesTheSrkThatTheTcgTemplateGives) {
 TEST(SealedKey, RefusesACounterIndexInOtherUse) {
     Endpoint endpoint;
     endpoint.prepare();
-    (void)host::run_program({"tpm2_nvdefine", "-T", endpoint.device.tcti(), "-Q", "-s", "8", "0x1804748"}, {},
-                            1 << 16);
+    (void)host::run_program({"tpm2_nvdefine", "-T", endpoint.device.tcti(), "-Q", "-s", "8", "0x1804748"}, {}, 1 << 16);
     const Outcome outcome = run_tool("sealed-key", endpoint.provision_arguments());
     EXPECT_EQ(outcome.status, 3);
     EXPECT_NE(outcome.errors.find("in other use"), std::string::npos) << outcome.errors;
@@ -380,9 +368,8 @@ TEST(SealedKey, SendsNoSecretInTheClearToTheTpm) {
     ::unsetenv("TCTI_PCAP_FILE");
     ASSERT_EQ(outcome.status, 0) << outcome.errors;
     endpoint.provisioned = json::parse(outcome.output);
-    const Outcome sign =
-        run_tool("policyctl", {"sign", "--key", endpoint.appliance.authority_private(), "--image",
-                               endpoint.appliance.image(), "--counter-limit", "1", "--install"});
+    const Outcome sign = run_tool("policyctl", {"sign", "--key", endpoint.appliance.authority_private(), "--image",
+                                                endpoint.appliance.image(), "--counter-limit", "1", "--install"});
     ASSERT_EQ(sign.status, 0) << sign.errors;
     endpoint.device.connect();
     endpoint.launch();
@@ -437,8 +424,8 @@ TEST(SealedKeyStatus, SaysNoForAnotherMachinesTpm) {
     endpoint.provision();
     Endpoint other;
     other.prepare();
-    const Outcome outcome = run_tool(
-        "sealed-key", {"status", endpoint.appliance.image(), "--tcti", other.device.tcti(), "--json"});
+    const Outcome outcome =
+        run_tool("sealed-key", {"status", endpoint.appliance.image(), "--tcti", other.device.tcti(), "--json"});
     EXPECT_EQ(outcome.status, 1);
     EXPECT_EQ(json::parse(outcome.output)["tpm"]["srk_match"], false);
 }
@@ -447,8 +434,7 @@ TEST(SealedKeyStatus, SaysNoForAnotherRecoveryKeyAndForAForgedHeader) {
     Endpoint endpoint;
     endpoint.provision();
     const auto status = [&](const std::string& key) {
-        return run_tool("sealed-key", {"status", endpoint.appliance.image(), "--recovery-key", key, "--json"})
-            .status;
+        return run_tool("sealed-key", {"status", endpoint.appliance.image(), "--recovery-key", key, "--json"}).status;
     };
     EXPECT_EQ(status(endpoint.recovery_key()), 0);
     const std::string wrong = endpoint.appliance.path("wrong.key");

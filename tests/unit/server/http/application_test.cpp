@@ -47,9 +47,7 @@ class ApplicationTest : public testing::Test {
         application_->finished(request, answer, std::chrono::milliseconds(1));
         return answer;
     }
-    static std::string code_of(const Response& answer) {
-        return nlohmann::json::parse(answer.body)["error"]["code"];
-    }
+    static std::string code_of(const Response& answer) { return nlohmann::json::parse(answer.body)["error"]["code"]; }
 
     std::string directory_;
     Seconds now_ = 1'000'000;

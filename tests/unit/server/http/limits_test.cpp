@@ -45,8 +45,7 @@ TEST(RateLimiter, MemoryIsBoundedAgainstManyAddresses) {
     }
     EXPECT_LE(limiter.keys(), RateLimiter::kMaxKeys + 16);
     EXPECT_GT(refused, 0u) << "newcomers beyond the bound share a bucket";
-    EXPECT_EQ(limiter.take("late", start + seconds(10'000)), 0u)
-        << "buckets that are full again are forgotten";
+    EXPECT_EQ(limiter.take("late", start + seconds(10'000)), 0u) << "buckets that are full again are forgotten";
 }
 
 }  // namespace

@@ -44,8 +44,7 @@ TEST(OpenApi, HasEveryRouteAndNoOther) {
     std::size_t operations = 0;
     for (const auto& [path, methods] : document()["paths"].items()) operations += methods.size();
     for (const Route& route : routes()) {
-        EXPECT_NE(operation_of(route), nullptr)
-            << route.method << " " << route.pattern << " is not in openapi.json";
+        EXPECT_NE(operation_of(route), nullptr) << route.method << " " << route.pattern << " is not in openapi.json";
     }
     EXPECT_EQ(operations, routes().size()) << "openapi.json has a path that the server does not";
 }

@@ -18,16 +18,15 @@ std::string shown(const Settings& one) {
     const ApplicationOptions& limits = one.application;
     add(one.listen, one.tls_certificate, one.tls_key, one.issuer);
     for (const std::string& name : one.names) add(name);
-    number(static_cast<int>(one.log_format), static_cast<int>(one.log_level), one.certificate_days,
-           one.waiting_days, one.history_days);
-    for (const Rate& rate :
-         {limits.anonymous, limits.enrollment, limits.pages, limits.failures, limits.endpoint}) {
+    number(static_cast<int>(one.log_format), static_cast<int>(one.log_level), one.certificate_days, one.waiting_days,
+           one.history_days);
+    for (const Rate& rate : {limits.anonymous, limits.enrollment, limits.pages, limits.failures, limits.endpoint}) {
         number(rate.per_second, rate.burst);
     }
     number(static_cast<int>(limits.open_metrics_on_loopback), one.server.max_connections, one.server.workers,
            one.server.queue, one.server.loops);
-    for (const auto time : {one.server.handshake, one.server.head, one.server.body, one.server.idle,
-                            one.server.answer, one.server.stop}) {
+    for (const auto time : {one.server.handshake, one.server.head, one.server.body, one.server.idle, one.server.answer,
+                            one.server.stop}) {
         number(time.count());
     }
     return out;
@@ -51,9 +50,8 @@ TEST(Settings, ExampleIsTheDefaults) {
 }
 
 TEST(Settings, RefusesWhatItDoesNotKnowByLineAndKey) {
-    for (const char* text :
-         {"\nlisden = 1", "\nlisten = 1", "\n[limits]\npages = 3", "\n[timeouts]\nhead = 0", "\nworkers = 3",
-          "\n[limits]\nworkers = 0", "\n= 1", "\n[limit]"}) {
+    for (const char* text : {"\nlisden = 1", "\nlisten = 1", "\n[limits]\npages = 3", "\n[timeouts]\nhead = 0",
+                             "\nworkers = 3", "\n[limits]\nworkers = 0", "\n= 1", "\n[limit]"}) {
         try {
             (void)parse_settings(text, "server.toml");
             FAIL() << text;
