@@ -1,5 +1,4 @@
-// The launch's event log: TCG crypto-agile format, written into a fixed buffer, read as hostile bytes,
-// replayed.
+// The launch's event log: TCG crypto-agile format, written into a fixed buffer (event_log_reader.hpp reads it).
 //
 // Format, little-endian (TCG PC Client Platform Firmware Profile 1.05, sections 10.2 and 10.4.5.1):
 //
@@ -23,8 +22,8 @@ namespace gatehouse::evidence {
 
 // As many banks as there are known hash algorithms.
 inline constexpr std::size_t kMaxLogBanks = 5;
-// Header and all of kMeasurements and both caps, in kMaxLogBanks banks, fit with room to spare.
-inline constexpr std::size_t kEventLogSize = 4096;
+// Header, all measurements, 96 ACPI tables and the caps fit, in kMaxLogBanks banks.
+inline constexpr std::size_t kEventLogSize = 0x8000;
 
 enum class EventType : std::uint32_t {
     kNoAction = 3,   // extends nothing
@@ -36,40 +35,8 @@ struct LogBanks {
     std::array<HashAlgorithm, kMaxLogBanks> algorithms{};
     std::size_t count = 0;
     [[nodiscard]] std::span<const HashAlgorithm> all() const { return std::span(algorithms).first(count); }
-};
-
-// One event; `data` and `digests` are views into the log.
-struct Event {
-    std::size_t offset = 0;    // of the event in the log, in bytes
-    std::uint32_t number = 0;  // from 1; the header is number 0
-    std::uint32_t pcr = 0;
-    EventType type = EventType::kNoAction;
-    std::array<Bytes, kMaxLogBanks> digests{};  // in the order of the header's banks
-    Bytes data{};
-};
-
-class EventLogReader {
-  public:
-    // Reads the header. Errors: kTruncated, kBadMagic, kBadVersion, kBadLength, kBadValue (a bank twice, none
-    // at all), kUnsupported (an algorithm without a known digest size); detail is the offset in the log.
-    [[nodiscard]] static Result<EventLogReader> open(Bytes log);
-
-    [[nodiscard]] const LogBanks& banks() const { return banks_; }
-    // Bytes read so far: where the next event starts.
-    [[nodiscard]] std::size_t offset() const { return offset_; }
-    [[nodiscard]] bool at_end() const { return offset_ == log_.size(); }
-    // The next event. kNotFound at the end; else kTruncated, or kMismatch if the digests are not those of the
-    // banks; detail is the offset of the event.
-    [[nodiscard]] Result<Event> next();
-
-  private:
-    friend class Result<EventLogReader>;
-    EventLogReader() = default;
-
-    Bytes log_;
-    LogBanks banks_;
-    std::size_t offset_ = 0;
-    std::uint32_t events_ = 0;
+    // kUnsupported: an algorithm without a known digest size; kBadValue: a bank twice.
+    [[nodiscard]] Status add(HashAlgorithm algorithm);
 };
 
 // Appends events to a log in `buffer`, which must outlive the writer. An append that does not fit is answered
@@ -78,9 +45,10 @@ class EventLogWriter {
   public:
     // Starts a log with its header. kBadValue for a bank twice, none, or of unknown digest size.
     [[nodiscard]] static Result<EventLogWriter> create(MutableBytes buffer, std::span<const HashAlgorithm> banks);
-    // Goes on with a log of `size` bytes at the front of `buffer` that an earlier stage wrote; the whole of
-    // it is checked. Errors: the reader's.
-    [[nodiscard]] static Result<EventLogWriter> resume(MutableBytes buffer, std::size_t size);
+    // Goes on with a log of `size` bytes at the front of `buffer` that an earlier measured stage wrote for `banks`: as
+    // good as that stage is. Errors: those of create(); kBadLength.
+    [[nodiscard]] static Result<EventLogWriter> resume(MutableBytes buffer, std::size_t size,
+                                                       std::span<const HashAlgorithm> banks);
 
     // `digests`: one for each bank, in the order of the banks (kMismatch if not).
     [[nodiscard]] Status append(std::uint32_t pcr, EventType type, std::span<const Digest> digests, Bytes data);
@@ -103,9 +71,5 @@ class EventLogWriter {
 
 // H(value || digest): what TPM2_PCR_Extend does. `algorithm` must satisfy can_hash().
 [[nodiscard]] Digest extended(HashAlgorithm algorithm, Bytes value, Bytes digest);
-
-// Value of `pcr` in `bank` after all events of the log, starting from zeros. kNotFound if the log does not
-// have the bank, kUnsupported if it cannot be computed (SM3), else the reader's errors.
-[[nodiscard]] Result<Digest> replay(Bytes log, HashAlgorithm bank, std::uint32_t pcr);
 
 }  // namespace gatehouse::evidence

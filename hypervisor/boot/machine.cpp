@@ -107,7 +107,7 @@ Status Machine::read_blocks() {
         return {Error::kNoSpace, "event log", hand_off_.event_log.size()};
     }
     copy_bytes(event_log_bytes_, hand_off_.event_log);
-    event_log_ = evidence::EventLogWriter::resume(event_log_bytes_, hand_off_.event_log.size());
+    event_log_ = evidence::EventLogWriter::resume(event_log_bytes_, hand_off_.event_log.size(), hand_off_.all_banks());
     if (!event_log_) return event_log_.failure();
     return {};
 }
@@ -142,9 +142,6 @@ Status Machine::check_policy() {
     if (!hand_off_.dynamic_launch) return {Error::kRefused, "no dynamic launch: PCR 17 held no measurement"};
     GATEHOUSE_ASSIGN(bundle_, policies::parse_bundle(payload_.policy));
     GATEHOUSE_ASSIGN(approval_, policies::parse_approval(payload_.approval));
-    if (bundle_.has(policies::BundleFlag::kShowForeignDisks)) {
-        return {Error::kUnsupported, "policy bundle: show-foreign-disks"};
-    }
     if (hand_off_.iommu_count == 0 && !bundle_.has(policies::BundleFlag::kAllowNoIommu)) {
         return {Error::kRefused, "no IOMMU: any device could read the disk key"};
     }
@@ -401,7 +398,7 @@ Result<cpu::svm::GuestEntry> Machine::prepare() {
     const Status capped = Measurer(tpm_, *event_log_).cap();
     GATEHOUSE_TRY(opened);
     GATEHOUSE_TRY(capped);
-    log("gatehouse: PCR 17 and 18 capped");
+    log("gatehouse: PCR 17, 18 and 19 capped");
     GATEHOUSE_TRY(trap_guest());
     GATEHOUSE_TRY(start_processors());
     state_claims();

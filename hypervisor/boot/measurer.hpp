@@ -14,9 +14,10 @@ class Measurer {
     // The banks are those of the log. `tpm` at locality 2.
     Measurer(tpm::Tpm& tpm, evidence::EventLogWriter& log) : tpm_(tpm), log_(log) {}
 
-    // Extends the PCR of `measurement` with the hash of `object`.
+    // Extends the PCR of a measurement (by its tag: a row of kMeasurements) with the hash of `object`.
     [[nodiscard]] Status extend(evidence::MeasurementTag tag, Bytes object);
-    // Caps PCRs 17 and 18: nothing later in this boot meets the sealing policy again.
+    [[nodiscard]] Status extend(const evidence::Measurement& measurement, Bytes object);
+    // Caps PCRs 17, 18 and 19: nothing later in this boot meets the sealing policy again.
     [[nodiscard]] Status cap();
 
   private:

@@ -83,11 +83,13 @@ inline constexpr std::size_t kMaxModules = 16;
 inline constexpr std::size_t kMaxMemoryRanges = 256;
 
 enum class ModuleRole : std::uint32_t {
-    kPolicy = 1,       // policy bundle, measured into PCR 18
-    kApproval = 2,     // the authority's approval of PCR values; not measured, the TPM checks it
-    kKernel = 3,       // bzImage, measured into PCR 18
-    kInitrd = 4,       // measured into PCR 18
-    kCommandLine = 5,  // guest kernel command line, every byte of the file, measured into PCR 18
+    kPolicy = 1,           // policy bundle, measured into PCR 18
+    kApproval = 2,         // the authority's approval of PCR values; not measured, the TPM checks it
+    kKernel = 3,           // bzImage, measured into PCR 18
+    kInitrd = 4,           // measured into PCR 18
+    kCommandLine = 5,      // guest kernel command line, every byte of the file, measured into PCR 18
+    kRecord = 6,           // the endpoint's record; not measured, signed by the bundle's enrollment key
+    kMachineApproval = 7,  // the authority's approval of PCR 19; not measured, the TPM checks it
 };
 
 // --- hand-off block --------------------------------------------------------------------------------------

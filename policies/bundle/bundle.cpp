@@ -1,13 +1,15 @@
 #include "policies/bundle/bundle.hpp"
 
+#include <bearssl/bearssl_ec.h>
+
+#include <algorithm>
+
 namespace gatehouse::policies {
 namespace {
 
-Bytes bundle_magic() { return literal_bytes("GHPOLICY"); }
-Bytes approval_magic() { return literal_bytes("GHAPPROV"); }
 constexpr std::byte kNameAlgorithm[2] = {std::byte{0x00}, std::byte{0x0b}};  // SHA-256
 
-// Magic, version and size, which both files begin with.
+// Magic, version and size, which every file begins with.
 Status read_start(Reader& reader, Bytes file, Bytes magic, std::uint32_t version, std::size_t limit, const char* item) {
     const Bytes found = reader.bytes(magic.size());
     const std::uint32_t found_version = reader.u32();
@@ -21,9 +23,27 @@ Status read_start(Reader& reader, Bytes file, Bytes magic, std::uint32_t version
     return {};
 }
 
+}  // namespace
+
+bool is_storage_root(Bytes srk_name) {
+    return srk_name.size() == kNameSize && equal_bytes(srk_name.first(2), kNameAlgorithm);
+}
+
 Status check(const Bundle& bundle) {
+    const bool pinned = !bundle.srk_name.empty() || !bundle.vault_id.empty();
     if ((bundle.flags & ~kKnownBundleFlags) != 0) return {Error::kBadValue, "policy bundle: flags", bundle.flags};
-    if (!is_storage_root(bundle.srk_name)) return {Error::kBadValue, "policy bundle: SRK name", bundle.srk_name.size()};
+    if (pinned == !bundle.enrollment.empty()) {
+        return {Error::kBadValue, "policy bundle: either an enrollment key or a pinned vault"};
+    }
+    if (pinned && !is_storage_root(bundle.srk_name)) {
+        return {Error::kBadValue, "policy bundle: SRK name", bundle.srk_name.size()};
+    }
+    if (pinned && bundle.vault_id.size() != kSha256Size) {
+        return {Error::kBadValue, "policy bundle: vault id", bundle.vault_id.size()};
+    }
+    if (!pinned && (bundle.enrollment.size() != kPointSize || bundle.enrollment[0] != std::byte{4})) {
+        return {Error::kBadValue, "policy bundle: enrollment key", bundle.enrollment.size()};
+    }
     if (bundle.authority.empty()) return {Error::kBadValue, "policy bundle: no authority key"};
     if (bundle.policy_ref.size() > kMaxPolicyRef) {
         return {Error::kBadValue, "policy bundle: policy reference", bundle.policy_ref.size()};
@@ -31,79 +51,72 @@ Status check(const Bundle& bundle) {
     return {};
 }
 
-Status check(const Approval& approval) {
-    if (approval.signature.empty()) return {Error::kBadValue, "policy approval: no signature"};
-    return {};
-}
-
-// Fills in the size and checks it against the limit.
-Result<std::size_t> finish(Writer& writer, std::size_t size_at, std::size_t limit, const char* item) {
-    GATEHOUSE_TRY(writer.status(item));
-    if (writer.offset() > limit) return {Error::kBadValue, item, writer.offset()};
-    writer.patch(size_at, static_cast<std::uint32_t>(writer.offset()));
-    return writer.offset();
-}
-
-}  // namespace
-
-bool is_storage_root(Bytes srk_name) {
-    return srk_name.size() == kNameSize && equal_bytes(srk_name.first(2), kNameAlgorithm);
-}
-
 Result<Bundle> parse_bundle(Bytes bytes) {
+    constexpr const char* kItem = "policy bundle";
     Reader reader(bytes);
-    GATEHOUSE_TRY(read_start(reader, bytes, bundle_magic(), kBundleVersion, kMaxBundleSize, "policy bundle"));
+    GATEHOUSE_TRY(read_start(reader, bytes, literal_bytes("GHPOLICY"), kBundleVersion, kMaxBundleSize, kItem));
     Bundle bundle;
     bundle.flags = reader.u32();
     bundle.counter_index = reader.u32();
-    bundle.srk_name = reader.sized();
-    bundle.authority = reader.sized();
-    bundle.policy_ref = reader.sized();
-    GATEHOUSE_TRY(reader.finished("policy bundle"));
+    for (Bytes* field :
+         {&bundle.srk_name, &bundle.vault_id, &bundle.enrollment, &bundle.authority, &bundle.policy_ref}) {
+        *field = reader.sized();
+    }
+    GATEHOUSE_TRY(reader.finished(kItem));
     GATEHOUSE_TRY(check(bundle));
     return bundle;
 }
 
 Result<Approval> parse_approval(Bytes bytes) {
+    constexpr const char* kItem = "policy approval";
     Reader reader(bytes);
-    GATEHOUSE_TRY(read_start(reader, bytes, approval_magic(), kApprovalVersion, kMaxApprovalSize, "policy approval"));
+    GATEHOUSE_TRY(read_start(reader, bytes, literal_bytes("GHAPPROV"), kApprovalVersion, kMaxApprovalSize, kItem));
     Approval approval;
     approval.counter_limit = reader.u64();
     reader.copy(approval.pcr17);
     reader.copy(approval.pcr18);
     reader.copy(approval.policy_digest);
     approval.signature = reader.sized();
-    GATEHOUSE_TRY(reader.finished("policy approval"));
-    GATEHOUSE_TRY(check(approval));
+    GATEHOUSE_TRY(reader.finished(kItem));
+    if (approval.signature.empty()) return {Error::kBadValue, "policy approval: no signature"};
     return approval;
 }
 
-Result<std::size_t> write_bundle(const Bundle& bundle, MutableBytes out) {
-    GATEHOUSE_TRY(check(bundle));
-    Writer writer(out);
-    writer.bytes(bundle_magic());
-    writer.u32(kBundleVersion);
-    const std::size_t size_at = writer.reserve<std::uint32_t>();
-    writer.u32(bundle.flags);
-    writer.u32(bundle.counter_index);
-    writer.sized(bundle.srk_name);
-    writer.sized(bundle.authority);
-    writer.sized(bundle.policy_ref);
-    return finish(writer, size_at, kMaxBundleSize, "policy bundle");
+Result<MachineApproval> parse_machine_approval(Bytes bytes) {
+    constexpr const char* kItem = "machine approval";
+    Reader reader(bytes);
+    GATEHOUSE_TRY(read_start(reader, bytes, literal_bytes("GHMACHIN"), kApprovalVersion, kMaxApprovalSize, kItem));
+    MachineApproval approval;
+    reader.copy(approval.pcr19);
+    reader.copy(approval.policy_digest);
+    approval.signature = reader.sized();
+    GATEHOUSE_TRY(reader.finished(kItem));
+    if (approval.signature.empty()) return {Error::kBadValue, "machine approval: no signature"};
+    return approval;
 }
 
-Result<std::size_t> write_approval(const Approval& approval, MutableBytes out) {
-    GATEHOUSE_TRY(check(approval));
-    Writer writer(out);
-    writer.bytes(approval_magic());
-    writer.u32(kApprovalVersion);
-    const std::size_t size_at = writer.reserve<std::uint32_t>();
-    writer.u64(approval.counter_limit);
-    writer.bytes(approval.pcr17);
-    writer.bytes(approval.pcr18);
-    writer.bytes(approval.policy_digest);
-    writer.sized(approval.signature);
-    return finish(writer, size_at, kMaxApprovalSize, "policy approval");
+Result<Record> parse_record(Bytes bytes, Bytes enrollment) {
+    constexpr const char* kItem = "endpoint record";
+    Reader reader(bytes);
+    GATEHOUSE_TRY(read_start(reader, bytes, literal_bytes("GHRECORD"), kRecordVersion, kMaxRecordSize, kItem));
+    Record record;
+    record.srk_name = reader.bytes(kNameSize);
+    record.vault_id = reader.bytes(kSha256Size);
+    record.label = reader.sized();
+    const std::size_t covered = reader.offset();
+    const Bytes signature = reader.bytes(kRecordSignatureSize);
+    GATEHOUSE_TRY(reader.finished(kItem));
+    if (!is_storage_root(record.srk_name)) return {Error::kBadValue, "endpoint record: SRK name"};
+    if (record.label.size() > kMaxLabel) return {Error::kBadValue, "endpoint record: label", record.label.size()};
+    const Sha256Digest digest = sha256(bytes.first(covered));
+    std::array<unsigned char, kPointSize> point{};
+    std::memcpy(point.data(), enrollment.data(), std::min(point.size(), enrollment.size()));
+    const br_ec_public_key key{BR_EC_secp256r1, point.data(), point.size()};
+    if (br_ecdsa_i31_vrfy_raw(&br_ec_p256_m31, digest.data(), digest.size(), &key, signature.data(),
+                              signature.size()) != 1) {
+        return {Error::kBadSignature, "endpoint record: not signed by the enrollment key"};
+    }
+    return record;
 }
 
 }  // namespace gatehouse::policies
