@@ -79,103 +79,86 @@ Result<std::size_t> response_size(Bytes header, std::size_t capacity) {
 
 }  // namespace
 
-class TpmTransport::Deadline {
-  public:
-    Deadline(TpmBus& bus, std::uint64_t microseconds)
-        : bus_(bus), start_(bus.microseconds()), microseconds_(microseconds) {}
-    // To be asked before the register is read, so that the last look comes after the time-out.
-    [[nodiscard]] bool passed() const { return bus_.microseconds() - start_ > microseconds_; }
-
-  private:
-    TpmBus& bus_;
-    std::uint64_t start_;
-    std::uint64_t microseconds_;
-};
+// Looks until it is done or the time is over, and once more after that.
+template <typename Look, typename Done>
+Result<std::uint32_t> TpmTransport::until(std::uint64_t microseconds, const char* item, Look look, Done done) {
+    for (const std::uint64_t start = bus_.microseconds();;) {
+        const bool last = bus_.microseconds() - start > microseconds;
+        GATEHOUSE_ASSIGN(const std::uint32_t now, look());
+        if (done(now)) return now;
+        if (last) return {Error::kTimeout, item, now};
+    }
+}
 
 Status TpmTransport::await(std::uint32_t offset, std::uint32_t mask, std::uint32_t value, std::uint64_t microseconds,
                            const char* item) {
-    const Deadline deadline(bus_, microseconds);
-    for (;;) {
-        const bool last = deadline.passed();
-        const std::uint32_t now = bus_.read32(at(offset));
-        if (now == kAllOnes) return {Error::kDeviceError, item, now};
-        if ((now & mask) == value) return {};
-        if (last) return {Error::kTimeout, item, now};
-    }
-}
-
-Status TpmTransport::await_access(std::uint8_t mask, std::uint8_t value, const char* item) {
-    const Deadline deadline(bus_, kTimeoutA);
-    for (;;) {
-        const bool last = deadline.passed();
-        const std::uint8_t now = bus_.read8(at(kAccess));
-        if (now == 0xff) return {Error::kDeviceError, item, now};
-        if ((now & mask) == value) return {};
-        if (last) return {Error::kTimeout, item, now};
-    }
+    const auto look = [&]() -> Result<std::uint32_t> {
+        const bool narrow = offset == kAccess && interface_ == TpmInterface::kFifo;  // 8 bits
+        const std::uint32_t now = narrow ? bus_.read8(at(offset)) : bus_.read32(at(offset));
+        if (now == (narrow ? 0xff : kAllOnes)) return {Error::kDeviceError, item, now};
+        return now;
+    };
+    return until(microseconds, item, look, [&](std::uint32_t now) { return (now & mask) == value; }).failure();
 }
 
 // --- locality
-// -------------------------------------------------------------------------------------------------
 
 Status TpmTransport::open(unsigned locality) {
     require(interface_ == TpmInterface::kNone && locality < kTpmLocalities, "TPM: open");
     locality_ = locality;
     const std::uint32_t id = bus_.read32(kInterfaceId);
     if (id == kAllOnes && bus_.read8(kAccess) == 0xff) return {Error::kNotFound, "no TPM answers at 0xfed40000", id};
-    switch (id & kIdTypeMask) {
-        case kIdFifo:
-        case kIdTis13:
-            GATEHOUSE_TRY(await_access(kAccessValid, kAccessValid, "no TPM answers at 0xfed40000"));
-            bus_.write8(at(kAccess), kAccessRequestUse);
-            if (const Status granted = await_access(kAccessValid | kAccessActive, kAccessValid | kAccessActive,
-                                                    "TPM does not grant the locality");
-                !granted.ok()) {
-                bus_.write8(at(kAccess), kAccessActive);  // withdraws the request
-                return granted;
-            }
-            interface_ = TpmInterface::kFifo;
-            return {};
-        case kIdCrb:
-            if (locality != 0 && (id & kIdAllLocalities) == 0) {
-                return {Error::kUnsupported, "TPM CRB interface has locality 0 only", id};
-            }
-            GATEHOUSE_TRY(await(kLocalityState, kStateValid, kStateValid, kTimeoutA, "no TPM answers at 0xfed40000"));
-            bus_.write32(at(kLocalityControl), kControlRequestAccess);
-            GATEHOUSE_TRY(
-                await(kLocalityStatus, kStatusGranted, kStatusGranted, kTimeoutA, "TPM does not grant the locality"));
-            interface_ = TpmInterface::kCrb;
-            return {};
-        default: return {Error::kUnsupported, "TPM interface type", id};
+    const std::uint32_t type = id & kIdTypeMask;
+    const bool crb = type == kIdCrb;
+    if (!crb && type != kIdFifo && type != kIdTis13) return {Error::kUnsupported, "TPM interface type", id};
+    if (crb && locality != 0 && (id & kIdAllLocalities) == 0) {
+        return {Error::kUnsupported, "TPM CRB interface has locality 0 only", id};
     }
+    constexpr const char* kNoAnswer = "no TPM answers at 0xfed40000";
+    constexpr const char* kNotGranted = "TPM does not grant the locality";
+    constexpr std::uint32_t kOurs = kAccessValid | kAccessActive;
+    interface_ = crb ? TpmInterface::kCrb : TpmInterface::kFifo;
+    const auto request = [&]() -> Status {
+        if (crb) {
+            GATEHOUSE_TRY(await(kLocalityState, kStateValid, kStateValid, kTimeoutA, kNoAnswer));
+            bus_.write32(at(kLocalityControl), kControlRequestAccess);
+            return await(kLocalityStatus, kStatusGranted, kStatusGranted, kTimeoutA, kNotGranted);
+        }
+        GATEHOUSE_TRY(await(kAccess, kAccessValid, kAccessValid, kTimeoutA, kNoAnswer));
+        bus_.write8(at(kAccess), kAccessRequestUse);
+        const Status granted = await(kAccess, kOurs, kOurs, kTimeoutA, kNotGranted);
+        if (!granted.ok()) bus_.write8(at(kAccess), kAccessActive);  // withdraws the request
+        return granted;
+    };
+    const Status requested = request();
+    if (!requested.ok()) interface_ = TpmInterface::kNone;
+    return requested;
 }
 
 Status TpmTransport::close() {
-    const TpmInterface was = interface_;
-    interface_ = TpmInterface::kNone;
-    if (was == TpmInterface::kFifo) {
+    Status closed;
+    if (interface_ == TpmInterface::kFifo) {
         bus_.write8(at(kAccess), kAccessActive);
-        return await_access(kAccessActive, 0, "TPM keeps the locality");
-    }
-    if (was == TpmInterface::kCrb) {
+        closed = await(kAccess, kAccessActive, 0, kTimeoutA, "TPM keeps the locality");
+    } else if (interface_ == TpmInterface::kCrb) {
         bus_.write32(at(kLocalityControl), kControlRelinquish);
-        return await(kLocalityStatus, kStatusGranted, 0, kTimeoutC, "TPM keeps the locality");
+        closed = await(kLocalityStatus, kStatusGranted, 0, kTimeoutC, "TPM keeps the locality");
     }
-    return {};
+    interface_ = TpmInterface::kNone;
+    return closed;
 }
 
 Status TpmTransport::check_locality() {
-    const std::uint32_t now =
-        interface_ == TpmInterface::kFifo ? bus_.read8(at(kAccess)) : bus_.read32(at(kLocalityStatus));
-    const bool ours = interface_ == TpmInterface::kFifo ? now != 0xff && (now & kAccessActive) != 0
-                                                        : now != kAllOnes && (now & kStatusGranted) != 0;
+    const bool fifo = interface_ == TpmInterface::kFifo;
+    const std::uint32_t now = fifo ? bus_.read8(at(kAccess)) : bus_.read32(at(kLocalityStatus));
+    const bool ours = now != (fifo ? 0xff : kAllOnes) && (now & (fifo ? kAccessActive : kStatusGranted)) != 0;
     if (!ours) return {Error::kState, "TPM locality is not ours", now};
     return {};
 }
 
 void TpmTransport::pause() {
-    const Deadline deadline(bus_, 20'000);
-    while (!deadline.passed()) {}
+    (void)until(
+        20'000, "", [&] { return Result<std::uint32_t>(0u); }, [](std::uint32_t) { return false; });
 }
 
 Result<std::size_t> TpmTransport::transmit(Bytes command, MutableBytes response) {
@@ -189,7 +172,6 @@ Result<std::size_t> TpmTransport::transmit(Bytes command, MutableBytes response)
 }
 
 // --- FIFO
-// -----------------------------------------------------------------------------------------------------
 
 Result<std::uint32_t> TpmTransport::fifo_status() {
     const std::uint32_t now = bus_.read32(at(kStatus));
@@ -200,23 +182,23 @@ Result<std::uint32_t> TpmTransport::fifo_status() {
 }
 
 Status TpmTransport::fifo_await(std::uint32_t mask, std::uint32_t value, std::uint64_t microseconds, const char* item) {
-    const Deadline deadline(bus_, microseconds);
-    for (;;) {
-        const bool last = deadline.passed();
-        GATEHOUSE_ASSIGN(const std::uint32_t now, fifo_status());
-        if ((now & mask) == value) return {};
-        if (last) return {Error::kTimeout, item, now};
-    }
+    const auto done = [&](std::uint32_t now) { return (now & mask) == value; };
+    return until(
+               microseconds, item, [&] { return fifo_status(); }, done)
+        .failure();
 }
 
-// How many bytes may be moved without another look.
-Result<std::size_t> TpmTransport::fifo_burst(const Deadline& deadline) {
-    for (;;) {
-        const bool last = deadline.passed();
-        GATEHOUSE_ASSIGN(const std::uint32_t now, fifo_status());
-        if (const std::size_t burst = (now >> 8) & 0xffff; burst != 0) return burst;
-        if (last) return {Error::kTimeout, "TPM burst count stays 0", now};
+// Moves `size` bytes by their index, as many at a time as the burst count in the status that `look` gets says.
+template <typename Look, typename Move>
+Status TpmTransport::fifo_move(std::size_t size, const char* item, Look look, Move move) {
+    const std::uint64_t start = bus_.microseconds();
+    const auto burst = [](std::uint32_t status) { return status >> 8 & 0xffff; };
+    for (std::size_t moved = 0; moved < size;) {
+        if (bus_.microseconds() - start > kTimeoutB) return {Error::kTimeout, item, size - moved};
+        GATEHOUSE_ASSIGN(const std::uint32_t now, until(kTimeoutB, "TPM burst count stays 0", look, burst));
+        for (const std::size_t end = std::min<std::size_t>(moved + burst(now), size); moved < end; ++moved) move(moved);
     }
+    return {};
 }
 
 Status TpmTransport::fifo_ready() {
@@ -225,32 +207,20 @@ Status TpmTransport::fifo_ready() {
 }
 
 Status TpmTransport::fifo_fill(Bytes part) {
-    const Deadline deadline(bus_, kTimeoutB);
-    while (!part.empty()) {
-        if (deadline.passed()) return {Error::kTimeout, "TPM takes the command too slowly", part.size()};
-        GATEHOUSE_ASSIGN(const std::size_t burst, fifo_burst(deadline));
-        const std::size_t size = std::min(burst, part.size());
-        for (const std::byte byte : part.first(size)) {
-            bus_.write8(at(kDataFifo), std::to_integer<std::uint8_t>(byte));
-        }
-        part = part.subspan(size);
-    }
-    return {};
+    return fifo_move(
+        part.size(), "TPM takes the command too slowly", [&] { return fifo_status(); },
+        [&](std::size_t i) { bus_.write8(at(kDataFifo), std::to_integer<std::uint8_t>(part[i])); });
 }
 
 Status TpmTransport::fifo_drain(MutableBytes part) {
-    const Deadline deadline(bus_, kTimeoutB);
-    while (!part.empty()) {
-        if (deadline.passed()) return {Error::kTimeout, "TPM gives the response too slowly", part.size()};
+    const auto look = [&]() -> Result<std::uint32_t> {
         GATEHOUSE_TRY(fifo_await(kStatusValid, kStatusValid, kTimeoutC, "TPM status stays invalid"));
         GATEHOUSE_ASSIGN(const std::uint32_t now, fifo_status());
         if ((now & kStatusDataAvailable) == 0) return {Error::kDeviceError, "TPM response ends early", now};
-        GATEHOUSE_ASSIGN(const std::size_t burst, fifo_burst(deadline));
-        const std::size_t size = std::min(burst, part.size());
-        for (std::byte& byte : part.first(size)) byte = std::byte{bus_.read8(at(kDataFifo))};
-        part = part.subspan(size);
-    }
-    return {};
+        return now;
+    };
+    return fifo_move(part.size(), "TPM gives the response too slowly", look,
+                     [&](std::size_t i) { part[i] = std::byte{bus_.read8(at(kDataFifo))}; });
 }
 
 // The TPM knows the command's size by its header: it expects more until the last byte, and no more after it.
@@ -301,7 +271,6 @@ Result<std::size_t> TpmTransport::fifo_transmit(Bytes command, MutableBytes resp
 }
 
 // --- CRB
-// ------------------------------------------------------------------------------------------------------
 
 Result<std::uint32_t> TpmTransport::crb_buffer(std::uint32_t address_register, std::uint32_t size_register,
                                                std::size_t size, const char* item) {

@@ -56,20 +56,21 @@ class TpmTransport final : public tpm::Transport {
     void pause() override;
 
   private:
-    // A register of the open locality, and the end of a wait.
+    // A register of the open locality.
     [[nodiscard]] std::uint32_t at(std::uint32_t offset) const { return locality_ * 0x1000 + offset; }
-    class Deadline;
 
-    // Waits until (32-bit register & mask) == value.
+    template <typename Look, typename Done>
+    [[nodiscard]] Result<std::uint32_t> until(std::uint64_t microseconds, const char* item, Look look, Done done);
+    // Waits until (register & mask) == value.
     [[nodiscard]] Status await(std::uint32_t offset, std::uint32_t mask, std::uint32_t value,
                                std::uint64_t microseconds, const char* item);
-    [[nodiscard]] Status await_access(std::uint8_t mask, std::uint8_t value, const char* item);
     [[nodiscard]] Status check_locality();
 
     [[nodiscard]] Result<std::uint32_t> fifo_status();
     [[nodiscard]] Status fifo_await(std::uint32_t mask, std::uint32_t value, std::uint64_t microseconds,
                                     const char* item);
-    [[nodiscard]] Result<std::size_t> fifo_burst(const Deadline& deadline);
+    template <typename Look, typename Move>
+    [[nodiscard]] Status fifo_move(std::size_t size, const char* item, Look look, Move move);
     [[nodiscard]] Status fifo_ready();
     [[nodiscard]] Status fifo_fill(Bytes part);
     [[nodiscard]] Status fifo_drain(MutableBytes part);

@@ -3,10 +3,16 @@
 #include <optional>
 #include <vector>
 
+#include "attestation/evidence/claims_reader.hpp"
 #include "hypervisor/channel/server.hpp"
 
 namespace gatehouse::channel {
 namespace {
+
+// Big-endian, 16 bits.
+std::array<std::byte, 2> length_of(Bytes bytes) {
+    return {static_cast<std::byte>(bytes.size() >> 8), static_cast<std::byte>(bytes.size())};
+}
 
 class FakeSource final : public Source {
   public:
@@ -92,7 +98,7 @@ TEST_F(Mailbox, QuotesTheHashOfNonceAndClaims) {
     ASSERT_EQ(header.status, code(MailboxStatus::kOk));
     Reader reader(payload(header));
     const Bytes claims = reader.sized();
-    EXPECT_EQ(source.quoted, sha256({nonce, claims}));
+    EXPECT_EQ(source.quoted, sha256({literal_bytes("gatehouse quote v3"), length_of(nonce), nonce, length_of(claims), claims}));
     EXPECT_EQ(evidence::decode_claims(claims)->cpus, 3);
     EXPECT_TRUE(equal_bytes(reader.sized(), literal_bytes("attest")));
     EXPECT_TRUE(equal_bytes(reader.sized(), literal_bytes("signature")));
