@@ -9,8 +9,7 @@ Status Controller::take_over(const Environment& environment, const DmaArena& are
     environment_ = environment;
     HbaRegisters& registers = *environment.registers;
     if ((hardware(Hba::kCapabilities2) & kHandOffSupported) != 0) {
-        // Firmware that does not answer in time has lost its claim: its engines are stopped below all the
-        // same.
+        // Firmware that does not answer in time has lost its claim: its engines are stopped below all the same.
         const auto let_go = [&] { return (hardware(Hba::kHandOff) & bits(HandOff::kBios)) == 0; };
         registers.write(bits(Hba::kHandOff), hardware(Hba::kHandOff) | bits(HandOff::kOsOwned));
         (void)wait_for(*environment.clock, kHandOffLimit, let_go);
@@ -39,10 +38,8 @@ Status Controller::take_over(const Environment& environment, const DmaArena& are
     const std::uint32_t slot_mask = ~0u >> (31 - (capabilities_ / bits(Capability::kSlotsUnit) & 31));
     for (std::size_t i = 0; i < count; ++i) {
         const DmaArena part{arena.data + i * share, arena.physical + i * share, share};
-        const Status opened = ports_[i].open(environment, candidates[i], slot_mask, part);
-        if (opened.ok()) continue;
-        GATEHOUSE_TRY(ports_[i].stop());
-        if (opened.error() != Error::kNotFound) return opened;
+        // A disk that does not answer stays absent: it may be anybody's.
+        if (!ports_[i].open(environment, candidates[i], slot_mask, part).ok()) GATEHOUSE_TRY(ports_[i].stop());
     }
     return {};
 }

@@ -2,23 +2,20 @@
 //
 // Life of a controller:
 //
-//     take_over()              firmware is asked to let go, all ports are stopped, those with a disk get
-//     memory identify(), read()       the mediator's own commands, polled, for finding and opening the vault
-//     attach()                 gives a disk to the guest, with its volume; a disk without a volume stays
-//     absent hand_over()              the guest may run; from here on only read(), write() and stop()
+//     take_over()          firmware is asked to let go, all ports are stopped, those with a disk get memory
+//     identify(), read()   the mediator's own commands, polled, for finding and opening the vault
+//     attach()             gives a disk to the guest, with its volume; a disk without a volume stays absent
+//     hand_over()          the guest may run; from here on only read(), write() and stop()
 //
 // What the hypervisor owes:
-//   - Traps every guest access to the ABAR's first kRegisterSpace bytes and calls read() or write() with it.
-//   The rest
-//     of the BAR reads zeros. The ABAR itself is a virtual BAR: a guest that moves it moves only the trap.
-//   - Hides the other way to the registers, the index/data pair (AHCI 1.3.1 section 2.4): the SATA capability
-//   (ID 12h)
-//     is taken out of the PCI capability list, and I/O ports of the other BARs are refused. A controller in
-//     IDE mode (class code 0101h) is not this one: it must not be given to the guest at all.
+//   - Traps every guest access to the ABAR's first kRegisterSpace bytes and calls read() or write() with it. The rest of
+//     the BAR reads zeros. The ABAR itself is a virtual BAR: a guest that moves it moves only the trap.
+//   - Hides the other way to the registers, the index/data pair (AHCI 1.3.1 section 2.4): the SATA capability (ID 12h)
+//     is taken out of the PCI capability list, and I/O ports of the other BARs are refused. A controller in IDE mode
+//     (class code 0101h) is not this one: it must not be given to the guest at all.
 //   - Lets the controller's DMA reach guest RAM and the arena, nothing else.
-//   - Delivers the controller's interrupts straight to the guest. Nothing here injects one: every event that
-//   the
-//     guest sees is an event of the device.
+//   - Delivers the controller's interrupts straight to the guest. Nothing here injects one: every event that the guest
+//     sees is an event of the device.
 //
 // The mediator works only inside of guest accesses: of PxIS, PxTFD, PxSACT and PxCI. A guest that waited by
 // polling RAM, without ever reading a register, would wait forever.
@@ -46,9 +43,9 @@ class Controller {
     static constexpr std::uint64_t kArenaPerDisk = Port::kMinimumArena;
     static constexpr std::uint64_t kUsefulArenaPerDisk = Port::kMaximumArena;
 
-    // Takes the controller from the firmware and stops it. Ports where no ATA disk answers stay absent, and
-    // so do ATAPI drives and port multipliers. kTimeout: firmware or a DMA engine does not let go. kNoSpace:
-    // the arena is too small for the disks found. kUnsupported: a controller of 32-bit addresses.
+    // Takes the controller from the firmware and stops it. Ports where no ATA disk answers, or one that stays busy, stay
+    // absent, and so do ATAPI drives and port multipliers. kTimeout: a DMA engine does not let go. kNoSpace: the arena
+    // is too small for the disks found. kUnsupported: a controller of 32-bit addresses.
     [[nodiscard]] Status take_over(const Environment& environment, const DmaArena& arena);
 
     // Bit n: port n has an ATA disk.

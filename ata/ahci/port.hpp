@@ -3,30 +3,24 @@
 // The real PxCLB and PxFB point into the arena, always. The guest's values are kept for it, and for finding
 // its command headers and its received-FIS area.
 //
-//   A slot's way      guest writes PxCI      device executes            guest reads PxIS, PxTFD, PxSACT or
-//   PxCI
-//                          |                                                |
+//   A slot's way      guest writes PxCI      device executes      guest reads PxIS, PxTFD, PxSACT or PxCI
+//                          |                                          |
 //     free --> fetch, check, classify --> waiting --> start --> running --> finish --> free
-//                                           ^                                |
-//                                           +---- more parts to do ----------+
+//                                           ^                                 |
+//                                           +------ more parts to do ---------+
 //
-// fetch    copies header, FIS and, as they are needed, region descriptors: each is read once from guest
-// memory. start    a read gets descriptors that point into guest pages, or, for sectors that the guest must
-// not see, into the
-//          sink; a write is encrypted into bounce units. What does not fit into the shadow table (248
-//          descriptors) or into a command's share of bounce memory (1.25 MiB) is done in several device
-//          commands, the slot being busy for the guest until the last. A waiting command is started in the
-//          order of arrival; queued (NCQ) and other commands are never mixed in the device.
-// refused  a command that policy, volume or a descriptor forbids is replaced by one that every disk aborts.
-// The device
-//          itself then reports the error and interrupts, in every detail as hardware does: PxTFD, PxIS.TFES,
-//          PxCI left set, port halted until PxCMD.ST is cleared. For a queued command the NCQ error log is
-//          supplied.
-// finish   decrypts in place. Only then do PxCI, PxSACT and the guest's copy of the received FIS show it.
-// Bits of
-//          PxIS are shown from before the look at PxCI, so they never announce what is not finished.
-// stop     PxCMD.ST = 0 drops all slots. Shadow tables and bounce units are used again only after PxCMD.CR =
-// 0: until
+// fetch    copies header, FIS and, as they are needed, region descriptors: each is read once from guest memory.
+// start    a read gets descriptors that point into guest pages, or, for sectors that the guest must not see, into the
+//          sink; a write is encrypted into bounce units. What does not fit into the shadow table (248 descriptors) or
+//          into a command's share of bounce memory (1.25 MiB) is done in several device commands, the slot being busy
+//          for the guest until the last. A waiting command is started in the order of arrival; queued (NCQ) and other
+//          commands are never mixed in the device.
+// refused  a command that policy, volume or a descriptor forbids is replaced by one that every disk aborts. The device
+//          itself then reports the error and interrupts, in every detail as hardware does: PxTFD, PxIS.TFES, PxCI left
+//          set, port halted until PxCMD.ST is cleared. For a queued command the NCQ error log is supplied.
+// finish   decrypts in place. Only then do PxCI, PxSACT and the guest's copy of the received FIS show it. Bits of PxIS
+//          are shown from before the look at PxCI, so they never announce what is not finished.
+// stop     PxCMD.ST = 0 drops all slots. Shadow tables and bounce units are used again only after PxCMD.CR = 0: until
 //          then the device may still be reading them.
 //
 // Arena of a port:   0x00000  command list (1 KiB), received FIS (256 bytes)

@@ -179,6 +179,7 @@ std::uint32_t HbaModel::read(std::uint32_t offset) {
         const std::uint32_t port = (offset - ahci::kPortBase) / ahci::kPortStride;
         const std::uint32_t r = (offset - ahci::kPortBase) % ahci::kPortStride;
         if (r == bits(PortRegister::kTaskFile) && ports_[port].disk == nullptr) return 0x7f;
+        if (r == bits(PortRegister::kTaskFile) && (busy_ports >> port & 1) != 0) return 0x80;
         value = ports_[port].registers[r];
     } else {
         switch (offset) {

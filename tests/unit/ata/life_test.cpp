@@ -60,6 +60,21 @@ TEST(Life, HungDiskIsATimeout) {
     EXPECT_EQ(m.mediator->identify(Machine::kPort, page).error(), Error::kTimeout);
 }
 
+TEST(Life, DiskThatStaysBusyIsAbsentAndTheOthersWork) {
+    PhysicalMemory memory{16 * kMegabyte, 8 * kMegabyte, 6 * kMegabyte, 4 * kMegabyte};
+    HbaModel hba{memory, 2};
+    DiskModel busy{512, 4096}, good{512, 4096};
+    Vectors vectors;
+    ahci::Controller controller;
+    hba.plug(0, busy);
+    hba.plug(1, good);
+    hba.busy_ports = 1;
+    ASSERT_TRUE(controller.take_over({&memory, &hba, &hba, &vectors}, memory.arena()).ok());
+    EXPECT_EQ(controller.disks(), 2u);
+    std::array<std::byte, 512> page{};
+    EXPECT_TRUE(controller.identify(1, page).ok());
+}
+
 TEST(Life, EngineThatFirmwareLeftRunningForeverIsATimeout) {
     Bare bare;
     bare.hba.plug(0, bare.disk);
