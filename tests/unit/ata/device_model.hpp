@@ -95,7 +95,7 @@ class HbaModel final : public HbaRegisters, public Clock {
     // Behaviour
     unsigned chaos = 0;                 // percent of register accesses with a step before, and after
     bool clear_issue_on_error = false;  // as QEMU before 8.1
-    std::uint32_t busy_ports = 0;  // bit n: the disk at port n never gets ready
+    std::uint32_t busy_ports = 0;       // bit n: the disk at port n never gets ready
     bool never_stops = false;           // CR stays set
     bool never_answers = false;         // commands are never executed
     bool never_leaves_reset = false;
