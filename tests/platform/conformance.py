@@ -118,18 +118,20 @@ class Bench:
         return path("disk")
 
     def boot(self, scenario, cpus=1, tpm="tis", banks=DEFAULT_BANKS, iommu=None, edu=None, cpu=CPU, ends_with=1,
-             grub=None):
+             grub=None, memory_mb=128, **options):
+        """`options` are Machine's."""
         self.boots += 1
         logs = os.path.join(self.work, f"boot-{self.boots}")
         state = os.path.join(self.work, f"tpm-{self.boots}")
         if tpm:
             create_tpm_state(state, banks, endorsement_key=False)
-        extra = [] if grub else ["-kernel", self.probe, "-append", scenario]
+        extra = [*options.pop("extra", ()), *([] if grub else ["-kernel", self.probe, "-append", scenario])]
         disks = [self.grub_disk(grub, scenario)] if grub else []
         if edu is not None:
             extra += ["-device", f"edu,addr={edu}"]
-        with Machine(self.emulator, disks, cpus, grub or "bios", memory_mb=256 if grub else 128, tpm_state=state if tpm else None, tpm=tpm,
-                     iommu=iommu, cpu=cpu, extra=extra, log_dir=logs) as machine:
+        with Machine(self.emulator, disks, cpus, grub or "bios", memory_mb=256 if grub else memory_mb,
+                     tpm_state=state if tpm else None, tpm=tpm, iommu=iommu, cpu=cpu, extra=extra, log_dir=logs,
+                     **options) as machine:
             status = machine.wait_for_exit(120)
             run = Run(machine.serial_text())
         if "unexpected_exception" in run.facts:
@@ -348,6 +350,54 @@ def device_beyond_the_table_is_stopped(bench):
     run.expect_fact("write_beyond", 0x1111222233334444)
 
 
+def memory_registers_are_as_firmware_leaves_them(bench):
+    """SYSCFG, TOP_MEM and TOP_MEM2 say where RAM is, IORRs are off, RdMem and WrMem are set but hidden, SMM is locked."""
+    run = bench.boot("memory-registers", tpm=None)
+    run.expect_fact("syscfg", 0x140000)
+    run.expect_fact("top_mem", 128 << 20)
+    run.expect_fact("top_mem2", 0)
+    run.expect_fact("iorr_base", 0)
+    run.expect_fact("iorr_mask", 0)
+    run.expect_fact("hwcr", 1)
+    run.expect_fact("mtrr_fixed_hidden", 0x0606060606060606)
+    run.expect_fact("mtrr_fixed_shown", 0x1E1E1E1E1E1E1E1E)
+    if run.fact("patch_level") == 0:
+        raise Failed("the patch level is 0")
+    large = bench.boot("memory-registers", tpm=None, memory_mb=4096, cpu_options="fix-dram=off,ucode-rev=0x8001234")
+    large.expect_fact("syscfg", 0x700000)
+    large.expect_fact("top_mem", 2 << 30)
+    large.expect_fact("top_mem2", 6 << 30)
+    large.expect_fact("patch_level", 0x8001234)
+
+
+def smm_lock_is_kept(bench):
+    """HWCR.SmmLock cannot be cleared, whether the firmware has set it or other software has."""
+    bench.boot("memory-registers", tpm=None).expect_fact("hwcr_locked", 1)
+    run = bench.boot("memory-registers", tpm=None, cpu_options="smm-lock=off")
+    run.expect_fact("hwcr", 0)
+    run.expect_fact("hwcr_locked", 1)
+
+
+def memory_registers_survive_init(bench):
+    """Each processor has its own SYSCFG, HWCR, IORRs, TOP_MEM and MTRRs, and an INIT leaves them alone."""
+    run = bench.boot("memory-registers-after-init", tpm=None, cpus=2)
+    for name, value in (("syscfg", 0x80000), ("hwcr", 0x41), ("iorr_base", 0xFD000018), ("iorr_mask", 0xFFFF000800),
+                        ("top_mem", 0x01800000), ("top_mem2", 0x240000000), ("mtrr_fixed", 0x1E1E1E1E1E1E1E1E),
+                        ("mtrr_default", 0xC06)):
+        run.expect_fact(name, value)
+    run.expect_fact("syscfg_other", run.fact("syscfg_before"))
+    run.expect_fact("top_mem_other", run.fact("top_mem_before"))
+
+
+def fixed_ranges_decide_what_a_processor_reaches(bench):
+    """7.9.1: below 1 MiB a range without RdMem reads as ones, one without WrMem loses writes, for that processor alone."""
+    run = bench.boot("fixed-ranges", tpm=None, cpus=2)
+    for name, value in (("unread", 0xFFFFFFFF), ("unwritten", 0x22), ("unwritten_kept", 0x22),
+                        ("closed", 0xFFFFFFFF), ("closed_other", 0x22), ("disabled", 0x22), ("opened", 0x22),
+                        ("firmware_closed", 0xFFFFFFFF), ("firmware_same", 1)):
+        run.expect_fact(name, value)
+
+
 def _launches_from_disk(bench, firmware):
     run = bench.boot("ap-after-launch", cpus=2, iommu="amd", grub=firmware)
     run.expect_unmeasured("before")
@@ -374,7 +424,9 @@ CASES = {function.__name__: function for function in (
     init_clears_svmdis_unless_locked, init_is_held_and_redirected, init_is_held_and_taken,
     init_intercept_leaves_it_pending, redirected_init_in_a_guest, startup_after_launch_clears_gif,
     a20_cannot_be_masked_after_launch, slb_is_closed_to_devices, slb_is_closed_to_devices_behind_iommu,
-    device_beyond_the_table_is_stopped, launches_from_a_disk_bios, launches_from_a_disk_uefi)}
+    device_beyond_the_table_is_stopped, memory_registers_are_as_firmware_leaves_them, smm_lock_is_kept,
+    memory_registers_survive_init, fixed_ranges_decide_what_a_processor_reaches, launches_from_a_disk_bios,
+    launches_from_a_disk_uefi)}
 
 
 def main(arguments):

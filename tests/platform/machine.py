@@ -22,7 +22,10 @@ status 2v+1).  A reset ends it too (status 0), as does power-off, so no test run
     tpm="crb"     CRB registers with locality 0 only; SKINIT measures all the same
     iommu="amd"   AMD-Vi; amd-iommu's options are pt (off here: else a denied DMA still lands), intremap (on here),
                   xtsup (x2APIC destinations, off), device-iotlb (off).  It is off until software switches it on.
+    iommu="amd-pt" the same with pt=on: an IOMMU that does not refuse, for a denied DMA lands
     iommu="intel" VT-d (for SVM-less tests only: no real machine has SKINIT and VT-d)
+    rogues=["addr=10.0,flr=on"]  hostile PCI functions: the options of one gatehouse-rogue each (README.md)
+    cpu_options="smm-lock=off"   added to the CPU's: smm-lock, fix-dram (README.md), ucode-rev, phys-bits ...
 
 Device amd-df at 0:18.0 is the function in which software opens the secure loader block to devices again after a
 launch (register 384h, bit 0).  Virtio devices are behind the IOMMU only with iommu_platform=on, as in any QEMU.
@@ -45,6 +48,8 @@ OVMF_CODE = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 OVMF_VARIABLES = "/usr/share/OVMF/OVMF_VARS_4M.fd"
 DEFAULT_BANKS = ("sha1", "sha256", "sha384", "sha512")
 CPU = "EPYC,+svm,+npt,+skinit,+svm-lock"
+IOMMUS = {"amd": "amd-iommu,pt=off,intremap=on", "amd-pt": "amd-iommu,pt=on,intremap=on",
+          "intel": "intel-iommu,intremap=on,pt=off"}
 
 
 class MachineError(Exception):
@@ -188,9 +193,9 @@ class Machine:
 
     def __init__(self, emulator, disks=(), cpus=1, firmware="bios", memory_mb=512, tpm_state=None, tpm="tis",
                  iommu=None, extra=(), log_dir=None, serial=None, uefi_variables=None, snapshot=False, cpu=CPU,
-                 accelerator="tcg"):
-        if firmware not in ("bios", "uefi") or iommu not in (None, "amd", "intel") or tpm not in (None, "tis", "crb"):
-            raise ValueError("firmware is bios or uefi; iommu amd, intel or None; tpm tis, crb or None")
+                 accelerator="tcg", rogues=(), cpu_options=""):
+        if firmware not in ("bios", "uefi") or iommu not in (None, *IOMMUS) or tpm not in (None, "tis", "crb"):
+            raise ValueError(f"firmware is bios or uefi; iommu {', '.join(IOMMUS)} or None; tpm tis, crb or None")
         self.log_dir = os.path.abspath(log_dir) if log_dir else tempfile.mkdtemp(prefix="machine-")
         os.makedirs(self.log_dir, exist_ok=True)
         self.serial_path = os.path.abspath(serial) if serial else os.path.join(self.log_dir, "serial.log")
@@ -202,14 +207,15 @@ class Machine:
         self._arguments = [
             emulator, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
             "-machine", "q35,smm=off" + (",kernel-irqchip=split" if accelerator != "tcg" else ""),
-            "-accel", accelerator, "-cpu", cpu, "-smp", str(cpus), "-m", str(memory_mb),
+            "-accel", accelerator, "-cpu", ",".join(filter(None, (cpu, cpu_options))), "-smp", str(cpus),
+            "-m", str(memory_mb),
             "-serial", f"file:{self.serial_path}", "-device", "isa-debug-exit,iobase=0xf4,iosize=4",
             "-device", "amd-df,addr=18.0", "-d", "guest_errors", "-D", os.path.join(self.log_dir, "guest-errors.log"),
         ]
-        if iommu == "amd":
-            self._arguments += ["-device", "amd-iommu,pt=off,intremap=on"]
-        elif iommu == "intel":
-            self._arguments += ["-device", "intel-iommu,intremap=on,pt=off"]
+        if iommu:
+            self._arguments += ["-device", IOMMUS[iommu]]
+        for options in rogues:
+            self._arguments += ["-device", ",".join(filter(None, ("gatehouse-rogue", options)))]
         if firmware == "uefi":
             variables = uefi_variables or os.path.join(self.log_dir, "uefi-variables.fd")
             if not os.path.exists(variables):
@@ -343,7 +349,9 @@ def main(arguments):
     run.add_argument("--firmware", choices=("bios", "uefi"), default="bios")
     run.add_argument("--tpm", choices=("tis", "crb"), default="tis")
     run.add_argument("--tpm-state", metavar="DIR", help="made by new-tpm; without it the machine has no TPM")
-    run.add_argument("--iommu", choices=("amd", "intel"))
+    run.add_argument("--iommu", choices=tuple(IOMMUS))
+    run.add_argument("--rogue", action="append", default=[], metavar="OPTIONS", help="add a gatehouse-rogue")
+    run.add_argument("--cpu-options", default="", metavar="OPTIONS", help="added to the CPU's")
     run.add_argument("--snapshot", action="store_true", help="leave the disk images unchanged")
     run.add_argument("--logs", metavar="DIR")
     run.add_argument("--until", metavar="REGEX", help="end it when the serial output has this")
@@ -367,7 +375,8 @@ def main(arguments):
             with HostTpm(options.state) as tpm:
                 return subprocess.run(command, env=tpm.environment, check=False).returncode
         with Machine(options.emulator, options.disk, options.cpus, options.firmware, options.memory, options.tpm_state,
-                     options.tpm, options.iommu, options.extra, options.logs, snapshot=options.snapshot) as machine:
+                     options.tpm, options.iommu, options.extra, options.logs, snapshot=options.snapshot,
+                     rogues=options.rogue, cpu_options=options.cpu_options) as machine:
             print(f"serial output: {machine.serial_path}", file=sys.stderr)
             if options.until:
                 machine.wait_for_line(options.until, options.timeout)

@@ -30,14 +30,27 @@ inline void store(uint32_t address, T value) {
 
 enum class Msr : uint32_t {
     kApicBase = 0x0000001b,
+    kPatchLevel = 0x0000008b,
+    kMtrrFix64K = 0x00000250,   // 0-7ffffh; fields of 64 KiB, one byte each (APM vol. 2, 7.7.2)
+    kMtrrFix4KF0 = 0x0000026e,  // f0000h-f7fffh; fields of 4 KiB
     kPat = 0x00000277,
+    kMtrrDefaultType = 0x000002ff,
     kEfer = 0xc0000080,
     kStar = 0xc0000081,
+    kSyscfg = 0xc0010010,  // APM vol. 2, 7.9
+    kHwcr = 0xc0010015,
+    kIorrBase0 = 0xc0010016,
+    kIorrMask1 = 0xc0010019,
+    kTopMem = 0xc001001a,
+    kTopMem2 = 0xc001001d,
     kVmCr = 0xc0010114,  // APM vol. 2, 15.30.1
     kVmHsavePa = 0xc0010117,
     kSvmKey = 0xc0010118,  // APM vol. 2, 15.31.1
 };
 inline constexpr uint64_t kEferSvme = 1u << 12;
+inline constexpr uint64_t kSyscfgMtrrFixDramEn = 1u << 18;
+inline constexpr uint64_t kSyscfgMtrrFixDramModEn = 1u << 19;
+inline constexpr uint64_t kMtrrRdMem = 0x10, kMtrrWrMem = 0x08;
 inline constexpr uint64_t kVmCrRInit = 1u << 1;
 inline constexpr uint64_t kVmCrLock = 1u << 3;
 inline constexpr uint64_t kVmCrSvmdis = 1u << 4;

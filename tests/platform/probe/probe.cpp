@@ -48,10 +48,12 @@ bool is(const char* name) {
 }
 
 // What the AP is asked to do.
-enum ApOrder : uint32_t { kApSpin, kApHalt, kApLaunch, kApReport, kApWriteVmCr, kApReadVmCr };
+enum ApOrder : uint32_t { kApSpin, kApHalt, kApLaunch, kApReport, kApWriteMsr, kApReadMsr, kApReadMemory };
 volatile uint32_t ap_order = kApSpin;
 volatile uint32_t ap_counter = 0;
-volatile uint32_t ap_argument = 0;
+Msr ap_msr = Msr::kVmCr;
+volatile uint64_t ap_value = 0;
+volatile uint32_t ap_address = 0;
 volatile uint32_t ap_result = 0;
 volatile bool ap_done = false;
 volatile bool ap_may_open_gif = false;
@@ -66,6 +68,26 @@ void start_ap(ApOrder order) {
     pause_millions(5);
     send_startup(kApId, kApPage);
     while (ap_counter == 0) {}
+}
+
+// An INIT and a Startup IPI come before each of these.
+void write_msr_of_ap(Msr msr, uint64_t value) {
+    ap_msr = msr;
+    ap_value = value;
+    start_ap(kApWriteMsr);
+    while (!ap_done) {}
+}
+uint64_t read_msr_of_ap(Msr msr) {
+    ap_msr = msr;
+    start_ap(kApReadMsr);
+    while (!ap_done) {}
+    return ap_value;
+}
+uint32_t read_memory_by_ap(uint32_t address) {
+    ap_address = address;
+    start_ap(kApReadMemory);
+    while (!ap_done) {}
+    return ap_result;
 }
 
 void place_slb() {
@@ -214,6 +236,82 @@ bool a20_is_masked() {
     return masked;
 }
 
+// ---- which memory is RAM: SYSCFG, TOP_MEM, IORR, fixed-range MTRRs, HWCR (APM vol. 2, 7.9) ----
+
+struct NamedMsr {
+    const char* name;
+    Msr msr;
+    uint64_t value;  // written, to be found again
+};
+constexpr NamedMsr kMemoryMsrs[] = {
+    {"syscfg", Msr::kSyscfg, kSyscfgMtrrFixDramModEn},
+    {"hwcr", Msr::kHwcr, 0x40},
+    {"iorr_base", Msr::kIorrBase0, 0xfd000018},
+    {"iorr_mask", Msr::kIorrMask1, 0xffff000800},
+    {"top_mem", Msr::kTopMem, 0x01800000},
+    {"top_mem2", Msr::kTopMem2, 0x240000000},
+    {"mtrr_fixed", Msr::kMtrrFix64K, 0x1e1e1e1e1e1e1e1e},
+    {"mtrr_default", Msr::kMtrrDefaultType, 0xc06},
+};
+
+void print_memory_registers() {
+    print_fact("patch_level", read_msr(Msr::kPatchLevel));
+    for (const NamedMsr& msr : kMemoryMsrs) print_fact(msr.name, read_msr(msr.msr));
+    write_msr(Msr::kHwcr, 1);
+    write_msr(Msr::kHwcr, 0);
+    print_fact("hwcr_locked", read_msr(Msr::kHwcr));
+    write_msr(Msr::kMtrrFix64K, 0x0606060606060606);
+    print_fact("mtrr_fixed_hidden", read_msr(Msr::kMtrrFix64K));
+    write_msr(Msr::kSyscfg, read_msr(Msr::kSyscfg) | kSyscfgMtrrFixDramModEn);
+    print_fact("mtrr_fixed_shown", read_msr(Msr::kMtrrFix64K));
+}
+
+// Each processor has its own, and keeps them over INIT.
+void print_memory_registers_after_init() {
+    print_fact("syscfg_before", read_msr(Msr::kSyscfg));
+    print_fact("top_mem_before", read_msr(Msr::kTopMem));
+    for (const NamedMsr& msr : kMemoryMsrs) write_msr_of_ap(msr.msr, msr.value);
+    for (const NamedMsr& msr : kMemoryMsrs) print_fact(msr.name, read_msr_of_ap(msr.msr));
+    print_fact("syscfg_other", read_msr(Msr::kSyscfg));
+    print_fact("top_mem_other", read_msr(Msr::kTopMem));
+}
+
+// Memory in the sixth field of the first register, and the firmware in the first of another.
+void print_fixed_ranges() {
+    constexpr uint32_t kPage = 0x50000, kFirmware = 0xf0000;
+    constexpr uint64_t kField = uint64_t{0xff} << 40;
+    const uint64_t syscfg = read_msr(Msr::kSyscfg) | kSyscfgMtrrFixDramEn | kSyscfgMtrrFixDramModEn;
+    write_msr(Msr::kSyscfg, syscfg);
+    const uint64_t all = read_msr(Msr::kMtrrFix64K);
+    const auto set_field = [&](uint64_t bits) { write_msr(Msr::kMtrrFix64K, (all & ~kField) | bits << 40); };
+
+    store<uint32_t>(kPage, 0x11);
+    set_field(kMtrrWrMem);
+    print_fact("unread", load<uint32_t>(kPage));
+
+    store<uint32_t>(kPage, 0x22);
+    set_field(kMtrrRdMem);
+    print_fact("unwritten", load<uint32_t>(kPage));
+    store<uint32_t>(kPage, 0x33);
+    print_fact("unwritten_kept", load<uint32_t>(kPage));
+    set_field(0);
+    store<uint32_t>(kPage, 0x44);
+    print_fact("closed", load<uint32_t>(kPage));
+    print_fact("closed_other", read_memory_by_ap(kPage));
+    write_msr(Msr::kSyscfg, syscfg & ~kSyscfgMtrrFixDramEn);
+    print_fact("disabled", load<uint32_t>(kPage));
+    write_msr(Msr::kSyscfg, syscfg);
+    set_field(kMtrrRdMem | kMtrrWrMem);
+    print_fact("opened", load<uint32_t>(kPage));
+
+    const uint64_t firmware = read_msr(Msr::kMtrrFix4KF0);
+    const uint32_t code = load<uint32_t>(kFirmware);
+    write_msr(Msr::kMtrrFix4KF0, 0);
+    print_fact("firmware_closed", load<uint32_t>(kFirmware));
+    write_msr(Msr::kMtrrFix4KF0, firmware);
+    print_fact("firmware_same", load<uint32_t>(kFirmware) == code);
+}
+
 // ---- scenarios that end without a launch, or prepare one ----
 
 void prepare() {
@@ -258,13 +356,18 @@ void prepare() {
     } else if (is("init-and-lock")) {
         constexpr uint32_t kBits[] = {kVmCrSvmdis, kVmCrSvmdis | kVmCrLock};
         for (const uint32_t bits : kBits) {
-            ap_argument = bits;
-            start_ap(kApWriteVmCr);
-            while (!ap_done) {}
-            start_ap(kApReadVmCr);
-            while (!ap_done) {}
-            print_fact(bits & kVmCrLock ? "locked" : "unlocked", ap_result);
+            write_msr_of_ap(Msr::kVmCr, bits);
+            print_fact(bits & kVmCrLock ? "locked" : "unlocked", read_msr_of_ap(Msr::kVmCr));
         }
+        finish(0);
+    } else if (is("memory-registers")) {
+        print_memory_registers();
+        finish(0);
+    } else if (is("memory-registers-after-init")) {
+        print_memory_registers_after_init();
+        finish(0);
+    } else if (is("fixed-ranges")) {
+        print_fixed_ranges();
         finish(0);
     } else if (is("a20")) {
         print_fact("masked_before", a20_is_masked());
@@ -402,14 +505,19 @@ void ap_main() {
             ap_result = guarded_call(with_gif, nullptr);
             ap_done = true;
             return;
-        case kApWriteVmCr:
+        case kApWriteMsr:
             ap_counter = 1;
-            write_msr(Msr::kVmCr, ap_argument);
+            write_msr(ap_msr, ap_value);
             ap_done = true;
             return;
-        case kApReadVmCr:
+        case kApReadMsr:
             ap_counter = 1;
-            ap_result = static_cast<uint32_t>(read_msr(Msr::kVmCr));
+            ap_value = read_msr(ap_msr);
+            ap_done = true;
+            return;
+        case kApReadMemory:
+            ap_counter = 1;
+            ap_result = load<uint32_t>(ap_address);
             ap_done = true;
             return;
         default:
