@@ -398,6 +398,90 @@ def fixed_ranges_decide_what_a_processor_reaches(bench):
         run.expect_fact(name, value)
 
 
+def stopped_port_transfers_nothing(bench):
+    """AHCI 1.3.1, 10.3.2: once PxCMD.CR is clear no queued command brings data or reports; an error ends with the next command."""
+    disk = os.path.join(bench.work, "slow-disk")
+    with open(disk, "wb") as file:
+        file.write(b"\xd1" * (1 << 20))
+    run = bench.boot("queued-commands", tpm=None, extra=[
+        "-drive", f"if=none,id=slow,format=raw,throttling.iops-total=1,file={disk}", "-device", "ide-hd,drive=slow,bus=ide.0"])
+    run.expect_fact("read", 0xD1D1D1D1)
+    run.expect_fact("in_flight", 3)
+    run.expect_fact("landed", 0)
+    run.expect_fact("reported", 0)
+    run.expect_fact("active", 0)
+    run.expect_fact("read_again", 0xD1D1D1D1)
+    run.expect_fact("refused", 1)
+    run.expect_fact("error_at_acceptance", 0)
+    run.expect_fact("status_after", 0)
+    run.expect_fact("reported_after", 8)
+    run.expect_fact("read_after", 0xD1D1D1D1)
+
+
+def _rogue(bench, options, without_bus_master=0):
+    run = bench.boot("rogue", tpm=None, rogues=[f"addr=10.0,{options}"])
+    for name, value in (("without_bus_master", without_bus_master), ("with_bus_master", 1), ("armed_after_once", 0),
+                        ("whole_length", 1), ("stolen", 3), ("executed", 4), ("before_bus_master", 0),
+                        ("on_bus_master", 3), ("on_bus_master_wrote", 5), ("after_disarming", 0)):
+        run.expect_fact(name, value)
+    return run
+
+
+def rogue_does_as_it_is_told(bench):
+    """gatehouse-rogue: armed transfers wait for Bus Master; its memory can be executed, and changed by itself."""
+    _rogue(bench, "class=0x0200").expect_fact("class", 0x0200)
+
+
+def rogue_ignores_bus_master(bench):
+    """gatehouse-rogue with ignores-bme=on waits for nothing."""
+    _rogue(bench, "ignores-bme=on", without_bus_master=1).expect_fact("class", 0xFF00)
+
+
+def rogue_looks_like_an_iommu(bench):
+    """gatehouse-rogue with iommu-cap=on shows an IOMMU's capability whose registers are its own, and keep what is written."""
+    run = _rogue(bench, "iommu-cap=on")
+    run.expect_fact("iommu_type", 3)
+    run.expect_fact("iommu_base", 1)
+    run.expect_fact("iommu_register", 0x1234567890)
+
+
+def rogue_is_stopped_by_function_level_reset(bench):
+    """gatehouse-rogue with flr=on: FLR disarms it and clears its command register."""
+    run = bench.boot("rogue-reset", tpm=None, rogues=["addr=10.0,flr=on"])
+    for name, value in (("flr", 1), ("command", 0), ("armed", 0), ("fires", 0)):
+        run.expect_fact(name, value)
+
+
+def rogue_is_stopped_by_power_management(bench):
+    """gatehouse-rogue with pm=on: asleep (D3hot) it does nothing, and waking resets it."""
+    run = bench.boot("rogue-reset", tpm=None, rogues=["addr=10.0,pm=on"])
+    for name, value in (("asleep", 0), ("no_soft_reset", 0), ("command", 0), ("armed", 0), ("fires", 0)):
+        run.expect_fact(name, value)
+
+
+def stubborn_rogue_is_not_stopped(bench):
+    """gatehouse-rogue with neither: it stays armed through a clear command register, and fires when it is set again."""
+    run = bench.boot("rogue-reset", tpm=None, rogues=["addr=10.0"])
+    run.expect_fact("armed", 1)
+    run.expect_fact("fires", 1)
+
+
+def rogue_is_behind_the_iommu(bench):
+    """AMD IOMMU: gatehouse-rogue beyond the device table reaches no memory and no processor, whatever it ignores."""
+    for options in ("addr=1e.0", "addr=1e.0,ignores-bme=on"):
+        run = bench.boot("rogue-behind-iommu", tpm=None, iommu="amd", rogues=[options])
+        for name, value in (("covered", 1), ("covered_result", 0), ("covered_interrupt", 1), ("beyond", 1),
+                            ("beyond_accepted", 0), ("beyond_interrupt", 0)):
+            run.expect_fact(name, value)
+
+
+def iommu_that_does_not_refuse(bench):
+    """iommu=amd-pt: what the IOMMU denies lands all the same."""
+    run = bench.boot("rogue-behind-iommu", tpm=None, iommu="amd-pt", rogues=["addr=1e.0"])
+    for name, value in (("covered", 1), ("covered_result", 0), ("beyond", 2), ("beyond_accepted", 1)):
+        run.expect_fact(name, value)
+
+
 def _launches_from_disk(bench, firmware):
     run = bench.boot("ap-after-launch", cpus=2, iommu="amd", grub=firmware)
     run.expect_unmeasured("before")
@@ -425,8 +509,10 @@ CASES = {function.__name__: function for function in (
     init_intercept_leaves_it_pending, redirected_init_in_a_guest, startup_after_launch_clears_gif,
     a20_cannot_be_masked_after_launch, slb_is_closed_to_devices, slb_is_closed_to_devices_behind_iommu,
     device_beyond_the_table_is_stopped, memory_registers_are_as_firmware_leaves_them, smm_lock_is_kept,
-    memory_registers_survive_init, fixed_ranges_decide_what_a_processor_reaches, launches_from_a_disk_bios,
-    launches_from_a_disk_uefi)}
+    memory_registers_survive_init, fixed_ranges_decide_what_a_processor_reaches, stopped_port_transfers_nothing,
+    rogue_does_as_it_is_told, rogue_ignores_bus_master, rogue_looks_like_an_iommu,
+    rogue_is_stopped_by_function_level_reset, rogue_is_stopped_by_power_management, stubborn_rogue_is_not_stopped,
+    rogue_is_behind_the_iommu, iommu_that_does_not_refuse, launches_from_a_disk_bios, launches_from_a_disk_uefi)}
 
 
 def main(arguments):

@@ -20,9 +20,9 @@ status 2v+1).  A reset ends it too (status 0), as does power-off, so no test run
 
     tpm="tis"     TIS registers with localities 0-4; what SKINIT measures arrives through locality 4
     tpm="crb"     CRB registers with locality 0 only; SKINIT measures all the same
-    iommu="amd"   AMD-Vi; amd-iommu's options are pt (off here: else a denied DMA still lands), intremap (on here),
-                  xtsup (x2APIC destinations, off), device-iotlb (off).  It is off until software switches it on.
-    iommu="amd-pt" the same with pt=on: an IOMMU that does not refuse, for a denied DMA lands
+    iommu="amd"   AMD-Vi; amd-iommu's options are pt (off here), intremap (on here), xtsup (x2APIC destinations, off),
+                  device-iotlb (off), refuses (on).  It is off until software switches it on.
+    iommu="amd-pt" the same with refuses=off: it does all that it is told, but a DMA that it denies lands all the same
     iommu="intel" VT-d (for SVM-less tests only: no real machine has SKINIT and VT-d)
     rogues=["addr=10.0,flr=on"]  hostile PCI functions: the options of one gatehouse-rogue each (README.md)
     cpu_options="smm-lock=off"   added to the CPU's: smm-lock, fix-dram (README.md), ucode-rev, phys-bits ...
@@ -48,7 +48,7 @@ OVMF_CODE = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 OVMF_VARIABLES = "/usr/share/OVMF/OVMF_VARS_4M.fd"
 DEFAULT_BANKS = ("sha1", "sha256", "sha384", "sha512")
 CPU = "EPYC,+svm,+npt,+skinit,+svm-lock"
-IOMMUS = {"amd": "amd-iommu,pt=off,intremap=on", "amd-pt": "amd-iommu,pt=on,intremap=on",
+IOMMUS = {"amd": "amd-iommu,pt=off,intremap=on", "amd-pt": "amd-iommu,pt=on,intremap=on,refuses=off",
           "intel": "intel-iommu,intremap=on,pt=off"}
 
 

@@ -29,6 +29,7 @@ CONFIG_VIRTIO_NET=y
 CONFIG_VIRTIO_RNG=y
 CONFIG_SERIAL_ISA=y
 
-# for tests: an exit code, and a device that does DMA on request
+# for tests: an exit code, a device that does DMA on request, and one that does it when it likes
 CONFIG_ISA_DEBUG=y
 CONFIG_EDU=y
+CONFIG_GATEHOUSE_ROGUE=y

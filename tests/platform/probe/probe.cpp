@@ -2,6 +2,7 @@
 // finds on COM1 as "fact NAME HEX", "slb HEX" (the measured image) and "pcr WHEN BANK NUMBER HEX". It judges nothing;
 // tests/platform/conformance.py does. The scenario is the last word of its command line.
 
+#include "tests/platform/probe/devices.hpp"
 #include "tests/platform/probe/hardware.hpp"
 #include "tests/platform/probe/tpm.hpp"
 
@@ -368,6 +369,18 @@ void prepare() {
         finish(0);
     } else if (is("fixed-ranges")) {
         print_fixed_ranges();
+        finish(0);
+    } else if (is("queued-commands")) {
+        print_queued_commands();
+        finish(0);
+    } else if (is("rogue")) {
+        print_rogue();
+        finish(0);
+    } else if (is("rogue-behind-iommu")) {
+        print_rogue_behind_iommu(set_device_table);
+        finish(0);
+    } else if (is("rogue-reset")) {
+        print_rogue_reset();
         finish(0);
     } else if (is("a20")) {
         print_fact("masked_before", a20_is_masked());
