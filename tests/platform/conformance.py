@@ -351,7 +351,7 @@ def device_beyond_the_table_is_stopped(bench):
 
 
 def memory_registers_are_as_firmware_leaves_them(bench):
-    """SYSCFG, TOP_MEM and TOP_MEM2 say where RAM is, IORRs are off, RdMem and WrMem are set but hidden, SMM is locked."""
+    """SYSCFG, TOP_MEM and TOP_MEM2 say where RAM is, IORRs are off, RdMem and WrMem set but hidden, SMM locked."""
     run = bench.boot("memory-registers", tpm=None)
     run.expect_fact("syscfg", 0x140000)
     run.expect_fact("top_mem", 128 << 20)
@@ -390,7 +390,7 @@ def memory_registers_survive_init(bench):
 
 
 def fixed_ranges_decide_what_a_processor_reaches(bench):
-    """7.9.1: below 1 MiB a range without RdMem reads as ones, one without WrMem loses writes, for that processor alone."""
+    """7.9.1: below 1 MiB what has no RdMem reads as ones, what has no WrMem loses writes, for that processor alone."""
     run = bench.boot("fixed-ranges", tpm=None, cpus=2)
     for name, value in (("unread", 0xFFFFFFFF), ("unwritten", 0x22), ("unwritten_kept", 0x22),
                         ("closed", 0xFFFFFFFF), ("closed_other", 0x22), ("disabled", 0x22), ("opened", 0x22),
@@ -399,12 +399,13 @@ def fixed_ranges_decide_what_a_processor_reaches(bench):
 
 
 def stopped_port_transfers_nothing(bench):
-    """AHCI 1.3.1, 10.3.2: once PxCMD.CR is clear no queued command brings data or reports; an error ends with the next command."""
+    """AHCI 1.3.1, 10.3.2: with PxCMD.CR clear no queued command brings data or reports; the next one ends an error."""
     disk = os.path.join(bench.work, "slow-disk")
     with open(disk, "wb") as file:
         file.write(b"\xd1" * (1 << 20))
     run = bench.boot("queued-commands", tpm=None, extra=[
-        "-drive", f"if=none,id=slow,format=raw,throttling.iops-total=1,file={disk}", "-device", "ide-hd,drive=slow,bus=ide.0"])
+        "-drive", f"if=none,id=slow,format=raw,throttling.iops-total=1,file={disk}",
+        "-device", "ide-hd,drive=slow,bus=ide.0"])
     run.expect_fact("read", 0xD1D1D1D1)
     run.expect_fact("in_flight", 3)
     run.expect_fact("landed", 0)
@@ -418,11 +419,12 @@ def stopped_port_transfers_nothing(bench):
     run.expect_fact("read_after", 0xD1D1D1D1)
 
 
-def _rogue(bench, options, without_bus_master=0):
+def _rogue(bench, options, without_bus_master=0, memory_bar=0x8):
     run = bench.boot("rogue", tpm=None, rogues=[f"addr=10.0,{options}"])
-    for name, value in (("without_bus_master", without_bus_master), ("with_bus_master", 1), ("armed_after_once", 0),
-                        ("whole_length", 1), ("stolen", 3), ("executed", 4), ("before_bus_master", 0),
-                        ("on_bus_master", 3), ("on_bus_master_wrote", 5), ("after_disarming", 0)):
+    for name, value in (("memory_bar", memory_bar), ("without_bus_master", without_bus_master), ("with_bus_master", 1),
+                        ("armed_after_once", 0), ("whole_length", 1), ("stolen", 3), ("executed", 4),
+                        ("before_bus_master", 0), ("on_bus_master", 3), ("on_bus_master_wrote", 5),
+                        ("after_disarming", 0)):
         run.expect_fact(name, value)
     return run
 
@@ -438,8 +440,8 @@ def rogue_ignores_bus_master(bench):
 
 
 def rogue_looks_like_an_iommu(bench):
-    """gatehouse-rogue with iommu-cap=on shows an IOMMU's capability whose registers are its own, and keep what is written."""
-    run = _rogue(bench, "iommu-cap=on")
+    """gatehouse-rogue with iommu-cap=on shows an IOMMU's capability; its registers keep what is written."""
+    run = _rogue(bench, "iommu-cap=on,memory64=on", memory_bar=0xC)
     run.expect_fact("iommu_type", 3)
     run.expect_fact("iommu_base", 1)
     run.expect_fact("iommu_register", 0x1234567890)

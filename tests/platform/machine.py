@@ -214,8 +214,6 @@ class Machine:
         ]
         if iommu:
             self._arguments += ["-device", IOMMUS[iommu]]
-        for options in rogues:
-            self._arguments += ["-device", ",".join(filter(None, ("gatehouse-rogue", options)))]
         if firmware == "uefi":
             variables = uefi_variables or os.path.join(self.log_dir, "uefi-variables.fd")
             if not os.path.exists(variables):
@@ -227,7 +225,9 @@ class Machine:
                 "-drive", f"if=none,id=disk{number},format=raw,cache=writeback,file={disk}"
                           + (",snapshot=on" if snapshot else ""),
                 "-device", f"ide-hd,drive=disk{number},bus=ide.{number},serial=GATEHOUSE{number:04d}"]
-        self._arguments += list(extra)
+        self._arguments += list(extra)      # before the rogues, which may be behind a bridge of these
+        for options in rogues:
+            self._arguments += ["-device", ",".join(filter(None, ("gatehouse-rogue", options)))]
 
     def __enter__(self):
         self.start()

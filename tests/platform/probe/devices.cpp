@@ -187,6 +187,7 @@ void print_queued_commands() {
 void print_rogue() {
     const Rogue rogue;
     print_fact("class", pci_read(rogue.device, 0, 8) >> 16);
+    print_fact("memory_bar", pci_read(rogue.device, 0, 0x18) & 0xf);
     rogue.set_command(kMemorySpace);
     store<uint32_t>(kTarget, 0);
     rogue.fire(kOnce, kTarget, 4, 0x01);
