@@ -5,31 +5,43 @@
 //
 //     offset  size
 //          0     8  magic "GHVAULT1"
-//          8     4  version, 1
+//          8     4  version, 2
 //         12     4  total length L, of the whole copy
 //         16     8  generation
 //         24    16  disk identity: GUID of the disk's GPT, as on disk
-//         40     .  slots: TPM slot, recovery slot, each after a 4-byte "present"
-//          .     .  body: geometry, regions, overlay sectors, attestation key, data key, re-encryption cursor
+//         40    32  vault id: claimed, until open_header() has proven it
+//         72     .  slots: TPM slot, recovery slot, member slot, each after a 4-byte "present"
+//          .     .  body: geometry, regions, overlay sectors, attestation key, root secret, members, data key, cursor
 //          .     .  zeros
 //       L-32    32  HMAC-SHA-256 over bytes 0 .. L-33
 //
-//     slot secret (TPM or recovery key) --HKDF--> slot key --unwraps--> KEK --HKDF--> MAC key
-//                                                                           --HKDF--> DEK wrapping key
+//     slot secret (of the TPM, recovery key, or the boot vault's root) --HKDF--> slot key --unwraps--> KEK
+//     KEK --HKDF--> MAC key
+//     KEK --HKDF--> wrapping keys of DEK and root secret
+//     root secret --SHA-256--> vault id
 //
 // Wrapping is AES-256-GCM with a random 96-bit nonce; its associated data name the purpose, the disk and, for
-// a DEK, the epoch. HKDF's info strings are in header.cpp.
+// a slot, the vault id, for a DEK, the epoch. The labels are in format.hpp.
+//
+// Anybody can make a vault, seal it to a public policy and write any vault id on it. What tells whose vault it is
+// is the root secret: born with the vault, kept through every rotation of the other keys, known to nobody else; the
+// vault id is its hash, so a pinned id can be claimed by all and proven by one. A *member* is a further disk of
+// the same endpoint: its KEK is wrapped under the root of the boot vault as well, and the boot vault's header lists its id.
 //
 // An unauthenticated copy is read only as far as the slots; the rest of it is parsed after its MAC has been
 // verified with a key that came out of one of the slots. There is no null cipher.
 //
-// A header is large (about 20 KiB): make it static, not on a small stack.
+// The cursor tells how far sectors have been brought from one key epoch to the next. A state other than idle is
+// written to both copies before the first sector changes, so that no copy says idle while the disk is of two kinds;
+// what a window needs to be resumed is in the journal (journal.hpp).
+//
+// A header is large (about 20 KiB): make it static, not on a small stack. Copies are written by header_writer.hpp.
 #pragma once
 
 #include <optional>
 
+#include "hypervisor/base/hash.hpp"
 #include "hypervisor/base/secret.hpp"
-#include "keyvault/random.hpp"
 
 namespace gatehouse::volume {
 
@@ -41,9 +53,12 @@ inline constexpr std::size_t kMaximumHeaderSize = 64 * 1024;
 
 inline constexpr std::size_t kKekSize = 32;
 inline constexpr std::size_t kSlotSecretSize = 32;
+inline constexpr std::size_t kRootSize = 32;
 inline constexpr std::size_t kDekSize = 64;  // AES-256-XTS: data key, then tweak key
 using Kek = Secret<kKekSize>;
 using SlotSecret = Secret<kSlotSecretSize>;
+using Root = Secret<kRootSize>;
+using VaultId = Sha256Digest;
 using Dek = Secret<kDekSize>;
 using Guid = std::array<std::byte, 16>;
 
@@ -70,21 +85,22 @@ struct Field {
     }
 };
 
-enum class SlotKind : std::uint8_t { kTpm, kRecovery };
+enum class SlotKind : std::uint8_t { kTpm, kRecovery, kMember };
 
 struct TpmSlot {
     Field<512> sealed_public;                      // TPMT_PUBLIC
     Field<512> sealed_private;                     // contents of TPM2B_PRIVATE
-    std::array<std::byte, 34> storage_root_key{};  // Name
+    std::array<std::byte, 34> storage_root_key{};  // Name; for information
     std::array<std::byte, 34> authority{};         // Name; for information
     WrappedKey<kKekSize> kek;
 };
-struct RecoverySlot {
+struct KeySlot {
     WrappedKey<kKekSize> kek;
 };
 struct Slots {
     std::optional<TpmSlot> tpm;
-    std::optional<RecoverySlot> recovery;
+    std::optional<KeySlot> recovery;
+    std::optional<KeySlot> member;  // slot secret: the boot vault's root
 };
 
 // What the guest may do with a range of sectors. Sectors in no region are encrypted.
@@ -113,10 +129,25 @@ struct DataKey {
     WrappedKey<kDekSize> key;
 };
 
+// How far the sectors that are to be encrypted have been brought to the data key's epoch.
+enum class CursorState : std::uint32_t {
+    kIdle = 0,        // all of them; the other fields are zero
+    kEncrypting = 1,  // from plaintext (epoch 0): every one below `next`, those of the window in part
+};
+struct Cursor {
+    CursorState state = CursorState::kIdle;
+    std::uint32_t journal = 0;  // which of the two journals is the window's
+    std::uint64_t next = 0;     // LBA
+    std::uint64_t count = 0;    // sectors of the window, from `next`; 0: there is none
+};
+
+inline constexpr std::size_t kMaximumMembers = 7;
+
 // Everything in a header but the keys themselves.
 struct Header {
     std::uint64_t generation = 1;  // at least 1
     Guid disk{};
+    VaultId vault_id{};
     Slots slots;
 
     std::uint32_t sector_size = 512;  // 512 or 4096
@@ -131,8 +162,14 @@ struct Header {
     Field<512> attestation_key_public;   // TPMT_PUBLIC; empty if there is none
     Field<512> attestation_key_private;  // contents of TPM2B_PRIVATE
 
+    WrappedKey<kRootSize> root;
+    // Of the vaults that are opened with this one's root: ascending, each once.
+    std::array<VaultId, kMaximumMembers> members{};
+    std::uint32_t member_count = 0;
     DataKey data_key;
+    Cursor cursor;
 
+    [[nodiscard]] std::span<const VaultId> member_table() const { return std::span(members).first(member_count); }
     [[nodiscard]] std::span<const Region> region_table() const { return std::span(regions).first(region_count); }
     [[nodiscard]] std::span<const OverlaySector> overlay_table() const {
         return std::span(overlay).first(overlay_count);
@@ -142,15 +179,19 @@ struct Header {
 struct Keys {
     Kek kek;
     Dek dek;
+    Root root;
+    void clear();
 };
 
-// --- Reading ---
+// SHA-256("gatehouse vault id v1" || root).
+[[nodiscard]] VaultId vault_id(const Root& root);
 
 // What can be said of a copy before anything is authenticated. `size` bytes of the copy are the header.
 struct Preview {
     std::uint64_t generation = 0;
     std::size_t size = 0;
     Guid disk{};
+    VaultId vault_id{};
     Slots slots;
 };
 // `copy` is what was read from the disk at one of kCopyOffset, at most kMaximumHeaderSize bytes.
@@ -165,47 +206,19 @@ struct Candidates {
 };
 [[nodiscard]] Candidates select_candidates(Bytes copy0, Bytes copy1);
 
-// Opens a copy: slot secret -> KEK -> MAC -> everything else. On failure `header` and `keys` are not to be
-// used.
+// Opens a copy: slot secret -> KEK -> MAC -> everything else. `slot` is the one that `secret` belongs to. On failure
+// `keys` is wiped and `header` not to be used. A header whose cursor is not idle opens: what to do with it is the caller's.
 // Errors:
 //   kNotFound    "vault: no such slot"
-//   kAuthFailed  "vault slot": the secret is not this slot's, or the slot was changed
+//   kAuthFailed  "vault slot": the secret is not this slot's, or the slot, the disk's GUID or the vault id was changed
 //   kBadMac      "vault header"
 //   kMismatch    "vault header: of another disk", if `disk` is given and is not the header's
-//   kUnsupported "vault header: re-encryption in progress" (this version has none)
+//   kMismatch    "vault header: vault id is not its root's"
 //   others       a header that was authentic and is nonsense; item names the field
 [[nodiscard]] Status open_header(Bytes copy, SlotKind slot, const SlotSecret& secret, const Guid* disk, Header& header,
                                  Keys& keys);
 
-// --- Writing ---
-
 // Whether a header keeps the rules of the format, which open_header() and serialise() both demand.
 [[nodiscard]] Status validate(const Header& header);
-
-// Writes a whole copy and its MAC; returns its length. `out`: kMaximumHeaderSize bytes always suffice.
-[[nodiscard]] Result<std::size_t> serialise(const Header& header, const Kek& kek, MutableBytes out);
-
-// Wraps for `header.slots` and `header.data_key`.
-[[nodiscard]] WrappedKey<kKekSize> wrap_kek(const Kek& kek, SlotKind slot, const SlotSecret& secret, const Guid& disk,
-                                            RandomSource& random);
-// kBadValue if both halves of the DEK are equal (FIPS 140-2 Implementation Guidance, A.9).
-[[nodiscard]] Result<DataKey> wrap_dek(const Dek& dek, std::uint32_t epoch, const Kek& kek, const Guid& disk,
-                                       RandomSource& random);
-
-// The vault partition. Offsets are bytes from its start, multiples of 4,096.
-class Store {
-  public:
-    virtual Status write(std::uint64_t offset, Bytes data) = 0;
-    // Returns when everything written before is on stable media.
-    virtual Status flush() = 0;
-
-  protected:
-    ~Store() = default;
-};
-
-// Puts `header` on disk as the next generation, in place of the older copy; `copy` is the number of the
-// newest good copy, on success that of the new one, and header.generation the new generation. A power cut at
-// any moment leaves the old header or the new one. `scratch`: kMaximumHeaderSize bytes.
-[[nodiscard]] Status update(Store& store, Header& header, const Kek& kek, std::size_t& copy, MutableBytes scratch);
 
 }  // namespace gatehouse::volume

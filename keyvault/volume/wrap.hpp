@@ -21,16 +21,6 @@ enum class Direction : std::uint8_t { kDecrypt = 0, kEncrypt = 1 };
 [[nodiscard]] std::array<std::byte, 16> gcm(Direction direction, const WrappingKey& key, Bytes nonce,
                                             std::initializer_list<Bytes> associated, MutableBytes data);
 
-template <std::size_t N>
-[[nodiscard]] WrappedKey<N> wrap(const Secret<N>& secret, const WrappingKey& key,
-                                 std::initializer_list<Bytes> associated, RandomSource& random) {
-    WrappedKey<N> wrapped;
-    random.fill(wrapped.nonce);
-    copy_bytes(wrapped.ciphertext, secret.bytes());
-    wrapped.tag = gcm(Direction::kEncrypt, key, wrapped.nonce, associated, wrapped.ciphertext);
-    return wrapped;
-}
-
 // False, and `out` wiped, if it was not wrapped by this key with these associated data.
 template <std::size_t N>
 [[nodiscard]] bool unwrap(const WrappedKey<N>& wrapped, const WrappingKey& key, std::initializer_list<Bytes> associated,

@@ -1,0 +1,76 @@
+#include "keyvault/volume/header_v1.hpp"
+
+#include <memory>
+#include <utility>
+
+#include "keyvault/volume/format.hpp"
+
+namespace gatehouse::volume {
+namespace {
+
+constexpr std::uint32_t kVersion = 1;
+constexpr std::size_t kGenerationAt = 16;
+constexpr std::size_t kCursorSize = 32;  // zeros
+
+Bytes recovery_label() { return literal_bytes("gatehouse vault v1: KEK in recovery slot"); }
+Bytes dek_label_v1() { return literal_bytes("gatehouse vault v1: DEK"); }
+Bytes mac_label_v1() { return literal_bytes("gatehouse vault v1: header MAC"); }
+
+Status open_copy(Bytes copy, const SlotSecret& recovery_key, const Guid* disk, Header& header, Keys& keys) {
+    GATEHOUSE_ASSIGN(const Bytes covered, covered_bytes(copy, kVersion));
+    header = {};
+    Reader reader(covered);
+    reader.skip(kGenerationAt);
+    header.generation = reader.u64();
+    reader.copy(header.disk);
+    const auto tpm = std::make_unique<TpmSlot>();
+    if (reader.u32() != 0) GATEHOUSE_TRY(read_tpm_slot(reader, *tpm));
+    if (reader.u32() != 1) return {Error::kNotFound, "vault: no such slot"};
+    KeySlot recovery;
+    read(reader, recovery.kek);
+    GATEHOUSE_TRY(reader.status("vault header: slots"));
+    if (!unwrap(recovery.kek, derive_key(recovery_key.bytes(), recovery_label()), {recovery_label(), header.disk},
+                keys.kek)) {
+        return {Error::kAuthFailed, "vault slot"};
+    }
+    if (!equal_secret(header_mac(covered, keys.kek, mac_label_v1()), copy.subspan(covered.size(), kMacSize))) {
+        return {Error::kBadMac, "vault header"};
+    }
+    if (disk != nullptr && *disk != header.disk) return {Error::kMismatch, "vault header: of another disk"};
+    GATEHOUSE_TRY(read_layout(reader, header));
+    header.data_key.epoch = reader.u32();
+    read(reader, header.data_key.key);
+    for (const std::byte byte : reader.bytes(kCursorSize)) {
+        if (byte != std::byte{0}) return {Error::kUnsupported, "vault header: cursor"};
+    }
+    GATEHOUSE_TRY(reader.status("vault header: body"));
+    GATEHOUSE_TRY(validate(header));
+    GATEHOUSE_TRY(unwrap_dek(header, keys.kek, dek_label_v1(), keys.dek));
+    header.data_key.key = {};
+    return {};
+}
+
+}  // namespace
+
+Candidates select_candidates_v1(Bytes copy0, Bytes copy1) {
+    const std::array<Bytes, kCopies> copies{copy0, copy1};
+    std::array<std::uint64_t, kCopies> generations{};
+    Candidates candidates;
+    for (std::size_t i = 0; i < kCopies; ++i) {
+        if (!covered_bytes(copies[i], kVersion)) continue;
+        generations[i] = load<std::uint64_t>(copies[i].data() + kGenerationAt, Endian::kLittle);
+        if (generations[i] != 0) candidates.copy[candidates.count++] = i;
+    }
+    if (candidates.count == kCopies && generations[1] > generations[0]) {
+        std::swap(candidates.copy[0], candidates.copy[1]);
+    }
+    return candidates;
+}
+
+Status open_header_v1(Bytes copy, const SlotSecret& recovery_key, const Guid* disk, Header& header, Keys& keys) {
+    const Status opened = open_copy(copy, recovery_key, disk, header, keys);
+    if (!opened) keys.clear();
+    return opened;
+}
+
+}  // namespace gatehouse::volume
