@@ -60,7 +60,9 @@ Sha256Digest sealing_policy_digest(const Sha256Digest& pcr17, const Sha256Digest
         .value();
 }
 
-Sha256Digest approval_digest(const Sha256Digest& approved, Bytes policy_ref) { return sha256({approved, policy_ref}); }
+Sha256Digest machine_policy_digest(const Name& authority, Bytes policy_ref, const Sha256Digest& pcr19) {
+    return PolicyDigest().authorize(authority, policy_ref).pcr(kMachinePcrs, {pcr19}).value();
+}
 
 Sha256Digest authorize_policy_digest(const Name& authority, Bytes policy_ref) {
     return PolicyDigest().authorize(authority, policy_ref).value();

@@ -1,11 +1,10 @@
-// Policy digests, computed without a TPM: the same code for the host tools that sign and seal, and for the
-// hypervisor.
+// Policy digests, computed without a TPM: for the host tools that sign, seal and verify. The hypervisor asks the TPM.
 //
 // Each function gives the digest that a TPM's policy session has after the same assertions (Part 1, 19.7;
 // Part 3, 23). All policies are SHA-256 policies.
 #pragma once
 
-#include "keyvault/tpm/types.hpp"
+#include "keyvault/tpm/sealing.hpp"
 
 namespace gatehouse::tpm {
 
@@ -28,18 +27,14 @@ class PolicyDigest {
     Sha256Digest value_{};
 };
 
-// The localities' bit that Gatehouse's hypervisor works at.
-inline constexpr TPMA_LOCALITY kHypervisorLocality = TPMA_LOCALITY_TPM2_LOC_TWO;
-// PCR 17 and 18 of the SHA-256 bank: what the hypervisor and its payload are measured into.
-inline constexpr PcrSelection kLaunchPcrs{HashAlgorithm::kSha256, (1u << 17) | (1u << 18)};
-
 // What the authority approves: { PolicyPCR 17+18, PolicyLocality 2, PolicyNV counter <= limit }, in this
 // order. `pcr17` and `pcr18` are SHA-256 values of 32 bytes.
 [[nodiscard]] Sha256Digest sealing_policy_digest(const Sha256Digest& pcr17, const Sha256Digest& pcr18,
                                                  const Name& counter, std::uint64_t limit);
-// What the authority signs: SHA-256(approved policy || policy reference).
-[[nodiscard]] Sha256Digest approval_digest(const Sha256Digest& approved, Bytes policy_ref);
-// The sealed object's authPolicy.
+// What the authority approves of a machine, after the release: { PolicyAuthorize(authority, policy_ref), PolicyPCR 19 }.
+[[nodiscard]] Sha256Digest machine_policy_digest(const Name& authority, Bytes policy_ref, const Sha256Digest& pcr19);
+// The sealed object's authPolicy: with `policy_ref` where the release alone is approved; with
+// machine_policy_ref(policy_ref) where the machine is as well.
 [[nodiscard]] Sha256Digest authorize_policy_digest(const Name& authority, Bytes policy_ref);
 // The attestation key's authPolicy: locality 2.
 [[nodiscard]] Sha256Digest attestation_key_policy_digest();

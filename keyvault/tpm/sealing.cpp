@@ -19,8 +19,27 @@ Failure explain(const Failure& failure, Error error, const char* item) {
     return failure.error == Error::kTpmError ? Failure{error, item, failure.detail} : failure;
 }
 
-// Satisfies the approved policy in `session`, and has it replaced by the authority's.
-Status authorize(Tpm& tpm, PolicySession& session, const UnsealRequest& request) {
+// What an approval says, and the messages if it does not hold.
+struct Step {
+    const Sha256Digest& policy;
+    Bytes signature;
+    Bytes policy_ref;
+    const char* not_approved;
+    const char* not_signed;
+};
+
+// Has the policy that `session` satisfies replaced by the authority's, if it is the approved one.
+Status authorize(Tpm& tpm, PolicySession& session, Bytes authority, const Step& step) {
+    GATEHOUSE_ASSIGN(const Sha256Digest digest, session.policy_digest());
+    if (digest != step.policy) return {Error::kMismatch, step.not_approved};
+    GATEHOUSE_ASSIGN(const Flushed key, tpm.load_external(authority));
+    const Result<Ticket> ticket =
+        tpm.verify_signature(key.handle(), approval_digest(step.policy, step.policy_ref), step.signature);
+    if (!ticket.ok()) return explain(ticket.failure(), Error::kBadSignature, step.not_signed);
+    return session.policy_authorize(step.policy, step.policy_ref, name_of(authority), ticket.value());
+}
+
+Status satisfy(Tpm& tpm, PolicySession& session, const UnsealRequest& request) {
     const Approval& approval = request.approval;
     GATEHOUSE_TRY(session.policy_pcr(kLaunchPcrs));
     GATEHOUSE_TRY(session.policy_locality(kHypervisorLocality));
@@ -29,19 +48,30 @@ Status authorize(Tpm& tpm, PolicySession& session, const UnsealRequest& request)
         if (counter.failure().detail != TPM2_RC_POLICY) return counter;
         return explain(counter.failure(), Error::kRefused, "rollback counter above the approval's limit");
     }
-    GATEHOUSE_ASSIGN(const Sha256Digest digest, session.policy_digest());
-    if (digest != approval.policy) return {Error::kMismatch, "PCR 17 and 18 not as approved"};
-
-    GATEHOUSE_ASSIGN(const Flushed authority, tpm.load_external(request.authority));
-    const Result<Ticket> ticket = tpm.verify_signature(
-        authority.handle(), approval_digest(approval.policy, request.policy_ref), approval.signature);
-    if (!ticket.ok()) {
-        return explain(ticket.failure(), Error::kBadSignature, "approval: not signed by the authority");
-    }
-    return session.policy_authorize(approval.policy, request.policy_ref, name_of(request.authority), ticket.value());
+    GATEHOUSE_TRY(authorize(tpm, session, request.authority,
+                            {approval.policy, approval.signature, request.policy_ref, "PCR 17 and 18 not as approved",
+                             "approval: not signed by the authority"}));
+    if (!request.machine) return {};
+    GATEHOUSE_ASSIGN(const PolicyRef machine_ref, machine_policy_ref(request.policy_ref));
+    GATEHOUSE_TRY(session.policy_pcr(kMachinePcrs));
+    return authorize(tpm, session, request.authority,
+                     {request.machine->policy, request.machine->signature, machine_ref.bytes(),
+                      "PCR 19 not as approved: another machine, or another firmware",
+                      "machine approval: not signed by the authority"});
 }
 
 }  // namespace
+
+Result<PolicyRef> machine_policy_ref(Bytes policy_ref) {
+    std::array<std::byte, PolicyRef::kCapacity> joined{};
+    Writer writer(joined);
+    writer.bytes(policy_ref);
+    writer.bytes(literal_bytes("/machine"));
+    PolicyRef ref;
+    GATEHOUSE_TRY(writer.status("policy reference"));
+    GATEHOUSE_TRY(ref.assign(writer.written(), "policy reference"));
+    return ref;
+}
 
 Result<Secret<32>> unseal(Tpm& tpm, RandomSource& random, const UnsealRequest& request) {
     GATEHOUSE_ASSIGN(const PublicArea root, tpm.read_public(kStorageRootKey));
@@ -49,12 +79,9 @@ Result<Secret<32>> unseal(Tpm& tpm, RandomSource& random, const UnsealRequest& r
         return {Error::kMismatch, "storage root key: Name is not the pinned one"};
     }
     const Name sealed_name = name_of(request.sealed_public);
-    if (request.sealed_name && *request.sealed_name != sealed_name) {
-        return {Error::kMismatch, "sealed object: Name is not the pinned one"};
-    }
     GATEHOUSE_TRY(check_launch(tpm));
     GATEHOUSE_ASSIGN(PolicySession session, PolicySession::start_salted(tpm, random, kStorageRootKey, root.bytes()));
-    GATEHOUSE_TRY(authorize(tpm, session, request));
+    GATEHOUSE_TRY(satisfy(tpm, session, request));
     GATEHOUSE_ASSIGN(const Flushed sealed, tpm.load(kStorageRootKey, request.sealed_private, request.sealed_public));
     Result<Secret<32>> secret = session.unseal(sealed.handle(), sealed_name);
     if (!secret.ok()) return explain(secret.failure(), Error::kAuthFailed, "TPM refuses to unseal");

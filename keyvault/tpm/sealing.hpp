@@ -1,7 +1,6 @@
 // Unsealing the vault's secret, and quoting: what the hypervisor does with the TPM after its launch.
 #pragma once
 
-#include "keyvault/tpm/policy.hpp"
 #include "keyvault/tpm/session.hpp"
 
 namespace gatehouse::tpm {
@@ -12,6 +11,21 @@ inline constexpr TPM2_HANDLE kStorageRootKey = 0x81000001;
 // Reserved TPM 2.0 Handles and Localities 1.1, 2.2.2: 0x01800000-0x01bfffff).
 inline constexpr TPM2_HANDLE kRollbackCounter = 0x01804748;
 
+// The locality's bit that Gatehouse's hypervisor works at.
+inline constexpr TPMA_LOCALITY kHypervisorLocality = TPMA_LOCALITY_TPM2_LOC_TWO;
+// PCRs of the SHA-256 bank: what the hypervisor and its payload are measured into, what the machine is, and both.
+inline constexpr PcrSelection kLaunchPcrs{HashAlgorithm::kSha256, (1u << 17) | (1u << 18)};
+inline constexpr PcrSelection kMachinePcrs{HashAlgorithm::kSha256, 1u << 19};
+inline constexpr PcrSelection kQuotedPcrs{HashAlgorithm::kSha256, kLaunchPcrs.pcrs | kMachinePcrs.pcrs};
+
+using PolicyRef = Blob<64>;
+// policy_ref || "/machine": what approvals of machines are signed for. kBadLength if `policy_ref` is too long.
+[[nodiscard]] Result<PolicyRef> machine_policy_ref(Bytes policy_ref);
+// What the authority signs: SHA-256(approved policy || policy reference).
+[[nodiscard]] inline Sha256Digest approval_digest(const Sha256Digest& approved, Bytes policy_ref) {
+    return sha256({approved, policy_ref});
+}
+
 // The TPM's half of an approval: what `policyctl sign` hands out. It lies outside of what it approves;
 // nothing here is trusted before the TPM has verified the signature.
 struct Approval {
@@ -20,29 +34,36 @@ struct Approval {
     Bytes signature{};                // authority's TPMT_SIGNATURE over approval_digest()
 };
 
+// The same for a machine.
+struct MachineApproval {
+    Sha256Digest policy{};  // machine_policy_digest() of the approved machine
+    Bytes signature{};      // authority's TPMT_SIGNATURE over approval_digest() with machine_policy_ref()
+};
+
 // Everything that unseal() works on. Authenticity of each comes from where the comment says.
 struct UnsealRequest {
     Name storage_root_key{};  // expected Name: measured, or known from elsewhere
     Bytes authority{};        // TPMT_PUBLIC of the authority's key: measured
-    Bytes policy_ref{};       // at most 64 bytes: measured
+    Bytes policy_ref{};       // at most 56 bytes: measured
     TPM2_HANDLE counter = kRollbackCounter;
-    Approval approval{};     // untrusted
-    Bytes sealed_public{};   // TPMT_PUBLIC of the sealed object: untrusted, from the vault header
-    Bytes sealed_private{};  // its TPM2B_PRIVATE contents: untrusted, from the vault header
-    // If set, the sealed object's Name must be this one, so that nobody can put a secret of his own in place.
-    std::optional<Name> sealed_name{};
+    Approval approval{};                       // untrusted
+    std::optional<MachineApproval> machine{};  // untrusted; set if the secret is sealed to approved machines
+    Bytes sealed_public{};                     // TPMT_PUBLIC of the sealed object: untrusted, from the vault header
+    Bytes sealed_private{};                    // its TPM2B_PRIVATE contents: untrusted, from the vault header
 };
 
 // Releases the 32-byte secret, if the machine is as approved, over a salted and encrypted session. The
-// transport is to be at locality 2. Whatever happens, nothing stays loaded in the TPM. About 8 KiB of stack.
+// transport is to be at locality 2. Who put the secret there is not known from this: the vault id is (volume/header.hpp).
+// Whatever happens, nothing stays loaded in the TPM. About 8 KiB of stack.
 //
 // Errors besides Tpm's, each with its own item:
 //   kMismatch      "storage root key: Name is not the pinned one"
-//   kMismatch      "sealed object: Name is not the pinned one"
 //   kRefused       "PCR 17: no dynamic launch" (also PCR 18): all zeros or all ones
 //   kRefused       "rollback counter above the approval's limit"
 //   kMismatch      "PCR 17 and 18 not as approved": hypervisor, bundle, kernel, initrd or command line differ
 //   kBadSignature  "approval: not signed by the authority"
+//   kMismatch      "PCR 19 not as approved: another machine, or another firmware"
+//   kBadSignature  "machine approval: not signed by the authority"
 //   kAuthFailed    "TPM refuses to unseal": locality, PCR changed meanwhile, sealed to another authority
 //   kBadLength     "sealed secret": not 32 bytes
 //   kBadMac        "TPM2_Unseal": the response was not made by this TPM
