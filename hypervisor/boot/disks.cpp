@@ -14,21 +14,6 @@ class SavedVectors final : public ata::VectorUnit {
     void end() override { cpu::end_vectors(); }
 };
 
-// A disk as vault code sees it.
-class PortSectors final : public SectorSource {
-  public:
-    PortSectors(ata::ahci::Controller& controller, std::uint32_t port, const ata::Geometry& geometry)
-        : controller_(controller), port_(port), geometry_(geometry) {}
-    std::size_t sector_size() const override { return geometry_.sector_size; }
-    std::uint64_t total_sectors() const override { return geometry_.sectors; }
-    Status read(std::uint64_t lba, MutableBytes out) override { return controller_.read_sectors(port_, lba, out); }
-
-  private:
-    ata::ahci::Controller& controller_;
-    std::uint32_t port_;
-    ata::Geometry geometry_;
-};
-
 ata::RegionClass region_class(volume::RegionClass kind) {
     switch (kind) {
         case volume::RegionClass::kReadOnly: return ata::RegionClass::kReadOnly;
@@ -39,22 +24,6 @@ ata::RegionClass region_class(volume::RegionClass kind) {
 }
 
 constinit SavedVectors saved_vectors;
-
-std::size_t translate_regions(OpenDisk& disk) {
-    std::size_t count = 0;
-    std::size_t next_overlay = 0;  // volume::validate(): overlay sectors are exactly those of the overlay regions
-    for (const volume::Region& region : disk.header.region_table()) {
-        if (region.kind != volume::RegionClass::kOverlay) {
-            disk.regions[count++] = {region.first, region.count, region_class(region.kind), nullptr};
-            continue;
-        }
-        for (std::uint64_t i = 0; i < region.count; ++i) {
-            const volume::OverlaySector& sector = disk.header.overlay[next_overlay++];
-            disk.regions[count++] = {sector.lba, 1, ata::RegionClass::kOverlay, sector.content.data()};
-        }
-    }
-    return count;
-}
 
 }  // namespace
 
@@ -91,52 +60,69 @@ std::byte* DiskController::map(std::uint64_t physical, std::uint64_t size) {
     return bytes ? bytes->data() : nullptr;
 }
 
-Status Disks::open_one(ata::ahci::Controller& controller, std::uint32_t port, Unsealer& unsealer) {
+Status PortDisk::identify(ata::ahci::Controller& controller, platform::FunctionId function, std::uint32_t port) {
     std::array<std::byte, ata::Page::extent> raw_identity;
-    GATEHOUSE_ASSIGN(const ata::Geometry geometry, controller.identify(port, raw_identity));
-    PortSectors sectors(controller, port, geometry);
-    const auto place = find_vault(sectors, scratch_);
-    if (!place) {
-        log("gatehouse: disk at port ", std::uint64_t{port}, ": ", place.failure(), "; it stays absent");
-        return {};
-    }
-    if (count_ == kMaxOpenDisks) return {Error::kNoSpace, "disks with a vault", count_};
-    OpenDisk& disk = open_[count_];
-    GATEHOUSE_TRY(open_vault(sectors, *place, unsealer, scratch_, disk.header, keys_));
-    const Status set = disk.key.set(keys_.dek.bytes());
-    keys_.kek.clear();
-    keys_.dek.clear();
-    GATEHOUSE_TRY(set);
-    const std::size_t region_count = translate_regions(disk);
-    GATEHOUSE_TRY(controller.attach(
-        port, {.geometry = geometry, .regions = std::span(disk.regions).first(region_count), .key = &disk.key}));
-    ++count_;
-    log("gatehouse: disk at port ", std::uint64_t{port}, ": vault opened, generation ", disk.header.generation,
-        ", key epoch ", std::uint64_t{disk.header.data_key.epoch}, ", ", geometry.sectors, " sectors of ",
-        std::uint64_t{geometry.sector_size}, " bytes");
+    GATEHOUSE_ASSIGN(geometry_, controller.identify(port, raw_identity));
+    controller_ = &controller;
+    function_ = function;
+    port_ = port;
     return {};
 }
 
-Status Disks::open_all(ata::ahci::Controller& controller, Unsealer& unsealer) {
-    for (std::uint32_t port = 0; port < 32; ++port) {
-        if ((controller.disks() >> port & 1) != 0) GATEHOUSE_TRY(open_one(controller, port, unsealer));
+Status PortDisk::attach(const volume::Header& header, const volume::Dek& dek) {
+    std::size_t count = 0;
+    std::size_t next_overlay = 0;  // volume::validate(): overlay sectors are exactly those of the overlay regions
+    for (const volume::Region& region : header.region_table()) {
+        if (region.kind != volume::RegionClass::kOverlay) {
+            regions_[count++] = {region.first, region.count, region_class(region.kind), nullptr};
+            continue;
+        }
+        for (std::uint64_t i = 0; i < region.count; ++i) {
+            const volume::OverlaySector& sector = header.overlay[next_overlay++];
+            regions_[count++] = {sector.lba, 1, ata::RegionClass::kOverlay, sector.content.data()};
+        }
     }
-    return {};
+    GATEHOUSE_TRY(key_.set(dek.bytes()));
+    const Status attached =
+        controller_->attach(port_, {.geometry = geometry_, .regions = std::span(regions_).first(count), .key = &key_});
+    if (!attached) key_.clear();
+    return attached;
+}
+
+void Disks::add(ata::ahci::Controller& controller, platform::FunctionId function) {
+    for (std::uint32_t port = 0; port < 32; ++port) {
+        if ((controller.disks() >> port & 1) == 0 || count_ == kMaxDisks) continue;
+        if (const Status found = disks_[count_].identify(controller, function, port); !found) {
+            log("gatehouse: disk at port ", std::uint64_t{port}, ": ", found.failure(), "; it stays absent");
+            continue;
+        }
+        ++count_;
+    }
+}
+
+Status Disks::open(const volume::VaultId& pinned, Unsealer& unsealer) {
+    std::array<VaultDisk*, kMaxDisks> all{};
+    for (std::size_t i = 0; i < count_; ++i) all[i] = &disks_[i];
+    return vaults_.open(std::span(all).first(count_), pinned, unsealer);
+}
+
+BootDisk Disks::boot_disk() const {
+    const PortDisk& disk = static_cast<const PortDisk&>(*vaults_.all()[0].disk);
+    return {disk.function(), static_cast<std::uint8_t>(disk.port())};
 }
 
 void Disks::describe(evidence::Claims& claims) const {
-    claims.disk_count = count_;
-    for (std::size_t i = 0; i < count_; ++i) {
-        const volume::Header& header = open_[i].header;
-        claims.disks[i] = {header.disk, evidence::DiskState::kEncrypted, header.data_key.epoch, header.generation,
-                           tpm::name_of(header.slots.tpm->sealed_public.bytes())};
+    for (const OpenVault& vault : vaults_.all()) {
+        const volume::Header& header = vault.header;
+        evidence::DiskClaim& claim = claims.disks[claims.disk_count++];
+        claim = {header.disk, evidence::DiskState::kEncrypted, header.data_key.epoch, header.generation, {}};
+        // Members were not opened by the TPM.
+        if (claims.disk_count == 1) claim.sealed_name = tpm::name_of(header.slots.tpm->sealed_public.bytes());
     }
 }
 
 void Disks::wipe() {
-    for (OpenDisk& disk : open_) disk.key.clear();
-    gatehouse::wipe(&keys_, sizeof(keys_));
-    gatehouse::wipe(&scratch_, sizeof(scratch_));
+    for (PortDisk& disk : disks_) disk.wipe();
 }
 
 }  // namespace gatehouse::boot

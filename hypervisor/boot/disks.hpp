@@ -6,6 +6,7 @@
 #include "hypervisor/boot/vault.hpp"
 #include "hypervisor/cpu/mmio.hpp"
 #include "hypervisor/memory/physical_memory.hpp"
+#include "hypervisor/platform/pci.hpp"
 
 namespace gatehouse::boot {
 
@@ -34,37 +35,57 @@ class DiskController final : public cpu::MmioHandler, private ata::HbaRegisters,
     ata::ahci::Controller controller_;
 };
 
-// A disk whose vault is open: what the mediator needs to keep.
-struct OpenDisk {
-    volume::Header header;
-    ata::XtsKey key;
+// A disk at a port of a controller.
+class PortDisk final : public VaultDisk {
+  public:
+    // Whether a disk is there that tells its geometry; it is the controller's `port` from here on.
+    [[nodiscard]] Status identify(ata::ahci::Controller& controller, platform::FunctionId function, std::uint32_t port);
+    [[nodiscard]] platform::FunctionId function() const { return function_; }
+    void wipe() { key_.clear(); }
+
+    std::uint32_t port() const override { return port_; }
+    std::size_t sector_size() const override { return geometry_.sector_size; }
+    std::uint64_t total_sectors() const override { return geometry_.sectors; }
+    Status read(std::uint64_t lba, MutableBytes out) override { return controller_->read_sectors(port_, lba, out); }
+    Status attach(const volume::Header& header, const volume::Dek& dek) override;
+
+  private:
+    ata::ahci::Controller* controller_ = nullptr;
+    platform::FunctionId function_ = 0;
+    std::uint32_t port_ = 0;
+    ata::Geometry geometry_{};
+    ata::XtsKey key_;
     // Those of the header, an overlay region of n sectors as n regions of one.
-    std::array<ata::Region, volume::kMaximumRegions + volume::kMaximumOverlaySectors> regions{};
+    std::array<ata::Region, volume::kMaximumRegions + volume::kMaximumOverlaySectors> regions_{};
 };
 
 inline constexpr std::size_t kMaxControllers = 4;
-inline constexpr std::size_t kMaxOpenDisks = 8;
+inline constexpr std::size_t kMaxDisks = kMaxControllers * ata::ahci::Controller::kMaximumDisks;
 
-// All open disks of all controllers. Large: static.
+// Where the boot vault is: PCI function (bus << 8 | device << 3 | function) and AHCI port.
+struct BootDisk {
+    platform::FunctionId function = 0;
+    std::uint8_t port = 0;
+};
+
+// All disks of all controllers. Large: static.
 class Disks {
   public:
-    // Identifies every disk of `controller`, opens its vault and attaches it. A disk without a vault stays absent; a
-    // vault that does not open is an error, the first one found, and the boot must not go on.
-    [[nodiscard]] Status open_all(ata::ahci::Controller& controller, Unsealer& unsealer);
-    [[nodiscard]] std::size_t count() const { return count_; }
-    // The first open disk's header, which has the attestation key; count() must not be 0.
-    [[nodiscard]] const volume::Header& first_header() const { return open_[0].header; }
+    // The disks of a controller that has been taken over. One that does not identify stays absent.
+    void add(ata::ahci::Controller& controller, platform::FunctionId function);
+    // After all controllers have been added: Vaults::open().
+    [[nodiscard]] Status open(const volume::VaultId& pinned, Unsealer& unsealer);
+    // After open().
+    [[nodiscard]] const volume::Header& boot_vault() const { return vaults_.all()[0].header; }
+    [[nodiscard]] BootDisk boot_disk() const;
     void describe(evidence::Claims& claims) const;
     // Wipes every data key.
     void wipe();
 
   private:
-    [[nodiscard]] Status open_one(ata::ahci::Controller& controller, std::uint32_t port, Unsealer& unsealer);
-
-    std::array<OpenDisk, kMaxOpenDisks> open_{};
+    std::array<PortDisk, kMaxDisks> disks_{};
     std::size_t count_ = 0;
-    volume::Keys keys_;
-    VaultScratch scratch_{};
+    Vaults vaults_;
 };
 
 }  // namespace gatehouse::boot

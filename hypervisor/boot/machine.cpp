@@ -140,9 +140,8 @@ Status Machine::measure() {
 Status Machine::check_policy() {
     // The TPM would refuse anyway; this says why.
     if (!hand_off_.dynamic_launch) return {Error::kRefused, "no dynamic launch: PCR 17 held no measurement"};
-    GATEHOUSE_ASSIGN(bundle_, policies::parse_bundle(payload_.policy));
-    GATEHOUSE_ASSIGN(approval_, policies::parse_approval(payload_.approval));
-    if (hand_off_.iommu_count == 0 && !bundle_.has(policies::BundleFlag::kAllowNoIommu)) {
+    GATEHOUSE_ASSIGN(policy_, read_policy(payload_));
+    if (hand_off_.iommu_count == 0 && !policy_.bundle.has(policies::BundleFlag::kAllowNoIommu)) {
         return {Error::kRefused, "no IOMMU: any device could read the disk key"};
     }
     return {};
@@ -265,14 +264,14 @@ Status Machine::open_controller(guest::FunctionId function) {
 }
 
 Status Machine::open_disks() {
-    TpmUnsealer unsealer(tpm_, random_, bundle_, approval_);
     for (std::size_t i = 0; i < protected_count_; ++i) {
-        if (!is_ahci(protected_[i])) continue;
-        GATEHOUSE_TRY(open_controller(protected_[i]));
-        GATEHOUSE_TRY(disks_.open_all(controllers_[controller_count_ - 1].controller(), unsealer));
+        if (is_ahci(protected_[i])) GATEHOUSE_TRY(open_controller(protected_[i]));
     }
-    if (disks_.count() == 0) return {Error::kNotFound, "disk with a vault"};
-    return {};
+    for (std::size_t i = 0; i < controller_count_; ++i) disks_.add(controllers_[i].controller(), disk_functions_[i]);
+    TpmUnsealer unsealer(tpm_, random_, policy_);
+    copy_bytes(claims_.vault_id, policy_.vault_id);
+    GATEHOUSE_TRY(disks_.open(claims_.vault_id, unsealer));
+    return Measurer(tpm_, *event_log_).extend(evidence::kVaultMeasurement, claims_.vault_id);
 }
 
 void Machine::state_claims() {
@@ -283,11 +282,12 @@ void Machine::state_claims() {
     claims_.flags = static_cast<std::uint32_t>(evidence::ClaimFlag::kCapped) |
                     static_cast<std::uint32_t>(evidence::ClaimFlag::kVaultOpened);
     claims_.kept_bytes = launch::kKeptSize;
-    claims_.counter_limit = approval_.counter_limit;
+    claims_.counter_limit = policy_.approval.counter_limit;
     claims_.policy_digest = sha256(payload_.policy);
-    copy_bytes(claims_.storage_root, bundle_.srk_name);
+    copy_bytes(claims_.storage_root, policy_.srk_name);
+    claims_.vault_pin = policy_.pin;
     disks_.describe(claims_);
-    const volume::Header& header = disks_.first_header();
+    const volume::Header& header = disks_.boot_vault();
     quotes_.bind(tpm_, random_, claims_, event_log_->log(), header.attestation_key_public.bytes(),
                  header.attestation_key_private.bytes());
 }

@@ -117,8 +117,7 @@ class Machine {
     Random random_;
 
     Payload payload_;
-    policies::Bundle bundle_;
-    policies::Approval approval_;
+    Policy policy_;
     evidence::Claims claims_;
 
     platform::AcpiTables tables_;

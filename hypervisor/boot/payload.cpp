@@ -17,7 +17,10 @@ constexpr std::array kModules{
     Limits{launch::ModuleRole::kKernel, "kernel", 0x10000000},
     Limits{launch::ModuleRole::kInitrd, "initrd", 0x40000000},
     Limits{launch::ModuleRole::kCommandLine, "command line", 0x1000},
+    Limits{launch::ModuleRole::kRecord, "endpoint record", policies::kMaxRecordSize},
+    Limits{launch::ModuleRole::kMachineApproval, "machine approval", policies::kMaxApprovalSize},
 };
+constexpr std::size_t kRequired = 5;  // the first ones
 
 guest::MemoryType memory_type(std::uint32_t e820) {
     const auto type = static_cast<guest::MemoryType>(e820);
@@ -47,6 +50,7 @@ Result<Payload> find_payload(const launch::LaunchBlock& block, const guest::Memo
     for (std::size_t i = 0; i < kModules.size(); ++i) {
         const Limits& limits = kModules[i];
         const launch::Module* module = block.module(limits.role);
+        if (module == nullptr && i >= kRequired) continue;
         if (module == nullptr) return {Error::kNotFound, limits.name};
         if (module->size == 0 || module->size > limits.max_size) return {Error::kBadLength, limits.name, module->size};
         if (module->address % 0x1000 != 0) return {Error::kMisaligned, limits.name, module->address};
@@ -62,6 +66,8 @@ Result<Payload> find_payload(const launch::LaunchBlock& block, const guest::Memo
                    .kernel = contents[2],
                    .initrd = contents[3],
                    .command_line = contents[4],
+                   .record = contents[5],
+                   .machine_approval = contents[6],
                    .kernel_place = places[2],
                    .initrd_place = places[3]};
 }

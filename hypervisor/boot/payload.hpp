@@ -16,6 +16,8 @@ struct Payload {
     Bytes kernel;
     Bytes initrd;
     Bytes command_line;
+    Bytes record;            // empty if there is none
+    Bytes machine_approval;  // empty if there is none
     guest::Extent kernel_place;
     guest::Extent initrd_place;
 };
@@ -24,7 +26,7 @@ struct Payload {
 // contradicts an earlier one is refused; unknown types count as reserved.
 [[nodiscard]] Status build_memory_map(const launch::LaunchBlock& block, std::uint64_t kept_base, guest::MemoryMap& map);
 
-// Every module is there, page-aligned, in usable memory, disjoint from the others, and within its size limit.
+// Every module is there, but for record and machine approval, which may be missing; those that are there are page-aligned, in usable memory, disjoint from the others, and within its size limit.
 // Errors name the module: kNotFound, kMisaligned, kOutOfRange, kOverlap, kBadLength.
 [[nodiscard]] Result<Payload> find_payload(const launch::LaunchBlock& block, const guest::MemoryMap& map,
                                            guest::PhysicalView& memory);

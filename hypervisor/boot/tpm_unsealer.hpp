@@ -1,25 +1,25 @@
-// TpmUnsealer: releases a vault's secret by the sealing policy, with what the measured bundle pins.
+// TpmUnsealer: releases the boot vault's secret by the sealing policy, with what is pinned by measured data.
 #pragma once
 
+#include "hypervisor/boot/policy.hpp"
 #include "hypervisor/boot/vault.hpp"
 #include "keyvault/tpm/sealing.hpp"
-#include "policies/bundle/bundle.hpp"
 
 namespace gatehouse::boot {
 
 class TpmUnsealer final : public Unsealer {
   public:
     // All of it must outlive this. `tpm` at locality 2.
-    TpmUnsealer(tpm::Tpm& tpm, RandomSource& random, const policies::Bundle& bundle, const policies::Approval& approval)
-        : tpm_(tpm), random_(random), bundle_(bundle), approval_(approval) {}
+    TpmUnsealer(tpm::Tpm& tpm, RandomSource& random, const Policy& policy)
+        : tpm_(tpm), random_(random), policy_(policy) {}
 
-    [[nodiscard]] Result<volume::SlotSecret> unseal(const volume::TpmSlot& slot) override;
+    // Errors: those of tpm::unseal(); kNotFound without a TPM slot.
+    [[nodiscard]] Result<volume::SlotSecret> unseal(const volume::Slots& slots) override;
 
   private:
     tpm::Tpm& tpm_;
     RandomSource& random_;
-    const policies::Bundle& bundle_;
-    const policies::Approval& approval_;
+    const Policy& policy_;
 };
 
 }  // namespace gatehouse::boot

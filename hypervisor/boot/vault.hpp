@@ -1,7 +1,9 @@
-// Finds and opens the vault of a disk, before the guest starts.
+// Finds and opens the vaults of this endpoint, before the guest starts.
 //
-// Everything read from the disk is hostile: the partition table only says where to look; what counts is the vault
-// header, once its MAC has been verified with a key that the TPM released.
+// Everything read from a disk is hostile: the partition table only says where to look; what counts is the vault
+// header, once its MAC has been verified, and the vault id that its root secret proves. Anybody can seal a vault of his own
+// to the same policy: so only the vault whose id is pinned is opened with the TPM (the *boot vault*), and with its
+// root secret the disks that its header lists (*members*). Every other disk stays absent, whatever is on it.
 #pragma once
 
 #include "keyvault/volume/header.hpp"
@@ -9,22 +11,25 @@
 
 namespace gatehouse::boot {
 
-// One disk, read by the hypervisor's own commands.
-class SectorSource {
+// One disk: read by the hypervisor's own commands, and given to the guest.
+class VaultDisk {
   public:
+    [[nodiscard]] virtual std::uint32_t port() const = 0;       // for messages
     [[nodiscard]] virtual std::size_t sector_size() const = 0;  // bytes, 512 or 4,096
     [[nodiscard]] virtual std::uint64_t total_sectors() const = 0;
     // `out` is a whole number of sectors.
     [[nodiscard]] virtual Status read(std::uint64_t lba, MutableBytes out) = 0;
+    // The guest will see this disk. `header` stays where it is.
+    [[nodiscard]] virtual Status attach(const volume::Header& header, const volume::Dek& dek) = 0;
 
   protected:
-    ~SectorSource() = default;
+    ~VaultDisk() = default;
 };
 
-// Gets the slot's secret out of the TPM.
+// Gets the secret of a slot.
 class Unsealer {
   public:
-    [[nodiscard]] virtual Result<volume::SlotSecret> unseal(const volume::TpmSlot& slot) = 0;
+    [[nodiscard]] virtual Result<volume::SlotSecret> unseal(const volume::Slots& slots) = 0;
 
   protected:
     ~Unsealer() = default;
@@ -36,7 +41,7 @@ struct VaultPlace {
     std::uint64_t count = 0;  // sectors
 };
 
-// Working memory for both functions; large, make it static.
+// Working memory; large, make it static.
 struct VaultScratch {
     std::array<std::byte, volume::kGptMaxTableSize> table;
     std::array<std::byte, volume::kMaximumSectorSize> sector;
@@ -45,12 +50,41 @@ struct VaultScratch {
 };
 
 // The vault partition by the primary partition table or, if that is broken, by the backup. kNotFound: the disk has
-// a good table and no vault in it. Other errors: the disk's, or those of the tables.
-[[nodiscard]] Result<VaultPlace> find_vault(SectorSource& disk, VaultScratch& scratch);
+// a good table and no vault in it. kBadLength: one that is too small. Other errors: the disk's, or those of the tables.
+[[nodiscard]] Result<VaultPlace> find_vault(VaultDisk& disk, VaultScratch& scratch);
 
-// Opens the newest header copy that is authentic. The header must be of this disk: GUID, sector size and capacity.
-// Errors: kNotFound (no header), those of Unsealer and open_header() for the newest copy, kMismatch.
-[[nodiscard]] Status open_vault(SectorSource& disk, const VaultPlace& place, Unsealer& unsealer, VaultScratch& scratch,
-                                volume::Header& header, volume::Keys& keys);
+struct OpenVault {
+    VaultDisk* disk = nullptr;
+    volume::Header header;
+};
+
+// The open vaults, the boot vault first. Large: static.
+class Vaults {
+  public:
+    // Opens and attaches the boot vault, whose id is `pinned`, then its members. A vault that claims the pinned id and does
+    // not prove it is passed over. Of a header's copies the newest authentic one counts; its disk's GUID, sector size
+    // and capacity must be the disk's. A disk that stays absent is logged with the reason. Whatever comes of it, no
+    // secret is left here.
+    // Errors: "boot vault: on no disk", or why the first one that claims the pinned id does not open: those of
+    // Unsealer, open_header() and attach(), kMismatch, kRefused (interrupted provisioning).
+    [[nodiscard]] Status open(std::span<VaultDisk* const> disks, const volume::VaultId& pinned, Unsealer& tpm);
+    [[nodiscard]] std::span<const OpenVault> all() const { return std::span(open_).first(count_); }
+
+  private:
+    [[nodiscard]] Status open_boot_vault(std::span<VaultDisk* const> disks, const volume::VaultId& pinned,
+                                         Unsealer& tpm);
+    [[nodiscard]] Result<VaultPlace> load(VaultDisk& disk);
+    [[nodiscard]] bool is_open(const volume::VaultId& id) const;
+    [[nodiscard]] Status open_one(VaultDisk& disk, const VaultPlace& place, std::span<const volume::VaultId> wanted,
+                                  volume::SlotKind slot, Unsealer& unsealer);
+    [[nodiscard]] Status open_copy(VaultDisk& disk, const VaultPlace& place, Bytes copy, volume::SlotKind slot,
+                                   Unsealer& unsealer);
+
+    std::array<OpenVault, 1 + volume::kMaximumMembers> open_{};
+    std::size_t count_ = 0;
+    volume::Keys keys_;
+    volume::Root root_;  // of the boot vault
+    VaultScratch scratch_{};
+};
 
 }  // namespace gatehouse::boot
