@@ -8,16 +8,6 @@ namespace gatehouse::volume {
 namespace {
 
 template <std::size_t N>
-[[nodiscard]] WrappedKey<N> wrap(const Secret<N>& secret, const WrappingKey& key,
-                                 std::initializer_list<Bytes> associated, RandomSource& random) {
-    WrappedKey<N> wrapped;
-    random.fill(wrapped.nonce);
-    copy_bytes(wrapped.ciphertext, secret.bytes());
-    wrapped.tag = gcm(Direction::kEncrypt, key, wrapped.nonce, associated, wrapped.ciphertext);
-    return wrapped;
-}
-
-template <std::size_t N>
 void write(Writer& writer, const WrappedKey<N>& key) {
     writer.bytes(key.nonce);
     writer.bytes(key.ciphertext);

@@ -2,9 +2,20 @@
 #pragma once
 
 #include "keyvault/random.hpp"
-#include "keyvault/volume/header.hpp"
+#include "keyvault/volume/wrap.hpp"
 
 namespace gatehouse::volume {
+
+// The other half of unwrap(), with a nonce of `random`'s.
+template <std::size_t N>
+[[nodiscard]] WrappedKey<N> wrap(const Secret<N>& secret, const WrappingKey& key,
+                                 std::initializer_list<Bytes> associated, RandomSource& random) {
+    WrappedKey<N> wrapped;
+    random.fill(wrapped.nonce);
+    copy_bytes(wrapped.ciphertext, secret.bytes());
+    wrapped.tag = gcm(Direction::kEncrypt, key, wrapped.nonce, associated, wrapped.ciphertext);
+    return wrapped;
+}
 
 // Writes a whole copy and its MAC; returns its length. `out`: kMaximumHeaderSize bytes always suffice.
 [[nodiscard]] Result<std::size_t> serialise(const Header& header, const Kek& kek, MutableBytes out);

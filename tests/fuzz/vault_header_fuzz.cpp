@@ -4,7 +4,8 @@
 // rules and serialise again.
 #include <cstdlib>
 
-#include "keyvault/volume/wrap.hpp"
+#include "keyvault/volume/format.hpp"
+#include "keyvault/volume/header_writer.hpp"
 
 namespace gatehouse::volume {
 namespace {
@@ -30,8 +31,15 @@ struct Good {
         TpmSlot& slot = header.slots.tpm.emplace();
         slot.sealed_public.size = 78;
         slot.sealed_private.size = 158;
-        slot.kek = wrap_kek(kek, SlotKind::kTpm, secret, header.disk, random);
+        Root root;
+        random.fill(root.bytes());
+        header.vault_id = vault_id(root);
+        header.root = wrap_root(root, kek, header.disk, random);
+        header.members[1][0] = std::byte{1};
+        header.member_count = 2;
+        slot.kek = wrap_kek(kek, SlotKind::kTpm, secret, header, random);
         header.slots.recovery.emplace();
+        header.slots.member.emplace();
         header.total_sectors = 100'000;
         header.regions[0] = {0, 1, RegionClass::kReadOnly};
         header.regions[1] = {1, 2, RegionClass::kOverlay};
@@ -68,9 +76,8 @@ void run(Bytes input) {
     }
     const bool changed = copy != good.bytes;
     if (forged) {
-        const WrappingKey key = derive_key(good.kek.bytes(), literal_bytes("gatehouse vault v1: header MAC"));
-        const Bytes covered = Bytes(copy).first(good.length - 32);
-        copy_bytes(MutableBytes(copy).subspan(covered.size()), hmac_sha256(key.bytes(), {covered}));
+        const Bytes covered = Bytes(copy).first(good.length - kMacSize);
+        copy_bytes(MutableBytes(copy).subspan(covered.size()), header_mac(covered, good.kek));
     }
     (void)preview(copy, shown);
     (void)select_candidates(copy, good.bytes);

@@ -7,8 +7,9 @@
 #include <random>
 #include <vector>
 
-#include "keyvault/volume/header.hpp"
-#include "keyvault/volume/wrap.hpp"
+#include "keyvault/volume/header_v1.hpp"
+#include "keyvault/volume/header_writer.hpp"
+#include "keyvault/volume/journal.hpp"
 
 namespace gatehouse::volume {
 namespace {
@@ -42,8 +43,10 @@ struct Vault {
         EXPECT_TRUE(tpm.sealed_private.assign(Buffer(158, std::byte{0x51}), "").ok());
         tpm.storage_root_key.fill(std::byte{0x52});
         tpm.authority.fill(std::byte{0x53});
-        tpm.kek = wrap_kek(kek, SlotKind::kTpm, tpm_secret, header.disk, random);
-        header.slots.recovery.emplace().kek = wrap_kek(kek, SlotKind::kRecovery, recovery_key, header.disk, random);
+        header.vault_id = vault_id(root);
+        tpm.kek = wrap_kek(kek, SlotKind::kTpm, tpm_secret, header, random);
+        header.slots.recovery.emplace().kek = wrap_kek(kek, SlotKind::kRecovery, recovery_key, header, random);
+        header.slots.member.emplace().kek = wrap_kek(kek, SlotKind::kMember, boot_root, header, random);
         header.sector_size = 512;
         header.total_sectors = 1'000'000;
         header.regions[0] = {0, 1, RegionClass::kReadOnly};
@@ -61,6 +64,10 @@ struct Vault {
         header.overlay_count = 3;
         EXPECT_TRUE(header.attestation_key_public.assign(Buffer(90, std::byte{0x54}), "").ok());
         EXPECT_TRUE(header.attestation_key_private.assign(Buffer(126, std::byte{0x55}), "").ok());
+        header.root = wrap_root(root, kek, header.disk, random);
+        header.members[0].fill(std::byte{0x60});
+        header.members[1].fill(std::byte{0x61});
+        header.member_count = 2;
         header.data_key = wrap_dek(dek, 3, kek, header.disk, random).value();
     }
 
@@ -76,6 +83,8 @@ struct Vault {
     Kek kek = secret_of<32>(1);
     SlotSecret tpm_secret = secret_of<32>(2);
     SlotSecret recovery_key = secret_of<32>(3);
+    Root boot_root = secret_of<32>(5);
+    Root root = secret_of<32>(6);
     Dek dek = secret_of<64>(4);
     Header header;
 };
@@ -83,7 +92,7 @@ struct Vault {
 // The MAC of `header` made right again after its bytes were changed: what nobody without the KEK can do, used
 // to see what is checked behind the MAC.
 void seal_again(Buffer& bytes, const Kek& kek) {
-    const WrappingKey key = derive_key(kek.bytes(), literal_bytes("gatehouse vault v1: header MAC"));
+    const WrappingKey key = derive_key(kek.bytes(), literal_bytes("gatehouse vault v2: header MAC"));
     const Bytes covered = Bytes(bytes).first(bytes.size() - 32);
     copy_bytes(MutableBytes(bytes).subspan(covered.size()), hmac_sha256(key.bytes(), {covered}));
 }
@@ -206,18 +215,24 @@ void expect_equal(const Header& a, const Header& b) {
     EXPECT_EQ(first, second);
 }
 
-TEST(VaultHeader, OpensByEitherSlotWithEveryFieldAsWritten) {
+TEST(VaultHeader, OpensByEachSlotWithEveryFieldAsWritten) {
     const Vault vault;
     const Buffer bytes = vault.bytes();
     EXPECT_EQ(bytes.size() % kHeaderAlignment, 0u);
-    for (const auto slot : {SlotKind::kTpm, SlotKind::kRecovery}) {
+    for (const auto slot : {SlotKind::kTpm, SlotKind::kRecovery, SlotKind::kMember}) {
         auto header = std::make_unique<Header>();
         Keys keys;
-        const SlotSecret& secret = slot == SlotKind::kTpm ? vault.tpm_secret : vault.recovery_key;
+        const SlotSecret& secret = slot == SlotKind::kTpm        ? vault.tpm_secret
+                                   : slot == SlotKind::kRecovery ? vault.recovery_key
+                                                                 : vault.boot_root;
         const Status status = open_header(bytes, slot, secret, &vault.header.disk, *header, keys);
         ASSERT_TRUE(status.ok()) << status.failure().item;
         EXPECT_TRUE(keys.kek.equals(vault.kek.bytes()));
         EXPECT_TRUE(keys.dek.equals(vault.dek.bytes()));
+        EXPECT_TRUE(keys.root.equals(vault.root.bytes()));
+        EXPECT_EQ(header->vault_id, vault_id(vault.root));
+        ASSERT_EQ(header->member_table().size(), 2u);
+        EXPECT_EQ(header->member_table()[1][31], std::byte{0x61});
         EXPECT_EQ(header->generation, 7u);
         EXPECT_EQ(header->data_key.epoch, 3u);
         ASSERT_EQ(header->region_table().size(), 5u);
@@ -259,9 +274,11 @@ TEST(VaultHeader, PreviewShowsTheSlotsWithoutASecret) {
     EXPECT_EQ(shown.generation, 7u);
     EXPECT_EQ(shown.size, bytes.size());
     EXPECT_EQ(shown.disk, vault.header.disk);
+    EXPECT_EQ(shown.vault_id, vault.header.vault_id);
     ASSERT_TRUE(shown.slots.tpm.has_value());
     EXPECT_TRUE(equal_bytes(shown.slots.tpm->sealed_private.bytes(), Buffer(158, std::byte{0x51})));
     EXPECT_TRUE(shown.slots.recovery.has_value());
+    EXPECT_TRUE(shown.slots.member.has_value());
     EXPECT_TRUE(open_with(with_more, vault.tpm_secret).ok()) << "what lies behind the header does not matter";
 }
 
@@ -279,6 +296,8 @@ TEST(VaultHeader, HoldsNoKeyInClear) {
     EXPECT_TRUE(absent(vault.dek.bytes()));
     EXPECT_TRUE(absent(vault.tpm_secret.bytes()));
     EXPECT_TRUE(absent(vault.recovery_key.bytes()));
+    EXPECT_TRUE(absent(vault.root.bytes()));
+    EXPECT_TRUE(absent(vault.boot_root.bytes()));
 }
 
 // --- Refusals
@@ -289,15 +308,21 @@ TEST(VaultHeader, RefusesAWrongSecret) {
     const Buffer bytes = vault.bytes();
     EXPECT_EQ(open_with(bytes, vault.recovery_key).error(), Error::kAuthFailed);
     EXPECT_EQ(open_with(bytes, vault.tpm_secret, SlotKind::kRecovery).error(), Error::kAuthFailed);
+    EXPECT_EQ(open_with(bytes, vault.root, SlotKind::kMember).error(), Error::kAuthFailed)
+        << "its own root opens nothing";
     EXPECT_EQ(open_with(bytes, SlotSecret()).error(), Error::kAuthFailed);
 }
 
 TEST(VaultHeader, RefusesASlotThatIsNotThere) {
     Vault vault;
     vault.header.slots.recovery.reset();
+    vault.header.slots.member.reset();
     const Buffer bytes = vault.bytes();
     EXPECT_TRUE(open_with(bytes, vault.tpm_secret).ok());
     EXPECT_EQ(open_with(bytes, vault.recovery_key, SlotKind::kRecovery).error(), Error::kNotFound);
+    EXPECT_EQ(open_with(bytes, vault.boot_root, SlotKind::kMember).error(), Error::kNotFound);
+    vault.header.slots.tpm.reset();
+    EXPECT_EQ(open_with(vault.bytes(), vault.tpm_secret).error(), Error::kNotFound);
 }
 
 TEST(VaultHeader, RefusesAnotherDisk) {
@@ -314,6 +339,63 @@ TEST(VaultHeader, SlotsAreBoundToTheDisk) {
     Vault vault;
     vault.header.disk[0] ^= std::byte{1};
     EXPECT_EQ(open_with(vault.bytes(), vault.tpm_secret).error(), Error::kAuthFailed);
+}
+
+// Anybody can write another vault's id on a vault of his own, with slots and MAC to match; its root betrays it.
+TEST(VaultHeader, AClaimedVaultIdMustBeThatOfTheRoot) {
+    Vault vault;
+    vault.header.vault_id[0] ^= std::byte{1};
+    EXPECT_EQ(open_with(vault.bytes(), vault.tpm_secret).error(), Error::kAuthFailed) << "slots are bound to the id";
+    vault.header.slots.tpm->kek = wrap_kek(vault.kek, SlotKind::kTpm, vault.tpm_secret, vault.header, vault.random);
+    const Status status = open_with(vault.bytes(), vault.tpm_secret);
+    EXPECT_EQ(status.error(), Error::kMismatch);
+    EXPECT_EQ(status.failure().item, std::string_view("vault header: vault id is not its root's"));
+}
+
+TEST(VaultHeader, VaultIdIsALabelledHashOfTheRoot) {
+    const Root root = secret_of<32>(6);
+    Buffer whole;
+    const Bytes label = literal_bytes("gatehouse vault id v1");
+    whole.insert(whole.end(), label.begin(), label.end());
+    whole.insert(whole.end(), root.bytes().begin(), root.bytes().end());
+    EXPECT_EQ(vault_id(root), sha256(whole));
+}
+
+TEST(VaultHeader, RootSecretIsWrappedUnderTheKekAndBoundToTheDisk) {
+    Vault vault;
+    Guid other = vault.header.disk;
+    other[3] ^= std::byte{1};
+    vault.header.root = wrap_root(vault.root, vault.kek, other, vault.random);
+    EXPECT_EQ(open_with(vault.bytes(), vault.tpm_secret).failure().item, std::string_view("vault root secret"));
+    vault.header.root = wrap_root(vault.root, secret_of<32>(7), vault.header.disk, vault.random);
+    EXPECT_EQ(open_with(vault.bytes(), vault.tpm_secret).failure().item, std::string_view("vault root secret"));
+}
+
+// Behind whatever check it fails: none of the keys is left with the caller.
+TEST(VaultHeader, LeavesNoKeyWhenItDoesNotOpen) {
+    for (int way = 0; way < 5; ++way) {
+        Vault vault;
+        Header& header = vault.header;
+        Guid disk = header.disk;
+        if (way == 0) disk[0] ^= std::byte{1};
+        if (way == 1) header.root.tag[0] ^= std::byte{1};
+        if (way == 2) header.data_key.key.tag[0] ^= std::byte{1};
+        Buffer bytes = vault.bytes();
+        if (way == 3) bytes.back() ^= std::byte{1};
+        if (way == 4) {
+            store(bytes.data() + bytes.size() - 36, std::uint32_t{1}, Endian::kLittle);  // padding
+            seal_again(bytes, vault.kek);
+        }
+        auto opened = std::make_unique<Header>();
+        Keys keys;
+        keys.kek = secret_of<32>(20);
+        keys.dek = secret_of<64>(21);
+        keys.root = secret_of<32>(22);
+        ASSERT_FALSE(open_header(bytes, SlotKind::kTpm, vault.tpm_secret, &disk, *opened, keys).ok()) << way;
+        EXPECT_TRUE(keys.kek.equals(Secret<32>().bytes())) << way;
+        EXPECT_TRUE(keys.dek.equals(Secret<64>().bytes())) << way;
+        EXPECT_TRUE(keys.root.equals(Secret<32>().bytes())) << way;
+    }
 }
 
 TEST(VaultHeader, DataKeyIsBoundToItsEpoch) {
@@ -363,8 +445,8 @@ TEST(VaultHeader, RefusesNoise) {
     for (int round = 0; round < 3000; ++round) {
         Buffer noise = bytes;
         // Keep the fixed part, so that the slots are reached.
-        for (std::size_t i = 40; i < 600; ++i) noise[i] = static_cast<std::byte>(generator());
-        if (round % 2 == 0) store(noise.data() + 40, std::uint32_t{1}, Endian::kLittle);
+        for (std::size_t i = 72; i < 700; ++i) noise[i] = static_cast<std::byte>(generator());
+        if (round % 2 == 0) store(noise.data() + 72, std::uint32_t{1}, Endian::kLittle);
         Preview shown;
         (void)preview(noise, shown);
         EXPECT_FALSE(open_with(noise, vault.tpm_secret).ok());
@@ -373,10 +455,12 @@ TEST(VaultHeader, RefusesNoise) {
 
 TEST(VaultHeader, RefusesUnknownVersions) {
     const Vault vault;
-    Buffer bytes = vault.bytes();
-    bytes[8] = std::byte{2};
-    seal_again(bytes, vault.kek);
-    EXPECT_EQ(open_with(bytes, vault.tpm_secret).error(), Error::kBadVersion);
+    for (const std::byte version : {std::byte{0}, std::byte{1}, std::byte{3}}) {
+        Buffer bytes = vault.bytes();
+        bytes[8] = version;
+        seal_again(bytes, vault.kek);
+        EXPECT_EQ(open_with(bytes, vault.tpm_secret).error(), Error::kBadVersion);
+    }
 }
 
 // CVE-2021-4122: a re-encryption cursor that an attacker writes makes plaintext of ciphertext.
@@ -392,15 +476,18 @@ TEST(VaultHeader, RefusesAForgedReencryptionCursor) {
     Buffer forged = bytes;
     forged[cursor] = std::byte{1};
     EXPECT_EQ(open_with(forged, vault.tpm_secret).error(), Error::kBadMac);
+    forged[cursor] = std::byte{2};
     seal_again(forged, vault.kek);
     EXPECT_EQ(open_with(forged, vault.tpm_secret).error(), Error::kUnsupported)
         << "an authentic cursor of a later version is not ignored";
+    for (const std::size_t field : {4u, 8u, 16u}) {
+        forged = bytes;
+        forged[cursor + field] = std::byte{1};
+        seal_again(forged, vault.kek);
+        EXPECT_EQ(open_with(forged, vault.tpm_secret).error(), Error::kBadValue) << "fields of an idle cursor are zero";
+    }
     forged = bytes;
-    forged[cursor + 4] = std::byte{1};
-    seal_again(forged, vault.kek);
-    EXPECT_EQ(open_with(forged, vault.tpm_secret).error(), Error::kBadValue) << "fields of an idle cursor are zero";
-    forged = bytes;
-    forged[cursor + 4 + 28] = std::byte{1};
+    forged[cursor + 24] = std::byte{1};
     seal_again(forged, vault.kek);
     EXPECT_EQ(open_with(forged, vault.tpm_secret).error(), Error::kBadValue) << "nothing hides in the padding";
 }
@@ -487,10 +574,45 @@ TEST_F(VaultRules, TablesHaveTheirSize) {
     expect_refused(Error::kNoSpace);
 }
 
+TEST_F(VaultRules, MembersAreAFewSortedAndDistinct) {
+    std::swap(header().members[0], header().members[1]);
+    expect_refused(Error::kBadValue);
+    header().members[0] = header().members[1];
+    expect_refused(Error::kBadValue);
+    for (std::size_t i = 0; i < kMaximumMembers; ++i) header().members[i].fill(static_cast<std::byte>(i));
+    header().member_count = kMaximumMembers;
+    EXPECT_TRUE(validate(header()).ok());
+    EXPECT_TRUE(open_with(vault_.bytes(), vault_.tpm_secret).ok());
+    header().member_count = kMaximumMembers + 1;
+    expect_refused(Error::kNoSpace);
+}
+
+TEST_F(VaultRules, CursorLiesOnTheDisk) {
+    header().cursor = {CursorState::kEncrypting, 1, 999'000, 1000};
+    EXPECT_TRUE(validate(header()).ok());
+    EXPECT_TRUE(open_with(vault_.bytes(), vault_.tpm_secret).ok()) << "tools resume what was interrupted";
+    header().cursor.count = 1001;
+    expect_refused(Error::kBadValue);
+    header().cursor = {CursorState::kEncrypting, 0, 1'000'001, 0};
+    expect_refused(Error::kBadValue);
+    header().cursor = {CursorState::kEncrypting, 0, 1, ~std::uint64_t{0}};
+    expect_refused(Error::kBadValue);
+    header().cursor = {CursorState::kEncrypting, 2, 0, 0};
+    expect_refused(Error::kBadValue);
+    for (const Cursor& idle :
+         {Cursor{CursorState::kIdle, 1, 0, 0}, {CursorState::kIdle, 0, 1, 0}, {CursorState::kIdle, 0, 0, 1}}) {
+        header().cursor = idle;
+        expect_refused(Error::kBadValue);
+    }
+    header().cursor = {static_cast<CursorState>(2), 0, 0, 0};
+    expect_refused(Error::kUnsupported);
+}
+
 // The reader, behind a right MAC, with each field of the body in turn out of its domain.
 TEST_F(VaultRules, HoldForAuthenticHeadersToo) {
     const Buffer bytes = vault_.bytes();
-    const std::size_t body = 40 + (4 + 2 + 78 + 2 + 158 + 34 + 34 + 60) + (4 + 60);
+    const std::size_t body = 72 + (4 + 2 + 78 + 2 + 158 + 34 + 34 + 60) + 2 * (4 + 60);
+    const std::size_t members = body + 16 + 5 * 20 + 4 + 3 * (8 + 512) + 2 + 90 + 2 + 126 + 60;
     const auto with = [&](std::size_t at, std::uint32_t value) {
         Buffer changed = bytes;
         store(changed.data() + at, value, Endian::kLittle);
@@ -506,14 +628,19 @@ TEST_F(VaultRules, HoldForAuthenticHeadersToo) {
     }
     EXPECT_EQ(with(body + 16 + 16, 9).error(), Error::kBadValue) << "class of the first region";
     EXPECT_EQ(with(body + 16 + 5 * 20, 5).error(), Error::kBadValue) << "overlay count";
+    ASSERT_TRUE(with(members, 2).ok());
+    for (const std::uint32_t count : {8u, 0xffffffffu}) {
+        EXPECT_EQ(with(members, count).failure().item, std::string_view("vault header: number of members"));
+    }
+    EXPECT_EQ(with(members + 4 + 32, 0).error(), Error::kBadValue) << "members unsorted";
 }
 
 TEST_F(VaultRules, EqualXtsHalvesAreRefusedWhenOpenedToo) {
     Dek weak;
     weak.bytes()[0] = weak.bytes()[32] = std::byte{1};
     std::array<std::byte, 4> epoch{std::byte{3}};
-    header().data_key.key = wrap(weak, derive_key(vault_.kek.bytes(), literal_bytes("gatehouse vault v1: DEK")),
-                                 {literal_bytes("gatehouse vault v1: DEK"), epoch, header().disk}, vault_.random);
+    header().data_key.key = wrap(weak, derive_key(vault_.kek.bytes(), literal_bytes("gatehouse vault v2: DEK")),
+                                 {literal_bytes("gatehouse vault v2: DEK"), epoch, header().disk}, vault_.random);
     const Status status = open_with(vault_.bytes(), vault_.tpm_secret);
     EXPECT_EQ(status.error(), Error::kBadValue);
     EXPECT_EQ(status.failure().item, std::string_view("vault data key: halves are equal"));
@@ -702,6 +829,162 @@ TEST_F(Copies, RecoveryKeyOpensWhateverCopy) {
     for (std::size_t i = 0; i < kCopies; ++i) {
         EXPECT_TRUE(open_with(store_.copy(i), vault_.recovery_key, SlotKind::kRecovery).ok());
     }
+}
+
+// --- Encryption in place, resumed
+
+class EncryptionJournal : public ::testing::Test {
+  protected:
+    EncryptionJournal() {
+        std::mt19937 generator(3);
+        for (std::byte& byte : window_) byte = static_cast<std::byte>(generator());
+        const auto size = journal_.write(kFirst, window_, 512, area_);
+        EXPECT_TRUE(size.ok());
+        EXPECT_EQ(*size % kHeaderAlignment, 0u);
+    }
+    static constexpr std::uint64_t kFirst = 4096;
+    static constexpr std::size_t kCount = 600;
+    Kek kek_ = secret_of<32>(1);
+    Journal journal_{kek_};
+    Buffer window_ = Buffer(kCount * 512);
+    Buffer area_ = Buffer(kJournalSize);
+};
+
+TEST_F(EncryptionJournal, TellsWhichSectorsAreCiphertext) {
+    const auto macs = journal_.read(kFirst, kCount, area_);
+    ASSERT_TRUE(macs.ok()) << macs.failure().item;
+    ASSERT_EQ(macs->size(), kCount * kSectorMacSize);
+    for (std::size_t i = 0; i < kCount; ++i) {
+        const Bytes noted = macs->subspan(i * kSectorMacSize, kSectorMacSize);
+        Buffer sector(window_.begin() + static_cast<std::ptrdiff_t>(i * 512),
+                      window_.begin() + static_cast<std::ptrdiff_t>(i * 512 + 512));
+        EXPECT_TRUE(equal_bytes(noted, journal_.mac(kFirst + i, sector)));
+        EXPECT_FALSE(equal_bytes(noted, journal_.mac(kFirst + i + 1, sector))) << "the same bytes elsewhere";
+        sector[i % 512] ^= std::byte{1};
+        EXPECT_FALSE(equal_bytes(noted, journal_.mac(kFirst + i, sector)));
+    }
+}
+
+TEST_F(EncryptionJournal, IsOfItsWindowAndItsVaultOnly) {
+    EXPECT_EQ(journal_.read(kFirst + 1, kCount, area_).error(), Error::kBadMac);
+    EXPECT_EQ(journal_.read(kFirst, kCount - 1, area_).error(), Error::kBadMac);
+    EXPECT_EQ(Journal(secret_of<32>(2)).read(kFirst, kCount, area_).error(), Error::kBadMac);
+}
+
+TEST_F(EncryptionJournal, RefusesEveryChange) {
+    for (std::size_t at = 0; at < kJournalHeadSize + kCount * kSectorMacSize; ++at) {
+        if (at == 56) at = kJournalHeadSize;  // zeros that nobody reads
+        area_[at] ^= std::byte{1};
+        EXPECT_FALSE(journal_.read(kFirst, kCount, area_).ok()) << at;
+        area_[at] ^= std::byte{1};
+    }
+    EXPECT_FALSE(journal_.read(kFirst, kCount, Bytes(area_).first(kJournalHeadSize)).ok());
+    store(area_.data() + 16, ~std::uint64_t{0}, Endian::kLittle);
+    EXPECT_FALSE(journal_.read(kFirst, ~std::uint64_t{0}, area_).ok());
+}
+
+TEST_F(EncryptionJournal, HoldsTheLargestWindowAndNoMore) {
+    const Buffer largest(kWindowSize);
+    EXPECT_TRUE(journal_.write(0, largest, 512, area_).ok());
+    EXPECT_TRUE(journal_.read(0, kWindowSize / 512, area_).ok());
+    const Buffer larger(kWindowSize + 4096);
+    EXPECT_EQ(journal_.write(0, larger, 4096, area_).error(), Error::kBadLength);
+    EXPECT_EQ(journal_.write(0, Bytes(largest).first(700), 512, area_).error(), Error::kBadLength);
+}
+
+// --- Version 1, for conversion
+
+// As the release before wrote it: a TPM slot, a recovery slot, one region, no overlay.
+struct VersionOne {
+    Buffer bytes() {
+        const Bytes slot = literal_bytes("gatehouse vault v1: KEK in recovery slot");
+        const Bytes data = literal_bytes("gatehouse vault v1: DEK");
+        Buffer out(4096);
+        Writer writer(out);
+        writer.bytes(literal_bytes("GHVAULT1"));
+        writer.u32(1);
+        writer.u32(4096);
+        writer.u64(generation);
+        writer.bytes(disk);
+        writer.u32(1);
+        writer.sized(Buffer(78));
+        writer.sized(Buffer(158));
+        writer.zeros(34 + 34 + 60);
+        writer.u32(1);
+        put(writer, wrap(kek, derive_key(recovery.bytes(), slot), {slot, disk}, random));
+        writer.u32(512);
+        writer.u64(100'000);
+        writer.u32(1);
+        writer.u64(2048);
+        writer.u64(2048);
+        writer.u32(2);
+        writer.u32(0);
+        writer.sized(Buffer(90, std::byte{0x54}));
+        writer.sized(Buffer(126, std::byte{0x55}));
+        writer.u32(1);
+        put(writer, wrap(dek, derive_key(kek.bytes(), data),
+                         {data, std::array{std::byte{1}, std::byte{0}, std::byte{0}, std::byte{0}}, disk}, random));
+        const WrappingKey key = derive_key(kek.bytes(), literal_bytes("gatehouse vault v1: header MAC"));
+        copy_bytes(MutableBytes(out).last(32), hmac_sha256(key.bytes(), {Bytes(out).first(4096 - 32)}));
+        return out;
+    }
+    template <std::size_t N>
+    static void put(Writer& writer, const WrappedKey<N>& key) {
+        writer.bytes(key.nonce);
+        writer.bytes(key.ciphertext);
+        writer.bytes(key.tag);
+    }
+    CountingRandom random;
+    std::uint64_t generation = 5;
+    Guid disk{std::byte{9}};
+    Kek kek = secret_of<32>(1);
+    SlotSecret recovery = secret_of<32>(3);
+    Dek dek = secret_of<64>(4);
+};
+
+TEST(VaultHeaderVersion1, OpensWithItsRecoveryKeyForConversion) {
+    VersionOne old;
+    const Buffer bytes = old.bytes();
+    auto header = std::make_unique<Header>();
+    Keys keys;
+    const Status status = open_header_v1(bytes, old.recovery, &old.disk, *header, keys);
+    ASSERT_TRUE(status.ok()) << status.failure().item;
+    EXPECT_TRUE(keys.dek.equals(old.dek.bytes()));
+    EXPECT_EQ(header->generation, 5u);
+    EXPECT_EQ(header->data_key.epoch, 1u);
+    ASSERT_EQ(header->region_table().size(), 1u);
+    EXPECT_EQ(header->region_table()[0].kind, RegionClass::kHidden);
+    EXPECT_EQ(header->attestation_key_public.size, 90);
+    EXPECT_FALSE(header->slots.tpm.has_value());
+}
+
+TEST(VaultHeaderVersion1, IsRefusedOtherwise) {
+    VersionOne old;
+    const Buffer bytes = old.bytes();
+    EXPECT_EQ(open_with(bytes, old.recovery, SlotKind::kRecovery).error(), Error::kBadVersion) << "by a boot";
+    auto header = std::make_unique<Header>();
+    Keys keys;
+    EXPECT_EQ(open_header_v1(bytes, secret_of<32>(8), nullptr, *header, keys).error(), Error::kAuthFailed);
+    const Guid other{};
+    EXPECT_EQ(open_header_v1(bytes, old.recovery, &other, *header, keys).error(), Error::kMismatch);
+    EXPECT_EQ(open_header_v1(Vault().bytes(), old.recovery, nullptr, *header, keys).error(), Error::kBadVersion);
+    for (std::size_t at = 0; at < bytes.size(); ++at) {
+        Buffer changed = bytes;
+        changed[at] ^= std::byte{1};
+        EXPECT_FALSE(open_header_v1(changed, old.recovery, nullptr, *header, keys).ok()) << at;
+    }
+}
+
+TEST(VaultHeaderVersion1, NewestCopyIsTriedFirst) {
+    VersionOne old;
+    const Buffer older = old.bytes();
+    old.generation = 6;
+    const Buffer newer = old.bytes();
+    const Candidates candidates = select_candidates_v1(older, newer);
+    ASSERT_EQ(candidates.count, 2u);
+    EXPECT_EQ(candidates.copy[0], 1u);
+    EXPECT_EQ(select_candidates_v1(Vault().bytes(), newer).count, 1u);
+    EXPECT_EQ(select_candidates(older, newer).count, 0u);
 }
 
 }  // namespace
