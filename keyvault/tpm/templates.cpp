@@ -1,7 +1,5 @@
 #include "keyvault/tpm/templates.hpp"
 
-#include "keyvault/tpm/policy.hpp"
-
 namespace gatehouse::tpm {
 namespace {
 

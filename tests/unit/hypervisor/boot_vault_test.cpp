@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <random>
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include "hypervisor/boot/vault.hpp"
+#include "keyvault/volume/header_writer.hpp"
 
 namespace gatehouse::boot {
 namespace {
@@ -16,44 +18,67 @@ constexpr std::uint64_t kVaultFirst = 2048;
 constexpr std::uint64_t kVaultCount = 2048;
 constexpr volume::Guid kDiskGuid{std::byte{0xd1}, std::byte{0x5c}};
 
-class MemoryDisk final : public SectorSource {
+class MemoryDisk final : public VaultDisk {
   public:
+    explicit MemoryDisk(std::uint32_t port = 0) : port_(port) {}
+    std::uint32_t port() const override { return port_; }
     std::size_t sector_size() const override { return 512; }
     std::uint64_t total_sectors() const override { return total; }
     Status read(std::uint64_t lba, MutableBytes out) override {
         EXPECT_EQ(out.size() % 512, 0u);
-        if (broken.contains(lba)) return {Error::kDeviceError, "disk: read", lba};
+        if (broken.contains(lba) || dead) return {Error::kDeviceError, "disk: read", lba};
         if (lba * 512 + out.size() > bytes.size()) return {Error::kOutOfRange, "disk: read", lba};
         copy_bytes(out, Bytes(bytes).subspan(lba * 512, out.size()));
+        return {};
+    }
+    Status attach(const volume::Header& header, const volume::Dek& dek) override {
+        if (attach_failure) return *attach_failure;
+        generation = header.generation;
+        copy_bytes(key, dek.bytes());
+        attached = true;
         return {};
     }
     MutableBytes sector(std::uint64_t lba, std::size_t count = 1) {
         return MutableBytes(bytes).subspan(lba * 512, count * 512);
     }
+    MutableBytes copy(std::size_t number) {
+        return MutableBytes(bytes).subspan(kVaultFirst * 512 + volume::kCopyOffset[number], volume::kMaximumHeaderSize);
+    }
     std::uint64_t total = kSectors;
     std::vector<std::byte> bytes = std::vector<std::byte>(kSectors * 512);
     std::set<std::uint64_t> broken;
+    bool dead = false;
+    std::optional<Failure> attach_failure;
+    bool attached = false;
+    std::uint64_t generation = 0;
+    std::array<std::byte, volume::kDekSize> key{};
+
+  private:
+    std::uint32_t port_;
 };
 
 class TestRandom final : public RandomSource {
   public:
+    explicit TestRandom(unsigned seed) : engine_(seed) {}
     void fill(MutableBytes out) override {
         for (std::byte& byte : out) byte = static_cast<std::byte>(engine_());
     }
 
   private:
-    std::mt19937 engine_{1};
+    std::mt19937 engine_;
 };
 
-class FixedUnsealer final : public Unsealer {
+// A TPM whose sealing policy anybody can seal to: it gives back what was sealed, whoever sealed it.
+class OpenTpm final : public Unsealer {
   public:
-    Result<volume::SlotSecret> unseal(const volume::TpmSlot& slot) override {
+    Result<volume::SlotSecret> unseal(const volume::Slots& slots) override {
         ++calls;
-        EXPECT_EQ(slot.sealed_public.size, 3);
         if (failure) return *failure;
-        return volume::SlotSecret(secret.bytes());
+        if (!slots.tpm) return {Error::kNotFound, "vault: no TPM slot"};
+        volume::SlotSecret secret;
+        copy_bytes(secret.bytes(), slots.tpm->sealed_public.bytes());
+        return secret;
     }
-    volume::SlotSecret secret;
     std::optional<Failure> failure;
     int calls = 0;
 };
@@ -78,138 +103,385 @@ void write_gpt_header(MemoryDisk& disk, std::uint64_t lba, std::uint64_t alterna
     store(sector.data() + 16, volume::crc32(Bytes(sector).first(92)), Endian::kLittle);
 }
 
-class OpenVault : public testing::Test {
-  protected:
-    OpenVault() {
-        random.fill(unsealer.secret.bytes());
-        random.fill(kek.bytes());
-        random.fill(dek.bytes());
-        write_tables(volume::kVaultPartitionType);
-        write_copy(0, 1);
-        write_copy(1, 2);
-    }
-    void write_tables(const volume::Guid& type) {
-        std::vector<std::byte> table(128 * 128);
-        Writer writer(MutableBytes(table).first(128));
-        writer.bytes(type);
-        writer.bytes(volume::Guid{std::byte{7}});
-        writer.u64(kVaultFirst);
-        writer.u64(kVaultFirst + kVaultCount - 1);
-        copy_bytes(disk.sector(2, 32), table);
-        copy_bytes(disk.sector(kSectors - 33, 32), table);
-        write_gpt_header(disk, 1, kSectors - 1, 2, table);
-        write_gpt_header(disk, kSectors - 1, 1, kSectors - 33, table);
-    }
-    void write_copy(std::size_t number, std::uint64_t generation, const volume::Guid& guid = kDiskGuid,
-                    std::uint64_t total = kSectors) {
-        auto made = std::make_unique<volume::Header>();
-        made->generation = generation;
-        made->disk = guid;
-        made->total_sectors = total;
-        made->regions[0] = {kVaultFirst, kVaultCount, volume::RegionClass::kHidden};
-        made->region_count = 1;
-        made->slots.tpm.emplace();
-        ASSERT_TRUE(made->slots.tpm->sealed_public.assign(literal_bytes("pub"), "x").ok());
-        ASSERT_TRUE(made->slots.tpm->sealed_private.assign(literal_bytes("priv"), "x").ok());
-        made->slots.tpm->kek = volume::wrap_kek(kek, volume::SlotKind::kTpm, unsealer.secret, guid, random);
-        auto key = volume::wrap_dek(dek, 1, kek, guid, random);
-        ASSERT_TRUE(key.ok());
-        made->data_key = *key;
-        const MutableBytes place =
-            MutableBytes(disk.bytes)
-                .subspan(kVaultFirst * 512 + volume::kCopyOffset[number], volume::kMaximumHeaderSize);
-        const auto size = volume::serialise(*made, kek, place);
-        ASSERT_TRUE(size.ok()) << size.failure().item;
-    }
-    Status open() {
-        const auto place = find_vault(disk, *scratch);
-        if (!place) return place.failure();
-        return open_vault(disk, *place, unsealer, *scratch, *header, keys);
-    }
-    MutableBytes copy_bytes_of(std::size_t number) {
-        return MutableBytes(disk.bytes).subspan(kVaultFirst * 512 + volume::kCopyOffset[number], 4096);
-    }
-
-    TestRandom random;
-    MemoryDisk disk;
-    FixedUnsealer unsealer;
-    volume::Kek kek;
-    volume::Dek dek;
-    std::unique_ptr<VaultScratch> scratch = std::make_unique<VaultScratch>();
-    std::unique_ptr<volume::Header> header = std::make_unique<volume::Header>();
-    volume::Keys keys;
-};
-
-TEST_F(OpenVault, OpensTheNewestCopy) {
-    const Status status = open();
-    ASSERT_TRUE(status.ok()) << status.failure().item;
-    EXPECT_EQ(header->generation, 2u);
-    EXPECT_TRUE(keys.dek.equals(dek.bytes()));
+void write_tables(MemoryDisk& disk, const volume::Guid& type, std::uint64_t count = kVaultCount) {
+    std::vector<std::byte> table(128 * 128);
+    Writer writer(MutableBytes(table).first(128));
+    writer.bytes(type);
+    writer.bytes(volume::Guid{std::byte{7}});
+    writer.u64(kVaultFirst);
+    writer.u64(kVaultFirst + count - 1);
+    copy_bytes(disk.sector(2, 32), table);
+    copy_bytes(disk.sector(kSectors - 33, 32), table);
+    write_gpt_header(disk, 1, kSectors - 1, 2, table);
+    write_gpt_header(disk, kSectors - 1, 1, kSectors - 33, table);
 }
 
-TEST_F(OpenVault, UsesTheBackupTableIfThePrimaryIsBroken) {
+// A vault with keys of its own, as its owner has it.
+struct Vault {
+    explicit Vault(unsigned seed) {
+        TestRandom random(seed);
+        random.fill(secret.bytes());
+        random.fill(kek.bytes());
+        random.fill(dek.bytes());
+        random.fill(root.bytes());
+        header->disk = kDiskGuid;
+        header->total_sectors = kSectors;
+        header->regions[0] = {kVaultFirst, kVaultCount, volume::RegionClass::kHidden};
+        header->region_count = 1;
+        header->vault_id = volume::vault_id(root);
+    }
+    // What the owner, or whoever makes the vault, wants in the header is right; the slots follow.
+    void write(MemoryDisk& disk, std::size_t number, std::uint64_t generation) {
+        TestRandom random(99);
+        header->generation = generation;
+        header->slots = {};
+        if (in_tpm) {
+            header->slots.tpm.emplace();
+            ASSERT_TRUE(header->slots.tpm->sealed_public.assign(secret.bytes(), "x").ok());
+            ASSERT_TRUE(header->slots.tpm->sealed_private.assign(literal_bytes("priv"), "x").ok());
+            header->slots.tpm->kek = volume::wrap_kek(kek, volume::SlotKind::kTpm, secret, *header, random);
+        }
+        if (boot != nullptr) {
+            header->slots.member.emplace().kek =
+                volume::wrap_kek(kek, volume::SlotKind::kMember, boot->root, *header, random);
+        }
+        header->root = volume::wrap_root(root, kek, header->disk, random);
+        auto key = volume::wrap_dek(dek, 1, kek, header->disk, random);
+        ASSERT_TRUE(key.ok());
+        header->data_key = *key;
+        const auto size = volume::serialise(*header, kek, disk.copy(number));
+        ASSERT_TRUE(size.ok()) << size.failure().item;
+    }
+    void write_both(MemoryDisk& disk) {
+        write_tables(disk, volume::kVaultPartitionType);
+        write(disk, 0, 1);
+        write(disk, 1, 2);
+    }
+    volume::SlotSecret secret;
+    volume::Kek kek;
+    volume::Dek dek;
+    volume::Root root;
+    bool in_tpm = true;
+    const Vault* boot = nullptr;  // whose member it is
+    std::unique_ptr<volume::Header> header = std::make_unique<volume::Header>();
+};
+
+class OpenVaults : public testing::Test {
+  protected:
+    OpenVaults() { own.write_both(disk); }
+    Status open(std::vector<VaultDisk*> disks) { return vaults->open(disks, own.header->vault_id, tpm); }
+    Status open() { return open({&disk}); }
+    void add_member(const volume::VaultId& id) {
+        own.header->members[own.header->member_count++] = id;
+        std::sort(own.header->members.begin(), own.header->members.begin() + own.header->member_count);
+        own.write_both(disk);
+    }
+    void expect_boot_vault_only() {
+        ASSERT_EQ(vaults->all().size(), 1u);
+        EXPECT_EQ(vaults->all()[0].disk, &disk);
+        EXPECT_TRUE(disk.attached);
+        EXPECT_TRUE(own.dek.equals(disk.key));
+    }
+    // Nothing of these keys is left in the object that opened the vaults.
+    void expect_no_secret_left(std::initializer_list<Bytes> secrets) {
+        const Bytes memory = std::as_bytes(std::span(vaults.get(), 1));
+        for (const Bytes secret : secrets) {
+            for (std::size_t at = 0; at + 8 <= secret.size(); at += 8) {
+                const Bytes part = secret.subspan(at, 8);
+                EXPECT_EQ(std::search(memory.begin(), memory.end(), part.begin(), part.end()), memory.end()) << at;
+            }
+        }
+    }
+
+    OpenTpm tpm;
+    Vault own{1};
+    MemoryDisk disk{4};
+    MemoryDisk other{1};  // of a smaller port number: it is looked at first where the test says so
+    std::unique_ptr<Vaults> vaults = std::make_unique<Vaults>();
+};
+
+// --- The boot vault
+
+TEST_F(OpenVaults, OpensTheNewestCopy) {
+    const Status status = open();
+    ASSERT_TRUE(status.ok()) << status.failure().item;
+    expect_boot_vault_only();
+    EXPECT_EQ(vaults->all()[0].header.generation, 2u);
+    EXPECT_EQ(tpm.calls, 1);
+}
+
+TEST_F(OpenVaults, UsesTheBackupTableIfThePrimaryIsBroken) {
     disk.sector(1)[20] ^= std::byte{1};
-    EXPECT_TRUE(open().ok());
     disk.sector(3)[0] ^= std::byte{1};
-    EXPECT_TRUE(open().ok());
     disk.broken.insert(1);
     EXPECT_TRUE(open().ok());
 }
 
-TEST_F(OpenVault, ReportsThePrimaryTablesFaultIfBothAreBroken) {
+TEST_F(OpenVaults, ReportsThePrimaryTablesFaultIfBothAreBroken) {
     disk.sector(1)[20] ^= std::byte{1};
     disk.sector(kSectors - 1)[0] ^= std::byte{1};
+    auto scratch = std::make_unique<VaultScratch>();
     EXPECT_EQ(find_vault(disk, *scratch).error(), Error::kBadChecksum);
 }
 
-TEST_F(OpenVault, TellsADiskWithoutVaultFromABrokenOne) {
-    write_tables(volume::kBootPartitionType);
+TEST_F(OpenVaults, TellsADiskWithoutVaultFromABrokenOne) {
+    auto scratch = std::make_unique<VaultScratch>();
+    write_tables(disk, volume::kBootPartitionType);
     EXPECT_EQ(find_vault(disk, *scratch).error(), Error::kNotFound);
     disk.total = 2;
     EXPECT_EQ(find_vault(disk, *scratch).error(), Error::kNotFound);
 }
 
-TEST_F(OpenVault, FallsBackToTheOlderCopy) {
-    copy_bytes_of(1)[200] ^= std::byte{1};
-    ASSERT_TRUE(open().ok());
-    EXPECT_EQ(header->generation, 1u);
+TEST_F(OpenVaults, RefusesAVaultPartitionThatIsTooSmall) {
+    write_tables(disk, volume::kVaultPartitionType, 2047);
+    auto scratch = std::make_unique<VaultScratch>();
+    EXPECT_EQ(find_vault(disk, *scratch).error(), Error::kBadLength);
 }
 
-TEST_F(OpenVault, FallsBackIfTheNewerCopyCannotBeRead) {
+TEST_F(OpenVaults, FallsBackToTheOlderCopy) {
+    disk.copy(1)[200] ^= std::byte{1};
+    ASSERT_TRUE(open().ok());
+    EXPECT_EQ(disk.generation, 1u);
+}
+
+TEST_F(OpenVaults, FallsBackIfTheNewerCopyCannotBeRead) {
     disk.broken.insert(kVaultFirst + 1024);
     ASSERT_TRUE(open().ok());
-    EXPECT_EQ(header->generation, 1u);
+    EXPECT_EQ(disk.generation, 1u);
 }
 
-TEST_F(OpenVault, RefusesWhenNoCopyIsAuthentic) {
-    copy_bytes_of(0)[200] ^= std::byte{1};
-    copy_bytes_of(1)[200] ^= std::byte{1};
-    EXPECT_FALSE(open().ok());
-    copy_bytes_of(0)[0] ^= std::byte{1};
-    copy_bytes_of(1)[0] ^= std::byte{1};
-    EXPECT_EQ(open().error(), Error::kNotFound);
+TEST_F(OpenVaults, RefusesWhenNoCopyIsAuthentic) {
+    disk.copy(0)[4000] ^= std::byte{1};
+    disk.copy(1)[4000] ^= std::byte{1};
+    EXPECT_EQ(open().error(), Error::kBadMac);
+    disk.copy(0)[0] ^= std::byte{1};
+    disk.copy(1)[0] ^= std::byte{1};
+    const Status status = open();
+    EXPECT_EQ(status.error(), Error::kNotFound);
+    EXPECT_EQ(status.failure().item, std::string_view("boot vault: on no disk"));
 }
 
-TEST_F(OpenVault, RefusesTheVaultOfAnotherDisk) {
-    write_copy(0, 1, {std::byte{0xee}});
-    write_copy(1, 2, {std::byte{0xee}});
+TEST_F(OpenVaults, RefusesTheVaultOfAnotherDisk) {
+    own.header->disk = {std::byte{0xee}};
+    own.write(disk, 0, 1);
+    own.write(disk, 1, 2);
     EXPECT_EQ(open().error(), Error::kMismatch);
-    EXPECT_EQ(unsealer.calls, 0) << "not even the TPM is asked";
-    write_copy(0, 1, kDiskGuid, kSectors * 2);
-    write_copy(1, 2, kDiskGuid, kSectors * 2);
+    EXPECT_EQ(tpm.calls, 0) << "not even the TPM is asked";
+    own.header->disk = kDiskGuid;
+    own.header->total_sectors = kSectors * 2;
+    own.write(disk, 0, 1);
+    own.write(disk, 1, 2);
     EXPECT_EQ(open().error(), Error::kMismatch);
+    EXPECT_FALSE(disk.attached);
 }
 
-TEST_F(OpenVault, PassesOnWhatTheTpmSaid) {
-    unsealer.failure = Failure{Error::kAuthFailed, "TPM refuses to unseal", 0x99d};
+TEST_F(OpenVaults, PassesOnWhatTheTpmSaid) {
+    tpm.failure = Failure{Error::kAuthFailed, "TPM refuses to unseal", 0x99d};
     const Status status = open();
     EXPECT_EQ(status.error(), Error::kAuthFailed);
     EXPECT_EQ(status.failure().detail, 0x99du);
 }
 
-TEST_F(OpenVault, RefusesAVaultPartitionThatIsTooSmall) {
-    EXPECT_EQ(open_vault(disk, {kDiskGuid, kVaultFirst, 2047}, unsealer, *scratch, *header, keys).error(),
-              Error::kBadLength);
+TEST_F(OpenVaults, RefusesInterruptedProvisioning) {
+    own.header->cursor = {volume::CursorState::kEncrypting, 0, 100, 0};
+    own.write_both(disk);
+    const Status status = open();
+    EXPECT_EQ(status.error(), Error::kRefused);
+    EXPECT_EQ(status.failure().item,
+              std::string_view("vault header: provisioning was interrupted; resume it with sealed-key"));
+    EXPECT_FALSE(disk.attached);
+}
+
+// The older copy says that nothing is under way, and is authentic as well: the disk is of two kinds all the same.
+TEST_F(OpenVaults, DoesNotGoBackBehindANewerCopyThatIsAuthentic) {
+    own.header->cursor = {volume::CursorState::kEncrypting, 0, 100, 0};
+    own.write(disk, 1, 2);
+    EXPECT_EQ(open().error(), Error::kRefused);
+    EXPECT_FALSE(disk.attached);
+}
+
+TEST_F(OpenVaults, ReportsABootVaultThatCannotBeAttached) {
+    disk.attach_failure = Failure{Error::kMismatch, "disk: geometry", 0};
+    EXPECT_EQ(open().error(), Error::kMismatch);
+    EXPECT_TRUE(vaults->all().empty());
+}
+
+// --- Foreign disks
+
+// The thief's: sealed to the same public policy, with the same disk GUID, on the port that is looked at first.
+TEST_F(OpenVaults, AVaultOfAnotherIdIsNotEvenShownToTheTpm) {
+    Vault thief(2);
+    thief.write_both(other);
+    ASSERT_TRUE(open({&other, &disk}).ok());
+    expect_boot_vault_only();
+    EXPECT_FALSE(other.attached);
+    EXPECT_EQ(tpm.calls, 1);
+}
+
+TEST_F(OpenVaults, AVaultThatOnlyClaimsTheIdDoesNotStopTheTrueOne) {
+    Vault thief(2);
+    thief.header->vault_id = own.header->vault_id;
+    thief.write_both(other);
+    ASSERT_TRUE(open({&other, &disk}).ok());
+    expect_boot_vault_only();
+    EXPECT_FALSE(other.attached);
+}
+
+TEST_F(OpenVaults, AVaultThatOnlyClaimsTheIdOpensNothing) {
+    Vault thief(2);
+    thief.header->vault_id = own.header->vault_id;
+    thief.boot = &thief;
+    thief.write_both(other);
+    const Status status = open({&other});
+    EXPECT_EQ(status.error(), Error::kMismatch);
+    EXPECT_EQ(status.failure().item, std::string_view("vault header: vault id is not its root's"));
+    EXPECT_FALSE(other.attached);
+    EXPECT_TRUE(vaults->all().empty());
+    expect_no_secret_left({thief.kek.bytes(), thief.dek.bytes(), thief.root.bytes()});
+}
+
+// A vault that does not open lists a second one of the liar's as member, wrapped under each root that could be left over.
+TEST_F(OpenVaults, MembersOfAVaultThatDidNotOpenStayAbsent) {
+    Vault zeros(7);
+    zeros.root = volume::Root();
+    MemoryDisk second{2};
+    Vault follower(3);
+    Vault thief(2);
+    for (const Vault* root : {static_cast<const Vault*>(&zeros), static_cast<const Vault*>(&thief)}) {
+        follower.boot = root;
+        follower.write_both(second);
+        thief.header->vault_id = own.header->vault_id;
+        thief.header->members[0] = follower.header->vault_id;
+        thief.header->member_count = 1;
+        thief.write_both(other);
+        EXPECT_FALSE(open({&other, &second}).ok());
+        EXPECT_FALSE(second.attached);
+    }
+}
+
+TEST_F(OpenVaults, NoForeignDiskStopsTheBoot) {
+    MemoryDisk dead{0};
+    dead.dead = true;
+    MemoryDisk blank{1};
+    MemoryDisk broken_table{2};
+    write_tables(broken_table, volume::kVaultPartitionType);
+    broken_table.sector(1)[20] ^= std::byte{1};
+    broken_table.sector(kSectors - 1)[20] ^= std::byte{1};
+    MemoryDisk noise{3};
+    write_tables(noise, volume::kVaultPartitionType);
+    TestRandom(5).fill(noise.copy(0));
+    copy_bytes(noise.copy(1), disk.copy(1).first(40));
+    MemoryDisk tiny{5};
+    tiny.total = 1;
+    ASSERT_TRUE(open({&dead, &blank, &broken_table, &noise, &tiny, &disk}).ok());
+    expect_boot_vault_only();
+    vaults = std::make_unique<Vaults>();
+    const Status without = open({&dead, &blank, &broken_table, &noise, &tiny});
+    EXPECT_EQ(without.failure().item, std::string_view("boot vault: on no disk"));
+}
+
+TEST_F(OpenVaults, ADoubleOfTheBootDiskStaysAbsent) {
+    other.bytes = disk.bytes;
+    ASSERT_TRUE(open({&disk, &other}).ok());
+    expect_boot_vault_only();
+    EXPECT_FALSE(other.attached);
+}
+
+// --- Members
+
+TEST_F(OpenVaults, OpensItsMembersWithItsRootAndWithoutTheTpm) {
+    Vault member(2);
+    member.in_tpm = false;
+    member.boot = &own;
+    member.write_both(other);
+    add_member(member.header->vault_id);
+    ASSERT_TRUE(open({&other, &disk}).ok());
+    ASSERT_EQ(vaults->all().size(), 2u);
+    EXPECT_EQ(vaults->all()[0].disk, &disk) << "the boot vault is the first, wherever it is";
+    EXPECT_EQ(vaults->all()[1].disk, &other);
+    EXPECT_TRUE(member.dek.equals(other.key));
+    EXPECT_TRUE(own.dek.equals(disk.key));
+    EXPECT_EQ(tpm.calls, 1);
+}
+
+TEST_F(OpenVaults, AVaultUnderItsRootThatItDoesNotListIsNoMember) {
+    Vault removed(2);
+    removed.boot = &own;
+    removed.write_both(other);
+    ASSERT_TRUE(open({&other, &disk}).ok());
+    expect_boot_vault_only();
+}
+
+TEST_F(OpenVaults, AMemberOfAnotherEndpointStaysAbsent) {
+    Vault other_endpoint(3);
+    Vault member(2);
+    member.boot = &other_endpoint;
+    member.write_both(other);
+    add_member(member.header->vault_id);  // its id copied; the wrapped KEK cannot be
+    ASSERT_TRUE(open({&other, &disk}).ok());
+    expect_boot_vault_only();
+    EXPECT_FALSE(other.attached);
+}
+
+TEST_F(OpenVaults, AVaultThatOnlyClaimsAMembersIdStaysAbsent) {
+    Vault member(2);
+    add_member(member.header->vault_id);
+    Vault thief(3);
+    thief.header->vault_id = member.header->vault_id;
+    thief.boot = &thief;
+    thief.write_both(other);
+    ASSERT_TRUE(open({&other, &disk}).ok());
+    expect_boot_vault_only();
+}
+
+TEST_F(OpenVaults, AMemberThatCannotBeUsedStaysAbsent) {
+    Vault member(2);
+    member.boot = &own;
+    member.header->cursor = {volume::CursorState::kEncrypting, 0, 100, 0};
+    member.write_both(other);
+    add_member(member.header->vault_id);
+    ASSERT_TRUE(open({&other, &disk}).ok());
+    expect_boot_vault_only();
+    member.header->cursor = {};
+    member.write_both(other);
+    other.attach_failure = Failure{Error::kMismatch, "disk: geometry", 0};
+    vaults = std::make_unique<Vaults>();
+    ASSERT_TRUE(open({&other, &disk}).ok());
+    expect_boot_vault_only();
+}
+
+TEST_F(OpenVaults, OpensAsManyMembersAsAHeaderLists) {
+    std::vector<std::unique_ptr<MemoryDisk>> disks;
+    std::vector<VaultDisk*> all{&disk};
+    for (unsigned i = 0; i < volume::kMaximumMembers; ++i) {
+        Vault member(10 + i);
+        member.boot = &own;
+        disks.push_back(std::make_unique<MemoryDisk>(10 + i));
+        member.write_both(*disks.back());
+        all.push_back(disks.back().get());
+        add_member(member.header->vault_id);
+    }
+    disks.push_back(std::make_unique<MemoryDisk>(20u));  // one of them twice
+    disks.back()->bytes = disks.front()->bytes;
+    all.push_back(disks.back().get());
+    ASSERT_TRUE(open(all).ok());
+    EXPECT_EQ(vaults->all().size(), 1 + volume::kMaximumMembers);
+    EXPECT_FALSE(disks.back()->attached);
+}
+
+TEST_F(OpenVaults, LeavesNoSecretBehind) {
+    Vault member(2);
+    member.boot = &own;
+    member.write_both(other);
+    add_member(member.header->vault_id);
+    ASSERT_TRUE(open({&other, &disk}).ok());
+    // The model's TPM takes the "sealed" secret in clear from the header, which is kept.
+    expect_no_secret_left({Bytes(own.kek.bytes()), Bytes(own.dek.bytes()), Bytes(own.root.bytes()),
+                           Bytes(member.kek.bytes()), Bytes(member.dek.bytes()), Bytes(member.root.bytes())});
+    disk.attach_failure = Failure{Error::kMismatch, "disk: geometry", 0};
+    vaults = std::make_unique<Vaults>();
+    ASSERT_FALSE(open({&other, &disk}).ok());
+    expect_no_secret_left({Bytes(own.kek.bytes()), Bytes(own.dek.bytes()), Bytes(own.root.bytes())});
 }
 
 }  // namespace

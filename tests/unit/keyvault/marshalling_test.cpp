@@ -516,6 +516,12 @@ TEST(Policies, GrowAsInTheTpm) {
     ASSERT_TRUE(trial->policy_authorize(digest.value(), machine.policy_ref, authority, ticket).ok());
     EXPECT_EQ(trial->policy_digest().value(), digest.authorize(authority, machine.policy_ref).value());
     EXPECT_EQ(digest.value(), authorize_policy_digest(authority, machine.policy_ref));
+    ASSERT_TRUE(trial->policy_pcr(kMachinePcrs).ok());
+    const auto pcr19 = machine.tpm.pcr_read(HashAlgorithm::kSha256, 19);
+    ASSERT_TRUE(pcr19.ok());
+    Sha256Digest value{};
+    copy_bytes(value, pcr19->bytes());
+    EXPECT_EQ(trial->policy_digest().value(), machine_policy_digest(authority, machine.policy_ref, value));
 }
 
 TEST(Policies, CounterNameIsThatOfTheWrittenIndex) {

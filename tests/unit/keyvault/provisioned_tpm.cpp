@@ -213,7 +213,7 @@ ProvisionedTpm::ProvisionedTpm(Authority::Kind kind) : authority(kind) {
     device.traffic.clear();
 }
 
-ProvisionedTpm::SealedObject ProvisionedTpm::seal(Bytes data) {
+ProvisionedTpm::SealedObject ProvisionedTpm::seal(Bytes data, bool on_machine) {
     Esapi esapi(device);
     ESYS_TR parent = ESYS_TR_NONE;
     check(Esys_TR_FromTPMPublic(esapi.get(), tpm::kStorageRootKey, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &parent),
@@ -221,8 +221,11 @@ ProvisionedTpm::SealedObject ProvisionedTpm::seal(Bytes data) {
     TPM2B_SENSITIVE_CREATE sensitive{};
     sensitive.sensitive.data.size = static_cast<UINT16>(data.size());
     std::memcpy(sensitive.sensitive.data.buffer, data.data(), data.size());
-    const TPM2B_PUBLIC sealed_template =
-        public_of(tpm::sealed_object_template(tpm::authorize_policy_digest(authority.name(), policy_ref)).bytes());
+    const auto machine_ref = tpm::machine_policy_ref(policy_ref);
+    const TPM2B_PUBLIC sealed_template = public_of(
+        tpm::sealed_object_template(
+            tpm::authorize_policy_digest(authority.name(), on_machine ? machine_ref->bytes() : Bytes(policy_ref)))
+            .bytes());
     const TPM2B_DATA outside{};
     const TPML_PCR_SELECTION no_pcrs{};
     Freed<TPM2B_PRIVATE> private_part;
@@ -245,14 +248,18 @@ void ProvisionedTpm::increment_counter() {
     counter = value.value();
 }
 
-void ProvisionedTpm::launch(Bytes image, Bytes payload) {
+void ProvisionedTpm::launch(Bytes image, Bytes payload, Bytes machine) {
     device.dynamic_launch(image);
     device.set_locality(2);
     const auto banks = tpm.active_banks();
     if (!banks.ok()) throw std::runtime_error("no PCR banks");
-    std::vector<Digest> digests;
-    for (const tpm::PcrSelection& bank : banks->banks()) digests.push_back(hash(bank.bank, payload));
-    if (!tpm.pcr_extend(18, digests).ok()) throw std::runtime_error("cannot extend PCR 18");
+    const auto extend = [&](unsigned pcr, Bytes object) {
+        std::vector<Digest> digests;
+        for (const tpm::PcrSelection& bank : banks->banks()) digests.push_back(hash(bank.bank, object));
+        if (!tpm.pcr_extend(pcr, digests).ok()) throw std::runtime_error("cannot extend a PCR");
+    };
+    extend(18, payload);
+    if (!machine.empty()) extend(19, machine);
     device.traffic.clear();
 }
 
@@ -265,6 +272,14 @@ tpm::Approval ProvisionedTpm::approve(Bytes image, Bytes payload, std::uint64_t 
     approval.counter_limit = limit;
     signature_ = authority.approve(approval.policy, policy_ref);
     approval.signature = signature_.bytes();
+    return approval;
+}
+
+tpm::MachineApproval ProvisionedTpm::approve_machine(Bytes machine) {
+    tpm::MachineApproval approval;
+    approval.policy = tpm::machine_policy_digest(authority.name(), policy_ref, extended_once(machine));
+    machine_signature_ = authority.approve(approval.policy, tpm::machine_policy_ref(policy_ref)->bytes());
+    approval.signature = machine_signature_.bytes();
     return approval;
 }
 

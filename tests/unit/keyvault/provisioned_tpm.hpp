@@ -58,20 +58,24 @@ class TestRandom final : public RandomSource {
 struct ProvisionedTpm {
     explicit ProvisionedTpm(Authority::Kind kind = Authority::Kind::kEcc);
 
-    // SKINIT of `image`, then the payload into PCR 18, at locality 2; leaves the TPM at locality 2.
-    void launch(Bytes image, Bytes payload);
+    // SKINIT of `image`, then the payload into PCR 18 and, if there is one, the machine into PCR 19, at locality 2; leaves
+    // the TPM at locality 2.
+    void launch(Bytes image, Bytes payload, Bytes machine = {});
     // By the owner.
     void increment_counter();
     // Approves the machine as launch(image, payload) leaves it.
     [[nodiscard]] tpm::Approval approve(Bytes image, Bytes payload, std::uint64_t limit);
+    // Approves a machine as launch(..., machine) leaves it.
+    [[nodiscard]] tpm::MachineApproval approve_machine(Bytes machine);
     // The request for the approval; `approval.signature` must outlive it.
     [[nodiscard]] tpm::UnsealRequest request(const tpm::Approval& approval) const;
     struct SealedObject {
         tpm::PublicArea public_area;
         tpm::PrivateBlob private_blob;
     };
-    // Seals to the authority under the storage root key.
-    [[nodiscard]] SealedObject seal(Bytes data);
+    // Seals to the authority under the storage root key: to approved releases or, `on_machine`, to approved releases on
+    // approved machines.
+    [[nodiscard]] SealedObject seal(Bytes data, bool on_machine = false);
     // TPM handles that are loaded now: transient objects and sessions.
     [[nodiscard]] std::size_t loaded_handles();
 
@@ -89,7 +93,8 @@ struct ProvisionedTpm {
     std::uint64_t counter = 0;
 
   private:
-    tpm::SignatureBlob signature_;  // of the last approval
+    tpm::SignatureBlob signature_;          // of the last approval
+    tpm::SignatureBlob machine_signature_;  // and of the last machine's
 };
 
 // PCR value after one extend of a PCR that is zero.

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "keyvault/tpm/policy.hpp"
 #include "tests/unit/keyvault/provisioned_tpm.hpp"
 
 namespace gatehouse::tpm {
@@ -220,16 +221,6 @@ TEST_F(Sealing, RefusesWithoutADynamicLaunch) {
     expect_refused(unseal_with(tpm_.request(approval())), Error::kRefused, "PCR 18: no dynamic launch");
 }
 
-TEST_F(Sealing, RefusesASealedObjectThatIsNotThePinnedOne) {
-    tpm_.launch(kImage, kPayload);
-    const Approval approved = approval();
-    UnsealRequest request = tpm_.request(approved);
-    request.sealed_name = name_of(tpm_.sealed_public.bytes());
-    EXPECT_TRUE(unseal_with(request).ok());
-    (*request.sealed_name)[2] ^= std::byte{1};
-    expect_refused(unseal_with(request), Error::kMismatch, "sealed object: Name is not the pinned one");
-}
-
 TEST_F(Sealing, RefusesASecretOfAnotherSize) {
     tpm_.launch(kImage, kPayload);
     const Approval approved = approval();
@@ -293,6 +284,125 @@ TEST_F(Sealing, RefusesEveryChangeToTheUnsealResponse) {
             EXPECT_EQ(secret.error(), Error::kBadMac) << at;
         }
     }
+}
+
+// --- Sealed to approved releases on approved machines
+
+const Bytes kMachine = literal_bytes("machine facts and ACPI tables");
+
+class SealingToMachines : public Sealing {
+  protected:
+    SealingToMachines() : sealed_(tpm_.seal(tpm_.secret.bytes(), true)) {}
+    UnsealRequest request(const Approval& release, const MachineApproval& machine) {
+        UnsealRequest made = tpm_.request(release);
+        made.sealed_public = sealed_.public_area.bytes();
+        made.sealed_private = sealed_.private_blob.bytes();
+        made.machine = machine;
+        return made;
+    }
+    ProvisionedTpm::SealedObject sealed_;
+};
+
+TEST_F(SealingToMachines, ReleasesTheSecretToTheApprovedReleaseOnTheApprovedMachine) {
+    tpm_.launch(kImage, kPayload, kMachine);
+    const auto secret = unseal_with(request(approval(), tpm_.approve_machine(kMachine)));
+    ASSERT_TRUE(secret.ok()) << secret.failure().item << " " << std::hex << secret.failure().detail;
+    EXPECT_TRUE(secret.value().equals(tpm_.secret.bytes()));
+}
+
+// R releases on N machines: the two approvals know nothing of each other.
+TEST_F(SealingToMachines, EachApprovedReleaseRunsOnEachApprovedMachine) {
+    for (const Bytes image : {kImage, literal_bytes("next release")}) {
+        for (const Bytes machine : {kMachine, literal_bytes("another model")}) {
+            tpm_.launch(image, kPayload, machine);
+            const Approval release = tpm_.approve(image, kPayload, tpm_.counter);
+            EXPECT_TRUE(unseal_with(request(release, tpm_.approve_machine(machine))).ok());
+        }
+    }
+}
+
+TEST_F(SealingToMachines, RefusesAnotherMachine) {
+    tpm_.launch(kImage, kPayload, literal_bytes("a forged DSDT"));
+    expect_refused(unseal_with(request(approval(), tpm_.approve_machine(kMachine))), Error::kMismatch,
+                   "PCR 19 not as approved: another machine, or another firmware");
+    tpm_.launch(kImage, kPayload);
+    expect_refused(unseal_with(request(approval(), tpm_.approve_machine(kMachine))), Error::kMismatch,
+                   "PCR 19 not as approved: another machine, or another firmware");
+}
+
+TEST_F(SealingToMachines, RefusesAnotherReleaseOnAnApprovedMachine) {
+    tpm_.launch(literal_bytes("another image"), kPayload, kMachine);
+    expect_refused(unseal_with(request(approval(), tpm_.approve_machine(kMachine))), Error::kMismatch,
+                   "PCR 17 and 18 not as approved");
+}
+
+TEST_F(SealingToMachines, RefusesAMachineThatTheAuthorityDidNotSign) {
+    tpm_.launch(kImage, kPayload, kMachine);
+    MachineApproval machine = tpm_.approve_machine(kMachine);
+    const Approval release = approval();
+    const auto machine_ref = machine_policy_ref(tpm_.policy_ref);
+    const SignatureBlob other = Authority().approve(machine.policy, machine_ref->bytes());
+    const SignatureBlob as_release = tpm_.authority.approve(machine.policy, tpm_.policy_ref);
+    for (const Bytes signature : {other.bytes(), as_release.bytes(), release.signature}) {
+        machine.signature = signature;
+        expect_refused(unseal_with(request(release, machine)), Error::kBadSignature,
+                       "machine approval: not signed by the authority");
+    }
+}
+
+// A machine's approval is for a reference of its own: it cannot be handed in as a release's, nor the other way round.
+TEST_F(SealingToMachines, ApprovalsOfTheTwoKindsAreNotInterchangeable) {
+    tpm_.launch(kImage, kPayload, kMachine);
+    const Approval release = approval();
+    const MachineApproval machine = tpm_.approve_machine(kMachine);
+    Approval swapped = release;
+    swapped.signature = machine.signature;
+    expect_refused(unseal_with(request(swapped, machine)), Error::kBadSignature,
+                   "approval: not signed by the authority");
+}
+
+TEST_F(SealingToMachines, NeedsBothSteps) {
+    tpm_.launch(kImage, kPayload, kMachine);
+    const Approval release = approval();
+    UnsealRequest one_step = request(release, {});
+    one_step.machine.reset();
+    expect_refused(unseal_with(one_step), Error::kAuthFailed, "TPM refuses to unseal");
+    // And a secret sealed to the release alone is not released by two.
+    UnsealRequest two_steps = tpm_.request(release);
+    two_steps.machine = tpm_.approve_machine(kMachine);
+    expect_refused(unseal_with(two_steps), Error::kAuthFailed, "TPM refuses to unseal");
+}
+
+TEST_F(SealingToMachines, RefusesEveryOtherLocality) {
+    for (const unsigned locality : {0u, 1u, 3u, 4u}) {
+        tpm_.launch(kImage, kPayload, kMachine);
+        tpm_.device.set_locality(locality);
+        expect_refused(unseal_with(request(approval(), tpm_.approve_machine(kMachine))), Error::kAuthFailed,
+                       "TPM refuses to unseal");
+    }
+}
+
+TEST_F(SealingToMachines, RefusesIfTheMachinesPcrChangesBetweenPolicyAndUse) {
+    tpm_.launch(kImage, kPayload, kMachine);
+    bool extended = false;
+    tpm_.device.command_interposer = [&](std::uint32_t code, Buffer&) {
+        if (code != TPM2_CC_Unseal || extended) return;
+        extended = true;
+        Tpm another(tpm_.device);
+        const Digest digest = hash(HashAlgorithm::kSha256, kImage);
+        ASSERT_TRUE(another.pcr_extend(19, std::span(&digest, 1)).ok());
+    };
+    expect_refused(unseal_with(request(approval(), tpm_.approve_machine(kMachine))), Error::kAuthFailed,
+                   "TPM refuses to unseal");
+    EXPECT_TRUE(extended);
+}
+
+TEST(MachinePolicyRef, IsThePolicyReferenceWithASuffix) {
+    const auto ref = machine_policy_ref(literal_bytes("fleet"));
+    ASSERT_TRUE(ref.ok());
+    EXPECT_TRUE(equal_bytes(ref->bytes(), literal_bytes("fleet/machine")));
+    EXPECT_TRUE(machine_policy_ref(Buffer(56)).ok());
+    EXPECT_FALSE(machine_policy_ref(Buffer(57)).ok());
 }
 
 class Quoting : public ::testing::Test {
