@@ -1,8 +1,15 @@
 #include "policies/bundle/bundle.hpp"
 
 #include <gtest/gtest.h>
+#include <openssl/ec.h>
+#include <openssl/ecdsa.h>
+#include <openssl/evp.h>
 
+#include <algorithm>
+#include <memory>
 #include <vector>
+
+#include "policies/bundle/bundle_writer.hpp"
 
 namespace gatehouse::policies {
 namespace {
@@ -16,10 +23,15 @@ const Buffer kSrkName = [] {
     return name;
 }();
 
+const Sha256Digest kVaultId = sha256(literal_bytes("vault"));
+
+// Of one endpoint.
 Bundle sample_bundle() {
     return {.flags = static_cast<std::uint32_t>(BundleFlag::kAllowNoIommu),
             .counter_index = 0x01804748,
             .srk_name = kSrkName,
+            .vault_id = kVaultId,
+            .enrollment = {},
             .authority = literal_bytes("a TPMT_PUBLIC"),
             .policy_ref = literal_bytes("test fleet")};
 }
@@ -31,6 +43,63 @@ Approval sample_approval() {
             .signature = literal_bytes("a TPMT_SIGNATURE")};
 }
 
+MachineApproval sample_machine() {
+    return {.pcr19 = sha256(literal_bytes("19")),
+            .policy_digest = sha256(literal_bytes("policy")),
+            .signature = literal_bytes("a TPMT_SIGNATURE")};
+}
+
+// The enrollment key's holder.
+class Enrollment {
+  public:
+    [[nodiscard]] Buffer point() const {
+        Buffer out(kPointSize);
+        std::size_t size = 0;
+        EXPECT_EQ(
+            EVP_PKEY_get_octet_string_param(key_.get(), "encoded-pub-key", raw(MutableBytes(out)), out.size(), &size),
+            1);
+        EXPECT_EQ(size, kPointSize);
+        return out;
+    }
+    // r || s over SHA-256 of `message`.
+    [[nodiscard]] Buffer sign(Bytes message) const {
+        const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(), EVP_MD_CTX_free);
+        Buffer der(128);
+        std::size_t size = der.size();
+        EXPECT_EQ(EVP_DigestSignInit(context.get(), nullptr, EVP_sha256(), nullptr, key_.get()), 1);
+        EXPECT_EQ(EVP_DigestSign(context.get(), raw(MutableBytes(der)), &size, raw(message), message.size()), 1);
+        const unsigned char* at = raw(Bytes(der));
+        const std::unique_ptr<ECDSA_SIG, decltype(&ECDSA_SIG_free)> numbers(
+            d2i_ECDSA_SIG(nullptr, &at, static_cast<long>(size)), ECDSA_SIG_free);
+        Buffer out(kRecordSignatureSize);
+        BN_bn2binpad(ECDSA_SIG_get0_r(numbers.get()), raw(MutableBytes(out)), 32);
+        BN_bn2binpad(ECDSA_SIG_get0_s(numbers.get()), raw(MutableBytes(out)) + 32, 32);
+        return out;
+    }
+
+  private:
+    std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key_{EVP_EC_gen("P-256"), EVP_PKEY_free};
+};
+
+Record sample_record() { return {.srk_name = kSrkName, .vault_id = kVaultId, .label = literal_bytes("desk 7")}; }
+
+Buffer written(const Record& record, const Enrollment& enrollment) {
+    Buffer out(kMaxRecordSize);
+    const auto size = write_unsigned_record(record, out);
+    EXPECT_TRUE(size.ok());
+    out.resize(*size);
+    const Buffer signature = enrollment.sign(out);
+    out.insert(out.end(), signature.begin(), signature.end());
+    return out;
+}
+
+Buffer written(const MachineApproval& approval) {
+    Buffer out(kMaxApprovalSize);
+    const auto size = write_machine_approval(approval, out);
+    EXPECT_TRUE(size.ok());
+    out.resize(*size);
+    return out;
+}
 Buffer written(const Bundle& bundle) {
     Buffer out(kMaxBundleSize);
     const auto size = write_bundle(bundle, out);
@@ -51,16 +120,18 @@ TEST(Bundle, ComesBackAsItWas) {
     const auto bundle = parse_bundle(file);
     ASSERT_TRUE(bundle.ok());
     EXPECT_TRUE(bundle->has(BundleFlag::kAllowNoIommu));
-    EXPECT_FALSE(bundle->has(BundleFlag::kShowForeignDisks));
+    EXPECT_FALSE(bundle->has(BundleFlag::kMachineAcpi));
     EXPECT_EQ(bundle->counter_index, 0x01804748u);
     EXPECT_TRUE(equal_bytes(bundle->srk_name, kSrkName));
+    EXPECT_TRUE(equal_bytes(bundle->vault_id, kVaultId));
+    EXPECT_TRUE(bundle->enrollment.empty());
     EXPECT_TRUE(equal_bytes(bundle->authority, literal_bytes("a TPMT_PUBLIC")));
     EXPECT_TRUE(equal_bytes(bundle->policy_ref, literal_bytes("test fleet")));
 }
 
 TEST(Bundle, HasTheLayoutOfTheHeader) {
     const Buffer file = written(sample_bundle());
-    EXPECT_EQ(file.size(), 24u + 2 + 34 + 2 + 13 + 2 + 10);
+    EXPECT_EQ(file.size(), 24u + 2 + 34 + 2 + 32 + 2 + 2 + 13 + 2 + 10);
     EXPECT_TRUE(equal_bytes(Bytes(file).first(8), literal_bytes("GHPOLICY")));
     EXPECT_EQ(load<std::uint32_t>(file.data() + 12, Endian::kLittle), file.size());
     EXPECT_EQ(load<std::uint32_t>(file.data() + 20, Endian::kLittle), 0x01804748u);
@@ -105,7 +176,7 @@ TEST_P(BundleField, OutOfItsDomainIsRefused) {
 
 INSTANTIATE_TEST_SUITE_P(All, BundleField,
                          testing::Values(Change{"Magic", 7, 'X', Error::kBadMagic},
-                                         Change{"Version", 8, 2, Error::kBadVersion},
+                                         Change{"Version", 8, 1, Error::kBadVersion},
                                          Change{"SizeSmaller", 12, 1, Error::kTrailingBytes},
                                          Change{"SizeHuge", 13, 0xff, Error::kBadLength},
                                          Change{"UnknownFlag", 16, 4, Error::kBadValue},
@@ -121,10 +192,38 @@ TEST(Bundle, IsNotWrittenWithAFieldOutOfItsDomain) {
     };
     EXPECT_EQ(error([](Bundle& b) { b.flags = 8; }), Error::kBadValue);
     EXPECT_EQ(error([](Bundle& b) { b.srk_name = b.srk_name.first(33); }), Error::kBadValue);
+    EXPECT_EQ(error([](Bundle& b) { b.vault_id = b.vault_id.first(31); }), Error::kBadValue);
     EXPECT_EQ(error([](Bundle& b) { b.authority = {}; }), Error::kBadValue);
     EXPECT_EQ(error([](Bundle& b) { b.policy_ref = literal_bytes("123456789012345678901234567890123"); }),
               Error::kBadValue);
     EXPECT_EQ(write_bundle(sample_bundle(), MutableBytes(out).first(50)).error(), Error::kNoSpace);
+}
+
+// One endpoint's bundle says which vault; a fleet's says who may say so. One that says neither, or both, says nothing.
+TEST(Bundle, PinsAVaultOrNamesTheEnrollmentKey) {
+    const Enrollment enrollment;
+    const Buffer point = enrollment.point();
+    Buffer compressed = point;
+    compressed[0] = std::byte{2};
+    const auto error = [&](Bytes srk_name, Bytes vault_id, Bytes key) {
+        Bundle bundle = sample_bundle();
+        bundle.srk_name = srk_name;
+        bundle.vault_id = vault_id;
+        bundle.enrollment = key;
+        Buffer out(kMaxBundleSize);
+        const auto size = write_bundle(bundle, out);
+        return size ? parse_bundle(Bytes(out).first(*size)).error() : size.error();
+    };
+    EXPECT_EQ(error(kSrkName, kVaultId, {}), Error::kNone);
+    EXPECT_EQ(error({}, {}, point), Error::kNone);
+    EXPECT_EQ(error({}, {}, {}), Error::kBadValue);
+    EXPECT_EQ(error(kSrkName, kVaultId, point), Error::kBadValue);
+    EXPECT_EQ(error(kSrkName, {}, {}), Error::kBadValue) << "any vault sealed to this TPM";
+    EXPECT_EQ(error({}, kVaultId, {}), Error::kBadValue) << "any TPM, an interposer's too";
+    EXPECT_EQ(error(kSrkName, {}, point), Error::kBadValue);
+    EXPECT_EQ(error({}, kVaultId, point), Error::kBadValue);
+    EXPECT_EQ(error({}, {}, Bytes(point).first(64)), Error::kBadValue);
+    EXPECT_EQ(error({}, {}, compressed), Error::kBadValue);
 }
 
 TEST(Bundle, OfMoreThanTheLimitIsNotWritten) {
@@ -173,6 +272,86 @@ TEST(Approval, WithoutSignatureIsRefused) {
 TEST(Approval, IsNotABundleNorTheOtherWayRound) {
     EXPECT_EQ(parse_bundle(written(sample_approval())).error(), Error::kBadMagic);
     EXPECT_EQ(parse_approval(written(sample_bundle())).error(), Error::kBadMagic);
+}
+
+TEST(MachineApproval, ComesBackAsItWasAndIsRefusedIfCut) {
+    const Buffer file = written(sample_machine());
+    const auto approval = parse_machine_approval(file);
+    ASSERT_TRUE(approval.ok());
+    EXPECT_EQ(approval->pcr19, sample_machine().pcr19);
+    EXPECT_EQ(approval->policy_digest, sample_machine().policy_digest);
+    EXPECT_TRUE(equal_bytes(approval->signature, literal_bytes("a TPMT_SIGNATURE")));
+    for (std::size_t size = 0; size < file.size(); ++size) {
+        EXPECT_EQ(parse_machine_approval(Bytes(file).first(size)).error(), Error::kTruncated) << size;
+    }
+    EXPECT_EQ(parse_machine_approval(written(sample_approval())).error(), Error::kBadMagic);
+    EXPECT_EQ(parse_approval(file).error(), Error::kBadMagic);
+}
+
+// --- Endpoint records
+
+TEST(EndpointRecord, ComesBackIfTheEnrollmentKeySignedIt) {
+    const Enrollment enrollment;
+    const Buffer file = written(sample_record(), enrollment);
+    const auto record = parse_record(file, enrollment.point());
+    ASSERT_TRUE(record.ok()) << record.failure().item;
+    EXPECT_TRUE(equal_bytes(record->srk_name, kSrkName));
+    EXPECT_TRUE(equal_bytes(record->vault_id, kVaultId));
+    EXPECT_TRUE(equal_bytes(record->label, literal_bytes("desk 7")));
+}
+
+TEST(EndpointRecord, OfAnotherKeyIsRefused) {
+    const Enrollment enrollment;
+    const Buffer file = written(sample_record(), Enrollment());
+    const auto record = parse_record(file, enrollment.point());
+    EXPECT_EQ(record.error(), Error::kBadSignature);
+    EXPECT_EQ(record.failure().item, std::string_view("endpoint record: not signed by the enrollment key"));
+}
+
+TEST(EndpointRecord, WithAnyChangedBitIsRefused) {
+    const Enrollment enrollment;
+    const Buffer point = enrollment.point();
+    const Buffer file = written(sample_record(), enrollment);
+    for (std::size_t at = 0; at < file.size(); ++at) {
+        Buffer changed = file;
+        changed[at] ^= std::byte{0x10};
+        EXPECT_FALSE(parse_record(changed, point).ok()) << at;
+    }
+    for (std::size_t size = 0; size < file.size(); ++size)
+        EXPECT_FALSE(parse_record(Bytes(file).first(size), point).ok());
+    Buffer longer = file;
+    longer.push_back(std::byte{0});
+    EXPECT_EQ(parse_record(longer, point).error(), Error::kTrailingBytes);
+}
+
+// What broken verifiers have taken for a signature (CVE-2022-21449), and keys that are no points.
+TEST(EndpointRecord, WithADegenerateSignatureOrKeyIsRefused) {
+    const Enrollment enrollment;
+    Buffer file = written(sample_record(), enrollment);
+    const Buffer good = file;
+    const MutableBytes signature = MutableBytes(file).last(kRecordSignatureSize);
+    for (const std::byte value : {std::byte{0}, std::byte{0xff}}) {
+        std::ranges::fill(signature, value);
+        EXPECT_EQ(parse_record(file, enrollment.point()).error(), Error::kBadSignature);
+    }
+    Buffer no_point(kPointSize);
+    no_point[0] = std::byte{4};
+    EXPECT_EQ(parse_record(good, no_point).error(), Error::kBadSignature);
+    EXPECT_EQ(parse_record(good, {}).error(), Error::kBadSignature);
+}
+
+TEST(EndpointRecord, IsNotWrittenWithAFieldOutOfItsDomain) {
+    Buffer out(kMaxRecordSize);
+    Record record = sample_record();
+    record.srk_name = record.srk_name.first(33);
+    EXPECT_EQ(write_unsigned_record(record, out).error(), Error::kBadValue);
+    record = sample_record();
+    record.vault_id = {};
+    EXPECT_EQ(write_unsigned_record(record, out).error(), Error::kBadValue);
+    record = sample_record();
+    const Buffer label(kMaxLabel + 1);
+    record.label = label;
+    EXPECT_EQ(write_unsigned_record(record, out).error(), Error::kBadValue);
 }
 
 }  // namespace
