@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "keyvault/tool/disk.hpp"
+#include "policies/bundle/bundle_writer.hpp"
 
 namespace gatehouse::policies {
 namespace {
@@ -13,19 +14,21 @@ using nlohmann::json;
 
 constexpr std::size_t kMaxMeasuredFile = std::size_t{2} << 30;
 constexpr std::size_t kSlbHeaderSize = 4;
+constexpr std::array kPredictedPcrs{evidence::kLaunchPcr, evidence::kPayloadPcr};
 constexpr auto kBundleTag = static_cast<std::uint32_t>(evidence::MeasurementTag::kPolicy);
 
-ExpectedEvent event_of(std::uint32_t pcr, std::uint32_t tag, std::string name, Bytes object) {
-    ExpectedEvent event{.pcr = pcr, .tag = tag, .name = std::move(name)};
+ExpectedEvent event_of(const evidence::Measurement& measurement, Bytes object) {
+    ExpectedEvent event{.pcr = measurement.pcr,
+                        .tag = static_cast<std::uint32_t>(measurement.tag),
+                        .name = std::string(measurement.name)};
     for (std::size_t i = 0; i < kPredictedBanks.size(); ++i) event.digests[i] = hash(kPredictedBanks[i], object);
     return event;
 }
 
-Digest replay(const Prediction& prediction, HashAlgorithm bank, std::uint32_t pcr, bool with_cap) {
+Digest replay(const std::vector<ExpectedEvent>& events, HashAlgorithm bank, std::uint32_t pcr) {
     Digest value{.algorithm = bank};
-    for (const ExpectedEvent& event : prediction.events) {
-        if (event.pcr != pcr || (event.tag == 0 && !with_cap)) continue;
-        value = evidence::extended(bank, value.bytes(), event.digest(bank));
+    for (const ExpectedEvent& event : events) {
+        if (event.pcr == pcr) value = evidence::extended(bank, value.bytes(), event.digest(bank));
     }
     return value;
 }
@@ -43,6 +46,8 @@ Buffer encoded(const BundleFacts& facts) {
     bytes.resize(host::expect(write_bundle({.flags = facts.flags,
                                             .counter_index = facts.counter_index,
                                             .srk_name = facts.srk_name,
+                                            .vault_id = facts.vault_id,
+                                            .enrollment = facts.enrollment,
                                             .authority = facts.authority,
                                             .policy_ref = facts.policy_ref},
                                            bytes),
@@ -50,29 +55,38 @@ Buffer encoded(const BundleFacts& facts) {
     return bytes;
 }
 
-// What a launch leaves: both PCRs capped, the bundle that was measured.
+// What a launch measures, with the bundle that is described.
 void check(const Prediction& prediction) {
-    for (const std::uint32_t pcr : {evidence::kLaunchPcr, evidence::kPayloadPcr}) {
-        const auto last = std::find_if(prediction.events.rbegin(), prediction.events.rend(),
-                                       [pcr](const ExpectedEvent& event) { return event.pcr == pcr; });
-        if (last == prediction.events.rend() || last->tag != 0)
-            throw ToolError("reference values: the last event of PCR " + std::to_string(pcr) + " is not the cap");
-    }
+    const bool whole = std::ranges::equal(
+        prediction.events, evidence::kMeasurements, [](const ExpectedEvent& event, const evidence::Measurement& row) {
+            return event.pcr == row.pcr && event.tag == static_cast<std::uint32_t>(row.tag);
+        });
+    if (!whole) throw ToolError("reference values: the events are not those of a launch until the unseal");
     const auto bundle = std::ranges::find(prediction.events, kBundleTag, &ExpectedEvent::tag);
-    if (bundle == prediction.events.end() ||
-        !equal_bytes(bundle->digest(HashAlgorithm::kSha256), prediction.bundle.digest) ||
+    if (!equal_bytes(bundle->digest(HashAlgorithm::kSha256), prediction.bundle.digest) ||
         sha256(encoded(prediction.bundle)) != prediction.bundle.digest)
         throw ToolError("reference values: the measured bundle is not the one described");
 }
 
-json values_json(const Prediction& prediction, bool capped) {
+json values_json(const std::vector<ExpectedEvent>& events) {
     json values;
     for (const HashAlgorithm bank : kPredictedBanks) {
-        for (const std::uint32_t pcr : {evidence::kLaunchPcr, evidence::kPayloadPcr}) {
-            values[bank_name(bank)][std::to_string(pcr)] = host::hex(replay(prediction, bank, pcr, capped).bytes());
+        for (const std::uint32_t pcr : kPredictedPcrs) {
+            values[bank_name(bank)][std::to_string(pcr)] = host::hex(replay(events, bank, pcr).bytes());
         }
     }
     return values;
+}
+
+// The vault that a boot of the image opens, as given or as pinned; empty if neither is.
+Bytes known_vault(const BundleFacts& bundle, Bytes given) {
+    if (given.empty()) return bundle.vault_id;
+    if (given.size() != kSha256Size) throw ToolError("vault id: 64 hex digits are wanted", host::ExitCode::kUsage);
+    if (!bundle.vault_id.empty() && !equal_bytes(given, bundle.vault_id)) {
+        throw ToolError("vault id: the image's bundle pins another one, " + host::hex(bundle.vault_id),
+                        host::ExitCode::kUsage);
+    }
+    return given;
 }
 
 }  // namespace
@@ -95,10 +109,17 @@ Bytes ExpectedEvent::digest(HashAlgorithm bank) const {
     return {};
 }
 
-Digest Prediction::sealing_value(HashAlgorithm bank, std::uint32_t pcr) const {
-    return replay(*this, bank, pcr, false);
+Digest Prediction::sealing_value(HashAlgorithm bank, std::uint32_t pcr) const { return replay(events, bank, pcr); }
+Digest Prediction::capped_value(HashAlgorithm bank, std::uint32_t pcr, Bytes vault_id) const {
+    return replay(launch_events(vault_id), bank, pcr);
 }
-Digest Prediction::capped_value(HashAlgorithm bank, std::uint32_t pcr) const { return replay(*this, bank, pcr, true); }
+
+std::vector<ExpectedEvent> Prediction::launch_events(Bytes vault_id) const {
+    std::vector<ExpectedEvent> all = events;
+    if (!vault_id.empty()) all.push_back(event_of(evidence::kVaultMeasurement, vault_id));
+    for (const std::uint32_t pcr : kPredictedPcrs) all.push_back(event_of({pcr, {}, "cap"}, evidence::kCapData));
+    return all;
+}
 
 const std::array<std::string, evidence::kMeasurements.size()>& measured_files() {
     static const std::array<std::string, evidence::kMeasurements.size()> kFiles{
@@ -124,6 +145,8 @@ BundleFacts read_bundle(Bytes bytes) {
     return {.flags = bundle.flags,
             .counter_index = bundle.counter_index,
             .srk_name = owned(bundle.srk_name),
+            .vault_id = owned(bundle.vault_id),
+            .enrollment = owned(bundle.enrollment),
             .authority = owned(bundle.authority),
             .policy_ref = owned(bundle.policy_ref),
             .digest = sha256(bytes)};
@@ -137,26 +160,21 @@ Prediction predict(const std::function<Buffer(const std::string& name)>& read_fi
         Bytes object = content;
         if (measurement.tag == evidence::MeasurementTag::kSlb) object = measured_part_of_slb(content);
         if (measurement.tag == evidence::MeasurementTag::kPolicy) prediction.bundle = read_bundle(content);
-        prediction.events.push_back(event_of(measurement.pcr, static_cast<std::uint32_t>(measurement.tag),
-                                             std::string(measurement.name), object));
-    }
-    for (const std::uint32_t pcr : {evidence::kLaunchPcr, evidence::kPayloadPcr}) {
-        prediction.events.push_back(event_of(pcr, 0, "cap", evidence::kCapData));
+        prediction.events.push_back(event_of(measurement, object));
     }
     return prediction;
 }
 
-Prediction with_storage_root(const Prediction& prediction, Bytes srk_name) {
-    const Sha256Digest present = sha256(encoded(prediction.bundle));
+Prediction with_endpoint(const Prediction& prediction, Bytes srk_name, Bytes vault_id) {
+    check(prediction);
     Prediction other = prediction;
+    if (prediction.bundle.is_fleet()) return other;
     other.bundle.srk_name.assign(srk_name.begin(), srk_name.end());
+    other.bundle.vault_id.assign(vault_id.begin(), vault_id.end());
     const Buffer bundle = encoded(other.bundle);
     other.bundle.digest = sha256(bundle);
-    for (ExpectedEvent& event : other.events) {
-        if (event.tag != kBundleTag) continue;
-        if (!equal_bytes(event.digest(HashAlgorithm::kSha256), present))
-            throw ToolError("reference values: the measured bundle is not the one described");
-        event = event_of(event.pcr, event.tag, event.name, bundle);
+    for (std::size_t i = 0; i < other.events.size(); ++i) {
+        if (other.events[i].tag == kBundleTag) other.events[i] = event_of(evidence::kMeasurements[i], bundle);
     }
     return other;
 }
@@ -171,7 +189,7 @@ Prediction predict_directory(const std::string& path) {
     return predict([&](const std::string& name) { return host::read_file(path + "/" + name, kMaxMeasuredFile); });
 }
 
-json to_json(const Prediction& prediction) {
+json to_json(const Prediction& prediction, Bytes vault_id) {
     json events = json::array();
     for (const ExpectedEvent& event : prediction.events) {
         json digests;
@@ -179,16 +197,23 @@ json to_json(const Prediction& prediction) {
         events.push_back({{"pcr", event.pcr}, {"tag", event.tag}, {"name", event.name}, {"digests", digests}});
     }
     const BundleFacts& bundle = prediction.bundle;
-    return {{"events", events},
-            {"pcrs", values_json(prediction, false)},
-            {"pcrs_capped", values_json(prediction, true)},
-            {"bundle",
-             {{"sha256", host::hex(bundle.digest)},
-              {"flags", bundle.flags},
-              {"counter_index", bundle.counter_index},
-              {"srk_name", host::hex(bundle.srk_name)},
-              {"authority", host::hex(bundle.authority)},
-              {"policy_ref", host::hex(bundle.policy_ref)}}}};
+    json result{{"events", events},
+                {"pcrs", values_json(prediction.events)},
+                {"bundle",
+                 {{"sha256", host::hex(bundle.digest)},
+                  {"flags", bundle.flags},
+                  {"acpi", bundle.has(BundleFlag::kMachineAcpi) ? "machine" : "minimal"},
+                  {"counter_index", bundle.counter_index},
+                  {"srk_name", host::hex(bundle.srk_name)},
+                  {"vault_id", host::hex(bundle.vault_id)},
+                  {"enrollment", host::hex(bundle.enrollment)},
+                  {"authority", host::hex(bundle.authority)},
+                  {"policy_ref", host::hex(bundle.policy_ref)}}}};
+    if (const Bytes vault = known_vault(bundle, vault_id); !vault.empty()) {
+        result["vault_id"] = host::hex(vault);
+        result["pcrs_capped"] = values_json(prediction.launch_events(vault));
+    }
+    return result;
 }
 
 Prediction from_json(const json& from) try {
@@ -205,6 +230,8 @@ Prediction from_json(const json& from) try {
     prediction.bundle = {.flags = bundle.at("flags"),
                          .counter_index = bundle.at("counter_index"),
                          .srk_name = bytes("srk_name"),
+                         .vault_id = bytes("vault_id"),
+                         .enrollment = bytes("enrollment"),
                          .authority = bytes("authority"),
                          .policy_ref = bytes("policy_ref")};
     const Buffer digest = bytes("sha256");

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "attestation/evidence/event_log_reader.hpp"
 #include "hypervisor/base/log.hpp"
 #include "keyvault/tpm/types.hpp"
+#include "policies/policyctl/machine_model.hpp"
 #include "policies/policyctl/predict.hpp"
 
 namespace gatehouse::policies {
@@ -19,22 +21,23 @@ std::string index_text(std::uint32_t index) {
     return std::string(line.text());
 }
 
-json flag_names(const BundleFacts& bundle) {
-    json names = json::array();
-    if (bundle.has(BundleFlag::kAllowNoIommu)) names.push_back("allow-no-iommu");
-    if (bundle.has(BundleFlag::kShowForeignDisks)) names.push_back("show-foreign-disks");
-    return names;
-}
-
 json describe_bundle(Bytes content) {
     const BundleFacts bundle = read_bundle(content);
-    return {{"kind", "bundle"},
-            {"sha256", hex(bundle.digest)},
-            {"flags", flag_names(bundle)},
-            {"counter_index", index_text(bundle.counter_index)},
-            {"srk_name", hex(bundle.srk_name)},
-            {"authority_name", hex(tpm::name_of(bundle.authority))},
-            {"policy_ref", policy_ref_text(bundle.policy_ref)}};
+    json result{{"kind", "bundle"},
+                {"sha256", hex(bundle.digest)},
+                {"endpoints", bundle.is_fleet() ? "a fleet, by records" : "one, pinned"},
+                {"acpi", bundle.has(BundleFlag::kMachineAcpi) ? "machine" : "minimal"},
+                {"allow_no_iommu", bundle.has(BundleFlag::kAllowNoIommu)},
+                {"counter_index", index_text(bundle.counter_index)},
+                {"authority_name", hex(tpm::name_of(bundle.authority))},
+                {"policy_ref", printable_text(bundle.policy_ref)}};
+    if (bundle.is_fleet()) {
+        result["enrollment"] = hex(bundle.enrollment);
+    } else {
+        result["srk_name"] = hex(bundle.srk_name);
+        result["vault_id"] = hex(bundle.vault_id);
+    }
+    return result;
 }
 
 json describe_approval(Bytes content) {
@@ -45,6 +48,23 @@ json describe_approval(Bytes content) {
             {"pcr18", hex(approval.pcr18)},
             {"policy_digest", hex(approval.policy_digest)},
             {"signature", hex(approval.signature)}};
+}
+
+json describe_machine_approval(Bytes content) {
+    const MachineApproval approval = host::expect(parse_machine_approval(content), kMachineApprovalFile);
+    return {{"kind", "machine approval"},
+            {"pcr19", hex(approval.pcr19)},
+            {"policy_digest", hex(approval.policy_digest)},
+            {"signature", hex(approval.signature)}};
+}
+
+json describe_record(Bytes content, Bytes enrollment) {
+    const Record record = host::expect(parse_record(content, enrollment), kRecordFile);
+    return {{"kind", "endpoint record"},
+            {"srk_name", hex(record.srk_name)},
+            {"vault_id", hex(record.vault_id)},
+            {"label", printable_text(record.label)},
+            {"signed_by", hex(enrollment)}};
 }
 
 std::string type_name(evidence::EventType type) {
@@ -63,7 +83,7 @@ std::string name_of_event(const evidence::Event& event) {
     reader.skip(4);
     const Bytes name = reader.bytes(reader.u32());
     if (event.type != evidence::EventType::kEventTag || reader.failed()) return "";
-    return policy_ref_text(name);
+    return printable_text(name);
 }
 
 json describe_event_log(Bytes content) {
@@ -84,7 +104,7 @@ json describe_event_log(Bytes content) {
     json pcrs;
     for (const HashAlgorithm bank : banks) {
         if (!can_hash(bank)) continue;
-        for (const std::uint32_t pcr : {evidence::kLaunchPcr, evidence::kPayloadPcr}) {
+        for (const std::uint32_t pcr : evidence::kCappedPcrs) {
             pcrs[bank_name(bank)][std::to_string(pcr)] =
                 hex(host::expect(evidence::replay(content, bank, pcr), "event log").bytes());
         }
@@ -121,14 +141,25 @@ void append_lines(std::string& text, const json& value, const std::string& inden
 
 }  // namespace
 
-json describe_file(Bytes content) {
+bool is_event_log(Bytes content) {
+    constexpr std::size_t kSignatureAt = 32;
+    return content.size() > kSignatureAt && starts_with(content.subspan(kSignatureAt), literal_bytes("Spec ID Event"));
+}
+
+json describe_file(Bytes content, Bytes enrollment) {
     if (starts_with(content, literal_bytes("GHPOLICY"))) return describe_bundle(content);
     if (starts_with(content, literal_bytes("GHAPPROV"))) return describe_approval(content);
-    constexpr std::size_t kSignatureAt = 32;  // in an event log
-    if (content.size() > kSignatureAt && starts_with(content.subspan(kSignatureAt), literal_bytes("Spec ID Event"))) {
-        return describe_event_log(content);
+    if (starts_with(content, literal_bytes("GHMACHIN"))) return describe_machine_approval(content);
+    if (starts_with(content, literal_bytes("GHRECORD"))) {
+        if (enrollment.empty()) {
+            throw host::ToolError("an endpoint record: give --enrollment, the key that signed it",
+                                  host::ExitCode::kUsage);
+        }
+        return describe_record(content, enrollment);
     }
-    throw host::ToolError("neither a policy bundle, nor an approval, nor an event log");
+    if (is_event_log(content)) return describe_event_log(content);
+    if (starts_with(content, literal_bytes("{"))) return describe(read_model(content));
+    throw host::ToolError("neither a policy bundle, an approval, an endpoint record, an event log nor a machine model");
 }
 
 std::string as_text(const json& description) {
@@ -137,12 +168,12 @@ std::string as_text(const json& description) {
     return text;
 }
 
-std::string policy_ref_text(Bytes policy_ref) {
-    const bool printable = std::ranges::all_of(policy_ref, [](std::byte byte) {
+std::string printable_text(Bytes text) {
+    const bool printable = std::ranges::all_of(text, [](std::byte byte) {
         return std::to_integer<unsigned>(byte) >= 0x20 && std::to_integer<unsigned>(byte) < 0x7f;
     });
-    if (!printable) return "0x" + hex(policy_ref);
-    return {reinterpret_cast<const char*>(policy_ref.data()), policy_ref.size()};
+    if (!printable) return "0x" + hex(text);
+    return {reinterpret_cast<const char*>(text.data()), text.size()};
 }
 
 }  // namespace gatehouse::policies
