@@ -49,14 +49,32 @@ bool is_p256(const EVP_PKEY* key) {
            (std::string_view(group, size) == "prime256v1" || std::string_view(group, size) == "P-256");
 }
 
-tpm::SignatureBlob ecdsa_of(Bytes der) {
+// r || s of a DER signature.
+Buffer ecdsa_of(Bytes der) {
     const unsigned char* at = raw(der);
     const std::unique_ptr<ECDSA_SIG, decltype(&ECDSA_SIG_free)> parsed(
         d2i_ECDSA_SIG(nullptr, &at, static_cast<long>(der.size())), ECDSA_SIG_free);
     if (!parsed) throw ToolError("signing: OpenSSL made no ECDSA signature");
-    return expect(tpm::signature_ecdsa(padded(ECDSA_SIG_get0_r(parsed.get()), kCoordinate),
-                                       padded(ECDSA_SIG_get0_s(parsed.get()), kCoordinate)),
-                  "signing");
+    Buffer both = padded(ECDSA_SIG_get0_r(parsed.get()), kCoordinate);
+    const Buffer s = padded(ECDSA_SIG_get0_s(parsed.get()), kCoordinate);
+    both.insert(both.end(), s.begin(), s.end());
+    return both;
+}
+
+// As OpenSSL encodes it.
+Buffer sign_encoded(EVP_PKEY* key, const Sha256Digest& digest) {
+    const std::unique_ptr<EVP_PKEY_CTX, decltype(&EVP_PKEY_CTX_free)> context(EVP_PKEY_CTX_new(key, nullptr),
+                                                                              EVP_PKEY_CTX_free);
+    Buffer signature(1024);
+    std::size_t size = signature.size();
+    if (!context || EVP_PKEY_sign_init(context.get()) != 1 ||
+        EVP_PKEY_CTX_set_signature_md(context.get(), EVP_sha256()) != 1 ||
+        EVP_PKEY_sign(context.get(), raw(MutableBytes(signature)), &size, raw(digest), digest.size()) != 1) {
+        ERR_clear_error();
+        throw ToolError("signing failed: is the key a private one?");
+    }
+    signature.resize(size);
+    return signature;
 }
 
 }  // namespace
@@ -103,20 +121,23 @@ tpm::PublicArea authority_public_area(const EVP_PKEY* key) {
 }
 
 tpm::SignatureBlob sign_digest(EVP_PKEY* key, const Sha256Digest& digest) {
-    const std::unique_ptr<EVP_PKEY_CTX, decltype(&EVP_PKEY_CTX_free)> context(EVP_PKEY_CTX_new(key, nullptr),
-                                                                              EVP_PKEY_CTX_free);
-    Buffer signature(1024);
-    std::size_t size = signature.size();
-    if (!context || EVP_PKEY_sign_init(context.get()) != 1 ||
-        EVP_PKEY_CTX_set_signature_md(context.get(), EVP_sha256()) != 1 ||
-        EVP_PKEY_sign(context.get(), raw(MutableBytes(signature)), &size, raw(digest), digest.size()) != 1) {
-        ERR_clear_error();
-        throw ToolError("signing failed: is the key a private one?");
-    }
-    signature.resize(size);
-    if (EVP_PKEY_get_base_id(key) == EVP_PKEY_EC) return ecdsa_of(signature);
-    return expect(tpm::signature_rsassa(signature), "signing");
+    const Buffer signature = sign_encoded(key, digest);
+    if (EVP_PKEY_get_base_id(key) != EVP_PKEY_EC) return expect(tpm::signature_rsassa(signature), "signing");
+    const Buffer both = ecdsa_of(signature);
+    return expect(tpm::signature_ecdsa(Bytes(both).first(kCoordinate), Bytes(both).last(kCoordinate)), "signing");
 }
+
+Buffer p256_point(const EVP_PKEY* key, const std::string& item) {
+    if (!is_p256(key)) throw ToolError(item + ": must be a key on P-256 (openssl genpkey -algorithm EC ...)");
+    Buffer point(1, std::byte{4});  // uncompressed
+    for (const char* const name : {OSSL_PKEY_PARAM_EC_PUB_X, OSSL_PKEY_PARAM_EC_PUB_Y}) {
+        const Buffer coordinate = padded(number_of(key, name).get(), kCoordinate);
+        point.insert(point.end(), coordinate.begin(), coordinate.end());
+    }
+    return point;
+}
+
+Buffer sign_p256(EVP_PKEY* key, const Sha256Digest& digest) { return ecdsa_of(sign_encoded(key, digest)); }
 
 Key ecc_key(Bytes x, Bytes y) {
     Buffer point(1 + 2 * kCoordinate, std::byte{4});  // uncompressed

@@ -1,6 +1,7 @@
-// The policy authority's key, as OpenSSL keeps it (PEM) and as a TPM wants it.
+// The keys of the policy authority and of the enrollment authority, as OpenSSL keeps them (PEM) and as a TPM and a record
+// want them.
 //
-// ECDSA on P-256, or RSASSA of 2,048 or 3,072 bits with exponent 65537; SHA-256.
+// The policy authority's: ECDSA on P-256, or RSASSA of 2,048 or 3,072 bits with exponent 65537; SHA-256.
 #pragma once
 
 #include <openssl/evp.h>
@@ -24,6 +25,11 @@ using Key = std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>;
 
 // TPMT_SIGNATURE over a SHA-256 digest.
 [[nodiscard]] tpm::SignatureBlob sign_digest(EVP_PKEY* key, const Sha256Digest& digest);
+
+// The point of a key on P-256, 0x04 || X || Y; ToolError naming `item` for another kind of key.
+[[nodiscard]] Buffer p256_point(const EVP_PKEY* key, const std::string& item);
+// Its ECDSA signature over a SHA-256 digest: r || s, 32 bytes each.
+[[nodiscard]] Buffer sign_p256(EVP_PKEY* key, const Sha256Digest& digest);
 
 // P-256 point (32-byte coordinates) as a key, and a key as "PUBLIC KEY" PEM.
 [[nodiscard]] Key ecc_key(Bytes x, Bytes y);

@@ -16,10 +16,19 @@ namespace {
 
 [[noreturn]] void fail(const std::string& what) { throw ToolError(what + ": " + std::strerror(errno)); }
 
-bool has_table(int descriptor, std::size_t sector_size) {
+bool has_table_at(int descriptor, std::uint64_t offset) {
     std::array<std::byte, 8> magic{};
-    return ::pread(descriptor, magic.data(), magic.size(), static_cast<off_t>(sector_size)) == 8 &&
+    return ::pread(descriptor, magic.data(), magic.size(), static_cast<off_t>(offset)) == 8 &&
            equal_bytes(magic, literal_bytes("EFI PART"));
+}
+
+// Of a file, by where its table is; a run that was cut while it wrote the primary one leaves the backup.
+std::size_t sector_size_by_table(int descriptor, std::uint64_t bytes) {
+    for (const std::size_t size : {512, 4096}) {
+        if (has_table_at(descriptor, size)) return size;
+    }
+    return bytes > 4096 && !has_table_at(descriptor, bytes - 512) && has_table_at(descriptor, bytes - 4096) ? 4096
+                                                                                                            : 512;
 }
 
 std::string lba_text(std::uint64_t lba) { return "sector " + std::to_string(lba); }
@@ -30,6 +39,15 @@ std::string drive(const Disk& disk, const volume::GptEntry& boot) {
 }
 
 }  // namespace
+
+Buffer BlockDevice::read_sectors(std::uint64_t lba, std::uint64_t count) const {
+    if (lba >= total_sectors() || count > total_sectors() - lba) {
+        throw ToolError(path() + ": too short for " + lba_text(lba + count));
+    }
+    Buffer out(count * sector_size());
+    read(lba, out);
+    return out;
+}
 
 Disk::Disk(std::string path, Access access) : path_(std::move(path)) {
     const int flags = (access == Access::kWrite ? O_RDWR : O_RDONLY) | O_CLOEXEC;
@@ -53,7 +71,7 @@ Disk::Disk(std::string path, Access access) : path_(std::move(path)) {
             fail(path_ + ": another program writes to it");
         }
         bytes = static_cast<std::uint64_t>(about.st_size);
-        sector_size_ = !has_table(file_.get(), 512) && has_table(file_.get(), 4096) ? 4096 : 512;
+        sector_size_ = sector_size_by_table(file_.get(), bytes);
     } else {
         throw ToolError(path_ + ": neither a file nor a block device", ExitCode::kUsage);
     }
@@ -87,15 +105,6 @@ void Disk::write(std::uint64_t lba, Bytes data) {
     }
 }
 
-Buffer Disk::read_sectors(std::uint64_t lba, std::uint64_t count) const {
-    if (lba >= total_sectors_ || count > total_sectors_ - lba) {
-        throw ToolError(path_ + ": too short for " + lba_text(lba + count));
-    }
-    Buffer out(count * sector_size_);
-    read(lba, out);
-    return out;
-}
-
 void Disk::flush() {
     if (::fsync(file_.get()) != 0) fail(path_ + ": cannot be flushed");
 }
@@ -103,7 +112,7 @@ void Disk::flush() {
 std::vector<volume::GptEntry> PartitionTable::partitions() const {
     std::vector<volume::GptEntry> found;
     for (std::uint32_t i = 0; i < header.entry_count; ++i) {
-        if (const volume::GptEntry entry = volume::gpt_entry(entries, i); entry.used()) found.push_back(entry);
+        if (const volume::GptEntry entry = volume::gpt_entry(entries(), i); entry.used()) found.push_back(entry);
     }
     return found;
 }
@@ -124,7 +133,7 @@ volume::GptEntry PartitionTable::boot_partition() const {
 }
 
 volume::GptEntry PartitionTable::vault_partition() const {
-    const auto found = volume::find_partition(header, entries, volume::kVaultPartitionType);
+    const auto found = volume::find_partition(header, entries(), volume::kVaultPartitionType);
     if (!found.ok()) {
         throw ToolError("partition table: vault partition (type " + guid_text(volume::kVaultPartitionType) +
                         "): " + describe(found.failure()));
@@ -132,14 +141,13 @@ volume::GptEntry PartitionTable::vault_partition() const {
     return found.value();
 }
 
-PartitionTable read_partition_table(const Disk& disk, std::uint64_t lba) {
+PartitionTable read_partition_table(const BlockDevice& disk, std::uint64_t lba) {
     const std::string what = disk.path() + ": partition table at " + lba_text(lba);
-    const Buffer sector = disk.read_sectors(lba, 1);
     PartitionTable table;
-    table.header = expect(volume::parse_gpt_header(sector, lba, disk.total_sectors()), what);
-    table.entries = disk.read_sectors(table.header.entries_lba, table.header.table_sectors(disk.sector_size()));
-    table.entries.resize(table.header.table_size());
-    expect(volume::check_gpt_entries(table.header, table.entries), what);
+    table.sector = disk.read_sectors(lba, 1);
+    table.header = expect(volume::parse_gpt_header(table.sector, lba, disk.total_sectors()), what);
+    table.array = disk.read_sectors(table.header.entries_lba, table.header.table_sectors(disk.sector_size()));
+    expect(volume::check_gpt_entries(table.header, table.entries()), what);
     return table;
 }
 
@@ -172,7 +180,7 @@ bool boot_file_exists(const Disk& disk, const volume::GptEntry& boot, const std:
 }
 
 void write_boot_file(const std::string& image, const std::string& name, Bytes content) {
-    Disk disk(image, Disk::Access::kRead);
+    Disk disk(image, Disk::Access::kWrite);
     const volume::GptEntry boot = read_primary_table(disk).boot_partition();
     try {
         (void)run_program({"mcopy", "-D", "o", "-i", drive(disk, boot), "-", "::/gatehouse/" + name}, content, 4096,

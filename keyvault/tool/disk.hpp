@@ -6,25 +6,40 @@
 
 namespace gatehouse::host {
 
-class Disk {
+// Sectors that can be read, written and flushed: a disk, or what a test puts in its place.
+class BlockDevice {
+  public:
+    virtual ~BlockDevice() = default;
+    // For messages.
+    [[nodiscard]] virtual const std::string& path() const = 0;
+    [[nodiscard]] virtual std::size_t sector_size() const = 0;
+    [[nodiscard]] virtual std::uint64_t total_sectors() const = 0;
+    // Whole sectors; an error, or the end of the disk, is a ToolError. After one of write() or flush() any of the sectors
+    // written since the last flush() may be on stable media.
+    virtual void read(std::uint64_t lba, MutableBytes out) const = 0;
+    virtual void write(std::uint64_t lba, Bytes data) = 0;
+    // Returns when everything written is on stable media.
+    virtual void flush() = 0;
+
+    [[nodiscard]] Buffer read_sectors(std::uint64_t lba, std::uint64_t count) const;
+};
+
+class Disk final : public BlockDevice {
   public:
     enum class Access { kRead, kWrite };
     // Writing claims it: a device that is mounted or otherwise in use, or a file that another program of this
     // kind writes to, is refused. The logical sector size is a device's own; of a file, the size (512 or
-    // 4,096) with which there is a GPT header at LBA 1.
+    // 4,096) with which there is a GPT header at LBA 1, or else at the last.
     Disk(std::string path, Access access);
 
-    [[nodiscard]] const std::string& path() const { return path_; }
-    [[nodiscard]] std::size_t sector_size() const { return sector_size_; }
-    [[nodiscard]] std::uint64_t total_sectors() const { return total_sectors_; }
+    [[nodiscard]] const std::string& path() const override { return path_; }
+    [[nodiscard]] std::size_t sector_size() const override { return sector_size_; }
+    [[nodiscard]] std::uint64_t total_sectors() const override { return total_sectors_; }
     [[nodiscard]] int descriptor() const { return file_.get(); }
 
-    // Whole sectors; an error, or the end of the disk, is a ToolError.
-    void read(std::uint64_t lba, MutableBytes out) const;
-    void write(std::uint64_t lba, Bytes data);
-    [[nodiscard]] Buffer read_sectors(std::uint64_t lba, std::uint64_t count) const;
-    // Returns when everything written is on stable media.
-    void flush();
+    void read(std::uint64_t lba, MutableBytes out) const override;
+    void write(std::uint64_t lba, Bytes data) override;
+    void flush() override;
 
   private:
     std::string path_;
@@ -36,7 +51,9 @@ class Disk {
 // One copy of the partition table, checked.
 struct PartitionTable {
     volume::GptHeader header;
-    Buffer entries;  // header.table_size() bytes
+    Buffer sector;  // the header's, as it is on the disk
+    Buffer array;   // of entries: header.table_sectors() whole sectors
+    [[nodiscard]] Bytes entries() const { return Bytes(array).first(header.table_size()); }
 
     [[nodiscard]] std::vector<volume::GptEntry> partitions() const;
     // The partition with Gatehouse's boot files: type EFI system partition, name kBootPartitionName;
@@ -47,8 +64,8 @@ struct PartitionTable {
 };
 
 // The copy whose header is at `lba`; ToolError that says what is wrong with it.
-[[nodiscard]] PartitionTable read_partition_table(const Disk& disk, std::uint64_t lba);
-[[nodiscard]] inline PartitionTable read_primary_table(const Disk& disk) {
+[[nodiscard]] PartitionTable read_partition_table(const BlockDevice& disk, std::uint64_t lba);
+[[nodiscard]] inline PartitionTable read_primary_table(const BlockDevice& disk) {
     return read_partition_table(disk, volume::kPrimaryGptLba);
 }
 
@@ -61,7 +78,7 @@ struct PartitionTable {
 [[nodiscard]] Buffer read_boot_file(const Disk& disk, const volume::GptEntry& boot, const std::string& name,
                                     std::size_t limit);
 [[nodiscard]] bool boot_file_exists(const Disk& disk, const volume::GptEntry& boot, const std::string& name);
-// Replaces it. The image must not be open for writing elsewhere.
+// Replaces it. The image is claimed as by Disk::Access::kWrite.
 void write_boot_file(const std::string& image, const std::string& name, Bytes content);
 
 }  // namespace gatehouse::host

@@ -201,6 +201,17 @@ TpmObject EndpointTpm::create_attestation_key() {
     return create(tpm::attestation_key_template().bytes(), kNoSensitive);
 }
 
+bool EndpointTpm::can_load(Bytes public_area, Bytes private_blob) {
+    const TPM2B_PUBLIC area = public_of(public_area);
+    TPM2B_PRIVATE secret{};
+    if (private_blob.size() > sizeof(secret.buffer)) return false;
+    secret.size = static_cast<std::uint16_t>(private_blob.size());
+    std::memcpy(secret.buffer, private_blob.data(), private_blob.size());
+    Transient object(context_);
+    return Esys_Load(context_, open_handle(tpm::kStorageRootKey), ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &secret,
+                     &area, &object.handle) == TSS2_RC_SUCCESS;
+}
+
 void EndpointTpm::random(MutableBytes out) {
     const Session session(context_, open_handle(tpm::kStorageRootKey));
     session.encrypt_response_only();

@@ -46,6 +46,8 @@ class EndpointTpm {
     // Both need the storage root key.
     [[nodiscard]] TpmObject seal(const Secret<32>& secret, const Sha256Digest& policy);
     [[nodiscard]] TpmObject create_attestation_key();
+    // Whether an object is one of this TPM's under its storage root key.
+    [[nodiscard]] bool can_load(Bytes public_area, Bytes private_blob);
 
     // `out` must be at most 32 bytes.
     void random(MutableBytes out);

@@ -1,12 +1,6 @@
 #include "keyvault/tool/layout.hpp"
 
 #include <algorithm>
-#include <atomic>
-#include <exception>
-#include <mutex>
-#include <thread>
-
-#include "ata/xts/xts.hpp"
 
 namespace gatehouse::host {
 namespace {
@@ -16,32 +10,7 @@ using volume::RegionClass;
 
 // --- Regions
 
-struct Tables {
-    PartitionTable primary;
-    PartitionTable backup;
-    std::uint32_t vault = 0;  // number of its entry
-};
-
-Tables read_tables(const Disk& disk) {
-    Tables tables;
-    tables.primary = read_primary_table(disk);
-    const std::uint64_t last = disk.total_sectors() - 1;
-    if (tables.primary.header.alternate_lba != last) {
-        throw ToolError(disk.path() +
-                        ": the backup partition table is not at the end of the disk (sgdisk -e moves it)");
-    }
-    tables.backup = read_partition_table(disk, last);
-    if (!equal_bytes(tables.primary.entries, tables.backup.entries) ||
-        tables.primary.header.disk != tables.backup.header.disk ||
-        tables.backup.header.alternate_lba != volume::kPrimaryGptLba) {
-        throw ToolError(disk.path() + ": the two copies of the partition table differ (repair it with gdisk)");
-    }
-    const volume::GptEntry vault = tables.primary.vault_partition();
-    while (volume::gpt_entry(tables.primary.entries, tables.vault).type != vault.type) ++tables.vault;
-    return tables;
-}
-
-void check_vault(const Disk& disk, const volume::GptEntry& vault) {
+void check_vault(const BlockDevice& disk, const volume::GptEntry& vault) {
     const std::size_t size = disk.sector_size();
     if (vault.count() < volume::kMinimumVaultSize / size) {
         throw ToolError(disk.path() + ": the vault partition is smaller than 1 MiB");
@@ -52,28 +21,25 @@ void check_vault(const Disk& disk, const volume::GptEntry& vault) {
 }
 
 // The header sector and the sector of the vault's entry, of one copy, without the vault.
-void add_overlay(const Disk& disk, const PartitionTable& table, std::uint32_t vault, volume::Header& header) {
-    const std::size_t size = disk.sector_size();
-    Buffer entries = table.entries;
-    std::fill_n(entries.begin() + static_cast<std::ptrdiff_t>(vault * volume::kGptEntrySize), volume::kGptEntrySize,
-                std::byte{0});
+void add_overlay(const PartitionTable& table, std::uint32_t vault, volume::Header& header) {
+    const std::size_t size = table.sector.size();
+    const std::size_t offset = vault * volume::kGptEntrySize;
+    Buffer array = table.array;
+    std::fill_n(array.begin() + static_cast<std::ptrdiff_t>(offset), volume::kGptEntrySize, std::byte{0});
 
-    const auto add = [&](std::uint64_t lba) -> MutableBytes {
+    const auto add = [&](std::uint64_t lba, Bytes content) -> MutableBytes {
         volume::OverlaySector& sector = header.overlay[header.overlay_count++];
         sector.lba = lba;
-        const Buffer found = disk.read_sectors(lba, 1);
-        copy_bytes(sector.content, found);
+        copy_bytes(sector.content, content);
         return MutableBytes(sector.content).first(size);
     };
-    const MutableBytes head = add(table.header.lba);
-    store(head.data() + volume::kGptEntriesCrcAt, volume::crc32(entries), Endian::kLittle);
+    const MutableBytes head = add(table.header.lba, table.sector);
+    store(head.data() + volume::kGptEntriesCrcAt, volume::crc32(Bytes(array).first(table.header.table_size())),
+          Endian::kLittle);
     store(head.data() + volume::kGptHeaderCrcAt, std::uint32_t{0}, Endian::kLittle);
     const auto head_size = load<std::uint32_t>(head.data() + 12, Endian::kLittle);  // checked when it was parsed
     store(head.data() + volume::kGptHeaderCrcAt, volume::crc32(Bytes(head).first(head_size)), Endian::kLittle);
-
-    const std::size_t offset = vault * volume::kGptEntrySize;
-    const MutableBytes part = add(table.header.entries_lba + offset / size);
-    std::fill_n(part.begin() + static_cast<std::ptrdiff_t>(offset % size), volume::kGptEntrySize, std::byte{0});
+    (void)add(table.header.entries_lba + offset / size, Bytes(array).subspan(offset / size * size, size));
 }
 
 // Sorted, and neighbours of the same kind joined.
@@ -91,7 +57,7 @@ void add_regions(std::vector<Region> regions, volume::Header& header, const std:
     }
 }
 
-std::vector<Region> table_regions(const Disk& disk, const PartitionTable& table, std::uint32_t vault) {
+std::vector<Region> table_regions(const BlockDevice& disk, const PartitionTable& table, std::uint32_t vault) {
     const std::uint64_t first = table.header.entries_lba;
     const std::uint64_t end = first + table.header.table_sectors(disk.sector_size());
     const std::uint64_t edited = first + vault * volume::kGptEntrySize / disk.sector_size();
@@ -101,81 +67,18 @@ std::vector<Region> table_regions(const Disk& disk, const PartitionTable& table,
     return regions;
 }
 
-// --- Encryption
-
-constexpr std::size_t kChunk = std::size_t{4} << 20;
-
-class Encryption {
-  public:
-    Encryption(Disk& disk, const std::vector<Extent>& extents, const volume::Dek& dek)
-        : disk_(disk), progress_("encrypting", total(extents) * disk.sector_size()) {
-        expect(key_.set(dek.bytes()), "disk key");
-        const std::uint64_t step = kChunk / disk.sector_size();
-        for (const Extent& extent : extents) {
-            for (std::uint64_t done = 0; done < extent.count; done += step) {
-                chunks_.push_back({extent.first + done, std::min(step, extent.count - done)});
-            }
-        }
-    }
-
-    void run() {
-        std::vector<std::thread> workers;
-        const unsigned count = std::clamp(std::thread::hardware_concurrency(), 1u, 16u);
-        for (unsigned i = 0; i < count; ++i) workers.emplace_back([this] { work(); });
-        for (std::thread& worker : workers) worker.join();
-        if (failure_) std::rethrow_exception(failure_);
-    }
-
-  private:
-    static std::uint64_t total(const std::vector<Extent>& extents) {
-        std::uint64_t sectors = 0;
-        for (const Extent& extent : extents) sectors += extent.count;
-        return sectors;
-    }
-
-    void work() try {
-        const std::size_t size = disk_.sector_size();
-        Buffer buffer(kChunk);
-        for (std::size_t i = next_++; i < chunks_.size(); i = next_++) {
-            const Extent& chunk = chunks_[i];
-            const MutableBytes data = MutableBytes(buffer).first(chunk.count * size);
-            disk_.read(chunk.first, data);
-            key_.transform(ata::XtsKey::Direction::kEncrypt, data.data(), data.data(), chunk.count,
-                           static_cast<std::uint32_t>(size), chunk.first);
-            disk_.write(chunk.first, data);
-            const std::lock_guard lock(mutex_);
-            done_ += data.size();
-            progress_.at(done_);
-        }
-    } catch (...) {
-        next_ = chunks_.size();
-        const std::lock_guard lock(mutex_);
-        failure_ = std::current_exception();
-    }
-
-    Disk& disk_;
-    ata::XtsKey key_;
-    std::vector<Extent> chunks_;
-    std::atomic<std::size_t> next_ = 0;
-    std::mutex mutex_;
-    Progress progress_;
-    std::uint64_t done_ = 0;
-    std::exception_ptr failure_;
-};
-
 }  // namespace
 
-void lay_out(const Disk& disk, volume::Header& header) {
-    const Tables tables = read_tables(disk);
-    const volume::GptEntry vault = volume::gpt_entry(tables.primary.entries, tables.vault);
+void lay_out(const BlockDevice& disk, const PartitionTables& tables, volume::Header& header) {
+    const volume::GptEntry vault = tables.vault_entry();
     check_vault(disk, vault);
-    (void)tables.primary.boot_partition();  // there must be one
-
+    header.region_count = 0;
+    header.overlay_count = 0;
     header.disk = tables.primary.header.disk;
     header.sector_size = static_cast<std::uint32_t>(disk.sector_size());
     header.total_sectors = disk.total_sectors();
-    add_overlay(disk, tables.primary, tables.vault, header);
-    add_overlay(disk, tables.backup, tables.vault, header);
+    add_overlay(tables.primary, tables.vault, header);
+    add_overlay(tables.backup, tables.vault, header);
     std::ranges::sort(std::span(header.overlay).first(header.overlay_count), {}, &volume::OverlaySector::lba);
 
     std::vector<Region> regions{{0, 1, RegionClass::kReadOnly}, {vault.first, vault.count(), RegionClass::kHidden}};
@@ -202,23 +105,6 @@ std::vector<Extent> encrypted_extents(const volume::Header& header) {
     }
     if (next < header.total_sectors) extents.push_back({next, header.total_sectors - next});
     return extents;
-}
-
-void encrypt_in_place(Disk& disk, const std::vector<Extent>& extents, const volume::Dek& dek) {
-    Encryption(disk, extents, dek).run();
-    disk.flush();
-}
-
-std::array<Buffer, volume::kCopies> read_header_copies(const Disk& disk, const volume::GptEntry& vault) {
-    const std::size_t size = disk.sector_size();
-    std::array<Buffer, volume::kCopies> copies;
-    for (std::size_t i = 0; i < copies.size(); ++i) {
-        const std::uint64_t first = volume::kCopyOffset[i] / size;
-        const std::uint64_t count = volume::kMaximumHeaderSize / size;
-        if (first + count > vault.count()) throw ToolError(disk.path() + ": the vault partition is smaller than 1 MiB");
-        copies[i] = disk.read_sectors(vault.first + first, count);
-    }
-    return copies;
 }
 
 void write_dmsetup_table(const volume::Header& header, const volume::Dek& dek, const std::string& device,

@@ -1,4 +1,4 @@
-// What of a disk is plain, hidden, overlaid or encrypted; and the encryption of the last kind, in place.
+// What of a disk is plain, hidden, overlaid or encrypted.
 //
 //   protective MBR, GPT headers and arrays   read-only, but for
 //   the GPT sectors that name the vault      overlay: the guest sees tables without it, CRCs right
@@ -7,14 +7,13 @@
 //   everything else                          encrypted
 #pragma once
 
-#include "keyvault/tool/disk.hpp"
+#include "keyvault/tool/partition_tables.hpp"
 
 namespace gatehouse::host {
 
-// Fills in disk identity, geometry, regions and overlay. Both copies of the partition table must be good,
-// agree, and lie at both ends of the disk; the vault must be large enough and aligned to 4,096 bytes; else
-// ToolError.
-void lay_out(const Disk& disk, volume::Header& header);
+// Fills in disk identity, geometry, regions and overlay, for a disk with these tables. The vault must be large enough and
+// aligned to 4,096 bytes, else ToolError.
+void lay_out(const BlockDevice& disk, const PartitionTables& tables, volume::Header& header);
 
 struct Extent {
     std::uint64_t first = 0;  // LBA
@@ -22,12 +21,6 @@ struct Extent {
 };
 // The sectors in no region.
 [[nodiscard]] std::vector<Extent> encrypted_extents(const volume::Header& header);
-
-// Encrypts the extents in place, on all CPUs, and flushes.
-void encrypt_in_place(Disk& disk, const std::vector<Extent>& extents, const volume::Dek& dek);
-
-// The vault's header copies, kMaximumHeaderSize bytes each.
-[[nodiscard]] std::array<Buffer, volume::kCopies> read_header_copies(const Disk& disk, const volume::GptEntry& vault);
 
 // The table for `dmsetup create` that gives the whole disk in the clear by stock targets: crypt for what is
 // encrypted, zero for the vault, linear for the rest. `device` is the block device with the disk. Holds the

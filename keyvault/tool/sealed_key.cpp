@@ -7,6 +7,9 @@
 #include <nlohmann/json.hpp>
 
 #include "keyvault/tool/provision.hpp"
+#include "keyvault/tool/recovery_key.hpp"
+#include "keyvault/tool/status.hpp"
+#include "keyvault/tool/upgrade.hpp"
 
 namespace gatehouse::host {
 namespace {
@@ -28,6 +31,10 @@ void print_lines(const json& value, const std::string& prefix) {
                             static_cast<unsigned long long>(region["first"].get<std::uint64_t>()),
                             static_cast<unsigned long long>(region["count"].get<std::uint64_t>()),
                             region["kind"].get<std::string>().c_str());
+            }
+        } else if (item.key() == "next" && content.is_array()) {
+            for (const json& command : content) {
+                std::printf("%-20s %s\n", "next", command.get<std::string>().c_str());
             }
         } else {
             const std::string text = content.is_string() ? content.get<std::string>() : content.dump();
@@ -57,22 +64,84 @@ ExitCode export_dmsetup(const ExportRequest& request) {
         throw ToolError("the table holds the disk key: pipe it into dmsetup create, or give --show", ExitCode::kUsage);
     }
     const Disk disk(request.disk, Disk::Access::kRead);
-    const auto header = std::make_unique<volume::Header>();
-    volume::Keys keys;
-    open_with_recovery_key(disk, request.recovery_key, *header, keys);
-    if (header->sector_size != disk.sector_size() || header->total_sectors != disk.total_sectors()) {
+    const auto vault = std::make_unique<OpenVault>();
+    open_with_recovery_key(disk, request.recovery_key, *vault);
+    const volume::Header& header = vault->header;
+    if (header.sector_size != disk.sector_size() || header.total_sectors != disk.total_sectors()) {
         throw ToolError(request.disk + ": the vault is of a disk of another size");
     }
+    if (header.cursor.state != volume::CursorState::kIdle) {
+        throw ToolError(request.disk + ": only " + std::to_string(percent_done(header)) +
+                        " % of it is encrypted; go on with: sealed-key provision " + request.disk +
+                        " --resume --recovery-key " + request.recovery_key);
+    }
     // Past stdio, whose buffers are not wiped.
-    write_dmsetup_table(*header, keys.dek, request.device.empty() ? request.disk : request.device, [](Bytes line) {
-        while (!line.empty()) {
-            const ssize_t written = ::write(STDOUT_FILENO, line.data(), line.size());
-            if (written <= 0) throw ToolError("standard output cannot be written");
-            line = line.subspan(static_cast<std::size_t>(written));
-        }
-    });
+    write_dmsetup_table(header, vault->keys.dek, request.device.empty() ? request.disk : request.device,
+                        [](Bytes line) {
+                            while (!line.empty()) {
+                                const ssize_t written = ::write(STDOUT_FILENO, line.data(), line.size());
+                                if (written <= 0) throw ToolError("standard output cannot be written");
+                                line = line.subspan(static_cast<std::size_t>(written));
+                            }
+                        });
     return ExitCode::kYes;
 }
+
+// What a vault is sealed to: options of provision and upgrade. Those that must be given are `needed`.
+std::vector<CLI::Option*> add_sealing_options(CLI::App& command, SealingRequest& request) {
+    request.tcti = kDefaultTcti;
+    command.add_option("--tcti", request.tcti, "how to reach the TPM")->capture_default_str();
+    std::vector<CLI::Option*> needed{
+        command.add_option("--authority", request.authority, "the policy authority's public key, PEM"),
+        command.add_option("--policy-ref", request.policy_ref, "policy reference, up to 32 bytes")};
+    command.add_option("--counter-index", request.counter_index, "NV index of the rollback counter")
+        ->capture_default_str();
+    command
+        .add_option_function<std::string>(
+            "--acpi", [&request](const std::string& value) { request.machine_acpi = value == "machine"; },
+            "whose ACPI tables the guest gets, as in the policy bundle; with \"machine\" the machine is approved as well")
+        ->check(CLI::IsMember({"minimal", "machine"}))
+        ->default_str("minimal");
+    return needed;
+}
+
+struct Provision {
+    ProvisionRequest request;
+    std::string recovery_key;
+    bool no_recovery_key = false;
+    bool resume = false;
+    std::vector<CLI::Option*> needed;
+
+    void add_to(CLI::App& command) {
+        command.add_option("DISK", request.disk, "image file or block device")->required();
+        needed = add_sealing_options(command, request.sealing);
+        command.add_option("--recovery-key-out", request.recovery_key_out,
+                           "make a recovery key and write it to this new file (mode 0600)");
+        command.add_flag(
+            "--no-recovery-key", no_recovery_key,
+            "make none: whatever interrupts the encryption loses the disk, and so does the loss of the TPM");
+        command.add_option("--ak-out", request.attestation_key_out, "write the attestation key's public half, PEM");
+        command.add_flag("--resume", resume, "go on after an interruption; needs --recovery-key and nothing else");
+        command.add_option("--recovery-key", recovery_key, "with --resume: the recovery key file");
+    }
+
+    [[nodiscard]] json run() const {
+        if (resume) {
+            if (recovery_key.empty()) throw ToolError("--resume needs --recovery-key", ExitCode::kUsage);
+            return host::resume(request.disk, recovery_key);
+        }
+        for (const CLI::Option* const option : needed) {
+            if (option->count() == 0) throw ToolError(option->get_name() + " is required", ExitCode::kUsage);
+        }
+        if (!recovery_key.empty()) throw ToolError("--recovery-key is for --resume", ExitCode::kUsage);
+        if (request.recovery_key_out.empty() != no_recovery_key) {
+            throw ToolError(
+                "give --recovery-key-out FILE, or else --no-recovery-key: then an interruption loses the disk",
+                ExitCode::kUsage);
+        }
+        return provision(request);
+    }
+};
 
 int run(int argc, char** argv) {
     ::setenv("TSS2_LOG", "all+NONE",
@@ -91,22 +160,22 @@ int run(int argc, char** argv) {
     name_command->add_option("--tcti", tcti, "how to reach the TPM")->capture_default_str();
     add_json(name_command);
 
-    ProvisionRequest provision_request;
-    provision_request.tcti = kDefaultTcti;
-    CLI::App* const provision_command = app.add_subcommand("provision", "make the vault and encrypt the disk in place");
-    provision_command->add_option("DISK", provision_request.disk, "image file or block device")->required();
-    provision_command->add_option("--tcti", provision_request.tcti, "how to reach the TPM")->capture_default_str();
-    provision_command->add_option("--authority", provision_request.authority, "the policy authority's public key, PEM")
-        ->required();
-    provision_command->add_option("--policy-ref", provision_request.policy_ref, "policy reference, up to 32 bytes")
-        ->required();
-    provision_command->add_option("--counter-index", provision_request.counter_index, "NV index of the counter")
-        ->capture_default_str();
-    provision_command->add_option("--recovery-key-out", provision_request.recovery_key_out,
-                                  "make a recovery key and write it to this new file (mode 0600)");
-    provision_command->add_option("--ak-out", provision_request.attestation_key_out,
-                                  "write the attestation key's public half, PEM");
+    Provision provisioning;
+    CLI::App* const provision_command = app.add_subcommand(
+        "provision",
+        "give the disk GUIDs of its own, make the vault and encrypt the disk in place. With a recovery key a power cut or "
+        "an error of the disk at any moment loses nothing: --resume goes on");
+    provisioning.add_to(*provision_command);
     add_json(provision_command);
+
+    UpgradeRequest upgrade_request;
+    CLI::App* const upgrade_command = app.add_subcommand(
+        "upgrade", "convert the vault of a disk that the release before provisioned; the disk key stays");
+    upgrade_command->add_option("DISK", upgrade_request.disk, "image file or block device")->required();
+    for (CLI::Option* const option : add_sealing_options(*upgrade_command, upgrade_request.sealing)) option->required();
+    upgrade_command->add_option("--recovery-key", upgrade_request.recovery_key, "recovery key file; it stays")
+        ->required();
+    add_json(upgrade_command);
 
     StatusRequest status_request;
     CLI::App* const status_command = app.add_subcommand("status", "say what the vault holds; never a secret");
@@ -140,9 +209,15 @@ int run(int argc, char** argv) {
                 std::printf("%s\n", name.c_str());
             }
         } else if (provision_command->parsed()) {
-            print(provision(provision_request), as_json);
+            print(provisioning.run(), as_json);
+        } else if (upgrade_command->parsed()) {
+            print(upgrade(upgrade_request), as_json);
         } else {
-            print(status(status_request, ok), as_json);
+            json found = status(status_request, ok);
+            if (!as_json && found["state"] == "provisioning") {
+                found["state"] = "provisioning, " + found["percent"].dump() + " %";
+            }
+            print(found, as_json);
         }
         return ok ? ExitCode::kYes : ExitCode::kNo;
     });

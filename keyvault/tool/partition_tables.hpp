@@ -1,0 +1,31 @@
+// Both copies of a disk's partition table: read, given an identity of their own, and written.
+//
+// Images of one release are equal byte for byte, the GUIDs of disk and partitions too; a disk that is provisioned gets its
+// own, so that no two endpoints have disks that can be taken for each other.
+#pragma once
+
+#include "keyvault/random.hpp"
+#include "keyvault/tool/disk.hpp"
+
+namespace gatehouse::host {
+
+struct PartitionTables {
+    PartitionTable primary;
+    PartitionTable backup;
+    std::uint32_t vault = 0;  // number of the vault's entry, from 0
+    [[nodiscard]] volume::GptEntry vault_entry() const { return volume::gpt_entry(primary.entries(), vault); }
+};
+
+// The backup must be at the end of the disk, and there must be one boot partition and one vault. If one of the copies is
+// damaged, or both are good and differ in GUIDs alone (a run of write() was cut), the primary is preferred and the other
+// one made anew from it; copies that differ in partitions are refused. ToolError.
+[[nodiscard]] PartitionTables read_partition_tables(const BlockDevice& disk);
+
+// New random GUIDs (version 4, RFC 9562) for the disk and each of its partitions, with all CRCs.
+void renew_identity(PartitionTables& tables, RandomSource& random);
+
+// The backup and then the primary, each flushed: one of them is good at any moment. What is in the partitions, and the
+// protective MBR, stay as they are.
+void write_partition_tables(BlockDevice& disk, const PartitionTables& tables);
+
+}  // namespace gatehouse::host
