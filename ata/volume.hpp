@@ -2,23 +2,9 @@
 #pragma once
 
 #include "ata/xts/xts.hpp"
+#include "hypervisor/base/region.hpp"
 
 namespace gatehouse::ata {
-
-enum class RegionClass : std::uint8_t {
-    kEncrypted,  // ciphertext on disk, plaintext for the guest
-    kReadOnly,   // plaintext on disk; the guest's writes are aborted
-    kHidden,     // the guest reads zeros, its writes are aborted; the content never reaches guest memory
-    kOverlay,    // the guest reads other bytes than those on disk, its writes are aborted
-};
-
-// A range of logical sectors.
-struct Region {
-    std::uint64_t first = 0;  // LBA
-    std::uint64_t count = 0;  // at least 1
-    RegionClass kind = RegionClass::kReadOnly;
-    const std::byte* overlay = nullptr;  // kOverlay: count * sector_size bytes, contiguous
-};
 
 // What a disk said of itself (IDENTIFY DEVICE, ACS-4 section 7.13).
 struct Geometry {

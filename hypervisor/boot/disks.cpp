@@ -1,5 +1,7 @@
 #include "hypervisor/boot/disks.hpp"
 
+#include <algorithm>
+
 #include "hypervisor/base/log.hpp"
 #include "hypervisor/cpu/vector.hpp"
 #include "keyvault/tpm/types.hpp"
@@ -13,15 +15,6 @@ class SavedVectors final : public ata::VectorUnit {
     void begin() override { cpu::begin_vectors(); }
     void end() override { cpu::end_vectors(); }
 };
-
-ata::RegionClass region_class(volume::RegionClass kind) {
-    switch (kind) {
-        case volume::RegionClass::kReadOnly: return ata::RegionClass::kReadOnly;
-        case volume::RegionClass::kHidden: return ata::RegionClass::kHidden;
-        case volume::RegionClass::kOverlay: return ata::RegionClass::kOverlay;
-    }
-    return ata::RegionClass::kHidden;
-}
 
 constinit SavedVectors saved_vectors;
 
@@ -70,21 +63,14 @@ Status PortDisk::identify(ata::ahci::Controller& controller, platform::FunctionI
 }
 
 Status PortDisk::attach(const volume::Header& header, const volume::Dek& dek) {
-    std::size_t count = 0;
-    std::size_t next_overlay = 0;  // volume::validate(): overlay sectors are exactly those of the overlay regions
-    for (const volume::Region& region : header.region_table()) {
-        if (region.kind != volume::RegionClass::kOverlay) {
-            regions_[count++] = {region.first, region.count, region_class(region.kind), nullptr};
-            continue;
-        }
-        for (std::uint64_t i = 0; i < region.count; ++i) {
-            const volume::OverlaySector& sector = header.overlay[next_overlay++];
-            regions_[count++] = {sector.lba, 1, ata::RegionClass::kOverlay, sector.content.data()};
-        }
+    const auto regions = std::span(regions_).first(header.region_count);
+    std::ranges::copy(header.region_table(), regions.begin());
+    std::size_t next = 0;  // volume::validate(): overlay sectors are those of the overlay regions, in this order
+    for (Region& region : regions) {
+        if (region.kind == RegionClass::kOverlay) region.overlay = header.overlay[next++].content.data();
     }
     GATEHOUSE_TRY(key_.set(dek.bytes()));
-    const Status attached =
-        controller_->attach(port_, {.geometry = geometry_, .regions = std::span(regions_).first(count), .key = &key_});
+    const Status attached = controller_->attach(port_, {.geometry = geometry_, .regions = regions, .key = &key_});
     if (!attached) key_.clear();
     return attached;
 }

@@ -55,8 +55,7 @@ class PortDisk final : public VaultDisk {
     std::uint32_t port_ = 0;
     ata::Geometry geometry_{};
     ata::XtsKey key_;
-    // Those of the header, an overlay region of n sectors as n regions of one.
-    std::array<ata::Region, volume::kMaximumRegions + volume::kMaximumOverlaySectors> regions_{};
+    std::array<Region, volume::kMaximumRegions> regions_{};  // those of the header, with their overlays
 };
 
 inline constexpr std::size_t kMaxControllers = 4;

@@ -42,12 +42,13 @@ void add_overlay(const PartitionTable& table, std::uint32_t vault, volume::Heade
     (void)add(table.header.entries_lba + offset / size, Bytes(array).subspan(offset / size * size, size));
 }
 
-// Sorted, and neighbours of the same kind joined.
+// Sorted, and neighbours of the same kind joined, but for overlays.
 void add_regions(std::vector<Region> regions, volume::Header& header, const std::string& path) {
     std::ranges::sort(regions, {}, &Region::first);
     for (const Region& region : regions) {
         Region* const before = header.region_count == 0 ? nullptr : &header.regions[header.region_count - 1];
-        if (before != nullptr && before->kind == region.kind && before->first + before->count == region.first) {
+        if (before != nullptr && before->kind == region.kind && region.kind != RegionClass::kOverlay &&
+            before->first + before->count == region.first) {
             before->count += region.count;
         } else if (header.region_count == volume::kMaximumRegions) {
             throw ToolError(path + ": too many plain partitions");

@@ -96,21 +96,14 @@ Status validate_regions(const Header& header) {
 // The overlay's sectors are those of the overlay regions, one by one.
 Status validate_overlay(const Header& header) {
     std::size_t next = 0;
-    const auto sectors = header.overlay_table();
     for (const Region& region : header.region_table()) {
         if (region.kind != RegionClass::kOverlay) continue;
-        if (region.count > sectors.size() - next) {
+        if (region.count != 1 || next == header.overlay_count || header.overlay[next++].lba != region.first) {
             return {Error::kMismatch, "vault header: overlay region without content", region.first};
         }
-        for (std::uint64_t i = 0; i < region.count; ++i, ++next) {
-            if (sectors[next].lba != region.first + i) {
-                return {Error::kMismatch, "vault header: overlay region without content", region.first + i};
-            }
-        }
     }
-    if (next != sectors.size()) {
-        return {Error::kMismatch, "vault header: overlay sector in no overlay region", sectors[next].lba};
-    }
+    if (next != header.overlay_count)
+        return {Error::kMismatch, "vault header: overlay sector in no overlay region", next};
     return {};
 }
 

@@ -41,6 +41,7 @@
 #include <optional>
 
 #include "hypervisor/base/hash.hpp"
+#include "hypervisor/base/region.hpp"
 #include "hypervisor/base/secret.hpp"
 
 namespace gatehouse::volume {
@@ -103,17 +104,10 @@ struct Slots {
     std::optional<KeySlot> member;  // slot secret: the boot vault's root
 };
 
-// What the guest may do with a range of sectors. Sectors in no region are encrypted.
-enum class RegionClass : std::uint32_t {
-    kReadOnly = 1,  // plaintext on disk; the guest reads it, its writes are refused
-    kHidden = 2,    // the hypervisor's alone (the vault partition)
-    kOverlay = 3,   // the guest reads the overlay sectors instead of the disk; its writes are refused
-};
-struct Region {
-    std::uint64_t first = 0;  // LBA
-    std::uint64_t count = 0;  // logical sectors, at least 1
-    RegionClass kind = RegionClass::kReadOnly;
-};
+// What the guest may do with ranges of sectors; those in no region are encrypted, none of a header says so. An overlay
+// region is one sector, whose content is in the overlay table.
+using gatehouse::Region;
+using gatehouse::RegionClass;
 inline constexpr std::size_t kMaximumRegions = 64;
 
 // A sector that the guest sees in place of what is on the disk: GPT sectors edited to hide the vault.
@@ -155,7 +149,7 @@ struct Header {
     // Sorted by `first`, disjoint, inside of the disk.
     std::array<Region, kMaximumRegions> regions{};
     std::uint32_t region_count = 0;
-    // Sorted by `lba`: exactly the sectors of the kOverlay regions.
+    // Those of the kOverlay regions, in their order.
     std::array<OverlaySector, kMaximumOverlaySectors> overlay{};
     std::uint32_t overlay_count = 0;
 

@@ -16,6 +16,21 @@ Bytes recovery_label() { return literal_bytes("gatehouse vault v1: KEK in recove
 Bytes dek_label_v1() { return literal_bytes("gatehouse vault v1: DEK"); }
 Bytes mac_label_v1() { return literal_bytes("gatehouse vault v1: header MAC"); }
 
+// In version 1 an overlay region might be of several sectors.
+Status split_overlay_regions(Header& header) {
+    const auto before = header.regions;
+    const std::uint32_t count = std::exchange(header.region_count, 0);
+    for (const Region& region : std::span(before).first(count)) {
+        const bool overlay = region.kind == RegionClass::kOverlay;
+        for (std::uint64_t i = 0; i < (overlay ? region.count : 1); ++i) {
+            if (header.region_count == kMaximumRegions) return {Error::kNoSpace, "vault header: regions"};
+            header.regions[header.region_count++] =
+                overlay ? Region{region.first + i, 1, RegionClass::kOverlay} : region;
+        }
+    }
+    return {};
+}
+
 Status open_copy(Bytes copy, const SlotSecret& recovery_key, const Guid* disk, Header& header, Keys& keys) {
     GATEHOUSE_ASSIGN(const Bytes covered, covered_bytes(copy, kVersion));
     header = {};
@@ -44,6 +59,7 @@ Status open_copy(Bytes copy, const SlotSecret& recovery_key, const Guid* disk, H
         if (byte != std::byte{0}) return {Error::kUnsupported, "vault header: cursor"};
     }
     GATEHOUSE_TRY(reader.status("vault header: body"));
+    GATEHOUSE_TRY(split_overlay_regions(header));
     GATEHOUSE_TRY(validate(header));
     GATEHOUSE_TRY(unwrap_dek(header, keys.kek, dek_label_v1(), keys.dek));
     header.data_key.key = {};

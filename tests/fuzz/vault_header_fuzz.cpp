@@ -42,9 +42,10 @@ struct Good {
         header.slots.member.emplace();
         header.total_sectors = 100'000;
         header.regions[0] = {0, 1, RegionClass::kReadOnly};
-        header.regions[1] = {1, 2, RegionClass::kOverlay};
-        header.regions[2] = {2048, 2048, RegionClass::kHidden};
-        header.region_count = 3;
+        header.regions[1] = {1, 1, RegionClass::kOverlay};
+        header.regions[2] = {2, 1, RegionClass::kOverlay};
+        header.regions[3] = {2048, 2048, RegionClass::kHidden};
+        header.region_count = 4;
         header.overlay[0].lba = 1;
         header.overlay[1].lba = 2;
         header.overlay_count = 2;

@@ -50,11 +50,12 @@ struct Vault {
         header.sector_size = 512;
         header.total_sectors = 1'000'000;
         header.regions[0] = {0, 1, RegionClass::kReadOnly};
-        header.regions[1] = {1, 2, RegionClass::kOverlay};
-        header.regions[2] = {3, 2045, RegionClass::kReadOnly};
-        header.regions[3] = {2048, 2048, RegionClass::kHidden};
-        header.regions[4] = {999'999, 1, RegionClass::kOverlay};
-        header.region_count = 5;
+        header.regions[1] = {1, 1, RegionClass::kOverlay};
+        header.regions[2] = {2, 1, RegionClass::kOverlay};
+        header.regions[3] = {3, 2045, RegionClass::kReadOnly};
+        header.regions[4] = {2048, 2048, RegionClass::kHidden};
+        header.regions[5] = {999'999, 1, RegionClass::kOverlay};
+        header.region_count = 6;
         header.overlay[0].lba = 1;
         header.overlay[1].lba = 2;
         header.overlay[2].lba = 999'999;
@@ -235,9 +236,9 @@ TEST(VaultHeader, OpensByEachSlotWithEveryFieldAsWritten) {
         EXPECT_EQ(header->member_table()[1][31], std::byte{0x61});
         EXPECT_EQ(header->generation, 7u);
         EXPECT_EQ(header->data_key.epoch, 3u);
-        ASSERT_EQ(header->region_table().size(), 5u);
-        EXPECT_EQ(header->region_table()[3].first, 2048u);
-        EXPECT_EQ(header->region_table()[3].kind, RegionClass::kHidden);
+        ASSERT_EQ(header->region_table().size(), 6u);
+        EXPECT_EQ(header->region_table()[4].first, 2048u);
+        EXPECT_EQ(header->region_table()[4].kind, RegionClass::kHidden);
         ASSERT_EQ(header->overlay_table().size(), 3u);
         EXPECT_EQ(header->overlay_table()[2].content, vault.header.overlay[2].content);
         EXPECT_TRUE(equal_bytes(header->attestation_key_private.bytes(), Buffer(126, std::byte{0x55})));
@@ -249,9 +250,10 @@ TEST(VaultHeader, HoldsItsLargestContents) {
     Vault vault;
     Header& header = vault.header;
     header.sector_size = 4096;
-    header.regions[0] = {0, 4, RegionClass::kOverlay};
     header.region_count = kMaximumRegions;
-    for (std::uint64_t i = 1; i < kMaximumRegions; ++i) header.regions[i] = {10 * i, 1, RegionClass::kReadOnly};
+    for (std::uint64_t i = 0; i < kMaximumRegions; ++i) {
+        header.regions[i] = {i, 1, i < 4 ? RegionClass::kOverlay : RegionClass::kReadOnly};
+    }
     header.overlay_count = kMaximumOverlaySectors;
     for (std::size_t i = 0; i < kMaximumOverlaySectors; ++i) header.overlay[i].lba = i;
     const Buffer full(512, std::byte{1});
@@ -506,29 +508,31 @@ class VaultRules : public ::testing::Test {
 };
 
 TEST_F(VaultRules, RegionsAreSortedAndDisjoint) {
-    std::swap(header().regions[0], header().regions[2]);
+    std::swap(header().regions[0], header().regions[3]);
     expect_refused(Error::kOverlap);
-    std::swap(header().regions[0], header().regions[2]);
+    std::swap(header().regions[0], header().regions[3]);
     ASSERT_TRUE(validate(header()).ok());
-    header().regions[2].count += 1;
+    header().regions[3].count += 1;
     expect_refused(Error::kOverlap);
 }
 
 TEST_F(VaultRules, RegionsLieOnTheDisk) {
-    header().regions[4].first = 1'000'000;
+    header().regions[5].first = 1'000'000;
     expect_refused(Error::kOutOfRange);
-    header().regions[4] = {999'998, 3, RegionClass::kReadOnly};
+    header().regions[5] = {999'998, 3, RegionClass::kReadOnly};
     expect_refused(Error::kOutOfRange);
-    header().regions[4] = {999'998, ~std::uint64_t{0}, RegionClass::kReadOnly};
+    header().regions[5] = {999'998, ~std::uint64_t{0}, RegionClass::kReadOnly};
     expect_refused(Error::kOutOfRange);
 }
 
 TEST_F(VaultRules, RegionsAreNotEmptyAndOfAKnownClass) {
-    header().regions[2].count = 0;
+    header().regions[3].count = 0;
     expect_refused(Error::kBadValue);
-    header().regions[2] = {3, 10, static_cast<RegionClass>(0)};
+    header().regions[3] = {3, 10, RegionClass::kEncrypted};
     expect_refused(Error::kBadValue);
-    header().regions[2] = {3, 10, static_cast<RegionClass>(4)};
+    header().regions[3] = {3, 10, static_cast<RegionClass>(4)};
+    expect_refused(Error::kBadValue);
+    header().regions[3] = {3, 10, static_cast<RegionClass>(0x101)};
     expect_refused(Error::kBadValue);
 }
 
@@ -541,12 +545,14 @@ TEST_F(VaultRules, OverlayIsExactlyTheOverlayRegions) {
     header().overlay_count = 4;
     expect_refused(Error::kMismatch);
     header().overlay_count = 3;
-    header().regions[1].count = 1;
+    header().regions[2].kind = RegionClass::kReadOnly;
     expect_refused(Error::kMismatch);
-    header().regions[1] = {1, 2, RegionClass::kReadOnly};
-    expect_refused(Error::kMismatch);
-    header().regions[1] = {1, 2, RegionClass::kOverlay};
+    header().regions[2].kind = RegionClass::kOverlay;
     EXPECT_TRUE(validate(header()).ok());
+    header().regions[1].count = 2;
+    header().regions[2] = {3, 1, RegionClass::kReadOnly};
+    header().regions[3] = {4, 10, RegionClass::kReadOnly};
+    expect_refused(Error::kMismatch);
 }
 
 TEST_F(VaultRules, GeometryIsThatOfADisk) {
@@ -569,7 +575,7 @@ TEST_F(VaultRules, EpochZeroIsPlaintext) {
 TEST_F(VaultRules, TablesHaveTheirSize) {
     header().region_count = kMaximumRegions + 1;
     expect_refused(Error::kNoSpace);
-    header().region_count = 5;
+    header().region_count = 6;
     header().overlay_count = kMaximumOverlaySectors + 1;
     expect_refused(Error::kNoSpace);
 }
@@ -612,7 +618,7 @@ TEST_F(VaultRules, CursorLiesOnTheDisk) {
 TEST_F(VaultRules, HoldForAuthenticHeadersToo) {
     const Buffer bytes = vault_.bytes();
     const std::size_t body = 72 + (4 + 2 + 78 + 2 + 158 + 34 + 34 + 60) + 2 * (4 + 60);
-    const std::size_t members = body + 16 + 5 * 20 + 4 + 3 * (8 + 512) + 2 + 90 + 2 + 126 + 60;
+    const std::size_t members = body + 16 + 6 * 20 + 4 + 3 * (8 + 512) + 2 + 90 + 2 + 126 + 60;
     const auto with = [&](std::size_t at, std::uint32_t value) {
         Buffer changed = bytes;
         store(changed.data() + at, value, Endian::kLittle);
@@ -627,7 +633,7 @@ TEST_F(VaultRules, HoldForAuthenticHeadersToo) {
         EXPECT_EQ(with(body + 12, count).failure().item, std::string_view("vault header: number of regions"));
     }
     EXPECT_EQ(with(body + 16 + 16, 9).error(), Error::kBadValue) << "class of the first region";
-    EXPECT_EQ(with(body + 16 + 5 * 20, 5).error(), Error::kBadValue) << "overlay count";
+    EXPECT_EQ(with(body + 16 + 6 * 20, 5).error(), Error::kBadValue) << "overlay count";
     ASSERT_TRUE(with(members, 2).ok());
     for (const std::uint32_t count : {8u, 0xffffffffu}) {
         EXPECT_EQ(with(members, count).failure().item, std::string_view("vault header: number of members"));
@@ -894,7 +900,7 @@ TEST_F(EncryptionJournal, HoldsTheLargestWindowAndNoMore) {
 
 // --- Version 1, for conversion
 
-// As the release before wrote it: a TPM slot, a recovery slot, one region, no overlay.
+// As the release before wrote it: a TPM slot, a recovery slot, an overlay of two sectors.
 struct VersionOne {
     Buffer bytes() {
         const Bytes slot = literal_bytes("gatehouse vault v1: KEK in recovery slot");
@@ -914,11 +920,18 @@ struct VersionOne {
         put(writer, wrap(kek, derive_key(recovery.bytes(), slot), {slot, disk}, random));
         writer.u32(512);
         writer.u64(100'000);
-        writer.u32(1);
+        writer.u32(2);
+        writer.u64(1);
+        writer.u64(2);
+        writer.u32(3);
         writer.u64(2048);
         writer.u64(2048);
         writer.u32(2);
-        writer.u32(0);
+        writer.u32(2);
+        for (std::uint64_t lba = 1; lba <= 2; ++lba) {
+            writer.u64(lba);
+            writer.bytes(Buffer(512, static_cast<std::byte>(lba)));
+        }
         writer.sized(Buffer(90, std::byte{0x54}));
         writer.sized(Buffer(126, std::byte{0x55}));
         writer.u32(1);
@@ -952,8 +965,10 @@ TEST(VaultHeaderVersion1, OpensWithItsRecoveryKeyForConversion) {
     EXPECT_TRUE(keys.dek.equals(old.dek.bytes()));
     EXPECT_EQ(header->generation, 5u);
     EXPECT_EQ(header->data_key.epoch, 1u);
-    ASSERT_EQ(header->region_table().size(), 1u);
-    EXPECT_EQ(header->region_table()[0].kind, RegionClass::kHidden);
+    ASSERT_EQ(header->region_table().size(), 3u) << "an overlay region for each sector";
+    EXPECT_EQ(header->region_table()[1].first, 2u);
+    EXPECT_EQ(header->region_table()[1].kind, RegionClass::kOverlay);
+    EXPECT_EQ(header->region_table()[2].kind, RegionClass::kHidden);
     EXPECT_EQ(header->attestation_key_public.size, 90);
     EXPECT_FALSE(header->slots.tpm.has_value());
 }
