@@ -9,9 +9,10 @@
 //   0x000000    64 KiB    SLB: measured bytes, then its stack and page tables (SKINIT: 64 KiB aligned)
 //   0x010000    64 KiB    launch block: launcher -> SLB and hypervisor; hostile
 //   0x020000    64 KiB    hand-off block: SLB -> hypervisor
-//   0x030000    64 KiB    guest tables: the ACPI tables that the hypervisor makes for the guest
+//   0x030000    64 KiB    small modules: copied here before they are measured, and used from here
 //   0x040000    64 KiB    mailbox: shared with the guest, readable and writable by it
 //   0x100000    192 KiB   AMD-Vi command and event queues, three pages for each unit
+//   0x140000    768 KiB   guest tables: the ACPI tables that the hypervisor makes for the guest
 //   0x200000    2 MiB     hypervisor image: the file, then zeros up to its memory size
 //   0x400000    2 MiB     AMD-Vi device table, 65,536 entries of 32 bytes; one table serves every IOMMU
 //   0x600000    6 MiB     hypervisor heap-free arenas: page tables, I/O page tables, disk DMA arena, ...
@@ -30,10 +31,12 @@ inline constexpr std::uint64_t kLaunchBlockOffset = 0x010000;
 inline constexpr std::uint64_t kLaunchBlockSize = 0x10000;
 inline constexpr std::uint64_t kHandOffOffset = 0x020000;
 inline constexpr std::uint64_t kHandOffSize = 0x10000;
-inline constexpr std::uint64_t kGuestTablesOffset = 0x030000;
-inline constexpr std::uint64_t kGuestTablesSize = 0x10000;
+inline constexpr std::uint64_t kModulesOffset = 0x030000;
+inline constexpr std::uint64_t kModulesSize = 0x10000;
 inline constexpr std::uint64_t kMailboxOffset = 0x040000;
 inline constexpr std::uint64_t kMailboxSize = 0x10000;
+inline constexpr std::uint64_t kGuestTablesOffset = 0x140000;
+inline constexpr std::uint64_t kGuestTablesSize = 0xc0000;
 inline constexpr std::uint64_t kImageOffset = 0x200000;
 inline constexpr std::uint64_t kImageMaxSize = 0x200000;
 inline constexpr std::uint64_t kDeviceTableOffset = 0x400000;

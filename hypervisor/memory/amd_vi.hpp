@@ -51,7 +51,7 @@ inline constexpr std::size_t kDeviceTableEntry = 32;  // bytes
 // unit writes when commands have been completed.
 inline constexpr std::uint64_t kIommuQueuesOffset = 0x100000;
 inline constexpr std::uint64_t kIommuQueuesSize = 3 * kPageSize;
-static_assert(kIommuQueuesOffset + kMaxIommus * kIommuQueuesSize <= launch::kImageOffset);
+static_assert(kIommuQueuesOffset + kMaxIommus * kIommuQueuesSize <= launch::kGuestTablesOffset);
 
 // Where devices' IDs lead. `root` 0 and kNone: nowhere.
 struct DmaDomain {
