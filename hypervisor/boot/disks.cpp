@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "hypervisor/base/log.hpp"
+#include "hypervisor/boot/dma_proof.hpp"
 #include "hypervisor/cpu/vector.hpp"
 #include "keyvault/tpm/types.hpp"
 
@@ -19,6 +20,13 @@ class SavedVectors final : public ata::VectorUnit {
 constinit SavedVectors saved_vectors;
 
 }  // namespace
+
+Result<bool> DiskController::provoke_dma(std::uint64_t abar, std::uint64_t area, ata::Clock& clock) {
+    abar_ = abar;
+    const auto port = port_with_device(*this);
+    if (port) GATEHOUSE_TRY(provoke_fis(*this, clock, *port, area));
+    return port.has_value();
+}
 
 Status DiskController::start(std::uint64_t abar, const ata::DmaArena& arena, const memory::PhysicalMemory& guest,
                              ata::Clock& clock) {

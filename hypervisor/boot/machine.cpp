@@ -17,10 +17,11 @@ constexpr std::uint32_t kHostBridgeClass = 0x0600;
 constexpr std::uint32_t kIsaBridgeClass = 0x0601;
 constexpr std::uint32_t kPciBridgeClass = 0x0604;
 constexpr std::uint32_t kIommuClass = 0x0806;
+constexpr std::uint32_t kBridgeClass = 0x06;
 
-constexpr std::uint16_t kArenaDomain = 1;
-constexpr std::uint16_t kGeneralDomain = 2;
-constexpr std::uint16_t kDiskDomain = 3;
+constexpr std::uint16_t kGeneralDomain = 1;
+constexpr std::uint16_t kFirstDiskDomain = 2;
+static_assert(kFirstDiskDomain + kMaxControllers <= memory::kMaxDomains);
 
 // Tables of devices that are not the guest's.
 constexpr std::uint32_t kHiddenTables[] = {platform::signature("IVRS"), platform::signature("DMAR"),
@@ -97,17 +98,16 @@ Status Machine::read_blocks() {
     GATEHOUSE_ASSIGN(hand_off_, launch::parse_hand_off(kept(launch::kHandOffOffset, launch::kHandOffSize)));
     GATEHOUSE_TRY(
         launch::parse_launch_block(kept(launch::kLaunchBlockOffset, launch::kLaunchBlockSize), kept_base_, block_));
-    GATEHOUSE_TRY(build_memory_map(block_, kept_base_, map_));
+    memory::MachineMsrs msrs;
+    GATEHOUSE_TRY(ram_.read(msrs));
+    GATEHOUSE_TRY(build_memory_map(block_, ram_, map_));
     for (const guest::MemoryRange& range : map_.ranges()) {
-        const bool is_ram = range.type == guest::MemoryType::kUsable || range.type == guest::MemoryType::kAcpi ||
-                            range.type == guest::MemoryType::kNvs;
-        if (is_ram) GATEHOUSE_TRY(cpu::guest_memory().add(range.base, range.length));
+        if (range.is_ram()) GATEHOUSE_TRY(cpu::guest_memory().add(range.base, range.length));
     }
-    if (hand_off_.event_log.size() > event_log_bytes_.size()) {
-        return {Error::kNoSpace, "event log", hand_off_.event_log.size()};
-    }
-    copy_bytes(event_log_bytes_, hand_off_.event_log);
-    event_log_ = evidence::EventLogWriter::resume(event_log_bytes_, hand_off_.event_log.size(), hand_off_.all_banks());
+    const std::uint32_t log_size = hand_off_.event_log_size;
+    if (log_size > event_log_bytes_.size()) return {Error::kNoSpace, "event log", log_size};
+    copy_bytes(event_log_bytes_, kept(launch::kHandOffOffset + sizeof(hand_off_), log_size));
+    event_log_ = evidence::EventLogWriter::resume(event_log_bytes_, log_size, hand_off_.all_banks());
     if (!event_log_) return event_log_.failure();
     return {};
 }
@@ -127,7 +127,8 @@ Status Machine::start_tpm() {
 }
 
 Status Machine::measure() {
-    GATEHOUSE_ASSIGN(payload_, find_payload(block_, map_, identity_));
+    const MutableBytes room = kept(launch::kModulesOffset, launch::kModulesSize);
+    GATEHOUSE_ASSIGN(payload_, find_payload(block_, map_, ram_, identity_, room));
     Measurer measurer(tpm_, *event_log_);
     GATEHOUSE_TRY(measure_payload(measurer, payload_));
     for (const std::uint32_t pcr : {evidence::kLaunchPcr, evidence::kPayloadPcr}) {
@@ -139,7 +140,7 @@ Status Machine::measure() {
 
 Status Machine::check_policy() {
     // The TPM would refuse anyway; this says why.
-    if (!hand_off_.dynamic_launch) return {Error::kRefused, "no dynamic launch: PCR 17 held no measurement"};
+    if (hand_off_.dynamic_launch == 0) return {Error::kRefused, "no dynamic launch: PCR 17 held no measurement"};
     GATEHOUSE_ASSIGN(policy_, read_policy(payload_));
     if (hand_off_.iommu_count == 0 && !policy_.bundle.has(policies::BundleFlag::kAllowNoIommu)) {
         return {Error::kRefused, "no IOMMU: any device could read the disk key"};
@@ -208,17 +209,12 @@ void Machine::set_device(guest::FunctionId function, const memory::DmaDomain& do
 }
 
 Status Machine::start_iommus() {
-    GATEHOUSE_ASSIGN(iommus_, memory::find_iommus(kept_base_));
+    GATEHOUSE_ASSIGN(iommus_, memory::find_iommus(ram_));
     if (iommus_.count != hand_off_.iommu_count) return {Error::kMismatch, "number of IOMMUs", iommus_.count};
     for (const memory::IommuPlace& place : iommus_.all()) {
         GATEHOUSE_TRY(cpu::map_device(place.registers, memory::kIommuRegisterSpace));
     }
-    GATEHOUSE_ASSIGN(const std::uint32_t unlisted,
-                     memory::check_ivrs(tables_.find(platform::signature("IVRS")), iommus_.all()));
-    if (unlisted != 0) log("gatehouse: IOMMUs that ACPI does not list: ", std::uint64_t{unlisted});
-    GATEHOUSE_TRY(arena_dma_.create(cpu::kept_pages()));
-    GATEHOUSE_TRY(general_dma_.create(cpu::kept_pages()));
-    return disk_dma_.create(cpu::kept_pages());
+    return general_dma_.create(cpu::kept_pages());
 }
 
 Status Machine::refresh_iommus() {
@@ -241,9 +237,8 @@ Status Machine::open_controller(guest::FunctionId function) {
     if (controller_count_ == kMaxControllers) return {Error::kNoSpace, "disk controllers", function};
     constexpr std::size_t kAbar = 5;
     const guest::ConfigFilter::Bar bar = config_.memory_bar(function, kAbar);
-    if (bar.size < ata::ahci::Controller::kRegisterSpace / 2 || bar.base == 0 ||
-        bar.base + bar.size > memory::kIdentityLimit || cpu::guest_memory().is_guest_ram(bar.base, 1) ||
-        guest::Extent{bar.base, bar.size}.overlaps({kept_base_, launch::kKeptSize})) {
+    if (bar.size < ata::ahci::Controller::kRegisterSpace / 2 || bar.base + bar.size > memory::kIdentityLimit ||
+        ram_.reached_by({bar.base, bar.size})) {
         return {Error::kOutOfRange, "disk controller: ABAR", bar.base};
     }
     constexpr std::uint64_t kAllArenas = 0x400000;  // of the kept region's 6 MiB
@@ -254,13 +249,40 @@ Status Machine::open_controller(guest::FunctionId function) {
     const std::size_t number = controller_count_++;
     disk_functions_[number] = function;
     disk_arenas_[number] = {memory::at_physical(arena), arena, arena_size};
-    GATEHOUSE_TRY(arena_dma_.allow(arena, arena_size));
-    set_device(function, {kArenaDomain, arena_dma_.root()});
-    GATEHOUSE_TRY(refresh_iommus());
-    DiskController& controller = controllers_[number];
     GATEHOUSE_TRY(cpu::map_device(bar.base, bar.size));
+    GATEHOUSE_TRY(prove_refusal(number, bar.base));
+    DiskController& controller = controllers_[number];
     GATEHOUSE_TRY(controller.start(bar.base, disk_arenas_[number], cpu::guest_memory(), clock_));
     return cpu::trap_mmio(bar.base, bar.size, controller);
+}
+
+// A DMA of the controller lands where it may not? Then it reaches its arena, and one lands there: the same write would have
+// been seen before.
+Status Machine::prove_refusal(std::size_t number, std::uint64_t abar) {
+    constexpr std::byte kUntouched{0xa5};
+    GATEHOUSE_ASSIGN(const std::uint64_t canary, cpu::kept_pages().take(1));
+    const MutableBytes page(memory::at_physical(canary), memory::kPageSize);
+    std::ranges::fill(page, kUntouched);
+    const bool guarded = iommus_.count != 0;
+    bool has_disk = false;
+    if (guarded) {
+        GATEHOUSE_ASSIGN(has_disk, controllers_[number].provoke_dma(abar, canary, clock_));
+    }
+    if (std::ranges::any_of(page, [](std::byte value) { return value != kUntouched; })) {
+        return {Error::kRefused, "IOMMU does not refuse: DMA of a disk controller landed", disk_functions_[number]};
+    }
+    const ata::DmaArena& arena = disk_arenas_[number];
+    GATEHOUSE_TRY(disk_dma_[number].create(cpu::kept_pages()));
+    GATEHOUSE_TRY(disk_dma_[number].allow(arena.physical, arena.size));
+    const auto domain = static_cast<std::uint16_t>(kFirstDiskDomain + number);
+    set_device(disk_functions_[number], {domain, disk_dma_[number].root()});
+    GATEHOUSE_TRY(refresh_iommus());
+    if (!has_disk) return {};
+    GATEHOUSE_TRY(controllers_[number].provoke_dma(abar, arena.physical, clock_));
+    if (!holds_fis({arena.data, memory::kPageSize})) {
+        return {Error::kRefused, "IOMMU cannot be proven: no FIS from a disk of controller", disk_functions_[number]};
+    }
+    return {};
 }
 
 Status Machine::open_disks() {
@@ -328,13 +350,15 @@ Status Machine::trap_guest() {
 }
 
 Status Machine::start_processors() {
-    GATEHOUSE_ASSIGN(const std::uint64_t low_page, map_.find(memory::kPageSize, memory::kPageSize, 0x100000, {}));
+    GATEHOUSE_ASSIGN(const std::uint64_t low_page,
+                     map_.find(memory::kPageSize, memory::kPageSize, 0xa0000, payload_.busy));
+    GATEHOUSE_TRY(ram_.check_write_back({low_page, memory::kPageSize}, "trampoline page"));
     return cpu::start_aps(cpus_.all(), low_page);
 }
 
 Status Machine::allow_guest_memory(memory::DmaMap& map) {
     for (const guest::MemoryRange& range : map_.ranges()) {
-        if (range.type == guest::MemoryType::kReserved || range.type == guest::MemoryType::kUnusable) continue;
+        if (!range.is_ram()) continue;
         const std::uint64_t first = pages(range.base);
         const std::uint64_t end = range.end() & ~(memory::kPageSize - 1);
         if (first < end) GATEHOUSE_TRY(map.allow(first, end - first));
@@ -342,17 +366,28 @@ Status Machine::allow_guest_memory(memory::DmaMap& map) {
     return {};
 }
 
-// Devices reach the guest's memory from here on, disk controllers their arenas as well.
+// The functions that are there and have been reset reach the guest's memory from here on, disk controllers their arenas as
+// well. All other numbers stay refused.
 Status Machine::release_dma() {
+    const auto disks = std::span(disk_functions_).first(controller_count_);
+    bool complete = true;
+    platform::for_each_function([&](guest::FunctionId function) {
+        if (std::ranges::find(disks, function) == disks.end()) complete = resets_.add(function) && complete;
+    });
+    if (!complete) log("gatehouse: too many PCI functions to reset: the DMA of those that are left stays refused");
+    resets_.run([](unsigned milliseconds) {
+        const std::uint64_t start = platform::microseconds();
+        while (platform::microseconds() - start < milliseconds * 1000ull) asm volatile("pause");
+    });
     GATEHOUSE_TRY(allow_guest_memory(general_dma_));
-    GATEHOUSE_TRY(allow_guest_memory(disk_dma_));
-    for (std::uint32_t function = 0; function < 0x10000; ++function) {
-        set_device(static_cast<guest::FunctionId>(function), {kGeneralDomain, general_dma_.root()});
+    for (const platform::FunctionResets::Function& function : resets_.all()) {
+        if (function.reset) {
+            set_device(function.id, {kGeneralDomain, general_dma_.root()});
+        } else if (platform::class_of(function.id) >> 16 != kBridgeClass) {
+            log("gatehouse: PCI function ", Hex{function.id}, " cannot be reset: its DMA stays refused");
+        }
     }
-    for (std::size_t i = 0; i < controller_count_; ++i) {
-        GATEHOUSE_TRY(disk_dma_.allow(disk_arenas_[i].physical, disk_arenas_[i].size));
-        set_device(disk_functions_[i], {kDiskDomain, disk_dma_.root()});
-    }
+    for (std::size_t i = 0; i < controller_count_; ++i) GATEHOUSE_TRY(allow_guest_memory(disk_dma_[i]));
     return refresh_iommus();
 }
 
@@ -366,12 +401,11 @@ Result<cpu::svm::GuestEntry> Machine::load_guest() {
     writer.u16(channel::kDoorbellPort);
     GATEHOUSE_TRY(platform::build_guest_root(tables_, kHiddenTables, platform::signature("GTHS"), body, tables,
                                              kept_base_ + launch::kGuestTablesOffset));
-    const guest::LinuxImage image{.kernel = payload_.kernel_place,
-                                  .initrd = payload_.initrd_place,
+    const guest::LinuxImage image{.kernel = payload_.busy[0],
+                                  .initrd = payload_.busy[1],
                                   .command_line = payload_.command_line,
                                   .rsdp = kept_base_ + launch::kGuestTablesOffset,
-                                  .framebuffer = block_.framebuffer,
-                                  .uefi = block_.uefi};
+                                  .screen = block_.screen};
     GATEHOUSE_ASSIGN(const guest::EntryState entry, guest::load_linux(identity_, map_, image));
     return cpu::svm::GuestEntry{.rip = entry.rip,
                                 .rsi = entry.rsi,

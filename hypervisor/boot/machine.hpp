@@ -7,6 +7,7 @@
 
 #include "attestation/evidence/claims.hpp"
 #include "hypervisor/boot/disks.hpp"
+#include "hypervisor/boot/dma_proof.hpp"
 #include "hypervisor/boot/payload.hpp"
 #include "hypervisor/boot/tpm_unsealer.hpp"
 #include "hypervisor/channel/quote_source.hpp"
@@ -18,6 +19,7 @@
 #include "hypervisor/launch/hand_off.hpp"
 #include "hypervisor/memory/amd_vi_mmio.hpp"
 #include "hypervisor/platform/acpi.hpp"
+#include "hypervisor/platform/pci_reset.hpp"
 #include "hypervisor/platform/tpm_mmio.hpp"
 
 namespace gatehouse::boot {
@@ -90,6 +92,7 @@ class Machine {
     [[nodiscard]] Status refresh_iommus();
     [[nodiscard]] Status open_disks();
     [[nodiscard]] Status open_controller(guest::FunctionId function);
+    [[nodiscard]] Status prove_refusal(std::size_t number, std::uint64_t abar);
     [[nodiscard]] Status read_acpi();
     [[nodiscard]] Status trap_guest();
     [[nodiscard]] Status trap_configuration_space();
@@ -134,9 +137,10 @@ class Machine {
     guest::PowerPorts power_ports_{power_};
 
     memory::IommuList iommus_;
-    memory::DmaMap arena_dma_;    // disk controllers before the guest runs: their own arenas only
-    memory::DmaMap general_dma_;  // every other device, once the guest runs: guest RAM
-    memory::DmaMap disk_dma_;     // disk controllers then: guest RAM and their arenas
+    memory::Ram ram_;
+    platform::FunctionResets resets_;
+    memory::DmaMap general_dma_;                            // functions that have been reset: guest RAM
+    std::array<memory::DmaMap, kMaxControllers> disk_dma_;  // disk controllers: their own arenas, and then guest RAM
     std::array<guest::FunctionId, kMaxControllers> disk_functions_{};
     std::array<ata::DmaArena, kMaxControllers> disk_arenas_{};
 

@@ -1,7 +1,5 @@
 #include "hypervisor/boot/payload.hpp"
 
-#include <algorithm>
-
 namespace gatehouse::boot {
 namespace {
 
@@ -9,67 +7,57 @@ struct Limits {
     launch::ModuleRole role;
     const char* name;
     std::uint64_t max_size;
+    bool in_place = false;
+    bool optional = false;
 };
 
-constexpr std::array kModules{
-    Limits{launch::ModuleRole::kPolicy, "policy bundle", policies::kMaxBundleSize},
-    Limits{launch::ModuleRole::kApproval, "approval", policies::kMaxApprovalSize},
-    Limits{launch::ModuleRole::kKernel, "kernel", 0x10000000},
-    Limits{launch::ModuleRole::kInitrd, "initrd", 0x40000000},
-    Limits{launch::ModuleRole::kCommandLine, "command line", 0x1000},
-    Limits{launch::ModuleRole::kRecord, "endpoint record", policies::kMaxRecordSize},
-    Limits{launch::ModuleRole::kMachineApproval, "machine approval", policies::kMaxApprovalSize},
+constexpr Limits kModules[] = {
+    {launch::ModuleRole::kPolicy, "policy bundle", policies::kMaxBundleSize},
+    {launch::ModuleRole::kApproval, "approval", policies::kMaxApprovalSize},
+    {launch::ModuleRole::kCommandLine, "command line", 0x1000},
+    {launch::ModuleRole::kRecord, "endpoint record", policies::kMaxRecordSize, false, true},
+    {launch::ModuleRole::kMachineApproval, "machine approval", policies::kMaxApprovalSize, false, true},
+    {launch::ModuleRole::kKernel, "kernel", 0x10000000, true},
+    {launch::ModuleRole::kInitrd, "initrd", 0x40000000, true},
 };
-constexpr std::size_t kRequired = 5;  // the first ones
-
-guest::MemoryType memory_type(std::uint32_t e820) {
-    const auto type = static_cast<guest::MemoryType>(e820);
-    switch (type) {
-        case guest::MemoryType::kUsable:
-        case guest::MemoryType::kReserved:
-        case guest::MemoryType::kAcpi:
-        case guest::MemoryType::kNvs:
-        case guest::MemoryType::kUnusable: return type;
-    }
-    return guest::MemoryType::kReserved;
-}
 
 }  // namespace
 
-Status build_memory_map(const launch::LaunchBlock& block, std::uint64_t kept_base, guest::MemoryMap& map) {
+Status build_memory_map(const launch::LaunchBlock& block, const memory::Ram& ram, guest::MemoryMap& map) {
     for (const launch::MemoryRange& range : block.all_memory()) {
-        GATEHOUSE_TRY(map.add({range.base, range.length, memory_type(range.type)}));
+        if (range.is_ram()) GATEHOUSE_TRY(ram.check(range.extent(), "memory map: what it calls RAM is none"));
+        GATEHOUSE_TRY(map.add(range));
     }
-    return map.reserve({kept_base, launch::kKeptSize});
+    return map.reserve({block.header.kept_base, launch::kKeptSize});
 }
 
-Result<Payload> find_payload(const launch::LaunchBlock& block, const guest::MemoryMap& map,
-                             guest::PhysicalView& memory) {
-    std::array<guest::Extent, kModules.size()> places{};
-    std::array<Bytes, kModules.size()> contents{};
-    for (std::size_t i = 0; i < kModules.size(); ++i) {
+Result<Payload> find_payload(const launch::LaunchBlock& block, const guest::MemoryMap& map, const memory::Ram& ram,
+                             guest::PhysicalView& memory, MutableBytes room) {
+    Payload payload;
+    Bytes* const targets[] = {&payload.policy,           &payload.approval, &payload.command_line, &payload.record,
+                              &payload.machine_approval, &payload.kernel,   &payload.initrd};
+    for (std::size_t i = 0; i < std::size(kModules); ++i) {
         const Limits& limits = kModules[i];
         const launch::Module* module = block.module(limits.role);
-        if (module == nullptr && i >= kRequired) continue;
+        if (module == nullptr && limits.optional) continue;
         if (module == nullptr) return {Error::kNotFound, limits.name};
         if (module->size == 0 || module->size > limits.max_size) return {Error::kBadLength, limits.name, module->size};
-        if (module->address % 0x1000 != 0) return {Error::kMisaligned, limits.name, module->address};
-        places[i] = {module->address, module->size};
-        if (!map.usable(places[i])) return {Error::kOutOfRange, limits.name, module->address};
-        for (std::size_t j = 0; j < i; ++j) {
-            if (places[i].overlaps(places[j])) return {Error::kOverlap, limits.name, module->address};
+        const Extent place = module->extent();
+        if (!map.usable(place)) return {Error::kOutOfRange, limits.name, place.base};
+        GATEHOUSE_TRY(ram.check_write_back(place, limits.name));
+        MutableBytes contents = memory.at(place.base, place.length);
+        if (!limits.in_place) {
+            if (room.size() < contents.size()) return {Error::kNoSpace, limits.name, contents.size()};
+            const MutableBytes copy = room.first(contents.size());
+            copy_bytes(copy, contents);
+            room = room.subspan(copy.size());
+            contents = copy;
         }
-        contents[i] = memory.at(module->address, module->size);
+        *targets[i] = contents;
     }
-    return Payload{.policy = contents[0],
-                   .approval = contents[1],
-                   .kernel = contents[2],
-                   .initrd = contents[3],
-                   .command_line = contents[4],
-                   .record = contents[5],
-                   .machine_approval = contents[6],
-                   .kernel_place = places[2],
-                   .initrd_place = places[3]};
+    payload.busy = {block.module(launch::ModuleRole::kKernel)->extent(),
+                    block.module(launch::ModuleRole::kInitrd)->extent()};
+    return payload;
 }
 
 Status measure_payload(Measurer& measurer, const Payload& payload) {

@@ -29,7 +29,6 @@ enum class Setup : std::size_t {
 
 // Other fields of boot_params (zero-page.rst).
 enum class Zero : std::size_t {
-    kScreenInfo = 0x000,   // struct screen_info, 64 bytes
     kRsdp = 0x070,         // u64, acpi_rsdp_addr
     kE820Entries = 0x1e8,  // u8
     kE820Table = 0x2d0,    // 128 * { u64 base, u64 length, u32 type }
@@ -119,29 +118,14 @@ Result<std::uint64_t> place_kernel(const MemoryMap& map, const KernelHeader& hea
     return map.find(header.init_size, header.alignment, kBelow4GiB, busy);
 }
 
-void write_screen_info(MutableBytes params, const launch::Framebuffer& screen, bool uefi) {
-    if (screen.address == 0) {
-        put<std::uint8_t>(params, Zero::kScreenInfo, 3, 0x06);    // orig_video_mode: 80x25 text
-        put<std::uint8_t>(params, Zero::kScreenInfo, 80, 0x07);   // orig_video_cols
-        put<std::uint8_t>(params, Zero::kScreenInfo, 25, 0x0e);   // orig_video_lines
-        put<std::uint8_t>(params, Zero::kScreenInfo, 1, 0x0f);    // orig_video_isVGA
-        put<std::uint16_t>(params, Zero::kScreenInfo, 16, 0x10);  // orig_video_points
-        return;
-    }
-    const std::uint64_t size = std::uint64_t{screen.pitch} * screen.height;
-    put<std::uint8_t>(params, Zero::kScreenInfo, uefi ? 0x70 : 0x23, 0x0f);
-    put<std::uint16_t>(params, Zero::kScreenInfo, static_cast<std::uint16_t>(screen.width), 0x12);
-    put<std::uint16_t>(params, Zero::kScreenInfo, static_cast<std::uint16_t>(screen.height), 0x14);
-    put<std::uint16_t>(params, Zero::kScreenInfo, std::uint16_t{screen.bits_per_pixel}, 0x16);
-    put<std::uint32_t>(params, Zero::kScreenInfo, static_cast<std::uint32_t>(screen.address), 0x18);
-    put<std::uint32_t>(params, Zero::kScreenInfo, static_cast<std::uint32_t>(uefi ? size : (size + 0xffff) >> 16),
-                       0x1c);
-    put<std::uint16_t>(params, Zero::kScreenInfo, static_cast<std::uint16_t>(screen.pitch), 0x24);
-    const std::uint8_t colours[] = {screen.red_size,       screen.red_position, screen.green_size,
-                                    screen.green_position, screen.blue_size,    screen.blue_position};
-    for (std::size_t i = 0; i < std::size(colours); ++i) put(params, Zero::kScreenInfo, colours[i], 0x26 + i);
-    put<std::uint32_t>(params, Zero::kScreenInfo, screen.address >> 32 != 0 ? 2u : 0u, 0x36);  // 64-bit base
-    put<std::uint32_t>(params, Zero::kScreenInfo, static_cast<std::uint32_t>(screen.address >> 32), 0x3a);
+// The framebuffer of a screen_info (include/uapi/linux/screen_info.h), at least as large as Linux takes it for.
+Extent framebuffer(Bytes screen) {
+    const auto at = [&]<typename T>(std::size_t offset, T) { return load<T>(screen.data() + offset, Endian::kLittle); };
+    constexpr std::uint8_t kVesa = 0x23;  // orig_video_isVGA at 0x0f; lfb_size in units of 64 KiB, else in bytes
+    const std::uint64_t unit = at(0x0f, std::uint8_t{}) == kVesa ? 0x10000 : 1;
+    const std::uint64_t drawn = std::uint64_t{at(0x14, std::uint16_t{})} * at(0x24, std::uint16_t{});
+    return {at(0x18, std::uint32_t{}) | std::uint64_t{at(0x3a, std::uint32_t{})} << 32,
+            std::max(at(0x1c, std::uint32_t{}) * unit, drawn)};
 }
 
 void write_gdt(MutableBytes gdt) {
@@ -192,7 +176,7 @@ Result<EntryState> load_linux(PhysicalView& memory, const MemoryMap& map, const 
     put(params, Setup::kRamdiskSize, static_cast<std::uint32_t>(image.initrd.length));
     put(params, Setup::kCommandLine, static_cast<std::uint32_t>(block + kCommandLineAt));
     put(params, Zero::kRsdp, image.rsdp);
-    write_screen_info(params, image.framebuffer, image.uefi);
+    if (map.is_no_ram(framebuffer(image.screen))) copy_bytes(params, image.screen);
     put(params, Zero::kE820Entries, static_cast<std::uint8_t>(map.ranges().size()));
     std::size_t at = 0;
     for (const MemoryRange& range : map.ranges()) {

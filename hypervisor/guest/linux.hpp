@@ -9,24 +9,9 @@
 
 namespace gatehouse::guest {
 
-// E820 types (ACPI 6.5, table 15.4).
-enum class MemoryType : std::uint32_t { kUsable = 1, kReserved = 2, kAcpi = 3, kNvs = 4, kUnusable = 5 };
-
-struct MemoryRange {
-    std::uint64_t base = 0;
-    std::uint64_t length = 0;
-    MemoryType type = MemoryType::kReserved;
-    [[nodiscard]] constexpr std::uint64_t end() const { return base + length; }
-};
-
-struct Extent {
-    std::uint64_t base = 0;
-    std::uint64_t length = 0;
-    [[nodiscard]] constexpr std::uint64_t end() const { return base + length; }
-    [[nodiscard]] constexpr bool overlaps(const Extent& other) const {
-        return base < other.end() && other.base < end();
-    }
-};
+using gatehouse::Extent;
+using launch::MemoryRange;
+using launch::MemoryType;
 
 // The guest's memory map: at most the 128 entries that the zero page holds, sorted, disjoint.
 class MemoryMap {
@@ -39,6 +24,8 @@ class MemoryMap {
     // Makes [extent) reserved, splitting what it cuts. The whole extent must lie in usable memory: kOutOfRange.
     [[nodiscard]] Status reserve(const Extent& extent);
     [[nodiscard]] bool usable(const Extent& extent) const;
+    // `extent` does not wrap, and no byte of it is RAM, by the map; kept memory counts as RAM.
+    [[nodiscard]] bool is_no_ram(const Extent& extent) const;
     // The highest aligned place for `size` bytes in usable memory in [0x1000, below) that overlaps none of `busy`.
     [[nodiscard]] Result<std::uint64_t> find(std::uint64_t size, std::uint64_t alignment, std::uint64_t below,
                                              std::span<const Extent> busy) const;
@@ -51,6 +38,7 @@ class MemoryMap {
 
     std::array<MemoryRange, kMaxRanges> ranges_{};
     std::size_t count_ = 0;
+    Extent kept_;
 };
 
 // Physical memory as the boot code sees it: `at` yields `size` bytes at a physical address, which it has checked
@@ -68,8 +56,9 @@ struct LinuxImage {
     Extent initrd;  // page-aligned, below 4 GiB, stays where it is; length 0: none
     Bytes command_line;
     std::uint64_t rsdp = 0;
-    launch::Framebuffer framebuffer;
-    bool uefi = false;  // the framebuffer is a UEFI GOP's, else a VESA one
+    // struct screen_info as the launcher tells it; left out if its framebuffer is over RAM of the map or its kept region:
+    // the guest would draw there.
+    std::array<std::byte, 64> screen{};
 };
 
 // Processor state at the kernel's 64-bit entry point: flat 64-bit code at selector 0x10, data at 0x18, interrupts

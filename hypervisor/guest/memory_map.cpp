@@ -31,11 +31,12 @@ Status MemoryMap::add(const MemoryRange& range) {
 Status MemoryMap::reserve(const Extent& extent) {
     for (std::size_t i = 0; i < count_; ++i) {
         const MemoryRange old = ranges_[i];
-        if (old.type != MemoryType::kUsable || extent.base < old.base || extent.end() > old.end()) continue;
-        if (extent.length == 0 || extent.end() < extent.base) break;
+        if (old.type != MemoryType::kUsable || !old.extent().contains(extent)) continue;
+        if (extent.length == 0 || extent.wraps()) break;
         const MemoryRange before{old.base, extent.base - old.base, old.type};
         const MemoryRange after{extent.end(), old.end() - extent.end(), old.type};
         ranges_[i] = {extent.base, extent.length, MemoryType::kReserved};
+        kept_ = extent;
         if (after.length != 0) GATEHOUSE_TRY(insert(i + 1, after));
         if (before.length != 0) GATEHOUSE_TRY(insert(i, before));
         return {};
@@ -44,9 +45,15 @@ Status MemoryMap::reserve(const Extent& extent) {
 }
 
 bool MemoryMap::usable(const Extent& extent) const {
-    return extent.end() >= extent.base && std::ranges::any_of(ranges(), [&](const MemoryRange& range) {
-               return range.type == MemoryType::kUsable && extent.base >= range.base && extent.end() <= range.end();
-           });
+    return !extent.wraps() && std::ranges::any_of(ranges(), [&](const MemoryRange& range) {
+        return range.type == MemoryType::kUsable && range.extent().contains(extent);
+    });
+}
+
+bool MemoryMap::is_no_ram(const Extent& extent) const {
+    return !extent.wraps() && !extent.overlaps(kept_) && std::ranges::none_of(ranges(), [&](const MemoryRange& range) {
+        return range.is_ram() && extent.overlaps(range.extent());
+    });
 }
 
 Result<std::uint64_t> MemoryMap::find(std::uint64_t size, std::uint64_t alignment, std::uint64_t below,

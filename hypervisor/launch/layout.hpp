@@ -68,20 +68,9 @@ inline constexpr std::uint32_t kImageVersion = 1;
 inline constexpr std::size_t kImageHeaderSize = 24;
 
 // --- launch block ----------------------------------------------------------------------------------------
-//   u64 magic  kLaunchMagic;  u32 version;  u32 size (whole block in bytes, at most kLaunchBlockSize)
-//   u64 kept_base
-//   u32 hypervisor_size  bytes of hypervisor.bin, which the launcher has put at kept_base + kImageOffset
-//   u32 firmware         0 BIOS, 1 UEFI
-//   u8[36] rsdp          a copy of the RSDP; revision-0 copies have 16 trailing zero bytes
-//   u32 module_count     at most kMaxModules
-//   u32 memory_count     at most kMaxMemoryRanges
-//   u32 reserved (zero)
-//   framebuffer: u64 address (0: none), u32 pitch, u32 width, u32 height, u8 bits_per_pixel,
-//                u8 red_position, red_size, green_position, green_size, blue_position, blue_size, u8 reserved
-//   module_count * { u32 role (ModuleRole), u32 reserved, u64 address, u64 size }
-//   memory_count * { u64 base, u64 length, u32 type (E820 type), u32 reserved }
+// launch_block.hpp, LaunchBlock: the struct as it lies in memory.
 inline constexpr std::uint64_t kLaunchMagic = 0x31484355'414c4847;  // "GHLAUCH1"
-inline constexpr std::uint32_t kLaunchVersion = 1;
+inline constexpr std::uint32_t kLaunchVersion = 2;
 inline constexpr std::size_t kMaxModules = 16;
 inline constexpr std::size_t kMaxMemoryRanges = 256;
 
@@ -96,15 +85,10 @@ enum class ModuleRole : std::uint32_t {
 };
 
 // --- hand-off block --------------------------------------------------------------------------------------
-//   u64 magic kHandOffMagic;  u32 version;  u32 event_log_size
-//   u32 iommu_count          how many AMD-Vi units the SLB found and set to refuse all DMA; 0: DMA is free
-//   u32 launch               1: PCR 17 held a measurement when the SLB started; 0: all zeros or all ones:
-//                            there was no dynamic launch, and what is measured now will not fit any approval
-//   u32 bank_count           at most kMaxBanks
-//   kMaxBanks * u16          TPM algorithm identifiers of the active PCR banks
-//   event_log_size bytes     TCG crypto-agile event log so far (evidence/event_log.hpp)
+// hand_off.hpp, HandOff: the struct as it lies in memory, then the TCG crypto-agile event log so far
+// (evidence/event_log.hpp).
 inline constexpr std::uint64_t kHandOffMagic = 0x31464f44'4e484847;  // "GHHNDOF1"
-inline constexpr std::uint32_t kHandOffVersion = 1;
+inline constexpr std::uint32_t kHandOffVersion = 2;
 inline constexpr std::size_t kMaxBanks = 4;
 
 }  // namespace gatehouse::launch

@@ -118,10 +118,9 @@ void load(const Placement& placement) {
     const Extent& hypervisor = boot_information.hypervisor;
     fill(physical(kept + launch::kSlbOffset, launch::kSlbSize), physical(slb.base, slb.length));
     fill(physical(kept + launch::kImageOffset, launch::kImageMaxSize), physical(hypervisor.base, hypervisor.length));
-    block.kept_base = kept;
-    block.hypervisor_size = static_cast<std::uint32_t>(hypervisor.length);
-    const auto target = physical(kept + launch::kLaunchBlockOffset, launch::kLaunchBlockSize);
-    if (const Status written = launch::write_launch_block(block, target); !written.ok()) stop(written.failure());
+    block.header.kept_base = kept;
+    block.header.hypervisor_size = static_cast<std::uint32_t>(hypervisor.length);
+    std::memcpy(physical(kept + launch::kLaunchBlockOffset, sizeof(block)).data(), &block, sizeof(block));
 }
 
 [[noreturn]] void run(std::uint32_t magic, std::uint32_t information) {
@@ -138,8 +137,8 @@ void load(const Placement& placement) {
         {information, kMultibootMaximumSize},
     };
     const Placement placement = value_or_stop(place(boot_information, busy));
-    log("launcher: ", boot_information.launch.uefi ? "UEFI" : "BIOS", ", kept region at ", Hex{placement.kept_base},
-        ", ", std::uint64_t{boot_information.launch.module_count}, " modules below it");
+    log("launcher: ", boot_information.uefi ? "UEFI" : "BIOS", ", kept region at ", Hex{placement.kept_base}, ", ",
+        std::uint64_t{boot_information.launch.module_count}, " modules below it");
     load(placement);
     relinquish_tpm();
     mask_legacy_interrupts();

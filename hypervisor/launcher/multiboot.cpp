@@ -44,14 +44,8 @@ Status add_memory(launch::LaunchBlock& block, const launch::MemoryRange& range) 
 }
 
 // Memory map types (Multiboot2 3.6.8) are E820's, but all that are not named there mean reserved.
-std::uint32_t known_type(std::uint32_t type) {
-    switch (type) {
-        case 1:
-        case 3:
-        case 4:
-        case 5: return type;
-        default: return 2;
-    }
+launch::MemoryType known_type(std::uint32_t type) {
+    return type == 1 || (type >= 3 && type <= 5) ? launch::MemoryType{type} : launch::MemoryType::kReserved;
 }
 
 Status read_memory_map(Reader tag, launch::LaunchBlock& block) {
@@ -61,25 +55,24 @@ Status read_memory_map(Reader tag, launch::LaunchBlock& block) {
     block.memory_count = 0;
     while (tag.remaining() >= entry_size) {
         Reader entry(tag.bytes(entry_size));
-        launch::MemoryRange range{.base = entry.u64(), .length = entry.u64(), .type = entry.u32()};
-        range.type = known_type(range.type);
+        const launch::MemoryRange range{.base = entry.u64(), .length = entry.u64(), .type = known_type(entry.u32())};
         GATEHOUSE_TRY(add_memory(block, range));
     }
     return {};
 }
 
 // E820 type of a UEFI memory type after ExitBootServices (UEFI 2.10, table 7.6; ACPI 6.5, table 15.6).
-std::uint32_t e820_type(std::uint32_t efi_type) {
+launch::MemoryType e820_type(std::uint32_t efi_type) {
     switch (efi_type) {
         case 1:
         case 2:
         case 3:
         case 4:
-        case 7: return 1;   // loader, boot services, conventional
-        case 8: return 5;   // unusable
-        case 9: return 3;   // ACPI reclaim
-        case 10: return 4;  // ACPI NVS
-        default: return 2;
+        case 7: return launch::MemoryType::kUsable;  // loader, boot services, conventional
+        case 8: return launch::MemoryType::kUnusable;
+        case 9: return launch::MemoryType::kAcpi;  // reclaimable
+        case 10: return launch::MemoryType::kNvs;
+        default: return launch::MemoryType::kReserved;
     }
 }
 
@@ -107,6 +100,8 @@ Status add_module(BootInformation& information, std::string_view role, const Ext
         {"kernel", launch::ModuleRole::kKernel},
         {"initrd", launch::ModuleRole::kInitrd},
         {"command-line", launch::ModuleRole::kCommandLine},
+        {"record", launch::ModuleRole::kRecord},
+        {"machine-approval", launch::ModuleRole::kMachineApproval},
     };
     if (role == "slb" || role == "hypervisor") {
         Extent& place = role == "slb" ? information.slb : information.hypervisor;
@@ -132,8 +127,41 @@ Status read_module(Reader tag, BootInformation& information) {
     return add_module(information, next_word(text), {start, end - start});
 }
 
-Status read_framebuffer(Reader tag, BootInformation& information) {
-    launch::Framebuffer screen{
+struct Framebuffer {
+    std::uint64_t address = 0;
+    std::uint32_t pitch = 0;
+    std::uint32_t width = 0;
+    std::uint32_t height = 0;
+    std::uint8_t bits_per_pixel = 0;
+    std::array<std::uint8_t, 6> colours{};  // position and size of red, green and blue
+};
+
+// Linux's struct screen_info (include/uapi/linux/screen_info.h): 80 by 25 characters, or the framebuffer.
+void write_screen_info(const Framebuffer& screen, bool uefi, MutableBytes out) {
+    const auto put = [&](std::size_t at, auto value) { store(out.data() + at, value, Endian::kLittle); };
+    if (screen.address == 0) {
+        put(0x06, std::uint8_t{3});    // orig_video_mode
+        put(0x07, std::uint8_t{80});   // orig_video_cols
+        put(0x0e, std::uint8_t{25});   // orig_video_lines
+        put(0x0f, std::uint8_t{1});    // orig_video_isVGA
+        put(0x10, std::uint16_t{16});  // orig_video_points
+        return;
+    }
+    const std::uint64_t size = std::uint64_t{screen.pitch} * screen.height;
+    put(0x0f, std::uint8_t{uefi ? std::uint8_t{0x70} : std::uint8_t{0x23}});
+    put(0x12, static_cast<std::uint16_t>(screen.width));
+    put(0x14, static_cast<std::uint16_t>(screen.height));
+    put(0x16, std::uint16_t{screen.bits_per_pixel});
+    put(0x18, static_cast<std::uint32_t>(screen.address));
+    put(0x1c, static_cast<std::uint32_t>(uefi ? size : (size + 0xffff) >> 16));
+    put(0x24, static_cast<std::uint16_t>(screen.pitch));
+    for (std::size_t i = 0; i < 6; ++i) put(0x26 + i, screen.colours[i ^ 1]);  // size, then position
+    put(0x36, screen.address >> 32 != 0 ? 2u : 0u);                            // 64-bit base
+    put(0x3a, static_cast<std::uint32_t>(screen.address >> 32));
+}
+
+Status read_framebuffer(Reader tag, BootInformation& information, Framebuffer& framebuffer) {
+    Framebuffer screen{
         .address = tag.u64(), .pitch = tag.u32(), .width = tag.u32(), .height = tag.u32(), .bits_per_pixel = tag.u8()};
     const std::uint8_t type = tag.u8();
     tag.skip(2);
@@ -141,11 +169,8 @@ Status read_framebuffer(Reader tag, BootInformation& information) {
     constexpr std::uint8_t kRgb = 1;
     constexpr std::uint8_t kText = 2;
     if (type == kRgb) {
-        for (std::uint8_t* field : {&screen.red_position, &screen.red_size, &screen.green_position, &screen.green_size,
-                                    &screen.blue_position, &screen.blue_size}) {
-            *field = tag.u8();
-        }
-        information.launch.framebuffer = screen;
+        for (std::uint8_t& field : screen.colours) field = tag.u8();
+        framebuffer = screen;
     }
     information.text_screen = type == kText && screen.address == 0xb8000;
     return tag.status("multiboot framebuffer");
@@ -185,6 +210,7 @@ Status parse_multiboot(Bytes bytes, BootInformation& information) {
         return {Error::kBadLength, "multiboot information size", total};
     }
     Bytes efi_memory_map;
+    Framebuffer framebuffer;
     bool has_new_rsdp = false;
     Reader reader(bytes.subspan(8, total - 8));
     for (;;) {
@@ -196,6 +222,7 @@ Status parse_multiboot(Bytes bytes, BootInformation& information) {
         const Bytes body = reader.bytes(size).subspan(kTagHeaderSize);
         switch (type) {
             case Tag::kEnd:
+                write_screen_info(framebuffer, information.uefi, information.launch.screen);
                 if (information.launch.memory_count == 0 && !efi_memory_map.empty()) {
                     return read_efi_memory_map(Reader(efi_memory_map), information.launch);
                 }
@@ -203,9 +230,9 @@ Status parse_multiboot(Bytes bytes, BootInformation& information) {
             case Tag::kCommandLine: GATEHOUSE_TRY(read_command_line(body, information)); break;
             case Tag::kModule: GATEHOUSE_TRY(read_module(Reader(body), information)); break;
             case Tag::kMemoryMap: GATEHOUSE_TRY(read_memory_map(Reader(body), information.launch)); break;
-            case Tag::kFramebuffer: GATEHOUSE_TRY(read_framebuffer(Reader(body), information)); break;
+            case Tag::kFramebuffer: GATEHOUSE_TRY(read_framebuffer(Reader(body), information, framebuffer)); break;
             case Tag::kEfi32:
-            case Tag::kEfi64: information.launch.uefi = true; break;
+            case Tag::kEfi64: information.uefi = true; break;
             case Tag::kOldAcpi:
                 if (!has_new_rsdp) GATEHOUSE_TRY(read_rsdp(body, 20, information));
                 break;
@@ -214,7 +241,7 @@ Status parse_multiboot(Bytes bytes, BootInformation& information) {
                 has_new_rsdp = true;
                 break;
             case Tag::kEfiMemoryMap:
-                information.launch.uefi = true;
+                information.uefi = true;
                 efi_memory_map = body;
                 break;
             case Tag::kEfiBootServices: return {Error::kState, "boot services still run"};

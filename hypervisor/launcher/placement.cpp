@@ -26,7 +26,7 @@ struct BusyList {
 Result<Placement> place(const BootInformation& information, std::span<const guest::Extent> busy) {
     guest::MemoryMap map;
     for (const launch::MemoryRange& range : information.launch.all_memory()) {
-        GATEHOUSE_TRY(map.add({range.base, range.length, guest::MemoryType{range.type}}));
+        GATEHOUSE_TRY(map.add(range));
     }
     BusyList in_use;
     for (const guest::Extent& extent : busy) GATEHOUSE_TRY(in_use.add(extent));

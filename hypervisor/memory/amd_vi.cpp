@@ -1,7 +1,6 @@
 #include "hypervisor/memory/amd_vi.hpp"
 
 #include <algorithm>
-#include <bit>
 
 namespace gatehouse::memory {
 namespace {
@@ -122,7 +121,7 @@ Status IommuUnit::invalidate_all() {
         submit(kInvalidateInterrupts | device, 0);
         if (device % kBatch == kBatch - 1) GATEHOUSE_TRY(wait_for_completion());
     }
-    for (std::uint64_t domain = 0; domain < 4; ++domain) {
+    for (std::uint64_t domain = 0; domain < kMaxDomains; ++domain) {
         submit(kInvalidatePages | domain << 32, kEveryPage);
     }
     return wait_for_completion();
@@ -183,32 +182,6 @@ bool IommuUnit::take_event(Event& event) {
     std::ranges::fill(entry, std::byte{0});
     registers_.write(kEventHead, (head + 16) % kPageSize);
     return true;
-}
-
-Result<std::uint32_t> check_ivrs(Bytes ivrs, std::span<const IommuPlace> found) {
-    constexpr std::size_t kBlocksAt = 48;
-    std::uint32_t listed = 0;  // bit mask over `found`
-    static_assert(kMaxIommus < 32);
-    for (Reader reader(ivrs.subspan(std::min(kBlocksAt, ivrs.size()))); reader.remaining() != 0;) {
-        const std::uint8_t type = reader.u8();
-        reader.skip(1);
-        const std::uint16_t length = reader.u16();
-        if (length < 4) return {Error::kBadLength, "IVRS block", reader.offset()};
-        Reader block(reader.bytes(length - 4u));
-        GATEHOUSE_TRY(reader.status("IVRS block"));
-        if (type != 0x10 && type != 0x11 && type != 0x40) continue;  // I/O virtualization hardware definitions
-        const std::uint16_t function = block.u16();
-        block.skip(2);
-        const std::uint64_t registers = block.u64();
-        const std::uint16_t segment = block.u16();
-        GATEHOUSE_TRY(block.status("IVRS block"));
-        const auto unit = std::ranges::find(found, function, &IommuPlace::function);
-        if (segment != 0 || unit == found.end() || unit->registers != registers) {
-            return {Error::kMismatch, "IOMMU that ACPI lists", std::uint64_t{segment} << 16 | function};
-        }
-        listed |= 1u << (unit - found.begin());
-    }
-    return static_cast<std::uint32_t>(found.size()) - static_cast<std::uint32_t>(std::popcount(listed));
 }
 
 Result<std::uint64_t*> DmaMap::entry_for(std::uint64_t address, unsigned level) {

@@ -28,6 +28,7 @@
 
 #include "hypervisor/launch/layout.hpp"
 #include "hypervisor/memory/physical_memory.hpp"
+#include "hypervisor/memory/ram.hpp"
 #include "hypervisor/platform/pci.hpp"
 
 namespace gatehouse::memory {
@@ -45,6 +46,7 @@ class IommuRegisters {
 };
 
 inline constexpr std::size_t kMaxIommus = 16;
+inline constexpr std::uint16_t kMaxDomains = 8;  // domain identifiers are below
 inline constexpr std::uint64_t kIommuRegisterSpace = 0x4000;
 inline constexpr std::size_t kDeviceTableEntry = 32;  // bytes
 // Each unit has three pages of the kept region from here on: command buffer, event log, and the word that the
@@ -100,7 +102,9 @@ class IommuUnit {
     std::uint64_t completions_ = 0;
 };
 
-// The units of the machine, by their PCI functions (secure device capability 0x0f of type 3; 3.2).
+// The units of the machine: functions of class 0806, programming interface 0, in the root complex and not on a bus behind
+// a bridge, with secure device capability 0x0f of type 3 (3.2). What only claims the capability is none, and does not
+// count.
 struct IommuPlace {
     platform::FunctionId function = 0;
     std::uint64_t registers = 0;  // physical
@@ -112,18 +116,13 @@ struct IommuList {
     [[nodiscard]] std::span<const IommuPlace> all() const { return std::span(places).first(count); }
 };
 // Errors: kUnsupported (a unit that the firmware has not given an address), kOutOfRange (an address that is
-// not below 4 GiB, or is in the kept region), kOverlap (of two units), kNoSpace.
-[[nodiscard]] Result<IommuList> find_iommus(std::uint64_t kept_base);
-
-// Compares the units found with what an ACPI IVRS table (5.2) lists: hostile, checked, may be empty. Returns
-// how many it does not list: odd, but these are under control. kMismatch: it lists one, by segment << 16 |
-// function, that has not been found there: somebody hides it, or lies. kBadLength, kTruncated.
-[[nodiscard]] Result<std::uint32_t> check_ivrs(Bytes ivrs, std::span<const IommuPlace> found);
+// not below 4 GiB, or is in RAM), kOverlap (of two units), kNoSpace.
+[[nodiscard]] Result<IommuList> find_iommus(const Ram& ram);
 
 // SLB: fills the device table and turns every unit on; no device reaches memory afterwards. Then reads the
 // table back: kMismatch if a device changed it in the meantime. Returns the number of units, which may be 0.
 // `kept` is the kept region as the caller sees it.
-[[nodiscard]] Result<std::uint32_t> block_dma(MutableBytes kept, std::uint64_t kept_base);
+[[nodiscard]] Result<std::uint32_t> block_dma(MutableBytes kept, std::uint64_t kept_base, const Ram& ram);
 
 // An I/O page table: identity for what is allowed, nothing else. Pages come from a pool.
 class DmaMap {

@@ -10,19 +10,19 @@ namespace {
 constexpr std::uint8_t kSecureDevice = 0x0f;  // capability (48882, 3.2)
 constexpr std::uint64_t kBelow4GiB = 0x100000000;
 
-constexpr bool overlap(std::uint64_t a, std::uint64_t a_size, std::uint64_t b, std::uint64_t b_size) {
-    return a < b + b_size && b < a + a_size;
+constexpr std::uint32_t kIommuClass = 0x080600;
+
+bool in_root_complex(platform::FunctionId function) {
+    bool result = true;
+    platform::for_each_bridge_above(function, [&](platform::FunctionId) { result = false; });
+    return result;
 }
 
-struct Unit {
-    bool present = false;
-    IommuPlace place;
-};
-
 // The unit in a function, and its registers answering.
-Unit unit_at(platform::FunctionId function) {
+std::optional<IommuPlace> unit_at(platform::FunctionId function) {
     constexpr std::uint32_t kTypeIommu = 3;  // capability header [18:16]
     constexpr std::uint32_t kTunnel = 1u << 25;
+    if (platform::class_of(function) != kIommuClass || !in_root_complex(function)) return {};
     const auto capability = platform::find_capability(function, kSecureDevice);
     if (!capability) return {};
     const auto word = [&](unsigned offset) { return static_cast<std::uint16_t>(*capability + offset); };
@@ -33,37 +33,37 @@ Unit unit_at(platform::FunctionId function) {
     // Enable, which locks the address; it may be clear and read-only (QEMU): the registers' read-back tells
     // whether they are there.
     platform::write_config(function, word(4), 4, low | 1);
-    return {true, {function, std::uint64_t{high} << 32 | (low & 0xffffc000), (header & kTunnel) != 0}};
+    return IommuPlace{function, std::uint64_t{high} << 32 | (low & 0xffffc000), (header & kTunnel) != 0};
 }
 
 }  // namespace
 
-Result<IommuList> find_iommus(std::uint64_t kept_base) {
+Result<IommuList> find_iommus(const Ram& ram) {
     IommuList list;
     for (std::uint32_t function = 0; function < 0x10000; ++function) {
         const auto id = static_cast<platform::FunctionId>(function);
         if (!platform::exists(id)) continue;
-        const Unit unit = unit_at(id);
-        if (!unit.present) continue;
-        const std::uint64_t base = unit.place.registers;
+        const auto unit = unit_at(id);
+        if (!unit) continue;
+        const std::uint64_t base = unit->registers;
         if (base == 0) return {Error::kUnsupported, "IOMMU without an address", function};
-        if (base > kBelow4GiB - kIommuRegisterSpace ||
-            overlap(base, kIommuRegisterSpace, kept_base, launch::kKeptSize)) {
+        const Extent registers{base, kIommuRegisterSpace};
+        if (base > kBelow4GiB - kIommuRegisterSpace || ram.reached_by(registers)) {
             return {Error::kOutOfRange, "IOMMU registers", base};
         }
         for (const IommuPlace& other : list.all()) {
-            if (overlap(base, kIommuRegisterSpace, other.registers, kIommuRegisterSpace)) {
+            if (registers.overlaps({other.registers, kIommuRegisterSpace})) {
                 return {Error::kOverlap, "IOMMU registers", base};
             }
         }
         if (list.count == kMaxIommus) return {Error::kNoSpace, "IOMMUs", list.count};
-        list.places[list.count++] = unit.place;
+        list.places[list.count++] = *unit;
     }
     return list;
 }
 
-Result<std::uint32_t> block_dma(MutableBytes kept, std::uint64_t kept_base) {
-    GATEHOUSE_ASSIGN(const IommuList list, find_iommus(kept_base));
+Result<std::uint32_t> block_dma(MutableBytes kept, std::uint64_t kept_base, const Ram& ram) {
+    GATEHOUSE_ASSIGN(const IommuList list, find_iommus(ram));
     const DeviceTableEntry refuse = device_table_entry({});
     const auto table = kept.subspan(launch::kDeviceTableOffset, launch::kDeviceTableSize);
     auto* entries = reinterpret_cast<DeviceTableEntry*>(table.data());

@@ -6,6 +6,8 @@ std::uint32_t class_of(FunctionId function) { return read_config(function, 0x08,
 
 bool exists(FunctionId function) { return read_config(function, 0x00, 2) != 0xffff; }
 
+unsigned header_type(FunctionId function) { return read_config(function, 0x0e, 1) & 0x7f; }
+
 std::optional<std::uint8_t> find_capability(FunctionId function, std::uint8_t identifier) {
     if ((read_config(function, 0x06, 2) & 0x10) == 0) return std::nullopt;
     auto next = static_cast<std::uint8_t>(read_config(function, 0x34, 1) & 0xfc);

@@ -21,6 +21,8 @@ void write_config(FunctionId function, std::uint16_t offset, unsigned size, std:
 [[nodiscard]] std::uint32_t class_of(FunctionId function);
 // Whether a function answers (PCI 3.0, 6.1: vendor 0xffff is nobody's).
 [[nodiscard]] bool exists(FunctionId function);
+// Kind of header: 0 a device, 1 a PCI bridge, 2 a CardBus bridge.
+[[nodiscard]] unsigned header_type(FunctionId function);
 // Offset of the first capability with this identifier; nullopt if there is none. Ends on circular lists.
 [[nodiscard]] std::optional<std::uint8_t> find_capability(FunctionId function, std::uint8_t identifier);
 
@@ -50,6 +52,38 @@ void for_each_function(Visit&& visit) {
             if (function == slot || exists(id)) visit(id);
         }
     }
+}
+
+// Calls visit(FunctionId) for every PCI bridge whose secondary side leads to the function's bus: by the bus numbers that
+// the bridges themselves route by.
+template <typename Visit>
+void for_each_bridge_above(FunctionId function, Visit&& visit) {
+    const std::uint32_t bus = function >> 8;
+    if (bus == 0) return;
+    for_each_function([&](FunctionId bridge) {
+        if (header_type(bridge) != 1) return;
+        const std::uint32_t numbers = read_config(bridge, 0x18, 4);  // primary, secondary, subordinate
+        if ((numbers >> 8 & 0xff) != 0 && bus >= (numbers >> 8 & 0xff) && bus <= (numbers >> 16 & 0xff)) visit(bridge);
+    });
+}
+
+// Calls visit(base) for every memory BAR and the expansion ROM that the function decodes (PCI 3.0, 6.2.5; PCI-to-PCI
+// Bridge 1.2, 3.2.5), but for those that have not been given a place.
+template <typename Visit>
+void for_each_memory_bar(FunctionId function, Visit&& visit) {
+    constexpr std::uint16_t kEnds[] = {0x28, 0x18, 0x14};
+    constexpr std::uint16_t kRoms[] = {0x30, 0x38, 0};
+    const unsigned type = header_type(function);
+    if ((read_config(function, 0x04, 2) & 2) == 0 || type > 2) return;
+    for (std::uint16_t at = 0x10; at < kEnds[type]; at += 4) {
+        const std::uint32_t low = read_config(function, at, 4);
+        if ((low & 1) != 0) continue;
+        std::uint64_t base = low & ~0xfu;
+        if ((low & 6) == 4) base |= std::uint64_t{read_config(function, at += 4, 4)} << 32;
+        if (base != 0) visit(base);
+    }
+    const std::uint32_t rom = kRoms[type] == 0 ? 0 : read_config(function, kRoms[type], 4);
+    if ((rom & 1) != 0 && (rom & ~0x7ffu) != 0) visit(std::uint64_t{rom & ~0x7ffu});
 }
 
 }  // namespace gatehouse::platform

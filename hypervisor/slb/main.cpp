@@ -44,18 +44,14 @@ MutableBytes kept(std::uint64_t offset, std::uint64_t size) {
     return {reinterpret_cast<std::byte*>(launch::kSlbVirtual + offset), size};
 }
 
-// The kept region must be RAM to the CPU as well as to devices: below TOP_MEM, and not redirected by an I/O
-// range register (AMD64 APM vol. 2, 7.9.2 and 7.9.4). The entry code has checked its alignment.
-Status check_position(std::uint64_t base) {
-    constexpr std::uint32_t kIorrMasks[] = {0xc0010017, 0xc0010019};
-    constexpr std::uint32_t kTopMem = 0xc001001a;
-    constexpr std::uint64_t kIorrValid = 1u << 11;
-    for (const std::uint32_t mask : kIorrMasks) {
-        if ((platform::read_msr(mask) & kIorrValid) != 0) return {Error::kRefused, "I/O range register in use", mask};
-    }
-    const std::uint64_t top = platform::read_msr(kTopMem);
-    if (top != 0 && base + launch::kKeptSize > top) return {Error::kOutOfRange, "kept region above TOP_MEM", top};
-    return {};
+// The kept region must be RAM to the CPU, cached, and no device's. The entry code has checked its alignment.
+Status check_position(std::uint64_t base, memory::Ram& ram) {
+    memory::MachineMsrs msrs;
+    GATEHOUSE_TRY(ram.read(msrs));
+    GATEHOUSE_TRY(ram.check_write_back({base, launch::kKeptSize}, "kept region is not RAM"));
+    const auto window = platform::ecam_window(msrs.read(platform::kMmioConfigurationBase));
+    if (!window && window.error() != Error::kNotFound) return window.failure();
+    return ram.check_devices(window ? window->base : 0);
 }
 
 struct OwnDigests {
@@ -71,9 +67,9 @@ OwnDigests hash_own_bytes() {
 }
 
 // No device reaches memory from here on, if there are IOMMUs. Returns their number.
-Result<std::uint32_t> block_dma(std::uint64_t base) {
+Result<std::uint32_t> block_dma(std::uint64_t base, const memory::Ram& ram) {
     const QuietBusMasters quiet;
-    auto count = memory::block_dma(kept(0, launch::kKeptSize), base);
+    auto count = memory::block_dma(kept(0, launch::kKeptSize), base, ram);
     quiet.restore();
     if (count.ok() && *count == 0) log("slb: no IOMMU: devices can change what is measured");
     return count;
@@ -99,8 +95,8 @@ Status read_banks(tpm::Tpm& tpm, launch::HandOff& hand_off) {
     }
     if (hand_off.bank_count == 0) return {Error::kNotFound, "active PCR bank"};
     GATEHOUSE_ASSIGN(const Digest pcr, tpm.pcr_read(hand_off.banks[0], evidence::kLaunchPcr));
-    hand_off.dynamic_launch = !tpm::pcr_is_reset_value(pcr.bytes());
-    if (!hand_off.dynamic_launch) log("slb: PCR 17 holds no measurement: this was not a dynamic launch");
+    hand_off.dynamic_launch = tpm::pcr_is_reset_value(pcr.bytes()) ? 0 : 1;
+    if (hand_off.dynamic_launch == 0) log("slb: PCR 17 holds no measurement: this was not a dynamic launch");
     return {};
 }
 
@@ -119,10 +115,11 @@ Result<Bytes> measure(tpm::Tpm& tpm, const launch::HandOff& hand_off, const OwnD
 
 // Everything up to the jump; returns the hypervisor's entry point.
 Result<std::uint64_t> load(std::uint64_t base) {
-    GATEHOUSE_TRY(check_position(base));
+    memory::Ram ram;
+    GATEHOUSE_TRY(check_position(base, ram));
     const OwnDigests own = hash_own_bytes();
     launch::HandOff hand_off;
-    GATEHOUSE_ASSIGN(hand_off.iommu_count, block_dma(base));
+    GATEHOUSE_ASSIGN(hand_off.iommu_count, block_dma(base, ram));
 
     launch::ImageHeader header;
     GATEHOUSE_ASSIGN(const Bytes image, prepare_image(base, header));
@@ -136,8 +133,9 @@ Result<std::uint64_t> load(std::uint64_t base) {
 
     const MutableBytes block = kept(launch::kHandOffOffset, launch::kHandOffSize);
     std::memset(block.data(), 0, block.size());
-    GATEHOUSE_ASSIGN(hand_off.event_log, measure(tpm, hand_off, own, image, block.subspan(launch::kHandOffHeaderSize)));
-    launch::write_hand_off(hand_off, block);
+    GATEHOUSE_ASSIGN(const Bytes events, measure(tpm, hand_off, own, image, block.subspan(sizeof(hand_off))));
+    hand_off.event_log_size = static_cast<std::uint32_t>(events.size());
+    std::memcpy(block.data(), &hand_off, sizeof(hand_off));
     log("slb: hypervisor measured, ", std::uint64_t{header.file_size}, " bytes, ", std::uint64_t{hand_off.bank_count},
         " PCR banks, ", std::uint64_t{hand_off.iommu_count}, " IOMMUs refuse all DMA");
     return base + launch::kImageOffset + header.entry;

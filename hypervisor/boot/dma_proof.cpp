@@ -1,0 +1,49 @@
+#include "hypervisor/boot/dma_proof.hpp"
+
+#include "ata/ahci/port.hpp"
+
+namespace gatehouse::boot {
+
+using namespace ata::ahci;
+using enum PortRegister;
+
+std::optional<std::uint32_t> port_with_device(ata::HbaRegisters& registers) {
+    registers.write(bits(Hba::kControl), bits(GlobalControl::kAhciEnable));
+    const std::uint32_t implemented = registers.read(bits(Hba::kPortsImplemented));
+    for (std::uint32_t port = 0; port < kPorts; ++port) {
+        const PortHardware hardware{&registers, kPortBase + port * kPortStride};
+        if ((implemented >> port & 1) == 0) continue;
+        if ((hardware.read(kSataStatus) & kDetectionMask) == kDetectionUp) return port;
+    }
+    return std::nullopt;
+}
+
+Status provoke_fis(ata::HbaRegisters& registers, ata::Clock& clock, std::uint32_t port, std::uint64_t area) {
+    constexpr std::uint32_t kQuiet = 0x300;            // PxSCTL.IPM: no power saving states
+    constexpr std::uint32_t kReset = 1;                // PxSCTL.DET
+    constexpr std::uint32_t kBusy = 0x88;              // PxTFD: BSY, DRQ
+    constexpr std::uint64_t kLinkLimit = 1'000;        // milliseconds
+    constexpr std::uint64_t kSignatureLimit = 10'000;  // a disk may have to spin up
+    const PortHardware hardware{&registers, kPortBase + port * kPortStride};
+    GATEHOUSE_TRY(hardware.stop(clock));
+    hardware.write(kFis, static_cast<std::uint32_t>(area));
+    hardware.write(kFisUpper, static_cast<std::uint32_t>(area >> 32));
+    hardware.write(kSataControl, kQuiet | kReset);
+    (void)wait_for(clock, 1, [] { return false; });
+    hardware.write(kSataControl, kQuiet);
+    (void)wait_for(clock, kLinkLimit, [&] { return (hardware.read(kSataStatus) & kDetectionMask) == kDetectionUp; });
+    hardware.write(kSataError, ~0u);
+    hardware.write(kCommand, hardware.read(kCommand) | bits(PortCommand::kFisEnable));
+    (void)wait_for(clock, kSignatureLimit, [&] {  // a controller whose write has failed may give up FIS reception
+        return (hardware.read(kTaskFile) & kBusy) == 0 ||
+               (hardware.read(kCommand) & bits(PortCommand::kFisEnable)) == 0;
+    });
+    return hardware.stop(clock);
+}
+
+bool holds_fis(Bytes area) {
+    constexpr std::byte kDeviceToHost{0x34};
+    return area[kRegisterFisOffset] == kDeviceToHost;
+}
+
+}  // namespace gatehouse::boot

@@ -1,0 +1,26 @@
+// Whether an IOMMU refuses what it has been told to refuse: shown by a disk controller's own DMA.
+//
+// After a reset of the link a disk sends its signature in a FIS, which the controller writes to where PxFB points
+// (AHCI 1.3.1, 10.4.2 and 10.3.2): a write by the device, at a time and to a place of our choosing, with no command and no
+// change of the disk.
+#pragma once
+
+#include <optional>
+
+#include "ata/environment.hpp"
+#include "hypervisor/base/bytes.hpp"
+
+namespace gatehouse::boot {
+
+// The first port of an AHCI controller with a device, by link state; the controller is in AHCI mode then.
+[[nodiscard]] std::optional<std::uint32_t> port_with_device(ata::HbaRegisters& registers);
+
+// Resets the port's link with the received-FIS area at `area` (4,096-byte aligned) and stops the port again: whether or
+// not the signature has come through, `area` is in no use afterwards. kTimeout: the port does not stop.
+[[nodiscard]] Status provoke_fis(ata::HbaRegisters& registers, ata::Clock& clock, std::uint32_t port,
+                                 std::uint64_t area);
+
+// Whether an area holds a device-to-host register FIS.
+[[nodiscard]] bool holds_fis(Bytes area);
+
+}  // namespace gatehouse::boot

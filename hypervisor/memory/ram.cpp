@@ -1,0 +1,143 @@
+#include "hypervisor/memory/ram.hpp"
+
+#include <algorithm>
+
+#include "hypervisor/platform/pci.hpp"
+
+namespace gatehouse::memory {
+namespace {
+
+enum Msr : std::uint32_t {
+    kApicBase = 0x1b,
+    kCapabilities = 0xfe,    // MTRRcap: [7:0] variable ranges
+    kFirstVariable = 0x200,  // base: [51:12], [7:0] type; then mask: [51:12], bit 11 valid
+    kFix64K = 0x250,         // one byte for each of 8 ranges of 64 KiB from 0
+    kFix16K = 0x258,         // of 16 KiB from 0x80000
+    kDefaultType = 0x2ff,    // bit 11 enable, bit 10 fixed ranges, [7:0] type
+    kSysCfg = 0xc0010010,
+    kIorrMask0 = 0xc0010017,  // bit 11 valid
+    kIorrMask1 = 0xc0010019,
+    kTopMem = 0xc001001a,
+    kTopMem2 = 0xc001001d,
+    kSmmAddress = 0xc0010112,  // APM vol. 2, 10.2.5: [51:17]
+    kSmmMask = 0xc0010113,     // [51:17], bit 1: TSEG is protected
+};
+enum SysCfg : std::uint64_t {
+    kFixDramEnable = 1u << 18,
+    kFixDramModify = 1u << 19,
+    kVarDramEnable = 1u << 20,
+    kTom2Enable = 1u << 21,
+};
+constexpr std::uint64_t kValid = 1u << 11;  // of IORR and MTRR masks; MTRR enable
+constexpr std::uint64_t kFixedEnable = 1u << 10;
+constexpr std::uint64_t kAddress = 0x000ffffffffff000;
+constexpr std::uint64_t kSmmAddressBits = 0x000ffffffffe0000;
+constexpr std::uint8_t kTypeBits = 0x07;
+constexpr std::uint8_t kReadWriteMemory = 0x18;  // RdMem, WrMem
+constexpr std::uint8_t kWriteBack = 6;
+
+constexpr std::uint64_t kPage = 0x1000;
+constexpr Extent kConventional{0, 0xa0000};
+constexpr std::uint64_t kOneMiB = 0x100000;
+constexpr std::uint64_t kFourGiB = 0x1'0000'0000;
+constexpr std::uint64_t kApicPlace = 0xfee00000;
+
+}  // namespace
+
+Status Ram::read(Msrs& msrs) {
+    const std::uint64_t configuration = msrs.read(kSysCfg);
+    if ((configuration & kVarDramEnable) == 0) return {Error::kRefused, "SYSCFG: no variable-range DRAM"};
+    for (const std::uint32_t mask : {kIorrMask0, kIorrMask1}) {
+        if ((msrs.read(mask) & kValid) != 0) return {Error::kRefused, "I/O range register in use", mask};
+    }
+    if (const std::uint64_t apic = msrs.read(kApicBase) & kAddress; apic != kApicPlace) {
+        return {Error::kRefused, "APIC base", apic};
+    }
+    const std::uint64_t top = msrs.read(kTopMem) & kAddress;
+    const std::uint64_t top2 = (configuration & kTom2Enable) != 0 ? msrs.read(kTopMem2) & kAddress : 0;
+    if (top <= kOneMiB || top > kFourGiB) return {Error::kOutOfRange, "TOP_MEM", top};
+    low_ = {kOneMiB, top - kOneMiB};
+    high_ = {kFourGiB, std::max(top2, kFourGiB) - kFourGiB};
+    if (const std::uint64_t mask = msrs.read(kSmmMask); (mask & 2) != 0) {
+        smm_ = {msrs.read(kSmmAddress) & mask & kSmmAddressBits, (kSmmAddressBits & ~mask) + 0x20000};
+        if ((smm_.length & (smm_.length - 1)) != 0) return {Error::kUnsupported, "TSEG mask", mask};
+    }
+
+    fixed_dram_ = (configuration & kFixDramEnable) != 0;
+    if (fixed_dram_) msrs.write(kSysCfg, configuration | kFixDramModify);
+    fixed_ = {msrs.read(kFix64K), msrs.read(kFix16K)};
+    if (fixed_dram_) msrs.write(kSysCfg, configuration);
+
+    const std::uint64_t types = msrs.read(kDefaultType);
+    const std::uint64_t count = msrs.read(kCapabilities) & 0xff;
+    if ((types & kValid) == 0) return {Error::kRefused, "MTRRs are off", types};
+    if (count > kVariableRanges) return {Error::kUnsupported, "variable-range MTRRs", count};
+    fixed_types_ = (types & kFixedEnable) != 0;
+    default_type_ = static_cast<std::uint8_t>(types);
+    for (std::uint32_t i = 0; i < count; ++i) {
+        const std::uint64_t base = msrs.read(kFirstVariable + 2 * i);
+        const std::uint64_t mask = msrs.read(kFirstVariable + 2 * i + 1);
+        // A valid mask without address bits matches everything: bit 11 is no address bit, so it stays a mask.
+        variable_[i] = {base & kAddress, (mask & kValid) != 0 ? mask & (kAddress | kValid) : 0,
+                        static_cast<std::uint8_t>(base)};
+    }
+    return {};
+}
+
+// Of an address in kConventional.
+std::uint8_t Ram::fixed_byte(std::uint64_t address) const {
+    const bool large = address < 0x80000;
+    const std::uint64_t range = large ? address >> 16 : (address - 0x80000) >> 14;
+    return static_cast<std::uint8_t>(fixed_[large ? 0 : 1] >> (8 * range));
+}
+
+Status Ram::check(const Extent& extent, const char* item) const {
+    bool good = !extent.wraps() && !extent.overlaps(smm_);
+    if (kConventional.contains(extent)) {
+        for (std::uint64_t page = extent.base & ~(kPage - 1); fixed_dram_ && page < extent.end(); page += kPage) {
+            good = good && (fixed_byte(page) & kReadWriteMemory) == kReadWriteMemory;
+        }
+    } else {
+        good = good && (low_.contains(extent) || high_.contains(extent));
+    }
+    if (!good) return {Error::kOutOfRange, item, extent.base};
+    return {};
+}
+
+bool Ram::is_write_back(std::uint64_t page) const {
+    if (fixed_types_ && page < kConventional.end()) return (fixed_byte(page) & kTypeBits) == kWriteBack;
+    bool matched = false;
+    for (const VariableRange& range : variable_) {
+        if (range.mask == 0 || ((page ^ range.base) & range.mask & kAddress) != 0) continue;
+        if (range.type != kWriteBack) return false;  // of several, write-back is the weakest (7.7.4)
+        matched = true;
+    }
+    return matched || default_type_ == kWriteBack;
+}
+
+Status Ram::check_write_back(const Extent& extent, const char* item) const {
+    GATEHOUSE_TRY(check(extent, item));
+    for (std::uint64_t page = extent.base & ~(kPage - 1); page < extent.end(); page += kPage) {
+        if (!is_write_back(page)) return {Error::kRefused, "memory type is not write-back", page};
+    }
+    return {};
+}
+
+bool Ram::reached_by(const Extent& extent) const {
+    return extent.wraps() || extent.base < low_.end() || extent.overlaps(high_);
+}
+
+Status Ram::check_devices(std::uint64_t configuration_window) const {
+    if (configuration_window != 0 && reached_by({configuration_window, 1})) {
+        return {Error::kOverlap, "configuration space over RAM", configuration_window};
+    }
+    Status status;
+    platform::for_each_function([&](platform::FunctionId function) {
+        platform::for_each_memory_bar(function, [&](std::uint64_t base) {
+            if (reached_by({base, 1})) status = {Error::kOverlap, "device memory over RAM, function", function};
+        });
+    });
+    return status;
+}
+
+}  // namespace gatehouse::memory
