@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <fstream>
 #include <functional>
 #include <iterator>
 #include <map>
@@ -16,6 +15,7 @@
 #include <vector>
 
 #include "hypervisor/memory/amd_vi_mmio.hpp"
+#include "tests/unit/hypervisor/msr_model.hpp"
 #include "tests/unit/hypervisor/pci_model.hpp"
 
 // What an IOMMU does with what it is told, by the specification (AMD 48882) and not by the code under test.
@@ -233,12 +233,14 @@ class AmdViTest : public testing::Test {
         std::mt19937 random(1);
         for (std::size_t i = 0; i < kept.size(); i += 509) kept[i] = static_cast<std::byte>(random());
         pci.add(0x0000, 0x29c08086);
+        EXPECT_TRUE(ram.read(msrs).ok());
     }
     ~AmdViTest() override { models.clear(); }
 
     // A unit in a function, with its registers at `base`.
     IommuModel& add_unit(platform::FunctionId function, std::uint64_t base, std::uint32_t header = 0x18030000) {
         pci.add(function, 0x14191022, 0x40);
+        pci.put(function, 0x08, 4, 0x08060000);
         pci.put(function, 0x40, 4, header | 0x000f);
         pci.put(function, 0x44, 4, static_cast<std::uint32_t>(base));
         pci.put(function, 0x48, 4, static_cast<std::uint32_t>(base >> 32));
@@ -246,13 +248,15 @@ class AmdViTest : public testing::Test {
         models[base] = units.back().get();
         return *units.back();
     }
-    Result<std::uint32_t> block() { return block_dma(kept, kKeptBase); }
+    Result<std::uint32_t> block() { return block_dma(kept, kKeptBase, ram); }
     IommuUnit unit_of(IommuMmio& registers, std::size_t number = 0) {
         const std::uint64_t queues = kIommuQueuesOffset + number * kIommuQueuesSize;
         return IommuUnit(registers, MutableBytes(kept).subspan(queues, kIommuQueuesSize), kKeptBase + queues);
     }
     static constexpr std::uint64_t kTable = kKeptBase + launch::kDeviceTableOffset;
 
+    MsrModel msrs{kKeptBase + launch::kKeptSize};
+    Ram ram;
     std::vector<std::byte> kept = std::vector<std::byte>(launch::kKeptSize);
     platform::PciModel pci;
     std::vector<std::unique_ptr<IommuModel>> units;
@@ -388,7 +392,7 @@ TEST_F(AmdViTest, RefusesATableThatADeviceHasChanged) {
 TEST_F(AmdViTest, FindsUnitsBehindAClearedMultiFunctionBit) {
     add_unit(0x0002, 0xfeb80000);  // 00:00.0 says it is alone
     add_unit(0x4307, 0xfd200000);  // 43:00.0 does not exist
-    const auto list = find_iommus(kKeptBase);
+    const auto list = find_iommus(ram);
     ASSERT_TRUE(list.ok());
     ASSERT_EQ(list->count, 2u);
     EXPECT_EQ(list->places[0].function, 0x0002);
@@ -399,7 +403,7 @@ TEST_F(AmdViTest, FindsUnitsBehindAClearedMultiFunctionBit) {
 
 TEST_F(AmdViTest, OtherSecureDevicesAreNotUnits) {
     add_unit(0x00c3, 0xfeb80000, 0x00000000);  // a device exclusion vector
-    const auto list = find_iommus(kKeptBase);
+    const auto list = find_iommus(ram);
     ASSERT_TRUE(list.ok());
     EXPECT_EQ(list->count, 0u);
 }
@@ -412,26 +416,42 @@ TEST_F(AmdViTest, RefusesRegistersWhereTheyCannotBe) {
     for (const auto& [base, error] :
          {Row{0, Error::kUnsupported}, Row{0x1'0000'0000, Error::kOutOfRange}, Row{0xffff'c000, Error::kNone},
           Row{0xff'ffff'ffff'c000, Error::kOutOfRange}, Row{kKeptBase, Error::kOutOfRange},
-          Row{kKeptBase - 0x4000, Error::kNone}, Row{kKeptBase + launch::kKeptSize - 0x4000, Error::kOutOfRange},
+          Row{kKeptBase - 0x4000, Error::kOutOfRange}, Row{kKeptBase + launch::kKeptSize - 0x4000, Error::kOutOfRange},
           Row{kKeptBase + launch::kKeptSize, Error::kNone}}) {
         add_unit(0x0002, base);
-        EXPECT_EQ(find_iommus(kKeptBase).error(), error) << std::hex << base;
+        EXPECT_EQ(find_iommus(ram).error(), error) << std::hex << base;
     }
+}
+
+TEST_F(AmdViTest, AFunctionThatOnlyClaimsTheCapabilityIsNoUnit) {
+    add_unit(0x0002, 0xfeb80000);
+    add_unit(0x0080, 0xfd000000);
+    pci.put(0x0080, 0x08, 4, 0x02000000);  // a network card
+    add_unit(0x0100, 0xfd100000);          // says all the right things, behind a bridge
+    pci.add(0x0018, 0x00011b36);
+    pci.put(0x0018, 0x0e, 1, 1);
+    pci.put(0x0018, 0x18, 4, 0x00020100);  // buses 1 to 2
+    pci.put(0x0018, 0x08, 4, 0x06040000);
+    const auto list = find_iommus(ram);
+    ASSERT_TRUE(list.ok());
+    ASSERT_EQ(list->count, 1u);
+    EXPECT_EQ(list->places[0].function, 0x0002);
+    EXPECT_EQ(pci.get(0x0080, 0x44, 4), 0xfd000000u) << "and is left alone";
 }
 
 TEST_F(AmdViTest, RefusesTwoUnitsWithTheSameRegisters) {
     add_unit(0x0002, 0xfeb80000);
     add_unit(0x2002, 0xfeb80000);
-    EXPECT_EQ(find_iommus(kKeptBase).error(), Error::kOverlap);
+    EXPECT_EQ(find_iommus(ram).error(), Error::kOverlap);
 }
 
 TEST_F(AmdViTest, RefusesMoreUnitsThanItControls) {
     for (std::uint32_t i = 0; i < kMaxIommus; ++i) {
         add_unit(static_cast<platform::FunctionId>(0x0002 + 0x800 * i), 0xfd000000 + 0x4000 * i);
     }
-    EXPECT_EQ(find_iommus(kKeptBase)->count, kMaxIommus);
+    EXPECT_EQ(find_iommus(ram)->count, kMaxIommus);
     add_unit(0xfff2, 0xfe000000);
-    EXPECT_EQ(find_iommus(kKeptBase).error(), Error::kNoSpace);
+    EXPECT_EQ(find_iommus(ram).error(), Error::kNoSpace);
 }
 
 TEST_F(AmdViTest, NextStageContinuesWhereTheLastOneStopped) {
@@ -514,80 +534,6 @@ TEST_F(AmdViTest, WaitsForAnEventThatIsBeingWritten) {
     model.log_event(std::uint64_t{0x2000'0000} << 32, 0x5000);
     EXPECT_TRUE(unit.take_event(event));
     EXPECT_EQ(event.address, 0x5000u);
-}
-
-// --- IVRS ------------------------------------------------------------------------------------------------
-
-constexpr IommuPlace kQ35Unit{0x0008, 0xfed80000, true};
-
-std::vector<std::byte> q35_ivrs() {
-    std::ifstream in(std::string(GATEHOUSE_TEST_DATA) + "/acpi/q35_bios.tables", std::ios::binary);
-    const std::vector<char> text{std::istreambuf_iterator<char>(in), {}};
-    Reader reader(std::as_bytes(std::span(text)));
-    while (reader.remaining() != 0) {
-        reader.skip(8);
-        const Bytes table = reader.bytes(reader.u32());
-        if (equal_bytes(table.first(4), literal_bytes("IVRS"))) return {table.begin(), table.end()};
-    }
-    ADD_FAILURE() << "no IVRS in the test data";
-    return {};
-}
-
-TEST(IvrsTest, ListsTheUnitThatIsThere) {
-    const auto unlisted = check_ivrs(q35_ivrs(), {{kQ35Unit}});
-    ASSERT_TRUE(unlisted.ok()) << unlisted.failure().item;
-    EXPECT_EQ(*unlisted, 0u);
-}
-
-TEST(IvrsTest, RefusesAUnitThatIsNotThere) {
-    EXPECT_EQ(check_ivrs(q35_ivrs(), {}).error(), Error::kMismatch);
-    EXPECT_EQ(check_ivrs(q35_ivrs(), {{{0x0010, 0xfed80000}}}).error(), Error::kMismatch);
-    EXPECT_EQ(check_ivrs(q35_ivrs(), {{{0x0008, 0xfeb80000}}}).error(), Error::kMismatch);
-    std::vector<std::byte> other_segment = q35_ivrs();
-    other_segment[48 + 16] = std::byte{1};
-    EXPECT_EQ(check_ivrs(other_segment, {{kQ35Unit}}).error(), Error::kMismatch);
-}
-
-TEST(IvrsTest, CountsUnitsThatAreNotListed) {
-    const IommuPlace both[] = {{0x2002, 0xfd200000}, kQ35Unit};
-    EXPECT_EQ(*check_ivrs(q35_ivrs(), both), 1u);
-    EXPECT_EQ(*check_ivrs({}, both), 2u);
-}
-
-TEST(IvrsTest, SkipsWhatIsNotAUnit) {
-    std::vector<std::byte> table = q35_ivrs();
-    std::vector<std::byte> memory_block(32);
-    memory_block[0] = std::byte{0x20};
-    memory_block[2] = std::byte{32};
-    table.insert(table.begin() + 48, memory_block.begin(), memory_block.end());
-    EXPECT_TRUE(check_ivrs(table, {{kQ35Unit}}).ok());
-}
-
-TEST(IvrsTest, RefusesBlocksThatDoNotFit) {
-    const std::vector<std::byte> table = q35_ivrs();
-    const std::size_t first = 48;
-    const std::size_t second = first + load<std::uint16_t>(table.data() + first + 2, Endian::kLittle);
-    for (std::size_t size = 0; size <= table.size(); ++size) {
-        const std::vector<std::byte> exact(table.begin(), table.begin() + static_cast<std::ptrdiff_t>(size));
-        const auto result = check_ivrs(exact, {{kQ35Unit}});
-        EXPECT_EQ(result.ok(), size <= first || size == second || size == table.size()) << size;
-    }
-    for (const unsigned length : {0u, 3u, 4u, 17u, 0xffffu}) {
-        std::vector<std::byte> changed = table;
-        store(changed.data() + first + 2, static_cast<std::uint16_t>(length), Endian::kLittle);
-        EXPECT_EQ(check_ivrs(changed, {{kQ35Unit}}).error(), length < 4 ? Error::kBadLength : Error::kTruncated)
-            << length;
-    }
-}
-
-TEST(IvrsTest, SurvivesForgedTables) {
-    const std::vector<std::byte> genuine = q35_ivrs();
-    std::mt19937 random(3);
-    for (int round = 0; round < 20000; ++round) {
-        std::vector<std::byte> forged = genuine;
-        for (int i = 0; i < 4; ++i) forged[random() % forged.size()] = static_cast<std::byte>(random());
-        (void)check_ivrs(forged, {{kQ35Unit}});
-    }
 }
 
 // --- I/O page tables -------------------------------------------------------------------------------------

@@ -73,8 +73,7 @@ class LoadLinux : public testing::Test {
                      .initrd = {40 * kMiB, 3 * kMiB},
                      .command_line = literal_bytes("root=/dev/sda ro"),
                      .rsdp = 0xf1230,
-                     .framebuffer = {},
-                     .uefi = false};
+                     .screen = {}};
 };
 
 TEST_F(LoadLinux, PutsTheProtectedModePartAtThePreferredAddress) {
@@ -100,6 +99,45 @@ TEST_F(LoadLinux, FillsTheZeroPage) {
     EXPECT_EQ(ram.read<std::uint32_t>(params + 0x2d0 + 36), 2u);
     const std::uint64_t line = ram.read<std::uint32_t>(params + 0x228);
     EXPECT_TRUE(equal_bytes(ram.at(line, 17), std::as_bytes(std::span("root=/dev/sda ro"))));
+}
+
+class Screen : public LoadLinux {
+  protected:
+    Screen() {
+        EXPECT_TRUE(map.reserve(kKept).ok());
+        image.screen[0x06] = std::byte{3};
+    }
+    // Whether the guest is told of a framebuffer there; VESA's `size` is in units of 64 KiB.
+    bool passes(std::uint64_t base, std::uint32_t size, std::uint8_t kind = 0x70, std::uint16_t lines = 0) {
+        image.screen[0x0f] = std::byte{kind};
+        store<std::uint16_t>(&image.screen[0x14], lines, Endian::kLittle);
+        store<std::uint32_t>(&image.screen[0x18], static_cast<std::uint32_t>(base), Endian::kLittle);
+        store<std::uint32_t>(&image.screen[0x1c], size, Endian::kLittle);
+        store<std::uint16_t>(&image.screen[0x24], 0x1000, Endian::kLittle);
+        store<std::uint32_t>(&image.screen[0x3a], static_cast<std::uint32_t>(base >> 32), Endian::kLittle);
+        const auto entry = load();
+        EXPECT_TRUE(entry.ok());
+        const bool whole = equal_bytes(ram.at(entry->rsi, 64), image.screen);
+        EXPECT_TRUE(whole || ram.read<std::uint8_t>(entry->rsi + 0x06) == 0) << "all of it, or nothing";
+        return whole;
+    }
+    static constexpr Extent kKept{60 * kMiB, 2 * kMiB};
+};
+
+TEST_F(Screen, IsPassedOnWhereTheFramebufferIsADevices) {
+    EXPECT_TRUE(passes(0, 0, 1)) << "text";
+    EXPECT_TRUE(passes(0xc0000000, 0x300000));
+    EXPECT_TRUE(passes(0x2'0000'0000, 0x300000));
+    EXPECT_TRUE(passes(0xc0000000, 0x30, 0x23));
+}
+
+TEST_F(Screen, IsLeftOutWhereTheGuestWouldDrawOverMemory) {
+    EXPECT_FALSE(passes(32 * kMiB, 0x1000));
+    EXPECT_FALSE(passes(32 * kMiB, 0));
+    EXPECT_FALSE(passes(kKept.base, 0x1000)) << "reserved, but kept";
+    EXPECT_FALSE(passes(0xf0000, 0x10, 0x23)) << "reaches up to 2 MiB";
+    EXPECT_FALSE(passes(0xf0000, 0x1000, 0x70, 0x100)) << "a hundred lines are more than its size says";
+    EXPECT_FALSE(passes(0xffff'ffff'ffff'f000, 0x2000)) << "wraps";
 }
 
 TEST_F(LoadLinux, BuildsFlatSegmentsAndAnIdentityMap) {

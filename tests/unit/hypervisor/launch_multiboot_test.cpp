@@ -15,6 +15,12 @@ namespace {
 using Buffer = std::vector<std::byte>;
 
 // Builds a multiboot2 information, tag by tag.
+struct Piece {
+    std::uint64_t base;
+    std::uint64_t length;
+    std::uint32_t type;
+};
+
 class Builder {
   public:
     Builder() { put32(0).put32(0); }
@@ -33,7 +39,7 @@ class Builder {
     Builder& module(std::uint32_t start, std::uint32_t end, const std::string& role) {
         return begin(3).put32(start).put32(end).text(role);
     }
-    Builder& memory(std::initializer_list<launch::MemoryRange> ranges) {
+    Builder& memory(std::initializer_list<Piece> ranges) {
         begin(6).put32(24).put32(0);
         for (const auto& range : ranges) put64(range.base).put64(range.length).put32(range.type).put32(0);
         return *this;
@@ -104,17 +110,22 @@ TEST(Multiboot, TakesWhatTheBootLoaderSays) {
     EXPECT_EQ(information.launch.module(launch::ModuleRole::kCommandLine)->address, 0xd00000u);
     ASSERT_EQ(information.launch.memory_count, 4u);
     EXPECT_EQ(information.launch.memory[2].length, 0x3ff00000u);
-    EXPECT_EQ(information.launch.framebuffer.width, 1024u);
-    EXPECT_EQ(information.launch.framebuffer.red_position, 16u);
+    const auto screen = [&](std::size_t at) { return std::to_integer<unsigned>(information.launch.screen[at]); };
+    EXPECT_EQ(screen(0x0f), 0x23u) << "VESA";
+    EXPECT_EQ(screen(0x12) | screen(0x13) << 8, 1024u);
+    EXPECT_EQ(screen(0x1b), 0xc0u) << "the base's highest byte";
+    EXPECT_EQ(screen(0x1c), 0x30u) << "4096 * 768 bytes in units of 64 KiB";
+    EXPECT_EQ(screen(0x26), 8u) << "size of red";
+    EXPECT_EQ(screen(0x27), 16u) << "position of red";
     EXPECT_FALSE(information.text_screen);
-    EXPECT_FALSE(information.launch.uefi);
+    EXPECT_FALSE(information.uefi);
     EXPECT_TRUE(information.has_option("--no-skinit"));
     EXPECT_TRUE(information.has_option("quiet"));
     EXPECT_FALSE(information.has_option("--no"));
 }
 
 TEST(Multiboot, UnknownMemoryTypesAreReserved) {
-    EXPECT_EQ(parse(sample().finish()).information->launch.memory[3].type, 2u);
+    EXPECT_EQ(parse(sample().finish()).information->launch.memory[3].type, launch::MemoryType::kReserved);
 }
 
 TEST(Multiboot, PrefersTheNewRsdp) {
@@ -131,7 +142,13 @@ TEST(Multiboot, PrefersTheNewRsdp) {
 }
 
 TEST(Multiboot, KnowsUefiByItsSystemTable) {
-    EXPECT_TRUE(parse(sample().begin(12).put64(0x1000).finish()).information->launch.uefi);
+    EXPECT_TRUE(parse(sample().begin(12).put64(0x1000).finish()).information->uefi);
+}
+
+TEST(Multiboot, DescribesATextScreenWithoutAFramebuffer) {
+    const Parsed parsed = parse(Builder{}.finish());
+    EXPECT_EQ(parsed.information->launch.screen[0x07], std::byte{80});
+    EXPECT_EQ(parsed.information->launch.screen[0x0f], std::byte{1});
 }
 
 TEST(Multiboot, RefusesToRunUnderBootServices) {
@@ -149,9 +166,10 @@ TEST(Multiboot, TakesTheUefiMapOnlyWithoutAnother) {
     };
     const Parsed alone = with_efi_map(Builder{});
     ASSERT_TRUE(alone.status.ok());
-    EXPECT_TRUE(alone.information->launch.uefi);
+    EXPECT_TRUE(alone.information->uefi);
     std::vector<std::uint32_t> types;
-    for (const auto& range : alone.information->launch.all_memory()) types.push_back(range.type);
+    for (const auto& range : alone.information->launch.all_memory())
+        types.push_back(static_cast<std::uint32_t>(range.type));
     EXPECT_THAT(types, ::testing::ElementsAre(1, 1, 3, 4, 2, 5));
     EXPECT_EQ(alone.information->launch.memory[0].length, 0x100000u);
     EXPECT_EQ(with_efi_map(sample()).information->launch.memory_count, 4u);
@@ -233,7 +251,7 @@ struct Placed {
     Result<Placement> placement;
 };
 
-Placed place_in(std::initializer_list<launch::MemoryRange> memory, std::span<const guest::Extent> busy = {}) {
+Placed place_in(std::initializer_list<Piece> memory, std::span<const guest::Extent> busy = {}) {
     auto information = parse(sample().memory(memory).finish()).information;
     auto placement = place(*information, busy);
     return {std::move(information), placement};

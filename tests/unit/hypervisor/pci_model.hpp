@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <map>
 
 #include "hypervisor/platform/pci.hpp"
@@ -42,8 +43,12 @@ class PciModel {
         return value;
     }
     void write(FunctionId function, std::uint16_t offset, unsigned size, std::uint32_t value) {
-        if (functions_.contains(function)) put(function, offset, size, value);
+        if (!functions_.contains(function)) return;
+        put(function, offset, size, value);
+        if (on_write) on_write(function, offset, value);
     }
+    // What a device does about a write, which has been stored already.
+    std::function<void(FunctionId function, std::uint16_t offset, std::uint32_t value)> on_write;
 
   private:
     static inline PciModel* current_ = nullptr;
