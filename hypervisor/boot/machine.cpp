@@ -17,7 +17,6 @@ constexpr std::uint32_t kHostBridgeClass = 0x0600;
 constexpr std::uint32_t kIsaBridgeClass = 0x0601;
 constexpr std::uint32_t kPciBridgeClass = 0x0604;
 constexpr std::uint32_t kIommuClass = 0x0806;
-constexpr std::uint32_t kBridgeClass = 0x06;
 
 constexpr std::uint16_t kGeneralDomain = 1;
 constexpr std::uint16_t kFirstDiskDomain = 2;
@@ -383,7 +382,7 @@ Status Machine::release_dma() {
     for (const platform::FunctionResets::Function& function : resets_.all()) {
         if (function.reset) {
             set_device(function.id, {kGeneralDomain, general_dma_.root()});
-        } else if (platform::class_of(function.id) >> 16 != kBridgeClass) {
+        } else {
             log("gatehouse: PCI function ", Hex{function.id}, " cannot be reset: its DMA stays refused");
         }
     }

@@ -45,6 +45,7 @@ constexpr std::uint64_t kApicPlace = 0xfee00000;
 }  // namespace
 
 Status Ram::read(Msrs& msrs) {
+    *this = {};
     const std::uint64_t configuration = msrs.read(kSysCfg);
     if ((configuration & kVarDramEnable) == 0) return {Error::kRefused, "SYSCFG: no variable-range DRAM"};
     for (const std::uint32_t mask : {kIorrMask0, kIorrMask1}) {

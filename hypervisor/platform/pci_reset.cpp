@@ -41,9 +41,10 @@ bool is_express_port(FunctionId bridge) {
 }  // namespace
 
 bool FunctionResets::add(FunctionId function) {
-    if (count_ == kMaxFunctions) return false;
     const std::uint32_t code = class_of(function) >> 8;
-    bool eligible = header_type(function) == 0 && code >> 8 != 0x06 && code != 0x0806;
+    if (code >> 8 == 0x06 || code == 0x0806) return true;
+    if (count_ == kMaxFunctions) return false;
+    bool eligible = header_type(function) == 0;
     for_each_bridge_above(function, [&](FunctionId bridge) { eligible = eligible && is_express_port(bridge); });
     functions_[count_++] = {.id = function, .eligible = eligible, .display = code >> 8 == 0x03};
     return true;

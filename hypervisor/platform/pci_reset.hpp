@@ -8,8 +8,8 @@
 //   - secondary bus reset of the bridge, if all functions behind it may be reset (PCIe 6.0, 6.6.1, 100 ms).
 // Display controllers take the first way only: the others cost the picture and are seldom what firmware expects.
 //
-// Never reset, nor counted: bridges, IOMMUs, and functions behind a bridge to conventional PCI, which send under the
-// bridge's number and so under each other's.
+// Never reset: bridges and IOMMUs, which are not listed, and functions behind a bridge to conventional PCI, which send
+// under the bridge's number and so under each other's.
 #pragma once
 
 #include <array>

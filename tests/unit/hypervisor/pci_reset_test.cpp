@@ -183,14 +183,14 @@ TEST_F(FunctionResetTest, LeavesBridgesAndIommusAlone) {
     add(0x0010, 0x060100);
     add(0x0018, 0x080600);
     add(0x0020, 0x060400);
-    for (const FunctionId function : {0x0010, 0x0018, 0x0020}) allow_flr(function);
+    for (const FunctionId function : Set{0x0010, 0x0018, 0x0020}) allow_flr(function);
     EXPECT_EQ(run(), Set{});
     EXPECT_TRUE(resets.empty());
     EXPECT_EQ(pci.get(0x0010, 0x04, 2), 0x0507u);
 }
 
 TEST_F(FunctionResetTest, FunctionsThatShareANumberBehindAConventionalBridgeDoNotCount) {
-    for (const std::uint16_t port_type : {7, 1}) {
+    for (const std::uint16_t port_type : {std::uint16_t{7}, std::uint16_t{1}}) {
         add_bridge(0x0018, 1, {0x0100}, port_type);
         add(0x0100);
         allow_flr(0x0100);

@@ -98,7 +98,7 @@ TEST_F(RamTest, ProtectedSystemManagementMemoryIsNone) {
     EXPECT_FALSE(is_ram(0xbf800000, 0x1000));
     EXPECT_FALSE(is_ram(0xbeff0000, 0x20000));
     EXPECT_TRUE(is_ram(0xbe000000, 0x1000000));
-    msrs.registers[0xc0010113] = 0x000fffffff000000 & ~0x80000000ull | 2;
+    msrs.registers[0xc0010113] = (0x000fffffff000000 & ~0x80000000ull) | 2;
     EXPECT_EQ(read(), Error::kUnsupported) << "a mask with a hole";
     msrs.registers[0xc0010113] = 0;
     EXPECT_TRUE(is_ram(0xbf800000, 0x1000)) << "not protected";
