@@ -31,9 +31,10 @@ def make(path, script, files=(), size=SIZE):
 
 
 def qemu_arguments(path):
-    """What a machine needs to have the disk.  It is behind the IOMMU, as every device of a real machine."""
-    return ["-drive", f"if=none,id=task,format=raw,file={path}",
-            "-device", f"virtio-blk-pci,drive=task,serial={SERIAL},iommu_platform=on,disable-legacy=on"]
+    """What a machine needs to have the disk.  It is behind the IOMMU, as every device of a real machine; and
+    behind a root port, where it can be reset: what cannot gets no DMA."""
+    return ["-drive", f"if=none,id=task,format=raw,file={path}", "-device", "pcie-root-port,id=task-port,chassis=1",
+            "-device", f"virtio-blk-pci,drive=task,bus=task-port,serial={SERIAL},iommu_platform=on,disable-legacy=on"]
 
 
 def results(path, directory):

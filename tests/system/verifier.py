@@ -40,10 +40,10 @@ done
 
 
 def qemu_arguments(port):
-    """A network card behind the IOMMU, on a network that has one host with one port: the server's."""
+    """A network card behind the IOMMU and a root port, where it can be reset, on a network that has one host with one port: the server's."""
     command = f"{sys.executable} {os.path.join(HERE, 'relay.py')} {port}"
     return ["-netdev", f"user,id=net,restrict=on,guestfwd=tcp:{SERVER_ADDRESS}:{SERVER_PORT}-cmd:{command}",
-            "-device", "e1000e,netdev=net,romfile="]
+            "-device", "pcie-root-port,id=net-port,chassis=2", "-device", "e1000e,netdev=net,bus=net-port,romfile="]
 
 
 class AttestationServer:
