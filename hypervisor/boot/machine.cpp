@@ -314,7 +314,7 @@ void Machine::state_claims() {
 }
 
 Status Machine::trap_configuration_space() {
-    GATEHOUSE_TRY(cpu::trap_ports(0xcf8, 0xcf8, config_ports_));
+    GATEHOUSE_TRY(cpu::trap_ports(0xcf8, 0xcfb, config_ports_));  // the reset control port in there is its own
     GATEHOUSE_TRY(cpu::trap_ports(0xcfc, 0xcff, config_ports_));
     for (std::size_t i = 0; i < protected_count_; ++i) {
         const std::uint64_t page = pci_.ecam_address(protected_[i], 0);

@@ -5,20 +5,23 @@ namespace gatehouse::cpu {
 Status IoPortMap::add(std::uint16_t first, std::uint16_t last, IoPortHandler& handler) {
     if (last < first) return {Error::kBadValue, "I/O ports", first};
     if (count_ == kMaxRegions) return {Error::kNoSpace, "I/O port regions", kMaxRegions};
-    for (std::size_t i = 0; i < count_; ++i) {
-        if (first <= regions_[i].last && regions_[i].first <= last) return {Error::kOverlap, "I/O ports", first};
+    for (const Region& other : std::span(regions_).first(count_)) {
+        const bool apart = first > other.last || last < other.first;
+        const bool inside = first >= other.first && last <= other.last;
+        const bool around = first <= other.first && last >= other.last;
+        if (!apart && inside == around) return {Error::kOverlap, "I/O ports", first};
     }
-    std::size_t at = count_++;
-    for (; at > 0 && regions_[at - 1].first > first; --at) regions_[at] = regions_[at - 1];
-    regions_[at] = {first, last, &handler};
+    regions_[count_++] = {first, last, &handler};
     return {};
 }
 
 IoPortHandler* IoPortMap::find(std::uint16_t port, unsigned size) const {
-    for (std::size_t i = 0; i < count_; ++i) {
-        if (port <= regions_[i].last && port + size > regions_[i].first) return regions_[i].handler;
+    const Region* smallest = nullptr;
+    for (const Region& region : std::span(regions_).first(count_)) {
+        if (port < region.first || port + size > region.last + 1u) continue;
+        if (smallest == nullptr || region.last - region.first < smallest->last - smallest->first) smallest = &region;
     }
-    return nullptr;
+    return smallest == nullptr ? nullptr : smallest->handler;
 }
 
 void IoPortMap::write_bitmap(std::span<std::uint8_t, kBitmapSize> bitmap) const {

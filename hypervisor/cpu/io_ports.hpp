@@ -9,9 +9,9 @@
 
 namespace gatehouse::cpu {
 
-// Called on the accessing processor, possibly on several at once. `size` is 1, 2 or 4. An access that touches
-// any port of a handler comes to it whole (the lowest such handler's), so `port` may lie up to three below
-// its first. INS and OUTS to these ports are refused with #GP and do not come here.
+// Called on the accessing processor, possibly on several at once. `size` is 1, 2 or 4, and the access lies wholly within
+// the handler's ports: one that does not is taken apart into bytes first, as the chipset does, each for its own handler
+// or for the real port. INS and OUTS to these ports are refused with #GP and do not come here.
 class IoPortHandler {
   public:
     // Upper bytes beyond `size` are ignored.
@@ -28,8 +28,9 @@ class IoPortMap {
     static constexpr std::size_t kMaxRegions = 32;
     static constexpr std::size_t kBitmapSize = 3 * 4096;
 
-    // `last` is inclusive. kBadValue: last < first; kOverlap; kNoSpace.
+    // `last` is inclusive. A region may lie wholly within another. kBadValue: last < first; kOverlap; kNoSpace.
     [[nodiscard]] Status add(std::uint16_t first, std::uint16_t last, IoPortHandler& handler);
+    // The smallest region that holds the whole access; nullptr: none does.
     [[nodiscard]] IoPortHandler* find(std::uint16_t port, unsigned size) const;
     // Sets the bit of every port that has a handler; one bit a port (APM vol. 2, 15.10.1).
     void write_bitmap(std::span<std::uint8_t, kBitmapSize> bitmap) const;

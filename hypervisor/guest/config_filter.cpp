@@ -24,9 +24,14 @@ constexpr std::uint32_t kIoSpace = 1u << 0;  // command bits
 constexpr std::uint32_t kMemorySpace = 1u << 1;
 constexpr std::uint32_t kBusMaster = 1u << 2;
 constexpr std::uint8_t kMsiId = 0x05;  // capability identifiers
+constexpr std::uint8_t kMsiXId = 0x11;
 constexpr std::uint8_t kSataId = 0x12;
-constexpr std::uint32_t kMsi64 = 1u << 7;  // message control: 64-bit address
+constexpr std::uint32_t kMsiEnable = 1u << 0;  // message control
+constexpr std::uint32_t kMsi64 = 1u << 7;      // 64-bit address
 constexpr std::uint32_t kMsiMasks = 1u << 8;
+constexpr std::uint32_t kMsiXEnable = 1u << 15;
+constexpr std::uint32_t kInterruptAddress = 0xfee00000;
+constexpr std::uint32_t kInterruptBits = 0x000ffffc;  // destination and mode
 
 constexpr std::uint32_t ones(unsigned size) { return size == 4 ? 0xffffffffu : (1u << (8 * size)) - 1; }
 
@@ -76,22 +81,29 @@ void ConfigFilter::size_bars(FunctionId function, Disk& disk) {
     real_.write(function, kCommand, 2, command);
 }
 
+// What the launcher may have programmed into the interrupt capabilities is undone.
 void ConfigFilter::walk_capabilities(FunctionId function, Disk& disk) {
     std::uint8_t next = static_cast<std::uint8_t>(real_.read(function, kCapabilities, 1) & 0xfc);
-    disk.capability = next;
     for (unsigned steps = 0; next >= kHeaderEnd && steps < 48; ++steps) {
-        const auto id = static_cast<std::uint8_t>(real_.read(function, next, 1));
-        const auto after = static_cast<std::uint8_t>(real_.read(function, next + 1u, 1) & 0xfc);
-        if (id == kSataId && disk.sata == 0) {
-            disk.sata = next;
-            disk.sata_next = after;
+        const std::uint8_t at = next;
+        const auto word = [at](unsigned offset) { return static_cast<std::uint16_t>(at + offset); };
+        const auto id = static_cast<std::uint8_t>(real_.read(function, at, 1));
+        const std::uint32_t control = real_.read(function, word(2), 2);
+        next = static_cast<std::uint8_t>(real_.read(function, word(1), 1) & 0xfc);
+        if (id == kSataId) disk.hidden[0] = {at, next, static_cast<std::uint8_t>(at + 8)};
+        if (id == kMsiXId) {
+            disk.hidden[1] = {at, next, static_cast<std::uint8_t>(at + 12)};
+            real_.write(function, word(2), 2, control & ~kMsiXEnable);
         } else if (id == kMsiId) {
-            const std::uint32_t control = real_.read(function, next + 2u, 2);
-            const unsigned size = 10 + ((control & kMsi64) != 0 ? 4 : 0) + ((control & kMsiMasks) != 0 ? 10 : 0);
-            disk.msi = next;
-            disk.msi_end = static_cast<std::uint8_t>(std::min(next + size, 0xffu));
+            const unsigned address_end = (control & kMsi64) != 0 ? 12 : 8;
+            const unsigned size = address_end + 2 + ((control & kMsiMasks) != 0 ? 10 : 0);
+            real_.write(function, word(2), 2, control & ~kMsiEnable);
+            real_.write(function, word(4), 4, kInterruptAddress);
+            if (address_end == 12) real_.write(function, word(8), 4, 0);
+            disk.msi = at;
+            disk.msi_address_end = static_cast<std::uint8_t>(std::min(at + address_end, 0xffu));
+            disk.msi_end = static_cast<std::uint8_t>(std::min(at + size, 0xffu));
         }
-        next = after;
     }
 }
 
@@ -113,15 +125,16 @@ std::uint8_t ConfigFilter::disk_byte(FunctionId function, const Disk& disk, std:
         return static_cast<std::uint8_t>(disk.bar[(offset - kBar0) / 4u] >> (8 * (offset % 4u)));
     }
     const auto real = static_cast<std::uint8_t>(real_.read(function, offset, 1));
-    if (disk.sata != 0) {
-        // Whoever points to the SATA capability points to its successor.
-        const bool is_pointer = offset == kCapabilities || (offset >= kHeaderEnd && offset < kConventionalEnd);
-        if (is_pointer && (offset == kCapabilities || offset % 4 == 1) && (real & 0xfc) == disk.sata) {
-            return disk.sata_next;
-        }
-        if (overlaps(offset, 1, disk.sata, static_cast<std::uint16_t>(disk.sata + 8))) return 0;
+    // Whoever points to a hidden capability points to its successor.
+    const bool listed = offset >= kHeaderEnd && offset < kConventionalEnd && offset % 4 == 1;
+    std::uint8_t shown = real;
+    for (std::size_t i = 0; i < 2 * disk.hidden.size(); ++i) {  // a hidden one's successor may be hidden as well
+        const Disk::Hidden& hidden = disk.hidden[i % disk.hidden.size()];
+        if (hidden.at == 0) continue;
+        if (offset >= hidden.at && offset < hidden.end) return 0;
+        if ((listed || offset == kCapabilities) && (shown & 0xfc) == hidden.at) shown = hidden.next;
     }
-    return real;
+    return shown;
 }
 
 std::uint32_t ConfigFilter::read(FunctionId function, std::uint16_t offset, unsigned size) {
@@ -154,6 +167,12 @@ void ConfigFilter::write_disk(FunctionId function, Disk& disk, std::uint16_t off
         return;
     }
     if (offset == kCommand) return;  // a byte of it: nobody does this, and it could clear what must stay on
+    if (disk.msi != 0 && overlaps(offset, size, static_cast<std::uint16_t>(disk.msi + 4), disk.msi_address_end)) {
+        if (offset == disk.msi + 4 && size == 4) {
+            real_.write(function, offset, size, kInterruptAddress | (value & kInterruptBits));
+        }
+        return;
+    }
     const bool passes = (offset == kCommand + 1 && size == 1) || (offset == kStatus && size == 2) ||
                         (offset == kCacheLineSize && size == 1) || (offset == kInterruptLine && size == 1) ||
                         (disk.msi != 0 && offset >= disk.msi + 2 && offset + size <= disk.msi_end);

@@ -9,7 +9,10 @@
 //                    the base address registers are virtual: sizing works, a new address is remembered and nothing
 //                    answers there; memory decoding and bus mastering stay on; the index/data pair (AHCI 1.3.1,
 //                    2.4: a second way to the registers, by ports) is off with all port decoding, and its capability
-//                    out of the list; MSI, interrupt line, status and command bits pass; everything else is read-only
+//                    and MSI-X's (whose table, in a BAR, would be a second way to what MSI may not do) out of the list;
+//                    MSI, interrupt line, status and command bits pass; everything else is read-only
+// An MSI is a write by the device, which no I/O page table stops: its address stays within 0xfee0'0000-0xfeef'fffc, where
+// the interrupt controllers are (APM vol. 2, 16.11), by whole 32-bit writes only; the upper half stays 0.
 // PCI Local Bus Specification 3.0, 6.1, 6.2.5 and 6.7; PCI-to-PCI Bridge Architecture 1.2, 3.2.5.
 //
 // The owner traps both ways to configuration space, the ports 0xcf8/0xcfc and the ECAM pages of the functions listed
@@ -67,10 +70,14 @@ class ConfigFilter {
         std::array<std::uint32_t, kBars> bar{};       // as the guest sees it
         std::array<std::uint32_t, kBars> writable{};  // its address bits
         std::array<std::uint32_t, kBars> fixed{};     // its type bits
-        std::uint8_t capability = 0;                  // what the guest sees as the first capability
-        std::uint8_t sata = 0;                        // hidden capability, 0: none
-        std::uint8_t sata_next = 0;
+        struct Hidden {
+            std::uint8_t at = 0;  // 0: none
+            std::uint8_t next = 0;
+            std::uint8_t end = 0;
+        };
+        std::array<Hidden, 2> hidden{};  // SATA, MSI-X
         std::uint8_t msi = 0;
+        std::uint8_t msi_address_end = 0;
         std::uint8_t msi_end = 0;
     };
     struct Function {

@@ -10,7 +10,7 @@
 
 namespace gatehouse::guest {
 
-// Answers for ports 0xcf8..0xcff. The address register is virtual; the real one is written at each access,
+// Answers for ports 0xcf8..0xcff, but for the reset control port among them. The address register is virtual; the real one is written at each access,
 // under the lock that the ECAM handler takes as well.
 class ConfigPorts final : public cpu::IoPortHandler {
   public:

@@ -7,6 +7,7 @@
 #include "hypervisor/cpu/stop.hpp"
 #include "hypervisor/cpu/svm/policy.hpp"
 #include "hypervisor/cpu/svm/vcpu.hpp"
+#include "hypervisor/platform/io.hpp"
 
 namespace gatehouse::cpu::svm {
 namespace {
@@ -100,6 +101,7 @@ bool write_guest_msr(Vcpu& vcpu, std::uint32_t msr, std::uint64_t value) {
         case MsrRule::kMask:
             return try_read_msr(msr, &old) && try_write_msr(msr, (old & ~policy.mask) | (value & policy.mask));
         case MsrRule::kFault: return false;
+        case MsrRule::kCounter: return try_write_msr(msr, guest_counter(msr, value));
         case MsrRule::kEfer: return write_efer(vcpu, value);
         case MsrRule::kApicBase: return write_apic_base(vcpu, value);
         case MsrRule::kIcr:
@@ -125,19 +127,35 @@ void handle_msr(Vcpu& vcpu) {
     skip_opcode(vcpu, write ? 0x0f30 : 0x0f32);
 }
 
+// An access that no handler has whole goes byte by byte: so does the chipset decode one that spans devices.
+std::uint32_t read_port(std::uint16_t port, unsigned size) {
+    if (IoPortHandler* const handler = port_map().find(port, size)) return handler->read(port, size);
+    if (size == 1) return platform::in8(port);
+    std::uint32_t value = 0;
+    for (unsigned i = 0; i < size; ++i) {
+        value |= (read_port(static_cast<std::uint16_t>(port + i), 1) & 0xff) << (8 * i);
+    }
+    return value;
+}
+
+void write_port(std::uint16_t port, unsigned size, std::uint32_t value) {
+    if (IoPortHandler* const handler = port_map().find(port, size)) return handler->write(port, size, value);
+    if (size == 1) return platform::out8(port, static_cast<std::uint8_t>(value));
+    for (unsigned i = 0; i < size; ++i) write_port(static_cast<std::uint16_t>(port + i), 1, value >> (8 * i) & 0xff);
+}
+
 void handle_port(Vcpu& vcpu) {
     const std::uint64_t info = vcpu.vmcb->exit_info1;
     const auto port = static_cast<std::uint16_t>(info >> 16);
     const auto size = static_cast<unsigned>(info >> 4 & 7);
-    IoPortHandler* const handler = port_map().find(port, size);
-    if ((info & kPortString) != 0 || handler == nullptr) return inject(vcpu, kGeneralProtection, true);
+    if ((info & kPortString) != 0 || port + size > 0x10000) return inject(vcpu, kGeneralProtection, true);
     std::uint64_t& rax = vcpu.registers[0];
     const std::uint64_t mask = (std::uint64_t{1} << 8 * size) - 1;
     vcpu.vmcb->next_rip = vcpu.vmcb->exit_info2;
     if ((info & kPortIn) == 0) {
-        handler->write(port, size, static_cast<std::uint32_t>(rax & mask));
+        write_port(port, size, static_cast<std::uint32_t>(rax & mask));
     } else {
-        const std::uint64_t value = handler->read(port, size) & mask;
+        const std::uint64_t value = read_port(port, size) & mask;
         rax = size == 4 ? value : (rax & ~mask) | value;
     }
     skip(vcpu, static_cast<unsigned>(vcpu.vmcb->exit_info2 - vcpu.vmcb->rip));

@@ -25,7 +25,7 @@ constexpr std::array kRows{
     Row{kMsrEfer, kMsrEfer, {MsrRule::kEfer, MsrRule::kEfer}},
     Row{0xc0000104, 0xc0000104, {kFault, kFault}},  // TSC_RATIO (SVM)
     // 0xc001'0000 and above: writes are dropped, but for the rows below
-    Row{0xc0010000, 0xc0010007, {kPass, kPass}},  // performance counters
+    Row{0xc0010000, 0xc0010007, {kPass, MsrRule::kCounter}},  // core performance counters
     Row{kMsrHwcr, kMsrHwcr, {kPass, kMask, kHwcrMask}},
     Row{0xc0010055, 0xc0010055, {kPass, kDrop}},    // interrupt pending message
     Row{0xc0010062, 0xc0010062, {kPass, kPass}},    // P-state control; their definitions are read-only
@@ -34,15 +34,12 @@ constexpr std::array kRows{
     Row{0xc001011e, 0xc001011e, {kFault, kFault}},  // VMPAGE_FLUSH (SEV)
     Row{0xc001011f, 0xc001011f, {kPass, kPass}},    // VIRT_SPEC_CTRL
     Row{0xc0010130, 0xc0010138, {kFault, kFault}},  // GHCB, SEV_STATUS, reverse map table, ...
-    Row{0xc0010200, 0xc001020b, {kPass, kPass}},    // performance counters: core
-    Row{0xc0010230, 0xc001023b, {kPass, kPass}},    // ... L3
-    Row{0xc0010240, 0xc0010247, {kPass, kPass}},    // ... northbridge
+    Row{0xc0010200, 0xc001020b, {kPass, MsrRule::kCounter}},
     Row{0xc00102b1, 0xc00102b3, {kPass, kPass}},    // collaborative power control
     Row{0xc0011019, 0xc001101b, {kPass, kPass}},    // breakpoint address masks 1 to 3
     Row{0xc0011027, 0xc0011027, {kPass, kPass}},    // ... 0
     Row{0xc0011029, 0xc0011029, {kPass, kMask, kDeCfgMask}},
-    Row{0xc0011030, 0xc001103d, {kPass, kPass}},  // instruction-based sampling
-    Row{0xc0010000, 0xc001ffff, {kPass, kDrop}},  // SYSCFG, TOP_MEM, IORR, PATCH_LOADER, ...
+    Row{0xc0010000, 0xc001ffff, {kPass, kDrop}},  // SYSCFG, TOP_MEM, IORR, PATCH_LOADER, IBS, other counters, ...
 };
 
 }  // namespace
@@ -52,6 +49,7 @@ CpuidLeaf guest_cpuid(std::uint32_t leaf, std::uint32_t subleaf, CpuidLeaf hardw
     constexpr std::uint32_t kOspke = 1u << 4;     // leaf 7 ECX: CR4.PKE
     constexpr std::uint32_t kSvm = 1u << 2;       // leaf 0x8000'0001 ECX
     constexpr std::uint32_t kSkinit = 1u << 12;
+    constexpr std::uint32_t kIbs = 1u << 10;     // instruction-based sampling: it would sample the hypervisor as well
     constexpr std::uint32_t kInvlpgb = 1u << 3;  // leaf 0x8000'0008 EBX: needs the hypervisor's consent
     CpuidLeaf out = hardware;
     switch (leaf) {
@@ -60,9 +58,10 @@ CpuidLeaf guest_cpuid(std::uint32_t leaf, std::uint32_t subleaf, CpuidLeaf hardw
             if (subleaf != 0) break;
             out.ecx = (out.ecx & ~kOspke) | ((guest_cr4 & kCr4Pke) != 0 ? kOspke : 0);
             break;
-        case 0x80000001: out.ecx &= ~(kSvm | kSkinit); break;
+        case 0x80000001: out.ecx &= ~(kSvm | kSkinit | kIbs); break;
         case 0x80000008: out.ebx &= ~kInvlpgb; break;
         case 0x8000000a:  // SVM
+        case 0x8000001b:  // instruction-based sampling
         case 0x8000001f:  // memory encryption
             out = {};
             break;
@@ -76,6 +75,11 @@ MsrPolicy msr_policy(std::uint32_t msr) {
         if (msr >= row.first && msr <= row.last) return row.policy;
     }
     return {};
+}
+
+std::uint64_t guest_counter(std::uint32_t msr, std::uint64_t value) {
+    const bool control = msr < 0xc0010004 || (msr >= 0xc0010200 && msr % 2 == 0);
+    return control ? (value & ~(std::uint64_t{3} << 40)) | std::uint64_t{1} << 40 : value;
 }
 
 void write_msr_bitmap(std::span<std::uint8_t, kMsrBitmapSize> bitmap) {

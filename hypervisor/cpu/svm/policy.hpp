@@ -22,6 +22,7 @@ enum class MsrRule : std::uint8_t {
     kEfer,      // SVME hidden
     kApicBase,  // the page stays where it is, the APIC stays on
     kIcr,       // x2APIC: INIT and SIPI are emulated
+    kCounter,   // performance counter: guest_counter()
 };
 
 struct MsrPolicy {
@@ -31,6 +32,9 @@ struct MsrPolicy {
 };
 
 [[nodiscard]] MsrPolicy msr_policy(std::uint32_t msr);
+// What a guest's write of a core performance counter's register becomes: a control register counts the guest's events
+// only (HG_ONLY, bits 41:40, is 01b; APM vol. 2, 13.2.1), so that nothing is learned of the hypervisor.
+[[nodiscard]] std::uint64_t guest_counter(std::uint32_t msr, std::uint64_t value);
 
 // Sets read and write bits of every register whose rule is not kPass: two bits an MSR (APM vol. 2, 15.11).
 // MSRs that the bitmap does not cover always exit.
