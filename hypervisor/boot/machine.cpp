@@ -147,16 +147,23 @@ Status Machine::check_policy() {
     return {};
 }
 
+// Four words of RDRAND and 32 bytes of the TPM's. Processors have returned all ones with CF = 1: such words, and repeated
+// ones, are none.
 Status Machine::seed_random() {
     std::array<std::byte, 64> entropy{};
+    std::array<unsigned long long, 4> words{};
     constexpr int kAttempts = 100;
-    for (std::size_t at = 0; at < 32; at += 8) {
+    std::size_t count = 0;
+    for (int i = 0; i < kAttempts && count < words.size(); ++i) {
         unsigned long long value = 0;
         unsigned char good = 0;
-        for (int i = 0; i < kAttempts && good == 0; ++i) asm volatile("rdrand %0; setc %1" : "=r"(value), "=q"(good));
-        if (good == 0) return {Error::kDeviceError, "RDRAND"};
-        store<std::uint64_t>(entropy.data() + at, value, Endian::kLittle);
+        asm volatile("rdrand %0; setc %1" : "=r"(value), "=q"(good));
+        const bool fresh = std::find(words.begin(), words.begin() + count, value) == words.begin() + count;
+        if (good != 0 && fresh && value != 0 && value != ~0ull) words[count++] = value;
     }
+    if (count != words.size()) return {Error::kDeviceError, "RDRAND", count};
+    std::memcpy(entropy.data(), words.data(), sizeof(words));
+    gatehouse::wipe(words.data(), sizeof(words));
     GATEHOUSE_TRY(tpm_.get_random(MutableBytes(entropy).subspan(32)));
     random_.seed(entropy);
     gatehouse::wipe(entropy);
@@ -167,7 +174,6 @@ Status Machine::read_acpi() {
     TableView view(map_, kept_base_);
     GATEHOUSE_TRY(tables_.open(block_.rsdp, view));
     if (tables_.left_out() != 0) log("gatehouse: ACPI tables left out: ", std::uint64_t{tables_.left_out()});
-    GATEHOUSE_TRY(platform::read_madt(tables_.find(platform::signature("APIC")), cpus_));
     GATEHOUSE_ASSIGN(fadt_ports_, platform::read_fadt(tables_.find(platform::signature("FACP"))));
     const auto ecam = platform::ecam_window(platform::read_msr(platform::kMmioConfigurationBase));
     const bool has_none = ecam.error() == Error::kNotFound && tables_.find(platform::signature("MCFG")).empty();
@@ -352,7 +358,7 @@ Status Machine::start_processors() {
     GATEHOUSE_ASSIGN(const std::uint64_t low_page,
                      map_.find(memory::kPageSize, memory::kPageSize, 0xa0000, payload_.busy));
     GATEHOUSE_TRY(ram_.check_write_back({low_page, memory::kPageSize}, "trampoline page"));
-    return cpu::start_aps(cpus_.all(), low_page);
+    return cpu::start_aps(low_page);
 }
 
 Status Machine::allow_guest_memory(memory::DmaMap& map) {
@@ -425,6 +431,7 @@ Result<cpu::svm::GuestEntry> Machine::prepare() {
         GATEHOUSE_TRY(find_functions());
         GATEHOUSE_TRY(start_iommus());
         GATEHOUSE_TRY(cpu::svm::enable());
+        GATEHOUSE_TRY(start_processors());
         return open_disks();
     }();
     // Whatever came of it: nothing later in this boot meets the sealing policy again.
@@ -433,7 +440,6 @@ Result<cpu::svm::GuestEntry> Machine::prepare() {
     GATEHOUSE_TRY(capped);
     log("gatehouse: PCR 17, 18 and 19 capped");
     GATEHOUSE_TRY(trap_guest());
-    GATEHOUSE_TRY(start_processors());
     state_claims();
     GATEHOUSE_ASSIGN(const cpu::svm::GuestEntry entry, load_guest());
     for (std::size_t i = 0; i < controller_count_; ++i) GATEHOUSE_TRY(controllers_[i].controller().hand_over());

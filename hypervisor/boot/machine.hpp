@@ -125,7 +125,6 @@ class Machine {
 
     platform::AcpiTables tables_;
     platform::FadtPorts fadt_ports_;
-    platform::CpuList cpus_;
     PciPorts pci_;
     guest::ConfigFilter config_{pci_};
     SpinLock config_lock_;

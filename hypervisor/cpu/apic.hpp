@@ -66,6 +66,7 @@ void send(std::uint32_t destination, std::uint32_t command);
 // As INIT does: vectors masked, timer stopped, disabled, nothing in service.
 void reset();
 
+inline constexpr std::uint32_t kOthers = 3u << 18;        // shorthand: all but self, whatever the destination
 inline constexpr std::uint32_t kCommandInit = 0x4500;     // INIT, assert
 inline constexpr std::uint32_t kCommandStartup = 0x4600;  // SIPI, assert; + vector
 

@@ -1,5 +1,6 @@
 #include "hypervisor/cpu/cpu.hpp"
 
+#include <atomic>
 #include <new>
 
 #include "hypervisor/base/panic.hpp"
@@ -13,7 +14,7 @@
 
 extern "C" {
 extern const char image_start[], image_rodata[], image_data[], image_end[];
-extern const char trampoline[], trampoline_end[], trampoline_data[];
+extern const char trampoline[], trampoline_end[], trampoline_data[], trampoline_lobby[];
 extern const std::uint64_t boot_pml4[];
 [[noreturn]] void switch_stack(std::uint64_t stack, void (*to)(std::uint64_t), std::uint64_t argument);
 }
@@ -25,15 +26,27 @@ using memory::kPageSize;
 
 // Stack window of a processor, in pages; those not listed are guard pages.
 constexpr std::uint64_t kSlotPages = 16;
-constexpr std::uint64_t kMainFirst = 1, kMainPages = 7;
+constexpr std::uint64_t kMainFirst = 1, kMainPages = kStackSize / kPageSize;
 constexpr std::uint64_t kExceptionFirst = 9;
 constexpr std::uint64_t kNmiFirst = 11;
 static_assert(kMaxCpus * kSlotPages * kPageSize <= memory::kStackWindow);
 
-// What decides where an access goes, RAM or elsewhere (APM vol. 2, 7.9): SYSCFG, IORRs, TOP_MEM, TOP_MEM2, ECAM base.
-constexpr std::uint32_t kRoutingMsrs[] = {kMsrSyscfg, 0xc0010016, 0xc0010017,  0xc0010018,
-                                          0xc0010019, 0xc001001a, kMsrTopMem2, 0xc0010058};
+// What decides where an access goes, RAM or elsewhere, and how it is cached (APM vol. 2, 7.7 and 7.9): every processor gets
+// the BSP's. SYSCFG is first with its MtrrFixDramModEn set, without which the fixed ranges' RdMem and WrMem are hidden,
+// and last as it is.
+constexpr std::uint64_t kFixedModify = 1u << 19;
+constexpr std::uint32_t kRoutingMsrs[] = {
+    kMsrSyscfg, 0xc0010016, 0xc0010017, 0xc0010018, 0xc0010019, 0xc001001a, kMsrTopMem2, 0xc0010058,
+    0x200, 0x201, 0x202, 0x203, 0x204, 0x205, 0x206, 0x207, 0x208, 0x209, 0x20a, 0x20b, 0x20c, 0x20d, 0x20e, 0x20f,
+    0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f, 0x2ff, kMsrSyscfg};
 constinit std::array<std::uint64_t, std::size(kRoutingMsrs)> routing{};  // the BSP's
+
+// The lobby in the trampoline's page (entry.S).
+struct Lobby {
+    std::atomic<std::uint32_t> count;
+    std::atomic<std::uint32_t> turn;
+    std::array<std::uint32_t, kMaxCpus - 1> apic_ids;
+};
 
 constinit PerCpu bsp;
 constinit std::array<PerCpu*, kMaxCpus> cpus{};
@@ -73,12 +86,25 @@ void prepare(PerCpu& cpu) {
     svm::hold_interrupts();
 }
 
-// As the BSP has it, which the SLB has checked: what ran on an AP before the launch is not trusted.
+void read_routing() {
+    std::uint64_t syscfg = 0;
+    if (!try_read_msr(kMsrSyscfg, &syscfg)) syscfg = 0;
+    (void)try_write_msr(kMsrSyscfg, syscfg | kFixedModify);
+    for (std::size_t i = 0; i < routing.size(); ++i) (void)try_read_msr(kRoutingMsrs[i], &routing[i]);
+    (void)try_write_msr(kMsrSyscfg, syscfg);
+    routing.front() = syscfg | kFixedModify;
+    routing.back() = syscfg;
+}
+
+// As the BSP has it, which has been checked: what ran on an AP before the launch is not trusted. With the cache off and
+// empty, as MTRRs are to be changed (APM vol. 2, 7.7.5).
 void adopt_routing() {
+    asm volatile("mov %0, %%cr0; wbinvd" : : "r"(std::uint64_t{0x80010033} | kCr0Cd) : "memory");
     for (std::size_t i = 0; i < routing.size(); ++i) {
         std::uint64_t own = 0;
         if (try_read_msr(kRoutingMsrs[i], &own) && own != routing[i]) (void)try_write_msr(kRoutingMsrs[i], routing[i]);
     }
+    asm volatile("wbinvd; mov %0, %%cr0" : : "r"(std::uint64_t{0x80010033}) : "memory");
 }
 
 void set_control_registers() {
@@ -98,31 +124,27 @@ void bsp_main(std::uint64_t base) {
     hypervisor_main(base);
 }
 
-Status start_ap(std::uint32_t apic_id, std::uint64_t low_page) {
+// Lets number `turn` of the lobby in.
+Status admit(Lobby& lobby, std::uint32_t turn, MutableBytes page) {
     constexpr std::uint64_t kOnlineTimeout = 1'000'000;  // microseconds
-    if (cpus_online == kMaxCpus) return {Error::kNoSpace, "processors", kMaxCpus};
+    const std::uint32_t apic_id = lobby.apic_ids[turn];
     if (apic_id >= 0xff && !apic::x2apic()) return {Error::kUnsupported, "APIC ID beyond xAPIC mode", apic_id};
-    GATEHOUSE_ASSIGN(const std::uint64_t page, pool.take((sizeof(PerCpu) + kPageSize - 1) / kPageSize));
-    auto* cpu = new (memory::at_physical(page)) PerCpu;
+    GATEHOUSE_ASSIGN(const std::uint64_t own, pool.take((sizeof(PerCpu) + kPageSize - 1) / kPageSize));
+    auto* cpu = new (memory::at_physical(own)) PerCpu;
     cpu->index = static_cast<std::uint32_t>(cpus_online);
     GATEHOUSE_TRY(make_stacks(*cpu));
     GATEHOUSE_TRY(svm::make_vcpu(*cpu));
-
-    auto* data = reinterpret_cast<std::uint64_t*>(memory::at_physical(low_page) + (trampoline_data - trampoline));
+    auto* data = reinterpret_cast<std::uint64_t*>(page.data() + (trampoline_data - trampoline));
     data[0] = physical_address(boot_pml4);
     data[1] = cpu->stack;
     data[2] = reinterpret_cast<std::uint64_t>(cpu);
     data[3] = host_pages.root();
-    apic::send(apic_id, apic::kCommandInit);
-    wait(10'000);
-    for (int i = 0; i < 2; ++i) {  // Intel MP specification 1.4, B.4
-        apic::send(apic_id, apic::kCommandStartup | static_cast<std::uint32_t>(low_page >> 12));
-        wait(200);
-    }
+    lobby.turn = turn;
     for (std::uint64_t waited = 0; !cpu->online; waited += 100) {
         if (waited > kOnlineTimeout) return {Error::kTimeout, "processor does not start; APIC ID", apic_id};
         wait(100);
     }
+    if (cpu->apic_id != apic_id) return {Error::kMismatch, "processor with two APIC IDs", apic_id};
     cpus[cpus_online++] = cpu;
     return {};
 }
@@ -199,21 +221,33 @@ Status trap_ports(std::uint16_t first, std::uint16_t last, IoPortHandler& handle
     return ports.add(first, last, handler);
 }
 
-Status start_aps(std::span<const std::uint32_t> apic_ids, std::uint64_t low_page) {
+Status start_aps(std::uint64_t low_page) {
     const auto size = static_cast<std::size_t>(trampoline_end - trampoline);
-    if (low_page % kPageSize != 0 || low_page >= 0x100000) return {Error::kOutOfRange, "trampoline page", low_page};
+    if (low_page % kPageSize != 0 || low_page >= 0xa0000) return {Error::kOutOfRange, "trampoline page", low_page};
     GATEHOUSE_ASSIGN(const MutableBytes page, guest_ram.guest(low_page, kPageSize));
-    for (std::size_t i = 0; i < routing.size(); ++i) (void)try_read_msr(kRoutingMsrs[i], &routing[i]);
+    const Bytes code(reinterpret_cast<const std::byte*>(trampoline), size);
+    read_routing();
     static std::array<std::byte, kPageSize> saved;
     copy_bytes(saved, page);
-    copy_bytes(page, Bytes(reinterpret_cast<const std::byte*>(trampoline), size));
-    Status result;
-    for (const std::uint32_t id : apic_ids) {
-        if (id == bsp.apic_id) continue;
-        if (Status status = start_ap(id, low_page); !status.ok()) result = status;
+    copy_bytes(page, code);
+    reinterpret_cast<std::uint64_t*>(page.data() + (trampoline_data - trampoline))[0] = physical_address(boot_pml4);
+    asm volatile("wbinvd" : : : "memory");
+    const std::size_t fixed = static_cast<std::size_t>(trampoline_data - trampoline);
+    if (!equal_bytes(page.first(fixed), code.first(fixed))) return {Error::kMismatch, "trampoline page", low_page};
+    auto& lobby = *reinterpret_cast<Lobby*>(page.data() + (trampoline_lobby - trampoline));
+    apic::send(0, apic::kOthers | apic::kCommandInit);
+    wait(10'000);
+    for (int i = 0; i < 2; ++i) {  // Intel MP specification 1.4, B.4
+        apic::send(0, apic::kOthers | apic::kCommandStartup | static_cast<std::uint32_t>(low_page >> 12));
+        wait(200);
     }
+    wait(100'000);
+    const std::uint32_t count = lobby.count;
+    if (count >= kMaxCpus) return {Error::kNoSpace, "processors", count + 1};
+    for (std::uint32_t turn = 0; turn < count; ++turn) GATEHOUSE_TRY(admit(lobby, turn, page));
+    if (lobby.count != count) return {Error::kMismatch, "processor that came late; number", lobby.count};
     copy_bytes(page, saved);
-    return result;
+    return {};
 }
 
 }  // namespace gatehouse::cpu

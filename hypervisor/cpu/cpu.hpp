@@ -5,7 +5,7 @@
 //   guest_memory().add(...) per RAM range        memory/physical_memory.hpp
 //   svm::enable()                                svm/svm.hpp: SVM, nested paging, the kept region hidden
 //   nested_pages().hide/map, trap_mmio, trap_ports
-//   start_aps(...)                               the other processors wait for a guest's SIPI
+//   start_aps(...)                               the other processors are counted, and wait for a guest's SIPI
 //   svm::run_guest(entry)                        does not return
 //
 // The hypervisor runs with GIF = 0 and EFLAGS.IF = 0, always: nothing interrupts it. Its stacks have a guard
@@ -48,11 +48,12 @@ inline constexpr std::size_t kMaxCpus = 64;
 [[nodiscard]] const MmioMap& mmio_map();
 [[nodiscard]] const IoPortMap& port_map();
 
-// Starts the processors with these APIC IDs (this processor's own is skipped) one after the other, by INIT
-// and two SIPIs; each then waits for the guest's SIPI. `low_page` is a page of guest RAM below 1 MiB, used
-// meanwhile and put back. Errors: kTimeout with the APIC ID (the others have been started), kNoSpace,
-// kOutOfRange (low_page).
-[[nodiscard]] Status start_aps(std::span<const std::uint32_t> apic_ids, std::uint64_t low_page);
+// Starts all processors that there are, whatever firmware's tables say: INIT and SIPI go to all but this one, and each
+// that comes is counted, told apart by its own APIC ID, and then waits for the guest's SIPI. None is left in INIT,
+// where it would wait for anybody's. `low_page` is a page of guest RAM below 0xa0000, used meanwhile and put back.
+// Takes 0.1 s. After any error the guest must not run: kNoSpace (more than kMaxCpus), kTimeout or kMismatch with the APIC
+// ID, kMismatch or kOutOfRange (low_page: it does not hold what is written to it).
+[[nodiscard]] Status start_aps(std::uint64_t low_page);
 
 // How many processors the hypervisor runs on.
 [[nodiscard]] std::size_t cpu_count();

@@ -24,6 +24,8 @@ struct [[gnu::packed]] TaskState {
 };
 static_assert(sizeof(TaskState) == 104);
 
+inline constexpr std::uint64_t kStackSize = 7 * memory::kPageSize;  // of each processor's main stack
+
 // FS points here while the hypervisor runs: compiled code reads its stack canary from fs:0x28.
 struct alignas(64) PerCpu {
     PerCpu* self = nullptr;   // fs:0x00

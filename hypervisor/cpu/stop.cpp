@@ -1,5 +1,6 @@
 #include "hypervisor/cpu/stop.hpp"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 
@@ -8,6 +9,7 @@
 #include "hypervisor/cpu/console_log.hpp"
 #include "hypervisor/cpu/per_cpu.hpp"
 #include "hypervisor/cpu/svm/vcpu.hpp"
+#include "hypervisor/cpu/vector.hpp"
 
 namespace gatehouse::cpu {
 namespace {
@@ -16,6 +18,13 @@ constinit std::array<StopHook, 8> hooks{};
 constinit std::size_t hook_count = 0;
 constinit StopHook reset_function = nullptr;
 constinit std::atomic_flag stopping;
+
+[[noreturn]] void pulse_reset() {
+    if (reset_function != nullptr) reset_function();
+    const std::array<std::uint16_t, 5> no_table{};
+    asm volatile("lidt %0; ud2" : : "m"(no_table));
+    __builtin_unreachable();
+}
 
 }  // namespace
 
@@ -28,18 +37,17 @@ void set_reset(void (*reset)()) { reset_function = reset; }
 
 void prepare_stop() {
     if (stopping.test_and_set()) halt();  // another processor does it, or a hook failed
-    svm::stop_others();
-    for (std::size_t i = 0; i < hook_count; ++i) hooks[i]();
+    const bool alone = svm::stop_others();
+    for (std::size_t i = 0; i < (alone ? hook_count : std::min<std::size_t>(hook_count, 1)); ++i) hooks[i]();
+    forget_secrets();
+    if (!alone) pulse_reset();
 }
 
 void reset_machine(const char* why) {
     set_console(true);
     log("reset: ", why);
     prepare_stop();
-    if (reset_function != nullptr) reset_function();
-    const std::array<std::uint16_t, 5> no_table{};
-    asm volatile("lidt %0; ud2" : : "m"(no_table));
-    __builtin_unreachable();
+    pulse_reset();
 }
 
 void halt() {

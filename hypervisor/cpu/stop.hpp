@@ -4,8 +4,8 @@
 namespace gatehouse::cpu {
 
 // Hooks run in the order in which they were registered, once, on the processor that stops the machine, with
-// the other processors stopped. They must not fail, wait long, or log secrets. At most 8; panic if there are
-// more.
+// the other processors stopped. They must not fail, wait long, or log secrets. The first one wipes the keys: if a
+// processor does not stop, it alone runs, and the machine is reset at once. At most 8; panic if there are more.
 using StopHook = void (*)();
 void on_stop(StopHook hook);
 
@@ -13,7 +13,7 @@ void on_stop(StopHook hook);
 // after it, the processor shuts down (triple fault), which PC chipsets turn into a reset.
 void set_reset(void (*reset)());
 
-// Stops the other processors and runs the stop hooks. For sleep and power-off, whose last write the caller
+// Stops the other processors and runs the stop hooks; every processor has forgotten its secrets. For sleep and power-off, whose last write the caller
 // does itself; nothing but that may follow.
 void prepare_stop();
 

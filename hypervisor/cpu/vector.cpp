@@ -1,13 +1,19 @@
 #include "hypervisor/cpu/vector.hpp"
 
+#include "hypervisor/base/secret.hpp"
 #include "hypervisor/cpu/per_cpu.hpp"
 
 namespace gatehouse::cpu {
 
+namespace {
+
+constexpr std::uint32_t kMxcsrDefault = 0x1f80;  // all exceptions masked
+
+}  // namespace
+
 // CR0.TS, CR0.EM and CR4.OSFXSR are the hypervisor's own here (the world switch loads them), so that the
 // guest's settings do not matter; EFER.FFXSR, with which FXSAVE leaves the XMM registers out, is 0.
 void begin_vectors() {
-    constexpr std::uint32_t kMxcsrDefault = 0x1f80;  // all exceptions masked
     PerCpu& cpu = this_cpu();
     if (cpu.vector_depth++ != 0) return;
     asm volatile("fxsave64 %0" : "=m"(cpu.vector_area));
@@ -18,6 +24,17 @@ void end_vectors() {
     PerCpu& cpu = this_cpu();
     if (--cpu.vector_depth != 0) return;
     asm volatile("fxrstor64 %0" : : "m"(cpu.vector_area));
+}
+
+void forget_secrets() {
+    PerCpu& cpu = this_cpu();
+    wipe(cpu.vector_area);
+    cpu.vector_area[0] = std::byte{0x7f};  // FCW as FNINIT has it
+    cpu.vector_area[1] = std::byte{0x03};
+    std::memcpy(cpu.vector_area.data() + 24, &kMxcsrDefault, sizeof(kMxcsrDefault));
+    asm volatile("fxrstor64 %0" : : "m"(cpu.vector_area));
+    std::uint64_t bottom = cpu.stack - kStackSize;
+    asm volatile("mov %%rsp, %%rcx; sub %0, %%rcx; rep stosb" : "+D"(bottom) : "a"(0) : "rcx", "memory");
 }
 
 }  // namespace gatehouse::cpu

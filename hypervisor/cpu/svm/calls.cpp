@@ -6,6 +6,7 @@
 #include "hypervisor/cpu/stop.hpp"
 #include "hypervisor/cpu/svm/svm.hpp"
 #include "hypervisor/cpu/svm/vcpu.hpp"
+#include "hypervisor/cpu/vector.hpp"
 
 namespace gatehouse::cpu::svm {
 namespace {
@@ -20,10 +21,24 @@ void consume_init() {
 
 // INIT, which gets through everywhere; and a SIPI, which processors ignore that do not wait for one, but
 // without which QEMU (to 10.0) leaves a halted processor asleep.
-void ring(const Vcpu& target) {
-    apic::send(target.cpu->apic_id, apic::kCommandInit);
-    apic::send(target.cpu->apic_id, apic::kCommandStartup);
+void ring(std::uint32_t apic_id, std::uint32_t shorthand = 0) {
+    apic::send(apic_id, shorthand | apic::kCommandInit);
+    apic::send(apic_id, shorthand | apic::kCommandStartup);
 }
+
+// True if `done` within about so many seconds, at most.
+template <typename Condition>
+bool within(std::uint64_t seconds, Condition done) {
+    constexpr std::uint64_t kFastestHertz = 5'000'000'000;
+    const std::uint64_t start = read_tsc();
+    while (!done()) {
+        if (read_tsc() - start > seconds * kFastestHertz) return false;
+        pause();
+    }
+    return true;
+}
+// Longer than any handler takes: a TPM command and its cancellation time out after 12 seconds.
+constexpr std::uint64_t kLongestHandler = 15;
 
 // Answers a call to this processor while it waits for another, so that two that call each other both get
 // through.
@@ -42,12 +57,13 @@ void call(Vcpu& target) {
         pause();
     }
     target.called = true;
-    ring(target);
-    while (target.called) {
+    ring(target.cpu->apic_id);
+    const bool answered = within(2 * kLongestHandler, [&] {
         answer_own_call();
-        pause();
-    }
+        return !target.called;
+    });
     calling.clear();
+    if (!answered) reset_machine("a processor does not answer");
 }
 
 template <typename Function>
@@ -123,10 +139,7 @@ void wait_for_startup(Vcpu& vcpu) {
             set_real_mode(vcpu, static_cast<std::uint8_t>(vector));
             break;
         }
-        if (stop_flag) {
-            vcpu.stopped = true;
-            halt();
-        }
+        if (stop_flag) stop_here(vcpu);
         if (open_window(true)) vcpu.called = false;
     }
     vcpu.cpu->nmi_pending = false;
@@ -190,17 +203,25 @@ void flush_nested_everywhere() {
     });
 }
 
-void stop_others() {
+bool stop_others() {
     stop_flag = true;
-    if (cpu_count() <= 1) return;
-    for_each_other([](Vcpu& other) {
-        if (other.stopped) return;
+    bool all = true;
+    for_each_other([&](Vcpu& other) {
+        const auto stopped = [&] { return other.stopped.load(); };
+        if (stopped()) return;
         other.called = true;
-        ring(other);
-        constexpr std::uint64_t kPatience = 2'000'000'000;  // TSC ticks, most of a second
-        const std::uint64_t start = read_tsc();
-        while (!other.stopped && read_tsc() - start < kPatience) pause();
+        ring(other.cpu->apic_id);
+        if (within(1, stopped)) return;
+        ring(0, apic::kOthers);
+        all = within(kLongestHandler, stopped) && all;
     });
+    return all;
+}
+
+void stop_here(Vcpu& vcpu) {
+    forget_secrets();
+    vcpu.stopped = true;
+    halt();
 }
 
 }  // namespace gatehouse::cpu::svm

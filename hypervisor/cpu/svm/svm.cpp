@@ -8,6 +8,7 @@
 #include "hypervisor/cpu/instructions.hpp"
 #include "hypervisor/cpu/svm/policy.hpp"
 #include "hypervisor/cpu/svm/vcpu.hpp"
+#include "hypervisor/cpu/vector.hpp"
 #include "hypervisor/launch/layout.hpp"
 
 extern "C" void svm_enter(std::uint64_t guest_vmcb, std::uint64_t host_vmcb, std::uint64_t* registers);
@@ -118,10 +119,11 @@ void run_guest(const GuestEntry& entry) {
     vmcb.cr4 = kCr4Pae;
     vmcb.rflags = kRflagsReset;
     vmcb.rip = entry.rip;
-    vmcb.rsp = entry.rsp;
+    vcpu.registers[4] = entry.rsp;
     vcpu.registers[6] = entry.rsi;
     vcpu.waiting = false;
     arm_startup_trap();
+    forget_secrets();
     run(vcpu);
 }
 
@@ -136,10 +138,7 @@ void run(Vcpu& vcpu) {
         const std::uint64_t generation = nested_pages().generation();
         vmcb.tlb_control = generation != vcpu.seen_generation ? kFlushAll : 0;
         vcpu.seen_generation = generation;
-        if (stop_requested()) {
-            vcpu.stopped = true;
-            halt();
-        }
+        if (stop_requested()) stop_here(vcpu);
         if ((vmcb.event_injection & kEventValid) == 0 && vcpu.cpu->nmi_pending.exchange(false)) {
             vmcb.event_injection = kEventValid | kEventNmi | 2;
         }
