@@ -246,6 +246,10 @@ Status Machine::open_controller(guest::FunctionId function) {
         ram_.reached_by({bar.base, bar.size})) {
         return {Error::kOutOfRange, "disk controller: ABAR", bar.base};
     }
+    for (std::size_t other = 0; other < kAbar; ++other) {  // vendor registers, MSI-X tables: nobody's
+        const guest::ConfigFilter::Bar hidden = config_.memory_bar(function, other);
+        if (hidden.size != 0 && hidden.base != 0) GATEHOUSE_TRY(cpu::hide_device(hidden.base, hidden.size));
+    }
     constexpr std::uint64_t kAllArenas = 0x400000;  // of the kept region's 6 MiB
     const std::uint64_t arena_size = kAllArenas / static_cast<std::uint64_t>(std::ranges::count_if(
                                                       std::span(protected_).first(protected_count_), is_ahci)) &

@@ -24,6 +24,21 @@ IoPortHandler* IoPortMap::find(std::uint16_t port, unsigned size) const {
     return smallest == nullptr ? nullptr : smallest->handler;
 }
 
+std::uint32_t IoPortMap::read(std::uint16_t port, unsigned size, std::uint8_t (*real)(std::uint16_t)) const {
+    if (IoPortHandler* const handler = find(port, size)) return handler->read(port, size);
+    if (size == 1) return real(port);
+    std::uint32_t value = 0;
+    for (unsigned i = size; i-- > 0;) value = value << 8 | (read(static_cast<std::uint16_t>(port + i), 1, real) & 0xff);
+    return value;
+}
+
+void IoPortMap::write(std::uint16_t port, unsigned size, std::uint32_t value,
+                      void (*real)(std::uint16_t, std::uint8_t)) const {
+    if (IoPortHandler* const handler = find(port, size)) return handler->write(port, size, value);
+    if (size == 1) return real(port, static_cast<std::uint8_t>(value));
+    for (unsigned i = 0; i < size; ++i) write(static_cast<std::uint16_t>(port + i), 1, value >> (8 * i) & 0xff, real);
+}
+
 void IoPortMap::write_bitmap(std::span<std::uint8_t, kBitmapSize> bitmap) const {
     for (std::uint8_t& byte : bitmap) byte = 0;
     for (std::size_t i = 0; i < count_; ++i) {

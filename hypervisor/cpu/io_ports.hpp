@@ -32,6 +32,10 @@ class IoPortMap {
     [[nodiscard]] Status add(std::uint16_t first, std::uint16_t last, IoPortHandler& handler);
     // The smallest region that holds the whole access; nullptr: none does.
     [[nodiscard]] IoPortHandler* find(std::uint16_t port, unsigned size) const;
+    // An access of the guest's: by the handler that has it whole or, as the chipset decodes one that spans devices, byte by
+    // byte, by each byte's handler or `real` port.
+    [[nodiscard]] std::uint32_t read(std::uint16_t port, unsigned size, std::uint8_t (*real)(std::uint16_t)) const;
+    void write(std::uint16_t port, unsigned size, std::uint32_t value, void (*real)(std::uint16_t, std::uint8_t)) const;
     // Sets the bit of every port that has a handler; one bit a port (APM vol. 2, 15.10.1).
     void write_bitmap(std::span<std::uint8_t, kBitmapSize> bitmap) const;
 

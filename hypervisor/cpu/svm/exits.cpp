@@ -127,23 +127,6 @@ void handle_msr(Vcpu& vcpu) {
     skip_opcode(vcpu, write ? 0x0f30 : 0x0f32);
 }
 
-// An access that no handler has whole goes byte by byte: so does the chipset decode one that spans devices.
-std::uint32_t read_port(std::uint16_t port, unsigned size) {
-    if (IoPortHandler* const handler = port_map().find(port, size)) return handler->read(port, size);
-    if (size == 1) return platform::in8(port);
-    std::uint32_t value = 0;
-    for (unsigned i = 0; i < size; ++i) {
-        value |= (read_port(static_cast<std::uint16_t>(port + i), 1) & 0xff) << (8 * i);
-    }
-    return value;
-}
-
-void write_port(std::uint16_t port, unsigned size, std::uint32_t value) {
-    if (IoPortHandler* const handler = port_map().find(port, size)) return handler->write(port, size, value);
-    if (size == 1) return platform::out8(port, static_cast<std::uint8_t>(value));
-    for (unsigned i = 0; i < size; ++i) write_port(static_cast<std::uint16_t>(port + i), 1, value >> (8 * i) & 0xff);
-}
-
 void handle_port(Vcpu& vcpu) {
     const std::uint64_t info = vcpu.vmcb->exit_info1;
     const auto port = static_cast<std::uint16_t>(info >> 16);
@@ -153,9 +136,9 @@ void handle_port(Vcpu& vcpu) {
     const std::uint64_t mask = (std::uint64_t{1} << 8 * size) - 1;
     vcpu.vmcb->next_rip = vcpu.vmcb->exit_info2;
     if ((info & kPortIn) == 0) {
-        write_port(port, size, static_cast<std::uint32_t>(rax & mask));
+        port_map().write(port, size, static_cast<std::uint32_t>(rax & mask), platform::out8);
     } else {
-        const std::uint64_t value = read_port(port, size) & mask;
+        const std::uint64_t value = port_map().read(port, size, platform::in8) & mask;
         rax = size == 4 ? value : (rax & ~mask) | value;
     }
     skip(vcpu, static_cast<unsigned>(vcpu.vmcb->exit_info2 - vcpu.vmcb->rip));

@@ -35,9 +35,9 @@ constexpr std::array kRows{
     Row{0xc001011f, 0xc001011f, {kPass, kPass}},    // VIRT_SPEC_CTRL
     Row{0xc0010130, 0xc0010138, {kFault, kFault}},  // GHCB, SEV_STATUS, reverse map table, ...
     Row{0xc0010200, 0xc001020b, {kPass, MsrRule::kCounter}},
-    Row{0xc00102b1, 0xc00102b3, {kPass, kPass}},    // collaborative power control
-    Row{0xc0011019, 0xc001101b, {kPass, kPass}},    // breakpoint address masks 1 to 3
-    Row{0xc0011027, 0xc0011027, {kPass, kPass}},    // ... 0
+    Row{0xc00102b1, 0xc00102b3, {kPass, kPass}},  // collaborative power control
+    Row{0xc0011019, 0xc001101b, {kPass, kPass}},  // breakpoint address masks 1 to 3
+    Row{0xc0011027, 0xc0011027, {kPass, kPass}},  // ... 0
     Row{0xc0011029, 0xc0011029, {kPass, kMask, kDeCfgMask}},
     Row{0xc0010000, 0xc001ffff, {kPass, kDrop}},  // SYSCFG, TOP_MEM, IORR, PATCH_LOADER, IBS, other counters, ...
 };

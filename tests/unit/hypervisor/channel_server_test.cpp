@@ -98,7 +98,8 @@ TEST_F(Mailbox, QuotesTheHashOfNonceAndClaims) {
     ASSERT_EQ(header.status, code(MailboxStatus::kOk));
     Reader reader(payload(header));
     const Bytes claims = reader.sized();
-    EXPECT_EQ(source.quoted, sha256({literal_bytes("gatehouse quote v3"), length_of(nonce), nonce, length_of(claims), claims}));
+    EXPECT_EQ(source.quoted,
+              sha256({literal_bytes("gatehouse quote v3"), length_of(nonce), nonce, length_of(claims), claims}));
     EXPECT_EQ(evidence::decode_claims(claims)->cpus, 3);
     EXPECT_TRUE(equal_bytes(reader.sized(), literal_bytes("attest")));
     EXPECT_TRUE(equal_bytes(reader.sized(), literal_bytes("signature")));

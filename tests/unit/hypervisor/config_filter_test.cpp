@@ -127,6 +127,43 @@ TEST_F(ConfigFilterTest, LetsTheGuestProgramMsiOnly) {
     EXPECT_EQ(real.writes, 3);
 }
 
+// An MSI is a DMA write to wherever its address says.
+TEST_F(ConfigFilterTest, KeepsMsiAddressesAmongTheInterruptControllers) {
+    for (const std::uint32_t address : {0x00000000u, 0x2de01008u, 0xfed40000u, 0xfef00000u, 0xffffffffu}) {
+        filter.write(kDisk, 0x84, 4, address);
+        EXPECT_EQ(real.read(kDisk, 0x84, 4), 0xfee00000u | (address & 0xffffc)) << std::hex << address;
+        filter.write(kDisk, 0x88, 4, address);
+        EXPECT_EQ(real.read(kDisk, 0x88, 4), 0u) << "the upper half";
+    }
+    filter.write(kDisk, 0x84, 4, 0xfee01000);
+    for (const unsigned size : {1u, 2u, 4u}) {
+        for (std::uint16_t offset = 0x80; offset < 0x8c; offset = static_cast<std::uint16_t>(offset + size)) {
+            if (size == 4 && offset == 0x84) continue;
+            filter.write(kDisk, offset, size, 0xffffffff);
+            EXPECT_EQ(real.read(kDisk, 0x84, 4), 0xfee01000u) << offset << "/" << size;
+            EXPECT_EQ(real.read(kDisk, 0x88, 4), 0u) << offset << "/" << size;
+        }
+    }
+}
+
+TEST(ConfigFilterInterrupts, AreAsAfterResetWhateverTheLauncherLeft) {
+    FakeConfig left;
+    left.put(kDisk, 0x82, 2, 0x0081);      // enabled
+    left.put(kDisk, 0x84, 4, 0x2de01008);  // into the hypervisor
+    left.put(kDisk, 0x88, 4, 0x1);
+    left.put(kDisk, 0x70, 4, 0x80030011);  // MSI-X, enabled
+    ConfigFilter other(left);
+    ASSERT_TRUE(other.protect(kDisk, FunctionKind::kDisk).ok());
+    EXPECT_EQ(left.read(kDisk, 0x82, 2), 0x0080u);
+    EXPECT_EQ(left.read(kDisk, 0x84, 4), 0xfee00000u);
+    EXPECT_EQ(left.read(kDisk, 0x88, 4), 0u);
+    EXPECT_EQ(left.read(kDisk, 0x72, 2), 0x0003u) << "MSI-X is off";
+    EXPECT_EQ(other.read(kDisk, 0x81, 1), 0u) << "and neither it nor SATA in the list";
+    EXPECT_EQ(other.read(kDisk, 0x70, 4), 0u);
+    other.write(kDisk, 0x72, 2, 0x8000);
+    EXPECT_EQ(left.read(kDisk, 0x72, 2), 0x0003u);
+}
+
 TEST_F(ConfigFilterTest, DropsWritesToHostBridgesIsaBridgesAndIommus) {
     ASSERT_TRUE(filter.protect(0, FunctionKind::kHostBridge).ok());
     ASSERT_TRUE(filter.protect(0xf8, FunctionKind::kIsaBridge).ok());
