@@ -22,7 +22,6 @@ Result<VaultPlace> find_by_table(VaultDisk& disk, std::uint64_t lba, VaultScratc
         const MutableBytes part = table.subspan(at);
         copy_bytes(part, Bytes(sector).first(std::min(part.size(), sector_size)));
     }
-    GATEHOUSE_TRY(volume::check_gpt_entries(header, table));
     GATEHOUSE_ASSIGN(const GptEntry entry, volume::find_partition(header, table, volume::kVaultPartitionType));
     if (entry.count() < volume::kMinimumVaultSize / sector_size) {
         return {Error::kBadLength, "vault partition", entry.count()};

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "keyvault/tool/support.hpp"
-#include "keyvault/volume/partition.hpp"
+#include "keyvault/volume/gpt_check.hpp"
 
 namespace gatehouse::host {
 

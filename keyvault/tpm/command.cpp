@@ -90,6 +90,11 @@ Result<Response> Command::execute(bool returns_handle) {
     }
 }
 
+Status Command::finish() {
+    GATEHOUSE_ASSIGN(const Response response, execute());
+    return response.reader().finished(name_);
+}
+
 void write_selections(Writer& writer, std::span<const PcrSelection> selections) {
     constexpr std::uint8_t kBitmapSize = 3;
     writer.u32(static_cast<std::uint32_t>(selections.size()));

@@ -46,6 +46,8 @@ class Command {
     // Sends it. The response's size, tag and code are right afterwards, its parts lie inside of it, and the
     // password sessions' answers are the empty ones; `authorization` is that of the other session.
     [[nodiscard]] Result<Response> execute(bool returns_handle = false);
+    // The same for a command whose response has no parameters.
+    [[nodiscard]] Status finish();
 
   private:
     [[nodiscard]] Result<std::size_t> transmit();

@@ -3,17 +3,6 @@
 namespace gatehouse::tpm {
 namespace {
 
-// PCR 17 and 18 must have been extended after a dynamic launch.
-Status check_launch(Tpm& tpm) {
-    constexpr std::pair<unsigned, const char*> kPcrs[] = {{17, "PCR 17: no dynamic launch"},
-                                                          {18, "PCR 18: no dynamic launch"}};
-    for (const auto& [pcr, item] : kPcrs) {
-        GATEHOUSE_ASSIGN(const Digest value, tpm.pcr_read(HashAlgorithm::kSha256, pcr));
-        if (pcr_is_reset_value(value.bytes())) return {Error::kRefused, item};
-    }
-    return {};
-}
-
 // What the TPM's refusal of this step means.
 Failure explain(const Failure& failure, Error error, const char* item) {
     return failure.error == Error::kTpmError ? Failure{error, item, failure.detail} : failure;
@@ -79,7 +68,6 @@ Result<Secret<32>> unseal(Tpm& tpm, RandomSource& random, const UnsealRequest& r
         return {Error::kMismatch, "storage root key: Name is not the pinned one"};
     }
     const Name sealed_name = name_of(request.sealed_public);
-    GATEHOUSE_TRY(check_launch(tpm));
     GATEHOUSE_ASSIGN(PolicySession session, PolicySession::start_salted(tpm, random, kStorageRootKey, root.bytes()));
     GATEHOUSE_TRY(satisfy(tpm, session, request));
     GATEHOUSE_ASSIGN(const Flushed sealed, tpm.load(kStorageRootKey, request.sealed_private, request.sealed_public));

@@ -58,7 +58,6 @@ struct UnsealRequest {
 //
 // Errors besides Tpm's, each with its own item:
 //   kMismatch      "storage root key: Name is not the pinned one"
-//   kRefused       "PCR 17: no dynamic launch" (also PCR 18): all zeros or all ones
 //   kRefused       "rollback counter above the approval's limit"
 //   kMismatch      "PCR 17 and 18 not as approved": hypervisor, bundle, kernel, initrd or command line differ
 //   kBadSignature  "approval: not signed by the authority"

@@ -91,24 +91,19 @@ Status PolicySession::open(Tpm& tpm, RandomSource& random, Type type, TPM2_HANDL
     return {};
 }
 
-Status PolicySession::assert_policy(Command& command) {
-    GATEHOUSE_ASSIGN(const Response response, command.execute());
-    return response.reader().finished(command.name());
-}
-
 Status PolicySession::policy_pcr(const PcrSelection& selection) {
     Command command(*tpm_, TPM2_CC_PolicyPCR, "TPM2_PolicyPCR");
     command.handle(session_.handle());
     command.parameters().sized({});  // the TPM takes the PCRs as they are
     write_selections(command.parameters(), std::span(&selection, 1));
-    return assert_policy(command);
+    return command.finish();
 }
 
 Status PolicySession::policy_locality(TPMA_LOCALITY localities) {
     Command command(*tpm_, TPM2_CC_PolicyLocality, "TPM2_PolicyLocality");
     command.handle(session_.handle());
     command.parameters().u8(localities);
-    return assert_policy(command);
+    return command.finish();
 }
 
 Status PolicySession::policy_counter_at_most(TPM2_HANDLE index, std::uint64_t limit) {
@@ -118,7 +113,7 @@ Status PolicySession::policy_counter_at_most(TPM2_HANDLE index, std::uint64_t li
     command.parameters().u64(limit);
     command.parameters().u16(0);  // offset
     command.parameters().u16(TPM2_EO_UNSIGNED_LE);
-    return assert_policy(command);
+    return command.finish();
 }
 
 Status PolicySession::policy_authorize(const Sha256Digest& approved, Bytes policy_ref, const Name& key,
@@ -129,7 +124,7 @@ Status PolicySession::policy_authorize(const Sha256Digest& approved, Bytes polic
     command.parameters().sized(policy_ref);
     command.parameters().sized(key);
     command.parameters().bytes(ticket.bytes());
-    return assert_policy(command);
+    return command.finish();
 }
 
 // Part 3, 23.4: no nonce, no expiration, so the ticket is empty.

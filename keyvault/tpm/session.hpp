@@ -83,7 +83,6 @@ class PolicySession {
                               Bytes salt);
     [[nodiscard]] Sha256Digest authorization_hmac(const Sha256Digest& parameter_hash, Bytes newer, Bytes older,
                                                   TPMA_SESSION attributes) const;
-    [[nodiscard]] Status assert_policy(Command& command);
 
     Tpm* tpm_ = nullptr;
     RandomSource* random_ = nullptr;

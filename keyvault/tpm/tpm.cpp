@@ -7,10 +7,16 @@
 namespace gatehouse::tpm {
 namespace {
 
-// A sized Name that must be `expected`.
-Status expect_name(Bytes found, const Name& expected, const char* command) {
-    if (!equal_bytes(found, expected)) return malformed(command, Error::kMismatch);
-    return {};
+// Loads an object, which must have the Name of `public_area`.
+Result<Flushed> take_object(Tpm& tpm, Command& command, Bytes public_area) {
+    GATEHOUSE_ASSIGN(const Response response, command.execute(true));
+    Reader reader = response.reader();
+    const bool expected = equal_bytes(reader.sized(), name_of(public_area));
+    const Status finished = reader.finished(command.name());
+    Flushed object(tpm, response.handle);
+    GATEHOUSE_TRY(finished);
+    if (!expected) return malformed(command.name(), Error::kMismatch);
+    return object;
 }
 
 // The Name of a public area, by the algorithm that it states at `at`; it must be the `reported` one.
@@ -114,8 +120,7 @@ Status Tpm::pcr_extend(unsigned pcr, std::span<const Digest> digests) {
         parameters.u16(static_cast<std::uint16_t>(digest.algorithm));
         parameters.bytes(digest.bytes());
     }
-    GATEHOUSE_ASSIGN(const Response response, command.execute());
-    return response.reader().finished(command.name());
+    return command.finish();
 }
 
 Result<Digest> Tpm::pcr_read(HashAlgorithm bank, unsigned pcr) {
@@ -145,8 +150,7 @@ Result<Digest> Tpm::pcr_read(HashAlgorithm bank, unsigned pcr) {
 Status Tpm::shutdown() {
     Command command(*this, TPM2_CC_Shutdown, "TPM2_Shutdown");
     command.parameters().u16(TPM2_SU_CLEAR);
-    GATEHOUSE_ASSIGN(const Response response, command.execute());
-    return response.reader().finished(command.name());
+    return command.finish();
 }
 
 Status Tpm::get_random(MutableBytes out) {
@@ -186,15 +190,7 @@ Result<Flushed> Tpm::load_external(Bytes public_area) {
     command.parameters().sized({});  // no private part
     command.parameters().sized(public_area);
     command.parameters().u32(TPM2_RH_OWNER);
-    GATEHOUSE_ASSIGN(const Response response, command.execute(true));
-    Reader reader = response.reader();
-    const Name expected = name_of(public_area);
-    const Status named = expect_name(reader.sized(), expected, command.name());
-    const Status finished = reader.finished(command.name());
-    Flushed object(*this, response.handle);
-    GATEHOUSE_TRY(finished);
-    GATEHOUSE_TRY(named);
-    return object;
+    return take_object(*this, command, public_area);
 }
 
 Result<Flushed> Tpm::load(TPM2_HANDLE parent, Bytes private_blob, Bytes public_area) {
@@ -202,22 +198,13 @@ Result<Flushed> Tpm::load(TPM2_HANDLE parent, Bytes private_blob, Bytes public_a
     command.handle(parent).password();
     command.parameters().sized(private_blob);
     command.parameters().sized(public_area);
-    GATEHOUSE_ASSIGN(const Response response, command.execute(true));
-    Reader reader = response.reader();
-    const Name expected = name_of(public_area);
-    const Status named = expect_name(reader.sized(), expected, command.name());
-    const Status finished = reader.finished(command.name());
-    Flushed object(*this, response.handle);
-    GATEHOUSE_TRY(finished);
-    GATEHOUSE_TRY(named);
-    return object;
+    return take_object(*this, command, public_area);
 }
 
 Status Tpm::flush(TPM2_HANDLE handle) {
     Command command(*this, TPM2_CC_FlushContext, "TPM2_FlushContext");
     command.parameters().u32(handle);  // a parameter, not in the handle area (Part 3, 28.4)
-    GATEHOUSE_ASSIGN(const Response response, command.execute());
-    return response.reader().finished(command.name());
+    return command.finish();
 }
 
 Result<Ticket> Tpm::verify_signature(TPM2_HANDLE key, const Sha256Digest& digest, Bytes signature) {

@@ -74,25 +74,6 @@ Result<GptHeader> parse_gpt_header(Bytes sector, std::uint64_t lba, std::uint64_
     return header;
 }
 
-Status check_gpt_entries(const GptHeader& header, Bytes table) {
-    if (table.size() != header.table_size()) return {Error::kBadLength, "GPT entries", table.size()};
-    if (crc32(table) != header.entries_crc) return {Error::kBadChecksum, "GPT entries", header.entries_lba};
-    for (std::uint32_t i = 0; i < header.entry_count; ++i) {
-        const GptEntry entry = gpt_entry(table, i);
-        if (!entry.used()) continue;
-        if (entry.first > entry.last || entry.first < header.first_usable || entry.last > header.last_usable) {
-            return {Error::kOutOfRange, "GPT entry", i};
-        }
-        for (std::uint32_t j = 0; j < i; ++j) {
-            const GptEntry other = gpt_entry(table, j);
-            if (other.used() && overlaps(entry.first, entry.last, other.first, other.last)) {
-                return {Error::kOverlap, "GPT entry", i};
-            }
-        }
-    }
-    return {};
-}
-
 GptEntry gpt_entry(Bytes table, std::uint32_t index) {
     Reader reader(table);
     reader.skip(index * kGptEntrySize);
@@ -107,6 +88,8 @@ GptEntry gpt_entry(Bytes table, std::uint32_t index) {
 }
 
 Result<GptEntry> find_partition(const GptHeader& header, Bytes table, const Guid& type) {
+    if (table.size() != header.table_size()) return {Error::kBadLength, "GPT entries", table.size()};
+    if (crc32(table) != header.entries_crc) return {Error::kBadChecksum, "GPT entries", header.entries_lba};
     GptEntry found;
     for (std::uint32_t i = 0; i < header.entry_count; ++i) {
         const GptEntry entry = gpt_entry(table, i);
@@ -115,6 +98,9 @@ Result<GptEntry> find_partition(const GptHeader& header, Bytes table, const Guid
         found = entry;
     }
     if (!found.used()) return {Error::kNotFound, "GPT: partition of this type"};
+    if (found.first > found.last || found.first < header.first_usable || found.last > header.last_usable) {
+        return {Error::kOutOfRange, "GPT entry", found.first};
+    }
     return found;
 }
 

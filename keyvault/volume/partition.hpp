@@ -7,7 +7,7 @@
 //
 //     read LBA 1;                          parse_gpt_header(sector, 1, total_sectors)
 //     read header.entries_lba, table_sectors(sector_size) sectors, keep the first table_size() bytes
-//     check_gpt_entries(header, table);    find_partition(header, table, kVaultPartitionType)
+//     find_partition(header, table, kVaultPartitionType)
 //     if any of it fails, the same with the last LBA of the disk
 #pragma once
 
@@ -20,25 +20,9 @@ inline constexpr Guid kVaultPartitionType{std::byte{0xb5}, std::byte{0x37}, std:
                                           std::byte{0xb8}, std::byte{0x40}, std::byte{0x5a}, std::byte{0x4f},
                                           std::byte{0x83}, std::byte{0x55}, std::byte{0xa2}, std::byte{0xa8},
                                           std::byte{0x4f}, std::byte{0x2a}, std::byte{0x31}, std::byte{0xe0}};
-// c12a7328-f81f-11d2-ba4b-00a0c93ec93b: EFI system partition. The boot partition is the one named
-// kBootPartitionName.
-inline constexpr Guid kBootPartitionType{std::byte{0x28}, std::byte{0x73}, std::byte{0x2a}, std::byte{0xc1},
-                                         std::byte{0x1f}, std::byte{0xf8}, std::byte{0xd2}, std::byte{0x11},
-                                         std::byte{0xba}, std::byte{0x4b}, std::byte{0x00}, std::byte{0xa0},
-                                         std::byte{0xc9}, std::byte{0x3e}, std::byte{0xc9}, std::byte{0x3b}};
-inline constexpr const char* kBootPartitionName = "gatehouse-boot";
-// 21686148-6449-6e6f-744e-656564454649: BIOS boot partition, GRUB's second stage.
-inline constexpr Guid kBiosBootPartitionType{std::byte{0x48}, std::byte{0x61}, std::byte{0x68}, std::byte{0x21},
-                                             std::byte{0x49}, std::byte{0x64}, std::byte{0x6f}, std::byte{0x6e},
-                                             std::byte{0x74}, std::byte{0x4e}, std::byte{0x65}, std::byte{0x65},
-                                             std::byte{0x64}, std::byte{0x45}, std::byte{0x46}, std::byte{0x49}};
-
 inline constexpr std::uint64_t kPrimaryGptLba = 1;
 inline constexpr std::size_t kGptHeaderSize = 92;
-// Offsets of what an editor of the table must recompute; the CRC-32s are of header (with its own CRC zero)
-// and array.
 inline constexpr std::size_t kGptHeaderCrcAt = 16;
-inline constexpr std::size_t kGptEntriesCrcAt = 88;
 // Every tool in use makes entries of this size, and this many; others are kUnsupported.
 inline constexpr std::size_t kGptEntrySize = 128;
 inline constexpr std::uint32_t kGptMaxEntries = 128;
@@ -79,15 +63,12 @@ struct GptEntry {
 // kUnsupported.
 [[nodiscard]] Result<GptHeader> parse_gpt_header(Bytes sector, std::uint64_t lba, std::uint64_t total_sectors);
 
-// `table`: table_size() bytes. The CRC holds, and used entries are well-formed, in the usable range and
-// disjoint. Errors: kBadLength, kBadChecksum; kOutOfRange, kOverlap (detail: number of the entry, from 0).
-[[nodiscard]] Status check_gpt_entries(const GptHeader& header, Bytes table);
-
-// Entry number `index` < entry_count of a checked table.
+// Entry number `index` < entry_count of a table.
 [[nodiscard]] GptEntry gpt_entry(Bytes table, std::uint32_t index);
 
-// The only partition of a type in a checked table: kNotFound if there is none, kBadValue if there are
-// several.
+// The only partition of a type in `table`, table_size() bytes, whose CRC must hold; it lies in the usable range. The other
+// entries are of no concern. kBadLength, kBadChecksum; kNotFound if there is none, kBadValue if there are several,
+// kOutOfRange (detail: its first LBA).
 [[nodiscard]] Result<GptEntry> find_partition(const GptHeader& header, Bytes table, const Guid& type);
 
 }  // namespace gatehouse::volume

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "hypervisor/boot/vault.hpp"
+#include "keyvault/volume/gpt_check.hpp"
 #include "keyvault/volume/header_writer.hpp"
 
 namespace gatehouse::boot {

@@ -215,10 +215,10 @@ TEST_F(Sealing, RefusesAVaultOfAnotherTpm) {
 
 TEST_F(Sealing, RefusesWithoutADynamicLaunch) {
     tpm_.device.set_locality(2);
-    expect_refused(unseal_with(tpm_.request(approval())), Error::kRefused, "PCR 17: no dynamic launch");
+    expect_refused(unseal_with(tpm_.request(approval())), Error::kMismatch, "PCR 17 and 18 not as approved");
     tpm_.device.dynamic_launch(kImage);
     tpm_.device.set_locality(2);
-    expect_refused(unseal_with(tpm_.request(approval())), Error::kRefused, "PCR 18: no dynamic launch");
+    expect_refused(unseal_with(tpm_.request(approval())), Error::kMismatch, "PCR 17 and 18 not as approved");
 }
 
 TEST_F(Sealing, RefusesASecretOfAnotherSize) {

@@ -12,7 +12,7 @@
 
 #include "keyvault/tool/authority.hpp"
 #include "keyvault/tpm/sealing.hpp"
-#include "keyvault/volume/partition.hpp"
+#include "keyvault/volume/gpt_check.hpp"
 
 namespace gatehouse::test {
 namespace {

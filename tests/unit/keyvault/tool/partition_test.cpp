@@ -1,4 +1,4 @@
-#include "keyvault/volume/partition.hpp"
+#include "keyvault/volume/gpt_check.hpp"
 
 #include <gtest/gtest.h>
 
