@@ -28,14 +28,14 @@ void read_recovery_key(const std::string& path, volume::SlotSecret& secret) {
 }
 
 Status open_with_recovery_key(const BlockDevice& disk, const volume::SlotSecret& secret, OpenVault& vault) {
-    const PartitionTable table = read_primary_table(disk);
-    const HeaderCopies copies = read_header_copies(disk, table.vault_partition());
+    const PartitionTables tables = read_partition_tables(disk);
+    const HeaderCopies copies = read_header_copies(disk, tables.vault_entry());
     const volume::Candidates candidates = volume::select_candidates(copies[0], copies[1]);
     Status newest{Error::kNotFound, "vault header"};
     for (std::size_t i = 0; i < candidates.count; ++i) {
         vault.copy = candidates.copy[i];
         const Status opened = volume::open_header(copies[vault.copy], volume::SlotKind::kRecovery, secret,
-                                                  &table.header.disk, vault.header, vault.keys);
+                                                  &tables.primary.header.disk, vault.header, vault.keys);
         if (opened.ok()) return opened;
         if (i == 0) newest = opened;
     }
@@ -47,7 +47,7 @@ void open_with_recovery_key(const BlockDevice& disk, const std::string& key_file
     read_recovery_key(key_file, secret);
     const Status opened = open_with_recovery_key(disk, secret, vault);
     if (opened.ok()) return;
-    const HeaderCopies copies = read_header_copies(disk, read_primary_table(disk).vault_partition());
+    const HeaderCopies copies = read_header_copies(disk, read_partition_tables(disk).vault_entry());
     const auto any = [&](CopyKind kind) { return std::ranges::count(copies, kind, kind_of) != 0; };
     std::string what_to_do = "try the recovery key of this disk";
     if (!any(CopyKind::kHeader)) {

@@ -94,8 +94,8 @@ void authenticate(json& to, const Disk& disk, const StatusRequest& request, bool
 
 json status(const StatusRequest& request, bool& ok) {
     const Disk disk(request.disk, Disk::Access::kRead);
-    const PartitionTable table = read_primary_table(disk);
-    const HeaderCopies copies = read_header_copies(disk, table.vault_partition());
+    const PartitionTables tables = read_partition_tables(disk);
+    const HeaderCopies copies = read_header_copies(disk, tables.vault_entry());
     json result{{"copies", json::array()}};
     std::vector<Header> headers(volume::kCopies);
     const Header* newest = nullptr;
@@ -121,7 +121,7 @@ json status(const StatusRequest& request, bool& ok) {
         result["slots"]["tpm"] = {{"srk_name", hex(newest->slots.tpm->storage_root_key)},
                                   {"authority_name", hex(newest->slots.tpm->authority)}};
     }
-    const BootFacts facts = read_boot_facts(disk, table.boot_partition());
+    const BootFacts facts = read_boot_facts(disk, tables.primary.boot_partition());
     result["counter_limit"] = facts.counter_limit;
     if (!request.tcti.empty()) result["tpm"] = tpm_status(request, newest->slots, facts.counter_index, ok);
     if (!request.recovery_key.empty()) authenticate(result, disk, request, ok);

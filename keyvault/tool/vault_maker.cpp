@@ -114,7 +114,7 @@ void make_vault(EndpointTpm& tpm, const Endpoint& endpoint, RandomSource& random
 
 BundleFit check_bundle(const Disk& disk, const SealingRequest& request, const Endpoint& endpoint,
                        const volume::VaultId* vault_id) {
-    const volume::GptEntry boot = read_primary_table(disk).boot_partition();
+    const volume::GptEntry boot = read_partition_tables(disk).primary.boot_partition();
     if (!boot_file_exists(disk, boot, kBundleFile)) return BundleFit::kNone;
     const Buffer content = read_boot_file(disk, boot, kBundleFile, kMaxSmallFile);
     const policies::Bundle bundle = expect(policies::parse_bundle(content), disk.path() + ": its policy bundle");

@@ -13,6 +13,7 @@
 #include "keyvault/tool/authority.hpp"
 #include "keyvault/tpm/sealing.hpp"
 #include "keyvault/volume/gpt_check.hpp"
+#include "policies/bundle/bundle_writer.hpp"
 
 namespace gatehouse::test {
 namespace {
@@ -117,7 +118,9 @@ Appliance::Appliance(const std::string& key_type) {
     write("kernel", pattern("kernel", 300'001));
     write("initrd", pattern("initrd", 200'000));
     write("cmdline", literal_bytes("root=/dev/sda4 ro quiet\n"));
-    make_bundle(srk_name());
+    make_key("EC", enrollment_private());
+    run({"openssl", "pkey", "-in", enrollment_private(), "-pubout", "-out", enrollment_public()});
+    make_bundle(srk_name(), vault_id());
 }
 
 Buffer Appliance::read(const std::string& file) const { return host::read_file(files() + "/" + file, 1 << 24); }
@@ -125,17 +128,29 @@ void Appliance::write(const std::string& file, Bytes content) const {
     host::replace_file(files() + "/" + file, content);
 }
 
-void Appliance::make_bundle(Bytes name, std::uint32_t flags) const {
+void Appliance::write_bundle(policies::Bundle bundle) const {
     const auto area = host::authority_public_area(host::read_public_key(authority_public()).get());
-    Buffer bundle(policies::kMaxBundleSize);
-    bundle.resize(host::expect(policies::write_bundle({.flags = flags,
-                                                       .counter_index = tpm::kRollbackCounter,
-                                                       .srk_name = name,
-                                                       .authority = area.bytes(),
-                                                       .policy_ref = literal_bytes(kPolicyRef)},
-                                                      bundle),
-                               "bundle"));
-    write("policy.bundle", bundle);
+    bundle.counter_index = tpm::kRollbackCounter;
+    bundle.authority = area.bytes();
+    bundle.policy_ref = literal_bytes(kPolicyRef);
+    Buffer file(policies::kMaxBundleSize);
+    file.resize(host::expect(policies::write_bundle(bundle, file), "bundle"));
+    write("policy.bundle", file);
+}
+
+void Appliance::make_bundle(Bytes srk_name, Bytes vault_id, std::uint32_t flags) const {
+    write_bundle({.flags = flags,
+                  .srk_name = srk_name,
+                  .vault_id = vault_id,
+                  .enrollment = {},
+                  .authority = {},
+                  .policy_ref = {}});
+}
+
+void Appliance::make_fleet_bundle(std::uint32_t flags) const {
+    const Buffer point = host::p256_point(host::read_public_key(enrollment_public()).get(), "enrollment");
+    write_bundle(
+        {.flags = flags, .srk_name = {}, .vault_id = {}, .enrollment = point, .authority = {}, .policy_ref = {}});
 }
 
 void Appliance::make_image(std::size_t sector_size) const {
@@ -264,16 +279,52 @@ bool openssl_verifies(const std::string& public_key, Bytes message, Bytes signat
     return right;
 }
 
-Buffer launch_log(const policies::Prediction& prediction) {
+Buffer vault_id() { return Buffer(kSha256Size, std::byte{0x5b}); }
+
+evidence::MachineFacts machine_facts() {
+    evidence::MachineFacts facts{.processor_signature = 0x00a20f12,
+                                 .microcode = 0x0a201025,
+                                 .smm_locked = true,
+                                 .processors = 2,
+                                 .iommus = {},
+                                 .iommu_count = 1};
+    facts.iommus[0] = {.function = 2, .registers = 0xfeb80000};
+    return facts;
+}
+
+Buffer encoded(const evidence::MachineFacts& facts) {
+    Buffer bytes(evidence::kMaxMachineFactsSize);
+    bytes.resize(host::expect(evidence::encode_machine_facts(facts, bytes), "facts"));
+    return bytes;
+}
+
+Buffer launch_log(const policies::Prediction& prediction, Bytes vault_id, const std::vector<Table>& tables,
+                  const evidence::MachineFacts& facts) {
     Buffer buffer(evidence::kEventLogSize);
     auto writer = evidence::EventLogWriter::create(buffer, policies::kPredictedBanks);
     EXPECT_TRUE(writer.ok());
-    for (std::size_t i = 0; i < prediction.events.size(); ++i) {
-        const policies::ExpectedEvent& event = prediction.events[i];
-        const Status status = event.tag == 0 ? writer->append_cap(event.pcr, event.digests)
-                                             : writer->append(evidence::kMeasurements[i], event.digests);
-        EXPECT_TRUE(status.ok());
+    const auto digests = [](Bytes object) {
+        std::vector<Digest> all;
+        for (const HashAlgorithm bank : policies::kPredictedBanks) all.push_back(hash(bank, object));
+        return all;
+    };
+    const auto measure_machine = [&] {
+        EXPECT_TRUE(writer->append(evidence::kMachineMeasurement, digests(encoded(facts))).ok());
+        for (const Table& table : tables) {
+            const evidence::Measurement row{evidence::kMachinePcr, evidence::MeasurementTag::kAcpiTable, table.name};
+            EXPECT_TRUE(writer->append(row, digests(host::text_bytes(table.content))).ok());
+        }
+    };
+    for (const policies::ExpectedEvent& event : prediction.launch_events(vault_id)) {
+        if (event.tag == 0) {
+            EXPECT_TRUE(writer->append_cap(event.pcr, event.digests).ok());
+            continue;
+        }
+        const evidence::Measurement row{event.pcr, static_cast<evidence::MeasurementTag>(event.tag), event.name};
+        EXPECT_TRUE(writer->append(row, event.digests).ok());
+        if (row.tag == evidence::MeasurementTag::kCommandLine) measure_machine();
     }
+    EXPECT_TRUE(writer->append_cap(evidence::kMachinePcr, digests(evidence::kCapData)).ok());
     return {writer->log().begin(), writer->log().end()};
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "attestation/evidence/machine_facts.hpp"
 #include "keyvault/tool/support.hpp"
 #include "policies/policyctl/predict.hpp"
 
@@ -49,11 +50,14 @@ class Appliance {
     [[nodiscard]] std::string image() const { return path("disk.img"); }
     [[nodiscard]] std::string authority_private() const { return path("authority.pem"); }
     [[nodiscard]] std::string authority_public() const { return path("authority.pub"); }
+    [[nodiscard]] std::string enrollment_private() const { return path("enrollment.pem"); }
+    [[nodiscard]] std::string enrollment_public() const { return path("enrollment.pub"); }
 
     [[nodiscard]] Buffer read(const std::string& file) const;
     void write(const std::string& file, Bytes content) const;
-    // Replaces policy.bundle.
-    void make_bundle(Bytes srk_name, std::uint32_t flags = 0) const;
+    // Replaces policy.bundle: of one endpoint, or of a fleet with this appliance's enrollment key.
+    void make_bundle(Bytes srk_name, Bytes vault_id, std::uint32_t flags = 0) const;
+    void make_fleet_bundle(std::uint32_t flags = 0) const;
 
     // 64 MiB: BIOS boot, boot (FAT, with the files), vault of 2 MiB, root (random bytes at both ends, a hole
     // between).
@@ -63,6 +67,7 @@ class Appliance {
     void put_boot_file(const std::string& name, Bytes content) const;
 
   private:
+    void write_bundle(policies::Bundle bundle) const;
     [[nodiscard]] std::string boot_drive() const;
     void make_table() const;
     static void make_large_sector_table(int file, std::size_t sector_size);
@@ -71,15 +76,26 @@ class Appliance {
     Directory directory_;
 };
 
-// 0x000b and 32 bytes: the name of nobody's SRK, pinned by a new Appliance.
+// 0x000b and 32 bytes: the name of nobody's SRK, and the id of nobody's vault, both pinned by a new Appliance.
 [[nodiscard]] Buffer srk_name();
+[[nodiscard]] Buffer vault_id();
+// What a machine's hypervisor reads of it.
+[[nodiscard]] evidence::MachineFacts machine_facts();
+[[nodiscard]] Buffer encoded(const evidence::MachineFacts& facts);
 
 // Private key in PEM; `type` "EC", "RSA" or "P-384".
 void make_key(const std::string& type, const std::string& path);
 [[nodiscard]] Buffer der_signature(Bytes r, Bytes s);
 [[nodiscard]] bool openssl_verifies(const std::string& public_key, Bytes message, Bytes signature);
 
-// The event log that a launch as predicted leaves, in all predicted banks.
-[[nodiscard]] Buffer launch_log(const policies::Prediction& prediction);
+struct Table {
+    std::string name;  // "ACPI DSDT GATEHOUS"
+    std::string content;
+};
+// The event log that a launch as predicted leaves, in all predicted banks, on a machine with these facts, with the
+// machine's tables or none.
+[[nodiscard]] Buffer launch_log(const policies::Prediction& prediction, Bytes vault_id,
+                                const std::vector<Table>& tables = {},
+                                const evidence::MachineFacts& facts = machine_facts());
 
 }  // namespace gatehouse::test

@@ -5,9 +5,13 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "attestation/evidence/claims.hpp"
 #include "keyvault/tool/authority.hpp"
+#include "keyvault/tool/disk.hpp"
+#include "keyvault/tpm/policy.hpp"
 #include "keyvault/tpm/sealing.hpp"
 #include "keyvault/tpm/templates.hpp"
+#include "policies/policyctl/machine_model.hpp"
 #include "policies/policyctl/predict.hpp"
 #include "policies/policyctl/show.hpp"
 #include "tests/unit/policies/appliance.hpp"
@@ -37,8 +41,12 @@ TEST(Predict, FollowsTheOrderOfTheMeasurements) {
     EXPECT_EQ(hex(prediction.sealing_value(HashAlgorithm::kSha256, 17).bytes()), hex(pcr17));
     EXPECT_EQ(hex(prediction.sealing_value(HashAlgorithm::kSha256, 18).bytes()), hex(pcr18));
     const host::Buffer cap(4);
-    EXPECT_EQ(hex(prediction.capped_value(HashAlgorithm::kSha256, 17).bytes()), hex(extend(pcr17, cap)));
-    EXPECT_EQ(hex(prediction.capped_value(HashAlgorithm::kSha256, 18).bytes()), hex(extend(pcr18, cap)));
+    const auto capped = [&](std::uint32_t pcr, Bytes vault) {
+        return hex(prediction.capped_value(HashAlgorithm::kSha256, pcr, vault).bytes());
+    };
+    EXPECT_EQ(capped(17, test::vault_id()), hex(extend(pcr17, cap)));
+    EXPECT_EQ(capped(18, test::vault_id()), hex(extend(extend(pcr18, test::vault_id()), cap)));
+    EXPECT_EQ(capped(18, {}), hex(extend(pcr18, cap))) << "no vault was opened";
 }
 
 TEST(Predict, ChangesWithEveryMeasuredByteAndWithNoOther) {
@@ -65,7 +73,7 @@ TEST(Predict, ChangesWithEveryMeasuredByteAndWithNoOther) {
     expect("kernel", 0, false, true);
     expect("initrd", 0, false, true);
     expect("cmdline", 0, false, true);
-    expect("policy.bundle", 30, false, true);  // a byte of the SRK name
+    expect("policy.bundle", 40, false, true);  // a byte of the SRK name
     EXPECT_EQ(value(17), pcr17);
 }
 
@@ -86,11 +94,43 @@ TEST(Predict, ComesBackFromJson) {
     const Prediction after = from_json(json::parse(to_json(before).dump()));
     for (const HashAlgorithm bank : kPredictedBanks) {
         for (const std::uint32_t pcr : {17u, 18u}) {
-            EXPECT_EQ(hex(after.capped_value(bank, pcr).bytes()), hex(before.capped_value(bank, pcr).bytes()));
+            EXPECT_EQ(hex(after.capped_value(bank, pcr, test::vault_id()).bytes()),
+                      hex(before.capped_value(bank, pcr, test::vault_id()).bytes()));
         }
     }
     EXPECT_EQ(after.bundle.digest, before.bundle.digest);
     EXPECT_EQ(after.bundle.srk_name, before.bundle.srk_name);
+    EXPECT_EQ(after.bundle.vault_id, before.bundle.vault_id);
+    appliance.make_fleet_bundle();
+    const Prediction fleet = predict_directory(appliance.files());
+    EXPECT_EQ(from_json(to_json(fleet)).bundle.enrollment, fleet.bundle.enrollment);
+}
+
+TEST(Predict, TellsCappedValuesOnlyOfAKnownVault) {
+    const Appliance appliance;
+    EXPECT_TRUE(to_json(predict_directory(appliance.files())).contains("pcrs_capped")) << "it is pinned";
+    const host::Buffer other(kSha256Size, std::byte{1});
+    EXPECT_THROW((void)to_json(predict_directory(appliance.files()), other), host::ToolError);
+    appliance.make_fleet_bundle();
+    const Prediction fleet = predict_directory(appliance.files());
+    EXPECT_FALSE(to_json(fleet).contains("pcrs_capped"));
+    EXPECT_EQ(to_json(fleet, other)["vault_id"], hex(other));
+    EXPECT_EQ(to_json(fleet, other)["pcrs_capped"]["sha256"]["18"],
+              hex(fleet.capped_value(HashAlgorithm::kSha256, 18, other).bytes()));
+}
+
+TEST(Predict, FollowsAnEndpointThatHasItsOwnBundleAndLeavesAFleetsAsItIs) {
+    const Appliance appliance;
+    const Prediction mine = predict_directory(appliance.files());
+    host::Buffer name = test::srk_name();
+    name.back() ^= std::byte{1};
+    const host::Buffer vault(kSha256Size, std::byte{1});
+    const Prediction other = with_endpoint(mine, name, vault);
+    appliance.make_bundle(name, vault);
+    EXPECT_EQ(to_json(other), to_json(predict_directory(appliance.files())));
+    appliance.make_fleet_bundle();
+    const Prediction fleet = predict_directory(appliance.files());
+    EXPECT_EQ(to_json(with_endpoint(fleet, name, vault)), to_json(fleet));
 }
 
 TEST(Predict, RefusesJsonOfAnotherForm) {
@@ -160,15 +200,17 @@ TEST(Policyctl, RefusesAnImageWithoutBootPartitionOrTable) {
 TEST(Policyctl, MakesABundleThatPinsWhatItWasTold) {
     const Appliance appliance;
     const std::string out = appliance.files() + "/made.bundle";
-    const Outcome outcome = run_tool(
-        "policyctl", {"bundle", "--srk-name", hex(test::srk_name()), "--authority", appliance.authority_public(),
-                      "--policy-ref", "another", "--counter-index", "0x1800001", "--allow-no-iommu", "-o", out});
+    const Outcome outcome =
+        run_tool("policyctl", {"bundle", "--srk-name", hex(test::srk_name()), "--vault-id", hex(test::vault_id()),
+                               "--authority", appliance.authority_public(), "--policy-ref", "another",
+                               "--counter-index", "0x1800001", "--allow-no-iommu", "-o", out});
     ASSERT_EQ(outcome.status, 0) << outcome.errors;
     const BundleFacts bundle = read_bundle(appliance.read("made.bundle"));
     EXPECT_TRUE(equal_bytes(bundle.srk_name, test::srk_name()));
     EXPECT_EQ(bundle.counter_index, 0x1800001u);
     EXPECT_TRUE(bundle.has(BundleFlag::kAllowNoIommu));
-    EXPECT_FALSE(bundle.has(BundleFlag::kShowForeignDisks));
+    EXPECT_FALSE(bundle.has(BundleFlag::kMachineAcpi));
+    EXPECT_TRUE(equal_bytes(bundle.vault_id, test::vault_id()));
     EXPECT_TRUE(equal_bytes(bundle.policy_ref, literal_bytes("another")));
     const auto area = host::authority_public_area(host::read_public_key(appliance.authority_public()).get());
     EXPECT_TRUE(equal_bytes(bundle.authority, area.bytes()));
@@ -178,8 +220,8 @@ TEST(Policyctl, RefusesBundleFieldsOutOfTheirDomain) {
     const Appliance appliance;
     const std::string out = appliance.files() + "/made.bundle";
     const auto status = [&](const std::string& name, const std::string& reference) {
-        return run_tool("policyctl", {"bundle", "--srk-name", name, "--authority", appliance.authority_public(),
-                                      "--policy-ref", reference, "-o", out})
+        return run_tool("policyctl", {"bundle", "--srk-name", name, "--vault-id", hex(test::vault_id()), "--authority",
+                                      appliance.authority_public(), "--policy-ref", reference, "-o", out})
             .status;
     };
     EXPECT_EQ(status("xyz", "r"), 2);
@@ -304,9 +346,160 @@ TEST(Policyctl, ShowsABundleAnApprovalAndNothingElse) {
     EXPECT_EQ(run_tool("policyctl", {"show", appliance.files() + "/none"}).status, 3);
 }
 
+// --- Fleets
+
+TEST(Policyctl, MakesAFleetsBundleAndRecordsThatItAccepts) {
+    Appliance appliance;
+    appliance.make_image();
+    const Outcome bundle =
+        run_tool("policyctl",
+                 {"bundle", "--enrollment", appliance.enrollment_public(), "--authority", appliance.authority_public(),
+                  "--policy-ref", test::kPolicyRef, "--acpi", "machine", "--install", "--image", appliance.image()});
+    ASSERT_EQ(bundle.status, 0) << bundle.errors;
+    const BundleFacts facts = read_bundle(appliance.boot_file("policy.bundle"));
+    EXPECT_TRUE(facts.is_fleet());
+    EXPECT_TRUE(facts.has(BundleFlag::kMachineAcpi));
+    const auto record = [&](const std::string& key, const std::string& vault, const std::string& label) {
+        return run_tool("policyctl", {"record", "--key", key, "--srk-name", hex(test::srk_name()), "--vault-id", vault,
+                                      "--label", label, "--install", "--image", appliance.image()})
+            .status;
+    };
+    const std::string vault = hex(test::vault_id());
+    EXPECT_EQ(record(appliance.enrollment_private(), vault, "unit"), 0);
+    EXPECT_TRUE(parse_record(appliance.boot_file("endpoint.record"), facts.enrollment).ok());
+    EXPECT_EQ(record(appliance.authority_private(), vault, "unit"), 3) << "not the bundle's enrollment key";
+    EXPECT_EQ(record(appliance.enrollment_private(), "00", "unit"), 2);
+    EXPECT_EQ(record(appliance.enrollment_private(), vault, std::string(65, 'x')), 3);
+
+    appliance.write("endpoint.record", appliance.boot_file("endpoint.record"));
+    const std::string file = appliance.files() + "/endpoint.record";
+    EXPECT_EQ(run_tool("policyctl", {"show", file}).status, 2) << "nothing is said of it without the key";
+    EXPECT_EQ(run_tool("policyctl", {"show", file, "--enrollment", appliance.enrollment_public()}).status, 0);
+    EXPECT_EQ(run_tool("policyctl", {"show", file, "--enrollment", appliance.authority_public()}).status, 3);
+}
+
+TEST(Policyctl, WantsOneEndpointOrAFleetForABundle) {
+    const Appliance appliance;
+    const auto status = [&](std::vector<std::string> more) {
+        std::vector<std::string> arguments{
+            "bundle",         "--authority", appliance.authority_public(),      "--policy-ref",
+            test::kPolicyRef, "-o",          appliance.files() + "/made.bundle"};
+        arguments.insert(arguments.end(), more.begin(), more.end());
+        return run_tool("policyctl", arguments).status;
+    };
+    EXPECT_EQ(status({}), 2);
+    EXPECT_EQ(status({"--srk-name", hex(test::srk_name())}), 2);
+    EXPECT_EQ(status({"--srk-name", hex(test::srk_name()), "--vault-id", hex(test::vault_id()), "--enrollment",
+                      appliance.enrollment_public()}),
+              2);
+    EXPECT_EQ(status({"--enrollment", appliance.enrollment_public(), "--acpi", "other"}), 2);
+}
+
+// --- Machine models
+
+const std::vector<test::Table> kTables{{"ACPI DSDT BOARD", "a DSDT"}, {"ACPI APIC BOARD", "an APIC"}};
+
+MachineModel model_of(const std::vector<test::Table>& tables,
+                      const evidence::MachineFacts& facts = test::machine_facts(), bool with_claims = true) {
+    const host::Buffer log = test::launch_log(predict_directory(Appliance().files()), test::vault_id(), tables, facts);
+    host::Buffer claims(evidence::kMaxClaimsSize);
+    claims.resize(*evidence::encode_claims({.machine = facts}, claims));
+    return learn_model(log, with_claims ? Bytes(claims) : Bytes{});
+}
+
+TEST(MachineModel, HoldsThePcrOfItsEventsAndSaysWhatTheyAre) {
+    const MachineModel model = model_of(kTables);
+    Sha256Digest pcr = extend({}, test::encoded(test::machine_facts()));
+    for (const test::Table& table : kTables) pcr = extend(pcr, host::text_bytes(table.content));
+    EXPECT_EQ(hex(model.pcr19(HashAlgorithm::kSha256).bytes()), hex(pcr));
+    const json about = describe(model);
+    EXPECT_EQ(about["pcr19"]["sha256"], hex(pcr));
+    EXPECT_EQ(about["machine"]["processor_signature"], "0x00a20f12");
+    EXPECT_EQ(about["machine"]["smm_locked"], true);
+    EXPECT_EQ(about["machine"]["iommus"][0]["function"], "00:00.2");
+    EXPECT_EQ(about["tables"][1]["signature"], "APIC");
+    EXPECT_EQ(about["tables"][1]["oem_table_id"], "BOARD");
+}
+
+TEST(MachineModel, ComesBackFromItsFileAndNotIfItWasChanged) {
+    const MachineModel model = model_of(kTables);
+    const std::string file = model_file(model);
+    EXPECT_EQ(model_file(read_model(host::text_bytes(file))), file);
+    json changed = json::parse(file);
+    changed["facts"] = hex(test::encoded({.processors = 3}));
+    EXPECT_THROW((void)read_model(host::text_bytes(changed.dump())), host::ToolError);
+    changed = json::parse(file);
+    changed["events"].erase(std::size_t{0});
+    EXPECT_THROW((void)read_model(host::text_bytes(changed.dump())), host::ToolError);
+    EXPECT_THROW((void)read_model(literal_bytes("{}")), host::ToolError);
+}
+
+TEST(MachineModel, RefusesClaimsOfAnotherMachine) {
+    const host::Buffer log = test::launch_log(predict_directory(Appliance().files()), test::vault_id(), kTables);
+    host::Buffer claims(evidence::kMaxClaimsSize);
+    claims.resize(*evidence::encode_claims({.machine = {.processors = 64}}, claims));
+    EXPECT_THROW((void)learn_model(log, claims), host::ToolError);
+}
+
+TEST(MachineModel, NamesWhatDiffers) {
+    const MachineModel model = model_of(kTables);
+    EXPECT_TRUE(differences(model, model_of(kTables, test::machine_facts(), false)).empty());
+    const auto only = [&](const MachineModel& other) {
+        const auto found = differences(model, other);
+        EXPECT_EQ(found.size(), 1u);
+        return found.empty() ? std::string() : found.front();
+    };
+    EXPECT_NE(only(model_of({kTables[0], {"ACPI APIC BOARD", "changed"}})).find("ACPI APIC BOARD"), std::string::npos);
+    EXPECT_NE(only(model_of({kTables[0]})).find("only here"), std::string::npos);
+    EXPECT_NE(only(model_of({kTables[1], kTables[0]})).find("another order"), std::string::npos);
+    evidence::MachineFacts facts = test::machine_facts();
+    facts.microcode += 1;
+    EXPECT_NE(only(model_of(kTables, facts)).find("microcode"), std::string::npos);
+}
+
+TEST(Policyctl, ApprovesAMachineAfterItsRelease) {
+    const Appliance appliance;
+    const std::string model = appliance.path("model.json");
+    host::replace_file(model, host::text_bytes(model_file(model_of(kTables))));
+    const std::string out = appliance.files() + "/machine.approval";
+    const Outcome outcome = run_tool("policyctl", {"machine", "approve", "--key", appliance.authority_private(),
+                                                   "--policy-ref", test::kPolicyRef, "--model", model, "-o", out});
+    ASSERT_EQ(outcome.status, 0) << outcome.errors;
+    const host::Buffer file = appliance.read("machine.approval");
+    const auto approval = parse_machine_approval(file);
+    ASSERT_TRUE(approval.ok());
+    EXPECT_EQ(hex(approval->pcr19), hex(model_of(kTables).pcr19(HashAlgorithm::kSha256).bytes()));
+    const auto area = host::authority_public_area(host::read_public_key(appliance.authority_public()).get());
+    EXPECT_EQ(approval->policy_digest,
+              tpm::machine_policy_digest(tpm::name_of(area.bytes()), literal_bytes(test::kPolicyRef), approval->pcr19));
+    Approval as_release{};
+    as_release.policy_digest = approval->policy_digest;
+    as_release.signature = approval->signature;
+    expect_signed_by(appliance, as_release, host::text_bytes(std::string(test::kPolicyRef) + "/machine"));
+
+    EXPECT_EQ(run_tool("policyctl", {"machine", "show", model, model}).status, 0);
+    const std::string other = appliance.path("other.json");
+    host::replace_file(other, host::text_bytes(model_file(model_of({kTables[0]}))));
+    EXPECT_EQ(run_tool("policyctl", {"machine", "show", model, other}).status, 1);
+    EXPECT_EQ(run_tool("policyctl", {"machine", "approve", "--key", appliance.authority_private(), "--policy-ref",
+                                     test::kPolicyRef, "-o", out})
+                  .status,
+              2);
+}
+
+TEST(Policyctl, WritesToNoImageThatAnotherProgramHasClaimed) {
+    Appliance appliance;
+    appliance.make_image();
+    const host::Disk claimed(appliance.image(), host::Disk::Access::kWrite);
+    const Outcome outcome = run_tool("policyctl", {"sign", "--key", appliance.authority_private(), "--image",
+                                                   appliance.image(), "--counter-limit", "1", "--install"});
+    EXPECT_EQ(outcome.status, 3);
+    EXPECT_NE(outcome.errors.find("another program"), std::string::npos) << outcome.errors;
+}
+
 TEST(Show, TellsWhereAMalformedEventLogFails) {
-    host::Buffer log = test::launch_log(predict_directory(Appliance().files()));
-    EXPECT_EQ(describe_file(log)["events"].size(), 8u);
+    host::Buffer log = test::launch_log(predict_directory(Appliance().files()), test::vault_id());
+    EXPECT_EQ(describe_file(log)["events"].size(), 11u);
     log.pop_back();
     try {
         (void)describe_file(log);

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "keyvault/tool/layout.hpp"
+#include "keyvault/tool/vault_store.hpp"
 
 namespace gatehouse::test {
 
@@ -20,7 +20,7 @@ void Endpoint::prepare(std::size_t sector_size) {
     device.disconnect();
     const Outcome name = run_tool("sealed-key", {"srk-name", "--tcti", device.tcti()});
     ASSERT_EQ(name.status, 0) << name.errors;
-    appliance.make_bundle(host::from_hex(name.output.substr(0, 68), "srk-name"));
+    appliance.make_bundle(host::from_hex(name.output.substr(0, 68), "srk-name"), test::vault_id());
     appliance.make_image(sector_size);
 }
 
@@ -37,12 +37,24 @@ void Endpoint::provision(std::size_t sector_size) {
     const Outcome outcome = run_tool("sealed-key", provision_arguments());
     ASSERT_EQ(outcome.status, 0) << outcome.errors;
     provisioned = nlohmann::json::parse(outcome.output);
+    pin_and_sign();
+    device.connect();
+}
+
+void Endpoint::pin_and_sign() {
     const std::string limit = provisioned["counter"]["value"].dump();
+    const Outcome bundle =
+        run_tool("policyctl",
+                 {"bundle", "--srk-name", provisioned["srk_name"], "--vault-id", provisioned["vault_id"], "--authority",
+                  appliance.authority_public(), "--policy-ref", kPolicyRef, "--acpi", provisioned["acpi"], "--install",
+                  "--image", appliance.image(), "-o", appliance.files() + "/policy.bundle"});
+    ASSERT_EQ(bundle.status, 0) << bundle.errors;
     const Outcome sign = run_tool("policyctl", {"sign", "--key", appliance.authority_private(), "--image",
                                                 appliance.image(), "--counter-limit", limit, "--install"});
     ASSERT_EQ(sign.status, 0) << sign.errors;
-    device.connect();
 }
+
+Buffer Endpoint::vault_id() const { return host::from_hex(provisioned["vault_id"].get<std::string>(), "vault id"); }
 
 RandomSource& Endpoint::random() {
     if (!seeded_) random_.seed(appliance.read("kernel"));
@@ -58,7 +70,7 @@ void Endpoint::measure(std::uint32_t pcr, const evidence::Measurement* measureme
     expect(measurement != nullptr ? log_->append(*measurement, digests) : log_->append_cap(pcr, digests), "log");
 }
 
-void Endpoint::launch() {
+void Endpoint::launch(const std::vector<Table>& tables) {
     const Buffer slb = appliance.boot_file("slb.bin");
     const Bytes measured = policies::measured_part_of_slb(slb);
     device.dynamic_launch(measured);
@@ -73,6 +85,11 @@ void Endpoint::launch() {
         const Buffer file = appliance.boot_file(policies::measured_files()[i]);
         measure(measurement.pcr, &measurement, is_slb ? measured : Bytes(file));
     }
+    measure(evidence::kMachinePcr, &evidence::kMachineMeasurement, encoded(machine_facts()));
+    for (const Table& table : tables) {
+        const evidence::Measurement row{evidence::kMachinePcr, evidence::MeasurementTag::kAcpiTable, table.name};
+        measure(row.pcr, &row, host::text_bytes(table.content));
+    }
 }
 
 Result<Secret<32>> Endpoint::unseal() {
@@ -81,7 +98,7 @@ Result<Secret<32>> Endpoint::unseal() {
     GATEHOUSE_ASSIGN(const policies::Bundle bundle, policies::parse_bundle(bundle_file));
     GATEHOUSE_ASSIGN(const policies::Approval approval, policies::parse_approval(approval_file));
     const host::Disk disk(appliance.image(), host::Disk::Access::kRead);
-    const auto copies = read_header_copies(disk, host::read_primary_table(disk).vault_partition());
+    const auto copies = host::read_header_copies(disk, host::read_primary_table(disk).vault_partition());
     volume::Preview preview;
     GATEHOUSE_TRY(volume::preview(copies[0], preview));
     tpm::UnsealRequest request{.authority = bundle.authority,
@@ -90,7 +107,13 @@ Result<Secret<32>> Endpoint::unseal() {
                                .approval = {approval.policy_digest, approval.counter_limit, approval.signature},
                                .sealed_public = preview.slots.tpm->sealed_public.bytes(),
                                .sealed_private = preview.slots.tpm->sealed_private.bytes()};
-    copy_bytes(request.storage_root_key, bundle.srk_name);
+    copy_bytes(request.storage_root_key, host::from_hex(provisioned["srk_name"].get<std::string>(), "SRK name"));
+    Buffer machine_file;
+    if (bundle.has(policies::BundleFlag::kMachineAcpi)) {
+        machine_file = appliance.boot_file(policies::kMachineApprovalFile);
+        GATEHOUSE_ASSIGN(const policies::MachineApproval machine, policies::parse_machine_approval(machine_file));
+        request.machine = tpm::MachineApproval{machine.policy_digest, machine.signature};
+    }
     return tpm::unseal(tpm, random(), request);
 }
 
@@ -99,15 +122,16 @@ void Endpoint::open_vault(volume::Header& header, volume::Keys& keys) {
     ASSERT_TRUE(secret.ok()) << host::describe(secret.failure());
     const host::Disk disk(appliance.image(), host::Disk::Access::kRead);
     const host::PartitionTable table = host::read_primary_table(disk);
-    for (const Buffer& copy : read_header_copies(disk, table.vault_partition())) {
+    for (const Buffer& copy : host::read_header_copies(disk, table.vault_partition())) {
         const Status opened =
             volume::open_header(copy, volume::SlotKind::kTpm, *secret, &table.header.disk, header, keys);
         ASSERT_TRUE(opened.ok()) << host::describe(opened.failure()) << ": both copies must be good";
     }
+    measure(evidence::kPayloadPcr, &evidence::kVaultMeasurement, header.vault_id);
 }
 
 void Endpoint::cap() {
-    for (const std::uint32_t pcr : {evidence::kLaunchPcr, evidence::kPayloadPcr}) {
+    for (const std::uint32_t pcr : evidence::kCappedPcrs) {
         measure(pcr, nullptr, evidence::kCapData);
     }
 }
@@ -123,8 +147,11 @@ evidence::Claims Endpoint::claims() const {
         .kept_bytes = 0xc00000,
         .counter_limit = provisioned["counter"]["value"].get<std::uint64_t>(),
         .policy_digest = sha256(appliance.read("policy.bundle")),
+        .vault_pin = evidence::VaultPin::kBundle,
+        .machine = machine_facts(),
         .disk_count = 1,
     };
+    copy_bytes(claims.vault_id, vault_id());
     copy_bytes(claims.storage_root, policies::read_bundle(appliance.read("policy.bundle")).srk_name);
     claims.disks[0].state = evidence::DiskState::kEncrypted;
     claims.disks[0].key_epoch = 1;
@@ -136,7 +163,7 @@ evidence::Claims Endpoint::claims() const {
 std::vector<tpm::PcrSelection> Endpoint::selections() {
     const tpm::BankList banks = expect(tpm.active_banks(), "banks");
     std::vector<tpm::PcrSelection> all(banks.banks().begin(), banks.banks().end());
-    for (tpm::PcrSelection& selection : all) selection.pcrs = tpm::kLaunchPcrs.pcrs;
+    for (tpm::PcrSelection& selection : all) selection.pcrs = tpm::kQuotedPcrs.pcrs;
     return all;
 }
 

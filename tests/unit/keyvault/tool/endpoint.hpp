@@ -26,28 +26,31 @@ class Endpoint {
   public:
     explicit Endpoint(const std::string& authority_key_type = "EC") : appliance(authority_key_type) {}
 
-    // srk-name, bundle, image: everything before provisioning.
+    // srk-name, a bundle that pins this endpoint and a vault that is not there yet, image: everything before provisioning.
     void prepare(std::size_t sector_size = 512);
     // The command line of `sealed-key provision` for the image.
     [[nodiscard]] std::vector<std::string> provision_arguments() const;
-    // prepare(), provision and sign; fails the test if one of them fails.
+    // prepare(), provision, pin the vault that was made and sign; fails the test if one of them fails.
     void provision(std::size_t sector_size = 512);
+    // The second half of it: a bundle that pins `provisioned`'s vault, and its approval, on the image.
+    void pin_and_sign();
 
     [[nodiscard]] std::string recovery_key() const { return appliance.path("recovery.key"); }
     [[nodiscard]] std::string attestation_key() const { return appliance.path("ak.pem"); }
+    [[nodiscard]] Buffer vault_id() const;
 
-    // SKINIT of the image's SLB, then all measurements, at locality 2.
-    void launch();
+    // SKINIT of the image's SLB, then all measurements until the unseal, at locality 2; `tables` are the machine's.
+    void launch(const std::vector<Table>& tables = {});
     // The vault's secret, by the image's bundle and approval.
     [[nodiscard]] Result<Secret<32>> unseal();
-    // Opens the header with it.
+    // Opens the header with it, and measures whose vault it is.
     void open_vault(volume::Header& header, volume::Keys& keys);
     void cap();
     // As after an ordinary boot of an appliance with one disk and an IOMMU.
     [[nodiscard]] evidence::Claims claims() const;
     [[nodiscard]] EvidenceFiles attest(const volume::Header& header, const evidence::Claims& claims, Bytes nonce,
                                        std::span<const tpm::PcrSelection> selections);
-    // PCRs 17 and 18 of every active bank.
+    // PCRs 17, 18 and 19 of every active bank.
     [[nodiscard]] std::vector<tpm::PcrSelection> selections();
 
     Appliance appliance;
