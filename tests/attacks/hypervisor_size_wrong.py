@@ -1,0 +1,5 @@
+"""The launch block gives the hypervisor a size that is not its own."""
+
+from harness import Attack
+
+ATTACK = Attack("launcher", "no key", operations=["block 24 4 0x1000"])

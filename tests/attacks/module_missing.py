@@ -1,0 +1,5 @@
+"""The launch block has no command line: one module fewer is counted."""
+
+from harness import Attack
+
+ATTACK = Attack("launcher", "no key is released", operations=["block 68 4 4"])

@@ -1,0 +1,5 @@
+"""The launch block counts more memory ranges than it can hold."""
+
+from harness import Attack
+
+ATTACK = Attack("launcher", "launch block", operations=["block 72 4 0xffffffff"])
