@@ -60,13 +60,17 @@ def rescue_machine(box, options, work, task):
     lab.run([sys.executable, os.path.join(lab.ROOT, "image", "build-appliance"), "--measured",
              os.path.join(options.build, "measured"), "--include", os.path.join(lab.ROOT, "tests", "guests", "appliance"),
              "--output", plain])
+    # The initrd takes its root from the disk that a hypervisor names; here the disk of port 0 is the rescue system's own.
+    table = os.path.join(work, "boot-disk-table")
+    with open(table, "wb") as file:
+        file.write(lab.boot_disk_table())
     for name in ("kernel", "initrd"):
         with open(os.path.join(work, name), "wb") as file:
             file.write(lab.BootPartition(plain).read(f"/gatehouse/{name}"))
     return lab.machine.Machine(
         options.emulator, disks=[plain], memory_mb=768, log_dir=os.path.join(options.output, "logs", "rescue"),
         extra=["-kernel", os.path.join(work, "kernel"), "-initrd", os.path.join(work, "initrd"), "-append",
-               "root=/dev/sda4 ro console=ttyS0,115200",
+               "boot=gatehouse ro panic=10 console=ttyS0,115200", "-acpitable", f"sig=GTHS,oem_id=GATEHS,data={table}",
                "-drive", f"if=none,id=rescued,format=raw,file={box.image}", "-device",
                "virtio-blk-pci,drive=rescued,serial=rescued", *task_disk.qemu_arguments(task)])
 
