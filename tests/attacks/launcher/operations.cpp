@@ -17,6 +17,7 @@ constinit std::array<File, 8> files{};
 constinit std::size_t file_count = 0;
 constinit std::string_view script;
 constinit std::uint64_t kept_base = 0;
+constinit std::uint64_t usable_end = 0;  // below 4 GiB
 
 std::byte* at(std::uint64_t address) { return reinterpret_cast<std::byte*>(address); }
 template <typename T>
@@ -35,11 +36,14 @@ std::uint64_t number(std::string_view word) {
     std::uint64_t value = 0;
     constexpr std::string_view kKept = "kept+";
     if (word.starts_with(kKept)) return kept_base + number({word.begin() + kKept.size(), word.end()});
+    constexpr std::string_view kTop = "top-";
+    if (word.starts_with(kTop)) return usable_end - number({word.begin() + kTop.size(), word.end()});
     const bool hexadecimal = word.starts_with("0x");
     if (hexadecimal) word.remove_prefix(2);
     for (const char digit : word) {
         const int lower = digit | 0x20;
-        value = value * (hexadecimal ? 16 : 10) + static_cast<std::uint64_t>(lower >= 'a' ? lower - 'a' + 10 : digit - '0');
+        value =
+            value * (hexadecimal ? 16 : 10) + static_cast<std::uint64_t>(lower >= 'a' ? lower - 'a' + 10 : digit - '0');
     }
     return value;
 }
@@ -200,14 +204,23 @@ Result<Placement> place(BootInformation& information, std::span<const guest::Ext
     std::size_t count = 0;
     for (const guest::Extent& extent : busy) all[count++] = extent;
     for (const File& each : std::span(files).first(file_count)) all[count++] = {each.extent.base, each.extent.length};
+    for (const launch::MemoryRange& range : block.all_memory()) {
+        const std::uint64_t end = (range.base + range.length) & ~0xfffull;
+        if (range.type == 1 && end <= 0x100000000) usable_end = std::max(usable_end, end);
+    }
     for_each_operation([&](const Operation& operation) {
         log("attack: ", operation.name, " ", operation.word[0], " ", operation.word[1], " ", operation.word[2]);
         if (operation.name == "carve") carve(block, operation[0], operation[1], operation[2]);
+        for (launch::MemoryRange& range : std::span(block.memory).first(block.memory_count)) {
+            if (operation.name != "retype" || operation[0] - range.base >= range.length) continue;
+            range.type = static_cast<std::uint32_t>(operation[1]);
+        }
         if (operation.name == "acpi") change_table(block, operation);
         if (operation.name == "hide-aps") hide_aps(block);
         const File* table = operation.name == "table" ? file(operation.word[0]) : nullptr;
         if (table != nullptr) add_table(block, table->extent);
-        if (operation.name == "rsdp") block.rsdp[operation[0] % block.rsdp.size()] = static_cast<std::byte>(operation[1]);
+        if (operation.name == "rsdp")
+            block.rsdp[operation[0] % block.rsdp.size()] = static_cast<std::byte>(operation[1]);
     });
     GATEHOUSE_ASSIGN(Placement placement, launcher::place(information, std::span(all).first(count)));
     for_each_operation([&](const Operation& operation) {
@@ -254,8 +267,9 @@ void enable_svm() {
             platform::out8(static_cast<std::uint16_t>(operation[0]), static_cast<std::uint8_t>(operation[1]));
         }
         if (operation.name == "config") {
-            platform::write_config(static_cast<platform::FunctionId>(operation[0]), static_cast<std::uint16_t>(operation[1]),
-                                   static_cast<unsigned>(operation[2]), static_cast<std::uint32_t>(operation[3]));
+            platform::write_config(static_cast<platform::FunctionId>(operation[0]),
+                                   static_cast<std::uint16_t>(operation[1]), static_cast<unsigned>(operation[2]),
+                                   static_cast<std::uint32_t>(operation[3]));
         }
         constexpr std::uint64_t kRequestUse = 2;  // TPM_ACCESS (PTP 1.05, 6.5.2.4)
         if (operation.name == "locality") poke(0xfed40000 + 0x1000 * operation[0], 1, kRequestUse);
