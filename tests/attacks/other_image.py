@@ -2,4 +2,6 @@
 
 from harness import Attack
 
-ATTACK = Attack("launcher", "PCR 17 and 18 not as approved", operations=["poke kept+0x201000 8 0xf4f4f4f4f4f4f4f4"])
+# What it does is its own affair; the TPM gives it no key.
+ATTACK = Attack("launcher", operations=["poke kept+0x201000 8 0xf4f4f4f4f4f4f4f4"], timeout=40,
+                refused=lambda seen: "hypervisor measured" in seen.text and not seen.key_released)

@@ -1,11 +1,15 @@
 """The disk is put into another machine, whose TPM has another storage root key."""
 
+import os
+
 from harness import Attack, lab
 
 
 def another_tpm(box):
-    lab.machine.create_tpm_state(box.path("other-tpm"))
-    return box.path("other-tpm")
+    other = lab.Appliance(box.options.build, box.path("other"))
+    os.makedirs(other.directory)
+    other.make_tpm()
+    return other.tpm
 
 
 ATTACK = Attack("disk", "storage root key", tpm_state=another_tpm)
