@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "attestation/agent/device_mailbox.hpp"
+#include "attestation/protocol/claims_json.hpp"
 
 namespace gatehouse::agent {
 namespace {
@@ -19,16 +20,6 @@ void write_file(const std::filesystem::path& path, Bytes bytes) {
     file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
     file.close();
     if (!file) throw ChannelError(path.string() + ": cannot be written");
-}
-
-std::string hex(Bytes bytes) {
-    std::string text;
-    for (const std::byte byte : bytes) {
-        constexpr char kDigits[] = "0123456789abcdef";
-        text += kDigits[std::to_integer<unsigned>(byte) >> 4];
-        text += kDigits[std::to_integer<unsigned>(byte) & 0xf];
-    }
-    return text;
 }
 
 Buffer from_hex(const std::string& text) {
@@ -46,52 +37,8 @@ Buffer from_hex(const std::string& text) {
     return bytes;
 }
 
-const char* name(evidence::Launch launch) {
-    switch (launch) {
-        case evidence::Launch::kNone: return "none";
-        case evidence::Launch::kSkinit: return "SKINIT";
-        case evidence::Launch::kSenter: return "SENTER";
-    }
-    return "?";
-}
-
-const char* name(evidence::Iommu iommu) {
-    switch (iommu) {
-        case evidence::Iommu::kNone: return "none";
-        case evidence::Iommu::kAmdVi: return "AMD-Vi";
-        case evidence::Iommu::kVtd: return "VT-d";
-    }
-    return "?";
-}
-
-nlohmann::ordered_json to_json(const evidence::Claims& claims) {
-    const std::uint32_t version = claims.hypervisor_version;
-    nlohmann::ordered_json json;
-    json["hypervisor_version"] = std::to_string(version >> 16) + "." + std::to_string(version >> 8 & 0xff) + "." +
-                                 std::to_string(version & 0xff);
-    json["launch"] = name(claims.launch);
-    json["iommu"] = name(claims.iommu);
-    json["cpus"] = claims.cpus;
-    json["pcrs_capped"] = (claims.flags & static_cast<std::uint32_t>(evidence::ClaimFlag::kCapped)) != 0;
-    json["vault_opened"] = (claims.flags & static_cast<std::uint32_t>(evidence::ClaimFlag::kVaultOpened)) != 0;
-    json["kept_bytes"] = claims.kept_bytes;
-    json["counter_limit"] = claims.counter_limit;
-    json["policy_digest"] = hex(claims.policy_digest);
-    json["storage_root"] = hex(claims.storage_root);
-    json["disks"] = nlohmann::ordered_json::array();
-    for (std::size_t i = 0; i < claims.disk_count; ++i) {
-        const evidence::DiskClaim& disk = claims.disks[i];
-        json["disks"].push_back({{"guid", hex(disk.guid)},
-                                 {"encrypted", disk.state == evidence::DiskState::kEncrypted},
-                                 {"key_epoch", disk.key_epoch},
-                                 {"generation", disk.generation},
-                                 {"sealed_name", hex(disk.sealed_name)}});
-    }
-    return json;
-}
-
 void print_status(const evidence::Claims& claims, bool as_json) {
-    const nlohmann::ordered_json json = to_json(claims);
+    const nlohmann::ordered_json json = protocol::claims_json(claims);
     if (as_json) {
         std::cout << json.dump(2) << '\n';
         return;

@@ -1,4 +1,5 @@
 #include "attestation/agent/mailbox_client.hpp"
+#include "attestation/evidence/claims_reader.hpp"
 
 #include <algorithm>
 #include <numeric>

@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "attestation/protocol/claims_json.hpp"
 #include "attestation/server/inside.hpp"
 
 namespace gatehouse::server {
@@ -15,36 +16,6 @@ std::string refusal_of(const verifier::Verdict& verdict) {
     if (verdict.accepted()) return "";
     const std::string failure = first_failure(verdict.findings);
     return failure.empty() ? "policy: judged nothing" : failure;
-}
-
-nlohmann::json claims_json(const evidence::Claims& claims) {
-    const auto name = [](auto value, std::initializer_list<const char*> names) {
-        const auto index = static_cast<std::size_t>(value);
-        return index < names.size() ? names.begin()[index] : "unknown";
-    };
-    nlohmann::json disks = nlohmann::json::array();
-    for (const evidence::DiskClaim& disk :
-         std::span(claims.disks).first(std::min(claims.disk_count, claims.disks.size()))) {
-        disks.push_back({{"guid", host::guid_text(disk.guid)},
-                         {"state", name(disk.state, {"absent", "encrypted"})},
-                         {"key_epoch", disk.key_epoch}});
-    }
-    const std::uint32_t version = claims.hypervisor_version;
-    const auto flag = [&claims](evidence::ClaimFlag one) {
-        return (claims.flags & static_cast<std::uint32_t>(one)) != 0;
-    };
-    return {{"hypervisor_version", std::to_string(version >> 16) + "." + std::to_string((version >> 8) & 255) + "." +
-                                       std::to_string(version & 255)},
-            {"launch", name(claims.launch, {"none", "SKINIT", "SENTER"})},
-            {"iommu", name(claims.iommu, {"none", "AMD-Vi", "VT-d"})},
-            {"cpus", claims.cpus},
-            {"capped", flag(evidence::ClaimFlag::kCapped)},
-            {"vault_opened", flag(evidence::ClaimFlag::kVaultOpened)},
-            {"kept_bytes", claims.kept_bytes},
-            {"counter_limit", claims.counter_limit},
-            {"policy_digest", host::hex(claims.policy_digest)},
-            {"storage_root", host::hex(claims.storage_root)},
-            {"disks", disks}};
 }
 
 }  // namespace
@@ -136,6 +107,9 @@ std::string verdict_json(const verifier::Verdict& verdict) {
                           {"digest", one.digest},
                           {"ok", one.ok}});
     }
+    nlohmann::json tables = nlohmann::json::array();
+    for (const auto& one : verdict.tables)
+        tables.push_back({{"name", clean_text(one.name, 256)}, {"ok", one.ok}, {"logged", one.logged}});
     nlohmann::json quirks = nlohmann::json::array();
     for (const std::string& one : verdict.quirks) quirks.push_back(clean_text(one, 1024));
     const nlohmann::json all{
@@ -149,7 +123,9 @@ std::string verdict_json(const verifier::Verdict& verdict) {
         {"policy", verdict.policy.empty() ? "" : verdict.policy + ":" + std::to_string(verdict.policy_version)},
         {"pcrs", pcrs},
         {"events", events},
-        {"claims", verdict.claims ? claims_json(*verdict.claims) : nlohmann::json(nullptr)}};
+        {"vault_pinned_by", verdict.vault_pinned_by},
+        {"acpi_tables", tables},
+        {"claims", verdict.claims ? nlohmann::json(protocol::claims_json(*verdict.claims)) : nlohmann::json(nullptr)}};
     return all.dump();
 }
 

@@ -3,6 +3,7 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
+#include "attestation/evidence/claims_reader.hpp"
 #include "attestation/server/inside.hpp"
 
 namespace gatehouse::server {
@@ -124,37 +125,67 @@ std::int64_t number_of_cursor(const std::string& cursor) {
 
 void not_found(const std::string& what) { throw ServiceError(404, "not_found", what + ": there is none"); }
 
-constexpr std::size_t kVaultStateSize = sizeof(verifier::VaultState::sealed_name) + sizeof(std::uint64_t);
+// What is remembered of a TPM, big-endian: u16 kTpmStateMark, u16 version 2, sized signer, u64 clock, u32 resets, u32
+// restarts, u64 firmware, u8 identity there, of it u8[32] vault id, u8 pin, u8 ACPI, sized machine facts; then vaults, u8[34]
+// Name, u64 generation, u8[16] disk GUID each. Version 1 began with the signer, and had neither mark, identity nor GUIDs.
+constexpr std::uint16_t kTpmStateMark = 0xffff;  // no signer is as long
+constexpr std::uint16_t kTpmStateVersion = 2;
+constexpr std::size_t kMaxIdentitySize = 1 + 32 + 1 + 1 + 2 + evidence::kMaxMachineFactsSize;
+constexpr std::size_t kVaultStateSize = 34 + 8 + 16;
 
 Buffer encode_tpm(const verifier::TpmState& tpm) {
-    Buffer bytes(2 + tpm.qualified_signer.size() + 24 + tpm.vaults.size() * kVaultStateSize);
+    Buffer bytes(4 + 2 + tpm.qualified_signer.size() + 24 + kMaxIdentitySize + tpm.vaults.size() * kVaultStateSize);
     Writer writer(bytes, Endian::kBig);
+    writer.u16(kTpmStateMark);
+    writer.u16(kTpmStateVersion);
     writer.sized(tpm.qualified_signer);
     writer.u64(tpm.clock);
     writer.u32(tpm.reset_count);
     writer.u32(tpm.restart_count);
     writer.u64(tpm.firmware_version);
+    writer.u8(tpm.identity ? 1 : 0);
+    if (tpm.identity) {
+        std::array<std::byte, evidence::kMaxMachineFactsSize> facts{};
+        writer.bytes(tpm.identity->vault_id);
+        writer.u8(static_cast<std::uint8_t>(tpm.identity->vault_pin));
+        writer.u8(static_cast<std::uint8_t>(tpm.identity->acpi));
+        writer.sized(Bytes(facts).first(
+            host::expect(evidence::encode_machine_facts(tpm.identity->machine, facts), "machine facts")));
+    }
     for (const verifier::VaultState& vault : tpm.vaults) {
         writer.bytes(vault.sealed_name);
         writer.u64(vault.generation);
+        writer.bytes(vault.disk);
     }
-    return bytes;
+    return {bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(writer.offset())};
+}
+
+verifier::EndpointIdentity read_identity(Reader& reader) {
+    verifier::EndpointIdentity identity;
+    reader.copy(identity.vault_id);
+    identity.vault_pin = static_cast<evidence::VaultPin>(reader.u8());
+    identity.acpi = static_cast<evidence::Acpi>(reader.u8());
+    identity.machine = host::expect(evidence::decode_machine_facts(reader.sized()), "database");
+    return identity;
 }
 
 verifier::TpmState decode_tpm(Bytes bytes) {
     verifier::TpmState tpm;
     if (bytes.empty()) return tpm;
-    Reader reader(bytes, Endian::kBig);
+    const bool marked = bytes.size() >= 4 && load<std::uint16_t>(bytes.data(), Endian::kBig) == kTpmStateMark;
+    Reader reader(marked ? bytes.subspan(4) : bytes, Endian::kBig);
     const Bytes signer = reader.sized();
     tpm.qualified_signer.assign(signer.begin(), signer.end());
     tpm.clock = reader.u64();
     tpm.reset_count = reader.u32();
     tpm.restart_count = reader.u32();
     tpm.firmware_version = reader.u64();
+    if (marked && reader.u8() == 1) tpm.identity = read_identity(reader);
     while (reader.remaining() != 0) {
         verifier::VaultState& vault = tpm.vaults.emplace_back();
         reader.copy(vault.sealed_name);
         vault.generation = reader.u64();
+        if (marked) reader.copy(vault.disk);
     }
     host::expect(reader.finished("remembered TPM state"), "database");
     return tpm;

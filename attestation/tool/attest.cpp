@@ -1,4 +1,5 @@
 // attest: judges evidence.
+#include <openssl/core_names.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -6,6 +7,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "attestation/protocol/claims_json.hpp"
 #include "attestation/tool/endorsement_report.hpp"
 #include "attestation/tool/log_report.hpp"
 #include "attestation/verifier/appraisal.hpp"
@@ -27,6 +29,10 @@ struct VerifyRequest {
     std::string image;
     std::string expected;
     std::uint64_t counter_floor = 0;
+    std::string vault_id;
+    std::string record;
+    std::string enrollment;
+    std::string machine_model;
     std::string policy;
     std::string authority;
     bool as_json = false;
@@ -54,31 +60,6 @@ host::Buffer nonce_of(const VerifyRequest& request) {
     return host::from_hex(request.nonce, "--nonce");
 }
 
-json claims_json(const evidence::Claims& claims) {
-    static constexpr const char* kLaunch[] = {"none", "skinit", "senter"};
-    static constexpr const char* kIommu[] = {"none", "amd-vi", "vt-d"};
-    const std::uint32_t version = claims.hypervisor_version;
-    json disks = json::array();
-    for (const evidence::DiskClaim& disk : std::span(claims.disks).first(claims.disk_count)) {
-        disks.push_back({{"disk", host::guid_text(disk.guid)},
-                         {"state", disk.state == evidence::DiskState::kEncrypted ? "encrypted" : "absent"},
-                         {"key_epoch", disk.key_epoch},
-                         {"generation", disk.generation},
-                         {"sealed_name", host::hex(disk.sealed_name)}});
-    }
-    return {{"hypervisor_version", std::to_string(version >> 16) + "." + std::to_string(version >> 8 & 0xff) + "." +
-                                       std::to_string(version & 0xff)},
-            {"launch", kLaunch[static_cast<std::size_t>(claims.launch)]},
-            {"iommu", kIommu[static_cast<std::size_t>(claims.iommu)]},
-            {"cpus", claims.cpus},
-            {"flags", claims.flags},
-            {"kept_bytes", claims.kept_bytes},
-            {"counter_limit", claims.counter_limit},
-            {"policy_digest", host::hex(claims.policy_digest)},
-            {"storage_root", host::hex(claims.storage_root)},
-            {"disks", disks}};
-}
-
 json verdict_json(const Judged& judged) {
     const Verdict& verdict = judged.verdict;
     json rules = json::array();
@@ -99,7 +80,13 @@ json verdict_json(const Judged& judged) {
                           {"ok", event.ok}});
     }
     const Coverage& coverage = verdict.coverage;
+    json tables = json::array();
+    for (const Verdict::TableView& table : verdict.tables)
+        tables.push_back({{"name", table.name}, {"ok", table.ok}, {"logged", table.logged}});
     json result{{"accepted", verdict.accepted()},
+                {"vault_pinned", !verdict.vault_pinned_by.empty()},
+                {"vault_pinned_by", verdict.vault_pinned_by},
+                {"acpi_tables", tables},
                 {"rules", rules},
                 {"policy", verdict.policy},
                 {"policy_version", verdict.policy_version},
@@ -113,7 +100,7 @@ json verdict_json(const Judged& judged) {
                 {"events", events},
                 {"claims", nullptr},
                 {"quote", nullptr}};
-    if (verdict.claims) result["claims"] = claims_json(*verdict.claims);
+    if (verdict.claims) result["claims"] = protocol::claims_json(*verdict.claims);
     if (const auto quote = parse_attestation(judged.quote); quote.ok()) {
         result["quote"] = {{"clock", quote->clock},
                            {"reset_count", quote->reset_count},
@@ -140,7 +127,54 @@ void print_lines(const Verdict& verdict) {
     const Coverage& coverage = verdict.coverage;
     std::printf("      judged          %u of %u events, %u of %u PCRs\n", coverage.events_judged, coverage.events,
                 coverage.pcrs_judged, coverage.pcrs);
+    if (verdict.claims && verdict.vault_pinned_by.empty()) {
+        std::printf("WARNING: no vault is pinned: this proves that *some* vault sealed to this policy was opened, not "
+                    "whose\n");
+    }
     std::printf("%s\n", verdict.accepted() ? "accepted" : "REJECTED");
+}
+
+Sha256Digest vault_id_of(Bytes bytes, const char* item) {
+    Sha256Digest id{};
+    if (bytes.size() != id.size()) throw ToolError(std::string(item) + ": a vault id has 32 bytes", ExitCode::kUsage);
+    copy_bytes(id, bytes);
+    return id;
+}
+
+// 0x04 || X || Y of a public key, as bundles have it.
+host::Buffer point_of(const std::string& path) {
+    const host::Key key = host::read_public_key(path);
+    host::Buffer point(policies::kPointSize);
+    std::size_t size = 0;
+    if (EVP_PKEY_get_octet_string_param(key.get(), OSSL_PKEY_PARAM_PUB_KEY, reinterpret_cast<unsigned char*>(point.data()),
+                                        point.size(), &size) != 1 ||
+        size != point.size() || point[0] != std::byte{4}) {
+        throw ToolError(path + ": not a P-256 key");
+    }
+    return point;
+}
+
+// What the options pin beside the policy's own words.
+void pin(const VerifyRequest& request, Policy& policy) {
+    std::vector<Sha256Digest> ids;
+    if (!request.vault_id.empty()) ids.push_back(vault_id_of(host::from_hex(request.vault_id, "--vault-id"), "--vault-id"));
+    if (!request.record.empty()) {
+        const host::Buffer file = host::read_file(request.record, policies::kMaxRecordSize);
+        const host::Buffer enrollment = point_of(request.enrollment);
+        const policies::Record record =
+            host::expect(policies::parse_record(file, enrollment), request.record.c_str());
+        ids.push_back(vault_id_of(record.vault_id, "--record"));
+    }
+    if (ids.size() == 2 && ids[0] != ids[1])
+        throw ToolError("--vault-id and --record are of two vaults", ExitCode::kUsage);
+    if (!ids.empty()) {
+        const bool listed = policy.vault_ids.empty() ||
+                            std::ranges::find(policy.vault_ids, ids.front()) != policy.vault_ids.end();
+        if (!listed) throw ToolError("the vault is not one that the policy pins");
+        policy.vault_ids = {ids.front()};
+    }
+    if (!request.machine_model.empty())
+        policy.machine_models = {policies::read_model(host::read_file(request.machine_model, kMaxPolicy))};
 }
 
 // The policy of a signed file, or what --image or --expected and --counter-floor amount to.
@@ -207,7 +241,11 @@ ExitCode run_verify(const VerifyRequest& request) {
     const int ways =
         (request.image.empty() ? 0 : 1) + (request.expected.empty() ? 0 : 1) + (request.policy.empty() ? 0 : 1);
     if (ways != 1) throw ToolError("give --image, --expected or --policy", ExitCode::kUsage);
-    const Judged judged = judge(request, policy_of(request));
+    if (request.record.empty() != request.enrollment.empty())
+        throw ToolError("give --record and --enrollment together", ExitCode::kUsage);
+    Policy policy = policy_of(request);
+    pin(request, policy);
+    const Judged judged = judge(request, policy);
     if (request.as_json) {
         std::printf("%s\n", verdict_json(judged).dump(2).c_str());
     } else {
@@ -253,6 +291,11 @@ int run(int argc, char** argv) {
     command->add_option("--expected", request.expected, "reference values: what policyctl predict --json printed");
     command->add_option("--counter-floor", request.counter_floor, "least counter limit of an acceptable approval")
         ->capture_default_str();
+    command->add_option("--vault-id", request.vault_id, "the vault that must have been opened, hex (sealed-key status)");
+    command->add_option("--record", request.record, "the endpoint's record, which says which vault that is");
+    command->add_option("--enrollment", request.enrollment, "with --record: the fleet's enrollment key, public, PEM");
+    command->add_option("--machine-model", request.machine_model,
+                        "the machine that it must be, as policyctl machine learn wrote it");
     CLI::Option* const policy =
         command->add_option("--policy", request.policy, "a signed attestation policy, instead of reference values");
     CLI::Option* const authority =

@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 
+#include "attestation/evidence/claims_reader.hpp"
 #include "attestation/verifier/appraisal_case.hpp"
 
 namespace gatehouse::verifier {
@@ -69,10 +70,16 @@ void judge_signer(Case& on, const Match& match) {
         return on.hold("signer",
                        on.known.qualified_signer.empty() ? "taken from this first quote" : "as in earlier quotes");
     }
-    const Bytes srk = match.reference->bundle.srk_name;
+    const Result<evidence::Claims> claims = evidence::decode_claims(on.evidence.claims);
+    const Bytes pinned = match.reference->bundle.srk_name;
+    // A fleet's endpoints have records, which the measured hypervisor checks: its word for the SRK is the record's.
+    const bool by_record = pinned.empty() && claims.ok();
+    const Bytes srk = by_record ? Bytes(claims->storage_root) : pinned;
     const bool child = equal_bytes(signer, qualified_name(srk, on.key).bytes());
     on.judge("signer",
-             child ? "" : "the signing key is not the enrolled one as a child of the SRK that the policy bundle pins",
+             child ? ""
+                   : std::string("the signing key is not the enrolled one as a child of the SRK that the ") +
+                         (by_record ? "endpoint's record" : "policy bundle") + " pins",
              "child of SRK " + host::hex(srk));
 }
 
@@ -171,7 +178,9 @@ void remember(Case& on) {
                               .reset_count = quote.reset_count,
                               .restart_count = quote.restart_count,
                               .firmware_version = keep ? on.known.firmware_version : quote.firmware_version,
-                              .vaults = accepted ? vaults_to_remember(on) : on.known.vaults};
+                              .vaults = accepted ? vaults_to_remember(on) : on.known.vaults,
+                              .identity = on.known.identity};
+    if (accepted) on.verdict.tpm->identity = identity_to_remember(on);
 }
 
 void view_events(Case& on) {
@@ -227,7 +236,7 @@ Verdict appraise(const Evidence& evidence, const AttestationKey& key, const TpmS
             .policy = policy,
             .with_views = with_views,
             .quote = parse_attestation(evidence.quote)};
-    on.verdict.findings.reserve(20);
+    on.verdict.findings.reserve(24);
     if (policy != nullptr) {
         on.verdict.policy = policy->name;
         on.verdict.policy_version = policy->version;

@@ -6,20 +6,27 @@
 //   signature  the enrolled key's over the quote
 //   signer     the quote names the enrolled key: qualified name as at enrollment (the first quote fixes
 //              it), and a child of the SRK where the policy's reference pins that
-//   nonce      qualifying data is SHA-256(nonce || claims)
+//   nonce      qualifying data is evidence::qualifying_data() of nonce and claims
 //   clock      clock, resetCount and restartCount have not gone back since the last authentic quote
 //   firmware   firmwareVersion as the policy lists it, or as at enrollment
 //   source     the evidence is of the policy's kind
 //   reference  there is a policy, and it expects something
-//   selection  source hypervisor: PCRs 17 and 18 of SHA-256, and exactly these in any other bank;
+//   selection  source hypervisor: PCRs 17, 18 and 19 of SHA-256, and exactly these in any other bank;
 //              source tpm: all that the policy expects
 //   log        well-formed and replays to the quoted digest; source tpm: the values sent are those
 //              quoted, and the log, which may be empty, replays to those of PCRs 0 to 7
-//   events     source hypervisor: PCRs 17 and 18 as one of the references has them, in order, capped;
+//   events     source hypervisor: PCRs 17 and 18 as one of the references has them with the claimed vault's identity, in
+//              order; PCR 19 the machine, ACPI tables only if the claims say that they are the machine's; all three capped;
 //              source tpm: each event whose data are known has the digest of them
 //   pcrs       source tpm: each PCR of the policy has one of its values
 //   claims, policy, iommu, counter, version
 //              source hypervisor: what the hypervisor states (evidence/claims.hpp)
+//   vault id   source hypervisor: PCR 18 has the identity of the claimed vault
+//   vault pin  source hypervisor: bundle or record pin the vault, unless the policy allows that nobody does, and it is
+//              the one that the policy lists, the reference's bundle pins and was first accepted, as far as they say
+//   machine    source hypervisor: PCR 19 has the claimed machine facts, which are those of an approved model and above
+//              the policy's minimums; without models, those that were first accepted
+//   acpi       source hypervisor: ACPI as policy and bundle say; each table of the machine's is an approved model's
 //   vault      source hypervisor: each encrypted disk's vault has the sealed Name of one in the first
 //              evidence that was accepted, and its generation has not gone back since the last that was
 //
@@ -52,10 +59,20 @@ struct Evidence {
                        // selections
 };
 
-// A vault that was accepted: whose secret it is, by the Name of the sealed object, and its age.
+// A vault that was accepted: whose secret it is, by the Name of the sealed object, and its age. A member has no Name of its
+// own (zeros), and is known by its disk: the boot vault vouches for it.
 struct VaultState {
     decltype(evidence::DiskClaim::sealed_name) sealed_name{};
     std::uint64_t generation = 0;
+    decltype(evidence::DiskClaim::guid) disk{};
+};
+
+// Whose endpoint it is and what machine, by the first evidence that was accepted.
+struct EndpointIdentity {
+    Sha256Digest vault_id{};
+    evidence::VaultPin vault_pin = evidence::VaultPin::kNone;
+    evidence::Acpi acpi = evidence::Acpi::kMinimal;
+    evidence::MachineFacts machine{};  // where the policy has approved another one since: that
 };
 
 // What the verifier remembers of an endpoint's TPM; given back updated.
@@ -69,6 +86,7 @@ struct TpmState {
     // Of the first evidence that was accepted, with the generations of the last; empty before. The same
     // policy can be sealed to by anybody: only this tells the endpoint's own vault from another.
     std::vector<VaultState> vaults{};
+    std::optional<EndpointIdentity> identity{};
 };
 
 // The enrolled attestation key, ready for use.
@@ -82,6 +100,16 @@ struct Verdict {
     std::uint64_t policy_version = 0;
     std::optional<TpmState> tpm;  // to be remembered: only if quote, signature, signer, nonce, clock hold
     std::optional<evidence::Claims> claims;
+    // Who told this verifier which vault is the endpoint's: "policy", "image", "enrollment"; empty: nobody, so that the
+    // evidence shows that some vault was opened, not whose.
+    std::string vault_pinned_by;
+    // ACPI tables that the guest was given, with those of the approved model that it lacks (`logged` false).
+    struct TableView {
+        std::string name;
+        bool ok;
+        bool logged;
+    };
+    std::vector<TableView> tables;
     // Of SHA-256: PCR, expected (empty if the policy has none), found (by replay or as sent, matching the
     // quote).
     struct PcrView {

@@ -46,20 +46,28 @@ struct Case {
 // How a launch compares with one reference.
 struct Match {
     const policies::Prediction* reference = nullptr;    // the policy's, or `own`
-    std::unique_ptr<const policies::Prediction> own{};  // the policy's with the endpoint's own SRK
+    std::unique_ptr<const policies::Prediction> own{};  // the policy's with the endpoint's own SRK and vault
     std::size_t matched = 0;                            // events as the reference has them
     std::string why_not;                                // the first difference; empty if there is none
     std::vector<bool> matches;                          // for each event of the log
 };
-// The reference that the log is closest to; its `reference` is null if the policy has none. `claims` are only
-// asked for the endpoint's SRK; whether it is, the rule "signer" says.
+// The reference that the log is closest to; its `reference` is null if the policy has none. `claims` are asked for the
+// endpoint's SRK, vault and machine; whether they are, the rules "signer", "vault pin" and "machine" say.
 [[nodiscard]] Match closest_reference(const EventLog& log, const Policy* policy, Bytes claims);
+// Whether the log calls it a measured ACPI table.
+[[nodiscard]] bool is_acpi_table(const LogEvent& event);
 
-// Rules selection, log, events, claims, policy, iommu, counter, version, vault; coverage and PCR views.
+// Rules selection, log, events, claims, policy, iommu, counter, version, those of appraise_endpoint(); coverage and PCR
+// views.
 void appraise_launch(Case& on, const Match& match);
+// Rules vault id, vault pin, vault, machine, acpi; `claims` have been read.
+void appraise_endpoint(Case& on, const Match& match);
+// What PCR 19 must hold in the SHA-256 bank, by the claims and the closest approved model, hex; empty if nothing says.
+[[nodiscard]] std::string expected_machine_value(const Case& on);
 // The known vaults with the generations of this evidence, which has been accepted; or, if none is known, its
 // own.
 [[nodiscard]] std::vector<VaultState> vaults_to_remember(const Case& on);
+[[nodiscard]] EndpointIdentity identity_to_remember(const Case& on);
 // Rules selection, log, events, pcrs; coverage and PCR views.
 void appraise_firmware(Case& on);
 

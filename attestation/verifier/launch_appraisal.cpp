@@ -1,6 +1,7 @@
-// Evidence of a measured hypervisor: PCRs 17 and 18, the launch's log, and its claims.
+// Evidence of a measured hypervisor: PCRs 17, 18 and 19, the launch's log, and its claims.
 #include <algorithm>
 
+#include "attestation/evidence/claims_reader.hpp"
 #include "attestation/verifier/appraisal_case.hpp"
 #include "attestation/verifier/quick_hash.hpp"
 
@@ -12,15 +13,44 @@ using evidence::Claims;
 using policies::ExpectedEvent;
 using policies::Prediction;
 
-constexpr std::array kPcrs{evidence::kLaunchPcr, evidence::kPayloadPcr};
-constexpr std::uint32_t kQuotedPcrs = (1u << evidence::kLaunchPcr) | (1u << evidence::kPayloadPcr);
+constexpr const auto& kPcrs = evidence::kCappedPcrs;
+constexpr std::uint32_t kQuotedPcrs =
+    (1u << evidence::kLaunchPcr) | (1u << evidence::kPayloadPcr) | (1u << evidence::kMachinePcr);
 constexpr const char* kNoQuote = "no quote to judge";
 constexpr const char* kNoClaims = "no claims to judge";
 constexpr const char* kNoReference = "no reference value to compare with";
 
-// The reference's event number `position` of a PCR; null past the end.
-const ExpectedEvent* expected_event(const Prediction& reference, std::uint32_t pcr, std::size_t position) {
-    for (const ExpectedEvent& event : reference.events) {
+// An event that anything may be the object of, or, with `object`, only that.
+ExpectedEvent expected_event(const evidence::Measurement& measurement, std::optional<Bytes> object) {
+    ExpectedEvent event{.pcr = measurement.pcr,
+                        .tag = static_cast<std::uint32_t>(measurement.tag),
+                        .name = std::string(measurement.name)};
+    for (std::size_t i = 0; i < event.digests.size(); ++i)
+        event.digests[i] =
+            object ? hash(policies::kPredictedBanks[i], *object) : Digest{.algorithm = HashAlgorithm{}};
+    return event;
+}
+
+// All that a launch of the reference logs, of each PCR in order, ACPI tables aside. What only claims tell is any object
+// if they cannot be read: other rules fail then.
+std::vector<ExpectedEvent> expected_events(const Prediction& reference, const Result<Claims>& claims) {
+    std::vector<ExpectedEvent> events = reference.events;
+    std::array<std::byte, evidence::kMaxMachineFactsSize> facts{};
+    std::optional<Bytes> vault, machine;
+    if (claims.ok()) {
+        const Result<std::size_t> size = evidence::encode_machine_facts(claims->machine, facts);
+        vault = claims->vault_id;
+        machine = Bytes(facts).first(size.ok() ? *size : 0);
+    }
+    events.push_back(expected_event(evidence::kVaultMeasurement, vault));
+    events.push_back(expected_event(evidence::kMachineMeasurement, machine));
+    for (const std::uint32_t pcr : kPcrs) events.push_back(expected_event({pcr, {}, "cap"}, evidence::kCapData));
+    return events;
+}
+
+// The expected event number `position` of a PCR; null past the end.
+const ExpectedEvent* event_of(const std::vector<ExpectedEvent>& events, std::uint32_t pcr, std::size_t position) {
+    for (const ExpectedEvent& event : events) {
         if (event.pcr == pcr && position-- == 0) return &event;
     }
     return nullptr;
@@ -40,7 +70,9 @@ std::string difference(const LogEvent& event, const ExpectedEvent* expected, con
     return {};
 }
 
-Match match_with(const EventLog& log, const Prediction& reference) {
+Match match_with(const EventLog& log, const Prediction& reference, const Result<Claims>& claims) {
+    const std::vector<ExpectedEvent> expected = expected_events(reference, claims);
+    const bool with_tables = !claims.ok() || claims->acpi == evidence::Acpi::kMachine;
     Match match{.reference = &reference, .own = {}, .matched = 0, .why_not = {}, .matches = {}};
     match.matches.reserve(log.events.size());
     std::array<std::size_t, kPcrs.size()> next{};
@@ -51,7 +83,9 @@ Match match_with(const EventLog& log, const Prediction& reference) {
             why = "extends a PCR that is not part of the launch";
         } else {
             std::size_t& position = next[static_cast<std::size_t>(pcr - kPcrs.begin())];
-            why = difference(event, expected_event(reference, event.pcr, position++), log);
+            // Which tables, the rule "acpi" says.
+            const bool table = with_tables && position == 1 && is_acpi_table(event);
+            if (!table) why = difference(event, event_of(expected, event.pcr, position++), log);
         }
         match.matches.push_back(why.empty());
         if (why.empty()) {
@@ -61,7 +95,7 @@ Match match_with(const EventLog& log, const Prediction& reference) {
         }
     }
     for (std::size_t i = 0; i < kPcrs.size() && match.why_not.empty(); ++i) {
-        if (const ExpectedEvent* const missing = expected_event(reference, kPcrs[i], next[i]))
+        if (const ExpectedEvent* const missing = event_of(expected, kPcrs[i], next[i]))
             match.why_not = "PCR " + std::to_string(kPcrs[i]) + ": no event for the " + missing->name;
     }
     return match;
@@ -75,7 +109,7 @@ void judge_selection(Case& on) {
     bool sha256 = false;
     for (const Selection& selection : quote->selections) {
         if (why.empty() && selection.pcrs != kQuotedPcrs)
-            why = "bank " + bank_text(selection.bank) + ": PCRs 17 and 18 are wanted, and no others";
+            why = "bank " + bank_text(selection.bank) + ": PCRs 17, 18 and 19 are wanted, and no others";
         sha256 = sha256 || selection.bank == HashAlgorithm::kSha256;
         found += (found.empty() ? "" : " ") + bank_text(selection.bank);
     }
@@ -141,7 +175,7 @@ void judge_claims(Case& on) {
     if (claims->launch == evidence::Launch::kNone) {
         why = "no dynamic launch";
     } else if (!has(ClaimFlag::kCapped)) {
-        why = "PCRs 17 and 18 were not capped";
+        why = "PCRs 17, 18 and 19 were not capped";
     } else if (!has(ClaimFlag::kVaultOpened)) {
         why = "the vault was not opened";
     } else if (!encrypted) {
@@ -196,34 +230,6 @@ void judge_version(Case& on) {
         "hypervisor " + version_text(version));
 }
 
-bool is_encrypted(const evidence::DiskClaim& disk) { return disk.state == evidence::DiskState::kEncrypted; }
-
-// What is wrong with an encrypted disk's vault, if anything.
-std::string vault_went_wrong(const evidence::DiskClaim& disk, const std::vector<VaultState>& known) {
-    const auto own = std::ranges::find(known, disk.sealed_name, &VaultState::sealed_name);
-    if (own == known.end())
-        return "the vault of disk " + host::guid_text(disk.guid) +
-               " is not the endpoint's: its secret was sealed anew, or by somebody else; if that is meant, "
-               "retire the endpoint, enroll again, and approve it";
-    if (disk.generation < own->generation)
-        return "the vault of disk " + host::guid_text(disk.guid) + " went back from generation " +
-               std::to_string(own->generation) + " to " + std::to_string(disk.generation);
-    return {};
-}
-
-void judge_vault(Case& on) {
-    if (!on.verdict.claims) return on.fail("vault", kNoClaims);
-    if (on.known.vaults.empty()) return on.hold("vault", "the first that is seen");
-    std::string why;
-    std::string found;
-    for (const evidence::DiskClaim& disk : std::span(on.verdict.claims->disks).first(on.verdict.claims->disk_count)) {
-        if (!is_encrypted(disk)) continue;
-        if (why.empty()) why = vault_went_wrong(disk, on.known.vaults);
-        found += (found.empty() ? "generation " : ", ") + std::to_string(disk.generation);
-    }
-    on.judge("vault", std::move(why), std::move(found));
-}
-
 // What the reference expects in the SHA-256 bank beside what was found, and how many PCRs that judged.
 void view_pcrs(Case& on, const Match& match) {
     if (match.reference == nullptr) return;
@@ -240,9 +246,14 @@ void view_pcrs(Case& on, const Match& match) {
     if (on.verdict.pcrs.empty()) {
         for (const std::uint32_t pcr : kPcrs) on.verdict.pcrs.push_back({.pcr = pcr, .expected = {}, .found = {}});
     }
+    const Bytes vault = on.verdict.claims ? Bytes(on.verdict.claims->vault_id) : Bytes{};
     for (Verdict::PcrView& view : on.verdict.pcrs) {
         if (std::ranges::find(kPcrs, view.pcr) == kPcrs.end()) continue;
-        view.expected = host::hex(match.reference->capped_value(HashAlgorithm::kSha256, view.pcr).bytes());
+        view.expected = view.pcr == evidence::kMachinePcr ? expected_machine_value(on)
+                                                          : host::hex(match.reference
+                                                                          ->capped_value(HashAlgorithm::kSha256,
+                                                                                         view.pcr, vault)
+                                                                          .bytes());
     }
 }
 
@@ -255,30 +266,18 @@ Match closest_reference(const EventLog& log, const Policy* policy, Bytes claims)
     for (const Prediction& reference : policy->references) {
         std::unique_ptr<const Prediction> own;
         if (policy->own_storage_root && claimed.ok() && policies::is_storage_root(claimed->storage_root) &&
-            !equal_bytes(claimed->storage_root, reference.bundle.srk_name)) {
-            own = std::make_unique<const Prediction>(policies::with_storage_root(reference, claimed->storage_root));
+            (!equal_bytes(claimed->storage_root, reference.bundle.srk_name) ||
+             !equal_bytes(claimed->vault_id, reference.bundle.vault_id))) {
+            own = std::make_unique<const Prediction>(
+                policies::with_endpoint(reference, claimed->storage_root, claimed->vault_id));
         }
-        Match match = match_with(log, own ? *own : reference);
+        Match match = match_with(log, own ? *own : reference, claimed);
         match.own = std::move(own);
         const bool whole = match.why_not.empty();
         if (closest.reference == nullptr || whole || match.matched > closest.matched) closest = std::move(match);
         if (whole) break;
     }
     return closest;
-}
-
-std::vector<VaultState> vaults_to_remember(const Case& on) {
-    std::vector<VaultState> vaults = on.known.vaults;
-    for (const evidence::DiskClaim& disk : std::span(on.verdict.claims->disks).first(on.verdict.claims->disk_count)) {
-        if (!is_encrypted(disk)) continue;
-        const auto own = std::ranges::find(vaults, disk.sealed_name, &VaultState::sealed_name);
-        if (own == vaults.end()) {
-            vaults.push_back({disk.sealed_name, disk.generation});
-        } else {
-            own->generation = std::max(own->generation, disk.generation);
-        }
-    }
-    return vaults;
 }
 
 void appraise_launch(Case& on, const Match& match) {
@@ -290,7 +289,7 @@ void appraise_launch(Case& on, const Match& match) {
     judge_iommu(on, match);
     judge_counter(on);
     judge_version(on);
-    judge_vault(on);
+    appraise_endpoint(on, match);
     view_pcrs(on, match);
 }
 

@@ -15,6 +15,8 @@ using nlohmann::json;
 constexpr std::uint32_t kFormat = 1;
 constexpr std::size_t kMaxName = 64;
 constexpr std::size_t kMaxReferences = 256;
+constexpr std::size_t kMaxVaultIds = 65536;
+constexpr std::size_t kMaxModels = 256;
 constexpr std::uint32_t kPcrCount = 24;
 constexpr std::uint32_t kMinLease = 60;
 constexpr std::uint32_t kMaxLease = 86'400;
@@ -29,7 +31,12 @@ constexpr std::array kMembers{"gatehouse_attestation_policy",
                               "minimum_hypervisor",
                               "require_iommu",
                               "tpm_firmware",
+                              "vault",
+                              "machine",
+                              "acpi",
                               "lease_s"};
+constexpr std::array kVaultMembers{"ids", "allow_unpinned"};
+constexpr std::array kMachineMembers{"models", "minimum_microcode", "smm_locked", "minimum_iommus"};
 // SHA-1 is not among them: its values prove nothing.
 constexpr std::array kPolicyBanks{HashAlgorithm::kSha256, HashAlgorithm::kSha384, HashAlgorithm::kSha512};
 
@@ -165,6 +172,80 @@ void read_references(const json& list, Policy& policy) {
     }
 }
 
+bool truth(const json& value, const std::string& name) {
+    if (!value.is_boolean()) wrong(name, "must be true or false");
+    return value.get<bool>();
+}
+
+// An object of these members and no others.
+template <std::size_t N>
+void demand_members(const json& object, const char* name, const std::array<const char*, N>& members) {
+    if (!object.is_object()) wrong(name, "must be an object");
+    for (const auto& [one, value] : object.items()) {
+        if (std::ranges::find(members, one) == members.end())
+            wrong(std::string(name) + "." + one, "is not a member of a policy");
+    }
+}
+
+void read_vault(const json& from, Policy& policy) {
+    demand_members(from, "vault", kVaultMembers);
+    if (const json* const ids = member(from, "ids")) {
+        if (!ids->is_array() || ids->empty() || ids->size() > kMaxVaultIds)
+            wrong("vault.ids", "must be a list of 1 to 65536");
+        for (const json& id : *ids) {
+            const Digest value = pcr_value(id, HashAlgorithm::kSha256, "vault.ids");
+            copy_bytes(policy.vault_ids.emplace_back(), value.bytes());
+        }
+    }
+    if (const json* const value = member(from, "allow_unpinned"))
+        policy.allow_unpinned_vault = truth(*value, "vault.allow_unpinned");
+}
+
+// "0x0a20102b".
+std::uint32_t hex_register(const std::string& from, const char* name) {
+    std::string_view rest = from;
+    std::uint32_t value = 0;
+    const bool prefixed = rest.size() == 10 && rest.starts_with("0x");
+    if (prefixed) rest.remove_prefix(2);
+    if (!prefixed || !take_number(rest, value, 16) || !rest.empty())
+        wrong(name, "must be registers as \"0x\" and 8 hex digits");
+    return value;
+}
+
+void read_models(const json& list, Policy& policy) {
+    if (!list.is_array() || list.empty() || list.size() > kMaxModels)
+        wrong("machine.models", "must be a list of 1 to 256");
+    for (std::size_t i = 0; i < list.size(); ++i) {
+        try {
+            policy.machine_models.push_back(policies::read_model(host::text_bytes(list[i].dump())));
+        } catch (const std::exception& error) {
+            wrong("machine.models[" + std::to_string(i) + "]", error.what());
+        }
+    }
+}
+
+void read_machine(const json& from, Policy& policy) {
+    demand_members(from, "machine", kMachineMembers);
+    if (const json* const models = member(from, "models")) read_models(*models, policy);
+    if (const json* const levels = member(from, "minimum_microcode")) {
+        constexpr const char* kItem = "machine.minimum_microcode";
+        if (!levels->is_object() || levels->empty()) wrong(kItem, "must be an object of processor signatures");
+        for (const auto& [signature, level] : levels->items())
+            policy.minimum_microcode[hex_register(signature, kItem)] = hex_register(text(level, kItem), kItem);
+    }
+    if (const json* const value = member(from, "smm_locked"))
+        policy.require_smm_lock = truth(*value, "machine.smm_locked");
+    if (const json* const value = member(from, "minimum_iommus"))
+        policy.minimum_iommus = static_cast<std::uint32_t>(
+            unsigned_number(*value, "machine.minimum_iommus", 0, evidence::kMaxFactIommus));
+}
+
+evidence::Acpi acpi_of(const json& value) {
+    const std::string mode = text(value, "acpi");
+    if (mode != "minimal" && mode != "machine") wrong("acpi", "must be \"minimal\" or \"machine\"");
+    return mode == "machine" ? evidence::Acpi::kMachine : evidence::Acpi::kMinimal;
+}
+
 // JSON keeps the last of two members of one name; a reader who sees the first must not be misled.
 json parse_strictly(std::string_view from) {
     std::vector<std::set<std::string>> open;
@@ -196,6 +277,9 @@ void check_kind(const json& from, const Policy& policy) {
     if (policy.own_storage_root) wrong("storage_root", why);
     if (policy.counter_floor != 0) wrong("counter_floor", why);
     if (policy.minimum_hypervisor != 0) wrong("minimum_hypervisor", why);
+    for (const char* const name : {"vault", "machine", "acpi"}) {
+        if (from.contains(name)) wrong(name, why);
+    }
     if (from.contains("require_iommu") && policy.require_iommu) wrong("require_iommu", why);
 }
 
@@ -225,10 +309,11 @@ Policy parse_policy(std::string_view from) {
         policy.counter_floor = unsigned_number(*value, "counter_floor", 0, INT64_MAX);
     if (const json* const value = member(parsed, "minimum_hypervisor"))
         policy.minimum_hypervisor = version_of(text(*value, "minimum_hypervisor"));
-    if (const json* const value = member(parsed, "require_iommu")) {
-        if (!value->is_boolean()) wrong("require_iommu", "must be true or false");
-        policy.require_iommu = value->get<bool>();
-    }
+    if (const json* const value = member(parsed, "require_iommu"))
+        policy.require_iommu = truth(*value, "require_iommu");
+    if (const json* const value = member(parsed, "vault")) read_vault(*value, policy);
+    if (const json* const value = member(parsed, "machine")) read_machine(*value, policy);
+    if (const json* const value = member(parsed, "acpi")) policy.acpi = acpi_of(*value);
     if (const json* const value = member(parsed, "tpm_firmware")) {
         if (!value->is_array()) wrong("tpm_firmware", "must be a list");
         for (const json& version : *value) policy.tpm_firmware.push_back(firmware_version(version));

@@ -18,6 +18,20 @@
 //    "require_iommu": true,           default true: the bundle's own permission does not suffice
 //    "tpm_firmware": ["hex"...],      acceptable firmwareVersion (16 hex digits) as the endpoint quotes it;
 //                                     empty: it must not change after enrollment
+//    "vault": {                       source hypervisor: whose vault it must be
+//      "ids": ["hex"...],             acceptable vault ids; none: that which the reference's bundle pins, or that was
+//                                     first accepted
+//      "allow_unpinned": false},      whether a boot is accepted whose vault neither the bundle nor a record pins
+//    "machine": {                     source hypervisor: what kind of machine it must be
+//      "models": [MODEL...],          what `policyctl machine learn` wrote, one for each approved model; none: the machine
+//                                     must stay as it was first accepted
+//      "minimum_microcode": {"0x00a20f10": "0x0a20102b"},   oldest level for each processor signature (CPUID 1 EAX);
+//                                     if there are any, no other processor is accepted
+//      "smm_locked": false,           whether SMM must be locked
+//      "minimum_iommus": 1},
+//    "acpi": "minimal",               source hypervisor, "minimal" or "machine": whose ACPI tables the guest may have;
+//                                     default: as the reference's bundle says. The machine's own are accepted only if
+//                                     each is one of an approved model's
 //    "lease_s": 900}                  how long a good verdict stands, 60 to 86,400
 //
 // All but the first four may lack. An unknown member is an error, as is one that is there twice, or one that
@@ -29,9 +43,12 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "attestation/evidence/claims.hpp"
+#include "policies/policyctl/machine_model.hpp"
 #include "policies/policyctl/predict.hpp"
 #include "policies/policyctl/show.hpp"
 
@@ -55,6 +72,13 @@ struct Policy {
     std::uint32_t minimum_hypervisor = 0;  // as in claims
     bool require_iommu = true;
     std::vector<std::uint64_t> tpm_firmware;
+    std::vector<Sha256Digest> vault_ids;
+    bool allow_unpinned_vault = false;
+    std::vector<policies::MachineModel> machine_models;
+    std::map<std::uint32_t, std::uint32_t> minimum_microcode;  // by processor signature
+    bool require_smm_lock = false;
+    std::uint32_t minimum_iommus = 0;
+    std::optional<evidence::Acpi> acpi;
     std::uint32_t lease_s = 900;
 };
 
