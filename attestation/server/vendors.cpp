@@ -28,14 +28,15 @@ std::vector<Buffer> buffers_of(const nlohmann::json& list) {
 std::string vendor_json(const verifier::Vendor& vendor) {
     return nlohmann::json{{"roots", base64_list(vendor.roots)},
                           {"intermediates", base64_list(vendor.intermediates)},
-                          {"revocations", base64_list(vendor.revocations)}}
+                          {"revocations", base64_list(vendor.revocations)},
+                          {"require_crl", vendor.require_crl}}
         .dump();
 }
 
 verifier::Vendor vendor_of(const std::string& name, const std::string& json) {
     const nlohmann::json content = nlohmann::json::parse(json);
     return {name, buffers_of(content.at("roots")), buffers_of(content.at("intermediates")),
-            buffers_of(content.at("revocations"))};
+            buffers_of(content.at("revocations")), content.value("require_crl", false)};
 }
 
 void count_vendors(Session& session) {

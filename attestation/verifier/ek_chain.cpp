@@ -156,6 +156,8 @@ class Verification {
 
     [[nodiscard]] Finding revocation() {
         if (vendor_.revocations.empty()) {
+            if (vendor_.require_crl)
+                return {"ek revocation", false, "there is no CRL of " + vendor_.name + ", and its settings require one"};
             return {"ek revocation", true, "not checked: there is no CRL of " + vendor_.name + " in the trust store"};
         }
         Revocations found;
@@ -167,6 +169,8 @@ class Verification {
             found.failure = X509_verify_cert_error_string(X509_STORE_CTX_get_error(context_.get()));
         }
         if (!found.failure.empty()) return {"ek revocation", false, found.failure};
+        if (vendor_.require_crl && !found.gaps.empty())
+            return {"ek revocation", false, "no CRL for " + found.gaps.front() + ", and the vendor's settings require one"};
         std::string text = "not revoked";
         for (const auto& gap : found.gaps) text += "; not checked, for want of a CRL: " + gap;
         return {"ek revocation", true, text};

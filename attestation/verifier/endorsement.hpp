@@ -24,6 +24,8 @@ struct Vendor {
     std::vector<Buffer> roots;  // DER
     std::vector<Buffer> intermediates;
     std::vector<Buffer> revocations;  // CRLs, DER; empty: revocation is not checked, and the finding says so
+    // Whether a path is refused if the CRL of one of its CAs lacks: then nothing is passed over unchecked.
+    bool require_crl = false;
 };
 
 class TrustStore {

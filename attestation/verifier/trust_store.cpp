@@ -60,7 +60,8 @@ void TrustStore::add(const Vendor& vendor) {
                           .anchors = openssl::Store(X509_STORE_new()),
                           .roots = {},
                           .intermediates = {},
-                          .revocations = {}};
+                          .revocations = {},
+                          .require_crl = vendor.require_crl};
     if (vendor.name.empty()) throw ToolError("trust store: a vendor without a name");
     if (vendor.roots.empty()) throw ToolError("trust store: " + vendor.name + ": no root certificate");
     for (std::size_t i = 0; i < vendor.roots.size(); ++i) {

@@ -12,6 +12,7 @@ struct TrustedVendor {
     std::vector<openssl::Certificate> roots;
     std::vector<openssl::Certificate> intermediates;
     std::vector<openssl::RevocationList> revocations;
+    bool require_crl = false;
 };
 
 struct TrustStore::Contents {

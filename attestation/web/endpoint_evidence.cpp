@@ -50,7 +50,25 @@ Html claims_card(const VerdictView& view) {
             out.put("<dt>{}</dt><dd>{}</dd>", name, value);
         }
     }
+    if (view.vault_pinned_by.empty()) {
+        out.put("<dt>whose vault</dt><dd>{}</dd>", mark(false, "not pinned: some vault was opened, nobody says whose"));
+    } else {
+        out.put("<dt>whose vault</dt><dd>as the {} says</dd>", view.vault_pinned_by);
+    }
     return out.put("</dl></section>");
+}
+
+Html tables_card(const VerdictView& view) {
+    Html out;
+    if (view.tables.empty()) return out;
+    out.put(
+        "<section class=\"card\" aria-labelledby=\"tables\"><h2 id=\"tables\">ACPI tables of the machine</h2><ul "
+        "class=\"plain-list\">");
+    for (const VerdictView::Table& one : view.tables) {
+        const char* const what = one.ok ? "as approved" : one.logged ? "differs" : "missing";
+        out.put("<li>{} {}</li>", mark(one.ok, what), foreign(one.name));
+    }
+    return out.put("</ul></section>");
 }
 
 Html pcr_table(const VerdictView& view) {
@@ -180,7 +198,7 @@ Html verdict_parts(const VerdictView& view, const Url& page, bool all_events) {
         out.add(findings_table(view.findings));
     }
     out.put("</section>{}{}<div class=\"two even\">{}{}</div>", pcr_table(view), event_table(view, page, all_events),
-            coverage_card(view), claims_card(view));
+            coverage_card(view), tables_card(view), claims_card(view));
     return out;
 }
 

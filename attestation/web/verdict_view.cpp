@@ -79,6 +79,9 @@ std::optional<VerdictView> read_verdict(std::string_view text_of_verdict) {
         view.events.push_back({number(one, "number"), number(one, "offset"), number(one, "pcr"), number(one, "type"),
                                text(one, "name"), text(one, "digest"), flag(one, "ok")});
     }
+    view.vault_pinned_by = text(verdict, "vault_pinned_by");
+    for (const json& one : objects(verdict, "acpi_tables"))
+        view.tables.push_back({text(one, "name"), flag(one, "ok"), flag(one, "logged")});
     if (const auto claims = verdict.find("claims"); claims != verdict.end() && claims->is_object())
         flatten(*claims, "", view.claims);
     return view;

@@ -29,6 +29,12 @@ struct VerdictView {
         bool ok = false;
     };
     std::vector<Event> events;
+    std::string vault_pinned_by;  // "policy", "image", "enrollment"; empty: nobody who is asked says whose vault it is
+    struct Table {
+        std::string name;
+        bool ok = false, logged = false;  // not logged: the approved machine model has it, the machine has not
+    };
+    std::vector<Table> tables;  // ACPI, if they are the machine's
     std::vector<std::pair<std::string, std::string>> claims;  // flattened: "disks 1 state", "encrypted"
 };
 

@@ -40,6 +40,15 @@ void add_pcr(json& pcrs, const std::string& text) {
     pcrs[text.substr(0, colon)][text.substr(colon + 1, equals - colon - 1)].push_back(text.substr(equals + 1));
 }
 
+// "0x00a20f10=0x0a20102b" as a member of minimum_microcode.
+void add_microcode(json& levels, const std::string& text) {
+    const std::size_t equals = text.find('=');
+    if (equals == std::string::npos)
+        throw ToolError("--minimum-microcode " + text + ": must be SIGNATURE=LEVEL, as in 0x00a20f10=0x0a20102b",
+                        ExitCode::kUsage);
+    levels[text.substr(0, equals)] = text.substr(equals + 1);
+}
+
 void print_summary(const verifier::Policy& policy, const std::string& text) {
     std::cout << "name      " << policy.name << "\nversion   " << policy.version << "\nsource    "
               << verifier::source_name(policy.source) << "\naddress   " << verifier::policy_address(text) << '\n';
@@ -61,6 +70,16 @@ void MakeAttestationPolicy::add_to(CLI::App& command) {
     command.add_flag("--own-storage-root", own_storage_root,
                      "a reference serves every endpoint with that image: bundles may pin other SRKs");
     command.add_flag("--allow-no-iommu", allow_no_iommu, "the bundle's own permission to go without suffices");
+    command.add_option("--vault-id", vault_ids, "an acceptable vault, hex; none: as bundle and first evidence have it");
+    command.add_flag("--allow-unpinned-vault", allow_unpinned_vault,
+                     "accept a boot whose vault neither bundle nor record pins");
+    command.add_option("--machine-model", machine_models,
+                       "an approved machine, as policyctl machine learn wrote it; none: it must not change");
+    command.add_option("--minimum-microcode", minimum_microcode,
+                       "SIGNATURE=LEVEL, as in 0x00a20f10=0x0a20102b; if there are any, no other processor is accepted");
+    command.add_flag("--require-smm-lock", require_smm_lock, "SMM must be locked");
+    command.add_option("--minimum-iommus", minimum_iommus, "least number of IOMMUs")->capture_default_str();
+    command.add_option("--acpi", acpi, "minimal or machine: whose ACPI tables the guest may have; none: as the bundle says");
     command.add_option("--tpm-firmware", tpm_firmware,
                        "an acceptable firmwareVersion as quoted, 16 hex digits; none: it must not change");
     command.add_option("--lease", lease_s, "seconds that a good verdict stands")->capture_default_str();
@@ -84,6 +103,17 @@ ExitCode MakeAttestationPolicy::run() const {
     if (own_storage_root) policy["storage_root"] = "own";
     if (!minimum_hypervisor.empty()) policy["minimum_hypervisor"] = minimum_hypervisor;
     if (by_image) policy["require_iommu"] = !allow_no_iommu;
+    if (!vault_ids.empty()) policy["vault"]["ids"] = vault_ids;
+    if (allow_unpinned_vault) policy["vault"]["allow_unpinned"] = true;
+    for (const std::string& path : machine_models) {
+        const json model = json::parse(read_text(path), nullptr, false);
+        if (model.is_discarded()) throw ToolError(path + ": not JSON");
+        policy["machine"]["models"].push_back(model);
+    }
+    for (const std::string& level : minimum_microcode) add_microcode(policy["machine"]["minimum_microcode"], level);
+    if (require_smm_lock) policy["machine"]["smm_locked"] = true;
+    if (minimum_iommus != 0) policy["machine"]["minimum_iommus"] = minimum_iommus;
+    if (!acpi.empty()) policy["acpi"] = acpi;
     if (!tpm_firmware.empty()) policy["tpm_firmware"] = tpm_firmware;
     const std::string text = policy.dump();
     const verifier::Policy checked = verifier::parse_policy(text);

@@ -20,6 +20,13 @@ struct MakeAttestationPolicy {
     std::string minimum_hypervisor;
     bool own_storage_root = false;
     bool allow_no_iommu = false;
+    std::vector<std::string> vault_ids;          // hex
+    bool allow_unpinned_vault = false;
+    std::vector<std::string> machine_models;     // files that `policyctl machine learn` wrote
+    std::vector<std::string> minimum_microcode;  // SIGNATURE=LEVEL
+    bool require_smm_lock = false;
+    std::uint32_t minimum_iommus = 0;
+    std::string acpi;
     std::vector<std::string> tpm_firmware;
     std::uint32_t lease_s = 900;
     std::string out;

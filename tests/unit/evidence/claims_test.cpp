@@ -1,4 +1,4 @@
-#include "attestation/evidence/claims.hpp"
+#include "attestation/evidence/claims_reader.hpp"
 
 #include <gtest/gtest.h>
 
@@ -18,7 +18,16 @@ Claims sample() {
                   .kept_bytes = 0xc00000,
                   .counter_limit = 7,
                   .policy_digest = sha256(literal_bytes("bundle")),
+                  .acpi = Acpi::kMachine,
+                  .vault_pin = VaultPin::kRecord,
+                  .vault_id = sha256(literal_bytes("vault")),
+                  .machine = {.processor_signature = 0x00a20f10,
+                              .microcode = 0x0a20102b,
+                              .smm_locked = true,
+                              .processors = 4,
+                              .iommu_count = 1},
                   .disk_count = 2};
+    claims.machine.iommus[0] = {.function = 2, .registers = 0xfed80000};
     claims.storage_root.fill(std::byte{0x0b});
     claims.disks[0] = {
         .guid = {std::byte{0xaa}}, .state = DiskState::kEncrypted, .key_epoch = 1, .generation = 0x0102030405060708};
@@ -41,8 +50,13 @@ constexpr std::size_t kSizeAt = 10;
 constexpr std::size_t kLaunchAt = 16;
 constexpr std::size_t kIommuAt = 17;
 constexpr std::size_t kFlagsAt = 20;
-constexpr std::size_t kDiskCountAt = 106;
-constexpr std::size_t kDiskStateAt = 107 + 16;
+constexpr std::size_t kAcpiAt = 106;
+constexpr std::size_t kVaultPinAt = 107;
+constexpr std::size_t kFactsAt = 142;
+constexpr std::size_t kSmmAt = kFactsAt + 10;
+constexpr std::size_t kIommuCountAt = kFactsAt + 13;
+constexpr std::size_t kDiskCountAt = kFactsAt + 14 + 10;
+constexpr std::size_t kDiskStateAt = kDiskCountAt + 1 + 16;
 
 TEST(Claims, ComeBackAsTheyWere) {
     const auto claims = decode_claims(encoded(sample()));
@@ -56,6 +70,13 @@ TEST(Claims, ComeBackAsTheyWere) {
     EXPECT_EQ(claims->counter_limit, 7u);
     EXPECT_EQ(claims->policy_digest, sha256(literal_bytes("bundle")));
     EXPECT_EQ(claims->storage_root[33], std::byte{0x0b});
+    EXPECT_EQ(claims->acpi, Acpi::kMachine);
+    EXPECT_EQ(claims->vault_pin, VaultPin::kRecord);
+    EXPECT_EQ(claims->vault_id, sha256(literal_bytes("vault")));
+    EXPECT_EQ(claims->machine.microcode, 0x0a20102bu);
+    EXPECT_TRUE(claims->machine.smm_locked);
+    ASSERT_EQ(claims->machine.iommu_count, 1u);
+    EXPECT_EQ(claims->machine.iommus[0], (IommuFact{.function = 2, .registers = 0xfed80000}));
     ASSERT_EQ(claims->disk_count, 2u);
     EXPECT_EQ(claims->disks[0].guid[0], std::byte{0xaa});
     EXPECT_EQ(claims->disks[0].state, DiskState::kEncrypted);
@@ -68,7 +89,7 @@ TEST(Claims, ComeBackAsTheyWere) {
 
 TEST(Claims, AreBigEndianAtTheOffsetsOfTheHeader) {
     const Buffer bytes = encoded(sample());
-    ASSERT_EQ(bytes.size(), 107u + 2 * 63);
+    ASSERT_EQ(bytes.size(), kDiskCountAt + 1 + 2 * 63);
     EXPECT_EQ(load<std::uint64_t>(bytes.data(), Endian::kBig), kClaimsMagic);
     EXPECT_EQ(load<std::uint16_t>(bytes.data() + kSizeAt, Endian::kBig), bytes.size());
     EXPECT_EQ(bytes[kLaunchAt], std::byte{1});
@@ -86,6 +107,7 @@ TEST(Claims, AreBigEndianAtTheOffsetsOfTheHeader) {
 TEST(Claims, WithAllDisksFitTheMaximumExactly) {
     Claims claims = sample();
     claims.disk_count = kMaxDisks;
+    claims.machine.iommu_count = kMaxFactIommus;
     Buffer out(kMaxClaimsSize);
     ASSERT_TRUE(encode_claims(claims, out).ok());
     EXPECT_EQ(*encode_claims(claims, out), kMaxClaimsSize);
@@ -124,17 +146,35 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(Change{"Magic", 0, 0, Error::kBadMagic}, Change{"Version", kVersionAt + 1, 1, Error::kBadVersion},
                     Change{"Size", kSizeAt + 1, 1, Error::kBadLength}, Change{"Launch", kLaunchAt, 3, Error::kBadValue},
                     Change{"Iommu", kIommuAt, 3, Error::kBadValue}, Change{"Flags", kFlagsAt, 0x80, Error::kBadValue},
+                    Change{"Acpi", kAcpiAt, 2, Error::kBadValue}, Change{"VaultPin", kVaultPinAt, 3, Error::kBadValue},
+                    Change{"FactsVersion", kFactsAt + 1, 2, Error::kBadVersion},
+                    Change{"SmmLocked", kSmmAt, 2, Error::kBadValue},
+                    Change{"IommuCount", kIommuCountAt, 17, Error::kBadValue},
+                    Change{"FewerIommus", kIommuCountAt, 0, Error::kTrailingBytes},
                     Change{"DiskCount", kDiskCountAt, 9, Error::kBadValue},
                     Change{"FewerDisks", kDiskCountAt, 1, Error::kTrailingBytes},
                     Change{"DiskState", kDiskStateAt, 2, Error::kBadValue}),
     [](const auto& row) { return row.param.name; });
 
-TEST(QualifyingData, IsTheHashOfNonceAndClaims) {
+TEST(QualifyingData, IsTheHashOfALabelNonceAndClaimsWithTheirLengths) {
     const Buffer claims = encoded(sample());
     const Bytes nonce = literal_bytes("0123456789abcdef");
-    Buffer both(nonce.begin(), nonce.end());
-    both.insert(both.end(), claims.begin(), claims.end());
-    EXPECT_EQ(qualifying_data(nonce, claims), sha256(both));
+    Buffer all;
+    const auto add = [&](Bytes bytes) { all.insert(all.end(), bytes.begin(), bytes.end()); };
+    const std::array nonce_size{std::byte{0}, std::byte{16}};
+    std::array<std::byte, 2> claims_size{};
+    store(claims_size.data(), static_cast<std::uint16_t>(claims.size()), Endian::kBig);
+    add(literal_bytes("gatehouse quote v3"));
+    add(nonce_size);
+    add(nonce);
+    add(claims_size);
+    add(claims);
+    EXPECT_EQ(qualifying_data(nonce, claims), sha256(all));
+}
+
+TEST(QualifyingData, TellsWhereTheNonceEnds) {
+    const Bytes all = literal_bytes("0123456789abcdef claims");
+    EXPECT_NE(qualifying_data(all.first(16), all.subspan(16)), qualifying_data(all.first(17), all.subspan(17)));
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "attestation/evidence/event_log.hpp"
+#include "attestation/evidence/event_log_reader.hpp"
 
 #include <gtest/gtest.h>
 

@@ -8,8 +8,9 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
-#include "attestation/evidence/event_log.hpp"
+#include "attestation/evidence/event_log_reader.hpp"
 #include "keyvault/tpm/policy.hpp"
+#include "policies/bundle/bundle_writer.hpp"
 
 namespace gatehouse::test {
 namespace {
@@ -83,22 +84,42 @@ std::vector<Digest> digests_of(Bytes content) {
     return {hash(HashAlgorithm::kSha256, content), hash(HashAlgorithm::kSha384, content)};
 }
 
-// What one launch leaves: the log, and the quoted digest over PCRs 17 and 18 of SHA-256 and SHA-384.
+// What one launch leaves: the log, and the quoted digest over PCRs 17, 18 and 19 of SHA-256 and SHA-384.
 struct Launch {
     explicit Launch(bool other_kernel);
     Buffer log;
     Sha256Digest pcr_digest{};
 };
 
-// The policy bundle of the image; its SRK is that of every endpoint here.
+evidence::MachineFacts sample_machine() {
+    evidence::MachineFacts facts{.processor_signature = 0x00a20f10,
+                                 .microcode = 0x0a20102b,
+                                 .smm_locked = true,
+                                 .processors = 4,
+                                 .iommus = {},
+                                 .iommu_count = 1};
+    facts.iommus[0] = {.function = 2, .registers = 0xfed80000};
+    return facts;
+}
+
+Buffer encoded(const evidence::MachineFacts& facts) {
+    Buffer bytes(evidence::kMaxMachineFactsSize);
+    bytes.resize(host::expect(evidence::encode_machine_facts(facts, bytes), "facts"));
+    return bytes;
+}
+
+// The policy bundle of the image; its SRK and vault are those of every endpoint here.
 Buffer bundle() {
     Buffer srk = sample_bytes("srk", policies::kNameSize);
     store(srk.data(), std::uint16_t{0x000b}, Endian::kBig);
     const Buffer authority = sample_bytes("authority", 88), policy_ref = sample_bytes("fleet", 16);
+    const Buffer vault = sample_bytes("vault", 32);
     Buffer bytes(policies::kMaxBundleSize);
     bytes.resize(host::expect(policies::write_bundle({.flags = 0,
                                                       .counter_index = 0x01800001,
                                                       .srk_name = srk,
+                                                      .vault_id = vault,
+                                                      .enrollment = {},
                                                       .authority = authority,
                                                       .policy_ref = policy_ref},
                                                      bytes),
@@ -118,12 +139,14 @@ Launch::Launch(bool other_kernel) {
     auto writer = host::expect(evidence::EventLogWriter::create(room, banks), "log");
     for (const evidence::Measurement& one : evidence::kMeasurements)
         host::expect(writer.append(one, digests_of(object_of(one, other_kernel))), "log");
-    for (const std::uint32_t pcr : {evidence::kLaunchPcr, evidence::kPayloadPcr})
+    host::expect(writer.append(evidence::kMachineMeasurement, digests_of(encoded(sample_machine()))), "log");
+    host::expect(writer.append(evidence::kVaultMeasurement, digests_of(sample_bytes("vault", 32))), "log");
+    for (const std::uint32_t pcr : evidence::kCappedPcrs)
         host::expect(writer.append_cap(pcr, digests_of(evidence::kCapData)), "log");
     log = buffer_of(writer.log());
     Buffer values;
     for (const HashAlgorithm bank : banks) {
-        for (const std::uint32_t pcr : {evidence::kLaunchPcr, evidence::kPayloadPcr}) {
+        for (const std::uint32_t pcr : evidence::kCappedPcrs) {
             const Digest value = host::expect(evidence::replay(log, bank, pcr), "replay");
             values.insert(values.end(), value.bytes().begin(), value.bytes().end());
         }
@@ -227,10 +250,15 @@ SoftwareEndpoint::SoftwareEndpoint(std::string name, std::string kind)
               .kept_bytes = 0xc00000,
               .counter_limit = 7,
               .policy_digest = reference().bundle.digest,
+              .vault_pin = evidence::VaultPin::kBundle,
+              .machine = sample_machine(),
               .disk_count = 1,
               .disks = {}};
     claims.disks[0].state = evidence::DiskState::kEncrypted;
     claims.disks[0].key_epoch = 1;
+    claims.disks[0].sealed_name[1] = std::byte{0x0b};
+    copy_bytes(claims.storage_root, reference().bundle.srk_name);
+    copy_bytes(claims.vault_id, sample_bytes("vault", 32));
 }
 
 void SoftwareEndpoint::renew_keys() {
@@ -362,7 +390,7 @@ protocol::AttestRequest SoftwareEndpoint::attest(Bytes nonce) const {
     writer.u32(static_cast<std::uint32_t>(banks.size()));
     for (const HashAlgorithm bank : banks) {
         writer.u16(static_cast<std::uint16_t>(bank));
-        const std::uint32_t pcrs = hypervisor ? 3u << 17 : 0x91u;
+        const std::uint32_t pcrs = hypervisor ? 7u << 17 : 0x91u;
         writer.u8(3);
         for (unsigned i = 0; i < 3; ++i) writer.u8(static_cast<std::uint8_t>(pcrs >> (8 * i)));
     }
@@ -386,8 +414,6 @@ const policies::Prediction& reference() {
         };
         for (const evidence::Measurement& one : evidence::kMeasurements)
             add(one.pcr, static_cast<std::uint32_t>(one.tag), std::string(one.name), object_of(one, false));
-        for (const std::uint32_t pcr : {evidence::kLaunchPcr, evidence::kPayloadPcr})
-            add(pcr, 0, "cap", evidence::kCapData);
         prediction.bundle = policies::read_bundle(bundle());
         return prediction;
     }();

@@ -13,7 +13,10 @@ TEST_P(LaunchMatrix, IsRefusedForTheRightReason) { expect_row(Sample::of_hypervi
 constexpr std::size_t kSha256At = 12 + 2;  // in an event of the sample's log
 constexpr std::size_t kSha384At = kSha256At + 32 + 2;
 const std::vector<std::string> kBoth{"log", "events"};
-const std::vector<std::string> kNoClaims{"claims", "policy", "iommu", "counter", "version", "vault"};
+const std::vector<std::string> kNoClaims{"claims",   "policy",    "iommu", "counter", "version",
+                                         "vault id", "vault pin", "vault", "machine", "acpi"};
+// Places of the sample's events.
+constexpr std::size_t kMachineEvent = 6, kVaultEvent = 7, kLaunchCap = 8, kPayloadCap = 9, kMachineCap = 10;
 
 void erase_event(Sample& sample, std::size_t number) {
     std::vector<Buffer> parts = test::split_log(sample.log);
@@ -47,7 +50,7 @@ Row sent_claims(const char* name, void (*change)(Claims&)) {
 }
 
 const std::vector<Row> kLog{
-    {"LogLacksTheCap", kBoth, "no event for the cap", {}, [](Sample& s) { erase_event(s, 8); }},
+    {"LogLacksTheCap", kBoth, "no event for the cap", {}, [](Sample& s) { erase_event(s, kPayloadCap + 1); }},
     lacking("LogLacksTheSlb", 1),
     lacking("LogLacksTheHypervisor", 2),
     lacking("LogLacksThePolicyBundle", 3),
@@ -57,7 +60,23 @@ const std::vector<Row> kLog{
     {"LogCutInItsHeader", kBoth, "truncated", {}, [](Sample& s) { s.log.resize(40); }},
     {"LogEmpty", kBoth, "empty", {}, [](Sample& s) { s.log.clear(); }},
     {"LogExtended", kBoth, "one more than expected", {}, [](Sample& s) { append_event(s, 18); }},
-    {"LogOfAnotherPcrToo", {"events"}, "not part of the launch", {}, [](Sample& s) { append_event(s, 19); }},
+    {"LogOfAnotherPcrToo", {"events"}, "not part of the launch", {}, [](Sample& s) { append_event(s, 20); }},
+    {"LogLacksTheMachine",
+     {"log", "events", "machine"},
+     "does not replay",
+     {},
+     [](Sample& s) { erase_event(s, kMachineEvent + 1); }},
+    {"LogLacksTheVaultIdentity",
+     {"log", "events", "vault id"},
+     "does not replay",
+     {},
+     [](Sample& s) { erase_event(s, kVaultEvent + 1); }},
+    {"VaultIdentityChangedInTheLog",
+     {"log", "events", "vault id"},
+     "not that of the vault identity",
+     {},
+     [](Sample& s) { change_event(s, kVaultEvent + 1, [](Buffer& e) { e[kSha256At] ^= std::byte{1}; }); }},
+    {"LogLacksTheCapOfTheMachine", kBoth, "no event for the cap", {}, [](Sample& s) { erase_event(s, kMachineCap + 1); }},
     {"LogReordered",
      kBoth,
      "not that of the kernel",
@@ -119,11 +138,12 @@ const std::vector<Row> kEvents{
     launched("AnotherKernel", 3, "not that of the kernel"),
     launched("AnotherInitrd", 4, "not that of the initrd"),
     launched("AnotherCommandLine", 5, "not that of the command line"),
-    {"NotCapped", {"events"}, "no event for the cap", [](Sample& s) { s.events.resize(6); }},
+    {"NotCapped", {"events"}, "no event for the cap", [](Sample& s) { s.events.resize(kLaunchCap); }},
+    {"MachineNotCapped", {"events"}, "PCR 19: no event for the cap", [](Sample& s) { s.events.pop_back(); }},
     {"CappedWithSomethingElse",
      {"events"},
      "not that of the cap",
-     [](Sample& s) { s.events[7].measured = filler("x"); }},
+     [](Sample& s) { s.events[kPayloadCap].measured = filler("x"); }},
     {"ExtendedAfterTheCap",
      {"events"},
      "one more than expected",
@@ -146,6 +166,16 @@ const std::vector<Row> kClaims{
     quoted_claims("CounterBelowFloor", {"counter"}, "limit is 6, the floor 7", [](Claims& c) { c.counter_limit = 6; }),
     quoted_claims("HypervisorTooOld", {"version"}, "0.1.1 is older than 0.1.2",
                   [](Claims& c) { c.hypervisor_version = 0x000101; }),
+    quoted_claims("AnotherVaultClaimed", {"vault id", "vault pin", "events"}, "in the log is not that of the claims",
+                  [](Claims& c) { c.vault_id[0] ^= std::byte{1}; }),
+    quoted_claims("OtherFactsClaimed", {"machine", "events"}, "not those of the claims",
+                  [](Claims& c) { c.machine.smm_locked = false; }),
+    quoted_claims("NobodyPinsTheVault", {"vault pin"}, "nobody pins the vault",
+                  [](Claims& c) { c.vault_pin = evidence::VaultPin::kNone; }),
+    quoted_claims("RecordClaimedOfAPinnedBundle", {"vault pin"}, "says otherwise",
+                  [](Claims& c) { c.vault_pin = evidence::VaultPin::kRecord; }),
+    quoted_claims("MachineAcpiClaimedOfAMinimalBundle", {"acpi"}, "says otherwise",
+                  [](Claims& c) { c.acpi = evidence::Acpi::kMachine; }),
     quoted_claims("UnknownClaimFlag", kNoClaims, "flags", [](Claims& c) { c.flags = 7; }),
     {"NoIommuThoughTheBundleAllowsIt",
      {"iommu"},
@@ -197,7 +227,7 @@ const std::vector<Row> kClaims{
          s.encoded_claims.erase(s.encoded_claims.begin());
      }},
     {"ClaimsMissing",
-     {"nonce", "claims", "policy", "iommu", "counter", "version", "vault"},
+     {"nonce", "claims", "policy", "iommu", "counter", "version", "vault id", "vault pin", "vault", "machine", "acpi"},
      "these claims",
      {},
      [](Sample& s) { s.encoded_claims.clear(); }},
@@ -281,6 +311,99 @@ const std::vector<Row> kVault{
      }},
 };
 
+Row by_policy(const char* name, std::vector<std::string> rules, const char* word, void (*change)(Sample&)) {
+    return {name, std::move(rules), word, {}, [change](Sample& s) { change(s); }};
+}
+// The same machine, remembered with one fact changed.
+void remember_machine(Sample& s, void (*change)(EndpointIdentity&)) {
+    s.remember();
+    s.known.identity = EndpointIdentity{.vault_id = s.claims.vault_id,
+                                        .vault_pin = s.claims.vault_pin,
+                                        .acpi = s.claims.acpi,
+                                        .machine = s.claims.machine};
+    change(*s.known.identity);
+}
+const std::vector<Row> kEndpoint{
+    by_policy("VaultThatThePolicyPins", {}, "",
+              [](Sample& s) { s.policy.vault_ids = {sha256(filler("no")), s.claims.vault_id}; }),
+    by_policy("VaultThatThePolicyDoesNotPin", {"vault pin"}, "not one that the policy pins",
+              [](Sample& s) { s.policy.vault_ids = {sha256(filler("no"))}; }),
+    {"UnpinnedAsThePolicyAllows",
+     {},
+     "",
+     [](Sample& s) {
+         s.claims.vault_pin = evidence::VaultPin::kNone;
+         s.policy.allow_unpinned_vault = true;
+     }},
+    by_policy("VaultOfAnotherEnrollment", {"vault pin"}, "when it was first accepted",
+              [](Sample& s) { remember_machine(s, [](auto& known) { known.vault_id[0] ^= std::byte{1}; }); }),
+    by_policy("MachineAsFirstAccepted", {}, "", [](Sample& s) { remember_machine(s, [](auto&) {}); }),
+    by_policy("MachineChanged", {"machine"}, "microcode 0x0a20102b was 0x0a20102a",
+              [](Sample& s) { remember_machine(s, [](auto& known) { known.machine.microcode -= 1; }); }),
+    by_policy("MachineChangedAsThePolicyApproves", {}, "",
+              [](Sample& s) {
+                  remember_machine(s, [](auto& known) { known.machine.microcode -= 1; });
+                  s.policy.machine_models = {test::sample_model()};
+              }),
+    by_policy("MicrocodeTooOld", {"machine"}, "is older than 0x0a20102c",
+              [](Sample& s) { s.policy.minimum_microcode[0x00a20f10] = 0x0a20102c; }),
+    by_policy("ProcessorNotListed", {"machine"}, "not one that the policy lists",
+              [](Sample& s) { s.policy.minimum_microcode[0x00a20f11] = 0; }),
+    by_policy("TooFewIommus", {"machine"}, "1 IOMMU, and the policy requires 2",
+              [](Sample& s) { s.policy.minimum_iommus = 2; }),
+    {"SmmNotLocked",
+     {"machine"},
+     "SMM is not locked",
+     [](Sample& s) {
+         s.claims.machine.smm_locked = false;
+         s.events[kMachineEvent].measured.resize(evidence::kMaxMachineFactsSize);
+         s.events[kMachineEvent].measured.resize(
+             *evidence::encode_machine_facts(s.claims.machine, s.events[kMachineEvent].measured));
+         s.policy.require_smm_lock = true;
+     }},
+    {"MachineOfNoApprovedModel",
+     {"machine", "events"},
+     "those of the claims",
+     [](Sample& s) { s.events[kMachineEvent].measured = filler("another machine"); }},
+    by_policy("MinimalThoughThePolicyWantsMachine", {"acpi"}, "the policy wants machine",
+              [](Sample& s) { s.policy.acpi = evidence::Acpi::kMachine; }),
+    {"TableThoughAcpiIsMinimal",
+     {"events"},
+     "not of the type of the cap",
+     [](Sample& s) { s.events.insert(s.events.begin() + kVaultEvent, test::table_event("ACPI DSDT X", filler("d"))); }},
+};
+
+// Two tables of the machine's, and the model that has them.
+Row with_tables(const char* name, std::vector<std::string> rules, const char* word, void (*change)(Sample&)) {
+    return {name, std::move(rules), word, [change](Sample& s) {
+                const std::vector<test::SampleEvent> tables{test::table_event("ACPI FACP BOARD", filler("facp")),
+                                                            test::table_event("ACPI DSDT BOARD", filler("dsdt"))};
+                s.events.insert(s.events.begin() + kVaultEvent, tables.begin(), tables.end());
+                s.claims.acpi = evidence::Acpi::kMachine;
+                s.policy.references[0].bundle.flags = 2;
+                s.policy.machine_models = {test::sample_model(), test::sample_model(tables)};
+                change(s);
+            }};
+}
+const std::vector<Row> kTables{
+    with_tables("TablesOfTheModel", {}, "", [](Sample&) {}),
+    with_tables("OneTableDiffers", {"acpi"}, "ACPI DSDT BOARD differs",
+                [](Sample& s) { s.events[kVaultEvent + 1].measured = filler("forged"); }),
+    with_tables("OneTableMore", {"acpi"}, "ACPI SSDT EVIL is a table that the approved machine model does not have",
+                [](Sample& s) {
+                    s.events.insert(s.events.begin() + kVaultEvent,
+                                    test::table_event("ACPI SSDT EVIL", filler("evil")));
+                }),
+    with_tables("OneTableMissing", {"acpi"}, "ACPI FACP BOARD of the approved machine model is missing",
+                [](Sample& s) { s.events.erase(s.events.begin() + kVaultEvent); }),
+    with_tables("TablesInAnotherOrder", {"acpi"}, "another order",
+                [](Sample& s) { std::swap(s.events[kVaultEvent], s.events[kVaultEvent + 1]); }),
+    with_tables("TablesAndNoModel", {"acpi"}, "approves no machine model",
+                [](Sample& s) { s.policy.machine_models.clear(); }),
+};
+
+INSTANTIATE_TEST_SUITE_P(Endpoint, LaunchMatrix, testing::ValuesIn(kEndpoint), row_name);
+INSTANTIATE_TEST_SUITE_P(Tables, LaunchMatrix, testing::ValuesIn(kTables), row_name);
 INSTANTIATE_TEST_SUITE_P(Log, LaunchMatrix, testing::ValuesIn(kLog), row_name);
 INSTANTIATE_TEST_SUITE_P(Events, LaunchMatrix, testing::ValuesIn(kEvents), row_name);
 INSTANTIATE_TEST_SUITE_P(Claims, LaunchMatrix, testing::ValuesIn(kClaims), row_name);
@@ -292,10 +415,10 @@ TEST(LaunchViews, ShowTheFailingEventAndBothValuesOfItsPcr) {
     sample.events[3].measured = filler("another kernel");
     sample.seal();
     const Verdict verdict = sample.judge();
-    ASSERT_EQ(verdict.events.size(), 8u);
+    ASSERT_EQ(verdict.events.size(), 11u);
     for (const Verdict::EventView& event : verdict.events) EXPECT_EQ(event.ok, event.number != 4) << event.number;
     EXPECT_EQ(verdict.events[3].name, "kernel");
-    ASSERT_EQ(verdict.pcrs.size(), 2u);
+    ASSERT_EQ(verdict.pcrs.size(), 3u);
     EXPECT_EQ(verdict.pcrs[0].expected, verdict.pcrs[0].found);
     EXPECT_NE(verdict.pcrs[1].expected, verdict.pcrs[1].found);
     EXPECT_EQ(verdict.pcrs[1].found.size(), 64u);
@@ -306,18 +429,18 @@ TEST(LaunchViews, AreThereOnlyIfAskedForWhereAllIsWell) {
     sample.seal();
     EXPECT_TRUE(sample.judge(false).events.empty());
     EXPECT_TRUE(sample.judge(false).pcrs.empty());
-    EXPECT_EQ(sample.judge(true).events.size(), 8u);
-    EXPECT_EQ(sample.judge(true).pcrs.size(), 2u);
+    EXPECT_EQ(sample.judge(true).events.size(), 11u);
+    EXPECT_EQ(sample.judge(true).pcrs.size(), 3u);
 }
 
 TEST(LaunchCoverage, CountsWhatWasCompared) {
     Sample sample = Sample::of_hypervisor();
     sample.seal();
     const Coverage coverage = sample.judge().coverage;
-    EXPECT_EQ(coverage.events, 8u);
-    EXPECT_EQ(coverage.events_judged, 8u);
-    EXPECT_EQ(coverage.pcrs, 4u);
-    EXPECT_EQ(coverage.pcrs_judged, 4u);
+    EXPECT_EQ(coverage.events, 11u);
+    EXPECT_EQ(coverage.events_judged, 11u);
+    EXPECT_EQ(coverage.pcrs, 6u);
+    EXPECT_EQ(coverage.pcrs_judged, 6u);
     sample.with_policy = false;
     EXPECT_EQ(sample.judge().coverage.events_judged, 0u);
     EXPECT_EQ(sample.judge().coverage.pcrs_judged, 0u);

@@ -4,13 +4,13 @@
 #include <openssl/ecdsa.h>
 #include <openssl/rsa.h>
 
+#include "attestation/evidence/event_log_reader.hpp"
 #include "keyvault/tpm/policy.hpp"
+#include "policies/bundle/bundle_writer.hpp"
 
 namespace gatehouse::test {
 namespace {
 
-using evidence::kLaunchPcr;
-using evidence::kPayloadPcr;
 using verifier::Selection;
 using verifier::Source;
 
@@ -39,10 +39,17 @@ Buffer tagged(const evidence::Measurement& measurement) {
     return data;
 }
 
+Buffer encoded(const evidence::MachineFacts& facts) {
+    Buffer bytes(evidence::kMaxMachineFactsSize);
+    bytes.resize(host::expect(evidence::encode_machine_facts(facts, bytes), "facts"));
+    return bytes;
+}
+
 policies::BundleFacts bundle_facts() {
     policies::BundleFacts facts;
     facts.counter_index = 0x01804748;
     facts.srk_name = some_name("srk");
+    facts.vault_id = filler("vault");
     facts.authority = filler("authority", 90);
     facts.policy_ref = filler("policy reference", 16);
     return facts;
@@ -52,6 +59,8 @@ Buffer bundle_file(const policies::BundleFacts& facts) {
     file.resize(host::expect(policies::write_bundle({.flags = facts.flags,
                                                      .counter_index = facts.counter_index,
                                                      .srk_name = facts.srk_name,
+                                                     .vault_id = facts.vault_id,
+                                                     .enrollment = facts.enrollment,
                                                      .authority = facts.authority,
                                                      .policy_ref = facts.policy_ref},
                                                     file),
@@ -260,20 +269,44 @@ std::vector<SampleEvent> launch_events() {
         events.push_back({measurement.pcr, 6, bundle ? bundle_file(bundle_facts()) : filler(measurement.name, 100),
                           tagged(measurement)});
     }
-    for (const std::uint32_t pcr : {kLaunchPcr, kPayloadPcr})
+    events.push_back({evidence::kMachinePcr, 6, encoded(sample_machine()), tagged(evidence::kMachineMeasurement)});
+    events.push_back({evidence::kPayloadPcr, 6, filler("vault"), tagged(evidence::kVaultMeasurement)});
+    for (const std::uint32_t pcr : evidence::kCappedPcrs)
         events.push_back({pcr, 4, buffer_of(evidence::kCapData), buffer_of(evidence::kCapData)});
     return events;
+}
+
+SampleEvent table_event(std::string_view name, Buffer table) {
+    return {evidence::kMachinePcr, 6, std::move(table),
+            tagged({evidence::kMachinePcr, evidence::MeasurementTag::kAcpiTable, name})};
+}
+
+evidence::MachineFacts sample_machine() {
+    evidence::MachineFacts facts{.processor_signature = 0x00a20f10,
+                                 .microcode = 0x0a20102b,
+                                 .smm_locked = true,
+                                 .processors = 4,
+                                 .iommus = {},
+                                 .iommu_count = 1};
+    facts.iommus[0] = {.function = 2, .registers = 0xfed80000};
+    return facts;
+}
+
+policies::MachineModel sample_model(const std::vector<SampleEvent>& tables) {
+    std::vector<SampleEvent> events{
+        {evidence::kMachinePcr, 6, encoded(sample_machine()), tagged(evidence::kMachineMeasurement)}};
+    events.insert(events.end(), tables.begin(), tables.end());
+    return policies::learn_model(agile_log(std::array{HashAlgorithm::kSha256, HashAlgorithm::kSha384}, events), {});
 }
 
 policies::Prediction launch_reference() {
     policies::Prediction reference;
     const std::vector<SampleEvent> events = launch_events();
-    for (std::size_t i = 0; i < events.size(); ++i) {
-        const bool cap = i >= evidence::kMeasurements.size();
+    for (std::size_t i = 0; i < evidence::kMeasurements.size(); ++i) {
         policies::ExpectedEvent expected;
         expected.pcr = events[i].pcr;
-        expected.tag = cap ? 0 : static_cast<std::uint32_t>(evidence::kMeasurements[i].tag);
-        expected.name = cap ? "cap" : std::string(evidence::kMeasurements[i].name);
+        expected.tag = static_cast<std::uint32_t>(evidence::kMeasurements[i].tag);
+        expected.name = std::string(evidence::kMeasurements[i].name);
         for (std::size_t bank = 0; bank < policies::kPredictedBanks.size(); ++bank)
             expected.digests[bank] = hash(policies::kPredictedBanks[bank], events[i].measured);
         reference.events.push_back(std::move(expected));
@@ -291,7 +324,7 @@ EVP_PKEY* Sample::key() const {
 Sample Sample::of_hypervisor() {
     Sample sample;
     sample.events = launch_events();
-    sample.attest.selections = {{HashAlgorithm::kSha256, 3u << 17}, {HashAlgorithm::kSha384, 3u << 17}};
+    sample.attest.selections = {{HashAlgorithm::kSha256, 7u << 17}, {HashAlgorithm::kSha384, 7u << 17}};
     sample.claims = {.hypervisor_version = 0x000102,
                      .launch = evidence::Launch::kSkinit,
                      .iommu = evidence::Iommu::kAmdVi,
@@ -300,7 +333,11 @@ Sample Sample::of_hypervisor() {
                      .kept_bytes = 0xc00000,
                      .counter_limit = 7,
                      .policy_digest = launch_reference().bundle.digest,
+                     .vault_pin = evidence::VaultPin::kBundle,
+                     .machine = sample_machine(),
                      .disk_count = 1};
+    copy_bytes(sample.claims.storage_root, some_name("srk"));
+    copy_bytes(sample.claims.vault_id, filler("vault"));
     sample.claims.disks[0].state = evidence::DiskState::kEncrypted;
     sample.claims.disks[0].key_epoch = 1;
     sample.claims.disks[0].generation = 5;

@@ -120,5 +120,9 @@ struct Sample {
 // The objects of a launch that Sample::of_hypervisor() measures, and the reference that expects them.
 [[nodiscard]] std::vector<SampleEvent> launch_events();
 [[nodiscard]] policies::Prediction launch_reference();
+// The machine of that launch; its model, with ACPI tables, and the event of one.
+[[nodiscard]] evidence::MachineFacts sample_machine();
+[[nodiscard]] SampleEvent table_event(std::string_view name, Buffer table);
+[[nodiscard]] policies::MachineModel sample_model(const std::vector<SampleEvent>& tables = {});
 
 }  // namespace gatehouse::test

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "attestation/evidence/event_log_reader.hpp"
 #include "attestation/evidence/event_log.hpp"
 #include "attestation/verifier/appraisal.hpp"
 #include "keyvault/tool/authority.hpp"
@@ -243,7 +244,7 @@ class VerifyOwnRoot : public Verify {
         policies::Prediction& reference = expected.policy.references.front();
         Buffer other = reference.bundle.srk_name;
         other[20] ^= std::byte{1};
-        reference = policies::with_storage_root(reference, other);
+        reference = policies::with_endpoint(reference, other, reference.bundle.vault_id);
         return expected;
     }
 };
