@@ -67,6 +67,16 @@ Json disk_json(const evidence::DiskClaim& disk) {
 
 }  // namespace
 
+Json identity_json(evidence::Acpi acpi, evidence::VaultPin pin, const Sha256Digest& vault_id,
+                   const evidence::MachineFacts& machine) {
+    Json json;
+    json["acpi"] = name(acpi, {"minimal", "machine"});
+    json["vault"]["id"] = hex(vault_id);
+    json["vault"]["pinned_by"] = name(pin, {"nobody", "bundle", "record"});
+    json["machine"] = machine_json(machine);
+    return json;
+}
+
 Json claims_json(const evidence::Claims& claims) {
     const std::uint32_t version = claims.hypervisor_version;
     const auto flag = [&](evidence::ClaimFlag one) { return (claims.flags & static_cast<std::uint32_t>(one)) != 0; };
@@ -82,10 +92,7 @@ Json claims_json(const evidence::Claims& claims) {
     json["counter_limit"] = claims.counter_limit;
     json["policy_digest"] = hex(claims.policy_digest);
     json["storage_root"] = hex(claims.storage_root);
-    json["acpi"] = name(claims.acpi, {"minimal", "machine"});
-    json["vault"]["id"] = hex(claims.vault_id);
-    json["vault"]["pinned_by"] = name(claims.vault_pin, {"nobody", "bundle", "record"});
-    json["machine"] = machine_json(claims.machine);
+    json.update(identity_json(claims.acpi, claims.vault_pin, claims.vault_id, claims.machine));
     json["disks"] = Json::array();
     for (const evidence::DiskClaim& disk : std::span(claims.disks).first(claims.disk_count))
         json["disks"].push_back(disk_json(disk));

@@ -16,5 +16,8 @@ namespace gatehouse::protocol {
 //  "disks": [{"guid": "as in a GPT, in text", "state": "absent" | "encrypted", "key_epoch", "generation",
 //             "sealed_name": HEX}...]}
 [[nodiscard]] nlohmann::ordered_json claims_json(const evidence::Claims& claims);
+// The members "acpi", "vault" and "machine" alone: whose endpoint it is, and what machine.
+[[nodiscard]] nlohmann::ordered_json identity_json(evidence::Acpi acpi, evidence::VaultPin pin,
+                                                   const Sha256Digest& vault_id, const evidence::MachineFacts& machine);
 
 }  // namespace gatehouse::protocol

@@ -48,7 +48,7 @@ CREATE TABLE registered (        -- endorsement keys that are approved when they
 );
 CREATE TABLE vendors (
     name {text} PRIMARY KEY,
-    content {text} NOT NULL      -- {"roots": [base64...], "intermediates", "revocations"}
+    content {text} NOT NULL      -- {"roots": [base64...], "intermediates", "revocations", "require_crl"}
 );
 
 CREATE TABLE enrollments (

@@ -197,8 +197,8 @@ Html verdict_parts(const VerdictView& view, const Url& page, bool all_events) {
     } else {
         out.add(findings_table(view.findings));
     }
-    out.put("</section>{}{}<div class=\"two even\">{}{}</div>", pcr_table(view), event_table(view, page, all_events),
-            coverage_card(view), tables_card(view), claims_card(view));
+    out.put("</section>{}{}{}<div class=\"two even\">{}{}</div>", pcr_table(view), event_table(view, page, all_events),
+            tables_card(view), coverage_card(view), claims_card(view));
     return out;
 }
 

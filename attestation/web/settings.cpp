@@ -95,7 +95,8 @@ Html vendors_card(const Context& context) {
             "id=\"vendor-intermediates\" name=\"intermediates\" rows=\"3\" spellcheck=\"false\" "
             "class=\"mono\">{}</textarea>"
             "<label for=\"vendor-revocations\">CRLs (PEM, if any)</label><textarea id=\"vendor-revocations\" "
-            "name=\"revocations\" rows=\"3\" spellcheck=\"false\" class=\"mono\">{}</textarea><button>Add or "
+            "name=\"revocations\" rows=\"3\" spellcheck=\"false\" class=\"mono\">{}</textarea><label><input type=\"checkbox\" name=\"require_crl\" value=\"yes\"> "
+            "Refuse a path that has a CA without a CRL</label><button>Add or "
             "replace</button>"
             "</form>",
             open_form(context, "vendor", Url("/settings/vendors")), context.kept("vendor", "name"),
@@ -208,6 +209,7 @@ Response add_vendor(Context& context) {
         vendor.roots = der_blocks(context.field("roots"), PEM_STRING_X509, "Root certificates");
         vendor.intermediates = der_blocks(context.field("intermediates"), PEM_STRING_X509, "Intermediate certificates");
         vendor.revocations = der_blocks(context.field("revocations"), PEM_STRING_X509_CRL, "CRLs");
+        vendor.require_crl = context.field("require_crl") == "yes";
         context.service.add_vendor(context.by, vendor);
         return Done{Url("/settings"), {"TPMs of " + vendor.name + " are trusted from now on.", ""}};
     });

@@ -92,6 +92,13 @@ std::int64_t JsonBody::number_or(const char* name, std::int64_t default_value, s
     return found->get<std::int64_t>();
 }
 
+bool JsonBody::flag_or(const char* name, bool default_value) const {
+    const auto found = inside_->object.find(name);
+    if (found == inside_->object.end()) return default_value;
+    if (!found->is_boolean()) refuse(std::string("\"") + name + "\" is not true or false");
+    return found->get<bool>();
+}
+
 std::vector<Buffer> JsonBody::blobs(const char* name) const {
     const auto found = inside_->object.find(name);
     if (found == inside_->object.end()) return {};

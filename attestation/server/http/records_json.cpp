@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "attestation/protocol/claims_json.hpp"
 #include "attestation/verifier/token.hpp"
 
 namespace gatehouse::http {
@@ -16,6 +17,12 @@ json embedded(const std::string& text) {
 }
 
 json time_or_null(server::Seconds time) { return time == 0 ? json(nullptr) : json(time); }
+
+json identity_or_null(const verifier::TpmState& tpm) {
+    if (!tpm.identity) return nullptr;
+    return protocol::identity_json(tpm.identity->acpi, tpm.identity->vault_pin, tpm.identity->vault_id,
+                                   tpm.identity->machine);
+}
 
 }  // namespace
 
@@ -34,7 +41,8 @@ json to_json(const server::Endpoint& endpoint) {
             {"enrolled", endpoint.enrolled},
             {"last_seen", time_or_null(endpoint.last_seen)},
             {"lease_until", time_or_null(endpoint.lease_until)},
-            {"reason", endpoint.reason}};
+            {"reason", endpoint.reason},
+            {"identity", identity_or_null(endpoint.tpm)}};
 }
 
 json to_json(const server::Attestation& attestation, bool with_verdict) {

@@ -50,11 +50,12 @@ Response put_endorsement(Call& call) {
 Response list_vendors(Call& call) { return json_response({{"names", call.service.vendors(call.by)}}); }
 
 Response put_vendor(Call& call) {
-    const JsonBody body(call.request.body, {"roots", "intermediates", "revocations"});
+    const JsonBody body(call.request.body, {"roots", "intermediates", "revocations", "require_crl"});
     call.service.add_vendor(call.by, {.name = call.parameter(0),
                                       .roots = body.blobs("roots"),
                                       .intermediates = body.blobs("intermediates"),
-                                      .revocations = body.blobs("revocations")});
+                                      .revocations = body.blobs("revocations"),
+                                      .require_crl = body.flag_or("require_crl", false)});
     return no_content();
 }
 

@@ -6,7 +6,6 @@
 #include <filesystem>
 
 #include "attestation/evidence/event_log_reader.hpp"
-#include "attestation/evidence/event_log.hpp"
 #include "attestation/verifier/appraisal.hpp"
 #include "keyvault/tool/authority.hpp"
 #include "tests/unit/keyvault/tool/endpoint.hpp"
