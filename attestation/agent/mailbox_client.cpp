@@ -1,8 +1,9 @@
 #include "attestation/agent/mailbox_client.hpp"
-#include "attestation/evidence/claims_reader.hpp"
 
 #include <algorithm>
 #include <numeric>
+
+#include "attestation/evidence/claims_reader.hpp"
 
 namespace gatehouse::agent {
 namespace {

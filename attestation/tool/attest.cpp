@@ -128,8 +128,9 @@ void print_lines(const Verdict& verdict) {
     std::printf("      judged          %u of %u events, %u of %u PCRs\n", coverage.events_judged, coverage.events,
                 coverage.pcrs_judged, coverage.pcrs);
     if (verdict.claims && verdict.vault_pinned_by.empty()) {
-        std::printf("WARNING: no vault is pinned: this proves that *some* vault sealed to this policy was opened, not "
-                    "whose\n");
+        std::printf(
+            "WARNING: no vault is pinned: this proves that *some* vault sealed to this policy was opened, not "
+            "whose\n");
     }
     std::printf("%s\n", verdict.accepted() ? "accepted" : "REJECTED");
 }
@@ -146,8 +147,8 @@ host::Buffer point_of(const std::string& path) {
     const host::Key key = host::read_public_key(path);
     host::Buffer point(policies::kPointSize);
     std::size_t size = 0;
-    if (EVP_PKEY_get_octet_string_param(key.get(), OSSL_PKEY_PARAM_PUB_KEY, reinterpret_cast<unsigned char*>(point.data()),
-                                        point.size(), &size) != 1 ||
+    if (EVP_PKEY_get_octet_string_param(key.get(), OSSL_PKEY_PARAM_PUB_KEY,
+                                        reinterpret_cast<unsigned char*>(point.data()), point.size(), &size) != 1 ||
         size != point.size() || point[0] != std::byte{4}) {
         throw ToolError(path + ": not a P-256 key");
     }
@@ -157,19 +158,19 @@ host::Buffer point_of(const std::string& path) {
 // What the options pin beside the policy's own words.
 void pin(const VerifyRequest& request, Policy& policy) {
     std::vector<Sha256Digest> ids;
-    if (!request.vault_id.empty()) ids.push_back(vault_id_of(host::from_hex(request.vault_id, "--vault-id"), "--vault-id"));
+    if (!request.vault_id.empty())
+        ids.push_back(vault_id_of(host::from_hex(request.vault_id, "--vault-id"), "--vault-id"));
     if (!request.record.empty()) {
         const host::Buffer file = host::read_file(request.record, policies::kMaxRecordSize);
         const host::Buffer enrollment = point_of(request.enrollment);
-        const policies::Record record =
-            host::expect(policies::parse_record(file, enrollment), request.record.c_str());
+        const policies::Record record = host::expect(policies::parse_record(file, enrollment), request.record.c_str());
         ids.push_back(vault_id_of(record.vault_id, "--record"));
     }
     if (ids.size() == 2 && ids[0] != ids[1])
         throw ToolError("--vault-id and --record are of two vaults", ExitCode::kUsage);
     if (!ids.empty()) {
-        const bool listed = policy.vault_ids.empty() ||
-                            std::ranges::find(policy.vault_ids, ids.front()) != policy.vault_ids.end();
+        const bool listed =
+            policy.vault_ids.empty() || std::ranges::find(policy.vault_ids, ids.front()) != policy.vault_ids.end();
         if (!listed) throw ToolError("the vault is not one that the policy pins");
         policy.vault_ids = {ids.front()};
     }
@@ -291,7 +292,8 @@ int run(int argc, char** argv) {
     command->add_option("--expected", request.expected, "reference values: what policyctl predict --json printed");
     command->add_option("--counter-floor", request.counter_floor, "least counter limit of an acceptable approval")
         ->capture_default_str();
-    command->add_option("--vault-id", request.vault_id, "the vault that must have been opened, hex (sealed-key status)");
+    command->add_option("--vault-id", request.vault_id,
+                        "the vault that must have been opened, hex (sealed-key status)");
     command->add_option("--record", request.record, "the endpoint's record, which says which vault that is");
     command->add_option("--enrollment", request.enrollment, "with --record: the fleet's enrollment key, public, PEM");
     command->add_option("--machine-model", request.machine_model,

@@ -157,7 +157,8 @@ class Verification {
     [[nodiscard]] Finding revocation() {
         if (vendor_.revocations.empty()) {
             if (vendor_.require_crl)
-                return {"ek revocation", false, "there is no CRL of " + vendor_.name + ", and its settings require one"};
+                return {"ek revocation", false,
+                        "there is no CRL of " + vendor_.name + ", and its settings require one"};
             return {"ek revocation", true, "not checked: there is no CRL of " + vendor_.name + " in the trust store"};
         }
         Revocations found;
@@ -170,7 +171,8 @@ class Verification {
         }
         if (!found.failure.empty()) return {"ek revocation", false, found.failure};
         if (vendor_.require_crl && !found.gaps.empty())
-            return {"ek revocation", false, "no CRL for " + found.gaps.front() + ", and the vendor's settings require one"};
+            return {"ek revocation", false,
+                    "no CRL for " + found.gaps.front() + ", and the vendor's settings require one"};
         std::string text = "not revoked";
         for (const auto& gap : found.gaps) text += "; not checked, for want of a CRL: " + gap;
         return {"ek revocation", true, text};

@@ -99,9 +99,9 @@ void judge_vault_pin(Case& on, const Match& match) {
     }
     if (on.known.identity) {
         const Sha256Digest& first = on.known.identity->vault_id;
-        pinned("enrollment", claims.vault_id == first,
-               vault + " is not the endpoint's, which was " + host::hex(first) + " when it was first accepted" +
-                   kIfMeant);
+        pinned(
+            "enrollment", claims.vault_id == first,
+            vault + " is not the endpoint's, which was " + host::hex(first) + " when it was first accepted" + kIfMeant);
         if (why.empty() && on.known.identity->vault_pin != VaultPin::kNone && unpinned)
             why = std::string("nobody pins the vault any more: it was ") + pin_text(on.known.identity->vault_pin);
     }
@@ -261,8 +261,8 @@ const char* acpi_text(Acpi acpi) { return acpi == Acpi::kMachine ? "machine" : "
 std::string table_difference(const std::vector<Verdict::TableView>& tables) {
     for (const auto& table : tables) {
         if (table.ok || !table.logged) continue;
-        const bool in_model = std::ranges::any_of(
-            tables, [&](const auto& other) { return !other.logged && other.name == table.name; });
+        const bool in_model =
+            std::ranges::any_of(tables, [&](const auto& other) { return !other.logged && other.name == table.name; });
         return table.name + (in_model ? " differs from that of the approved machine model"
                                       : " is a table that the approved machine model does not have");
     }
@@ -347,10 +347,7 @@ std::vector<VaultState> vaults_to_remember(const Case& on) {
 
 EndpointIdentity identity_to_remember(const Case& on) {
     const Claims& claims = *on.verdict.claims;
-    return {.vault_id = claims.vault_id,
-            .vault_pin = claims.vault_pin,
-            .acpi = claims.acpi,
-            .machine = claims.machine};
+    return {.vault_id = claims.vault_id, .vault_pin = claims.vault_pin, .acpi = claims.acpi, .machine = claims.machine};
 }
 
 void appraise_endpoint(Case& on, const Match& match) {

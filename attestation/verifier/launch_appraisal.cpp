@@ -26,8 +26,7 @@ ExpectedEvent expected_event(const evidence::Measurement& measurement, std::opti
                         .tag = static_cast<std::uint32_t>(measurement.tag),
                         .name = std::string(measurement.name)};
     for (std::size_t i = 0; i < event.digests.size(); ++i)
-        event.digests[i] =
-            object ? hash(policies::kPredictedBanks[i], *object) : Digest{.algorithm = HashAlgorithm{}};
+        event.digests[i] = object ? hash(policies::kPredictedBanks[i], *object) : Digest{.algorithm = HashAlgorithm{}};
     return event;
 }
 
@@ -249,11 +248,9 @@ void view_pcrs(Case& on, const Match& match) {
     const Bytes vault = on.verdict.claims ? Bytes(on.verdict.claims->vault_id) : Bytes{};
     for (Verdict::PcrView& view : on.verdict.pcrs) {
         if (std::ranges::find(kPcrs, view.pcr) == kPcrs.end()) continue;
-        view.expected = view.pcr == evidence::kMachinePcr ? expected_machine_value(on)
-                                                          : host::hex(match.reference
-                                                                          ->capped_value(HashAlgorithm::kSha256,
-                                                                                         view.pcr, vault)
-                                                                          .bytes());
+        view.expected = view.pcr == evidence::kMachinePcr
+                            ? expected_machine_value(on)
+                            : host::hex(match.reference->capped_value(HashAlgorithm::kSha256, view.pcr, vault).bytes());
     }
 }
 

@@ -236,8 +236,8 @@ void read_machine(const json& from, Policy& policy) {
     if (const json* const value = member(from, "smm_locked"))
         policy.require_smm_lock = truth(*value, "machine.smm_locked");
     if (const json* const value = member(from, "minimum_iommus"))
-        policy.minimum_iommus = static_cast<std::uint32_t>(
-            unsigned_number(*value, "machine.minimum_iommus", 0, evidence::kMaxFactIommus));
+        policy.minimum_iommus =
+            static_cast<std::uint32_t>(unsigned_number(*value, "machine.minimum_iommus", 0, evidence::kMaxFactIommus));
 }
 
 evidence::Acpi acpi_of(const json& value) {

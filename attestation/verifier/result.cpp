@@ -83,8 +83,8 @@ TrustVector trust_vector(const std::vector<Finding>& findings, bool hypervisor, 
     } else {
         vector.executables = fails(findings, {"selection", "log", "events", "pcrs"}) ? claim::kExecutablesUnrecognized
                                                                                      : claim::kExecutablesApprovedBoot;
-        vector.configuration = fails(findings, {"claims", "policy", "iommu", "counter", "version", "vault id", "vault pin",
-                                                    "vault", "machine", "acpi"})
+        vector.configuration = fails(findings, {"claims", "policy", "iommu", "counter", "version", "vault id",
+                                                "vault pin", "vault", "machine", "acpi"})
                                    ? claim::kConfigurationUnsupportable
                                    : claim::kConfigurationApproved;
     }

@@ -34,7 +34,7 @@ struct VerdictView {
         std::string name;
         bool ok = false, logged = false;  // not logged: the approved machine model has it, the machine has not
     };
-    std::vector<Table> tables;  // ACPI, if they are the machine's
+    std::vector<Table> tables;                                // ACPI, if they are the machine's
     std::vector<std::pair<std::string, std::string>> claims;  // flattened: "disks 1 state", "encrypted"
 };
 

@@ -75,11 +75,13 @@ void MakeAttestationPolicy::add_to(CLI::App& command) {
                      "accept a boot whose vault neither bundle nor record pins");
     command.add_option("--machine-model", machine_models,
                        "an approved machine, as policyctl machine learn wrote it; none: it must not change");
-    command.add_option("--minimum-microcode", minimum_microcode,
-                       "SIGNATURE=LEVEL, as in 0x00a20f10=0x0a20102b; if there are any, no other processor is accepted");
+    command.add_option(
+        "--minimum-microcode", minimum_microcode,
+        "SIGNATURE=LEVEL, as in 0x00a20f10=0x0a20102b; if there are any, no other processor is accepted");
     command.add_flag("--require-smm-lock", require_smm_lock, "SMM must be locked");
     command.add_option("--minimum-iommus", minimum_iommus, "least number of IOMMUs")->capture_default_str();
-    command.add_option("--acpi", acpi, "minimal or machine: whose ACPI tables the guest may have; none: as the bundle says");
+    command.add_option("--acpi", acpi,
+                       "minimal or machine: whose ACPI tables the guest may have; none: as the bundle says");
     command.add_option("--tpm-firmware", tpm_firmware,
                        "an acceptable firmwareVersion as quoted, 16 hex digits; none: it must not change");
     command.add_option("--lease", lease_s, "seconds that a good verdict stands")->capture_default_str();

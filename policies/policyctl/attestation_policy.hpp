@@ -20,7 +20,7 @@ struct MakeAttestationPolicy {
     std::string minimum_hypervisor;
     bool own_storage_root = false;
     bool allow_no_iommu = false;
-    std::vector<std::string> vault_ids;          // hex
+    std::vector<std::string> vault_ids;  // hex
     bool allow_unpinned_vault = false;
     std::vector<std::string> machine_models;     // files that `policyctl machine learn` wrote
     std::vector<std::string> minimum_microcode;  // SIGNATURE=LEVEL

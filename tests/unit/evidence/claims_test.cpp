@@ -1,8 +1,8 @@
-#include "attestation/evidence/claims_reader.hpp"
-
 #include <gtest/gtest.h>
 
 #include <vector>
+
+#include "attestation/evidence/claims_reader.hpp"
 
 namespace gatehouse::evidence {
 namespace {

@@ -1,11 +1,10 @@
-#include "attestation/evidence/event_log_reader.hpp"
-
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <map>
 #include <sstream>
 
+#include "attestation/evidence/event_log_reader.hpp"
 #include "keyvault/tool/support.hpp"
 
 namespace gatehouse::evidence {

@@ -395,6 +395,13 @@ TEST_F(Endorsement, RefusesARevokedCertificate) {
               "(CN=Vendor Root)");
 }
 
+TEST_F(Endorsement, RefusesACaWithoutACrlIfTheVendorRequiresOne) {
+    vendor.require_crl = true;
+    expect_only(judge_spec(ek_spec()), "ek revocation", "there is no CRL of Vendor, and its settings require one");
+    vendor.revocations = {test::revoke(intermediate, {})};
+    expect_only(judge_spec(ek_spec()), "ek revocation", "no CRL for CA 1 (CN=Vendor EK CA)");
+}
+
 TEST_F(Endorsement, RevocationCountsWhicheverOfTheVendorsOfARootHasTheCrl) {
     const auto ek = issue(ek_spec(), ecc_key(), &intermediate);
     const Vendor without{"Without a CRL", vendor.roots, vendor.intermediates, {}};

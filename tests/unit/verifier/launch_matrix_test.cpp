@@ -76,7 +76,11 @@ const std::vector<Row> kLog{
      "not that of the vault identity",
      {},
      [](Sample& s) { change_event(s, kVaultEvent + 1, [](Buffer& e) { e[kSha256At] ^= std::byte{1}; }); }},
-    {"LogLacksTheCapOfTheMachine", kBoth, "no event for the cap", {}, [](Sample& s) { erase_event(s, kMachineCap + 1); }},
+    {"LogLacksTheCapOfTheMachine",
+     kBoth,
+     "no event for the cap",
+     {},
+     [](Sample& s) { erase_event(s, kMachineCap + 1); }},
     {"LogReordered",
      kBoth,
      "not that of the kernel",
@@ -325,7 +329,9 @@ void remember_machine(Sample& s, void (*change)(EndpointIdentity&)) {
 }
 const std::vector<Row> kEndpoint{
     by_policy("VaultThatThePolicyPins", {}, "",
-              [](Sample& s) { s.policy.vault_ids = {sha256(filler("no")), s.claims.vault_id}; }),
+              [](Sample& s) {
+                  s.policy.vault_ids = {sha256(filler("no")), s.claims.vault_id};
+              }),
     by_policy("VaultThatThePolicyDoesNotPin", {"vault pin"}, "not one that the policy pins",
               [](Sample& s) { s.policy.vault_ids = {sha256(filler("no"))}; }),
     {"UnpinnedAsThePolicyAllows",

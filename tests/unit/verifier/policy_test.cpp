@@ -37,7 +37,7 @@ TEST(AttestationPolicy, IsRead) {
     EXPECT_EQ(policy.name, "laptops-2026.1");
     EXPECT_EQ(policy.version, 7u);
     EXPECT_EQ(policy.references.size(), 1u);
-    EXPECT_EQ(policy.references[0].events.size(), 8u);
+    EXPECT_EQ(policy.references[0].events.size(), 6u);
     EXPECT_EQ(policy.counter_floor, 3u);
     EXPECT_EQ(policy.minimum_hypervisor, 0x010203u);
     EXPECT_FALSE(policy.require_iommu);
@@ -47,6 +47,50 @@ TEST(AttestationPolicy, IsRead) {
     EXPECT_EQ(tpm.source, Source::kTpm);
     EXPECT_EQ(tpm.pcrs.at(HashAlgorithm::kSha256).at(0).size(), 2u);
     EXPECT_TRUE(tpm.require_iommu) << "the default";
+}
+
+TEST(AttestationPolicy, SaysWhoseVaultAndWhichMachine) {
+    json from = good();
+    from["vault"] = {{"ids", {std::string(64, 'a')}}, {"allow_unpinned", true}};
+    from["machine"] = {{"models", {json::parse(policies::model_file(test::sample_model()))}},
+                       {"minimum_microcode", {{"0x00a20f10", "0x0a20102b"}}},
+                       {"smm_locked", true},
+                       {"minimum_iommus", 2}};
+    from["acpi"] = "machine";
+    const Policy policy = parse_policy(from.dump());
+    ASSERT_EQ(policy.vault_ids.size(), 1u);
+    EXPECT_EQ(policy.vault_ids[0][31], std::byte{0xaa});
+    EXPECT_TRUE(policy.allow_unpinned_vault);
+    EXPECT_EQ(policy.machine_models.size(), 1u);
+    EXPECT_EQ(policy.minimum_microcode.at(0x00a20f10), 0x0a20102bu);
+    EXPECT_TRUE(policy.require_smm_lock);
+    EXPECT_EQ(policy.minimum_iommus, 2u);
+    EXPECT_EQ(policy.acpi, evidence::Acpi::kMachine);
+    const Policy plain = parse_policy(good().dump());
+    EXPECT_FALSE(plain.allow_unpinned_vault) << "the default";
+    EXPECT_FALSE(plain.acpi.has_value());
+}
+
+TEST(AttestationPolicy, OfVaultAndMachineIsReadStrictly) {
+    const auto refused = [](const char* member, const json& value) {
+        json from = good();
+        from[member] = value;
+        EXPECT_THROW((void)parse_policy(from.dump()), host::ToolError) << member << value.dump();
+        from = good_tpm();
+        from[member] = value;
+        EXPECT_THROW((void)parse_policy(from.dump()), host::ToolError) << "of source tpm: " << member;
+    };
+    refused("vault", {{"ids", json::array()}});
+    refused("vault", {{"ids", {"aa"}}});
+    refused("vault", {{"id", std::string(64, 'a')}});
+    refused("vault", {{"allow_unpinned", 1}});
+    refused("machine", {{"models", {json::object()}}});
+    refused("machine", {{"minimum_microcode", {{"a20f10", "0x0a20102b"}}}});
+    refused("machine", {{"minimum_microcode", {{"0x00a20f10", 5}}}});
+    refused("machine", {{"smm_locked", "yes"}});
+    refused("machine", {{"minimum_iommus", 17}});
+    refused("machine", {{"smm_lock", true}});
+    refused("acpi", "any");
 }
 
 TEST(AttestationPolicy, MayBeEmptyAndAcceptsNothing) {

@@ -8,6 +8,7 @@
 #include "attestation/evidence/event_log_reader.hpp"
 #include "attestation/verifier/appraisal.hpp"
 #include "keyvault/tool/authority.hpp"
+#include "policies/bundle/bundle_writer.hpp"
 #include "tests/unit/keyvault/tool/endpoint.hpp"
 
 namespace gatehouse::verifier {
@@ -129,14 +130,14 @@ TEST_F(Verify, AcceptsTheEvidenceOfTheExpectedLaunch) {
     const Verdict verdict = judge(*good_);
     for (const Finding& finding : verdict.findings) EXPECT_TRUE(finding.ok) << finding.rule << ": " << finding.detail;
     EXPECT_TRUE(verdict.accepted());
-    EXPECT_EQ(verdict.findings.size(), 18u);
+    EXPECT_EQ(verdict.findings.size(), 22u);
     EXPECT_EQ(verdict.coverage.events_judged, verdict.coverage.events);
     EXPECT_EQ(verdict.coverage.pcrs_judged, verdict.coverage.pcrs);
     EXPECT_GE(verdict.coverage.pcrs, 2u);
 }
 
 TEST_F(Verify, AcceptsAQuoteOfTheSha256BankAlone) {
-    EXPECT_TRUE(judge(quoted_over({{HashAlgorithm::kSha256, tpm::kLaunchPcrs.pcrs}})).accepted());
+    EXPECT_TRUE(judge(quoted_over({{HashAlgorithm::kSha256, test::Endpoint::kQuotedPcrs}})).accepted());
 }
 
 TEST_F(Verify, PredictsThePcrsThatTheTpmHolds) {
@@ -145,7 +146,8 @@ TEST_F(Verify, PredictsThePcrsThatTheTpmHolds) {
         for (const std::uint32_t pcr : {17u, 18u}) {
             const auto held = endpoint_->tpm.pcr_read(bank.bank, pcr);
             ASSERT_TRUE(held.ok());
-            EXPECT_EQ(host::hex(held->bytes()), host::hex(reference.capped_value(bank.bank, pcr).bytes()));
+            EXPECT_EQ(host::hex(held->bytes()),
+                      host::hex(reference.capped_value(bank.bank, pcr, endpoint_->claims().vault_id).bytes()));
         }
     }
 }
@@ -269,6 +271,8 @@ TEST_F(VerifyOwnRoot, RejectsABundleThatDiffersInAnythingElse) {
     bundle.resize(host::expect(policies::write_bundle({.flags = reference.bundle.flags,
                                                        .counter_index = reference.bundle.counter_index,
                                                        .srk_name = reference.bundle.srk_name,
+                                                       .vault_id = reference.bundle.vault_id,
+                                                       .enrollment = reference.bundle.enrollment,
                                                        .authority = reference.bundle.authority,
                                                        .policy_ref = reference.bundle.policy_ref},
                                                       bundle),
@@ -311,7 +315,7 @@ TEST_F(Verify, RejectsEveryTruncationOfEveryFile) {
 // --- PCR selection
 
 TEST_F(Verify, RejectsAQuoteThatLacksPcr18) {
-    expect_rejected(judge(quoted_over({{HashAlgorithm::kSha256, 1u << 17}})), "selection", "17 and 18");
+    expect_rejected(judge(quoted_over({{HashAlgorithm::kSha256, 1u << 17}})), "selection", "17, 18 and 19");
 }
 
 TEST_F(Verify, RejectsAQuoteThatLacksTheSha256Bank) {
@@ -489,7 +493,11 @@ TEST_F(Verify, RejectsAFurtherDiskWithAVaultOfItsOwn) {
     evidence::Claims claims = endpoint_->claims();
     claims.disk_count = 2;
     claims.disks[1].state = evidence::DiskState::kEncrypted;
+    claims.disks[1].sealed_name.fill(std::byte{0x0c});
     expect_only(judge(quoted(claims), expectations(), known), "vault", "not the endpoint's");
+    claims.disks[1].sealed_name.fill(std::byte{0});
+    EXPECT_TRUE(judge(quoted(claims), expectations(), known).accepted())
+        << "a member, for which the boot vault vouches";
     claims.disks[1].state = evidence::DiskState::kAbsent;
     EXPECT_TRUE(judge(quoted(claims), expectations(), known).accepted()) << "a disk without a vault";
 }
@@ -556,7 +564,25 @@ TEST_F(Attest, AcceptsByTheImage) {
     const Outcome outcome = run_with_image(*good_);
     EXPECT_EQ(outcome.status, 0) << outcome.output << outcome.errors;
     EXPECT_EQ(json::parse(outcome.output)["accepted"], true);
-    EXPECT_EQ(json::parse(outcome.output)["claims"]["launch"], "skinit");
+    EXPECT_EQ(json::parse(outcome.output)["claims"]["launch"], "SKINIT");
+    EXPECT_EQ(json::parse(outcome.output)["vault_pinned"], true);
+    EXPECT_EQ(json::parse(outcome.output)["vault_pinned_by"], "image");
+}
+
+TEST_F(Attest, JudgesByThePinnedVault) {
+    std::vector<std::string> all = arguments(directory(*good_));
+    all.insert(all.end(), {"--image", endpoint_->appliance.image(), "--vault-id"});
+    all.push_back(host::hex(endpoint_->claims().vault_id));
+    EXPECT_EQ(json::parse(test::run_tool("attest", all).output)["vault_pinned_by"], "policy");
+    all.back()[0] = all.back()[0] == '0' ? '1' : '0';
+    const Outcome other = test::run_tool("attest", all);
+    EXPECT_EQ(other.status, 1);
+    EXPECT_NE(other.output.find("is not one that the policy pins"), std::string::npos);
+    all.back() = "00";
+    EXPECT_EQ(test::run_tool("attest", all).status, 2);
+    all.erase(all.end() - 2, all.end());
+    all.insert(all.end(), {"--record", "x"});
+    EXPECT_EQ(test::run_tool("attest", all).status, 2) << "a record without the key that signed it";
 }
 
 TEST_F(Attest, AcceptsByThePredictionOfTheImage) {
