@@ -2,7 +2,9 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <nlohmann/json.hpp>
 
+#include "attestation/protocol/claims_json.hpp"
 #include "attestation/web/endpoint_evidence.hpp"
 #include "hypervisor/base/hash.hpp"
 #include "keyvault/tool/support.hpp"
@@ -70,6 +72,28 @@ Html verdict_banner(const Endpoint& endpoint, const std::optional<VerdictView>& 
     return out;
 }
 
+// By the first evidence that was accepted; what the last one says is beside its verdict.
+Html machine_card(const verifier::TpmState& tpm) {
+    Html out;
+    if (!tpm.identity) return out;
+    const nlohmann::json identity = protocol::identity_json(tpm.identity->acpi, tpm.identity->vault_pin,
+                                                            tpm.identity->vault_id, tpm.identity->machine);
+    const nlohmann::json& machine = identity["machine"];
+    std::string iommus;
+    for (const nlohmann::json& one : machine["iommus"])
+        iommus += (iommus.empty() ? "" : ", ") + one["function"].get<std::string>();
+    return out.put(
+        "<section class=\"card\" aria-labelledby=\"machine\"><h2 id=\"machine\">Vault and "
+        "machine</h2><dl><dt>Vault</dt><dd>{}</dd><dt>Pinned by</dt><dd>{}</dd><dt>Processor</dt><dd>{}</dd>"
+        "<dt>Microcode</dt><dd>{}</dd><dt>SMM</dt><dd>{}</dd><dt>Processors</dt><dd>{}</dd><dt>IOMMUs</dt><dd>{}</dd>"
+        "<dt>ACPI tables</dt><dd>{}</dd></dl></section>",
+        code(identity["vault"]["id"].get<std::string>()), identity["vault"]["pinned_by"].get<std::string>(),
+        code(machine["processor_signature"].get<std::string>()), code(machine["microcode"].get<std::string>()),
+        tpm.identity->machine.smm_locked ? "locked" : "not locked", tpm.identity->machine.processors,
+        iommus.empty() ? std::string("none") : iommus,
+        tpm.identity->acpi == evidence::Acpi::kMachine ? "the machine's" : "the hypervisor's own");
+}
+
 Html identity_card(const Context& context, const Endpoint& one) {
     const auto ak = sha256(one.ak_public);
     Html out;
@@ -81,6 +105,7 @@ Html identity_card(const Context& context, const Endpoint& one) {
         "{}</dd><dt>AK, SHA-256</dt><dd>{}</dd></dl></section>",
         code(one.id), one.group, one.source == "hypervisor" ? "the measured hypervisor" : "a TPM alone",
         moment(one.enrolled, context.now), code(one.ek_hash), code(host::hex(ak)));
+    out.add(machine_card(one.tpm));
     out.put(
         "<section class=\"card\" aria-labelledby=\"tpm\"><h2 "
         "id=\"tpm\">TPM</h2><dl><dt>Vendor</dt><dd>{}</dd>"

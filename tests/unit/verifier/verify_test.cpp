@@ -137,7 +137,7 @@ TEST_F(Verify, AcceptsTheEvidenceOfTheExpectedLaunch) {
 }
 
 TEST_F(Verify, AcceptsAQuoteOfTheSha256BankAlone) {
-    EXPECT_TRUE(judge(quoted_over({{HashAlgorithm::kSha256, test::Endpoint::kQuotedPcrs}})).accepted());
+    EXPECT_TRUE(judge(quoted_over({{HashAlgorithm::kSha256, tpm::kQuotedPcrs.pcrs}})).accepted());
 }
 
 TEST_F(Verify, PredictsThePcrsThatTheTpmHolds) {

@@ -49,8 +49,6 @@ class Endpoint {
     // As after an ordinary boot of an appliance with one disk and an IOMMU.
     // The facts that launch() measures.
     [[nodiscard]] static evidence::MachineFacts machine();
-    // What quotes select of each bank: PCRs 17, 18 and 19.
-    static constexpr std::uint32_t kQuotedPcrs = 7u << 17;
     [[nodiscard]] evidence::Claims claims() const;
     [[nodiscard]] EvidenceFiles attest(const volume::Header& header, const evidence::Claims& claims, Bytes nonce,
                                        std::span<const tpm::PcrSelection> selections);
