@@ -213,18 +213,21 @@ bool has_facts(const MachineModel& model, const MachineFacts& facts) {
     return equal_bytes(model.events.front().digest(kBank), sha256(encoded_facts(facts)));
 }
 
-// The approved model that the machine is closest to: first by its facts, then by its tables; null without models.
+// The approved model that the machine is closest to: by its facts, then by tables that are the same, then by those that
+// are not; null without models.
 const MachineModel* closest_model(const Case& on) {
-    const MachineModel* closest = nullptr;
-    std::size_t least = SIZE_MAX;
     if (on.policy == nullptr || !on.verdict.claims) return nullptr;
+    const MachineModel* closest = nullptr;
+    std::array<std::ptrdiff_t, 3> best{};
     for (const MachineModel& model : on.policy->machine_models) {
-        std::size_t differences = has_facts(model, on.verdict.claims->machine) ? 0 : SIZE_MAX / 2;
-        if (on.verdict.claims->acpi == Acpi::kMachine)
-            differences += static_cast<std::size_t>(
-                std::ranges::count(compare_tables(on, &model), false, &Verdict::TableView::ok));
-        if (differences >= least) continue;
-        least = differences;
+        std::array<std::ptrdiff_t, 3> likeness{has_facts(model, on.verdict.claims->machine) ? 1 : 0, 0, 0};
+        if (on.verdict.claims->acpi == Acpi::kMachine) {
+            const std::vector<Verdict::TableView> tables = compare_tables(on, &model);
+            likeness[1] = std::ranges::count(tables, true, &Verdict::TableView::ok);
+            likeness[2] = -std::ranges::count(tables, false, &Verdict::TableView::ok);
+        }
+        if (closest != nullptr && likeness <= best) continue;
+        best = likeness;
         closest = &model;
     }
     return closest;
