@@ -1,3 +1,4 @@
+#include "hypervisor/platform/chipset.hpp"
 #include "hypervisor/platform/io.hpp"
 #include "hypervisor/platform/pci.hpp"
 
@@ -25,6 +26,11 @@ void write_config(FunctionId function, std::uint16_t offset, unsigned size, std:
     if (size == 1) out8(port, static_cast<std::uint8_t>(value));
     if (size == 2) out16(port, static_cast<std::uint16_t>(value));
     if (size == 4) out32(port, value);
+}
+
+std::uint8_t read_fch(std::uint8_t index) {
+    out8(kFchIndex, index);
+    return in8(kFchData);
 }
 
 }  // namespace gatehouse::platform

@@ -48,7 +48,6 @@ class Endpoint {
     void cap();
     // As after an ordinary boot of an appliance with one disk and an IOMMU.
     // The facts that launch() measures.
-    [[nodiscard]] static evidence::MachineFacts machine();
     [[nodiscard]] evidence::Claims claims() const;
     [[nodiscard]] EvidenceFiles attest(const volume::Header& header, const evidence::Claims& claims, Bytes nonce,
                                        std::span<const tpm::PcrSelection> selections);

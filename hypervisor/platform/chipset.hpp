@@ -1,0 +1,38 @@
+// The chipset's power management block: read from the chipset's own registers, never from a FADT.
+//
+//   chipset                     found as                  block                                sleep type of S5
+//   ICH9 as QEMU's Q35 has it   0:1f.0, 8086:2918,        PMBASE (config 0x40), if ACPI_CNTL   0
+//                               subsystem 1af4:1100       (0x44) enables it
+//   AMD FCH                     0:14.0, 1022:780b, 790b   PM registers 0x60-0x69               5
+//
+// A true ICH9 has other sleep types (S5 is 7); it never meets a processor with SKINIT, and its subsystem is another.
+// Sources: Intel ICH9 datasheet 13.1.13, 13.8.3; AMD BKDG for Family 15h Models 70h-7Fh, 3.26.13 (PMx60 to PMx68);
+// QEMU hw/acpi/core.c and hw/isa/lpc_ich9.c.
+#pragma once
+
+#include "hypervisor/base/result.hpp"
+
+namespace gatehouse::platform {
+
+// Index and data port of the FCH's PM registers.
+inline constexpr std::uint16_t kFchIndex = 0xcd6;
+inline constexpr std::uint16_t kFchData = 0xcd7;
+// One PM register of an AMD FCH. In pci_ports.cpp, as read_config; tests link a model in its place.
+[[nodiscard]] std::uint8_t read_fch(std::uint8_t index);
+
+struct Chipset {
+    std::uint16_t pm1_event = 0;  // ports
+    std::uint16_t pm1_control = 0;
+    std::uint16_t pm_timer = 0;
+    std::uint16_t gpe0 = 0;
+    std::uint8_t gpe0_size = 0;  // bytes, status and enable registers together
+    std::uint8_t s5_type = 0;    // SLP_TYP of S5
+    bool sci_active_low = false;
+    bool fch = false;  // the block can be moved through kFchIndex
+    friend bool operator==(const Chipset&, const Chipset&) = default;
+};
+// kUnsupported with vendor and device of 0:1f.0: no chipset of the table; kBadValue: a block that is off, or has no
+// place among the ports above 0x3ff, where the fixed ones end.
+[[nodiscard]] Result<Chipset> find_chipset();
+
+}  // namespace gatehouse::platform

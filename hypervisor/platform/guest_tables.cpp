@@ -1,0 +1,198 @@
+#include "hypervisor/platform/guest_tables.hpp"
+
+#include <algorithm>
+
+#include "hypervisor/platform/acpi.hpp"
+
+namespace gatehouse::platform {
+namespace {
+
+constexpr std::uint8_t kSciInterrupt = 9;
+constexpr std::size_t kXsdtAt = 48;  // after the RSDP, 16-byte aligned
+constexpr std::size_t kMaxTables = 6;
+
+void fix_checksum(MutableBytes bytes, std::size_t at) {
+    unsigned sum = 0;
+    for (const std::byte byte : bytes) sum += std::to_integer<unsigned>(byte);
+    bytes[at] = static_cast<std::byte>(std::to_integer<unsigned>(bytes[at]) - sum);
+}
+
+// Tables one after the other, each at the next 16-byte boundary.
+class Tables {
+  public:
+    Tables(MutableBytes out, std::uint64_t physical) : out_(out), physical_(physical) {}
+    // Where the next table will be.
+    [[nodiscard]] std::uint64_t next() const { return physical_ + at_; }
+    Writer start(const char (&name)[5], std::uint8_t revision) {
+        Writer table(out_.subspan(std::min(at_, out_.size())));
+        table.u32(signature(name));
+        table.u32(0);  // length
+        table.u8(revision);
+        table.u8(0);  // checksum
+        table.bytes(literal_bytes("GATEHSGATEHOUS"));
+        table.u32(1);
+        table.bytes(literal_bytes("GTHS"));
+        table.u32(1);
+        return table;
+    }
+    // Fixes length and checksum of what start() began.
+    [[nodiscard]] Status end(Writer& table) {
+        GATEHOUSE_TRY(table.status("guest ACPI tables"));
+        table.patch(4, static_cast<std::uint32_t>(table.offset()));
+        fix_checksum(out_.subspan(at_, table.offset()), 9);
+        at_ += (table.offset() + 15) & ~std::size_t{15};
+        return {};
+    }
+    void seek(std::size_t at) { at_ = at; }
+
+  private:
+    MutableBytes out_;
+    std::uint64_t physical_;
+    std::size_t at_ = 0;
+};
+
+void write_dsdt(Writer& aml, std::uint8_t s5_type) {
+    aml.bytes(literal_bytes("\x08_S5_\x12\x08\x04"));  // Name, Package of 4
+    for (int i = 0; i < 2; ++i) {
+        aml.u8(0x0a);
+        aml.u8(s5_type);
+    }
+    aml.u16(0);
+    aml.bytes(literal_bytes("\x10\x21\\_SB_\x5b\x82\x19PCI0"));
+    aml.bytes(literal_bytes("\x08_HID\x0c\x41\xd0\x0a\x08\x08_CID\x0c\x41\xd0\x0a\x03"));
+}
+
+// ACPI 6.5, 5.2.9, of revision 4: 244 bytes.
+void write_fadt(Writer& fadt, const Chipset& chipset, std::uint64_t dsdt) {
+    constexpr std::uint32_t kC1 = 1u << 2, kNoSleepButton = 1u << 5, kNoRtcWake = 1u << 6, kResetRegister = 1u << 10;
+    fadt.u32(0);  // FACS
+    fadt.u32(static_cast<std::uint32_t>(dsdt));
+    fadt.u16(0);
+    fadt.u16(kSciInterrupt);
+    fadt.zeros(8);  // SMI_CMD and its values: always in ACPI mode
+    for (const std::uint16_t port : {chipset.pm1_event, std::uint16_t{0}, chipset.pm1_control, std::uint16_t{0},
+                                     std::uint16_t{0}, chipset.pm_timer, chipset.gpe0, std::uint16_t{0}}) {
+        fadt.u32(port);
+    }
+    fadt.u32(0x04000204);  // bytes of PM1 event, PM1 control, PM2 control, timer
+    fadt.u32(chipset.gpe0_size);
+    fadt.u32(0xffffffff);  // no C2, no C3
+    fadt.zeros(8);
+    fadt.u8(0x32);  // century in the RTC
+    fadt.u16(3);    // legacy devices, keyboard controller
+    fadt.u8(0);
+    fadt.u32(kC1 | kNoSleepButton | kNoRtcWake | kResetRegister | 1);  // 1: WBINVD works
+    fadt.u32(0x01000801);                                              // reset register: a byte, a port
+    fadt.u64(0xcf9);
+    fadt.u8(6);
+    fadt.zeros(115);
+}
+
+// ACPI 6.5, 5.2.12.
+void write_madt(Writer& madt, const GuestPlatform& machine) {
+    constexpr std::uint16_t kLevelLow = 0xf, kLevelHigh = 0xd;
+    madt.u32(0xfee00000);
+    madt.u32(1);  // 8259s as well
+    std::uint32_t number = 0;
+    for (const std::uint32_t id : machine.apic_ids) {
+        if (id < 255) {
+            madt.u16(0x0800);
+            madt.u8(static_cast<std::uint8_t>(number));
+            madt.u8(static_cast<std::uint8_t>(id));
+            madt.u32(1);
+        } else {
+            madt.u32(0x1009);
+            madt.u32(id);
+            madt.u32(1);
+            madt.u32(number);
+        }
+        ++number;
+    }
+    madt.u16(0x0c01);
+    madt.u16(machine.io_apic_id);
+    madt.u32(static_cast<std::uint32_t>(kIoApicBase));
+    madt.u32(0);
+    const auto interrupt = [&](std::uint8_t from, std::uint32_t to, std::uint16_t flags) {
+        madt.u16(0x0a02);
+        madt.u8(0);
+        madt.u8(from);
+        madt.u32(to);
+        madt.u16(flags);
+    };
+    interrupt(0, 2, 0);
+    interrupt(kSciInterrupt, kSciInterrupt, machine.chipset.sci_active_low ? kLevelLow : kLevelHigh);
+}
+
+// Revision and period (at most 100 ns, in femtoseconds) as the specification bounds them.
+bool is_hpet(std::uint64_t capability) {
+    const std::uint64_t period = capability >> 32;
+    return (capability & 0xff) != 0 && (capability & 0xff) != 0xff && period != 0 && period <= 100'000'000;
+}
+
+}  // namespace
+
+Status build_guest_tables(const GuestPlatform& machine, MutableBytes out, std::uint64_t physical) {
+    if (out.size() < kXsdtAt + kAcpiHeaderSize + 8 * kMaxTables) return {Error::kNoSpace, "guest ACPI tables"};
+    std::ranges::fill(out, std::byte{0});
+    Writer rsdp(out);
+    rsdp.bytes(literal_bytes("RSD PTR "));
+    rsdp.u8(0);
+    rsdp.bytes(literal_bytes("GATEHS"));
+    rsdp.u8(2);
+    rsdp.u32(0);  // no RSDT
+    rsdp.u32(kRsdpSize);
+    rsdp.u64(physical + kXsdtAt);
+    fix_checksum(out.first(20), 8);
+    fix_checksum(out.first(kRsdpSize), 32);
+
+    Tables tables(out, physical);
+    Writer xsdt = [&] {
+        tables.seek(kXsdtAt);
+        return tables.start("XSDT", 1);
+    }();
+    tables.seek((kXsdtAt + kAcpiHeaderSize + 8 * kMaxTables + 15) & ~std::size_t{15});
+    const std::uint64_t dsdt_at = tables.next();
+    Writer dsdt = tables.start("DSDT", 2);
+    write_dsdt(dsdt, machine.chipset.s5_type);
+    GATEHOUSE_TRY(tables.end(dsdt));
+
+    xsdt.u64(tables.next());
+    Writer fadt = tables.start("FACP", 4);
+    write_fadt(fadt, machine.chipset, dsdt_at);
+    GATEHOUSE_TRY(tables.end(fadt));
+
+    xsdt.u64(tables.next());
+    Writer madt = tables.start("APIC", 4);
+    write_madt(madt, machine);
+    GATEHOUSE_TRY(tables.end(madt));
+
+    xsdt.u64(tables.next());
+    Writer channel = tables.start("GTHS", 2);
+    channel.bytes(machine.channel);
+    GATEHOUSE_TRY(tables.end(channel));
+
+    if (is_hpet(machine.hpet)) {
+        xsdt.u64(tables.next());
+        Writer hpet = tables.start("HPET", 1);
+        hpet.u32(static_cast<std::uint32_t>(machine.hpet));
+        hpet.u32(0);  // in memory
+        hpet.u64(kHpetBase);
+        hpet.zeros(4);
+        GATEHOUSE_TRY(tables.end(hpet));
+    }
+    if (machine.ecam.base != 0) {
+        xsdt.u64(tables.next());
+        Writer mcfg = tables.start("MCFG", 1);
+        mcfg.zeros(8);
+        mcfg.u64(machine.ecam.base);
+        mcfg.u16(0);
+        mcfg.u8(machine.ecam.first_bus);
+        mcfg.u8(machine.ecam.last_bus);
+        mcfg.u32(0);
+        GATEHOUSE_TRY(tables.end(mcfg));
+    }
+    tables.seek(kXsdtAt);
+    return tables.end(xsdt);
+}
+
+}  // namespace gatehouse::platform
