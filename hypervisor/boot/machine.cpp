@@ -4,6 +4,8 @@
 
 #include "hypervisor/base/log.hpp"
 #include "hypervisor/cpu/console_log.hpp"
+#include "hypervisor/cpu/instructions.hpp"
+#include "hypervisor/cpu/per_cpu.hpp"
 #include "hypervisor/platform/io.hpp"
 
 namespace gatehouse::boot {
@@ -22,10 +24,7 @@ constexpr std::uint16_t kGeneralDomain = 1;
 constexpr std::uint16_t kFirstDiskDomain = 2;
 static_assert(kFirstDiskDomain + kMaxControllers <= memory::kMaxDomains);
 
-// Tables of devices that are not the guest's.
-constexpr std::uint32_t kHiddenTables[] = {platform::signature("IVRS"), platform::signature("DMAR"),
-                                           platform::signature("TPM2"), platform::signature("TCPA"),
-                                           platform::signature("DRTM")};
+constexpr std::uint64_t kFchRegisters = 0xfed80000;  // the FCH's PM and ACPI registers once more, in memory
 
 constexpr std::uint64_t pages(std::uint64_t bytes) {
     return (bytes + memory::kPageSize - 1) & ~(memory::kPageSize - 1);
@@ -37,16 +36,6 @@ bool is_ahci(platform::FunctionId function) { return platform::class_of(function
 
 Machine::Machine(std::uint64_t kept_base)
     : kept_base_(kept_base), doorbell_(quotes_, kept(launch::kMailboxOffset, launch::kMailboxSize)) {}
-
-Bytes Machine::TableView::view(std::uint64_t physical, std::uint64_t size) {
-    const guest::Extent wanted{physical, size};
-    if (wanted.end() < physical || wanted.overlaps({kept_base_, launch::kKeptSize})) return {};
-    const bool listed = std::ranges::any_of(map_.ranges(), [&](const guest::MemoryRange& range) {
-        return range.type != guest::MemoryType::kUnusable && physical >= range.base && wanted.end() <= range.end();
-    });
-    if (!listed || wanted.end() > memory::kIdentityLimit) return {};
-    return {memory::at_physical(physical), size};
-}
 
 std::uint64_t Machine::PciPorts::ecam_address(guest::FunctionId function, std::uint16_t offset) const {
     const std::uint8_t bus = static_cast<std::uint8_t>(function >> 8);
@@ -170,15 +159,33 @@ Status Machine::seed_random() {
     return {};
 }
 
-Status Machine::read_acpi() {
-    TableView view(map_, kept_base_);
-    GATEHOUSE_TRY(tables_.open(block_.rsdp, view));
-    if (tables_.left_out() != 0) log("gatehouse: ACPI tables left out: ", std::uint64_t{tables_.left_out()});
-    GATEHOUSE_ASSIGN(fadt_ports_, platform::read_fadt(tables_.find(platform::signature("FACP"))));
+Status Machine::read_chipset() {
+    GATEHOUSE_ASSIGN(chipset_, platform::find_chipset());
     const auto ecam = platform::ecam_window(platform::read_msr(platform::kMmioConfigurationBase));
-    const bool has_none = ecam.error() == Error::kNotFound && tables_.find(platform::signature("MCFG")).empty();
-    if (!ecam && !has_none) return ecam.failure();
-    if (ecam) pci_.use_ecam(*ecam);
+    if (!ecam && ecam.error() != Error::kNotFound) return ecam.failure();
+    if (ecam) ecam_ = *ecam;
+    pci_.use_ecam(ecam_);
+    return {};
+}
+
+// What the hardware itself says of the machine, into PCR 19.
+Status Machine::measure_machine() {
+    evidence::MachineFacts& facts = claims_.machine;
+    std::uint64_t microcode = 0, hwcr = 0;
+    if (!cpu::try_read_msr(0x8b, &microcode)) microcode = 0;
+    if (!cpu::try_read_msr(cpu::kMsrHwcr, &hwcr)) hwcr = 0;
+    facts.processor_signature = cpu::cpuid(1).eax;
+    facts.microcode = static_cast<std::uint32_t>(microcode);
+    facts.smm_locked = (hwcr & 1) != 0;
+    facts.processors = static_cast<std::uint16_t>(cpu::cpu_count());
+    for (const memory::IommuPlace& place : iommus_.all()) {
+        facts.iommus[facts.iommu_count++] = {place.function, place.registers};
+    }
+    std::array<std::byte, evidence::kMaxMachineFactsSize> encoded;
+    GATEHOUSE_ASSIGN(const std::size_t size, evidence::encode_machine_facts(facts, encoded));
+    GATEHOUSE_TRY(Measurer(tpm_, *event_log_).extend(evidence::kMachineMeasurement, Bytes(encoded).first(size)));
+    GATEHOUSE_ASSIGN(const Digest value, tpm_.pcr_read(HashAlgorithm::kSha256, evidence::kMachinePcr));
+    log("gatehouse: PCR ", std::uint64_t{evidence::kMachinePcr}, " ", HexBytes{value.bytes()});
     return {};
 }
 
@@ -337,16 +344,16 @@ Status Machine::trap_configuration_space() {
 
 Status Machine::trap_guest() {
     GATEHOUSE_TRY(trap_configuration_space());
-    power_ports_.watch(
-        {fadt_ports_.pm1a_control, fadt_ports_.pm1b_control, fadt_ports_.reset, fadt_ports_.reset_value});
-    const std::uint16_t fixed[] = {guest::PowerPorts::kKeyboard, guest::PowerPorts::kSystemControlA,
-                                   guest::PowerPorts::kResetControl};
-    for (const std::uint16_t port : fixed) GATEHOUSE_TRY(cpu::trap_ports(port, port, power_ports_));
-    for (const std::uint16_t port : {fadt_ports_.pm1a_control, fadt_ports_.pm1b_control}) {
-        if (port != 0) GATEHOUSE_TRY(cpu::trap_ports(port, static_cast<std::uint16_t>(port + 1), power_ports_));
+    power_ports_.watch(chipset_.pm1_control, chipset_.s5_type);
+    for (const std::uint16_t port :
+         {guest::PowerPorts::kKeyboard, guest::PowerPorts::kSystemControlA, guest::PowerPorts::kResetControl}) {
+        GATEHOUSE_TRY(cpu::trap_ports(port, port, power_ports_));
     }
-    if (fadt_ports_.reset != 0 && std::ranges::find(fixed, fadt_ports_.reset) == std::end(fixed)) {
-        GATEHOUSE_TRY(cpu::trap_ports(fadt_ports_.reset, fadt_ports_.reset, power_ports_));
+    const std::uint16_t pm1_control = chipset_.pm1_control;
+    GATEHOUSE_TRY(cpu::trap_ports(pm1_control, static_cast<std::uint16_t>(pm1_control + 1), power_ports_));
+    if (chipset_.fch) {
+        GATEHOUSE_TRY(cpu::trap_ports(platform::kFchData, platform::kFchData, power_ports_));
+        GATEHOUSE_TRY(cpu::hide_device(kFchRegisters, memory::kPageSize));
     }
     GATEHOUSE_TRY(cpu::trap_ports(channel::kDoorbellPort, channel::kDoorbellPort, doorbell_));
     memory::NestedPageTable& nested = cpu::nested_pages();
@@ -401,15 +408,28 @@ Status Machine::release_dma() {
 }
 
 Result<cpu::svm::GuestEntry> Machine::load_guest() {
-    const MutableBytes tables = kept(launch::kGuestTablesOffset, launch::kGuestTablesSize);
     std::array<std::byte, 24> body{};
     Writer writer(body);
-    writer.u32(1);
+    writer.u32(2);
     writer.u32(launch::kMailboxSize);
     writer.u64(kept_base_ + launch::kMailboxOffset);
     writer.u16(channel::kDoorbellPort);
-    GATEHOUSE_TRY(platform::build_guest_root(tables_, kHiddenTables, platform::signature("GTHS"), body, tables,
-                                             kept_base_ + launch::kGuestTablesOffset));
+    writer.u16(disks_.boot_disk().function);
+    writer.u8(disks_.boot_disk().port);
+    // ACPI mode from the start: there is no SMI_CMD to ask firmware by.
+    platform::out16(chipset_.pm1_control, platform::in16(chipset_.pm1_control) | 1);
+    auto* io_apic = reinterpret_cast<volatile std::uint32_t*>(platform::kIoApicBase);
+    io_apic[0] = 0;
+    std::array<std::uint32_t, cpu::kMaxCpus> apic_ids{};
+    for (std::size_t i = 0; i < cpu::cpu_count(); ++i) apic_ids[i] = cpu::cpu_at(i).apic_id;
+    const platform::GuestPlatform machine{.apic_ids = std::span(apic_ids).first(cpu::cpu_count()),
+                                          .io_apic_id = static_cast<std::uint8_t>(io_apic[4] >> 24 & 0xf),
+                                          .chipset = chipset_,
+                                          .hpet = *reinterpret_cast<volatile std::uint64_t*>(platform::kHpetBase),
+                                          .ecam = ecam_,
+                                          .channel = body};
+    GATEHOUSE_TRY(platform::build_guest_tables(machine, kept(launch::kGuestTablesOffset, launch::kGuestTablesSize),
+                                               kept_base_ + launch::kGuestTablesOffset));
     const guest::LinuxImage image{.kernel = payload_.busy[0],
                                   .initrd = payload_.busy[1],
                                   .command_line = payload_.command_line,
@@ -431,11 +451,12 @@ Result<cpu::svm::GuestEntry> Machine::prepare() {
         GATEHOUSE_TRY(measure());
         GATEHOUSE_TRY(check_policy());
         GATEHOUSE_TRY(seed_random());
-        GATEHOUSE_TRY(read_acpi());
+        GATEHOUSE_TRY(read_chipset());
         GATEHOUSE_TRY(find_functions());
         GATEHOUSE_TRY(start_iommus());
         GATEHOUSE_TRY(cpu::svm::enable());
         GATEHOUSE_TRY(start_processors());
+        GATEHOUSE_TRY(measure_machine());
         return open_disks();
     }();
     // Whatever came of it: nothing later in this boot meets the sealing policy again.

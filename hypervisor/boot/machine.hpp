@@ -18,7 +18,7 @@
 #include "hypervisor/guest/power_ports.hpp"
 #include "hypervisor/launch/hand_off.hpp"
 #include "hypervisor/memory/amd_vi_mmio.hpp"
-#include "hypervisor/platform/acpi.hpp"
+#include "hypervisor/platform/guest_tables.hpp"
 #include "hypervisor/platform/pci_reset.hpp"
 #include "hypervisor/platform/tpm_mmio.hpp"
 
@@ -47,16 +47,6 @@ class Machine {
         MutableBytes at(std::uint64_t physical, std::size_t size) override {
             return {memory::at_physical(physical), size};
         }
-    };
-    // Whatever the memory map lists may hold ACPI tables, but the kept region.
-    class TableView final : public platform::AcpiMemory {
-      public:
-        TableView(const guest::MemoryMap& map, std::uint64_t kept_base) : map_(map), kept_base_(kept_base) {}
-        Bytes view(std::uint64_t physical, std::uint64_t size) override;
-
-      private:
-        const guest::MemoryMap& map_;
-        std::uint64_t kept_base_;
     };
     class PciPorts final : public guest::ConfigSpace {
       public:
@@ -93,7 +83,8 @@ class Machine {
     [[nodiscard]] Status open_disks();
     [[nodiscard]] Status open_controller(guest::FunctionId function);
     [[nodiscard]] Status prove_refusal(std::size_t number, std::uint64_t abar);
-    [[nodiscard]] Status read_acpi();
+    [[nodiscard]] Status read_chipset();
+    [[nodiscard]] Status measure_machine();
     [[nodiscard]] Status trap_guest();
     [[nodiscard]] Status trap_configuration_space();
     [[nodiscard]] Status start_processors();
@@ -123,8 +114,8 @@ class Machine {
     Policy policy_;
     evidence::Claims claims_;
 
-    platform::AcpiTables tables_;
-    platform::FadtPorts fadt_ports_;
+    platform::Chipset chipset_;
+    platform::EcamWindow ecam_;
     PciPorts pci_;
     guest::ConfigFilter config_{pci_};
     SpinLock config_lock_;

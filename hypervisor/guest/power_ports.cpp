@@ -5,6 +5,9 @@
 namespace gatehouse::guest {
 namespace {
 
+constexpr std::uint8_t kSleepEnable = 0x20;  // of the upper byte of PM1 control
+constexpr std::uint8_t kResetMachine = 6;
+
 // The byte that an access writes to `target`, if it covers it.
 struct Written {
     bool covered = false;
@@ -24,23 +27,28 @@ bool PowerPorts::ends_the_guest(std::uint16_t port, unsigned size, std::uint32_t
     if (control.covered && (control.value & 1) != 0) return true;
     const Written reset_control = byte_at(kResetControl, port, size, value);
     if (reset_control.covered && (reset_control.value & 4) != 0) return true;
-    const Written reset = byte_at(ports_.reset, port, size, value);
-    if (ports_.reset != 0 && reset.covered && reset.value == ports_.reset_value) return true;
-    for (const std::uint16_t pm1 : {ports_.pm1a_control, ports_.pm1b_control}) {
-        // SLP_EN is bit 5 of the upper byte.
-        const Written upper = byte_at(static_cast<std::uint16_t>(pm1 + 1), port, size, value);
-        if (pm1 != 0 && upper.covered && (upper.value & 0x20) != 0) return true;
-    }
-    return false;
+    const Written upper = byte_at(static_cast<std::uint16_t>(pm1_control_ + 1), port, size, value);
+    return upper.covered && (upper.value & kSleepEnable) != 0;
+}
+
+bool PowerPorts::is_other_sleep(std::uint16_t port, unsigned size, std::uint32_t value) const {
+    const Written upper = byte_at(static_cast<std::uint16_t>(pm1_control_ + 1), port, size, value);
+    return upper.covered && (upper.value & kSleepEnable) != 0 && (upper.value >> 2 & 7) != s5_type_;
 }
 
 void PowerPorts::write(std::uint16_t port, unsigned size, std::uint32_t value) {
+    if (byte_at(kFchData, port, size, value).covered) return;
     const bool last = ends_the_guest(port, size, value);
     if (last) {
         log("gatehouse: the guest resets, sleeps or powers off (port ", Hex{port}, ", value ", Hex{value}, ")");
         actions_.prepare_stop();
     }
-    actions_.write(port, size, value);
+    if (is_other_sleep(port, size, value)) {
+        log("gatehouse: no sleep state but S5: the machine is reset");
+        actions_.write(kResetControl, 1, kResetMachine);
+    } else {
+        actions_.write(port, size, value);
+    }
     if (last) actions_.wait_for_the_end();
 }
 

@@ -4,11 +4,11 @@
 //   0x64   keyboard controller, pulse output (0xf.)  8042: bit 0 clear pulses the reset line
 //   0x92   system control port A, bit 0              PS/2: fast reset
 //   0xcf9  reset control, bit 2                      chipset data sheets
-//   PM1a/PM1b control, SLP_EN (bit 13)               ACPI 6.5, 4.8.3.2.1
-//   FADT reset register, if it is a port             ACPI 6.5, 4.8.3.6
+//   PM1 control, SLP_EN (bit 13)                     ACPI 6.5, 4.8.3.2.1
+//   0xcd7  AMD FCH: data of the PM registers         they place PM1 control: read-only to the guest
 //
-// The hypervisor does not run AML, so it cannot tell S3 from S5: any SLP_EN ends the guest. Where firmware offers S3
-// and the guest takes it, the machine sleeps with its keys wiped and must be reset to boot again.
+// No sleep state but S5 is offered. SLP_EN with any other type resets the machine instead: firmware would resume the
+// guest without a hypervisor. If a machine slept in spite of this, no key would be in memory and no disk readable.
 #pragma once
 
 #include "hypervisor/cpu/io_ports.hpp"
@@ -32,28 +32,27 @@ class PowerActions {
 
 class PowerPorts final : public cpu::IoPortHandler {
   public:
-    // Ports of 0 do not exist.
-    struct Ports {
-        std::uint16_t pm1a_control = 0;
-        std::uint16_t pm1b_control = 0;
-        std::uint16_t reset = 0;  // and the value that resets
-        std::uint8_t reset_value = 0;
-    };
     static constexpr std::uint16_t kKeyboard = 0x64;
     static constexpr std::uint16_t kSystemControlA = 0x92;
     static constexpr std::uint16_t kResetControl = 0xcf9;
+    static constexpr std::uint16_t kFchData = 0xcd7;
 
     explicit PowerPorts(PowerActions& actions) : actions_(actions) {}
-    // Which ports the firmware's tables name, besides the fixed ones. Before the guest runs.
-    void watch(const Ports& ports) { ports_ = ports; }
+    // The chipset's PM1 control register and the SLP_TYP of its S5 (platform/chipset.hpp). Before the guest runs.
+    void watch(std::uint16_t pm1_control, std::uint8_t s5_type) {
+        pm1_control_ = pm1_control;
+        s5_type_ = s5_type;
+    }
     std::uint32_t read(std::uint16_t port, unsigned size) override { return actions_.read(port, size); }
     void write(std::uint16_t port, unsigned size, std::uint32_t value) override;
 
   private:
     [[nodiscard]] bool ends_the_guest(std::uint16_t port, unsigned size, std::uint32_t value) const;
+    [[nodiscard]] bool is_other_sleep(std::uint16_t port, unsigned size, std::uint32_t value) const;
 
     PowerActions& actions_;
-    Ports ports_;
+    std::uint16_t pm1_control_ = 0;
+    std::uint8_t s5_type_ = 0;
 };
 
 }  // namespace gatehouse::guest

@@ -66,22 +66,4 @@ struct CpuList {
 };
 [[nodiscard]] Status read_madt(Bytes madt, CpuList& cpus);
 
-// The ports in a FADT (5.2.9) through which a machine sleeps and resets; 0: there is none.
-struct FadtPorts {
-    std::uint16_t pm1a_control = 0;
-    std::uint16_t pm1b_control = 0;
-    std::uint16_t reset = 0;
-    std::uint8_t reset_value = 0;
-};
-// kUnsupported: no PM1 control register, as on hardware-reduced machines, or one that is not a port: sleep
-// could not be watched. A reset register that is not a port counts as none. kTruncated.
-[[nodiscard]] Result<FadtPorts> read_fadt(Bytes fadt);
-
-// Writes an RSDP and an XSDT that lists `tables` but those with a signature in `hidden`, and one more table
-// with `extra_signature` and `extra_body`. `out` is at `physical`, 16-byte aligned; the RSDP comes first.
-// Returns the bytes used. kNoSpace.
-[[nodiscard]] Result<std::size_t> build_guest_root(const AcpiTables& tables, std::span<const std::uint32_t> hidden,
-                                                   std::uint32_t extra_signature, Bytes extra_body, MutableBytes out,
-                                                   std::uint64_t physical);
-
 }  // namespace gatehouse::platform
