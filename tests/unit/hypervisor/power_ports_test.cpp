@@ -10,7 +10,9 @@ namespace {
 class FakeActions final : public PowerActions {
   public:
     std::uint32_t read(std::uint16_t, unsigned) override { return 0x1234; }
-    void write(std::uint16_t, unsigned, std::uint32_t) override { order += "w"; }
+    void write(std::uint16_t port, unsigned, std::uint32_t value) override {
+        order += port == 0xcf9 && value == 6 ? "r" : "w";
+    }
     void prepare_stop() override { order += "p"; }
     void wait_for_the_end() override { order += "e"; }
     std::string order;
@@ -18,7 +20,7 @@ class FakeActions final : public PowerActions {
 
 class PowerPortsTest : public testing::Test {
   protected:
-    PowerPortsTest() { ports.watch({.pm1a_control = 0x604, .pm1b_control = 0, .reset = 0x80e, .reset_value = 0x0f}); }
+    PowerPortsTest() { ports.watch(0x604, 5); }
     std::string write(std::uint16_t port, unsigned size, std::uint32_t value) {
         actions.order.clear();
         ports.write(port, size, value);
@@ -32,14 +34,26 @@ TEST_F(PowerPortsTest, WipesKeysBeforeEveryKindOfReset) {
     EXPECT_EQ(write(0x64, 1, 0xfe), "pwe");
     EXPECT_EQ(write(0x64, 1, 0xf0), "pwe");
     EXPECT_EQ(write(0x92, 1, 0x01), "pwe");
-    EXPECT_EQ(write(0xcf9, 1, 0x06), "pwe");
-    EXPECT_EQ(write(0x80e, 1, 0x0f), "pwe");
+    EXPECT_EQ(write(0xcf9, 1, 0x06), "pre");
 }
 
 TEST_F(PowerPortsTest, WipesKeysBeforeSleepAndPowerOff) {
-    EXPECT_EQ(write(0x604, 2, 0x2000), "pwe");
-    EXPECT_EQ(write(0x605, 1, 0x3c), "pwe");
+    EXPECT_EQ(write(0x604, 2, 0x3401), "pwe");
+    EXPECT_EQ(write(0x605, 1, 0x34), "pwe");
     EXPECT_EQ(write(0x604, 4, 0x00003401), "pwe");
+}
+
+TEST_F(PowerPortsTest, ResetsInsteadOfAnySleepButS5) {
+    for (unsigned type = 0; type < 8; ++type) {
+        const std::string wanted = type == 5 ? "pwe" : "pre";
+        EXPECT_EQ(write(0x604, 2, 0x2001 | type << 10), wanted) << type;
+        EXPECT_EQ(write(0x605, 1, 0x20 | type << 2), wanted) << type;
+    }
+}
+
+TEST_F(PowerPortsTest, DropsWritesThatCouldMoveTheBlock) {
+    EXPECT_EQ(write(0xcd7, 1, 0x06), "");
+    EXPECT_EQ(write(0xcd6, 1, 0x62), "w") << "the index, for reads";
 }
 
 TEST_F(PowerPortsTest, PassesEverythingElse) {
@@ -48,14 +62,13 @@ TEST_F(PowerPortsTest, PassesEverythingElse) {
     EXPECT_EQ(write(0x92, 1, 0x02), "w");
     EXPECT_EQ(write(0xcf9, 1, 0x02), "w");
     EXPECT_EQ(write(0x604, 2, 0x1c01), "w") << "SLP_TYP without SLP_EN";
-    EXPECT_EQ(write(0x80e, 1, 0x0e), "w");
     EXPECT_EQ(ports.read(0x604, 2), 0x1234u);
 }
 
 TEST_F(PowerPortsTest, SeesThroughWideAccesses) {
     EXPECT_EQ(write(0x91, 2, 0x0100), "pwe");
     EXPECT_EQ(write(0x62, 4, 0x00fe0000), "pwe");
-    EXPECT_EQ(write(0x602, 4, 0x20000000), "pwe");
+    EXPECT_EQ(write(0x602, 4, 0x34000000), "pwe");
 }
 
 TEST_F(PowerPortsTest, AnAbsentPm1bIsNotPortOne) { EXPECT_EQ(write(0x0, 4, 0xffffffff), "w"); }
