@@ -39,8 +39,8 @@ ChannelPlace parse_channel_table(Bytes table) {
         throw ChannelError("ACPI table GTHS: wrong length or checksum");
     }
     Reader reader(table.subspan(kHeader));
-    if (const std::uint32_t version = reader.u32(); version != 1) {
-        throw ChannelError("ACPI table GTHS: version " + std::to_string(version) + " is newer than this program");
+    if (const std::uint32_t version = reader.u32(); version != 2) {
+        throw ChannelError("ACPI table GTHS: version " + std::to_string(version) + ", this program reads version 2");
     }
     ChannelPlace place;
     place.size = reader.u32();

@@ -133,6 +133,7 @@ Status Machine::check_policy() {
     if (hand_off_.iommu_count == 0 && !policy_.bundle.has(policies::BundleFlag::kAllowNoIommu)) {
         return {Error::kRefused, "no IOMMU: any device could read the disk key"};
     }
+    if (policy_.bundle.has(policies::BundleFlag::kMachineAcpi)) return {Error::kUnsupported, "acpi = machine"};
     return {};
 }
 

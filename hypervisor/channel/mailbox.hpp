@@ -2,15 +2,19 @@
 //
 // The guest finds the mailbox through the ACPI table "GTHS" (OEM ID "GATEHS"), whose body after the 36-byte
 // standard header is, little-endian:
-//   u32 version (1), u32 mailbox size in bytes, u64 mailbox physical address, u16 doorbell port, u16[3] zero
+//   u32 version (2), u32 mailbox size in bytes, u64 mailbox physical address, u16 doorbell port,
+//   u16 PCI function of the boot vault's disk (bus << 8 | device << 3 | function), u8 its AHCI port, u8[3] zero
+// The last two tell the measured initrd which disk is the boot vault's: it takes the root file system from there alone.
 // The mailbox lies in memory that the E820 map calls reserved; root maps it through /dev/mem. A request is
 // written to it, then a 32-bit OUT of kDoorbellValue to the doorbell port (root: iopl/ioperm) executes it
 // before the next instruction. The hypervisor copies the request before it looks at it, and answers in place.
 //
 // Mailbox layout, little-endian:
 //   u32 magic (kMailboxMagic)   u16 version (kMailboxVersion)   u16 command (Command)
-//   u32 status (MailboxStatus, written by the hypervisor)       u32 length of the payload that follows, in
-//   bytes u32 total (answers: whole size of what is read in parts)    u32 reserved (zero) payload
+//   u32 status (MailboxStatus, written by the hypervisor)
+//   u32 length of the payload that follows, in bytes
+//   u32 total (answers: whole size of what is read in parts)    u32 reserved (zero)
+//   payload
 //
 //   command      request payload              answer payload
 //   kStatus      none                         the claims (evidence/claims.hpp), as they are now
@@ -19,8 +23,7 @@
 //   kQuote       nonce, 16 to 64 bytes        u16 length + each of: claims, TPMS_ATTEST, TPMT_SIGNATURE, AK
 //                                             TPM2B_PUBLIC's body (TPMT_PUBLIC); TPM structures big-endian
 //   kEndorsement u32 handle                   NV index of the EK certificates' ranges: its contents;
-//   persistent handle of the
-//                                             EK's range: TPMT_PUBLIC of that key
+//                                             persistent handle of the EK's range: TPMT_PUBLIC of that key
 //   kActivate    u32 EK handle, u16 length +  the secret of TPM2_ActivateCredential for the AK, 1 to 64 bytes
 //                each of: TPM2B_ID_OBJECT's
 //                and TPM2B_ENCRYPTED_SECRET's

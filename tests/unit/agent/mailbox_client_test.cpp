@@ -77,7 +77,7 @@ Buffer channel_table() {
     writer.bytes(literal_bytes("GTHS"));
     writer.u32(60);
     writer.zeros(28);
-    writer.u32(1);
+    writer.u32(2);
     writer.u32(0x10000);
     writer.u64(0x3f240000);
     writer.u16(0x4748);
