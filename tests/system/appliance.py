@@ -25,6 +25,7 @@ import task_disk  # noqa: E402
 POLICY_REFERENCE = "gatehouse-demo"
 COUNTER_LIMIT = 1
 SECTOR = 512
+MEMORY = 768  # MiB
 
 
 class ApplianceError(Exception):
@@ -33,8 +34,9 @@ class ApplianceError(Exception):
 
 def run(command, **keywords):
     """Runs a command; its output on success, ApplianceError with what it said otherwise."""
-    result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            check=False, **keywords)
+    if "input" not in keywords:
+        keywords["stdin"] = subprocess.DEVNULL
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False, **keywords)
     if result.returncode != 0:
         said = (result.stderr + result.stdout).decode(errors="replace").strip()
         raise ApplianceError(f"{os.path.basename(command[0])} {command[1] if len(command) > 1 else ''} ended with"
@@ -43,13 +45,14 @@ def run(command, **keywords):
 
 
 class Partition:
-    def __init__(self, start, size, name, kind):
-        self.start, self.size, self.name, self.kind = start, size, name, kind  # sectors
+    def __init__(self, start, size, name, kind, identity):
+        self.start, self.size, self.name, self.kind, self.id = start, size, name, kind, identity  # sectors; GUIDs
 
 
 def partitions(image):
     table = json.loads(run(["sfdisk", "--json", image]))["partitiontable"]
-    return {entry.get("name", str(number)): Partition(entry["start"], entry["size"], entry.get("name"), entry["type"])
+    return {entry.get("name", str(number)): Partition(entry["start"], entry["size"], entry.get("name"), entry["type"],
+                                                      entry["uuid"])
             for number, entry in enumerate(table["partitions"])}
 
 
@@ -71,12 +74,17 @@ class BootPartition:
 
 
 class Appliance:
-    """`directory` holds appliance.raw, tpm/ (state), tpm-vendor/ (its vendor's CA), authority.pem, authority.pub, recovery.key, ak.pem, predicted.json."""
+    """An endpoint of a fleet.  `directory` holds appliance.raw, tpm/ (state), tpm-vendor/ (its vendor's CA), ak.pem,
+    recovery.key, endpoint.record, predicted.json, and the fleet's: policy.bundle, the policy authority's authority.pem and
+    .pub, the enrollment authority's enrollment.pem and .pub."""
+
+    FLEET = ("authority.pem", "authority.pub", "enrollment.pem", "enrollment.pub", "policy.bundle")
 
     def __init__(self, build, directory):
         self.build, self.directory = build, directory
         self.image = self.path("appliance.raw")
         self.tpm = self.path("tpm")
+        self.identity = {}  # what provision() answered: srk_name, vault_id ...
 
     def path(self, name):
         return os.path.join(self.directory, name)
@@ -86,18 +94,27 @@ class Appliance:
 
     # --- the operator's steps ---------------------------------------------------------------------------------
 
-    def make_authority(self):
-        run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", self.path("authority.pem")])
-        run(["openssl", "ec", "-in", self.path("authority.pem"), "-pubout", "-out", self.path("authority.pub")])
+    def make_authorities(self):
+        """The keys of those who approve images, and of those who say which vault an endpoint has."""
+        for name in ("authority", "enrollment"):
+            run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", self.path(name + ".pem")])
+            run(["openssl", "ec", "-in", self.path(name + ".pem"), "-pubout", "-out", self.path(name + ".pub")])
+
+    def join(self, fleet):
+        """In place of make_authorities() and make_bundle(): another appliance's."""
+        for name in self.FLEET:
+            shutil.copy(fleet.path(name), self.path(name))
 
     def make_tpm(self, banks=("sha1", "sha256", "sha384", "sha512")):
         machine.create_tpm_state(self.tpm, banks=banks, vendor=self.path("tpm-vendor"))
-        with machine.HostTpm(self.tpm) as tpm:
-            self.srk_name = self.tool("sealed-key", "srk-name", "--tcti", tpm.tcti).decode().split()[-1]
 
-    def make_bundle(self):
-        self.tool("policyctl", "bundle", "--srk-name", self.srk_name, "--authority", self.path("authority.pub"),
-                  "--policy-ref", POLICY_REFERENCE, "-o", self.path("policy.bundle"))
+    def make_storage_root(self):
+        with machine.HostTpm(self.tpm) as tpm:
+            return self.tool("sealed-key", "srk-name", "--tcti", tpm.tcti).decode().split()[-1]
+
+    def make_bundle(self, *options):
+        self.tool("policyctl", "bundle", "--enrollment", self.path("enrollment.pub"), "--authority",
+                  self.path("authority.pub"), "--policy-ref", POLICY_REFERENCE, "-o", self.path("policy.bundle"), *options)
 
     def build_image(self, guest=os.path.join(ROOT, "tests", "guests", "appliance")):
         run([os.path.join(ROOT, "image", "build-appliance"), "--measured", os.path.join(self.build, "measured"),
@@ -105,14 +122,21 @@ class Appliance:
             [f"--guest-program={os.path.join(self.build, 'bin', program)}"
              for program in ("gatehouse-channel", "attestation-agent-guest")])
 
-    def provision(self):
-        with machine.HostTpm(self.tpm) as tpm:
-            return self.tool("sealed-key", "provision", self.image, "--tcti", tpm.tcti, "--authority",
-                             self.path("authority.pub"), "--policy-ref", POLICY_REFERENCE, "--recovery-key-out",
-                             self.path("recovery.key"), "--ak-out", self.path("ak.pem"), "--json")
+    def provision(self, tpm_state=None):
+        with machine.HostTpm(tpm_state or self.tpm) as tpm:
+            output = self.tool("sealed-key", "provision", self.image, "--tcti", tpm.tcti, "--authority",
+                               self.path("authority.pub"), "--policy-ref", POLICY_REFERENCE, "--recovery-key-out",
+                               self.path("recovery.key"), "--ak-out", self.path("ak.pem"), "--json")
+        self.identity = json.loads(output)
+
+    def record(self):
+        """As the enrollment authority: which vault the endpoint has."""
+        self.tool("policyctl", "record", "--key", self.path("enrollment.pem"), "--srk-name", self.identity["srk_name"],
+                  "--vault-id", self.identity["vault_id"], "--label", os.path.basename(self.directory), "-o",
+                  self.path("endpoint.record"), "--image", self.image, "--install")
 
     def predict(self):
-        output = self.tool("policyctl", "predict", self.image, "--json")
+        output = self.tool("policyctl", "predict", self.image, "--vault-id", self.identity["vault_id"], "--json")
         with open(self.path("predicted.json"), "wb") as file:
             file.write(output)
         return json.loads(output)
@@ -121,24 +145,30 @@ class Appliance:
         self.tool("policyctl", "sign", "--key", self.path("authority.pem"), "--counter-limit", str(COUNTER_LIMIT),
                   "--image", self.image, "--install")
 
-    def make_ready(self):
-        """All of the steps, in order."""
-        self.make_authority()
+    def make_ready(self, fleet=None):
+        """All of the steps, in order; as one more endpoint of a fleet if that is given."""
+        if fleet:
+            self.join(fleet)
+        else:
+            self.make_authorities()
+            self.make_bundle()
         self.make_tpm()
-        self.make_bundle()
         self.build_image()
         self.provision()
+        self.record()
         self.predict()
         self.sign()
         self.boot_hash = sha256_of_partition(self.image, "gatehouse-boot")
 
     # --- running it -------------------------------------------------------------------------------------------
 
-    def machine(self, emulator, logs, cpus=1, firmware="bios", tpm_state=None, snapshot=True, task=None, memory=768,
-                extra=()):
+    def machine(self, emulator, logs, cpus=1, firmware="bios", tpm_state=None, snapshot=True, task=None, memory=MEMORY,
+                extra=(), disks=None, iommu="amd", **options):
+        """`disks` are those of the AHCI ports in order (its own alone); other options as machine.Machine's."""
         extra = list(extra) + (task_disk.qemu_arguments(task) if task else [])
-        return machine.Machine(emulator, disks=[self.image], cpus=cpus, firmware=firmware, memory_mb=memory,
-                               tpm_state=tpm_state or self.tpm, iommu="amd", log_dir=logs, snapshot=snapshot, extra=extra)
+        return machine.Machine(emulator, disks=disks or [self.image], cpus=cpus, firmware=firmware, memory_mb=memory,
+                               tpm_state=tpm_state or self.tpm, iommu=iommu, log_dir=logs, snapshot=snapshot, extra=extra,
+                               **options)
 
     # --- the disk in another computer -------------------------------------------------------------------------
 

@@ -7,18 +7,21 @@ image, or from the exit status of a verifier.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import re
 import secrets
-import shutil
 import subprocess
 import sys
 import time
 
-import appliance as lab
-import task_disk
-import verifier
+sys.path.append(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "attacks"))
+
+import appliance as lab  # noqa: E402  (attacks' place is known only now)
+import harness  # noqa: E402
+import task_disk  # noqa: E402
+import verifier  # noqa: E402
 
 BOOT_TIMEOUT = 240
 GUEST_TIMEOUT = 420
@@ -123,15 +126,16 @@ def prepare(options):
     box = lab.Appliance(options.build, options.work)
     lab.remove(options.work)
     os.makedirs(options.work)
-    step("policy authority key (openssl)", box.make_authority)
-    step("software TPM, storage root key (sealed-key srk-name)", box.make_tpm)
-    step("policy bundle (policyctl bundle)", box.make_bundle)
+    step("policy authority's and enrollment authority's keys (openssl)", box.make_authorities)
+    step("policy bundle of the fleet (policyctl bundle)", box.make_bundle)
+    step("software TPM", box.make_tpm)
     step("appliance image (image/build-appliance)", box.build_image)
     partition = lab.partitions(box.image)["guest-root"]
     with open(box.image, "rb") as image:
         image.seek(partition.start * lab.SECTOR + 1024)
         superblock = image.read(1024)
     step("vault and encryption in place (sealed-key provision)", box.provision)
+    step("the endpoint's record, which pins its vault (policyctl record)", box.record)
     predicted = step("expected PCR values from the image alone (policyctl predict)", box.predict)
     step("approval by the authority (policyctl sign)", box.sign)
     return box, predicted, superblock
@@ -180,8 +184,9 @@ def boot_with(options, box, predicted, superblock, server, table):
     codes = lab.unseal_results(os.path.join(logs, "swtpm.log"))
     table.add("the TPM releases the key", "TPM2_Unseal succeeds", f"TPM2_Unseal response codes {codes}",
               0 in codes and "vault opened" in text)
-    table.add("PCRs 17 and 18 capped afterwards", "before the guest starts", line(r"gatehouse: PCR 17 and 18 capped"),
-              re.search(r"17 and 18 capped[\s\S]*guest starts", text))
+    table.add("PCRs 17, 18 and 19 capped afterwards", "before the guest starts",
+              line(r"gatehouse: PCR 17, 18 and 19 capped"),
+              re.search(r"17, 18 and 19 capped[\s\S]*guest starts", text))
     results = os.path.join(options.work, "guest")
     lab.remove(results)
     os.makedirs(results)
@@ -196,7 +201,7 @@ def boot_with(options, box, predicted, superblock, server, table):
         "sda4" in read_text(os.path.join(results, "partitions")) and
         not re.search(r"\bsda3\b", read_text(os.path.join(results, "partitions"))))
     disk_rows(options, box, superblock, nonce, table)
-    quote_rows(options, box, nonce_file, os.path.join(results, "evidence"), text, table)
+    quote_rows(options, box, nonce_file, os.path.join(results, "evidence"), predicted, table)
     endpoint = server.endpoint() or {"state": "not enrolled", "vendor": "", "source": ""}
     table.add("endpoint enrolled through the quote channel", "trusted, by its TPM's certificate",
               f"{endpoint['state']}, vendor {endpoint['vendor']}, source {endpoint['source']}",
@@ -232,28 +237,33 @@ def disk_rows(options, box, superblock, nonce, table):
               check.returncode == 0 and nonce in written)
 
 
-def quote_rows(options, box, nonce_file, evidence, serial, table):
+def verify(options, box, evidence, nonce):
+    """(exit status, last line) of attest verify, with the endpoint's own record."""
+    done = subprocess.run([os.path.join(options.build, "bin", "attest"), "verify", evidence, "--nonce", nonce, "--ak",
+                           box.path("ak.pem"), "--image", box.image, "--record", box.path("endpoint.record")],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return done.returncode, (done.stdout.strip().splitlines() or ["no output"])[-1]
+
+
+def qualification(nonce, claims):
+    """What is quoted with the PCRs (attestation/evidence/claims.hpp)."""
+    parts = b"".join(len(part).to_bytes(2, "big") + part for part in (nonce, claims))
+    return hashlib.sha256(b"gatehouse quote v3" + parts).hexdigest()
+
+
+def quote_rows(options, box, nonce_file, evidence, predicted, table):
     nonce = read_text(nonce_file)
-    verify = subprocess.run([os.path.join(options.build, "bin", "attest"), "verify", evidence, "--nonce", nonce, "--ak",
-                             box.path("ak.pem"), "--image", box.image], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, text=True, check=False)
-    last = (verify.stdout.strip().splitlines() or ["no output"])[-1]
-    table.add("quote verified outside (attest verify)", "exit status 0", f"status {verify.returncode}: {last}",
-              verify.returncode == 0)
-    replay = subprocess.run([os.path.join(options.build, "bin", "attest"), "verify", evidence, "--nonce",
-                             secrets.token_hex(32), "--ak", box.path("ak.pem"), "--image", box.image],
-                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                            check=False)
-    table.add("the same quote for another nonce", "refused, exit status 1", f"status {replay.returncode}",
-              replay.returncode == 1)
-    import hashlib
+    status, last = verify(options, box, evidence, nonce)
+    table.add("quote verified outside, of this vault (attest verify)", "exit status 0", f"status {status}: {last}", status == 0)
+    status, _ = verify(options, box, evidence, secrets.token_hex(32))
+    table.add("the same quote for another nonce", "refused, exit status 1", f"status {status}", status == 1)
     try:
         with open(os.path.join(evidence, "claims.bin"), "rb") as file:
-            qualification = hashlib.sha256(bytes.fromhex(nonce) + file.read()).hexdigest()
+            qualified = qualification(bytes.fromhex(nonce), file.read())
     except OSError:
-        qualification = ""
+        qualified = ""
     check = subprocess.run(["tpm2_checkquote", "-u", box.path("ak.pem"), "-m", os.path.join(evidence, "quote.msg"), "-s",
-                            os.path.join(evidence, "quote.sig"), "-g", "sha256", "-q", qualification],
+                            os.path.join(evidence, "quote.sig"), "-g", "sha256", "-q", qualified],
                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                            check=False)
     table.add("tpm2_checkquote accepts the quote", "exit status 0", f"status {check.returncode}", check.returncode == 0)
@@ -261,73 +271,47 @@ def quote_rows(options, box, nonce_file, evidence, serial, table):
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     section = re.search(r"sha256:((?:\n\s+\d+\s*:.*)+)", log.stdout)
     replayed = dict(re.findall(r"(\d+)\s*:\s*0x([0-9a-fA-F]+)", section[1])) if section else {}
-    expected = {}
-    for pcr in ("17", "18"):
-        match = re.search(rf"gatehouse: PCR {pcr} ([0-9a-f]+)", serial)
-        value = bytes.fromhex(match[1]) if match else b""
-        expected[pcr] = hashlib.sha256(value + hashlib.sha256(bytes(4)).digest()).hexdigest()
-    table.add("tpm2_eventlog replays to the PCRs", "PCR 17 and 18, capped",
-              f"status {log.returncode}, PCR 17 {replayed.get('17', 'missing')[:16]}..., 18 "
-              f"{replayed.get('18', 'missing')[:16]}...",
-              log.returncode == 0 and all(replayed.get(p, "").lower() == expected[p] for p in expected))
+    expected = predicted["pcrs_capped"]["sha256"]
+    table.add("tpm2_eventlog replays to the PCRs", "PCR 17 and 18 as predicted, 19",
+              f"status {log.returncode}, " + ", ".join(f"PCR {pcr} {replayed.get(pcr, 'missing')[:12]}..."
+                                                       for pcr in ("17", "18", "19")),
+              log.returncode == 0 and "19" in replayed and all(replayed.get(pcr, "").lower() == expected[pcr]
+                                                                for pcr in ("17", "18")))
 
 
-def attack(options, box, table, name, expectation, change=None, tpm_state=None):
-    """One boot of a changed appliance. `change(boot)` alters files and returns what undoes it."""
-    say(f"attack: {name}")
-    boot = lab.BootPartition(box.image)
-    undo = change(boot) if change else None
-    logs = os.path.join(options.logs, re.sub(r"\W+", "-", name))
-    state = os.path.join(options.work, "attack-tpm")
-    lab.remove(state)
-    shutil.copytree(tpm_state or box.tpm, state)
-    try:
-        with box.machine(options.emulator, logs, options.cpus, options.firmware, tpm_state=state) as machine:
-            text = watch(machine, STARTED + "|" + REFUSED, BOOT_TIMEOUT)
-    finally:
-        if undo:
-            for file, data in undo.items():
-                boot.write(file, data, options.work)
-    codes = lab.unseal_results(os.path.join(logs, "swtpm.log"))
-    refusal = re.search(r"[^\r\n]*" + REFUSED, text)
-    table.add(name, expectation, refusal.group(0) if refusal else "no refusal on the serial line",
-              refusal and re.search(expectation, refusal.group(0)) and 0 not in codes and "vault opened" not in text and
-              not re.search(STARTED, text))
-
-
-def edit(file, how):
-    def change(boot):
-        original = boot.read(file)
-        boot.write(file, how(original), WORK)
-        return {file: original}
-    return change
+# Files of tests/attacks: claim, attack.
+ATTACKS = (
+    ("one bit in the hypervisor", "bit_in_hypervisor"),
+    ("one bit in the SLB", "bit_in_slb"),
+    ("one bit in the guest kernel", "bit_in_kernel"),
+    ("one bit in the initrd", "bit_in_initrd"),
+    ("one bit in the command line", "bit_in_command_line"),
+    ("one bit in the policy bundle", "bit_in_policy"),
+    ("hypervisor started without SKINIT", "no_skinit"),
+    ("vault in another machine", "other_tpm"),
+    ("record deleted", "record_missing"),
+    ("a thief's disk beside the own", "second_disk"),
+    ("a processor table that lies", "aps_hidden"),
+    ("an ACPI table with code of the launcher's", "acpi_ssdt"),
+    ("a device armed before the launch", "dma_armed_stubborn"),
+    ("an IOMMU that refuses nothing", "iommu_lies"),
+    ("root file system ruined", "root_ruined"),
+)
 
 
 def attacks(options, box, table):
-    not_approved = "PCR 17 and 18 not as approved"
-    attack(options, box, table, "one bit in the hypervisor", not_approved,
-           edit("/gatehouse/hypervisor.bin", lambda data: lab.flip_bit(data, near=b"guest starts")))
-    attack(options, box, table, "one bit in the SLB", not_approved,
-           edit("/gatehouse/slb.bin", lambda data: lab.flip_bit(data, near=b"started at")))
-    attack(options, box, table, "one bit in the guest kernel", not_approved,
-           edit("/gatehouse/kernel", lambda data: lab.flip_bit(data, at=len(data) // 2)))
-    attack(options, box, table, "one bit in the initrd", not_approved,
-           edit("/gatehouse/initrd", lambda data: lab.flip_bit(data, at=len(data) // 2)))
-    attack(options, box, table, "one bit in the command line", not_approved,
-           edit("/gatehouse/cmdline", lambda data: lab.flip_bit(data, near=b"console")))
-    attack(options, box, table, "one bit in the policy bundle", not_approved,
-           edit("/gatehouse/policy.bundle", lambda data: lab.flip_bit(data, near=lab.POLICY_REFERENCE.encode())))
-    attack(options, box, table, "hypervisor started without SKINIT", "no dynamic launch",
-           edit("/grub/grub.cfg", lambda data: re.sub(rb"(launcher\.elf[^\n]*)", rb"\1 --no-skinit", data, count=1)))
-    other = lab.Appliance(options.build, os.path.join(options.work, "other"))
-    lab.remove(other.directory)
-    os.makedirs(other.directory)
-    step("another machine's TPM", other.make_tpm)
-    attack(options, box, table, "vault copied to another machine", "storage root key", tpm_state=other.tpm)
+    """One boot of a changed copy of the appliance each."""
+    options.keep = False
+    shared = harness.Lab(options, box)
+    known = harness.all_attacks()
+    for claim, name in ATTACKS:
+        row = step(f"attack: {claim}", harness.perform, shared, {name: known[name].ATTACK})[0]
+        table.add(claim, known[name].ATTACK.refusal or known[name].__doc__.strip().splitlines()[0], row["found"], row["refused"])
+    for other in shared.others.values():
+        lab.remove(other.directory)
 
 
 def main():
-    global WORK
     parser = argparse.ArgumentParser(prog="ci/demo", description="From power-on to an attested guest on an encrypted disk,"
                                      " on the emulated machine; then what an attacker tries. Exit status 0 if all held.")
     parser.add_argument("--firmware", choices=("bios", "uefi"), default="bios")
@@ -338,7 +322,7 @@ def main():
     parser.add_argument("--emulator", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--output", required=True, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.work = WORK = os.path.join(options.output, "work")
+    options.work = os.path.join(options.output, "work")
     options.logs = os.path.join(options.output, "logs")
     lab.remove(options.logs)
     table = Table()
@@ -362,8 +346,6 @@ def main():
         return 3
     return 0 if table.ok() else 1
 
-
-WORK = None
 
 if __name__ == "__main__":
     sys.exit(main())
