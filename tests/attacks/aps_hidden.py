@@ -2,4 +2,6 @@
 
 from harness import Attack
 
-ATTACK = Attack("launcher", "no key is released", operations=["hide-aps"], cpus=2)
+# Not refused but harmless: processors answer for themselves, before the unseal.
+ATTACK = Attack("launcher", operations=["hide-aps"], cpus=2,
+                refused=lambda seen: "guest starts, 2 processors" in seen.text or not seen.key_released)

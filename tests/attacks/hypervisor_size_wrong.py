@@ -2,4 +2,4 @@
 
 from harness import Attack
 
-ATTACK = Attack("launcher", "no key", operations=["block 24 4 0x1000"])
+ATTACK = Attack("launcher", "no key", operations=["block {hypervisor_size} 4 0x1000"])

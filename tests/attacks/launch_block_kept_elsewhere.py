@@ -2,4 +2,4 @@
 
 from harness import Attack
 
-ATTACK = Attack("launcher", "launch block|no key|kept", operations=["block 16 8 0x4000000"])
+ATTACK = Attack("launcher", "launch block|no key|kept", operations=["block {kept_base} 8 0x4000000"])

@@ -2,4 +2,4 @@
 
 from harness import Attack
 
-ATTACK = Attack("launcher", "no key is released", operations=["block 68 4 4"])
+ATTACK = Attack("launcher", "no key is released", operations=["block {module_count} 4 4"])

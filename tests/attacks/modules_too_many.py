@@ -2,4 +2,4 @@
 
 from harness import Attack
 
-ATTACK = Attack("launcher", "launch block", operations=["block 68 4 0xffffffff"])
+ATTACK = Attack("launcher", "launch block", operations=["block {module_count} 4 0xffffffff"])

@@ -2,4 +2,4 @@
 
 from harness import Attack
 
-ATTACK = Attack("launcher", "launch block", operations=["block 72 4 0xffffffff"])
+ATTACK = Attack("launcher", "launch block", operations=["block {memory_count} 4 0xffffffff"])

@@ -4,13 +4,8 @@
 #include "hypervisor/launcher/console.hpp"
 #include "tests/attacks/launcher/operations.hpp"
 
-namespace gatehouse::launch::attack {
-using launcher::attack::write_launch_block;
-}
-
 #define parse_multiboot attack::parse_multiboot
 #define place attack::place
-#define write_launch_block attack::write_launch_block
 #define relinquish_tpm attack::relinquish_tpm
 #define park_other_cpus attack::park_other_cpus
 #define enable_svm attack::enable_svm

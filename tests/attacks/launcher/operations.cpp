@@ -1,6 +1,7 @@
 #include "tests/attacks/launcher/operations.hpp"
 
 #include <algorithm>
+#include <cstddef>
 
 #include "hypervisor/base/log.hpp"
 #include "hypervisor/platform/io.hpp"
@@ -90,15 +91,16 @@ void mend(std::byte* table, std::size_t size, std::size_t where) {
 // --- memory map and ACPI ---
 
 void add_range(launch::LaunchBlock& block, std::uint64_t base, std::uint64_t length, std::uint64_t type) {
-    block.memory[block.memory_count++] = {.base = base, .length = length, .type = static_cast<std::uint32_t>(type)};
+    block.memory[block.memory_count++] = {
+        .base = base, .length = length, .type = static_cast<launch::MemoryType>(type)};
 }
 
 void carve(launch::LaunchBlock& block, std::uint64_t base, std::uint64_t length, std::uint64_t type) {
     for (launch::MemoryRange& range : block.memory) {
         const std::uint64_t end = range.base + range.length;
-        if (range.type != 1 || range.base > base || end < base + length) continue;
+        if (range.type != launch::MemoryType::kUsable || range.base > base || end < base + length) continue;
         const std::uint64_t start = range.base;
-        range = {.base = base, .length = length, .type = static_cast<std::uint32_t>(type)};
+        range = {.base = base, .length = length, .type = static_cast<launch::MemoryType>(type)};
         if (base > start) add_range(block, start, base - start, 1);
         if (end > base + length) add_range(block, base + length, end - base - length, 1);
         return;
@@ -167,10 +169,14 @@ void poke(std::uint64_t address, std::uint64_t size, std::uint64_t value) {
     }
 }
 
-// A module's entry in the written block (launch/layout.hpp), 0 without one.
+// BLOCK in harness.py.
+static_assert(offsetof(launch::LaunchHeader, hypervisor_size) == 12 && offsetof(launch::LaunchHeader, kept_base) == 16 &&
+              offsetof(launch::LaunchBlock, module_count) == 60 && offsetof(launch::LaunchBlock, memory_count) == 128);
+
+// A module's entry in the written block, 0 without one.
 std::uint64_t entry_of(std::uint64_t block, std::uint64_t role) {
-    constexpr std::uint64_t kModules = 108;
-    for (std::uint64_t i = 0; i < get<std::uint32_t>(block + 68); ++i) {
+    constexpr std::uint64_t kModules = offsetof(launch::LaunchBlock, modules);
+    for (std::uint64_t i = 0; i < get<std::uint32_t>(block + offsetof(launch::LaunchBlock, module_count)); ++i) {
         if (get<std::uint32_t>(block + kModules + 24 * i) == role) return block + kModules + 24 * i;
     }
     log("attack: no module of role ", role);
@@ -206,14 +212,14 @@ Result<Placement> place(BootInformation& information, std::span<const guest::Ext
     for (const File& each : std::span(files).first(file_count)) all[count++] = {each.extent.base, each.extent.length};
     for (const launch::MemoryRange& range : block.all_memory()) {
         const std::uint64_t end = (range.base + range.length) & ~0xfffull;
-        if (range.type == 1 && end <= 0x100000000) usable_end = std::max(usable_end, end);
+        if (range.type == launch::MemoryType::kUsable && end <= 0x100000000) usable_end = std::max(usable_end, end);
     }
     for_each_operation([&](const Operation& operation) {
         log("attack: ", operation.name, " ", operation.word[0], " ", operation.word[1], " ", operation.word[2]);
         if (operation.name == "carve") carve(block, operation[0], operation[1], operation[2]);
         for (launch::MemoryRange& range : std::span(block.memory).first(block.memory_count)) {
             if (operation.name != "retype" || operation[0] - range.base >= range.length) continue;
-            range.type = static_cast<std::uint32_t>(operation[1]);
+            range.type = static_cast<launch::MemoryType>(operation[1]);
         }
         if (operation.name == "acpi") change_table(block, operation);
         if (operation.name == "hide-aps") hide_aps(block);
@@ -237,24 +243,49 @@ Result<Placement> place(BootInformation& information, std::span<const guest::Ext
     return placement;
 }
 
-Status write_launch_block(const launch::LaunchBlock& block, MutableBytes bytes) {
-    GATEHOUSE_TRY(launch::write_launch_block(block, bytes));
-    const auto base = reinterpret_cast<std::uint64_t>(bytes.data());
+// The launch block has just been written.
+void relinquish_tpm() {
+    const std::uint64_t block = kept_base + launch::kLaunchBlockOffset;
     for_each_operation([&](const Operation& operation) {
-        if (operation.name == "block") poke(base + operation[0], operation[1], operation[2]);
+        if (operation.name == "block") poke(block + operation[0], operation[1], operation[2]);
         const std::size_t field = operation.name == "role" ? 0 : operation.name == "address" ? 8 : 16;
         if (field == 16 && operation.name != "size") return;
-        const std::uint64_t entry = entry_of(base, operation[0]);
+        const std::uint64_t entry = entry_of(block, operation[0]);
         if (entry != 0) poke(entry + field, field == 0 ? 4 : 8, operation[1]);
     });
-    return {};
-}
-
-void relinquish_tpm() {
     if (!asked("no-relinquish")) launcher::relinquish_tpm();
 }
 
+// The other processors execute WRMSR of each "ap-msr", in real mode, and halt; then they are parked as ever.
+void write_msrs_of_others() {
+    constexpr std::uint64_t kPage = 0x8000;
+    constexpr std::uint64_t kInterruptCommand = 0xfee00300;  // INIT, then SIPI, to all others (APM vol. 2, 16.5)
+    std::uint64_t code = kPage;
+    const auto byte = [&](std::uint64_t value) { poke(code++, 1, value); };
+    const auto load_register = [&](std::uint64_t opcode, std::uint64_t value) {
+        byte(0x66);
+        byte(opcode);
+        poke(code, 4, value);
+        code += 4;
+    };
+    for_each_operation([&](const Operation& operation) {
+        if (operation.name != "ap-msr") return;
+        load_register(0xb9, operation[0]);        // mov ecx
+        load_register(0xb8, operation[1]);        // mov eax
+        load_register(0xba, operation[1] >> 32);  // mov edx
+        byte(0x0f);
+        byte(0x30);  // wrmsr
+    });
+    poke(code, 4, 0xfdebf4);  // hlt; jmp to it
+    for (const std::uint64_t command : {std::uint64_t{0x000c4500}, 0x000c4600 | kPage >> 12}) {
+        poke(kInterruptCommand, 4, command);
+        const std::uint64_t start = platform::microseconds();
+        while (platform::microseconds() - start < 20'000) asm volatile("pause");
+    }
+}
+
 void park_other_cpus() {
+    if (asked("ap-msr")) write_msrs_of_others();
     if (!asked("no-park")) launcher::park_other_cpus();
 }
 

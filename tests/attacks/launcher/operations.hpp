@@ -12,6 +12,7 @@
 //   the launch block, once written               block OFFSET SIZE VALUE
 //                                                role|address|size ROLE VALUE   of that module's entry
 //   steps left out                               no-park, no-relinquish
+//   on the other processors                      ap-msr NUMBER VALUE, written before they are parked
 //   the last thing before SKINIT                 poke ADDRESS SIZE VALUE, load FILE ADDRESS, msr NUMBER VALUE,
 //                                                config FUNCTION OFFSET SIZE VALUE, out8 PORT VALUE, locality N (taken)
 //
@@ -26,7 +27,6 @@ namespace gatehouse::launcher::attack {
 
 [[nodiscard]] Status parse_multiboot(Bytes bytes, BootInformation& information);
 [[nodiscard]] Result<Placement> place(BootInformation& information, std::span<const guest::Extent> busy);
-[[nodiscard]] Status write_launch_block(const launch::LaunchBlock& block, MutableBytes bytes);
 void relinquish_tpm();
 void park_other_cpus();
 void enable_svm();

@@ -1,0 +1,5 @@
+"""The FADT names another DSDT, with code that runs when it is loaded."""
+
+from forgery import forged_table
+
+ATTACK = forged_table("! grep -q RUNS DSDT", refused=lambda seen: "DSDT-RUNS" not in seen.text)

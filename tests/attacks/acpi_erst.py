@@ -1,0 +1,5 @@
+"""A table of error records, which is a list of register writes that the guest's kernel makes."""
+
+from forgery import forged_table
+
+ATTACK = forged_table("[ ! -e ERST ]")

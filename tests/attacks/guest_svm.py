@@ -1,0 +1,21 @@
+"""The guest becomes a hypervisor itself, or launches another one: VMRUN, VMLOAD, SKINIT, STGI, INVLPGA."""
+
+from harness import Attack
+
+# A program of one instruction, as ELF with one header (gABI 4.1); SIGILL (4) is #UD, SIGSEGV (11) #GP.
+HEADER = (r"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0\x01\0\0\0\x78\0\x40\0\0\0\0\0\x40\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+          r"\x40\0\x38\0\x01\0\0\0\0\0\0\0\x01\0\0\0\x05\0\0\0\0\0\0\0\0\0\0\0\0\0\x40\0\0\0\0\0\0\0\x40\0\0\0\0\0\x80\0\0\0\0\0\0\0"
+          r"\x80\0\0\0\0\0\0\0\0\x10\0\0\0\0\0\0")
+ATTACK = Attack("guest", guest=rf"""
+! grep -qw svm /proc/cpuinfo || {{ echo "SVM is offered"; exit 1; }}
+! grep -qw skinit /proc/cpuinfo || {{ echo "SKINIT is offered"; exit 1; }}
+for instruction in d8 da dc dd de df; do
+    printf '{HEADER}\x0f\x01\x'$instruction'\x0f\x0b\0\0\0' > one
+    chmod 755 one
+    bash -c ./one 2> /dev/null
+    status=$?
+    [ $status = 132 ] || [ $status = 139 ] || {{ echo "0f 01 $instruction ended with status $status"; exit 1; }}
+    signals="${{signals:-}} $status"
+done
+echo "ended by signals:$signals"
+""")

@@ -1,0 +1,19 @@
+"""The machine's memory is read after an orderly power-off."""
+
+from harness import Attack, lab
+
+import key_search
+
+
+def search(machine, box):
+    wanted = key_search.needles(box.appliance.dm_table()[0]["key"])
+    registers, _ = key_search.in_registers(machine, wanted)
+    return {"status": machine.qmp("query-status")["status"],
+            "found": registers + key_search.in_memory(machine, wanted, box.path("memory"), lab.MEMORY << 20)}
+
+
+ATTACK = Attack("guest", alone=True, watch=search, timeout=240, until="keys wiped", extra=["-no-shutdown"], guest=r"""
+dd if=$disk of=/dev/null bs=1M count=16 iflag=direct
+(sleep 1; systemctl poweroff --force --force) > /dev/null 2>&1 &
+sleep 60
+""", refused=lambda seen: seen.watched and not seen.watched["found"] and "keys wiped" in seen.text)

@@ -1,0 +1,22 @@
+"""The thief's disk at the first port claims the victim's vault id."""
+
+from harness import Attack, Lab, lab
+
+VAULT_ID = 40  # of a header's copy (keyvault/volume/header.hpp)
+COPIES = (0, 512 << 10)
+
+
+def liar(box):
+    image = box.path("liar.raw")
+    lab.run(["cp", "--sparse=always", box.shared.thief().image, image])
+    start = lab.partitions(image)["gatehouse-vault"].start * lab.SECTOR
+    with open(image, "r+b") as file:
+        for copy in COPIES:
+            file.seek(start + copy + VAULT_ID)
+            file.write(bytes.fromhex(box.shared.appliance.identity["vault_id"]))
+
+
+ATTACK = Attack("disk", change=liar, disks=lambda box: [box.path("liar.raw"), box.appliance.image], timeout=240,
+                until=rf"guest: no task disk|{Lab.MARK}|machine is reset",
+                refused=lambda seen: Lab.MARK not in seen.text and "port 0: vault opened" not in seen.text and
+                ("port 1: vault opened" in seen.text or not seen.key_released))
