@@ -90,19 +90,20 @@ void ConfigFilter::walk_capabilities(FunctionId function, Disk& disk) {
         const auto id = static_cast<std::uint8_t>(real_.read(function, at, 1));
         const std::uint32_t control = real_.read(function, word(2), 2);
         next = static_cast<std::uint8_t>(real_.read(function, word(1), 1) & 0xfc);
-        if (id == kSataId) disk.hidden[0] = {at, next, static_cast<std::uint8_t>(at + 8)};
+        if (id == kSataId) disk.hidden[0] = {at, next, word(8)};
         if (id == kMsiXId) {
-            disk.hidden[1] = {at, next, static_cast<std::uint8_t>(at + 12)};
+            disk.hidden[1] = {at, next, word(12)};
             real_.write(function, word(2), 2, control & ~kMsiXEnable);
         } else if (id == kMsiId) {
             const unsigned address_end = (control & kMsi64) != 0 ? 12 : 8;
             const unsigned size = address_end + 2 + ((control & kMsiMasks) != 0 ? 10 : 0);
             real_.write(function, word(2), 2, control & ~kMsiEnable);
+            if (at + size > kConventionalEnd) continue;  // no device has this
             real_.write(function, word(4), 4, kInterruptAddress);
             if (address_end == 12) real_.write(function, word(8), 4, 0);
             disk.msi = at;
-            disk.msi_address_end = static_cast<std::uint8_t>(std::min(at + address_end, 0xffu));
-            disk.msi_end = static_cast<std::uint8_t>(std::min(at + size, 0xffu));
+            disk.msi_address_end = word(address_end);
+            disk.msi_end = word(size);
         }
     }
 }

@@ -73,12 +73,12 @@ class ConfigFilter {
         struct Hidden {
             std::uint8_t at = 0;  // 0: none
             std::uint8_t next = 0;
-            std::uint8_t end = 0;
+            std::uint16_t end = 0;
         };
         std::array<Hidden, 2> hidden{};  // SATA, MSI-X
-        std::uint8_t msi = 0;
-        std::uint8_t msi_address_end = 0;
-        std::uint8_t msi_end = 0;
+        std::uint8_t msi = 0;            // 0: none
+        std::uint16_t msi_address_end = 0;
+        std::uint16_t msi_end = 0;
     };
     struct Function {
         FunctionId id = 0;

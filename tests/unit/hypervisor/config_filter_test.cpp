@@ -164,6 +164,34 @@ TEST(ConfigFilterInterrupts, AreAsAfterResetWhateverTheLauncherLeft) {
     EXPECT_EQ(left.read(kDisk, 0x72, 2), 0x0003u);
 }
 
+TEST(ConfigFilterInterrupts, AreOffWhereTheyRunPastTheHeader) {
+    for (const std::uint16_t at : std::array<std::uint16_t, 4>{0xf0, 0xf4, 0xf8, 0xfc}) {  // 14 bytes each
+        FakeConfig real;
+        real.put(kDisk, 0x34, 1, at);
+        real.put(kDisk, at, 4, 0x00810005);
+        real.put(kDisk, 0x100, 4, 0x00010001);  // the first extended capability
+        ConfigFilter filter(real);
+        ASSERT_TRUE(filter.protect(kDisk, FunctionKind::kDisk).ok());
+        EXPECT_EQ(real.read(kDisk, at, 4), 0x00800005u);
+        filter.write(kDisk, static_cast<std::uint16_t>(at + 2), 2, 0x81);
+        EXPECT_EQ(real.read(kDisk, at, 4), at == 0xf0 ? 0x00810005u : 0x00800005u) << at;
+        for (std::uint16_t offset = 0xf4; offset < 0x110; offset = static_cast<std::uint16_t>(offset + 4)) {
+            filter.write(kDisk, offset, 4, 0x2de01008);
+        }
+        EXPECT_EQ(real.read(kDisk, 0x100, 4), 0x00010001u) << at;
+    }
+}
+
+TEST(ConfigFilterLists, HideACapabilityAtTheHeadersEnd) {
+    FakeConfig last;
+    last.put(kDisk, 0x34, 1, 0xf8);
+    last.put(kDisk, 0xf8, 4, 0x00107012);
+    last.put(kDisk, 0xfc, 4, 0x12345678);
+    ConfigFilter other(last);
+    ASSERT_TRUE(other.protect(kDisk, FunctionKind::kDisk).ok());
+    EXPECT_EQ(other.read(kDisk, 0xfc, 4), 0u);
+}
+
 TEST_F(ConfigFilterTest, DropsWritesToHostBridgesIsaBridgesAndIommus) {
     ASSERT_TRUE(filter.protect(0, FunctionKind::kHostBridge).ok());
     ASSERT_TRUE(filter.protect(0xf8, FunctionKind::kIsaBridge).ok());
