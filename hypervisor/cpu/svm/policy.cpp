@@ -49,8 +49,9 @@ CpuidLeaf guest_cpuid(std::uint32_t leaf, std::uint32_t subleaf, CpuidLeaf hardw
     constexpr std::uint32_t kOspke = 1u << 4;     // leaf 7 ECX: CR4.PKE
     constexpr std::uint32_t kSvm = 1u << 2;       // leaf 0x8000'0001 ECX
     constexpr std::uint32_t kSkinit = 1u << 12;
-    constexpr std::uint32_t kIbs = 1u << 10;     // instruction-based sampling: it would sample the hypervisor as well
-    constexpr std::uint32_t kInvlpgb = 1u << 3;  // leaf 0x8000'0008 EBX: needs the hypervisor's consent
+    constexpr std::uint32_t kIbs = 1u << 10;  // instruction-based sampling: it would sample the hypervisor as well
+    constexpr std::uint32_t kUncore = 1u << 28 | 1u << 24;  // L3 and northbridge counters, which count it as well
+    constexpr std::uint32_t kInvlpgb = 1u << 3;             // leaf 0x8000'0008 EBX: needs the hypervisor's consent
     CpuidLeaf out = hardware;
     switch (leaf) {
         case 0x00000001: out.ecx = (out.ecx & ~kOsxsave) | ((guest_cr4 & kCr4Osxsave) != 0 ? kOsxsave : 0); break;
@@ -58,7 +59,7 @@ CpuidLeaf guest_cpuid(std::uint32_t leaf, std::uint32_t subleaf, CpuidLeaf hardw
             if (subleaf != 0) break;
             out.ecx = (out.ecx & ~kOspke) | ((guest_cr4 & kCr4Pke) != 0 ? kOspke : 0);
             break;
-        case 0x80000001: out.ecx &= ~(kSvm | kSkinit | kIbs); break;
+        case 0x80000001: out.ecx &= ~(kSvm | kSkinit | kIbs | kUncore); break;
         case 0x80000008: out.ebx &= ~kInvlpgb; break;
         case 0x8000000a:  // SVM
         case 0x8000001b:  // instruction-based sampling

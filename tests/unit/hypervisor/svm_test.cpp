@@ -112,7 +112,7 @@ TEST(MsrPolicy, BitmapSaysWhatTheTableSays) {
 
 TEST(GuestCpuid, HidesSvmAndItsKin) {
     const CpuidLeaf all{~0u, ~0u, ~0u, ~0u};
-    EXPECT_EQ(svm::guest_cpuid(0x80000001, 0, all, 0).ecx, ~0u & ~(1u << 2 | 1u << 10 | 1u << 12));
+    EXPECT_EQ(svm::guest_cpuid(0x80000001, 0, all, 0).ecx, ~0u & ~(1u << 2 | 1u << 10 | 1u << 12 | 1u << 24 | 1u << 28));
     EXPECT_EQ(svm::guest_cpuid(0x80000001, 0, all, 0).edx, ~0u);
     EXPECT_EQ(svm::guest_cpuid(0x8000000a, 0, all, 0).eax, 0u);
     EXPECT_EQ(svm::guest_cpuid(0x8000000a, 0, all, 0).edx, 0u);
