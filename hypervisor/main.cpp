@@ -5,6 +5,7 @@
 #include "hypervisor/boot/machine.hpp"
 #include "hypervisor/cpu/console_log.hpp"
 #include "hypervisor/cpu/stop.hpp"
+#include "hypervisor/cpu/vector.hpp"
 #include "hypervisor/platform/serial.hpp"
 
 namespace gatehouse {
@@ -22,6 +23,7 @@ void pulse_reset() {
 
 [[noreturn]] void refuse(const Failure& why) {
     machine().wipe();
+    cpu::forget_secrets();
     log("gatehouse: ", why, "; the guest is not started, no key is released");
     for (;;) asm volatile("cli; hlt");
 }

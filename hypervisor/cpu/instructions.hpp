@@ -78,6 +78,8 @@ extern "C" [[nodiscard]] bool try_write_msr(std::uint32_t msr, std::uint64_t val
     return value;
 }
 inline void write_cr3(std::uint64_t value) { asm volatile("mov %0, %%cr3" : : "r"(value) : "memory"); }
+// Drops this processor's translations.
+inline void reload_cr3() { asm volatile("mov %%cr3, %%rax; mov %%rax, %%cr3" : : : "rax", "memory"); }
 [[nodiscard]] inline std::uint64_t read_tsc() {
     std::uint32_t low = 0, high = 0;
     asm volatile("rdtsc" : "=a"(low), "=d"(high));
@@ -85,5 +87,14 @@ inline void write_cr3(std::uint64_t value) { asm volatile("mov %0, %%cr3" : : "r
 }
 inline void pause() { asm volatile("pause"); }
 inline void clear_gif() { asm volatile("clgi" : : : "memory"); }
+
+// Whether it is `done` within so many microseconds or, on a processor slower than 5 GHz, a longer time.
+template <typename Condition>
+[[nodiscard]] bool within(std::uint64_t microseconds, Condition done) {
+    for (const std::uint64_t start = read_tsc(); !done(); pause()) {
+        if (read_tsc() - start > microseconds * 5000) return false;
+    }
+    return true;
+}
 
 }  // namespace gatehouse::cpu

@@ -17,7 +17,7 @@ namespace {
 constinit std::array<StopHook, 8> hooks{};
 constinit std::size_t hook_count = 0;
 constinit StopHook reset_function = nullptr;
-constinit std::atomic_flag stopping;
+constinit std::atomic<PerCpu*> stopper = nullptr;
 
 [[noreturn]] void pulse_reset() {
     if (reset_function != nullptr) reset_function();
@@ -36,7 +36,11 @@ void on_stop(StopHook hook) {
 void set_reset(void (*reset)()) { reset_function = reset; }
 
 void prepare_stop() {
-    if (stopping.test_and_set()) halt();  // another processor does it, or a hook failed
+    PerCpu* first = nullptr;
+    if (!stopper.compare_exchange_strong(first, &this_cpu())) {
+        if (first == &this_cpu()) pulse_reset();  // a hook failed
+        svm::stop_here();
+    }
     const bool alone = svm::stop_others();
     for (std::size_t i = 0; i < (alone ? hook_count : std::min<std::size_t>(hook_count, 1)); ++i) hooks[i]();
     forget_secrets();

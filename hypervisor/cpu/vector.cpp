@@ -34,7 +34,10 @@ void forget_secrets() {
     std::memcpy(cpu.vector_area.data() + 24, &kMxcsrDefault, sizeof(kMxcsrDefault));
     asm volatile("fxrstor64 %0" : : "m"(cpu.vector_area));
     std::uint64_t bottom = cpu.stack - kStackSize;
-    asm volatile("mov %%rsp, %%rcx; sub %0, %%rcx; rep stosb" : "+D"(bottom) : "a"(0) : "rcx", "memory");
+    asm volatile("mov %%rsp, %%rcx; sub %0, %%rcx; cmp %1, %%rcx; cmova %1, %%rcx; rep stosb"
+                 : "+D"(bottom)
+                 : "r"(kStackSize), "a"(0)
+                 : "rcx", "memory", "cc");
 }
 
 }  // namespace gatehouse::cpu

@@ -22,7 +22,7 @@ class VectorSection {
 };
 
 // Clears what this processor may still hold of a secret: x87 and XMM registers, its saved copy of the guest's, and its
-// stack below the caller's frame. Not within a section. The upper halves of YMM and ZMM never hold anything of the
+// main stack below the caller's frame (all of it, on an exception's stack: there is no way back). Not within a section. The upper halves of YMM and ZMM never hold anything of the
 // hypervisor's (above).
 void forget_secrets();
 

@@ -26,19 +26,8 @@ void ring(std::uint32_t apic_id, std::uint32_t shorthand = 0) {
     apic::send(apic_id, shorthand | apic::kCommandStartup);
 }
 
-// True if `done` within about so many seconds, at most.
-template <typename Condition>
-bool within(std::uint64_t seconds, Condition done) {
-    constexpr std::uint64_t kFastestHertz = 5'000'000'000;
-    const std::uint64_t start = read_tsc();
-    while (!done()) {
-        if (read_tsc() - start > seconds * kFastestHertz) return false;
-        pause();
-    }
-    return true;
-}
 // Longer than any handler takes: a TPM command and its cancellation time out after 12 seconds.
-constexpr std::uint64_t kLongestHandler = 15;
+constexpr std::uint64_t kLongestHandler = 15'000'000;  // microseconds
 
 // Answers a call to this processor while it waits for another, so that two that call each other both get
 // through.
@@ -49,18 +38,19 @@ void answer_own_call() {
     own.called = false;
 }
 
-// Makes `target` leave its guest, or wake up, and returns once it has. What it shall see has been stored
-// before.
+// Makes `target` leave its guest, or wake up, and returns once it has, or once the machine stops. What it shall see
+// has been stored before.
 void call(Vcpu& target) {
     while (calling.test_and_set()) {
+        if (stop_flag) return;
         answer_own_call();
         pause();
     }
     target.called = true;
     ring(target.cpu->apic_id);
-    const bool answered = within(2 * kLongestHandler, [&] {
+    const bool answered = within(kLongestHandler, [&] {
         answer_own_call();
-        return !target.called;
+        return !target.called || stop_flag;
     });
     calling.clear();
     if (!answered) reset_machine("a processor does not answer");
@@ -139,9 +129,10 @@ void wait_for_startup(Vcpu& vcpu) {
             set_real_mode(vcpu, static_cast<std::uint8_t>(vector));
             break;
         }
-        if (stop_flag) stop_here(vcpu);
+        if (stop_flag) stop_here();
         if (open_window(true)) vcpu.called = false;
     }
+    reload_cr3();  // registers have been mapped uncacheable since this processor was started
     vcpu.cpu->nmi_pending = false;
     const SpinGuard guard(trap_lock);
     vcpu.waiting = vcpu.suspect = false;
@@ -205,22 +196,16 @@ void flush_nested_everywhere() {
 
 bool stop_others() {
     stop_flag = true;
+    for_each_other([](Vcpu& other) { other.called = true; });
+    ring(0, apic::kOthers);
     bool all = true;
-    for_each_other([&](Vcpu& other) {
-        const auto stopped = [&] { return other.stopped.load(); };
-        if (stopped()) return;
-        other.called = true;
-        ring(other.cpu->apic_id);
-        if (within(1, stopped)) return;
-        ring(0, apic::kOthers);
-        all = within(kLongestHandler, stopped) && all;
-    });
+    for_each_other([&](Vcpu& other) { all = all && within(kLongestHandler, [&] { return other.stopped.load(); }); });
     return all;
 }
 
-void stop_here(Vcpu& vcpu) {
+void stop_here() {
     forget_secrets();
-    vcpu.stopped = true;
+    this_cpu().vcpu->stopped = true;
     halt();
 }
 

@@ -138,7 +138,7 @@ void run(Vcpu& vcpu) {
         const std::uint64_t generation = nested_pages().generation();
         vmcb.tlb_control = generation != vcpu.seen_generation ? kFlushAll : 0;
         vcpu.seen_generation = generation;
-        if (stop_requested()) stop_here(vcpu);
+        if (stop_requested()) stop_here();
         if ((vmcb.event_injection & kEventValid) == 0 && vcpu.cpu->nmi_pending.exchange(false)) {
             vmcb.event_injection = kEventValid | kEventNmi | 2;
         }

@@ -65,11 +65,12 @@ void arm_startup_trap();
 // the processor back is not missed; until the processor shows life by using its APIC.
 void suspect_offline(Vcpu& vcpu);
 void show_life(Vcpu& vcpu);
-// Makes the others stop for good, each at the end of what its handler does: true if all have. A guest may have given its
-// APIC another ID: one that does not answer by its ID is called with all others.
+// Makes the others stop for good, each at the end of what its handler does: true if all have. All are called at once, and
+// not by their IDs: a guest may have given its APIC another.
 [[nodiscard]] bool stop_others();
 [[nodiscard]] bool stop_requested();
-[[noreturn]] void stop_here(Vcpu& vcpu);
+// Stops this processor for good, and lets stop_others() see it.
+[[noreturn]] void stop_here();
 
 // --- exits.cpp ---
 
