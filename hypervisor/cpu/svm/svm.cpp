@@ -53,6 +53,16 @@ void set_control(Vmcb& vmcb) {
     vmcb.dr7 = 0x400;
 }
 
+// What the launcher left counting or sampling would tell the guest of the hypervisor: core, L3 and northbridge counters
+// (the first four have a second address), instruction-based sampling.
+void silence_counters() {
+    constexpr std::uint32_t kIbsFetch = 0xc0011030, kIbsOp = 0xc0011033;
+    for (std::uint32_t msr = 0xc0010200; msr < 0xc0010250; msr += 2) (void)try_write_msr(msr, 0);
+    for (const std::uint32_t msr : {0xc0010000, 0xc0010001, 0xc0010002, 0xc0010003, kIbsFetch, kIbsOp}) {
+        (void)try_write_msr(msr, 0);
+    }
+}
+
 }  // namespace
 
 void hold_interrupts() {
@@ -99,6 +109,7 @@ Status make_vcpu(PerCpu& cpu) {
 void enable_this_processor(PerCpu& cpu) {
     write_msr(kMsrVmHsavePa, cpu.vcpu->host_save_address);
     write_msr(kMsrVmCr, read_msr(kMsrVmCr) | kVmCrLaunched);
+    silence_counters();
     asm volatile("vmsave %0" : : "a"(cpu.vcpu->host_vmcb_address) : "memory");
 }
 
