@@ -25,11 +25,16 @@ void wait_sent() {
 void enable() {
     const std::uint64_t flags = read_msr(kMsrApicBase) & (kBaseBsp | kBaseX2apic | kBaseEnable);
     write_msr(kMsrApicBase, kPage | flags | kBaseEnable);
+    if (!x2apic()) at(Register::kId) = id() << 24;  // the launcher may have given it another
 }
 
 bool x2apic() { return (read_msr(kMsrApicBase) & kBaseX2apic) != 0; }
 
-std::uint32_t id() { return x2apic() ? read(Register::kId) : read(Register::kId) >> 24; }
+std::uint32_t id() {
+    constexpr std::uint32_t kTopology = 0xb;
+    const CpuidLeaf topology = cpuid(0).eax >= kTopology ? cpuid(kTopology) : CpuidLeaf{};
+    return topology.ebx != 0 ? topology.edx : cpuid(1).ebx >> 24;
+}
 
 std::uint32_t read(Register reg) { return x2apic() ? static_cast<std::uint32_t>(read_msr(msr_of(reg))) : at(reg); }
 

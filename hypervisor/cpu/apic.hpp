@@ -54,9 +54,10 @@ struct IpiCommand {
 
 // --- this processor's own APIC ---
 
-// Puts the APIC page where it belongs and turns the APIC on.
+// Puts the APIC page where it belongs, turns the APIC on and gives it this processor's ID.
 void enable();
 [[nodiscard]] bool x2apic();
+// As the processor says (CPUID), whatever the APIC has been told.
 [[nodiscard]] std::uint32_t id();
 [[nodiscard]] std::uint32_t read(Register reg);
 void write(Register reg, std::uint32_t value);

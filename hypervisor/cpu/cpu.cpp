@@ -14,7 +14,7 @@
 
 extern "C" {
 extern const char image_start[], image_rodata[], image_data[], image_end[];
-extern const char trampoline[], trampoline_end[], trampoline_data[], trampoline_lobby[];
+extern const char trampoline[], trampoline_end[], trampoline_data[];
 extern const std::uint64_t boot_pml4[];
 [[noreturn]] void switch_stack(std::uint64_t stack, void (*to)(std::uint64_t), std::uint64_t argument);
 }
@@ -35,6 +35,7 @@ static_assert(kMaxCpus * kSlotPages * kPageSize <= memory::kStackWindow);
 // the BSP's. SYSCFG is first with its MtrrFixDramModEn set, without which the fixed ranges' RdMem and WrMem are hidden,
 // and last as it is.
 constexpr std::uint64_t kFixedModify = 1u << 19;
+constexpr std::uint64_t kCr0Own = 0x8001'0033;  // PG, WP, NE, ET, MP, PE
 constexpr std::uint32_t kRoutingMsrs[] = {
     kMsrSyscfg, 0xc0010016, 0xc0010017, 0xc0010018, 0xc0010019, 0xc001001a, kMsrTopMem2, 0xc0010058, 0x200, 0x201,
     0x202,      0x203,      0x204,      0x205,      0x206,      0x207,      0x208,       0x209,      0x20a, 0x20b,
@@ -42,11 +43,11 @@ constexpr std::uint32_t kRoutingMsrs[] = {
     0x26b,      0x26c,      0x26d,      0x26e,      0x26f,      0x2ff,      kMsrSyscfg};
 constinit std::array<std::uint64_t, std::size(kRoutingMsrs)> routing{};  // the BSP's
 
-// The lobby in the trampoline's page (entry.S).
+// What the trampoline reads (entry.S): page tables, stack and PerCpu of whose turn it is, then the hypervisor's own page
+// table; how many have come.
 struct Lobby {
-    std::atomic<std::uint32_t> count;
-    std::atomic<std::uint32_t> turn;
-    std::array<std::uint32_t, kMaxCpus - 1> apic_ids;
+    std::uint64_t boot_cr3, stack, cpu, cr3;
+    std::atomic<std::uint32_t> count, turn;
 };
 
 constinit PerCpu bsp;
@@ -75,6 +76,27 @@ Status make_stacks(PerCpu& cpu) {
     return {};
 }
 
+void read_routing() {
+    (void)try_read_msr(kMsrSyscfg, &routing.back());
+    (void)try_write_msr(kMsrSyscfg, routing.back() | kFixedModify);
+    for (std::size_t i = 0; i + 1 < routing.size(); ++i) (void)try_read_msr(kRoutingMsrs[i], &routing[i]);
+    (void)try_write_msr(kMsrSyscfg, routing.back());
+}
+
+// As the BSP has it, which has been checked: what ran on an AP before the launch is not trusted. With the cache off and
+// empty, as MTRRs are to be changed (APM vol. 2, 7.7.5). One whose registers cannot be set never comes in.
+void adopt_routing() {
+    asm volatile("mov %0, %%cr0; wbinvd" : : "r"(kCr0Own | kCr0Cd) : "memory");
+    for (std::size_t i = 0; i < routing.size(); ++i) {
+        const std::uint32_t msr = kRoutingMsrs[i];
+        std::uint64_t own = 0;
+        (void)try_read_msr(msr, &own);
+        if (own == routing[i]) continue;
+        if (!try_write_msr(msr, routing[i]) || !try_read_msr(msr, &own) || own != routing[i]) halt();
+    }
+    asm volatile("wbinvd; mov %0, %%cr0" : : "r"(kCr0Own) : "memory");
+}
+
 // What every processor sets for itself, on its own page table and stack.
 void prepare(PerCpu& cpu) {
     constexpr std::uint64_t kPatReset = 0x0007'0406'0007'0406;  // as after reset (APM vol. 2, 7.8.2)
@@ -82,42 +104,21 @@ void prepare(PerCpu& cpu) {
     cpu.canary = read_tsc() * 0x9e37'79b9'7f4a'7c15;
     load_tables(cpu);
     write_msr(kMsrPat, kPatReset);
+    if (cpu.index != 0) adopt_routing();
+    reload_cr3();
     apic::enable();
     cpu.apic_id = apic::id();
     svm::hold_interrupts();
 }
 
-void read_routing() {
-    std::uint64_t syscfg = 0;
-    if (!try_read_msr(kMsrSyscfg, &syscfg)) syscfg = 0;
-    (void)try_write_msr(kMsrSyscfg, syscfg | kFixedModify);
-    for (std::size_t i = 0; i < routing.size(); ++i) (void)try_read_msr(kRoutingMsrs[i], &routing[i]);
-    (void)try_write_msr(kMsrSyscfg, syscfg);
-    routing.front() = syscfg | kFixedModify;
-    routing.back() = syscfg;
-}
-
-// As the BSP has it, which has been checked: what ran on an AP before the launch is not trusted. With the cache off and
-// empty, as MTRRs are to be changed (APM vol. 2, 7.7.5).
-void adopt_routing() {
-    asm volatile("mov %0, %%cr0; wbinvd" : : "r"(std::uint64_t{0x80010033} | kCr0Cd) : "memory");
-    for (std::size_t i = 0; i < routing.size(); ++i) {
-        std::uint64_t own = 0;
-        if (try_read_msr(kRoutingMsrs[i], &own) && own != routing[i]) (void)try_write_msr(kRoutingMsrs[i], routing[i]);
-    }
-    asm volatile("wbinvd; mov %0, %%cr0" : : "r"(std::uint64_t{0x80010033}) : "memory");
-}
-
 void set_control_registers() {
     write_msr(kMsrEfer, (read_msr(kMsrEfer) & kEferSvme) | kEferLme | kEferLma | kEferNxe);
     asm volatile("mov %0, %%cr4" : : "r"(kCr4Pae | kCr4Mce | kCr4Osfxsr | kCr4Osxmmexcpt));
-    asm volatile("mov %0, %%cr0" : : "r"(std::uint64_t{0x80010033}));  // PG, WP, NE, ET, MP, PE
+    asm volatile("mov %0, %%cr0" : : "r"(kCr0Own));
 }
 
-// Waits about `microseconds` or, on a processor slower than 4 GHz, longer.
 void wait(std::uint64_t microseconds) {
-    const std::uint64_t start = read_tsc();
-    while (read_tsc() - start < microseconds * 4000) pause();
+    (void)within(microseconds, [] { return false; });
 }
 
 void bsp_main(std::uint64_t base) {
@@ -125,27 +126,21 @@ void bsp_main(std::uint64_t base) {
     hypervisor_main(base);
 }
 
-// Lets number `turn` of the lobby in.
-Status admit(Lobby& lobby, std::uint32_t turn, MutableBytes page) {
+// Lets the next of the lobby in.
+Status admit(Lobby& lobby) {
     constexpr std::uint64_t kOnlineTimeout = 1'000'000;  // microseconds
-    const std::uint32_t apic_id = lobby.apic_ids[turn];
-    if (apic_id >= 0xff && !apic::x2apic()) return {Error::kUnsupported, "APIC ID beyond xAPIC mode", apic_id};
     GATEHOUSE_ASSIGN(const std::uint64_t own, pool.take((sizeof(PerCpu) + kPageSize - 1) / kPageSize));
     auto* cpu = new (memory::at_physical(own)) PerCpu;
     cpu->index = static_cast<std::uint32_t>(cpus_online);
     GATEHOUSE_TRY(make_stacks(*cpu));
     GATEHOUSE_TRY(svm::make_vcpu(*cpu));
-    auto* data = reinterpret_cast<std::uint64_t*>(page.data() + (trampoline_data - trampoline));
-    data[0] = physical_address(boot_pml4);
-    data[1] = cpu->stack;
-    data[2] = reinterpret_cast<std::uint64_t>(cpu);
-    data[3] = host_pages.root();
-    lobby.turn = turn;
-    for (std::uint64_t waited = 0; !cpu->online; waited += 100) {
-        if (waited > kOnlineTimeout) return {Error::kTimeout, "processor does not start; APIC ID", apic_id};
-        wait(100);
+    lobby.stack = cpu->stack;
+    lobby.cpu = reinterpret_cast<std::uint64_t>(cpu);
+    lobby.turn = cpu->index - 1;
+    if (!within(kOnlineTimeout, [cpu] { return cpu->online.load(); })) {
+        return {Error::kTimeout, "processor does not come in; number", cpu->index};
     }
-    if (cpu->apic_id != apic_id) return {Error::kMismatch, "processor with two APIC IDs", apic_id};
+    if (cpu->apic_id >= 0xff && !apic::x2apic()) return {Error::kUnsupported, "APIC ID in xAPIC mode", cpu->apic_id};
     cpus[cpus_online++] = cpu;
     return {};
 }
@@ -177,7 +172,6 @@ extern "C" [[noreturn]] void bsp_start(std::uint64_t base) {
 extern "C" [[noreturn]] void ap_start(PerCpu* cpu) {
     set_control_registers();
     prepare(*cpu);
-    adopt_routing();
     svm::enable_this_processor(*cpu);
     cpu->online = true;
     svm::run(*cpu->vcpu);
@@ -202,7 +196,7 @@ std::uint64_t physical_address(const void* object) {
 
 Status map_device(std::uint64_t base, std::uint64_t size) {
     const Status status = host_pages.set_uncached(pool, base, size);
-    write_cr3(host_pages.root());
+    reload_cr3();
     return status;
 }
 
@@ -223,19 +217,19 @@ Status trap_ports(std::uint16_t first, std::uint16_t last, IoPortHandler& handle
 }
 
 Status start_aps(std::uint64_t low_page) {
-    const auto size = static_cast<std::size_t>(trampoline_end - trampoline);
     if (low_page % kPageSize != 0 || low_page >= 0xa0000) return {Error::kOutOfRange, "trampoline page", low_page};
     GATEHOUSE_ASSIGN(const MutableBytes page, guest_ram.guest(low_page, kPageSize));
-    const Bytes code(reinterpret_cast<const std::byte*>(trampoline), size);
+    const Bytes code(reinterpret_cast<const std::byte*>(trampoline),
+                     static_cast<std::size_t>(trampoline_end - trampoline));
     read_routing();
     static std::array<std::byte, kPageSize> saved;
     copy_bytes(saved, page);
     copy_bytes(page, code);
-    reinterpret_cast<std::uint64_t*>(page.data() + (trampoline_data - trampoline))[0] = physical_address(boot_pml4);
     asm volatile("wbinvd" : : : "memory");
-    const std::size_t fixed = static_cast<std::size_t>(trampoline_data - trampoline);
-    if (!equal_bytes(page.first(fixed), code.first(fixed))) return {Error::kMismatch, "trampoline page", low_page};
-    auto& lobby = *reinterpret_cast<Lobby*>(page.data() + (trampoline_lobby - trampoline));
+    if (!equal_bytes(page.first(code.size()), code)) return {Error::kMismatch, "trampoline page", low_page};
+    auto& lobby = *reinterpret_cast<Lobby*>(page.data() + (trampoline_data - trampoline));
+    lobby.boot_cr3 = physical_address(boot_pml4);
+    lobby.cr3 = host_pages.root();
     apic::send(0, apic::kOthers | apic::kCommandInit);
     wait(10'000);
     for (int i = 0; i < 2; ++i) {  // Intel MP specification 1.4, B.4
@@ -245,7 +239,7 @@ Status start_aps(std::uint64_t low_page) {
     wait(100'000);
     const std::uint32_t count = lobby.count;
     if (count >= kMaxCpus) return {Error::kNoSpace, "processors", count + 1};
-    for (std::uint32_t turn = 0; turn < count; ++turn) GATEHOUSE_TRY(admit(lobby, turn, page));
+    while (cpus_online <= count) GATEHOUSE_TRY(admit(lobby));
     if (lobby.count != count) return {Error::kMismatch, "processor that came late; number", lobby.count};
     copy_bytes(page, saved);
     return {};

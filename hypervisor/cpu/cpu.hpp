@@ -49,10 +49,11 @@ inline constexpr std::size_t kMaxCpus = 64;
 [[nodiscard]] const IoPortMap& port_map();
 
 // Starts all processors that there are, whatever firmware's tables say: INIT and SIPI go to all but this one, and each
-// that comes is counted, told apart by its own APIC ID, and then waits for the guest's SIPI. None is left in INIT,
-// where it would wait for anybody's. `low_page` is a page of guest RAM below 0xa0000, used meanwhile and put back.
-// Takes 0.1 s. After any error the guest must not run: kNoSpace (more than kMaxCpus), kTimeout or kMismatch with the APIC
-// ID, kMismatch or kOutOfRange (low_page: it does not hold what is written to it).
+// that comes is counted, takes its MTRRs and the like from this one, and then waits for the guest's SIPI. None is left in
+// INIT, where it would wait for anybody's. `low_page` is a page of guest RAM below 0xa0000, used meanwhile and put back.
+// Takes 0.1 s. After any error the guest must not run: kNoSpace (more than kMaxCpus), kTimeout (with the number of one that
+// does not come in, or does not take its registers), kUnsupported (its APIC ID), kMismatch (one more has come late; or
+// low_page does not hold what is written to it), kOutOfRange (low_page).
 [[nodiscard]] Status start_aps(std::uint64_t low_page);
 
 // How many processors the hypervisor runs on.

@@ -2,7 +2,6 @@
 // GNU assembler, AT&T syntax; System V calling convention.
 
     .set KEPT_IMAGE_OFFSET, 0x200000        // launch::kImageOffset
-    .set LOBBY_SIZE, 63                     // cpu::kMaxCpus - 1
 
 // --- header of hypervisor.bin (launch/layout.hpp) --------------------------------------------------------------
     .section .header, "a"
@@ -66,10 +65,10 @@ switch_stack:
 
 // --- APs -------------------------------------------------------------------------------------------------------
 // Copied to a page below 1 MiB, entered there in real mode at offset 0. ebx = that page throughout. All processors but
-// the BSP come here at once, by one broadcast SIPI; each takes a number, writes its APIC ID under it and waits in the
-// lobby until the BSP calls its number. Nothing of another processor's is touched before.
+// the BSP come here at once, by one broadcast SIPI; each takes a number and waits in the lobby until the BSP calls it.
+// Nothing of another processor's is touched before.
     .section .rodata
-    .globl trampoline, trampoline_end, trampoline_data, trampoline_lobby
+    .globl trampoline, trampoline_end, trampoline_data
     .code16
 trampoline:
     cli
@@ -107,31 +106,11 @@ tramp32:
     ljmp *(tramp_far64 - trampoline)(%ebx)
     .code64
 tramp64:
-    mov %ebx, %r8d                          // CPUID overwrites ebx
-    xor %eax, %eax
-    cpuid
-    mov %eax, %r9d
     mov $1, %eax
-    cpuid
-    shr $24, %ebx
-    mov %ebx, %r10d                         // APIC ID: leaf 1, or leaf 0xb, which has 32 bits, if it is there
-    cmp $0xb, %r9d
-    jb 1f
-    mov $0xb, %eax
-    xor %ecx, %ecx
-    cpuid
-    test %ebx, %ebx
-    jz 1f
-    mov %edx, %r10d
-1:  mov %r8d, %ebx
-    mov $1, %eax
-    lock xadd %eax, (trampoline_lobby - trampoline)(%ebx)
-    cmp $LOBBY_SIZE, %eax
-    jae 2f                                  // one too many: counted, and never called
-    mov %r10d, (trampoline_lobby + 8 - trampoline)(%ebx, %eax, 4)
-2:  pause
-    cmp %eax, (trampoline_lobby + 4 - trampoline)(%ebx)
-    jne 2b
+    lock xadd %eax, (trampoline_data + 32 - trampoline)(%ebx)
+1:  pause
+    cmp %eax, (trampoline_data + 36 - trampoline)(%ebx)
+    jne 1b
     mov (trampoline_data + 8 - trampoline)(%ebx), %rsp
     mov (trampoline_data + 16 - trampoline)(%ebx), %rdi
     mov $ap_start_stub, %rax
@@ -149,11 +128,9 @@ tramp_far64:
     .long 0
     .word 0x18
     .balign 8
-trampoline_data:                            // cr3 (boot tables), stack, PerCpu*, final cr3
+trampoline_data:                            // Lobby in cpu.cpp; whose turn it is: none's
     .quad 0, 0, 0, 0
-trampoline_lobby:                           // how many have come, whose turn it is (none), their APIC IDs
     .long 0, -1
-    .skip 4 * LOBBY_SIZE
 trampoline_end:
 
     .text
