@@ -144,19 +144,15 @@ void handle_port(Vcpu& vcpu) {
     skip(vcpu, static_cast<unsigned>(vcpu.vmcb->exit_info2 - vcpu.vmcb->rip));
 }
 
+// Where the guest was goes to the log, for whoever looks for the fault.
 void log_guest(const Vcpu& vcpu) {
     const Vmcb& vmcb = *vcpu.vmcb;
     set_console(true);
-    log("vmcb: cpu ", vcpu.cpu->index, " rip ", Hex{vmcb.rip}, " rsp ", Hex{vmcb.rsp}, " rflags ", Hex{vmcb.rflags},
-        " efer ", Hex{vmcb.efer});
-    log("vmcb: cr0 ", Hex{vmcb.cr0}, " cr3 ", Hex{vmcb.cr3}, " cr4 ", Hex{vmcb.cr4}, " dr6 ", Hex{vmcb.dr6}, " dr7 ",
-        Hex{vmcb.dr7});
-    log("vmcb: cs ", Hex{vmcb.cs.selector}, " ", Hex{vmcb.cs.attributes}, " ss ", Hex{vmcb.ss.selector}, " ",
-        Hex{vmcb.ss.attributes}, " gs ", Hex{vmcb.gs.base}, " cr2 ", Hex{vmcb.cr2}, " tr ", Hex{vmcb.tr.base}, " idt ",
-        Hex{vmcb.idtr.base}, " event ", Hex{vmcb.exit_interrupt});
+    log("guest: cpu ", vcpu.cpu->index, " rip ", Hex{vmcb.rip}, " rsp ", Hex{vmcb.rsp}, " cr0 ", Hex{vmcb.cr0}, " cr2 ",
+        Hex{vmcb.cr2}, " cr3 ", Hex{vmcb.cr3}, " cr4 ", Hex{vmcb.cr4}, " efer ", Hex{vmcb.efer}, " event ",
+        Hex{vmcb.exit_interrupt});
 }
 
-// What is left of the guest goes to the log, for whoever looks for the fault.
 [[noreturn]] void shut_down(const Vcpu& vcpu) {
     log_guest(vcpu);
     reset_machine("the guest shut down (triple fault)");

@@ -45,14 +45,8 @@ constinit EmptyBus empty_bus;
 constinit ApicPage apic_page;
 
 const Segment& segment(const Vmcb& vmcb, SegmentName name) {
-    switch (name) {
-        case SegmentName::kEs: return vmcb.es;
-        case SegmentName::kCs: return vmcb.cs;
-        case SegmentName::kSs: return vmcb.ss;
-        case SegmentName::kFs: return vmcb.fs;
-        case SegmentName::kGs: return vmcb.gs;
-        default: return vmcb.ds;
-    }
+    const std::array by_encoding{&vmcb.es, &vmcb.cs, &vmcb.ss, &vmcb.ds, &vmcb.fs, &vmcb.gs};
+    return *by_encoding[static_cast<std::size_t>(name)];
 }
 
 bool is_long(const Vmcb& vmcb) { return code_size(vmcb) == CodeSize::k64; }

@@ -39,10 +39,11 @@ bool has_svm() {
 
 // The parts of a VMCB that do not change.
 void set_control(Vmcb& vmcb) {
-    vmcb.intercept3 = kInterceptInit | kInterceptCpuid | kInterceptInvd | kInterceptInvlpga | kInterceptPorts |
-                      kInterceptMsrs | kInterceptShutdown;
-    vmcb.intercept4 = kInterceptVmrun | kInterceptVmmcall | kInterceptVmload | kInterceptVmsave | kInterceptStgi |
-                      kInterceptClgi | kInterceptSkinit | kInterceptWbinvd;
+    const auto intercept = [&vmcb](std::uint64_t code) { vmcb.intercepts[(code - 0x60) / 32] |= 1u << code % 32; };
+    for (const ExitCode code :
+         {kExitInit, kExitCpuid, kExitInvd, kExitInvlpga, kExitPort, kExitMsr, kExitShutdown, kExitWbinvd})
+        intercept(code);
+    for (std::uint64_t code = kExitVmrun; code <= kExitSkinit; ++code) intercept(code);
     vmcb.port_bitmap = port_bitmap;
     vmcb.msr_bitmap = msr_bitmap;
     vmcb.asid = 1;

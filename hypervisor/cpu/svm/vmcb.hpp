@@ -7,29 +7,7 @@
 
 namespace gatehouse::cpu::svm {
 
-// Intercepts, offset 0x00c                          // exit code
-enum Intercept3 : std::uint32_t {
-    kInterceptInit = 1u << 3,       // 0x63
-    kInterceptCpuid = 1u << 18,     // 0x72
-    kInterceptInvd = 1u << 22,      // 0x76
-    kInterceptInvlpga = 1u << 26,   // 0x7a
-    kInterceptPorts = 1u << 27,     // 0x7b
-    kInterceptMsrs = 1u << 28,      // 0x7c
-    kInterceptShutdown = 1u << 31,  // 0x7f
-};
-// Intercepts, offset 0x010
-enum Intercept4 : std::uint32_t {
-    kInterceptVmrun = 1u << 0,    // 0x80
-    kInterceptVmmcall = 1u << 1,  // 0x81
-    kInterceptVmload = 1u << 2,   // 0x82
-    kInterceptVmsave = 1u << 3,   // 0x83
-    kInterceptStgi = 1u << 4,     // 0x84
-    kInterceptClgi = 1u << 5,     // 0x85
-    kInterceptSkinit = 1u << 6,   // 0x86
-    kInterceptWbinvd = 1u << 9,   // 0x89
-};
-
-// Exit codes (appendix C)
+// Exit codes (appendix C). The intercept of 0x60 + n is bit n at offset 0x00c, that of 0x80 + n bit n at 0x010.
 enum ExitCode : std::uint64_t {
     kExitInit = 0x63,
     kExitCpuid = 0x72,
@@ -38,7 +16,7 @@ enum ExitCode : std::uint64_t {
     kExitPort = 0x7b,
     kExitMsr = 0x7c,
     kExitShutdown = 0x7f,
-    kExitVmrun = 0x80,
+    kExitVmrun = 0x80,  // VMMCALL, VMLOAD, VMSAVE, STGI, CLGI, ...
     kExitSkinit = 0x86,
     kExitWbinvd = 0x89,
     kExitNestedFault = 0x400,
@@ -82,12 +60,10 @@ inline constexpr std::uint16_t kBusyTask = 0x008b;
 
 struct alignas(4096) Vmcb {
     // control area
-    std::uint32_t intercept_cr = 0;          // 0x000  read 15:0, write 31:16
-    std::uint32_t intercept_dr = 0;          // 0x004
-    std::uint32_t intercept_exceptions = 0;  // 0x008
-    std::uint32_t intercept3 = 0;            // 0x00c
-    std::uint32_t intercept4 = 0;            // 0x010
-    std::uint32_t intercept5 = 0;            // 0x014
+    std::uint32_t intercept_cr = 0;             // 0x000  read 15:0, write 31:16
+    std::uint32_t intercept_dr = 0;             // 0x004
+    std::uint32_t intercept_exceptions = 0;     // 0x008
+    std::array<std::uint32_t, 3> intercepts{};  // 0x00c
     std::array<std::uint8_t, 0x28> reserved018{};
     std::uint64_t port_bitmap = 0;        // 0x040  physical
     std::uint64_t msr_bitmap = 0;         // 0x048  physical
