@@ -39,9 +39,7 @@ void hypervisor_main(std::uint64_t kept_base) {
     log("gatehouse: hypervisor ", std::uint64_t{boot::kVersion >> 16}, ".", std::uint64_t{boot::kVersion >> 8 & 0xff},
         ".", std::uint64_t{boot::kVersion & 0xff}, " at ", Hex{kept_base});
     new (machine_storage) boot::Machine(kept_base);
-    cpu::on_stop([] { machine().wipe(); });
-    cpu::on_stop([] { machine().stop_devices(); });
-    cpu::set_reset(pulse_reset);
+    cpu::set_stop_actions({[] { machine().wipe(); }, [] { machine().stop_devices(); }, pulse_reset});
     const auto entry = machine().prepare();
     if (!entry) refuse(entry.failure());
     cpu::set_console(false);

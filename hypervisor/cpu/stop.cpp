@@ -1,6 +1,5 @@
 #include "hypervisor/cpu/stop.hpp"
 
-#include <algorithm>
 #include <array>
 #include <atomic>
 
@@ -14,13 +13,11 @@
 namespace gatehouse::cpu {
 namespace {
 
-constinit std::array<StopHook, 8> hooks{};
-constinit std::size_t hook_count = 0;
-constinit StopHook reset_function = nullptr;
+constinit StopActions actions;
 constinit std::atomic<PerCpu*> stopper = nullptr;
 
 [[noreturn]] void pulse_reset() {
-    if (reset_function != nullptr) reset_function();
+    if (actions.reset != nullptr) actions.reset();
     const std::array<std::uint16_t, 5> no_table{};
     asm volatile("lidt %0; ud2" : : "m"(no_table));
     __builtin_unreachable();
@@ -28,21 +25,17 @@ constinit std::atomic<PerCpu*> stopper = nullptr;
 
 }  // namespace
 
-void on_stop(StopHook hook) {
-    require(hook_count < hooks.size(), "too many stop hooks");
-    hooks[hook_count++] = hook;
-}
-
-void set_reset(void (*reset)()) { reset_function = reset; }
+void set_stop_actions(const StopActions& to) { actions = to; }
 
 void prepare_stop() {
     PerCpu* first = nullptr;
     if (!stopper.compare_exchange_strong(first, &this_cpu())) {
-        if (first == &this_cpu()) pulse_reset();  // a hook failed
+        if (first == &this_cpu()) pulse_reset();  // an action failed
         svm::stop_here();
     }
     const bool alone = svm::stop_others();
-    for (std::size_t i = 0; i < (alone ? hook_count : std::min<std::size_t>(hook_count, 1)); ++i) hooks[i]();
+    if (actions.wipe != nullptr) actions.wipe();
+    if (actions.stop_devices != nullptr && alone) actions.stop_devices();
     forget_secrets();
     if (!alone) pulse_reset();
 }

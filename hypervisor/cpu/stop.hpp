@@ -3,21 +3,21 @@
 
 namespace gatehouse::cpu {
 
-// Hooks run in the order in which they were registered, once, on the processor that stops the machine, with
-// the other processors stopped. They must not fail, wait long, or log secrets. The first one wipes the keys: if a
-// processor does not stop, it alone runs, and the machine is reset at once. At most 8; panic if there are more.
-using StopHook = void (*)();
-void on_stop(StopHook hook);
+// What is done once, in this order, on the processor that stops the machine, with the others stopped. These must not
+// fail, wait long, or log secrets; the machine is reset at once if one panics.
+struct StopActions {
+    void (*wipe)() = nullptr;          // the keys
+    void (*stop_devices)() = nullptr;  // not if a processor does not stop: then the machine is reset at once
+    void (*reset)() = nullptr;  // of the machine; may return if it does not work: a triple fault is next, which PC
+                                // chipsets turn into a reset
+};
+void set_stop_actions(const StopActions& actions);
 
-// How the machine is reset, at the end of reset_machine(); it may return if it does not work. Without it, or
-// after it, the processor shuts down (triple fault), which PC chipsets turn into a reset.
-void set_reset(void (*reset)());
-
-// Stops the other processors and runs the stop hooks; every processor has forgotten its secrets. For sleep and power-off, whose last write the caller
-// does itself; nothing but that may follow.
+// Stops the other processors, wipes the keys and stops the devices; every processor has forgotten its secrets. For sleep
+// and power-off, whose last write the caller does itself; nothing but that may follow.
 void prepare_stop();
 
-// Says why on the log, runs the stop hooks and resets the machine.
+// Says why on the log, does all that and resets the machine.
 [[noreturn]] void reset_machine(const char* why);
 
 }  // namespace gatehouse::cpu
