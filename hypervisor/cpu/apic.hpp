@@ -8,12 +8,11 @@ namespace gatehouse::cpu::apic {
 inline constexpr std::uint64_t kPage = 0xfee00000;
 
 // Register offsets (table 16-2); an x2APIC's MSR is 0x800 + offset / 16.
-enum class Register : std::uint32_t {
+enum Register : std::uint32_t {
     kId = 0x020,
     kTaskPriority = 0x080,
     kEndOfInterrupt = 0x0b0,
     kSpurious = 0x0f0,
-    kInService = 0x100,  // 8 registers, 0x10 apart
     kIcrLow = 0x300,
     kIcrHigh = 0x310,  // xAPIC only; an x2APIC's ICR is one 64-bit register
     kTimer = 0x320,    // local vector table: timer ...
@@ -21,15 +20,11 @@ enum class Register : std::uint32_t {
     kTimerInitial = 0x380,
 };
 
-enum class Delivery : std::uint8_t {  // ICR[10:8]
+enum class Delivery : std::uint8_t {  // ICR[10:8], of which some
     kFixed = 0,
-    kLowestPriority = 1,
-    kSmi = 2,
-    kRemoteRead = 3,
     kNmi = 4,
     kInit = 5,
     kStartup = 6,
-    kExternal = 7,
 };
 
 enum class Shorthand : std::uint8_t { kNone = 0, kSelf = 1, kAll = 2, kOthers = 3 };  // ICR[19:18]
@@ -59,8 +54,10 @@ void enable();
 [[nodiscard]] bool x2apic();
 // As the processor says (CPUID), whatever the APIC has been told.
 [[nodiscard]] std::uint32_t id();
-[[nodiscard]] std::uint32_t read(Register reg);
-void write(Register reg, std::uint32_t value);
+[[nodiscard]] std::uint32_t read(std::uint32_t reg);
+void write(std::uint32_t reg, std::uint32_t value);
+// The guest's own write of its ICR, whose upper half an xAPIC has already.
+void write_icr(std::uint64_t value);
 // Sends ICR[31:0] = `command` to one processor and waits until it is out. The guest's ICR[63:32] is left as
 // it was.
 void send(std::uint32_t destination, std::uint32_t command);

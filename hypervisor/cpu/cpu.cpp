@@ -149,10 +149,7 @@ Status admit(Lobby& lobby) {
 
 // From entry.S, on the boot page tables and stack.
 extern "C" [[noreturn]] void bsp_start(std::uint64_t base) {
-    asm volatile("wrmsr"
-                 :
-                 : "c"(kMsrFsBase), "a"(static_cast<std::uint32_t>(reinterpret_cast<std::uint64_t>(&bsp))),
-                   "d"(static_cast<std::uint32_t>(reinterpret_cast<std::uint64_t>(&bsp) >> 32)));
+    write_msr(kMsrFsBase, reinterpret_cast<std::uint64_t>(&bsp));
     bsp.self = &bsp;
     kept = base;
     pool = memory::PagePool(base + launch::kArenaOffset, launch::kArenaSize);

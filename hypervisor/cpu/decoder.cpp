@@ -17,9 +17,8 @@ struct Prefixes {
     std::uint8_t opcode = 0;  // the first byte that is no prefix
 
     [[nodiscard]] bool rex_w() const { return (rex & 8) != 0; }
-    [[nodiscard]] std::uint8_t rex_r() const { return (rex & 4) != 0 ? 8 : 0; }
-    [[nodiscard]] std::uint8_t rex_x() const { return (rex & 2) != 0 ? 8 : 0; }
-    [[nodiscard]] std::uint8_t rex_b() const { return (rex & 1) != 0 ? 8 : 0; }
+    // The fourth bit of a register's number; `bit` of REX: R 2, X 1, B 0.
+    [[nodiscard]] std::uint8_t high(unsigned bit) const { return (rex >> bit & 1) != 0 ? 8 : 0; }
 };
 
 Prefixes read_prefixes(Reader& code, CodeSize mode) {
@@ -67,25 +66,25 @@ bool read_modrm(Reader& code, CodeSize mode, const Prefixes& prefixes, std::uint
     const std::uint8_t modrm = code.u8();
     const unsigned mod = modrm >> 6;
     const std::uint8_t rm = modrm & 7;
-    reg = static_cast<std::uint8_t>((modrm >> 3 & 7) | prefixes.rex_r());
+    reg = static_cast<std::uint8_t>((modrm >> 3 & 7) | prefixes.high(2));
     if (mod == 3) return false;
 
     unsigned displacement = mod == 0 ? 0 : mod == 1 ? 1 : 4;
     if (rm == 4) {
         const std::uint8_t sib = code.u8();
-        const auto index = static_cast<std::int8_t>((sib >> 3 & 7) | prefixes.rex_x());
+        const auto index = static_cast<std::int8_t>((sib >> 3 & 7) | prefixes.high(1));
         if (index != 4) memory.index = index;
         memory.scale = static_cast<std::uint8_t>(1u << (sib >> 6));
         if ((sib & 7) == 5 && mod == 0) {
             displacement = 4;
         } else {
-            memory.base = static_cast<std::int8_t>((sib & 7) | prefixes.rex_b());
+            memory.base = static_cast<std::int8_t>((sib & 7) | prefixes.high(0));
         }
     } else if (rm == 5 && mod == 0) {
         displacement = 4;
         if (mode == CodeSize::k64) memory.base = MemoryOperand::kRip;
     } else {
-        memory.base = static_cast<std::int8_t>(rm | prefixes.rex_b());
+        memory.base = static_cast<std::int8_t>(rm | prefixes.high(0));
     }
     if (displacement != 0) memory.displacement = read_signed(code, displacement);
     if (!prefixes.has_segment && (memory.base == 4 || memory.base == 5)) memory.segment = SegmentName::kSs;

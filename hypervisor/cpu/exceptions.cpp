@@ -19,7 +19,6 @@ constexpr std::size_t kVectors = 32;
 constexpr std::size_t kStubSize = 16;
 constexpr std::uint64_t kNmi = 2;
 constexpr std::uint64_t kGeneralProtection = 13;
-constexpr std::uint64_t kPageFault = 14;
 constexpr std::uint64_t kSecurity = 30;     // #SX (APM vol. 2, 8.2.24)
 constexpr std::uint64_t kSecurityInit = 1;  // its error code for a redirected INIT
 
@@ -80,12 +79,8 @@ extern "C" bool handle_exception(ExceptionFrame& frame) {
         return false;
     }
     set_console(true);
-    log("exception ", frame.vector, " error ", Hex{frame.error}, " at ", Hex{frame.rip}, " on cpu ", this_cpu().index);
-    log("  rax ", Hex{frame.rax}, " rbx ", Hex{frame.rbx}, " rcx ", Hex{frame.rcx}, " rdx ", Hex{frame.rdx});
-    log("  rsi ", Hex{frame.rsi}, " rdi ", Hex{frame.rdi}, " rbp ", Hex{frame.rbp}, " rsp ", Hex{frame.rsp});
-    log("  r8 ", Hex{frame.r8}, " r9 ", Hex{frame.r9}, " r10 ", Hex{frame.r10}, " r11 ", Hex{frame.r11});
-    log("  r12 ", Hex{frame.r12}, " r13 ", Hex{frame.r13}, " r14 ", Hex{frame.r14}, " r15 ", Hex{frame.r15});
-    if (frame.vector == kPageFault) log("  cr2 ", Hex{read_cr2()});
+    log("exception ", frame.vector, " error ", Hex{frame.error}, " at ", Hex{frame.rip}, " rsp ", Hex{frame.rsp},
+        " cr2 ", Hex{read_cr2()});
     panic("exception in the hypervisor");
 }
 

@@ -1,8 +1,7 @@
 // Exceptions in the hypervisor: there should be none.
 //
 // Three are expected: #GP of try_read_msr and try_write_msr, #SX of a redirected INIT and an NMI, both of
-// them only in open_window(). Any other is a broken invariant: the registers go to the log, and then it is a
-// panic.
+// them only in open_window(). Any other is a broken invariant, and a panic.
 #pragma once
 
 #include <cstdint>

@@ -9,7 +9,6 @@ namespace {
 
 constexpr std::uint64_t kPresent = 1;
 constexpr std::uint64_t kLarge = 1u << 7;
-constexpr std::uint64_t kPae = 1u << 5;
 constexpr std::uint64_t kPse = 1u << 4;
 
 template <typename T>
@@ -36,7 +35,7 @@ Result<std::uint64_t> guest_physical(const memory::PhysicalMemory& memory, const
                                      std::uint64_t address) {
     constexpr std::uint64_t kAddress = 0x000f'ffff'ffff'f000;
     if ((state.cr0 & kCr0Pg) == 0) return address & 0xffffffff;
-    if ((state.cr4 & kPae) == 0) return walk_legacy(memory, state, address & 0xffffffff);
+    if ((state.cr4 & kCr4Pae) == 0) return walk_legacy(memory, state, address & 0xffffffff);
 
     const bool long_mode = (state.efer & kEferLma) != 0;
     unsigned shift = !long_mode ? 30 : (state.cr4 & kCr4La57) != 0 ? 48 : 39;

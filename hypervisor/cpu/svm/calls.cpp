@@ -79,7 +79,7 @@ void lift_startup_trap() {
 }
 
 void set_real_mode(Vcpu& vcpu, std::uint8_t vector) {
-    Vmcb& vmcb = *vcpu.vmcb;
+    Vmcb& vmcb = vcpu.vmcb;
     const Segment data{0, kRealData, 0xffff, 0};
     vmcb.cs = {static_cast<std::uint16_t>(vector << 8), kRealCode, 0xffff, std::uint64_t{vector} << 12};
     vmcb.ds = vmcb.es = vmcb.ss = vmcb.fs = vmcb.gs = data;
@@ -163,14 +163,8 @@ void show_life(Vcpu& vcpu) {
 void send_guest_ipi(Vcpu& vcpu, std::uint64_t value) {
     const bool x2apic = apic::x2apic();
     const apic::IpiCommand command = apic::decode_icr(value, x2apic);
-    if (command.delivery != apic::Delivery::kInit && command.delivery != apic::Delivery::kStartup) {
-        if (x2apic) {
-            write_msr(kMsrX2ApicIcr, value);
-        } else {
-            apic::write(apic::Register::kIcrLow, static_cast<std::uint32_t>(value));
-        }
-        return;
-    }
+    if (command.delivery != apic::Delivery::kInit && command.delivery != apic::Delivery::kStartup)
+        return apic::write_icr(value);
     if (command.deassert) return;
     const bool init = command.delivery == apic::Delivery::kInit;
     if (init && command.targets(vcpu.cpu->apic_id, true)) vcpu.init_requested = true;

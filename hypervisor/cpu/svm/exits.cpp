@@ -1,5 +1,4 @@
 #include "hypervisor/base/log.hpp"
-#include "hypervisor/base/panic.hpp"
 #include "hypervisor/cpu/console_log.hpp"
 #include "hypervisor/cpu/cpu.hpp"
 #include "hypervisor/cpu/decoder.hpp"
@@ -13,6 +12,7 @@ namespace gatehouse::cpu::svm {
 namespace {
 
 constexpr std::uint8_t kDebug = 1, kInvalidOpcode = 6, kDoubleFault = 8, kGeneralProtection = 13;
+constexpr const char* kTripleFault = "the guest shut down (triple fault)";
 constexpr std::uint64_t kRflagsTrap = 1u << 8;
 constexpr std::uint64_t kRflagsInterrupt = 1u << 9;
 constexpr std::uint64_t kRflagsResume = 1u << 16;
@@ -30,14 +30,14 @@ void skip_opcode(Vcpu& vcpu, std::uint16_t opcode) {
     if (has_next_rip()) return skip(vcpu, kLength);
     std::array<std::byte, kMaxInstruction> code{};
     const std::size_t size = fetch_instruction(vcpu, code);
-    skip(vcpu, prefixed_length(Bytes(code).first(size), code_size(*vcpu.vmcb), opcode, kLength));
+    skip(vcpu, prefixed_length(Bytes(code).first(size), code_size(vcpu.vmcb), opcode, kLength));
 }
 
 void handle_cpuid(Vcpu& vcpu) {
     auto& registers = vcpu.registers;
     const auto leaf = static_cast<std::uint32_t>(registers[0]);
     const auto subleaf = static_cast<std::uint32_t>(registers[1]);
-    const CpuidLeaf out = guest_cpuid(leaf, subleaf, cpuid(leaf, subleaf), vcpu.vmcb->cr4);
+    const CpuidLeaf out = guest_cpuid(leaf, subleaf, cpuid(leaf, subleaf), vcpu.vmcb.cr4);
     registers[0] = out.eax;
     registers[3] = out.ebx;
     registers[1] = out.ecx;
@@ -47,7 +47,7 @@ void handle_cpuid(Vcpu& vcpu) {
 
 // EFER as the guest writes it. Reserved bits are left to the processor: it is asked with its own EFER.
 bool write_efer(Vcpu& vcpu, std::uint64_t value) {
-    Vmcb& vmcb = *vcpu.vmcb;
+    Vmcb& vmcb = vcpu.vmcb;
     const std::uint64_t own = read_msr(kMsrEfer);
     constexpr std::uint64_t kKnown = kEferSce | kEferLme | kEferLma | kEferNxe;
     if ((value & kEferSvme) != 0) return false;
@@ -84,7 +84,7 @@ bool write_apic_base(Vcpu& vcpu, std::uint64_t value) {
 bool read_guest_msr(Vcpu& vcpu, std::uint32_t msr, std::uint64_t& value) {
     switch (msr_policy(msr).read) {
         case MsrRule::kFault: return false;
-        case MsrRule::kEfer: value = vcpu.vmcb->efer & ~kEferSvme; return true;
+        case MsrRule::kEfer: value = vcpu.vmcb.efer & ~kEferSvme; return true;
         case MsrRule::kApicBase:
             value = read_msr(msr) & ~(vcpu.apic_disabled ? std::uint64_t{1} << 11 : 0);
             return true;
@@ -115,7 +115,7 @@ bool write_guest_msr(Vcpu& vcpu, std::uint32_t msr, std::uint64_t value) {
 void handle_msr(Vcpu& vcpu) {
     auto& registers = vcpu.registers;
     const auto msr = static_cast<std::uint32_t>(registers[1]);
-    const bool write = vcpu.vmcb->exit_info1 != 0;
+    const bool write = vcpu.vmcb.exit_info1 != 0;
     std::uint64_t value = (registers[2] << 32) | (registers[0] & 0xffffffff);
     if (!(write ? write_guest_msr(vcpu, msr, value) : read_guest_msr(vcpu, msr, value))) {
         return inject(vcpu, kGeneralProtection, true);
@@ -128,34 +128,30 @@ void handle_msr(Vcpu& vcpu) {
 }
 
 void handle_port(Vcpu& vcpu) {
-    const std::uint64_t info = vcpu.vmcb->exit_info1;
+    const std::uint64_t info = vcpu.vmcb.exit_info1;
     const auto port = static_cast<std::uint16_t>(info >> 16);
     const auto size = static_cast<unsigned>(info >> 4 & 7);
     if ((info & kPortString) != 0 || port + size > 0x10000) return inject(vcpu, kGeneralProtection, true);
     std::uint64_t& rax = vcpu.registers[0];
     const std::uint64_t mask = (std::uint64_t{1} << 8 * size) - 1;
-    vcpu.vmcb->next_rip = vcpu.vmcb->exit_info2;
+    vcpu.vmcb.next_rip = vcpu.vmcb.exit_info2;
     if ((info & kPortIn) == 0) {
         port_map().write(port, size, static_cast<std::uint32_t>(rax & mask), platform::out8);
     } else {
         const std::uint64_t value = port_map().read(port, size, platform::in8) & mask;
         rax = size == 4 ? value : (rax & ~mask) | value;
     }
-    skip(vcpu, static_cast<unsigned>(vcpu.vmcb->exit_info2 - vcpu.vmcb->rip));
+    skip(vcpu, static_cast<unsigned>(vcpu.vmcb.exit_info2 - vcpu.vmcb.rip));
 }
 
 // Where the guest was goes to the log, for whoever looks for the fault.
-void log_guest(const Vcpu& vcpu) {
-    const Vmcb& vmcb = *vcpu.vmcb;
+[[noreturn]] void end(const Vcpu& vcpu, const char* why) {
+    const Vmcb& vmcb = vcpu.vmcb;
     set_console(true);
     log("guest: cpu ", vcpu.cpu->index, " rip ", Hex{vmcb.rip}, " rsp ", Hex{vmcb.rsp}, " cr0 ", Hex{vmcb.cr0}, " cr2 ",
         Hex{vmcb.cr2}, " cr3 ", Hex{vmcb.cr3}, " cr4 ", Hex{vmcb.cr4}, " efer ", Hex{vmcb.efer}, " event ",
         Hex{vmcb.exit_interrupt});
-}
-
-[[noreturn]] void shut_down(const Vcpu& vcpu) {
-    log_guest(vcpu);
-    reset_machine("the guest shut down (triple fault)");
+    reset_machine(why);
 }
 
 }  // namespace
@@ -165,21 +161,19 @@ CodeSize code_size(const Vmcb& vmcb) {
     return (vmcb.cs.attributes & kAttributeBig) != 0 ? CodeSize::k32 : CodeSize::k16;
 }
 
-void inject(Vcpu& vcpu, std::uint8_t vector, bool has_error, std::uint32_t error) {
-    Vmcb& vmcb = *vcpu.vmcb;
+void inject(Vcpu& vcpu, std::uint8_t vector, bool has_error) {
+    Vmcb& vmcb = vcpu.vmcb;
     // What was being delivered cannot be, nor can the reason be told.
     if ((vmcb.event_injection & kEventValid) != 0) {
-        if ((vmcb.event_injection & (kEventType | 0xff)) == (kEventException | kDoubleFault)) shut_down(vcpu);
+        if ((vmcb.event_injection & (kEventType | 0xff)) == (kEventException | kDoubleFault)) end(vcpu, kTripleFault);
         vector = kDoubleFault;
         has_error = true;
-        error = 0;
     }
-    vmcb.event_injection =
-        kEventValid | kEventException | vector | (has_error ? kEventHasError : 0) | std::uint64_t{error} << 32;
+    vmcb.event_injection = kEventValid | kEventException | vector | (has_error ? kEventHasError : 0);
 }
 
 void skip(Vcpu& vcpu, unsigned length) {
-    Vmcb& vmcb = *vcpu.vmcb;
+    Vmcb& vmcb = vcpu.vmcb;
     vmcb.rip = has_next_rip() && vmcb.next_rip != 0 ? vmcb.next_rip : vmcb.rip + length;
     if (code_size(vmcb) != CodeSize::k64) vmcb.rip &= 0xffffffff;
     vmcb.interrupt_shadow = 0;
@@ -191,7 +185,7 @@ void skip(Vcpu& vcpu, unsigned length) {
 }
 
 void handle_exit(Vcpu& vcpu) {
-    Vmcb& vmcb = *vcpu.vmcb;
+    Vmcb& vmcb = vcpu.vmcb;
     // An event whose delivery was cut off is delivered again; a software one by its instruction.
     const std::uint64_t type = vmcb.exit_interrupt & kEventType;
     const auto vector = static_cast<std::uint8_t>(vmcb.exit_interrupt);
@@ -209,8 +203,8 @@ void handle_exit(Vcpu& vcpu) {
             asm volatile("wbinvd" : : : "memory");
             if ((vmcb.rflags & kRflagsInterrupt) == 0) suspect_offline(vcpu);
             return skip_opcode(vcpu, vmcb.exit_code == kExitInvd ? 0x0f08 : 0x0f09);
-        case kExitShutdown: shut_down(vcpu);
-        case kExitInvalid: log_guest(vcpu); panic("the processor refuses the VMCB");
+        case kExitShutdown: end(vcpu, kTripleFault);
+        case kExitInvalid: end(vcpu, "the processor refuses the VMCB");
         default:  // SVM instructions, as with EFER.SVME = 0; and what was never asked for
             return inject(vcpu, kInvalidOpcode);
     }

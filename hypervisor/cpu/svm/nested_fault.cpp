@@ -14,13 +14,6 @@ using memory::GuestAccess;
 
 constexpr std::uint8_t kInvalidOpcode = 6, kGeneralProtection = 13;
 
-// Nothing is there: reads are all ones, writes are lost.
-class EmptyBus final : public MmioHandler {
-  public:
-    std::uint64_t read(std::uint64_t, unsigned) override { return ~std::uint64_t{0}; }
-    void write(std::uint64_t, unsigned, std::uint64_t) override {}
-};
-
 // The write-trapped APIC page. Registers are 32 bits wide, 16 bytes apart; other accesses are undefined
 // (16.3.2).
 class ApicPage final : public MmioHandler {
@@ -32,16 +25,15 @@ class ApicPage final : public MmioHandler {
     void write(std::uint64_t address, unsigned size, std::uint64_t value) override {
         if (address % 16 != 0 || size != 4 || apic::x2apic()) return;
         const auto word = static_cast<std::uint32_t>(value);
-        if (address - apic::kPage != static_cast<std::uint64_t>(apic::Register::kIcrLow)) {
+        if (address - apic::kPage != apic::kIcrLow) {
             *reinterpret_cast<volatile std::uint32_t*>(address) = word;
             return;
         }
-        const std::uint64_t high = apic::read(apic::Register::kIcrHigh);
+        const std::uint64_t high = apic::read(apic::kIcrHigh);
         send_guest_ipi(*this_cpu().vcpu, high << 32 | word);
     }
 };
 
-constinit EmptyBus empty_bus;
 constinit ApicPage apic_page;
 
 const Segment& segment(const Vmcb& vmcb, SegmentName name) {
@@ -52,7 +44,7 @@ const Segment& segment(const Vmcb& vmcb, SegmentName name) {
 bool is_long(const Vmcb& vmcb) { return code_size(vmcb) == CodeSize::k64; }
 
 std::uint64_t linear_address(const Vcpu& vcpu, const MmioInstruction& instruction) {
-    const Vmcb& vmcb = *vcpu.vmcb;
+    const Vmcb& vmcb = vcpu.vmcb;
     const MemoryOperand& memory = instruction.memory;
     std::uint64_t address = memory.displacement;
     if (memory.base == MemoryOperand::kRip) {
@@ -69,7 +61,7 @@ std::uint64_t linear_address(const Vcpu& vcpu, const MmioInstruction& instructio
 }
 
 Result<MmioInstruction> decode(const Vcpu& vcpu) {
-    const Vmcb& vmcb = *vcpu.vmcb;
+    const Vmcb& vmcb = vcpu.vmcb;
     std::array<std::byte, kMaxInstruction> code{};
     const std::size_t size = fetch_instruction(vcpu, code);
     GATEHOUSE_ASSIGN(const MmioInstruction out, decode_mmio(Bytes(code).first(size), code_size(vmcb)));
@@ -82,8 +74,9 @@ Result<MmioInstruction> decode(const Vcpu& vcpu) {
     return out;
 }
 
-void emulate(Vcpu& vcpu, MmioHandler& handler) {
-    const std::uint64_t address = vcpu.vmcb->exit_info2;
+// No handler: nothing is there, reads are all ones, writes are lost.
+void emulate(Vcpu& vcpu, MmioHandler* handler) {
+    const std::uint64_t address = vcpu.vmcb.exit_info2;
     const Result<MmioInstruction> decoded = decode(vcpu);
     if (!decoded.ok()) return inject(vcpu, kGeneralProtection, true);
     const MmioInstruction& instruction = *decoded;
@@ -92,42 +85,38 @@ void emulate(Vcpu& vcpu, MmioHandler& handler) {
         const std::uint64_t value = instruction.immediate ? instruction.value : instruction.high_byte ? reg >> 8 : reg;
         const std::uint64_t mask =
             instruction.size == 8 ? ~std::uint64_t{0} : (std::uint64_t{1} << 8 * instruction.size) - 1;
-        handler.write(address, instruction.size, value & mask);
+        if (handler != nullptr) handler->write(address, instruction.size, value & mask);
     } else {
-        reg = merge_register(instruction, reg, handler.read(address, instruction.size));
+        const std::uint64_t value = handler != nullptr ? handler->read(address, instruction.size) : ~std::uint64_t{0};
+        reg = merge_register(instruction, reg, value);
     }
-    vcpu.vmcb->next_rip = 0;  // not given for nested faults
+    vcpu.vmcb.next_rip = 0;  // not given for nested faults
     skip(vcpu, instruction.length);
 }
 
 }  // namespace
 
 std::size_t fetch_instruction(const Vcpu& vcpu, std::span<std::byte, 15> out) {
-    const Vmcb& vmcb = *vcpu.vmcb;
+    const Vmcb& vmcb = vcpu.vmcb;
     if (vmcb.exit_code == kExitNestedFault && vmcb.fetched != 0) {
         const std::size_t size = std::min<std::size_t>(vmcb.fetched, vmcb.instruction.size());
         copy_bytes(out, std::as_bytes(std::span(vmcb.instruction)).first(size));
         return size;
     }
     const PagingState paging{vmcb.cr0, vmcb.cr3, vmcb.cr4, vmcb.efer};
-    std::uint64_t address = vmcb.rip + (is_long(vmcb) ? 0 : vmcb.cs.base);
-    std::size_t done = 0;
-    while (done < out.size()) {
-        const std::size_t size =
-            std::min<std::size_t>(out.size() - done, memory::kPageSize - address % memory::kPageSize);
-        const auto physical = guest_physical(guest_memory(), paging, address);
-        if (!physical.ok()) break;
-        const auto bytes = guest_memory().guest(*physical, size);
-        if (!bytes.ok()) break;
-        copy_bytes(out.subspan(done), *bytes);
-        done += size;
-        address += size;
+    const std::uint64_t start = vmcb.rip + (is_long(vmcb) ? 0 : vmcb.cs.base);
+    for (std::size_t done = 0; done < out.size(); ++done) {
+        const auto physical = guest_physical(guest_memory(), paging, start + done);
+        if (!physical.ok()) return done;
+        const auto byte = guest_memory().guest(*physical, 1);
+        if (!byte.ok()) return done;
+        out[done] = (*byte)[0];
     }
-    return done;
+    return out.size();
 }
 
 void handle_nested_fault(Vcpu& vcpu) {
-    const Vmcb& vmcb = *vcpu.vmcb;
+    const Vmcb& vmcb = vcpu.vmcb;
     const std::uint64_t address = vmcb.exit_info2;
     const bool write = (vmcb.exit_info1 & kFaultWrite) != 0;
     GuestAccess access = nested_pages().access(address);
@@ -144,10 +133,9 @@ void handle_nested_fault(Vcpu& vcpu) {
     }
     if (address - apic::kPage < memory::kPageSize) {
         show_life(vcpu);
-        return emulate(vcpu, apic_page);
+        return emulate(vcpu, &apic_page);
     }
-    MmioHandler* const handler = mmio_map().find(address);
-    emulate(vcpu, handler != nullptr ? *handler : static_cast<MmioHandler&>(empty_bus));
+    emulate(vcpu, mmio_map().find(address));
 }
 
 }  // namespace gatehouse::cpu::svm

@@ -27,7 +27,6 @@ constexpr std::array kRows{
     // 0xc001'0000 and above: writes are dropped, but for the rows below
     Row{0xc0010000, 0xc0010007, {kPass, MsrRule::kCounter}},  // core performance counters
     Row{kMsrHwcr, kMsrHwcr, {kPass, kMask, kHwcrMask}},
-    Row{0xc0010055, 0xc0010055, {kPass, kDrop}},    // interrupt pending message
     Row{0xc0010062, 0xc0010062, {kPass, kPass}},    // P-state control; their definitions are read-only
     Row{0xc0010111, 0xc0010113, {kPass, kFault}},   // SMM_BASE, SMM_ADDR, SMM_MASK: as if locked
     Row{kMsrVmCr, 0xc001011b, {kFault, kFault}},    // VM_CR, SMM_CTL, VM_HSAVE_PA, SVM_KEY, doorbell, ...

@@ -94,31 +94,25 @@ Status enable() {
 }
 
 Status make_vcpu(PerCpu& cpu) {
-    constexpr std::size_t kVcpuPages = (sizeof(Vcpu) + memory::kPageSize - 1) / memory::kPageSize;
-    GATEHOUSE_ASSIGN(const std::uint64_t pages, kept_pages().take(3 + kVcpuPages));
-    auto* vcpu = new (memory::at_physical(pages + 3 * memory::kPageSize)) Vcpu;
-    vcpu->cpu = &cpu;
-    vcpu->vmcb_address = pages;
-    vcpu->host_vmcb_address = pages + memory::kPageSize;
-    vcpu->host_save_address = pages + 2 * memory::kPageSize;
-    vcpu->vmcb = reinterpret_cast<Vmcb*>(memory::at_physical(pages));
-    set_control(*vcpu->vmcb);
-    cpu.vcpu = vcpu;
+    GATEHOUSE_ASSIGN(const std::uint64_t pages, kept_pages().take(sizeof(Vcpu) / memory::kPageSize));
+    cpu.vcpu = new (memory::at_physical(pages)) Vcpu;
+    cpu.vcpu->cpu = &cpu;
+    set_control(cpu.vcpu->vmcb);
     return {};
 }
 
 void enable_this_processor(PerCpu& cpu) {
-    write_msr(kMsrVmHsavePa, cpu.vcpu->host_save_address);
+    write_msr(kMsrVmHsavePa, physical_address(&cpu.vcpu->host_save));
     write_msr(kMsrVmCr, read_msr(kMsrVmCr) | kVmCrLaunched);
     silence_counters();
-    asm volatile("vmsave %0" : : "a"(cpu.vcpu->host_vmcb_address) : "memory");
+    asm volatile("vmsave %0" : : "a"(physical_address(&cpu.vcpu->host_vmcb)) : "memory");
 }
 
 void run_guest(const GuestEntry& entry) {
     require(port_bitmap != 0, "run_guest before enable");
     port_map().write_bitmap(bitmap_at<IoPortMap::kBitmapSize>(port_bitmap));
     Vcpu& vcpu = *this_cpu().vcpu;
-    Vmcb& vmcb = *vcpu.vmcb;
+    Vmcb& vmcb = vcpu.vmcb;
     vmcb.cs = {0x10, kCode64, 0xffffffff, 0};
     vmcb.ds = vmcb.es = vmcb.ss = {0x18, kData32, 0xffffffff, 0};
     vmcb.fs = vmcb.gs = {0, kData32, 0xffffffff, 0};
@@ -140,7 +134,7 @@ void run_guest(const GuestEntry& entry) {
 }
 
 void run(Vcpu& vcpu) {
-    Vmcb& vmcb = *vcpu.vmcb;
+    Vmcb& vmcb = vcpu.vmcb;
     for (;;) {
         if (vcpu.init_requested) enter_init(vcpu);
         if (vcpu.waiting) wait_for_startup(vcpu);
@@ -156,7 +150,7 @@ void run(Vcpu& vcpu) {
         }
         vmcb.rax = vcpu.registers[0];
         vmcb.rsp = vcpu.registers[4];
-        svm_enter(vcpu.vmcb_address, vcpu.host_vmcb_address, vcpu.registers.data());
+        svm_enter(physical_address(&vcpu.vmcb), physical_address(&vcpu.host_vmcb), vcpu.registers.data());
         vcpu.registers[0] = vmcb.rax;
         vcpu.registers[4] = vmcb.rsp;
         vcpu.in_guest = false;

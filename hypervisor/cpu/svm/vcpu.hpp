@@ -17,11 +17,10 @@
 namespace gatehouse::cpu::svm {
 
 struct Vcpu {
+    Vmcb vmcb;       // the guest's
+    Vmcb host_vmcb;  // the hypervisor's FS, GS, TR, ... for VMLOAD
+    Vmcb host_save;  // the processor's own, at VM_HSAVE_PA
     PerCpu* cpu = nullptr;
-    Vmcb* vmcb = nullptr;
-    std::uint64_t vmcb_address = 0;
-    std::uint64_t host_vmcb_address = 0;        // the hypervisor's FS, GS, TR, ... for VMLOAD
-    std::uint64_t host_save_address = 0;        // VM_HSAVE_PA
     std::array<std::uint64_t, 16> registers{};  // by instruction encoding: rax, rcx, rdx, rbx, rsp, ...
 
     std::atomic<bool> in_guest = false;
@@ -76,7 +75,8 @@ void show_life(Vcpu& vcpu);
 
 void handle_exit(Vcpu& vcpu);
 [[nodiscard]] CodeSize code_size(const Vmcb& vmcb);
-void inject(Vcpu& vcpu, std::uint8_t vector, bool has_error = false, std::uint32_t error = 0);
+// An exception; its error code, if it has one, is 0.
+void inject(Vcpu& vcpu, std::uint8_t vector, bool has_error = false);
 // Skips the instruction that exited: `length` bytes, if the processor does not tell.
 void skip(Vcpu& vcpu, unsigned length);
 
