@@ -1,7 +1,6 @@
 #include "hypervisor/cpu/cpu.hpp"
 
 #include <atomic>
-#include <new>
 
 #include "hypervisor/base/panic.hpp"
 #include "hypervisor/cpu/apic.hpp"
@@ -50,8 +49,8 @@ struct Lobby {
     std::atomic<std::uint32_t> count, turn;
 };
 
-constinit PerCpu bsp;
-constinit std::array<PerCpu*, kMaxCpus> cpus{};
+constinit std::array<PerCpu, kMaxCpus> cpus{};
+constinit PerCpu& bsp = cpus[0];
 constinit std::size_t cpus_online = 0;
 constinit std::uint64_t kept = 0;
 constinit memory::PagePool pool;
@@ -129,19 +128,18 @@ void bsp_main(std::uint64_t base) {
 // Lets the next of the lobby in.
 Status admit(Lobby& lobby) {
     constexpr std::uint64_t kOnlineTimeout = 1'000'000;  // microseconds
-    GATEHOUSE_ASSIGN(const std::uint64_t own, pool.take((sizeof(PerCpu) + kPageSize - 1) / kPageSize));
-    auto* cpu = new (memory::at_physical(own)) PerCpu;
-    cpu->index = static_cast<std::uint32_t>(cpus_online);
-    GATEHOUSE_TRY(make_stacks(*cpu));
-    GATEHOUSE_TRY(svm::make_vcpu(*cpu));
-    lobby.stack = cpu->stack;
-    lobby.cpu = reinterpret_cast<std::uint64_t>(cpu);
-    lobby.turn = cpu->index - 1;
-    if (!within(kOnlineTimeout, [cpu] { return cpu->online.load(); })) {
-        return {Error::kTimeout, "processor does not come in; number", cpu->index};
+    PerCpu& cpu = cpus[cpus_online];
+    cpu.index = static_cast<std::uint32_t>(cpus_online);
+    GATEHOUSE_TRY(make_stacks(cpu));
+    GATEHOUSE_TRY(svm::make_vcpu(cpu));
+    lobby.stack = cpu.stack;
+    lobby.cpu = reinterpret_cast<std::uint64_t>(&cpu);
+    lobby.turn = cpu.index - 1;
+    if (!within(kOnlineTimeout, [&cpu] { return cpu.online.load(); })) {
+        return {Error::kTimeout, "processor does not come in; number", cpu.index};
     }
-    if (cpu->apic_id >= 0xff && !apic::x2apic()) return {Error::kUnsupported, "APIC ID in xAPIC mode", cpu->apic_id};
-    cpus[cpus_online++] = cpu;
+    if (cpu.apic_id >= 0xff && !apic::x2apic()) return {Error::kUnsupported, "APIC ID in xAPIC mode", cpu.apic_id};
+    ++cpus_online;
     return {};
 }
 
@@ -159,7 +157,6 @@ extern "C" [[noreturn]] void bsp_start(std::uint64_t base) {
                                          offset_in_image(image_end)};
     require(host_pages.build(pool, base + launch::kImageOffset, sections).ok(), "no room for page tables");
     require(make_stacks(bsp).ok(), "no room for stacks");
-    cpus[0] = &bsp;
     cpus_online = 1;
     write_cr3(host_pages.root());
     switch_stack(bsp.stack, bsp_main, base);
@@ -181,7 +178,7 @@ memory::NestedPageTable& nested_pages() { return nested; }
 const MmioMap& mmio_map() { return mmio; }
 const IoPortMap& port_map() { return ports; }
 std::size_t cpu_count() { return cpus_online; }
-PerCpu& cpu_at(std::size_t index) { return *cpus[index]; }
+PerCpu& cpu_at(std::size_t index) { return cpus[index]; }
 
 std::uint64_t physical_address(const void* object) {
     const auto address = reinterpret_cast<std::uint64_t>(object);

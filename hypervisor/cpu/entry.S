@@ -256,14 +256,10 @@ window_init:                                // #SX comes here
     .bss
     .balign 4096
     .globl boot_pml4
-boot_pml4:
+    .irp table, boot_pml4, boot_low, boot_high, boot_directory
+\table:
     .skip 4096
-boot_low:
-    .skip 4096
-boot_high:
-    .skip 4096
-boot_directory:
-    .skip 4096
+    .endr
 boot_stack:
     .skip 8192
 boot_stack_end:

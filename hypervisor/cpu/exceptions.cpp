@@ -27,10 +27,7 @@ constexpr std::uint64_t kDataDescriptor = 0x00cf'9300'0000'ffff;
 constexpr std::uint64_t kTaskDescriptor = 0x0000'8900'0000'0000;
 constexpr std::uint64_t kInterruptGate = 0x8e00;  // present, DPL 0, 64-bit interrupt gate
 
-struct Gate {
-    std::uint64_t low, high;
-};
-alignas(16) constinit std::array<Gate, kVectors> interrupt_table{};
+alignas(16) constinit std::array<std::array<std::uint64_t, 2>, kVectors> interrupt_table{};
 
 struct [[gnu::packed]] TablePointer {
     std::uint16_t limit;
@@ -45,9 +42,8 @@ void build_interrupt_table() {
     for (std::size_t i = 0; i < kVectors; ++i) {
         const std::uint64_t stub = address_of(exception_stubs) + i * kStubSize;
         const std::uint64_t stack = i == kNmi ? 2 : 1;
-        interrupt_table[i].low = (stub & 0xffff) | (std::uint64_t{0x08} << 16) | (stack << 32) |
-                                 (kInterruptGate << 32) | ((stub >> 16 & 0xffff) << 48);
-        interrupt_table[i].high = stub >> 32;
+        interrupt_table[i] = {(stub & 0xffff) | 0x08 << 16 | stack << 32 | kInterruptGate << 32 | (stub >> 16) << 48,
+                              stub >> 32};
     }
 }
 

@@ -17,10 +17,8 @@ struct [[gnu::packed]] TaskState {
     std::uint32_t reserved0 = 0;
     std::array<std::uint64_t, 3> rsp{};
     std::uint64_t reserved1 = 0;
-    std::array<std::uint64_t, 7> ist{};  // [0]: exceptions, [1]: NMI
-    std::uint64_t reserved2 = 0;
-    std::uint16_t reserved3 = 0;
-    std::uint16_t io_map = sizeof(TaskState);
+    std::array<std::uint64_t, 7> ist{};        // [0]: exceptions, [1]: NMI
+    std::array<std::uint16_t, 6> reserved2{};  // the port bitmap's place as well: all is CPL 0
 };
 static_assert(sizeof(TaskState) == 104);
 

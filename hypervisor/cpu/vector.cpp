@@ -5,11 +5,7 @@
 
 namespace gatehouse::cpu {
 
-namespace {
-
-constexpr std::uint32_t kMxcsrDefault = 0x1f80;  // all exceptions masked
-
-}  // namespace
+static constexpr std::uint32_t kMxcsrDefault = 0x1f80;  // all exceptions masked
 
 // CR0.TS, CR0.EM and CR4.OSFXSR are the hypervisor's own here (the world switch loads them), so that the
 // guest's settings do not matter; EFER.FFXSR, with which FXSAVE leaves the XMM registers out, is 0.
@@ -29,10 +25,8 @@ void end_vectors() {
 void forget_secrets() {
     PerCpu& cpu = this_cpu();
     wipe(cpu.vector_area);
-    cpu.vector_area[0] = std::byte{0x7f};  // FCW as FNINIT has it
-    cpu.vector_area[1] = std::byte{0x03};
     std::memcpy(cpu.vector_area.data() + 24, &kMxcsrDefault, sizeof(kMxcsrDefault));
-    asm volatile("fxrstor64 %0" : : "m"(cpu.vector_area));
+    asm volatile("fxrstor64 %0; fninit" : : "m"(cpu.vector_area));
     std::uint64_t bottom = cpu.stack - kStackSize;
     asm volatile("mov %%rsp, %%rcx; sub %0, %%rcx; cmp %1, %%rcx; cmova %1, %%rcx; rep stosb"
                  : "+D"(bottom)

@@ -20,16 +20,10 @@ constexpr std::size_t kNestedTablePages = 96;
 constexpr std::uint32_t kCpuidSvm = 1u << 2;             // 0x8000'0001 ECX
 constexpr std::uint32_t kCpuidGigabytePages = 1u << 26;  // 0x8000'0001 EDX
 constexpr std::uint32_t kCpuidNestedPaging = 1u << 0;    // 0x8000'000a EDX
-constexpr std::uint64_t kRflagsReset = 2;
 
 constinit memory::PagePool nested_pool;
-constinit std::uint64_t port_bitmap = 0;
-constinit std::uint64_t msr_bitmap = 0;
-
-template <std::size_t N>
-std::span<std::uint8_t, N> bitmap_at(std::uint64_t address) {
-    return std::span<std::uint8_t, N>(reinterpret_cast<std::uint8_t*>(memory::at_physical(address)), N);
-}
+alignas(memory::kPageSize) constinit std::array<std::uint8_t, IoPortMap::kBitmapSize> port_bitmap{};
+alignas(memory::kPageSize) constinit std::array<std::uint8_t, kMsrBitmapSize> msr_bitmap{};
 
 bool has_svm() {
     if (cpuid(0x80000000).eax < 0x8000000a || (cpuid(0x80000001).ecx & kCpuidSvm) == 0) return false;
@@ -44,8 +38,8 @@ void set_control(Vmcb& vmcb) {
          {kExitInit, kExitCpuid, kExitInvd, kExitInvlpga, kExitPort, kExitMsr, kExitShutdown, kExitWbinvd})
         intercept(code);
     for (std::uint64_t code = kExitVmrun; code <= kExitSkinit; ++code) intercept(code);
-    vmcb.port_bitmap = port_bitmap;
-    vmcb.msr_bitmap = msr_bitmap;
+    vmcb.port_bitmap = physical_address(port_bitmap.data());
+    vmcb.msr_bitmap = physical_address(msr_bitmap.data());
     vmcb.asid = 1;
     vmcb.nested_control = kNestedPaging;
     vmcb.nested_cr3 = nested_pages().root();
@@ -79,13 +73,10 @@ Status enable() {
     GATEHOUSE_ASSIGN(const std::uint64_t pages, kept_pages().take(kNestedTablePages));
     nested_pool = memory::PagePool(pages, kNestedTablePages * memory::kPageSize);
     std::uint64_t top_mem2 = 0;
-    if (!try_read_msr(kMsrTopMem2, &top_mem2)) top_mem2 = 0;
+    (void)try_read_msr(kMsrTopMem2, &top_mem2);
     GATEHOUSE_TRY(nested_pages().build(nested_pool, cpuid(0x80000008).eax & 0xff, top_mem2));
     GATEHOUSE_TRY(nested_pages().hide(kept_base(), launch::kKeptSize));
-
-    GATEHOUSE_ASSIGN(port_bitmap, kept_pages().take(IoPortMap::kBitmapSize / memory::kPageSize));
-    GATEHOUSE_ASSIGN(msr_bitmap, kept_pages().take(kMsrBitmapSize / memory::kPageSize));
-    write_msr_bitmap(bitmap_at<kMsrBitmapSize>(msr_bitmap));
+    write_msr_bitmap(msr_bitmap);
     GATEHOUSE_TRY(make_vcpu(this_cpu()));
     enable_this_processor(this_cpu());
     const std::uint64_t vm_cr = read_msr(kMsrVmCr);
@@ -109,8 +100,7 @@ void enable_this_processor(PerCpu& cpu) {
 }
 
 void run_guest(const GuestEntry& entry) {
-    require(port_bitmap != 0, "run_guest before enable");
-    port_map().write_bitmap(bitmap_at<IoPortMap::kBitmapSize>(port_bitmap));
+    port_map().write_bitmap(port_bitmap);
     Vcpu& vcpu = *this_cpu().vcpu;
     Vmcb& vmcb = vcpu.vmcb;
     vmcb.cs = {0x10, kCode64, 0xffffffff, 0};
@@ -123,7 +113,7 @@ void run_guest(const GuestEntry& entry) {
     vmcb.cr0 = kCr0Pg | kCr0Ne | kCr0Et | kCr0Pe;
     vmcb.cr3 = entry.cr3;
     vmcb.cr4 = kCr4Pae;
-    vmcb.rflags = kRflagsReset;
+    vmcb.rflags = 2;
     vmcb.rip = entry.rip;
     vcpu.registers[4] = entry.rsp;
     vcpu.registers[6] = entry.rsi;

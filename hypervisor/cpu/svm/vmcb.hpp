@@ -60,10 +60,8 @@ inline constexpr std::uint16_t kBusyTask = 0x008b;
 
 struct alignas(4096) Vmcb {
     // control area
-    std::uint32_t intercept_cr = 0;             // 0x000  read 15:0, write 31:16
-    std::uint32_t intercept_dr = 0;             // 0x004
-    std::uint32_t intercept_exceptions = 0;     // 0x008
-    std::array<std::uint32_t, 3> intercepts{};  // 0x00c
+    std::array<std::uint32_t, 3> reserved000{};  // intercepts of CR, DR, exceptions: none
+    std::array<std::uint32_t, 3> intercepts{};   // 0x00c
     std::array<std::uint8_t, 0x28> reserved018{};
     std::uint64_t port_bitmap = 0;        // 0x040  physical
     std::uint64_t msr_bitmap = 0;         // 0x048  physical
@@ -80,8 +78,7 @@ struct alignas(4096) Vmcb {
     std::array<std::uint8_t, 0x10> reserved098{};
     std::uint64_t event_injection = 0;           // 0x0a8
     std::uint64_t nested_cr3 = 0;                // 0x0b0
-    std::uint64_t lbr_control = 0;               // 0x0b8
-    std::uint64_t clean = 0;                     // 0x0c0  0: reload everything
+    std::uint64_t lbr_control = 0, clean = 0;    // 0x0b8  0: reload everything
     std::uint64_t next_rip = 0;                  // 0x0c8  if CPUID says NRIPS
     std::uint8_t fetched = 0;                    // 0x0d0  if CPUID says DecodeAssists: how many of ...
     std::array<std::uint8_t, 15> instruction{};  // 0x0d1  ... these bytes are the instruction's
@@ -105,9 +102,7 @@ struct alignas(4096) Vmcb {
     std::uint64_t rsp = 0;                        // 0x5d8
     std::array<std::uint64_t, 3> shadow_stack{};  // 0x5e0
     std::uint64_t rax = 0;                        // 0x5f8
-    std::array<std::uint64_t, 4> syscall{};       // 0x600  STAR, LSTAR, CSTAR, SFMASK
-    std::uint64_t kernel_gs_base = 0;             // 0x620
-    std::array<std::uint64_t, 3> sysenter{};      // 0x628  CS, ESP, EIP
+    std::array<std::uint64_t, 8> system_calls{};  // 0x600  VMLOAD and VMSAVE
     std::uint64_t cr2 = 0;                        // 0x640
     std::array<std::uint8_t, 0x20> reserved648{};
     std::uint64_t pat = 0;  // 0x668
