@@ -11,8 +11,7 @@ namespace {
 constinit SpinLock log_lock;
 constinit std::array<char, kLogSize> ring{};
 constinit std::size_t written = 0;
-using ConsoleWriter = void (*)(std::string_view);
-constinit ConsoleWriter console_writer = nullptr;
+void (*console_writer)(std::string_view) = nullptr;
 constinit bool console_on = false;
 
 void append(std::string_view line) {

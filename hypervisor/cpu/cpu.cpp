@@ -127,7 +127,6 @@ void bsp_main(std::uint64_t base) {
 
 // Lets the next of the lobby in.
 Status admit(Lobby& lobby) {
-    constexpr std::uint64_t kOnlineTimeout = 1'000'000;  // microseconds
     PerCpu& cpu = cpus[cpus_online];
     cpu.index = static_cast<std::uint32_t>(cpus_online);
     GATEHOUSE_TRY(make_stacks(cpu));
@@ -135,7 +134,7 @@ Status admit(Lobby& lobby) {
     lobby.stack = cpu.stack;
     lobby.cpu = reinterpret_cast<std::uint64_t>(&cpu);
     lobby.turn = cpu.index - 1;
-    if (!within(kOnlineTimeout, [&cpu] { return cpu.online.load(); })) {
+    if (!within(1'000'000, [&cpu] { return cpu.online.load(); })) {
         return {Error::kTimeout, "processor does not come in; number", cpu.index};
     }
     if (cpu.apic_id >= 0xff && !apic::x2apic()) return {Error::kUnsupported, "APIC ID in xAPIC mode", cpu.apic_id};
@@ -216,8 +215,6 @@ Status start_aps(std::uint64_t low_page) {
     const Bytes code(reinterpret_cast<const std::byte*>(trampoline),
                      static_cast<std::size_t>(trampoline_end - trampoline));
     read_routing();
-    static std::array<std::byte, kPageSize> saved;
-    copy_bytes(saved, page);
     copy_bytes(page, code);
     asm volatile("wbinvd" : : : "memory");
     if (!equal_bytes(page.first(code.size()), code)) return {Error::kMismatch, "trampoline page", low_page};
@@ -226,17 +223,16 @@ Status start_aps(std::uint64_t low_page) {
     lobby.cr3 = host_pages.root();
     apic::send(0, apic::kOthers | apic::kCommandInit);
     wait(10'000);
-    for (int i = 0; i < 2; ++i) {  // Intel MP specification 1.4, B.4
+    for (const std::uint64_t then : {200, 100'000}) {  // Intel MP specification 1.4, B.4
         apic::send(0, apic::kOthers | apic::kCommandStartup | static_cast<std::uint32_t>(low_page >> 12));
-        wait(200);
+        wait(then);
     }
-    wait(100'000);
     const std::uint32_t count = lobby.count;
     if (count >= kMaxCpus) return {Error::kNoSpace, "processors", count + 1};
     while (cpus_online <= count) GATEHOUSE_TRY(admit(lobby));
     if (lobby.count != count) return {Error::kMismatch, "processor that came late; number", lobby.count};
-    copy_bytes(page, saved);
-    return {};
+    wipe(page);
+    return count != 0 ? nested.set(apic::kPage, kPageSize, memory::GuestAccess::kTrapWrites) : Status{};
 }
 
 }  // namespace gatehouse::cpu

@@ -1,6 +1,7 @@
 #include "hypervisor/cpu/decoder.hpp"
 
 #include <algorithm>
+#include <optional>
 
 namespace gatehouse::cpu {
 namespace {
@@ -11,8 +12,7 @@ struct Prefixes {
     bool operand = false;         // 66
     bool address = false;         // 67
     bool repeat_or_lock = false;  // f2, f3, f0
-    bool has_segment = false;
-    SegmentName segment = SegmentName::kDs;
+    std::optional<SegmentName> segment;
     std::uint8_t rex = 0;
     std::uint8_t opcode = 0;  // the first byte that is no prefix
 
@@ -25,7 +25,6 @@ Prefixes read_prefixes(Reader& code, CodeSize mode) {
     Prefixes out;
     const auto segment = [&out, mode](SegmentName name) {
         if (mode == CodeSize::k64 && name != SegmentName::kFs && name != SegmentName::kGs) return;  // without effect
-        out.has_segment = true;
         out.segment = name;
     };
     while (!code.failed()) {
@@ -87,7 +86,7 @@ bool read_modrm(Reader& code, CodeSize mode, const Prefixes& prefixes, std::uint
         memory.base = static_cast<std::int8_t>(rm | prefixes.high(0));
     }
     if (displacement != 0) memory.displacement = read_signed(code, displacement);
-    if (!prefixes.has_segment && (memory.base == 4 || memory.base == 5)) memory.segment = SegmentName::kSs;
+    if (!prefixes.segment && (memory.base == 4 || memory.base == 5)) memory.segment = SegmentName::kSs;
     return true;
 }
 
@@ -112,7 +111,7 @@ Result<MmioInstruction> decode_mmio(Bytes bytes, CodeSize mode) {
     MmioInstruction out;
     const std::uint8_t operand_size = prefixes.rex_w() ? 8 : prefixes.operand ? 2 : 4;
     out.memory.address_bits = mode == CodeSize::k64 && !prefixes.address ? 64 : 32;
-    if (prefixes.has_segment) out.memory.segment = prefixes.segment;
+    out.memory.segment = prefixes.segment.value_or(SegmentName::kDs);
 
     if (opcode >= 0xa0 && opcode <= 0xa3) {  // an absolute address instead of ModRM
         out.memory.displacement = out.memory.address_bits == 64 ? code.u64() : code.u32();

@@ -143,7 +143,7 @@ ap_start_stub:
     ud2
 
 // --- descriptor tables -----------------------------------------------------------------------------------------
-// void load_descriptors(const void* gdtr, const void* idtr): code 0x08, data 0x10, TSS 0x18; FS and GS bases are lost
+// void load_descriptors(const void* gdtr, const void* idtr): code 0x08, data 0x10, TSS 0x18
     .globl load_descriptors
 load_descriptors:
     lgdt (%rdi)
@@ -155,9 +155,6 @@ load_descriptors:
     mov %eax, %ds
     mov %eax, %es
     mov %eax, %ss
-    xor %ecx, %ecx
-    mov %ecx, %fs
-    mov %ecx, %gs
     mov $0x18, %eax
     ltr %ax
     lretq

@@ -19,31 +19,23 @@ Result<std::uint64_t> read_entry(const memory::PhysicalMemory& memory, std::uint
     return entry;
 }
 
-// 10 + 10 bits, 32-bit entries; large pages of 4 MiB (PSE-36 not followed).
-Result<std::uint64_t> walk_legacy(const memory::PhysicalMemory& memory, const PagingState& state,
-                                  std::uint64_t address) {
-    GATEHOUSE_ASSIGN(std::uint64_t entry,
-                     read_entry<std::uint32_t>(memory, state.cr3 & 0xfffff000, address >> 22 & 1023));
-    if ((entry & kLarge) != 0 && (state.cr4 & kPse) != 0) return (entry & 0xffc00000) | (address & 0x3fffff);
-    GATEHOUSE_ASSIGN(entry, read_entry<std::uint32_t>(memory, entry & 0xfffff000, address >> 12 & 1023));
-    return (entry & 0xfffff000) | (address & 0xfff);
-}
-
 }  // namespace
 
 Result<std::uint64_t> guest_physical(const memory::PhysicalMemory& memory, const PagingState& state,
                                      std::uint64_t address) {
     constexpr std::uint64_t kAddress = 0x000f'ffff'ffff'f000;
     if ((state.cr0 & kCr0Pg) == 0) return address & 0xffffffff;
-    if ((state.cr4 & kCr4Pae) == 0) return walk_legacy(memory, state, address & 0xffffffff);
-
-    const bool long_mode = (state.efer & kEferLma) != 0;
-    unsigned shift = !long_mode ? 30 : (state.cr4 & kCr4La57) != 0 ? 48 : 39;
-    std::uint64_t table = long_mode ? state.cr3 & kAddress : state.cr3 & 0xffffffe0;
+    const bool long_mode = (state.efer & kEferLma) != 0, pae = (state.cr4 & kCr4Pae) != 0;
     if (!long_mode) address &= 0xffffffff;
-    for (;; shift -= 9) {
-        GATEHOUSE_ASSIGN(const std::uint64_t entry, read_entry<std::uint64_t>(memory, table, address >> shift & 511));
-        const bool may_be_large = shift == 21 || (shift == 30 && long_mode);
+    // 9 bits a level, 64-bit entries; without PAE 10 bits, 32-bit entries, large pages of 4 MiB (PSE-36 not followed)
+    const unsigned bits = pae ? 9 : 10;
+    unsigned shift = !pae ? 22 : !long_mode ? 30 : (state.cr4 & kCr4La57) != 0 ? 48 : 39;
+    std::uint64_t table = state.cr3 & (long_mode ? kAddress : pae ? 0xffffffe0 : 0xfffff000);
+    for (;; shift -= bits) {
+        const std::uint64_t index = address >> shift & ((1u << bits) - 1);
+        GATEHOUSE_ASSIGN(const std::uint64_t entry, pae ? read_entry<std::uint64_t>(memory, table, index)
+                                                        : read_entry<std::uint32_t>(memory, table, index));
+        const bool may_be_large = shift == 21 || (shift == 30 && long_mode) || (shift == 22 && (state.cr4 & kPse) != 0);
         if (shift == 12 || (may_be_large && (entry & kLarge) != 0)) {
             const std::uint64_t offset = (std::uint64_t{1} << shift) - 1;
             return (entry & kAddress & ~offset) | (address & offset);

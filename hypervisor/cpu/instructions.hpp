@@ -23,7 +23,6 @@ enum Msr : std::uint32_t {
     kMsrX2ApicIcr = 0x00000830,
     kMsrEfer = 0xc0000080,
     kMsrFsBase = 0xc0000100,
-    kMsrGsBase = 0xc0000101,
     kMsrSyscfg = 0xc0010010,
     kMsrHwcr = 0xc0010015,
     kMsrTopMem2 = 0xc001001d,

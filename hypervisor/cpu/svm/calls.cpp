@@ -69,8 +69,20 @@ void set_startup_trap(bool armed) {
     if (!nested_pages().set(apic::kPage, memory::kPageSize, access).ok()) log("apic: the page cannot be remapped");
 }
 
-// The trap goes once every processor runs. Under trap_lock.
-void lift_startup_trap() {
+// Traps writes to the APIC page, of which `reason` is one.
+void arm_for(std::atomic<bool>& reason) {
+    {
+        const SpinGuard guard(trap_lock);
+        reason = true;
+        set_startup_trap(true);
+    }
+    flush_nested_everywhere();
+}
+
+// This processor runs. The trap goes once all do.
+void lift_startup_trap(Vcpu& own) {
+    const SpinGuard guard(trap_lock);
+    own.waiting = own.suspect = false;
     for (std::size_t i = 0; i < cpu_count(); ++i) {
         const Vcpu& vcpu = *cpu_at(i).vcpu;
         if (vcpu.waiting || vcpu.suspect) return;
@@ -112,14 +124,9 @@ void take_init(Vcpu& vcpu) {
 
 void enter_init(Vcpu& vcpu) {
     if (vcpu.cpu->index == 0) reset_machine("the guest sent INIT to the boot processor");
-    {
-        const SpinGuard guard(trap_lock);
-        vcpu.waiting = true;
-        vcpu.init_requested = false;
-        set_startup_trap(true);
-    }
+    arm_for(vcpu.waiting);
+    vcpu.init_requested = false;  // only now: a SIPI that follows finds it waiting
     apic::reset();
-    flush_nested_everywhere();
 }
 
 void wait_for_startup(Vcpu& vcpu) {
@@ -134,30 +141,15 @@ void wait_for_startup(Vcpu& vcpu) {
     }
     reload_cr3();  // registers have been mapped uncacheable since this processor was started
     vcpu.cpu->nmi_pending = false;
-    const SpinGuard guard(trap_lock);
-    vcpu.waiting = vcpu.suspect = false;
-    lift_startup_trap();
-}
-
-void arm_startup_trap() {
-    if (cpu_count() > 1) set_startup_trap(true);
+    lift_startup_trap(vcpu);
 }
 
 void suspect_offline(Vcpu& vcpu) {
-    if (cpu_count() == 1 || vcpu.suspect || apic::x2apic()) return;
-    {
-        const SpinGuard guard(trap_lock);
-        vcpu.suspect = true;
-        set_startup_trap(true);
-    }
-    flush_nested_everywhere();
+    if (cpu_count() > 1 && !vcpu.suspect && !apic::x2apic()) arm_for(vcpu.suspect);
 }
 
 void show_life(Vcpu& vcpu) {
-    if (!vcpu.suspect) return;
-    const SpinGuard guard(trap_lock);
-    vcpu.suspect = false;
-    lift_startup_trap();
+    if (vcpu.suspect) lift_startup_trap(vcpu);
 }
 
 void send_guest_ipi(Vcpu& vcpu, std::uint64_t value) {

@@ -17,10 +17,9 @@ constexpr std::uint64_t kRflagsTrap = 1u << 8;
 constexpr std::uint64_t kRflagsInterrupt = 1u << 9;
 constexpr std::uint64_t kRflagsResume = 1u << 16;
 constexpr std::uint64_t kDr6SingleStep = 1u << 14;
-constexpr std::uint32_t kCpuidNextRip = 1u << 3;  // 0x8000'000a EDX
 
 bool has_next_rip() {
-    static const bool has = (cpuid(0x8000000a).edx & kCpuidNextRip) != 0;
+    static const bool has = (cpuid(0x8000000a).edx & 1u << 3) != 0;  // NRIPS
     return has;
 }
 

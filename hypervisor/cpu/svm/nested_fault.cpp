@@ -118,7 +118,6 @@ std::size_t fetch_instruction(const Vcpu& vcpu, std::span<std::byte, 15> out) {
 void handle_nested_fault(Vcpu& vcpu) {
     const Vmcb& vmcb = vcpu.vmcb;
     const std::uint64_t address = vmcb.exit_info2;
-    const bool write = (vmcb.exit_info1 & kFaultWrite) != 0;
     GuestAccess access = nested_pages().access(address);
     if (access == GuestAccess::kTrap && address >= memory::kIdentityLimit && nested_pages().extend(address).ok()) {
         access = nested_pages().access(address);
@@ -126,7 +125,7 @@ void handle_nested_fault(Vcpu& vcpu) {
     // Allowed meanwhile: another processor has changed the table; enter again.
     if (access == GuestAccess::kAll) return;
     if ((vmcb.exit_info1 & kFaultFetch) != 0) return inject(vcpu, kInvalidOpcode);
-    if (access == GuestAccess::kTrapWrites && !write) return;
+    if (access == GuestAccess::kTrapWrites && (vmcb.exit_info1 & kFaultWrite) == 0) return;
     // A page table there, or a stack for an exception's frame: no instruction to emulate.
     if ((vmcb.exit_info1 & kFaultWalk) != 0 || vmcb.event_injection != 0) {
         return inject(vcpu, kGeneralProtection, true);

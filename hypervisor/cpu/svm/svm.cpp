@@ -2,8 +2,6 @@
 
 #include <new>
 
-#include "hypervisor/base/log.hpp"
-#include "hypervisor/base/panic.hpp"
 #include "hypervisor/cpu/cpu.hpp"
 #include "hypervisor/cpu/instructions.hpp"
 #include "hypervisor/cpu/svm/policy.hpp"
@@ -118,7 +116,6 @@ void run_guest(const GuestEntry& entry) {
     vcpu.registers[4] = entry.rsp;
     vcpu.registers[6] = entry.rsi;
     vcpu.waiting = false;
-    arm_startup_trap();
     forget_secrets();
     run(vcpu);
 }

@@ -51,14 +51,12 @@ void enable_this_processor(PerCpu& cpu);
 
 // What an INIT exit means; at the start of each round in run().
 void take_init(Vcpu& vcpu);
-// Halts until the guest's SIPI, then sets the VMCB to its entry.
+// Halts until the guest's SIPI, then sets the VMCB to its entry. The APIC page is write-trapped while anyone waits.
 void wait_for_startup(Vcpu& vcpu);
 // The guest's write of its ICR.
 void send_guest_ipi(Vcpu& vcpu, std::uint64_t value);
 // Enters wait-for-SIPI, as INIT does; the BSP resets the machine.
 void enter_init(Vcpu& vcpu);
-// Write-traps the APIC page, if there is more than one processor, until all have started.
-void arm_startup_trap();
 // The guest flushes this processor's caches with interrupts off: the last that a system does before it takes
 // a processor offline. The APIC page is write-trapped again, so that a SIPI right behind the INIT that brings
 // the processor back is not missed; until the processor shows life by using its APIC.
