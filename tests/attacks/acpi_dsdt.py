@@ -2,4 +2,4 @@
 
 from forgery import forged_table
 
-ATTACK = forged_table("! grep -q RUNS DSDT", refused=lambda seen: "DSDT-RUNS" not in seen.text)
+ATTACK = forged_table("echo tables: *; ! grep -q RUNS DSDT", refused=lambda seen: "DSDT-RUNS" not in seen.text)

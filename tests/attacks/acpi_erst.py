@@ -2,4 +2,4 @@
 
 from forgery import forged_table
 
-ATTACK = forged_table("[ ! -e ERST ]")
+ATTACK = forged_table("echo tables: *; [ ! -e ERST ]")

@@ -2,4 +2,4 @@
 
 from forgery import forged_table
 
-ATTACK = forged_table("[ ! -e SSDT ] && [ ! -e SSDT1 ]", refused=lambda seen: "SSDT-RUNS" not in seen.text)
+ATTACK = forged_table("echo tables: *; [ ! -e SSDT ] && [ ! -e SSDT1 ]", refused=lambda seen: "SSDT-RUNS" not in seen.text)

@@ -45,8 +45,8 @@ disk=/dev/sda
 for controller in /sys/bus/pci/devices/*; do [ "$(cat "$controller/class")" != 0x010601 ] || break; done
 kept=$(od -An -tx8 -j44 -N8 /sys/firmware/acpi/tables/GTHS | tr -d ' ')
 kept=$((0x$kept - {mailbox:#x}))
-config() {{ dd if="$1/config" bs=1 skip="$2" count="$3" 2> /dev/null | od -An -v -tx"$3" | tr -d ' '; }}
-set_config() {{ printf "$3" | dd of="$1/config" bs="${{#3}}" seek="$2" oflag=seek_bytes conv=notrunc 2> /dev/null; }}
+config() {{ dd if="$1/config" bs=1 skip=$(($2)) count="$3" 2> /dev/null | od -An -v -tx"$3" | tr -d ' '; }}
+set_config() {{ printf "$3" | dd of="$1/config" bs="${{#3}}" seek=$(($2)) oflag=seek_bytes conv=notrunc 2> /dev/null; }}
 memory() {{ dd if=/dev/mem bs=4096 skip=$(($1 / 4096)) count="${{2:-1}}" 2> /dev/null | od -An -v -tx1 | tr -d ' \n'; }}
 is_nothing() {{ [ -z "${{1//f/}}" ]; }}  # all ones, or not readable
 """
