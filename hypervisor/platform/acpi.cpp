@@ -72,37 +72,4 @@ Bytes AcpiTables::find(std::uint32_t wanted) const {
     return found == all().end() ? Bytes{} : found->bytes;
 }
 
-Status read_madt(Bytes madt, CpuList& cpus) {
-    constexpr std::size_t kEntriesAt = 44;
-    constexpr std::uint32_t kEnabled = 1;
-    if (madt.size() < kEntriesAt) return {Error::kTruncated, "MADT", madt.size()};
-    for (Reader reader(madt.subspan(kEntriesAt)); reader.remaining() >= 2;) {
-        const std::uint8_t type = reader.u8();
-        const std::uint8_t length = reader.u8();
-        if (length < 2) return {Error::kBadLength, "MADT entry", reader.offset()};
-        Reader entry(reader.bytes(length - 2u));
-        GATEHOUSE_TRY(reader.status("MADT entry"));
-        std::uint32_t id = 0;
-        std::uint32_t broadcast = 0;
-        if (type == 0) {  // processor local APIC
-            entry.skip(1);
-            id = entry.u8();
-            broadcast = 0xff;
-        } else if (type == 9) {  // processor local x2APIC
-            entry.skip(2);
-            id = entry.u32();
-            broadcast = 0xffffffff;
-        } else {
-            continue;
-        }
-        const std::uint32_t flags = entry.u32();
-        GATEHOUSE_TRY(entry.status("MADT entry"));
-        if ((flags & kEnabled) == 0 || std::ranges::find(cpus.all(), id) != cpus.all().end()) continue;
-        if (id == broadcast) return {Error::kBadValue, "MADT: APIC ID", id};
-        if (cpus.count == cpus.apic_ids.size()) return {Error::kNoSpace, "processors", cpus.count};
-        cpus.apic_ids[cpus.count++] = id;
-    }
-    return {};
-}
-
 }  // namespace gatehouse::platform

@@ -1,11 +1,5 @@
-// ACPI tables, read as hostile bytes: the firmware and everything after it may have forged them. AML is never
-// run.
-//
-// What is taken from them protects neither the hypervisor's memory nor its keys while it runs: processors to
-// start, and ports to watch for sleep, reset and power-off. A forged FADT that names other ports is not found
-// out: then keys stay in memory when the power goes. Where configuration space lies in memory is asked of the
-// hardware (pci.hpp). S3 cannot be hidden, as that takes AML: guest/power_ports.hpp ends the guest instead.
-// ACPI Specification 6.5, section 5.2.
+// The machine's ACPI tables, read as hostile bytes: the firmware and everything after it may have forged them. AML is
+// never run, and nothing that protects the hypervisor or its keys is taken from them. ACPI Specification 6.5, section 5.2.
 #pragma once
 
 #include "hypervisor/base/bytes.hpp"
@@ -56,14 +50,5 @@ class AcpiTables {
     std::size_t count_ = 0;
     std::size_t left_out_ = 0;
 };
-
-// APIC IDs of the enabled processors in a MADT (5.2.12), without duplicates. kNoSpace if there are more than
-// fit, kBadValue for an ID that addresses every processor, kTruncated, kBadLength.
-struct CpuList {
-    std::array<std::uint32_t, 64> apic_ids{};
-    std::size_t count = 0;
-    [[nodiscard]] std::span<const std::uint32_t> all() const { return std::span(apic_ids).first(count); }
-};
-[[nodiscard]] Status read_madt(Bytes madt, CpuList& cpus);
 
 }  // namespace gatehouse::platform

@@ -6,8 +6,9 @@
 //   AMD FCH                     0:14.0, 1022:780b, 790b   PM registers 0x60-0x69               5
 //
 // A true ICH9 has other sleep types (S5 is 7); it never meets a processor with SKINIT, and its subsystem is another.
-// Sources: Intel ICH9 datasheet 13.1.13, 13.8.3; AMD BKDG for Family 15h Models 70h-7Fh, 3.26.13 (PMx60 to PMx68);
-// QEMU hw/acpi/core.c and hw/isa/lpc_ich9.c.
+// Sources: Intel ICH9 datasheet 13.1.13, 13.8.3; AMD BKDG for Family 15h Models 70h-7Fh, power management registers
+// PMx60 (event), PMx62 (control), PMx64 (timer), PMx68 (GPE0), as coreboot sets them in soc/amd/stoneyridge, with S5 in its
+// acpi/sleepstates.asl; QEMU hw/acpi/core.c, acpi_pm1_cnt_write() (type 0: off), and hw/isa/lpc_ich9.c.
 #pragma once
 
 #include "hypervisor/base/result.hpp"

@@ -47,6 +47,8 @@ class PciModel {
         put(function, offset, size, value);
         if (on_write) on_write(function, offset, value);
     }
+    // The PM registers of an AMD FCH.
+    std::array<std::uint8_t, 256> fch{};
     // What a device does about a write, which has been stored already.
     std::function<void(FunctionId function, std::uint16_t offset, std::uint32_t value)> on_write;
 

@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "hypervisor/platform/chipset.hpp"
 #include "tests/unit/hypervisor/pci_model.hpp"
 
 namespace gatehouse::platform {
@@ -14,6 +15,7 @@ std::uint32_t read_config(FunctionId function, std::uint16_t offset, unsigned si
 void write_config(FunctionId function, std::uint16_t offset, unsigned size, std::uint32_t value) {
     PciModel::current().write(function, offset, size, value);
 }
+std::uint8_t read_fch(std::uint8_t index) { return PciModel::current().fch.at(index); }
 
 namespace {
 
