@@ -356,7 +356,7 @@ Status Machine::trap_guest() {
         GATEHOUSE_TRY(cpu::trap_ports(platform::kFchData, platform::kFchData, power_ports_));
         GATEHOUSE_TRY(cpu::hide_device(kFchRegisters, memory::kPageSize));
     }
-    GATEHOUSE_TRY(cpu::trap_ports(channel::kDoorbellPort, channel::kDoorbellPort, doorbell_));
+    GATEHOUSE_TRY(cpu::trap_ports(channel::kDoorbellPort, channel::kDoorbellPort + 3, doorbell_));
     memory::NestedPageTable& nested = cpu::nested_pages();
     GATEHOUSE_TRY(cpu::hide_device(platform::kTpmBase, platform::kTpmLocalities * memory::kPageSize));
     for (const memory::IommuPlace& place : iommus_.all()) {
