@@ -1,11 +1,16 @@
 """The machine's memory is read after a reboot that the guest asked for."""
 
+import time
+
 from harness import Attack, lab
 
 import key_search
 
 
 def search(machine, box):
+    end = time.monotonic() + 30
+    while machine.qmp("query-status")["status"] != "shutdown" and time.monotonic() < end:
+        time.sleep(0.2)
     wanted = key_search.needles(box.appliance.dm_table()[0]["key"])
     registers, _ = key_search.in_registers(machine, wanted)
     return {"status": machine.qmp("query-status")["status"],
@@ -16,4 +21,5 @@ ATTACK = Attack("guest", alone=True, watch=search, timeout=240, until="keys wipe
 dd if=$disk of=/dev/null bs=1M count=16 iflag=direct
 (sleep 1; reboot -f -f) > /dev/null 2>&1 &
 sleep 60
-""", refused=lambda seen: seen.watched and not seen.watched["found"] and "keys wiped" in seen.text)
+""", refused=lambda seen: seen.watched and seen.watched["status"] == "shutdown" and
+                not seen.watched["found"] and "keys wiped" in seen.text)
