@@ -1,5 +1,8 @@
 """What attacks share: ACPI tables of an attacker's, and how a rogue device is armed before the launch."""
 
+import re
+import time
+
 from harness import Attack
 
 
@@ -66,10 +69,8 @@ def arm(mode, target=TARGET, delay=5):
 
 def engine(machine, _box):
     """(armed, transfers made, result of the last: 0 if the bus took it) of the rogue, wherever its registers are by now."""
-    import re
-    import time
     time.sleep(3)
-    base = re.search(r"Device +16, function 0:[\s\S]*?BAR0: 32 bit memory at (0x[0-9a-f]+)", machine.monitor("info pci"))
+    base = re.search(r"device +16, function 0:[\s\S]*?BAR0: 32 bit memory at (0x[0-9a-f]+)", machine.monitor("info pci"))
     if not base:
         return None
     def words():
