@@ -1,5 +1,7 @@
 """The RSDP's copy names a root table that is not there."""
 
-from harness import Attack
+from harness import STARTED, Attack
 
-ATTACK = Attack("launcher", "no key is released", operations=["rsdp 19 0xf0", "rsdp 0 0"])
+# Not refused but harmless: nobody reads it.
+ATTACK = Attack("launcher", operations=["rsdp 19 0xf0", "rsdp 0 0"],
+                refused=lambda seen: not seen.key_released or STARTED in seen.text)
