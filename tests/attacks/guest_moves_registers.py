@@ -2,10 +2,12 @@
 
 from harness import Attack
 
+# What is written is what is read; the registers themselves stay.
 ATTACK = Attack("guest", guest=r"""
 before=$(config "$controller" 0x24 4)
 set_config "$controller" 0x24 '\x00\x00\x00\xf8'
-after=$(config "$controller" 0x24 4)
-echo "ABAR was $before, is $after"
-[ "$before" = "$after" ] && dd if=$disk of=/dev/null bs=4096 count=1 iflag=direct
+dd if=$disk of=/dev/null bs=4096 count=1 iflag=direct 2> /dev/null || { echo "the disk is lost"; exit 1; }
+is_nothing "$(memory $((0xf8000000)))" || { echo "the registers are there"; exit 1; }
+set_config "$controller" 0x24 "\x${before:6:2}\x${before:4:2}\x${before:2:2}\x${before:0:2}"
+echo "ABAR is $(config "$controller" 0x24 4)"
 """)
