@@ -17,9 +17,9 @@ def search(machine, box):
             "found": registers + key_search.in_memory(machine, wanted, box.path("memory"), lab.MEMORY << 20)}
 
 
-ATTACK = Attack("guest", alone=True, watch=search, timeout=240, until="keys wiped", extra=["-no-shutdown"], guest=r"""
+ATTACK = Attack("guest", alone=True, watch=search, timeout=240, until=r"keys wiped|\(triple fault\)", extra=["-no-shutdown"], guest=r"""
 dd if=$disk of=/dev/null bs=1M count=16 iflag=direct
 (sleep 1; echo triple > /sys/kernel/reboot/type; echo 1 > /sys/kernel/reboot/force; reboot -f -f) > /dev/null 2>&1 &
 sleep 60
 """, refused=lambda seen: seen.watched and seen.watched["status"] == "shutdown" and
-                not seen.watched["found"] and "keys wiped" in seen.text)
+                not seen.watched["found"])
