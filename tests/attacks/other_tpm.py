@@ -9,6 +9,7 @@ def another_tpm(box):
     other = lab.Appliance(box.options.build, box.path("other"))
     os.makedirs(other.directory)
     other.make_tpm()
+    other.make_storage_root()
     return other.tpm
 
 
