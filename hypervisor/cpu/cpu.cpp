@@ -231,6 +231,10 @@ Status start_aps(std::uint64_t low_page) {
     if (count >= kMaxCpus) return {Error::kNoSpace, "processors", count + 1};
     while (cpus_online <= count) GATEHOUSE_TRY(admit(lobby));
     if (lobby.count != count) return {Error::kMismatch, "processor that came late; number", lobby.count};
+    // Whole packages (CPUID 8000_0008 ECX[7:0]: threads of one, less one): one that did not come is in nobody's hands.
+    if (cpus_online % ((cpuid(0x80000008).ecx & 0xff) + 1) != 0) {
+        return {Error::kMismatch, "processor that does not come; counted", cpus_online};
+    }
     wipe(page);
     return count != 0 ? nested.set(apic::kPage, kPageSize, memory::GuestAccess::kTrapWrites) : Status{};
 }
