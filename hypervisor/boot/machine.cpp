@@ -133,7 +133,6 @@ Status Machine::check_policy() {
     if (hand_off_.iommu_count == 0 && !policy_.bundle.has(policies::BundleFlag::kAllowNoIommu)) {
         return {Error::kRefused, "no IOMMU: any device could read the disk key"};
     }
-    if (policy_.bundle.has(policies::BundleFlag::kMachineAcpi)) return {Error::kUnsupported, "acpi = machine"};
     return {};
 }
 
@@ -169,6 +168,33 @@ Status Machine::read_chipset() {
     return {};
 }
 
+Bytes Machine::view(std::uint64_t physical, std::uint64_t size) {
+    const Extent extent{physical, size};
+    const bool good = ram_.check(extent, "ACPI table").ok() && extent.end() <= memory::kIdentityLimit &&
+                      !extent.overlaps({kept_base_, launch::kKeptSize});
+    return good ? Bytes(memory::at_physical(physical), size) : Bytes{};
+}
+
+// acpi = machine: the tables that the guest will get, into PCR 19.
+Status Machine::measure_tables() {
+    platform::AcpiTables tables;
+    GATEHOUSE_TRY(tables.open(block_.rsdp, *this));
+    constexpr std::uint64_t kOffset = launch::kGuestTablesOffset + platform::kGuestTablesSize;
+    GATEHOUSE_TRY(tables_.copy(tables, *this, chipset_.pm1_control,
+                               kept(kOffset, launch::kGuestTablesSize - platform::kGuestTablesSize),
+                               kept_base_ + kOffset));
+    for (const platform::AcpiTables::Table& table : tables_.all()) {
+        const platform::AcpiTableName name = platform::acpi_table_name(table.bytes);
+        GATEHOUSE_TRY(
+            Measurer(tpm_, *event_log_)
+                .extend({evidence::kMachinePcr, evidence::MeasurementTag::kAcpiTable, {name.data(), name.size()}},
+                        table.bytes));
+    }
+    tables_.link();
+    claims_.acpi = evidence::Acpi::kMachine;
+    return {};
+}
+
 // What the hardware itself says of the machine, into PCR 19.
 Status Machine::measure_machine() {
     evidence::MachineFacts& facts = claims_.machine;
@@ -185,6 +211,7 @@ Status Machine::measure_machine() {
     std::array<std::byte, evidence::kMaxMachineFactsSize> encoded;
     GATEHOUSE_ASSIGN(const std::size_t size, evidence::encode_machine_facts(facts, encoded));
     GATEHOUSE_TRY(Measurer(tpm_, *event_log_).extend(evidence::kMachineMeasurement, Bytes(encoded).first(size)));
+    if (policy_.bundle.has(policies::BundleFlag::kMachineAcpi)) GATEHOUSE_TRY(measure_tables());
     GATEHOUSE_ASSIGN(const Digest value, tpm_.pcr_read(HashAlgorithm::kSha256, evidence::kMachinePcr));
     log("gatehouse: PCR ", std::uint64_t{evidence::kMachinePcr}, " ", HexBytes{value.bytes()});
     return {};
@@ -417,8 +444,9 @@ Result<cpu::svm::GuestEntry> Machine::load_guest() {
     writer.u16(channel::kDoorbellPort);
     writer.u16(disks_.boot_disk().function);
     writer.u8(disks_.boot_disk().port);
-    // ACPI mode from the start: there is no SMI_CMD to ask firmware by.
-    platform::out16(chipset_.pm1_control, platform::in16(chipset_.pm1_control) | 1);
+    if (tables_.all().empty()) {  // ACPI mode from the start: the FADT has no SMI_CMD to ask firmware by
+        platform::out16(chipset_.pm1_control, platform::in16(chipset_.pm1_control) | 1);
+    }
     auto* io_apic = reinterpret_cast<volatile std::uint32_t*>(platform::kIoApicBase);
     io_apic[0] = 0;
     std::array<std::uint32_t, cpu::kMaxCpus> apic_ids{};
@@ -428,8 +456,9 @@ Result<cpu::svm::GuestEntry> Machine::load_guest() {
                                           .chipset = chipset_,
                                           .hpet = *reinterpret_cast<volatile std::uint64_t*>(platform::kHpetBase),
                                           .ecam = ecam_,
-                                          .channel = body};
-    GATEHOUSE_TRY(platform::build_guest_tables(machine, kept(launch::kGuestTablesOffset, launch::kGuestTablesSize),
+                                          .channel = body,
+                                          .machine_tables = tables_.all()};
+    GATEHOUSE_TRY(platform::build_guest_tables(machine, kept(launch::kGuestTablesOffset, platform::kGuestTablesSize),
                                                kept_base_ + launch::kGuestTablesOffset));
     const guest::LinuxImage image{.kernel = payload_.busy[0],
                                   .initrd = payload_.busy[1],

@@ -19,6 +19,7 @@
 #include "hypervisor/launch/hand_off.hpp"
 #include "hypervisor/memory/amd_vi_mmio.hpp"
 #include "hypervisor/platform/guest_tables.hpp"
+#include "hypervisor/platform/machine_tables.hpp"
 #include "hypervisor/platform/pci_reset.hpp"
 #include "hypervisor/platform/tpm_mmio.hpp"
 
@@ -28,7 +29,7 @@ namespace gatehouse::boot {
 inline constexpr std::uint32_t kVersion = 0 << 16 | 1 << 8 | 0;
 
 // There is one. Very large: static storage.
-class Machine {
+class Machine final : platform::AcpiMemory {
   public:
     explicit Machine(std::uint64_t kept_base);
     Machine(const Machine&) = delete;
@@ -85,6 +86,9 @@ class Machine {
     [[nodiscard]] Status prove_refusal(std::size_t number, std::uint64_t abar);
     [[nodiscard]] Status read_chipset();
     [[nodiscard]] Status measure_machine();
+    [[nodiscard]] Status measure_tables();
+    // RAM that is not kept: reading it asks no device.
+    [[nodiscard]] Bytes view(std::uint64_t physical, std::uint64_t size) override;
     [[nodiscard]] Status trap_guest();
     [[nodiscard]] Status trap_configuration_space();
     [[nodiscard]] Status start_processors();
@@ -115,6 +119,7 @@ class Machine {
     evidence::Claims claims_;
 
     platform::Chipset chipset_;
+    platform::MachineTables tables_;
     platform::EcamWindow ecam_;
     PciPorts pci_;
     guest::ConfigFilter config_{pci_};

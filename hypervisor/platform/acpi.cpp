@@ -1,6 +1,6 @@
 #include "hypervisor/platform/acpi.hpp"
 
-#include <algorithm>
+#include "hypervisor/base/log.hpp"
 
 namespace gatehouse::platform {
 namespace {
@@ -11,20 +11,6 @@ std::uint8_t sum(Bytes bytes) {
     unsigned total = 0;
     for (const std::byte byte : bytes) total += std::to_integer<unsigned>(byte);
     return static_cast<std::uint8_t>(total);
-}
-
-// A whole table at `address`.
-Result<Bytes> table_at(AcpiMemory& memory, std::uint64_t address) {
-    const Bytes header = memory.view(address, kAcpiHeaderSize);
-    if (header.empty()) return {Error::kOutOfRange, "ACPI table", address};
-    const auto length = load<std::uint32_t>(header.data() + kLengthAt, Endian::kLittle);
-    if (length < kAcpiHeaderSize || length > AcpiTables::kMaxTableSize) {
-        return {Error::kBadLength, "ACPI table", length};
-    }
-    const Bytes table = memory.view(address, length);
-    if (table.empty()) return {Error::kOutOfRange, "ACPI table", address};
-    if (sum(table) != 0) return {Error::kBadChecksum, "ACPI table", address};
-    return table;
 }
 
 struct Root {
@@ -43,33 +29,52 @@ Result<Root> find_root(Bytes rsdp, AcpiMemory& memory) {
     const std::uint64_t xsdt = reader.u64();
     if (extended && sum(rsdp.first(kRsdpSize)) != 0) return {Error::kBadChecksum, "RSDP"};
     const bool use_xsdt = extended && xsdt != 0;
-    GATEHOUSE_ASSIGN(const Bytes table, table_at(memory, use_xsdt ? xsdt : rsdt));
+    GATEHOUSE_ASSIGN(const AcpiTables::Table table, AcpiTables::read(memory, use_xsdt ? xsdt : rsdt));
     const std::uint32_t wanted = use_xsdt ? signature("XSDT") : signature("RSDT");
-    if (load<std::uint32_t>(table.data(), Endian::kLittle) != wanted) return {Error::kBadMagic, "ACPI root table"};
-    return Root{table.subspan(kAcpiHeaderSize), use_xsdt ? sizeof(std::uint64_t) : sizeof(std::uint32_t)};
+    if (table.signature != wanted) return {Error::kBadMagic, "ACPI root table"};
+    return Root{table.bytes.subspan(kAcpiHeaderSize), use_xsdt ? sizeof(std::uint64_t) : sizeof(std::uint32_t)};
 }
 
 }  // namespace
 
+AcpiTableName acpi_table_name(Bytes table) {
+    constexpr std::size_t kSignatureAt = 0, kOemTableIdAt = 16;
+    AcpiTableName name{'A', 'C', 'P', 'I', ' '};
+    std::memcpy(&name[5], &table[kSignatureAt], 4);
+    std::memcpy(&name[10], &table[kOemTableIdAt], 8);
+    for (char& letter : name) letter = letter < ' ' || letter > '~' ? ' ' : letter;
+    return name;
+}
+
+void fix_acpi_checksum(MutableBytes bytes, std::size_t at) {
+    bytes[at] = static_cast<std::byte>(std::to_integer<unsigned>(bytes[at]) - sum(bytes));
+}
+
+Result<AcpiTables::Table> AcpiTables::read(AcpiMemory& memory, std::uint64_t address) {
+    const Bytes header = memory.view(address, kAcpiHeaderSize);
+    if (header.empty()) return {Error::kOutOfRange, "ACPI table", address};
+    const auto length = load<std::uint32_t>(header.data() + kLengthAt, Endian::kLittle);
+    if (length < kAcpiHeaderSize) return {Error::kBadLength, "ACPI table", length};
+    const Bytes table = memory.view(address, length);
+    if (table.empty()) return {Error::kOutOfRange, "ACPI table", address};
+    if (sum(table) != 0) return {Error::kBadChecksum, "ACPI table", address};
+    return Table{load<std::uint32_t>(table.data(), Endian::kLittle), address, table};
+}
+
 Status AcpiTables::open(Bytes rsdp, AcpiMemory& memory) {
     GATEHOUSE_ASSIGN(const Root root, find_root(rsdp, memory));
+    if (root.entries.size() / root.entry_size > kMaxTables) return {Error::kNoSpace, "ACPI tables", kMaxTables};
     for (Reader reader(root.entries); reader.remaining() >= root.entry_size;) {
         const std::uint64_t address = root.entry_size == 8 ? reader.u64() : reader.u32();
         if (address == 0) continue;
-        if (count_ + left_out_ == kMaxTables) return {Error::kNoSpace, "ACPI tables", kMaxTables};
-        const auto table = table_at(memory, address);
-        if (!table) {
-            ++left_out_;
-            continue;
+        const auto table = read(memory, address);
+        if (table) {
+            tables_[count_++] = *table;
+        } else {
+            log("gatehouse: left out: ", table.failure());
         }
-        tables_[count_++] = {load<std::uint32_t>(table->data(), Endian::kLittle), address, *table};
     }
     return {};
-}
-
-Bytes AcpiTables::find(std::uint32_t wanted) const {
-    const auto found = std::ranges::find(all(), wanted, &Table::signature);
-    return found == all().end() ? Bytes{} : found->bytes;
 }
 
 }  // namespace gatehouse::platform

@@ -25,30 +25,32 @@ class AcpiMemory {
 inline constexpr std::size_t kAcpiHeaderSize = 36;
 inline constexpr std::size_t kRsdpSize = 36;
 
+// "ACPI ", signature, a blank, OEM table ID; what is not printable in them is a blank. Of at least a header.
+using AcpiTableName = std::array<char, 18>;
+[[nodiscard]] AcpiTableName acpi_table_name(Bytes table);
+// Makes the sum of `bytes` zero by the one at `at`.
+void fix_acpi_checksum(MutableBytes bytes, std::size_t at);
+
 class AcpiTables {
   public:
     static constexpr std::size_t kMaxTables = 96;
-    static constexpr std::size_t kMaxTableSize = 0x100000;
     struct Table {
         std::uint32_t signature = 0;
         std::uint64_t address = 0;
         Bytes bytes;
     };
 
-    // Reads the RSDP's root table: the XSDT, or the RSDT of a revision 0 RSDP. An entry whose table is not
-    // readable, too long or has a wrong checksum is left out and counted. Errors: kTruncated, kBadMagic,
-    // kBadChecksum, kBadLength, kOutOfRange (of the RSDP or the root), kNoSpace (more than kMaxTables
-    // entries).
+    // The whole table at `address`: kOutOfRange if it is not readable, kBadLength, kBadChecksum.
+    [[nodiscard]] static Result<Table> read(AcpiMemory& memory, std::uint64_t address);
+    // Reads the RSDP's root table: the XSDT, or the RSDT of a revision 0 RSDP. An entry whose table is not readable, too
+    // short or of a wrong checksum is left out, with a line. Errors: kTruncated, kBadMagic, kBadChecksum, kBadLength,
+    // kOutOfRange (of the RSDP or the root), kNoSpace (more than kMaxTables entries).
     [[nodiscard]] Status open(Bytes rsdp, AcpiMemory& memory);
     [[nodiscard]] std::span<const Table> all() const { return std::span(tables_).first(count_); }
-    // The first table of that signature; empty if there is none.
-    [[nodiscard]] Bytes find(std::uint32_t wanted) const;
-    [[nodiscard]] std::size_t left_out() const { return left_out_; }
 
   private:
     std::array<Table, kMaxTables> tables_{};
     std::size_t count_ = 0;
-    std::size_t left_out_ = 0;
 };
 
 }  // namespace gatehouse::platform

@@ -2,29 +2,50 @@
 
 #include <algorithm>
 
-#include "hypervisor/platform/acpi.hpp"
-
 namespace gatehouse::platform {
 namespace {
 
 constexpr std::uint8_t kSciInterrupt = 9;
-constexpr std::size_t kXsdtAt = 48;  // after the RSDP, 16-byte aligned
-constexpr std::size_t kMaxTables = 6;
+constexpr std::size_t kXsdtAt = 48;                             // after the RSDP, 16-byte aligned
+constexpr std::size_t kMaxTables = AcpiTables::kMaxTables + 1;  // and ours
+constexpr std::size_t kTablesAt = (kXsdtAt + kAcpiHeaderSize + 8 * kMaxTables + 15) & ~std::size_t{15};
 
-void fix_checksum(MutableBytes bytes, std::size_t at) {
-    unsigned sum = 0;
-    for (const std::byte byte : bytes) sum += std::to_integer<unsigned>(byte);
-    bytes[at] = static_cast<std::byte>(std::to_integer<unsigned>(bytes[at]) - sum);
-}
-
-// Tables one after the other, each at the next 16-byte boundary.
+// RSDP, XSDT, then tables one after the other, each at the next 16-byte boundary.
 class Tables {
   public:
-    Tables(MutableBytes out, std::uint64_t physical) : out_(out), physical_(physical) {}
+    // `out` has room for kTablesAt bytes.
+    Tables(MutableBytes out, std::uint64_t physical) : out_(out), physical_(physical), xsdt_(out.subspan(kXsdtAt)) {
+        Writer rsdp(out);
+        rsdp.bytes(literal_bytes("RSD PTR "));
+        rsdp.u8(0);
+        rsdp.bytes(literal_bytes("GATEHS"));
+        rsdp.u8(2);
+        rsdp.u32(0);  // no RSDT
+        rsdp.u32(kRsdpSize);
+        rsdp.u64(physical + kXsdtAt);
+        fix_acpi_checksum(out.first(20), 8);
+        fix_acpi_checksum(out.first(kRsdpSize), 32);
+        write_header(xsdt_, "XSDT", 1);
+    }
     // Where the next table will be.
     [[nodiscard]] std::uint64_t next() const { return physical_ + at_; }
+    void list(std::uint64_t address) { xsdt_.u64(address); }
     Writer start(const char (&name)[5], std::uint8_t revision) {
         Writer table(out_.subspan(std::min(at_, out_.size())));
+        write_header(table, name, revision);
+        return table;
+    }
+    // Fixes length and checksum of what start() began.
+    [[nodiscard]] Status end(Writer& table) {
+        GATEHOUSE_TRY(table.status("guest ACPI tables"));
+        finish(table, at_);
+        at_ += (table.offset() + 15) & ~std::size_t{15};
+        return {};
+    }
+    void finish_root() { finish(xsdt_, kXsdtAt); }
+
+  private:
+    static void write_header(Writer& table, const char (&name)[5], std::uint8_t revision) {
         table.u32(signature(name));
         table.u32(0);  // length
         table.u8(revision);
@@ -33,22 +54,16 @@ class Tables {
         table.u32(1);
         table.bytes(literal_bytes("GTHS"));
         table.u32(1);
-        return table;
     }
-    // Fixes length and checksum of what start() began.
-    [[nodiscard]] Status end(Writer& table) {
-        GATEHOUSE_TRY(table.status("guest ACPI tables"));
+    void finish(Writer& table, std::size_t at) {
         table.patch(4, static_cast<std::uint32_t>(table.offset()));
-        fix_checksum(out_.subspan(at_, table.offset()), 9);
-        at_ += (table.offset() + 15) & ~std::size_t{15};
-        return {};
+        fix_acpi_checksum(out_.subspan(at, table.offset()), 9);
     }
-    void seek(std::size_t at) { at_ = at; }
 
-  private:
     MutableBytes out_;
     std::uint64_t physical_;
-    std::size_t at_ = 0;
+    Writer xsdt_;
+    std::size_t at_ = kTablesAt;
 };
 
 void write_dsdt(Writer& aml, std::uint8_t s5_type) {
@@ -129,50 +144,24 @@ bool is_hpet(std::uint64_t capability) {
     return (capability & 0xff) != 0 && (capability & 0xff) != 0xff && period != 0 && period <= 100'000'000;
 }
 
-}  // namespace
-
-Status build_guest_tables(const GuestPlatform& machine, MutableBytes out, std::uint64_t physical) {
-    if (out.size() < kXsdtAt + kAcpiHeaderSize + 8 * kMaxTables) return {Error::kNoSpace, "guest ACPI tables"};
-    std::ranges::fill(out, std::byte{0});
-    Writer rsdp(out);
-    rsdp.bytes(literal_bytes("RSD PTR "));
-    rsdp.u8(0);
-    rsdp.bytes(literal_bytes("GATEHS"));
-    rsdp.u8(2);
-    rsdp.u32(0);  // no RSDT
-    rsdp.u32(kRsdpSize);
-    rsdp.u64(physical + kXsdtAt);
-    fix_checksum(out.first(20), 8);
-    fix_checksum(out.first(kRsdpSize), 32);
-
-    Tables tables(out, physical);
-    Writer xsdt = [&] {
-        tables.seek(kXsdtAt);
-        return tables.start("XSDT", 1);
-    }();
-    tables.seek((kXsdtAt + kAcpiHeaderSize + 8 * kMaxTables + 15) & ~std::size_t{15});
+Status write_hardware_tables(Tables& tables, const GuestPlatform& machine) {
     const std::uint64_t dsdt_at = tables.next();
     Writer dsdt = tables.start("DSDT", 2);
     write_dsdt(dsdt, machine.chipset.s5_type);
     GATEHOUSE_TRY(tables.end(dsdt));
 
-    xsdt.u64(tables.next());
+    tables.list(tables.next());
     Writer fadt = tables.start("FACP", 4);
     write_fadt(fadt, machine.chipset, dsdt_at);
     GATEHOUSE_TRY(tables.end(fadt));
 
-    xsdt.u64(tables.next());
+    tables.list(tables.next());
     Writer madt = tables.start("APIC", 4);
     write_madt(madt, machine);
     GATEHOUSE_TRY(tables.end(madt));
 
-    xsdt.u64(tables.next());
-    Writer channel = tables.start("GTHS", 2);
-    channel.bytes(machine.channel);
-    GATEHOUSE_TRY(tables.end(channel));
-
     if (is_hpet(machine.hpet)) {
-        xsdt.u64(tables.next());
+        tables.list(tables.next());
         Writer hpet = tables.start("HPET", 1);
         hpet.u32(static_cast<std::uint32_t>(machine.hpet));
         hpet.u32(0);  // in memory
@@ -180,19 +169,34 @@ Status build_guest_tables(const GuestPlatform& machine, MutableBytes out, std::u
         hpet.zeros(4);
         GATEHOUSE_TRY(tables.end(hpet));
     }
-    if (machine.ecam.base != 0) {
-        xsdt.u64(tables.next());
-        Writer mcfg = tables.start("MCFG", 1);
-        mcfg.zeros(8);
-        mcfg.u64(machine.ecam.base);
-        mcfg.u16(0);
-        mcfg.u8(machine.ecam.first_bus);
-        mcfg.u8(machine.ecam.last_bus);
-        mcfg.u32(0);
-        GATEHOUSE_TRY(tables.end(mcfg));
+    if (machine.ecam.base == 0) return {};
+    tables.list(tables.next());
+    Writer mcfg = tables.start("MCFG", 1);
+    mcfg.zeros(8);
+    mcfg.u64(machine.ecam.base);
+    mcfg.u16(0);
+    mcfg.u8(machine.ecam.first_bus);
+    mcfg.u8(machine.ecam.last_bus);
+    mcfg.u32(0);
+    return tables.end(mcfg);
+}
+
+}  // namespace
+
+Status build_guest_tables(const GuestPlatform& machine, MutableBytes out, std::uint64_t physical) {
+    if (out.size() < kTablesAt) return {Error::kNoSpace, "guest ACPI tables"};
+    std::ranges::fill(out, std::byte{0});
+    Tables tables(out, physical);
+    for (const AcpiTables::Table& table : machine.machine_tables) {
+        if (table.signature != signature("DSDT")) tables.list(table.address);
     }
-    tables.seek(kXsdtAt);
-    return tables.end(xsdt);
+    if (machine.machine_tables.empty()) GATEHOUSE_TRY(write_hardware_tables(tables, machine));
+    tables.list(tables.next());
+    Writer channel = tables.start("GTHS", 2);
+    channel.bytes(machine.channel);
+    GATEHOUSE_TRY(tables.end(channel));
+    tables.finish_root();
+    return {};
 }
 
 }  // namespace gatehouse::platform

@@ -1,6 +1,6 @@
-// ACPI tables for the guest with acpi = minimal: all of them made here, of what the hypervisor has read from the
-// hardware. No byte of the machine's own tables is believed or passed on, and no AML but the DSDT's below, which is
-// a constant of the measured image:
+// ACPI tables for the guest. With acpi = minimal all of them are made here, of what the hypervisor has read from the
+// hardware: no byte of the machine's own tables is believed or passed on, and no AML but the DSDT's below, which is
+// a constant of the measured image. With acpi = machine only RSDP, XSDT and GTHS are (machine_tables.hpp).
 //
 //   Name (_S5, Package (4) {t, t, 0, 0})    t: chipset's sleep type
 //   Scope (\_SB) { Device (PCI0) { Name (_HID, EisaId ("PNP0A08"))  Name (_CID, EisaId ("PNP0A03")) } }
@@ -12,7 +12,7 @@
 // PCI Firmware Specification 3.3, 4.1.2.
 #pragma once
 
-#include "hypervisor/base/bytes.hpp"
+#include "hypervisor/platform/acpi.hpp"
 #include "hypervisor/platform/chipset.hpp"
 #include "hypervisor/platform/pci.hpp"
 
@@ -28,9 +28,13 @@ struct GuestPlatform {
     std::uint64_t hpet = 0;  // capability register at kHpetBase; no HPET if it is not sane
     EcamWindow ecam;         // base 0: none
     Bytes channel;           // body of the table GTHS (channel/mailbox.hpp)
+    std::span<const AcpiTables::Table>
+        machine_tables{};  // not empty: these and GTHS, nothing else; a DSDT is not listed
 };
 
-// Writes RSDP (first), XSDT, DSDT, FADT, MADT, GTHS and, if there are any, HPET and MCFG into `out`, which is at
+// Enough for all of them.
+inline constexpr std::size_t kGuestTablesSize = 0x1000;
+// Writes RSDP (first), XSDT, DSDT, FADT, MADT, HPET and MCFG (if there are any) and GTHS into `out`, which is at
 // `physical`, below 4 GiB and 16-byte aligned; the rest of `out` is zeroed. kNoSpace.
 [[nodiscard]] Status build_guest_tables(const GuestPlatform& machine, MutableBytes out, std::uint64_t physical);
 
