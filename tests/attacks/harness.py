@@ -146,7 +146,10 @@ class Box:
         original = shared.appliance
         lab.remove(directory)
         os.makedirs(directory)
-        subprocess.run(["cp", "-a", "--sparse=always", "--reflink=auto", original.directory + "/.", directory], check=True)
+        # The appliance's own: boxes may lie in the same folder.
+        names = [entry.path for entry in os.scandir(original.directory)
+                 if entry.is_file() or entry.name in ("tpm", "tpm-vendor")]
+        subprocess.run(["cp", "-a", "--sparse=always", "--reflink=auto", *names, directory], check=True)
         self.appliance = lab.Appliance(self.options.build, directory)
         self.appliance.identity = original.identity
         self.boot = lab.BootPartition(self.appliance.image)
