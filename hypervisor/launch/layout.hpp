@@ -12,7 +12,7 @@
 //   0x030000    64 KiB    small modules: copied here before they are measured, and used from here
 //   0x040000    64 KiB    mailbox: shared with the guest, readable and writable by it
 //   0x100000    192 KiB   AMD-Vi command and event queues, three pages for each unit
-//   0x140000    768 KiB   guest tables: the ACPI tables that the hypervisor makes for the guest
+//   0x140000    768 KiB   guest tables: ACPI tables that the hypervisor makes for the guest, copies of the machine's
 //   0x200000    2 MiB     hypervisor image: the file, then zeros up to its memory size
 //   0x400000    2 MiB     AMD-Vi device table, 65,536 entries of 32 bytes; one table serves every IOMMU
 //   0x600000    6 MiB     hypervisor heap-free arenas: page tables, I/O page tables, disk DMA arena, ...

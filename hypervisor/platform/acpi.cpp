@@ -64,6 +64,7 @@ Result<AcpiTables::Table> AcpiTables::read(AcpiMemory& memory, std::uint64_t add
 Status AcpiTables::open(Bytes rsdp, AcpiMemory& memory) {
     GATEHOUSE_ASSIGN(const Root root, find_root(rsdp, memory));
     if (root.entries.size() / root.entry_size > kMaxTables) return {Error::kNoSpace, "ACPI tables", kMaxTables};
+    count_ = 0;
     for (Reader reader(root.entries); reader.remaining() >= root.entry_size;) {
         const std::uint64_t address = root.entry_size == 8 ? reader.u64() : reader.u32();
         if (address == 0) continue;

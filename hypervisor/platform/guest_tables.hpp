@@ -28,8 +28,8 @@ struct GuestPlatform {
     std::uint64_t hpet = 0;  // capability register at kHpetBase; no HPET if it is not sane
     EcamWindow ecam;         // base 0: none
     Bytes channel;           // body of the table GTHS (channel/mailbox.hpp)
-    std::span<const AcpiTables::Table>
-        machine_tables{};  // not empty: these and GTHS, nothing else; a DSDT is not listed
+    // Not empty: these and GTHS are the guest's, nothing else. A DSDT among them is not listed.
+    std::span<const AcpiTables::Table> machine_tables{};
 };
 
 // Enough for all of them.
