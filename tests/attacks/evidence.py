@@ -14,7 +14,8 @@ def verify(box, results, nonce=NONCE, record=None, key=None):
     appliance = box.shared.appliance
     done = subprocess.run([os.path.join(box.options.build, "bin", "attest"), "verify", os.path.join(results, "evidence"),
                            "--nonce", nonce, "--ak", key or appliance.path("ak.pem"), "--image", appliance.image, "--record",
-                           record or appliance.path("endpoint.record")], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                           record or appliance.path("endpoint.record"), "--enrollment",
+                           appliance.path("enrollment.pub")], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, check=False)
     lines = done.stdout.strip().splitlines() or ["no output"]
     return done.returncode, next((line for line in lines if "fail" in line.lower()), lines[-1])

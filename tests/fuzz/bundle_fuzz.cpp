@@ -1,5 +1,5 @@
-// Policy bundles and approvals: measured code reads them.
-#include "policies/bundle/bundle.hpp"
+// Policy bundles, approvals and endpoint records: measured code reads them.
+#include "policies/bundle/bundle_writer.hpp"
 #include "tests/fuzz/fuzz.hpp"
 
 using namespace gatehouse;
@@ -17,5 +17,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         const auto length = write_approval(*approval, written);
         fuzz::require(length.ok() && equal_bytes(Bytes(written).first(*length), input));
     }
+    if (const auto approval = parse_machine_approval(input); approval.ok()) {
+        const auto length = write_machine_approval(*approval, written);
+        fuzz::require(length.ok() && equal_bytes(Bytes(written).first(*length), input));
+    }
+    // Not a point of the curve: no record is good.
+    std::array<std::byte, kPointSize> point{std::byte{4}};
+    fuzz::require(!parse_record(input, point).ok());
     return 0;
 }

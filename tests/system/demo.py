@@ -240,7 +240,8 @@ def disk_rows(options, box, superblock, nonce, table):
 def verify(options, box, evidence, nonce):
     """(exit status, last line) of attest verify, with the endpoint's own record."""
     done = subprocess.run([os.path.join(options.build, "bin", "attest"), "verify", evidence, "--nonce", nonce, "--ak",
-                           box.path("ak.pem"), "--image", box.image, "--record", box.path("endpoint.record")],
+                           box.path("ak.pem"), "--image", box.image, "--record", box.path("endpoint.record"), "--enrollment",
+                           box.path("enrollment.pub")],
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     return done.returncode, (done.stdout.strip().splitlines() or ["no output"])[-1]
 
