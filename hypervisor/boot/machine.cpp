@@ -77,7 +77,12 @@ void Machine::Power::prepare_stop() {
     log("gatehouse: keys wiped");
 }
 
+// A machine that does not do as asked is reset another way.
 void Machine::Power::wait_for_the_end() {
+    (void)cpu::within(2'000'000, [] { return false; });
+    for (const std::uint8_t value : {std::uint8_t{2}, std::uint8_t{6}}) {
+        platform::out8(guest::PowerPorts::kResetControl, value);
+    }
     for (;;) asm volatile("hlt");
 }
 
@@ -170,8 +175,8 @@ Status Machine::read_chipset() {
 
 Bytes Machine::view(std::uint64_t physical, std::uint64_t size) {
     const Extent extent{physical, size};
-    const bool good = ram_.check(extent, "ACPI table").ok() && extent.end() <= memory::kIdentityLimit &&
-                      !extent.overlaps({kept_base_, launch::kKeptSize});
+    const bool good = physical >= memory::kPageSize && ram_.check(extent, "ACPI table").ok() &&
+                      extent.end() <= memory::kIdentityLimit && !extent.overlaps({kept_base_, launch::kKeptSize});
     return good ? Bytes(memory::at_physical(physical), size) : Bytes{};
 }
 
@@ -205,6 +210,9 @@ Status Machine::measure_machine() {
     facts.microcode = static_cast<std::uint32_t>(microcode);
     facts.smm_locked = (hwcr & 1) != 0;
     facts.processors = static_cast<std::uint16_t>(cpu::cpu_count());
+    // With acpi = machine an authority has approved the machine as it is.
+    const bool approved = policy_.bundle.has(policies::BundleFlag::kMachineAcpi);
+    if (!facts.smm_locked && !approved) return {Error::kRefused, "SMM is not locked", hwcr};
     for (const memory::IommuPlace& place : iommus_.all()) {
         facts.iommus[facts.iommu_count++] = {place.function, place.registers};
     }
@@ -381,7 +389,7 @@ Status Machine::trap_guest() {
     GATEHOUSE_TRY(cpu::trap_ports(pm1_control, static_cast<std::uint16_t>(pm1_control + 1), power_ports_));
     if (chipset_.fch) {
         GATEHOUSE_TRY(cpu::trap_ports(platform::kFchData, platform::kFchData, power_ports_));
-        GATEHOUSE_TRY(cpu::hide_device(kFchRegisters, memory::kPageSize));
+        GATEHOUSE_TRY(cpu::hide_device(kFchRegisters, 2 * memory::kPageSize));
     }
     GATEHOUSE_TRY(cpu::trap_ports(channel::kDoorbellPort, channel::kDoorbellPort + 3, doorbell_));
     memory::NestedPageTable& nested = cpu::nested_pages();
@@ -397,6 +405,7 @@ Status Machine::start_processors() {
     GATEHOUSE_ASSIGN(const std::uint64_t low_page,
                      map_.find(memory::kPageSize, memory::kPageSize, 0xa0000, payload_.busy));
     GATEHOUSE_TRY(ram_.check_write_back({low_page, memory::kPageSize}, "trampoline page"));
+    GATEHOUSE_TRY(map_.reserve({low_page, memory::kPageSize}));  // it stays ours
     return cpu::start_aps(low_page);
 }
 

@@ -236,6 +236,11 @@ Status start_aps(std::uint64_t low_page) {
         return {Error::kMismatch, "processor that does not come; counted", cpus_online};
     }
     wipe(page);
+    constexpr std::uint8_t kHalt[] = {0xfa, 0xf4, 0xeb,
+                                      0xfd};  // cli; hlt, for ever: whoever should still come stays here
+    copy_bytes(page, std::as_bytes(std::span(kHalt)));
+    GATEHOUSE_TRY(nested.hide(low_page, kPageSize));
+    svm::all_taken();
     return count != 0 ? nested.set(apic::kPage, kPageSize, memory::GuestAccess::kTrapWrites) : Status{};
 }
 

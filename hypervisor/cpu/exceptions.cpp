@@ -1,10 +1,10 @@
 #include "hypervisor/cpu/exceptions.hpp"
 
 #include "hypervisor/base/log.hpp"
-#include "hypervisor/base/panic.hpp"
 #include "hypervisor/cpu/console_log.hpp"
 #include "hypervisor/cpu/instructions.hpp"
 #include "hypervisor/cpu/per_cpu.hpp"
+#include "hypervisor/cpu/stop.hpp"
 
 extern "C" {
 extern const char exception_stubs[], try_read_msr_at[], try_write_msr_at[], msr_fault[];
@@ -74,10 +74,12 @@ extern "C" bool handle_exception(ExceptionFrame& frame) {
         frame.rip = address_of(msr_fault);
         return false;
     }
+    const std::uint64_t cr2 = read_cr2();
+    prepare_stop();
     set_console(true);
-    log("exception ", frame.vector, " error ", Hex{frame.error}, " at ", Hex{frame.rip}, " rsp ", Hex{frame.rsp},
-        " cr2 ", Hex{read_cr2()});
-    panic("exception in the hypervisor");
+    log("panic: exception ", frame.vector, " error ", Hex{frame.error}, " at ", Hex{frame.rip}, " rsp ", Hex{frame.rsp},
+        " cr2 ", Hex{cr2}, "; keys wiped, machine stopped");
+    halt();
 }
 
 }  // namespace gatehouse::cpu

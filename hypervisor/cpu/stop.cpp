@@ -41,9 +41,9 @@ void prepare_stop() {
 }
 
 void reset_machine(const char* why) {
-    set_console(true);
-    log("reset: ", why);
     prepare_stop();
+    set_console(true);
+    log("reset: ", why, "; keys wiped");
     pulse_reset();
 }
 
@@ -56,11 +56,10 @@ void halt() {
 namespace gatehouse {
 
 void panic(const char* why) {
+    cpu::prepare_stop();  // the log may be what is broken
     cpu::set_console(true);
     log("panic: ", why, " (cpu ", cpu::this_cpu().index, ", called from ",
-        Hex{reinterpret_cast<std::uint64_t>(__builtin_return_address(0))}, ")");
-    cpu::prepare_stop();
-    log("panic: keys wiped, machine stopped");
+        Hex{reinterpret_cast<std::uint64_t>(__builtin_return_address(0))}, "); keys wiped, machine stopped");
     cpu::halt();
 }
 

@@ -38,6 +38,8 @@ bool PowerPorts::is_other_sleep(std::uint16_t port, unsigned size, std::uint32_t
 
 void PowerPorts::write(std::uint16_t port, unsigned size, std::uint32_t value) {
     if (byte_at(kFchData, port, size, value).covered) return;
+    if (const Written keyboard = byte_at(kKeyboard, port, size, value); keyboard.covered && keyboard.value == 0xd1)
+        return;
     const bool last = ends_the_guest(port, size, value);
     if (last) {
         log("gatehouse: the guest resets, sleeps or powers off (port ", Hex{port}, ", value ", Hex{value}, ")");

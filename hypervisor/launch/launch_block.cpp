@@ -14,6 +14,7 @@ Status check_module(const LaunchBlock& block, std::size_t number) {
         return {Error::kBadValue, "launch block: module role", number};
     }
     if (module.address % kPageSize != 0) return {Error::kMisaligned, "launch block: module address", module.address};
+    if (module.address == 0) return {Error::kOutOfRange, "launch block: module at 0", number};
     if (module.size == 0) return {Error::kBadLength, "launch block: empty module", number};
     if (module.address >= kFourGiB || module.size > kFourGiB - module.address) {
         return {Error::kOutOfRange, "launch block: module beyond 4 GiB", number};

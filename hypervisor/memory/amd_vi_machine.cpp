@@ -12,17 +12,11 @@ constexpr std::uint64_t kBelow4GiB = 0x100000000;
 
 constexpr std::uint32_t kIommuClass = 0x080600;
 
-bool in_root_complex(platform::FunctionId function) {
-    bool result = true;
-    platform::for_each_bridge_above(function, [&](platform::FunctionId) { result = false; });
-    return result;
-}
-
 // The unit in a function, and its registers answering.
 std::optional<IommuPlace> unit_at(platform::FunctionId function) {
     constexpr std::uint32_t kTypeIommu = 3;  // capability header [18:16]
     constexpr std::uint32_t kTunnel = 1u << 25;
-    if (platform::class_of(function) != kIommuClass || !in_root_complex(function)) return {};
+    if (platform::class_of(function) != kIommuClass) return {};
     const auto capability = platform::find_capability(function, kSecureDevice);
     if (!capability) return {};
     const auto word = [&](unsigned offset) { return static_cast<std::uint16_t>(*capability + offset); };
@@ -45,6 +39,11 @@ Result<IommuList> find_iommus(const Ram& ram) {
         if (!platform::exists(id)) continue;
         const auto unit = unit_at(id);
         if (!unit) continue;
+        // Bridges' bus numbers are the launcher's: one that hides a unit of another root complex is not told from one
+        // that has a function behind it which says that it is a unit.
+        bool behind = false;
+        platform::for_each_bridge_above(id, [&](platform::FunctionId) { behind = true; });
+        if (behind) return {Error::kRefused, "IOMMU behind a bridge", function};
         const std::uint64_t base = unit->registers;
         if (base == 0) return {Error::kUnsupported, "IOMMU without an address", function};
         const Extent registers{base, kIommuRegisterSpace};

@@ -17,6 +17,8 @@ constexpr Entry kTable = kPresent | kWritable | kUser;
 constexpr std::uint64_t kMiB2 = std::uint64_t{2} << 20;
 constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 constexpr std::uint64_t kGiB512 = std::uint64_t{512} << 30;
+constexpr std::uint64_t kHyperTransport =
+    0xfd'0000'0000;  // to 1 TiB: ports and configuration space once more, no memory
 
 Entry& slot(std::uint64_t table, std::uint64_t address, std::uint64_t leaf_size) {
     return reinterpret_cast<Entry*>(at_physical(table))[(address / leaf_size) % 512];
@@ -51,6 +53,7 @@ Status NestedPageTable::extend(std::uint64_t address) {
     GATEHOUSE_ASSIGN(const std::uint64_t pointers, pool_->take(1));
     const std::uint64_t first = address & ~(kGiB512 - 1);
     for (std::uint64_t at = first; at < std::min(first + kGiB512, limit_); at += kGiB) {
+        if (at >= kHyperTransport && at < 2 * kGiB512) continue;
         slot(pointers, at, kGiB) = at | kTable | kLarge;
     }
     publish(top, pointers | kTable);

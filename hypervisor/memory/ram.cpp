@@ -27,6 +27,7 @@ enum SysCfg : std::uint64_t {
     kFixDramModify = 1u << 19,
     kVarDramEnable = 1u << 20,
     kTom2Enable = 1u << 21,
+    kEncryption = 7u << 23,  // MemEncryptionModEn, SecureNestedPagingEn, VMPLEn
 };
 constexpr std::uint64_t kValid = 1u << 11;  // of IORR and MTRR masks; MTRR enable
 constexpr std::uint64_t kFixedEnable = 1u << 10;
@@ -48,6 +49,8 @@ Status Ram::read(Msrs& msrs) {
     *this = {};
     const std::uint64_t configuration = msrs.read(kSysCfg);
     if ((configuration & kVarDramEnable) == 0) return {Error::kRefused, "SYSCFG: no variable-range DRAM"};
+    // One address bit would say whether memory is encrypted: each page would have a second address.
+    if ((configuration & kEncryption) != 0) return {Error::kRefused, "SYSCFG: memory encryption is on", configuration};
     for (const std::uint32_t mask : {kIorrMask0, kIorrMask1}) {
         if ((msrs.read(mask) & kValid) != 0) return {Error::kRefused, "I/O range register in use", mask};
     }

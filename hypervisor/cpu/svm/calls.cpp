@@ -14,6 +14,8 @@ namespace {
 constinit std::atomic_flag calling;  // one call at a time, to any processor
 constinit SpinLock trap_lock;        // the APIC page's mapping and who waits for a SIPI
 constinit std::atomic<bool> stop_flag = false;
+// Before, the others wait in INIT, where a SIPI would start them in memory that is the launcher's.
+constinit std::atomic<bool> taken = false;
 
 void consume_init() {
     while (!open_window(false)) pause();
@@ -180,8 +182,11 @@ void flush_nested_everywhere() {
     });
 }
 
+void all_taken() { taken = true; }
+
 bool stop_others() {
     stop_flag = true;
+    if (!taken) return true;
     for_each_other([](Vcpu& other) { other.called = true; });
     ring(0, apic::kOthers);
     bool all = true;

@@ -19,6 +19,7 @@ constexpr MsrRule kMask = MsrRule::kMask, kFault = MsrRule::kFault;
 // The first row that matches counts. APM vol. 2, appendix A; Processor Programming References for families
 // 17h, 19h.
 constexpr std::array kRows{
+    Row{0x10, 0x10, {kPass, kDrop}},    // TSC: the hypervisor's clock
     Row{0x200, 0x26f, {kPass, kDrop}},  // MTRRs: how the hypervisor's own memory is cached
     Row{0x2ff, 0x2ff, {kPass, kDrop}}, Row{kMsrApicBase, kMsrApicBase, {MsrRule::kApicBase, MsrRule::kApicBase}},
     Row{kMsrX2ApicIcr, kMsrX2ApicIcr, {kPass, MsrRule::kIcr}},

@@ -65,6 +65,8 @@ void show_life(Vcpu& vcpu);
 // Makes the others stop for good, each at the end of what its handler does: true if all have. All are called at once, and
 // not by their IDs: a guest may have given its APIC another.
 [[nodiscard]] bool stop_others();
+// No processor is left in INIT: stop_others() may call them.
+void all_taken();
 [[nodiscard]] bool stop_requested();
 // Stops this processor for good, and lets stop_others() see it.
 [[noreturn]] void stop_here();

@@ -427,16 +427,22 @@ TEST_F(AmdViTest, AFunctionThatOnlyClaimsTheCapabilityIsNoUnit) {
     add_unit(0x0002, 0xfeb80000);
     add_unit(0x0080, 0xfd000000);
     pci.put(0x0080, 0x08, 4, 0x02000000);  // a network card
-    add_unit(0x0100, 0xfd100000);          // says all the right things, behind a bridge
-    pci.add(0x0018, 0x00011b36);
-    pci.put(0x0018, 0x0e, 1, 1);
-    pci.put(0x0018, 0x18, 4, 0x00020100);  // buses 1 to 2
-    pci.put(0x0018, 0x08, 4, 0x06040000);
     const auto list = find_iommus(ram);
     ASSERT_TRUE(list.ok());
     ASSERT_EQ(list->count, 1u);
     EXPECT_EQ(list->places[0].function, 0x0002);
     EXPECT_EQ(pci.get(0x0080, 0x44, 4), 0xfd000000u) << "and is left alone";
+}
+
+// Either a function says all the right things, or the launcher has numbered a bridge so that it hides a true unit.
+TEST_F(AmdViTest, RefusesAUnitBehindABridge) {
+    add_unit(0x0002, 0xfeb80000);
+    add_unit(0x0100, 0xfd100000);
+    pci.add(0x0018, 0x00011b36);
+    pci.put(0x0018, 0x0e, 1, 1);
+    pci.put(0x0018, 0x18, 4, 0x00020100);  // buses 1 to 2
+    pci.put(0x0018, 0x08, 4, 0x06040000);
+    EXPECT_EQ(find_iommus(ram).error(), Error::kRefused);
 }
 
 TEST_F(AmdViTest, RefusesTwoUnitsWithTheSameRegisters) {

@@ -101,6 +101,8 @@ TEST(LaunchBlock, RefusesUnknownAndRepeatedRoles) {
 
 TEST(LaunchBlock, RefusesModulesThatAreMisalignedEmptyOrBeyondFourGiB) {
     EXPECT_EQ(parse_changed([](LaunchBlock& b) { b.modules[0].address += 0x800; }).error(), Error::kMisaligned);
+    EXPECT_EQ(parse_changed([](LaunchBlock& b) { b.modules[0].address = 0; }).error(), Error::kOutOfRange)
+        << "where the hypervisor has no page";
     EXPECT_EQ(parse_changed([](LaunchBlock& b) { b.modules[0].size = 0; }).error(), Error::kBadLength);
     EXPECT_EQ(parse_changed([](LaunchBlock& b) { b.modules[0].address = 0x1'0000'0000; }).error(), Error::kOutOfRange);
     EXPECT_EQ(parse_changed([](LaunchBlock& b) { b.modules[0].size = 0x1'0000'0000; }).error(), Error::kOutOfRange);

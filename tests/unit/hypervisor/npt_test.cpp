@@ -141,6 +141,8 @@ TEST_F(NestedPageTableTest, ExtendsBeyondTheFirstHalfTebibyteOnDemand) {
     expect_identity(kFar);
     ASSERT_TRUE(table.hide(900 * kGiB, 0x1000).ok());
     EXPECT_EQ(table.access(900 * kGiB), GuestAccess::kHidden);
+    EXPECT_EQ(table.access(0xfc'ffff'f000), GuestAccess::kAll);
+    EXPECT_EQ(table.access(0xfd'fc00'0000), GuestAccess::kTrap) << "HyperTransport: ports and configuration space";
     EXPECT_EQ(table.extend(std::uint64_t{1} << 40).error(), Error::kOutOfRange) << "40 physical address bits";
 }
 

@@ -56,8 +56,11 @@ TEST_F(PowerPortsTest, DropsWritesThatCouldMoveTheBlock) {
     EXPECT_EQ(write(0xcd6, 1, 0x62), "w") << "the index, for reads";
 }
 
+// Its bit 0 is the reset line.
+TEST_F(PowerPortsTest, NeverLetsTheKeyboardControllersOutputPortBeWritten) { EXPECT_EQ(write(0x64, 1, 0xd1), ""); }
+
 TEST_F(PowerPortsTest, PassesEverythingElse) {
-    EXPECT_EQ(write(0x64, 1, 0xd1), "w");
+    EXPECT_EQ(write(0x64, 1, 0xd0), "w");
     EXPECT_EQ(write(0x64, 1, 0xff), "w") << "a pulse command that pulses nothing";
     EXPECT_EQ(write(0x92, 1, 0x02), "w");
     EXPECT_EQ(write(0xcf9, 1, 0x02), "w");

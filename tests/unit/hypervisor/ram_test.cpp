@@ -42,6 +42,15 @@ TEST_F(RamTest, IsWhatTheProcessorRoutesToMemory) {
     EXPECT_TRUE(is_ram(4 * kGiB, 2 * kGiB));
 }
 
+// Each page would have a second address, by the bit that says whether it is encrypted.
+TEST_F(RamTest, RefusesMemoryEncryption) {
+    for (const unsigned bit : {23u, 24u, 25u}) {
+        MsrModel encrypted{kTop, kTop2};
+        encrypted.registers[0xc0010010] |= 1ull << bit;
+        EXPECT_EQ(ram.read(encrypted).error(), Error::kRefused) << bit;
+    }
+}
+
 TEST_F(RamTest, EndsAtTheHolesAndTheTops) {
     EXPECT_FALSE(is_ram(0x9f000, 0x2000));
     EXPECT_FALSE(is_ram(0xc0000, 0x1000)) << "shadow memory";
