@@ -39,11 +39,8 @@ class Encryption {
     }
 
     void run(std::size_t window_size) {
-        if (cursor().count != 0) finish_window();
-        std::vector<Extent> windows;
-        if (cursor().state != CursorState::kIdle) {
-            windows = windows_from(vault_.header, cursor().next + cursor().count, window_size);
-        }
+        go_on();
+        const std::vector<Extent> windows = windows_left(window_size);
         Progress progress("encrypting", sectors_of(windows) * disk_.sector_size());
         // Windows are prepared, which is the work, while those before them are written, which is the waiting.
         const std::size_t ahead = std::clamp(std::thread::hardware_concurrency(), 1u, 4u);
@@ -97,6 +94,41 @@ class Encryption {
         update({CursorState::kEncrypting, journal, window.extent.first, window.extent.count});
         disk_.write(window.extent.first, window.ciphertext);
         disk_.flush();
+    }
+
+    [[nodiscard]] std::vector<Extent> windows_left(std::size_t window_size) const {
+        if (cursor().state == CursorState::kIdle) return {};
+        return windows_from(vault_.header, cursor().next + cursor().count, window_size);
+    }
+
+    // What an earlier run left under way.
+    void go_on() {
+        std::uint64_t next = next_under_way();
+        if (cursor().count != 0 && next == 0) finish_window();
+        for (; next != 0; next = next_under_way()) {
+            const std::uint64_t first = windows_left(volume::kWindowSize).front().first;
+            update({CursorState::kEncrypting, 1 - cursor().journal, first, next});
+            finish_window();
+        }
+    }
+
+    // Sectors of the window behind the cursor's if it has been begun, and the copy of the header that says so is lost: its
+    // journal is there. The cursor's own window was on the medium before that was written. 0: none.
+    [[nodiscard]] std::uint64_t next_under_way() const {
+        const std::vector<Extent> sectors = windows_left(volume::kWindowSize);
+        if (sectors.empty()) return 0;
+        const Result<std::uint64_t> count = journal_.window(sectors.front().first, other_journal());
+        return count.ok() ? count.value() : 0;
+    }
+
+    // The area that the cursor does not name; nothing if it cannot be read and there is no newer copy that might name it.
+    [[nodiscard]] Buffer other_journal() const try {
+        return store_.read(volume::kJournalOffset[1 - cursor().journal], volume::kJournalSize);
+    } catch (const ToolError&) {
+        volume::Preview other;
+        const Buffer copy = store_.read(volume::kCopyOffset[1 - vault_.copy], volume::kMaximumHeaderSize);
+        if (!volume::preview(copy, other).ok() || other.generation > vault_.header.generation) throw;
+        return {};
     }
 
     // The window that the cursor names, of which any sector may be on the disk or not.

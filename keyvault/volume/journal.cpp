@@ -5,6 +5,7 @@
 namespace gatehouse::volume {
 namespace {
 
+constexpr std::size_t kCountAt = 16;
 constexpr std::size_t kMacAt = 24;
 
 }  // namespace
@@ -67,6 +68,13 @@ Result<Bytes> Journal::read(std::uint64_t first, std::uint64_t count, Bytes area
         return {Error::kBadMac, "journal: not that of the window"};
     }
     return macs;
+}
+
+Result<std::uint64_t> Journal::window(std::uint64_t first, Bytes area) const {
+    if (area.size() < kJournalHeadSize) return {Error::kBadLength, "journal", area.size()};
+    const auto count = load<std::uint64_t>(area.data() + kCountAt, Endian::kLittle);
+    GATEHOUSE_TRY(read(first, count, area));
+    return count;
 }
 
 }  // namespace gatehouse::volume

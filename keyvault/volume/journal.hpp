@@ -13,6 +13,10 @@
 // whose MAC is the journal's is ciphertext, every other one is still plaintext (disks write sectors whole); encrypt and
 // write those, flush, go on with 1 behind the window.
 //
+// The newest copy of the header may be lost, and the other one, which opens then, names the window before. Its successor may
+// have been under way: if the area that the cursor does not name holds a journal that begins where the next window does,
+// then everything before is on the disk, and that window is taken up as if the cursor named it.
+//
 // The two journals lie in the vault partition behind the two copies of the header. A journal, little-endian:
 //
 //     offset  size
@@ -60,6 +64,8 @@ class Journal {
     // The MACs in a journal, one after the other, which must be that of this window. `area`: kJournalSize bytes as read.
     // kBadMac: it is not, or was changed.
     [[nodiscard]] Result<Bytes> read(std::uint64_t first, std::uint64_t count, Bytes area) const;
+    // Of how many sectors the window is that begins at `first`, if this is its journal; errors as read().
+    [[nodiscard]] Result<std::uint64_t> window(std::uint64_t first, Bytes area) const;
 
   private:
     [[nodiscard]] Sha256Digest hmac(Bytes first, Bytes second) const;

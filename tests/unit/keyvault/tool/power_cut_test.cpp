@@ -278,6 +278,61 @@ TEST(PowerCut, OfAResumedRunLosesNothingEither) {
     }
 }
 
+// Spoils the newest copy of the header. False if there is not another one that opens.
+bool lose_newest_copy(FragileDisk& disk) {
+    const auto vault = std::make_unique<OpenVault>();
+    if (!open_with_recovery_key(disk, recovery(), *vault).ok()) return false;
+    const std::uint64_t lba = kVaultFirst + volume::kCopyOffset[vault->copy] / kSector + 1;
+    Buffer sector = disk.read_sectors(lba, 1);
+    sector[7] ^= std::byte{1};
+    disk.write(lba, sector);
+    disk.flush();
+    return open_with_recovery_key(disk, recovery(), *vault).ok();
+}
+
+TEST(PowerCut, ThatCostsTheNewestHeaderEncryptsNothingTwice) {
+    const unsigned whole = operations_of_a_whole_run();
+    unsigned lost = 0;
+    for (unsigned cut = 1; cut <= whole; ++cut) {
+        for (const std::uint64_t chance : kChances) {
+            SCOPED_TRACE("operation " + std::to_string(cut) + ", chance " + std::to_string(chance));
+            FragileDisk disk(image());
+            disk.fail_at(cut);
+            EXPECT_THROW(provision_on(disk, 1), ToolError);
+            disk.power_up(chance);
+            if (!lose_newest_copy(disk)) continue;
+            ++lost;
+            ASSERT_TRUE(put_right(disk));
+            ASSERT_NO_FATAL_FAILURE(expect_done(disk));
+        }
+    }
+    EXPECT_GT(lost, whole);
+}
+
+// And another cut while that is put right.
+TEST(PowerCut, ThatCostsTheNewestHeaderMayBeFollowedByAnother) {
+    const unsigned whole = operations_of_a_whole_run();
+    for (unsigned cut = 8; cut <= whole; cut += 3) {
+        for (unsigned second = 1; second < 16; ++second) {
+            SCOPED_TRACE("operations " + std::to_string(cut) + ", " + std::to_string(second));
+            FragileDisk disk(image());
+            disk.fail_at(cut);
+            EXPECT_THROW(provision_on(disk, 1), ToolError);
+            disk.power_up(cut * 31 + 2);
+            if (!lose_newest_copy(disk)) continue;
+            disk.fail_at(second);
+            try {
+                (void)put_right(disk);
+                disk.power_up(1);
+            } catch (const ToolError&) {
+                disk.power_up(second * 17 + 2);
+            }
+            ASSERT_TRUE(put_right(disk));
+            ASSERT_NO_FATAL_FAILURE(expect_done(disk));
+        }
+    }
+}
+
 // The older copy is opened by mistake, or because the newer one is lost, after the guest has written.
 TEST(PowerCut, BetweenTheLastCursorsLeavesNoCopyThatWouldEncryptAgain) {
     const unsigned whole = operations_of_a_whole_run();
