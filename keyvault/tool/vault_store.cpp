@@ -1,6 +1,7 @@
 #include "keyvault/tool/vault_store.hpp"
 
 #include <algorithm>
+#include <exception>
 
 #include "keyvault/tool/layout.hpp"
 #include "keyvault/volume/header_v1.hpp"
@@ -46,12 +47,20 @@ void VaultStore::put_copy(std::size_t number, Bytes copy) {
 HeaderCopies read_header_copies(const BlockDevice& disk, const volume::GptEntry& vault) {
     const std::size_t size = disk.sector_size();
     HeaderCopies copies;
+    std::exception_ptr failure;
     for (std::size_t i = 0; i < copies.size(); ++i) {
         const std::uint64_t first = volume::kCopyOffset[i] / size;
         const std::uint64_t count = volume::kMaximumHeaderSize / size;
         if (first + count > vault.count()) throw ToolError(disk.path() + ": the vault partition is smaller than 1 MiB");
-        copies[i] = disk.read_sectors(vault.first + first, count);
+        try {
+            copies[i] = disk.read_sectors(vault.first + first, count);
+        } catch (const ToolError&) {
+            copies[i].assign(volume::kMaximumHeaderSize, std::byte{0});
+            failure = std::current_exception();
+        }
     }
+    const auto is_none = [](const Buffer& copy) { return kind_of(copy) == CopyKind::kNone; };
+    if (failure && std::ranges::all_of(copies, is_none)) std::rethrow_exception(failure);
     return copies;
 }
 

@@ -28,6 +28,8 @@ class VaultStore final : public volume::Store {
     volume::GptEntry vault_;
 };
 
+// A copy that cannot be read is one without a header, zeros, if there is something in the other one; if not, nobody knows
+// whether the disk has a vault: ToolError.
 [[nodiscard]] HeaderCopies read_header_copies(const BlockDevice& disk, const volume::GptEntry& vault);
 
 // What a copy looks like; nothing is authenticated.

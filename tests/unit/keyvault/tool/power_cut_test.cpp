@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <set>
 
 #include "ata/xts/xts.hpp"
 #include "keyvault/tool/provision.hpp"
@@ -34,7 +35,8 @@ class Sequence final : public RandomSource {
     std::uint64_t seed_;
 };
 
-// A disk whose power can fail. Sectors are written whole; those that have not been flushed are on the medium or not.
+// A disk whose power can fail. Sectors are written whole; those that have not been flushed are on the medium or not. Sectors
+// go bad until they are written again.
 class FragileDisk final : public BlockDevice {
   public:
     explicit FragileDisk(Buffer content) : seen_(content), stable_(std::move(content)) {}
@@ -43,6 +45,8 @@ class FragileDisk final : public BlockDevice {
     [[nodiscard]] std::size_t sector_size() const override { return kSector; }
     [[nodiscard]] std::uint64_t total_sectors() const override { return kTotal; }
     void read(std::uint64_t lba, MutableBytes out) const override {
+        const auto bad = bad_.lower_bound(lba);
+        if (bad != bad_.end() && *bad < lba + out.size() / kSector) throw ToolError("the disk cannot be read");
         copy_bytes(out, Bytes(seen_).subspan(lba * kSector, out.size()));
     }
     void write(std::uint64_t lba, Bytes data) override {
@@ -51,6 +55,7 @@ class FragileDisk final : public BlockDevice {
             pending_[lba + at / kSector] = Buffer(sector.begin(), sector.end());
         }
         count();
+        bad_.erase(bad_.lower_bound(lba), bad_.lower_bound(lba + data.size() / kSector));
         copy_bytes(MutableBytes(seen_).subspan(lba * kSector), data);
     }
     void flush() override {
@@ -77,6 +82,7 @@ class FragileDisk final : public BlockDevice {
         seen_ = stable_;
         fail_at(0);
     }
+    void go_bad(std::uint64_t lba) { bad_.insert(lba); }
     [[nodiscard]] const Buffer& content() const { return seen_; }
 
   private:
@@ -87,6 +93,7 @@ class FragileDisk final : public BlockDevice {
     Buffer seen_;
     Buffer stable_;
     std::map<std::uint64_t, Buffer> pending_;
+    std::set<std::uint64_t> bad_;
     unsigned operations_ = 0;
     unsigned fail_at_ = 0;
 };
@@ -373,6 +380,63 @@ TEST(PowerCut, ResumingADoneDiskMakesADamagedCopyAgain) {
         resume_on(damaged, *vault);
         ASSERT_NO_FATAL_FAILURE(expect_done(damaged));
     }
+}
+
+TEST(BadSectors, InOneCopyOfTheHeaderLeaveTheOther) {
+    FragileDisk disk(image());
+    provision_on(disk, 1);
+    for (const std::uint64_t offset : volume::kCopyOffset) {
+        FragileDisk damaged(disk.content());
+        damaged.go_bad(kVaultFirst + offset / kSector + 2);
+        const auto vault = std::make_unique<OpenVault>();
+        ASSERT_TRUE(open_with_recovery_key(damaged, recovery(), *vault).ok());
+        resume_on(damaged, *vault);
+        ASSERT_NO_FATAL_FAILURE(expect_done(damaged));
+        for (const Buffer& copy : read_header_copies(damaged, read_partition_tables(damaged).vault_entry())) {
+            EXPECT_EQ(kind_of(copy), CopyKind::kHeader);
+        }
+    }
+}
+
+TEST(BadSectors, DoNotLookLikeADiskWithoutAVault) {
+    FragileDisk disk(image());
+    const volume::GptEntry vault = read_partition_tables(disk).vault_entry();
+    disk.go_bad(kVaultFirst);
+    EXPECT_THROW((void)read_header_copies(disk, vault), ToolError);
+    provision_on(disk, 1);
+    for (const std::uint64_t offset : volume::kCopyOffset) disk.go_bad(kVaultFirst + offset / kSector);
+    EXPECT_THROW((void)read_header_copies(disk, vault), ToolError);
+}
+
+// The journal that the cursor does not name is wanted only if a newer copy of the header may have named it.
+TEST(BadSectors, InTheOtherJournalMatterOnlyIfAHeaderIsLost) {
+    const unsigned whole = operations_of_a_whole_run();
+    unsigned resumed = 0;
+    unsigned refused = 0;
+    for (unsigned cut = 1; cut <= whole; ++cut) {
+        SCOPED_TRACE("operation " + std::to_string(cut));
+        FragileDisk disk(image());
+        disk.fail_at(cut);
+        EXPECT_THROW(provision_on(disk, 1), ToolError);
+        disk.power_up(1);
+        FragileDisk lost(disk.content());
+        if (!lose_newest_copy(lost)) continue;
+        for (FragileDisk* const each : {&disk, &lost}) {
+            const auto vault = std::make_unique<OpenVault>();
+            ASSERT_TRUE(open_with_recovery_key(*each, recovery(), *vault).ok());
+            each->go_bad(kVaultFirst + volume::kJournalOffset[1 - vault->header.cursor.journal] / kSector + 3);
+            try {
+                resume_on(*each, *vault);
+                ASSERT_NO_FATAL_FAILURE(expect_done(*each));
+                ++resumed;
+            } catch (const ToolError&) {
+                ASSERT_EQ(each, &lost);
+                ++refused;
+            }
+        }
+    }
+    EXPECT_GT(resumed, whole / 2);
+    EXPECT_GT(refused, whole / 2);
 }
 
 TEST(Percent, CountsWhatIsEncrypted) {
