@@ -27,6 +27,19 @@ def code(signature):
     return table(signature, MODULE_LEVEL_CODE.replace(b"%s", signature))
 
 
+def printing_code(text):
+    """Machine code, the same in 16, 32 and 64-bit mode, that prints on the serial line and halts."""
+    port = bytes.fromhex("baf8039090")  # mov dx, 0x3f8; nop; nop -- or mov edx, 0x909003f8
+    return port + b"".join(bytes([0xb0, byte, 0xee]) for byte in f"\n{text}\n".encode()) + bytes.fromhex("faf4ebfd")
+
+
+def at_zero(role):
+    """A module's entry says that it is at address 0, where code is; the other processor is there to run it, too."""
+    mark = "RUNS-AT-ZERO"
+    return Attack("launcher", operations=["load code 0", f"address {{{role}}} 0"], files={"code": printing_code(mark)}, cpus=2,
+                  refused=lambda seen: "launch block" in seen.refusal and mark not in seen.text and not seen.key_released)
+
+
 def bytes_of(signature, offset, size, value):
     return [f"acpi {signature} {offset + i} {value >> 8 * i & 0xff}" for i in range(size)]
 

@@ -45,10 +45,18 @@ disk=/dev/sda
 for controller in /sys/bus/pci/devices/*; do [ "$(cat "$controller/class")" != 0x010601 ] || break; done
 kept=$(od -An -tx8 -j44 -N8 /sys/firmware/acpi/tables/GTHS | tr -d ' ')
 kept=$((0x$kept - {mailbox:#x}))
+probe=$PWD/probe
 config() {{ dd if="$1/config" bs=1 skip=$(($2)) count="$3" 2> /dev/null | od -An -v -tx"$3" | tr -d ' '; }}
 set_config() {{ printf "$3" | dd of="$1/config" bs="${{#3}}" seek=$(($2)) oflag=seek_bytes conv=notrunc 2> /dev/null; }}
-memory() {{ dd if=/dev/mem bs=4096 skip=$(($1 / 4096)) count="${{2:-1}}" 2> /dev/null | od -An -v -tx1 | tr -d ' \n'; }}
-is_nothing() {{ [ -z "${{1//f/}}" ]; }}  # all ones, or not readable
+memory() {{ "$probe" memory "$1" "${{2:-64}}"; }}  # bytes, as hexadecimal digits
+is_nothing() {{ [ -n "$1" ] && [ -z "${{1//f/}}" ]; }}  # it was read, and is all ones
+# The control: what is there is read, memory and registers.
+can_read() {{
+    local registers
+    ! is_nothing "$(memory $((kept + {mailbox:#x})))" || {{ echo "control: the mailbox is not read"; return 1; }}
+    registers=$(memory $((0xfec00000)))
+    [ -n "$registers" ] && ! is_nothing "$registers" || {{ echo "control: the I/O APIC is not read"; return 1; }}
+}}
 """
 MAILBOX_OFFSET = 0x40000  # of the kept region (hypervisor/launch/layout.hpp)
 
@@ -188,7 +196,7 @@ class Attack:
     looks at the machine before it is switched off; what it returns is `seen.watched`.
 
     `guest` is a script for the guest (GUEST has its variables and functions); `judge(box, results)` also judges what it
-    left in its directory: (refused, why); `files` there are given to it.  `alone`: not in one boot with others, and it
+    left in its directory: (refused, why); `probe` (guest/probe.cpp) is there, too.  `alone`: not in one boot with others, and it
     need not come to its end."""
 
     def __init__(self, attacker, refusal=None, operations=(), files=None, change=None, refused=None, cpus=1, until=None,
@@ -232,7 +240,7 @@ class Attack:
         task = None
         if self.guest is not None:
             task = box.path("task.img")
-            task_disk.make(task, guest_task(box, {"alone": self}))
+            task_disk.make(task, guest_task(box, {"alone": self}), guest_files(box))
         return self.verdict(self.boot(box, logs, task))
 
     def verdict(self, seen):
@@ -243,6 +251,10 @@ class Attack:
         return bool(refused), seen.refusal or seen.last_line
 
 
+def guest_files(box):
+    return [("probe", os.path.join(box.options.build, "attacks", "probe"))]
+
+
 def guest_task(box, attacks):
     """The text of a task that runs the scripts of all attacks."""
     places = lab.partitions(box.appliance.image)
@@ -250,8 +262,8 @@ def guest_task(box, attacks):
     for name in ("boot", "vault", "root"):
         place = places.get(f"gatehouse-{name}") or places[f"guest-{name}"]
         text += f"{name}={place.start}\n{name}_sectors={place.size}\n"
-    text += "export disk controller kept boot boot_sectors vault vault_sectors root root_sectors\n"
-    text += "export -f config set_config memory is_nothing\n"
+    text += "export disk controller kept probe boot boot_sectors vault vault_sectors root root_sectors\n"
+    text += "export -f config set_config memory is_nothing can_read\n"
     for name, attack in attacks.items():
         text += (f"export results=$PWD/results/{name}\nmkdir -p $results\ncat > {name}.sh <<'END-OF-SCRIPT'\n{attack.guest}\n"
                  f"END-OF-SCRIPT\ntimeout {SCRIPT_TIMEOUT} bash {name}.sh > $results/output 2>&1\nstatus=$?\n"
@@ -262,7 +274,7 @@ def guest_task(box, attacks):
 def run_in_guest(attacks, box, logs):
     """Several attacks from inside, in one boot: name -> (refused, why)."""
     task = box.path("task.img")
-    task_disk.make(task, guest_task(box, attacks))
+    task_disk.make(task, guest_task(box, attacks), guest_files(box))
     first = next(iter(attacks.values()))
     first.timeout = 240 + 10 * len(attacks)
     seen = first.boot(box, logs, task, re.compile(f"{REFUSED}|{STOPPED}|guest: power off|machine is reset"))
