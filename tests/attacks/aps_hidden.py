@@ -4,4 +4,4 @@ from harness import Attack
 
 # Not refused but harmless: processors answer for themselves, before the unseal.
 ATTACK = Attack("launcher", operations=["hide-aps"], cpus=2,
-                refused=lambda seen: "guest starts, 2 processors" in seen.text or not seen.key_released)
+                refused=lambda seen: "guest starts, 2 processors" in seen.text or seen.is_stopped)

@@ -2,5 +2,6 @@
 
 from harness import Attack
 
-# AMD64 APM vol. 2, 15.27.8: SKINIT faults, or shuts down, unless the APs are in INIT.
-ATTACK = Attack("launcher", refused=lambda seen: not seen.key_released, operations=["no-park"], cpus=2, timeout=30)
+# AMD64 APM vol. 2, 15.27.8: without the APs in INIT SKINIT does not launch: the processor shuts down, and the machine ends.
+ATTACK = Attack("launcher", operations=["no-park"], cpus=2, timeout=30,
+                refused=lambda seen: seen.ended and "launcher: SKINIT" in seen.text and "slb: " not in seen.text and not seen.codes)

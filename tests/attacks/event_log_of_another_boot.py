@@ -1,4 +1,7 @@
-"""The event log that is shown with a quote is of another boot: the kernel's event is another's."""
+"""The event log that is shown with a quote is changed: one bit of the kernel's event, so that another was started.
+
+The log need not be of another boot for this: what is quoted is its replay, which each boot's own log alone gives.
+"""
 
 from evidence import QUOTE, change, verify
 

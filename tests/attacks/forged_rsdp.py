@@ -4,4 +4,4 @@ from harness import STARTED, Attack
 
 # Not refused but harmless: nobody reads it.
 ATTACK = Attack("launcher", operations=["rsdp 19 0xf0", "rsdp 0 0"],
-                refused=lambda seen: not seen.key_released or STARTED in seen.text)
+                refused=lambda seen: seen.is_stopped or STARTED in seen.text)

@@ -58,7 +58,7 @@ FORGED = {
 
 def forged_table(script, refused=None):
     """The guest's script looks at its tables; refused if what is the launcher's is not among them."""
-    return Attack("launcher", guest="cd /sys/firmware/acpi/tables || exit 1\n"
+    return Attack("launcher", guest="cd /sys/firmware/acpi/tables && [ -s GTHS ] && [ -s DSDT ] || exit 1\n"
                   "number() { od -An -tx$3 -j$2 -N$3 $1 2> /dev/null | tr -d ' '; }\n" + script, refused=refused, **FORGED)
 
 

@@ -3,7 +3,7 @@
 from harness import Attack
 
 ATTACK = Attack("guest", guest=r"""
-cat /sys/power/mem_sleep /sys/power/state 2> /dev/null
+states=$(cat /sys/power/state) && [ -n "$states" ] || { echo "control: no state is offered"; exit 1; }
 ! grep -q deep /sys/power/mem_sleep 2> /dev/null || { echo "S3 is offered"; exit 1; }
-echo "states: $(cat /sys/power/state)"
+echo "states: $states"
 """)

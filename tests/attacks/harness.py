@@ -50,12 +50,34 @@ config() {{ dd if="$1/config" bs=1 skip=$(($2)) count="$3" 2> /dev/null | od -An
 set_config() {{ printf "$3" | dd of="$1/config" bs="${{#3}}" seek=$(($2)) oflag=seek_bytes conv=notrunc 2> /dev/null; }}
 memory() {{ "$probe" memory "$1" "${{2:-64}}"; }}  # bytes, as hexadecimal digits
 is_nothing() {{ [ -n "$1" ] && [ -z "${{1//f/}}" ]; }}  # it was read, and is all ones
-# The control: what is there is read, memory and registers.
+# The control: a sector of the root's partition is written, with what it holds.
+can_write() {{
+    local place=$((root + root_sectors - 1))
+    dd if=$disk of=sector bs=512 skip=$place count=1 iflag=direct 2> /dev/null &&
+        dd if=sector of=$disk bs=512 seek=$place count=1 oflag=direct conv=notrunc 2> /dev/null || {{
+        echo "control: the disk takes no write"
+        return 1
+    }}
+}}
+refuses_writes() {{  # to sectors
+    local sector
+    can_write || return 1
+    for sector; do
+        if dd if=/dev/zero of=$disk bs=512 seek=$sector count=1 oflag=direct conv=notrunc 2> /dev/null; then
+            echo "a write to sector $sector went through"
+            return 1
+        fi
+    done
+    echo "no write went through"
+}}
+# The control: what is there is read: in the kept region the mailbox, of devices the firmware's flash. (Debian's kernel gives
+# no program the registers that one of its drivers uses.)
 can_read() {{
-    local registers
-    ! is_nothing "$(memory $((kept + {mailbox:#x})))" || {{ echo "control: the mailbox is not read"; return 1; }}
-    registers=$(memory $((0xfec00000)))
-    [ -n "$registers" ] && ! is_nothing "$registers" || {{ echo "control: the I/O APIC is not read"; return 1; }}
+    local place there
+    for place in $((kept + {mailbox:#x})) $((0xffffffc0)); do
+        there=$(memory $place)
+        if [ -z "$there" ] || is_nothing "$there"; then printf 'control: nothing is read at %x\n' $place; return 1; fi
+    done
 }}
 """
 MAILBOX_OFFSET = 0x40000  # of the kept region (hypervisor/launch/layout.hpp)
@@ -76,6 +98,11 @@ class Seen:
     def refusal(self):
         match = re.search(rf"[^\n]*(?:{REFUSED}|{STOPPED})[^\n]*", self.text)
         return match[0].strip() if match else ""
+
+    @property
+    def is_stopped(self):
+        """No key, and not for want of time: a program refused, or the machine's end came."""
+        return not self.key_released and bool(self.refusal or self.ended)
 
     @property
     def last_line(self):
@@ -263,7 +290,7 @@ def guest_task(box, attacks):
         place = places.get(f"gatehouse-{name}") or places[f"guest-{name}"]
         text += f"{name}={place.start}\n{name}_sectors={place.size}\n"
     text += "export disk controller kept probe boot boot_sectors vault vault_sectors root root_sectors\n"
-    text += "export -f config set_config memory is_nothing can_read\n"
+    text += "export -f config set_config memory is_nothing can_read can_write refuses_writes\n"
     for name, attack in attacks.items():
         text += (f"export results=$PWD/results/{name}\nmkdir -p $results\ncat > {name}.sh <<'END-OF-SCRIPT'\n{attack.guest}\n"
                  f"END-OF-SCRIPT\ntimeout {SCRIPT_TIMEOUT} bash {name}.sh > $results/output 2>&1\nstatus=$?\n"
