@@ -1,6 +1,6 @@
-"""The event log that is shown with a quote is changed: one bit of the kernel's event, so that another was started.
+"""The event log that is shown with a quote is changed: one bit of a digest of the kernel, as if another had been started.
 
-The log need not be of another boot for this: what is quoted is its replay, which each boot's own log alone gives.
+It is not the log of another boot; the verifier asks of each event that it is the image's, and of all that they give the PCRs.
 """
 
 from evidence import QUOTE, change, verify

@@ -1,8 +1,8 @@
 """The thief's disk at the first port claims the victim's vault id.
 
-What it meets first is the header's own MAC, by the thief's keys: he has them, but this attack does not make the MAC anew, nor
-wrap anything again for the id.  That a vault with all that right is not taken either, because the id is the hash of its
-root secret, the unit tests of keyvault/volume show.
+What it meets is the slot, which is wrapped for the id that was there.  The thief, who has his own keys, could wrap it anew
+and make the MAC anew; this attack does not.  That such a vault is not opened either, since the id is the hash of a root
+secret that he does not have, tests/unit/keyvault/volume_test.cpp shows.
 """
 
 from harness import Attack, Lab, lab
