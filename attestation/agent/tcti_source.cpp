@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "attestation/agent/tcti_tpm.hpp"
+#include "attestation/evidence/claims.hpp"
 #include "hypervisor/base/hash.hpp"
 #include "keyvault/tpm/sealing.hpp"
 #include "keyvault/tpm/templates.hpp"
@@ -204,7 +205,7 @@ protocol::AttestRequest TctiSource::evidence(Bytes nonce) {
     const TctiTpm tpm(tcti_);
     AttestationKey key(tpm);
     require(key, state_);
-    const Sha256Digest qualifying = sha256(nonce);
+    const Sha256Digest qualifying = evidence::qualifying_data(nonce, {});
     constexpr int kAttempts = 5;  // somebody may extend a PCR between reading and quoting
     for (int i = 0; i < kAttempts; ++i) {
         Quoted quoted = quote(tpm.context(), key.handle(), qualifying);

@@ -22,7 +22,7 @@ class TctiSource final : public EvidenceSource {
     // Makes an attestation key if there is none that this TPM can load.
     [[nodiscard]] Identity identity() override;
     [[nodiscard]] Buffer activate(Bytes credential_blob, Bytes encrypted_secret) override;
-    // A quote of PCRs 0-9 and 14 of SHA-256 over SHA-256(nonce), with their values.
+    // A quote of PCRs 0-9 and 14 of SHA-256 over evidence::qualifying_data(nonce, no claims), with their values.
     [[nodiscard]] protocol::AttestRequest evidence(Bytes nonce) override;
 
   private:

@@ -288,6 +288,12 @@ class Server:
             self.process.wait(timeout=PATIENCE)
 
 
+def qualifying_data(nonce, claims):
+    """What a quote is over, in hexadecimal (attestation/evidence/claims.hpp)."""
+    parts = b"".join(len(part).to_bytes(2, "big") + part for part in (nonce, claims))
+    return hashlib.sha256(b"gatehouse quote v3" + parts).hexdigest()
+
+
 class Agent:
     """attestation-agent on a machine with this TPM, configured by a file."""
 
@@ -342,7 +348,7 @@ class Agent:
         """Evidence by tpm2_quote."""
         self.attestation_key()
         self.tpm.tool("tpm2_quote", "-c", "ak.ctx", "-l", "sha256:0,1,2,3,4,5,6,7,8,9,14", "-g", "sha256",
-                      "-q", hashlib.sha256(nonce).hexdigest(), "-m", "quote.msg", "-s", "quote.sig")
+                      "-q", qualifying_data(nonce, b""), "-m", "quote.msg", "-s", "quote.sig")
         self.tpm.tool("tpm2_flushcontext", "-t")
         parts = {"quote": (self.tpm.directory / "quote.msg").read_bytes(),
                  "signature": (self.tpm.directory / "quote.sig").read_bytes(),

@@ -109,7 +109,7 @@ TEST(ChannelTable, RefusesEveryTruncationAndDamage) {
         EXPECT_THROW((void)parse_channel_table(bad), ChannelError) << at;
     }
     Buffer newer = channel_table();
-    newer[36] = std::byte{2};
+    newer[36] = std::byte{3};
     EXPECT_THROW((void)parse_channel_table(with_checksum(newer)), ChannelError);
     Buffer huge = channel_table();
     huge[43] = std::byte{0x80};

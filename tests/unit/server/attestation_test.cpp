@@ -283,7 +283,7 @@ TEST_P(Attesting, LastAttestationShowsWhatTheVerifierSaysOfTheKeptEvidence) {
     const nlohmann::json verdict = nlohmann::json::parse(last->verdict_json);
     for (const nlohmann::json& finding : verdict.at("findings")) EXPECT_TRUE(finding.at("ok")) << finding.dump();
     EXPECT_EQ(verdict.at("policy"), "laptops:1");
-    EXPECT_EQ(verdict.at("pcrs").size(), 2u);
+    EXPECT_EQ(verdict.at("pcrs").size(), 3u);
     EXPECT_GE(verdict.at("events").size(), 8u);
     EXPECT_EQ(verdict.at("claims").at("iommu"), "AMD-Vi");
 }

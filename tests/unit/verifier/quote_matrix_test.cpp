@@ -296,14 +296,14 @@ const std::vector<Row> kClock{
 const std::vector<Row> kSelection{
     {"Pcr18LeftOut",
      {"selection"},
-     "17 and 18",
+     "17, 18 and 19",
      [](Sample& s) {
          s.attest.selections = {{HashAlgorithm::kSha256, 1u << 17}};
      }},
     {"Pcr17LeftOutOfOneBank", {"selection"}, "sha384", [](Sample& s) { s.attest.selections[1].pcrs = 1u << 18; }},
     {"OtherBankInPlaceOfSha256",
      {"selection"},
-     "SHA-256",
+     "sha384",
      [](Sample& s) {
          s.attest.selections = {{HashAlgorithm::kSha384, kLaunch}};
      }},
@@ -311,14 +311,14 @@ const std::vector<Row> kSelection{
     {"BankQuotedTwice", {"selection"}, "twice", [](Sample& s) { s.attest.selections[1] = s.attest.selections[0]; }},
     {"NothingQuoted", {"selection", "log"}, "nothing is quoted", [](Sample& s) { s.attest.selections.clear(); }},
     {"BankOutsideOfTheLog",
-     {"log"},
-     "no digests of it",
+     {"selection", "log"},
+     "sha512",
      [](Sample& s) {
          s.attest.selections.push_back({HashAlgorithm::kSha512, kLaunch});
      }},
     {"BankThatCannotBeComputed",
-     {"log"},
-     "no digests of it",
+     {"selection", "log"},
+     "sm3_256",
      [](Sample& s) {
          s.attest.selections.push_back({HashAlgorithm::kSm3_256, kLaunch});
      }},
