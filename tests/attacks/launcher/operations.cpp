@@ -170,8 +170,9 @@ void poke(std::uint64_t address, std::uint64_t size, std::uint64_t value) {
 }
 
 // BLOCK in harness.py.
-static_assert(offsetof(launch::LaunchHeader, hypervisor_size) == 12 && offsetof(launch::LaunchHeader, kept_base) == 16 &&
-              offsetof(launch::LaunchBlock, module_count) == 60 && offsetof(launch::LaunchBlock, memory_count) == 128);
+static_assert(offsetof(launch::LaunchHeader, hypervisor_size) == 12 &&
+              offsetof(launch::LaunchHeader, kept_base) == 16 && offsetof(launch::LaunchBlock, module_count) == 60 &&
+              offsetof(launch::LaunchBlock, memory_count) == 128);
 
 // A module's entry in the written block, 0 without one.
 std::uint64_t entry_of(std::uint64_t block, std::uint64_t role) {
