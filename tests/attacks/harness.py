@@ -105,6 +105,11 @@ class Seen:
         return not self.key_released and bool(self.refusal or self.ended)
 
     @property
+    def came_to_an_end(self):
+        """No key, by is_stopped; or the guest ran to its end, its task or a reset."""
+        return self.is_stopped or bool(re.search(r"guest: no task disk|machine is reset", self.text))
+
+    @property
     def last_line(self):
         lines = re.findall(r"^(?:launcher|slb|gatehouse|attack|guest|initrd): .*$", self.text, re.MULTILINE)
         return lines[-1] if lines else "nothing on the serial line"

@@ -23,5 +23,5 @@ def liar(box):
 
 ATTACK = Attack("disk", change=liar, disks=lambda box: [box.path("liar.raw"), box.appliance.image], timeout=240,
                 until=rf"guest: no task disk|{Lab.MARK}|machine is reset",
-                refused=lambda seen: Lab.MARK not in seen.text and "port 0: vault opened" not in seen.text and
+                refused=lambda seen: seen.came_to_an_end and Lab.MARK not in seen.text and "port 0: vault opened" not in seen.text and
                 ("port 1: vault opened" in seen.text or seen.is_stopped))
