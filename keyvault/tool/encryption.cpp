@@ -82,6 +82,14 @@ class Encryption {
         return window;
     }
 
+    // The newest copy, once more in its place: after a flush that failed it may be in the system's cache only, which shows it
+    // as if it were on the medium, and the other copy, which is on it, would be overwritten next.
+    void write_again() {
+        Buffer copy(volume::kMaximumHeaderSize);
+        copy.resize(expect(volume::serialise(vault_.header, vault_.keys.kek, copy), "vault header"));
+        store_.put_copy(vault_.copy, copy);
+    }
+
     void update(const Cursor& next) {
         vault_.header.cursor = next;
         expect(volume::update(store_, vault_.header, vault_.keys.kek, vault_.copy, scratch_), "vault header");
@@ -101,12 +109,15 @@ class Encryption {
         return windows_from(vault_.header, cursor().next + cursor().count, window_size);
     }
 
-    // What an earlier run left under way.
+    // What an earlier run left under way. Whatever of it is gone on from is written again, for write_again()'s reason.
     void go_on() {
+        write_again();
         std::uint64_t next = next_under_way();
         if (cursor().count != 0 && next == 0) finish_window();
         for (; next != 0; next = next_under_way()) {
             const std::uint64_t first = windows_left(volume::kWindowSize).front().first;
+            (void)store_.write(volume::kJournalOffset[1 - cursor().journal], other_journal());
+            (void)store_.flush();
             update({CursorState::kEncrypting, 1 - cursor().journal, first, next});
             finish_window();
         }
@@ -131,7 +142,8 @@ class Encryption {
         return {};
     }
 
-    // The window that the cursor names, of which any sector may be on the disk or not.
+    // The window that the cursor names, of which any sector may be on the disk or not; all of it is written, also what
+    // reads as if it were there.
     void finish_window() {
         const Extent extent{cursor().next, cursor().count};
         const std::size_t size = disk_.sector_size();

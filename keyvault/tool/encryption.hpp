@@ -19,7 +19,8 @@ struct OpenVault {
 void begin_encryption(VaultStore& store, OpenVault& vault);
 
 // Encrypts all that the cursor does not yet say is encrypted, and leaves both copies of the header with an idle cursor. A
-// window that was cut is finished first. Nothing but a second copy is written if the cursor is idle already.
+// window that was cut is finished first. Nothing but the two copies is written if the cursor is idle already. After a flush
+// that failed, what reads as written need not be on the medium: what is gone on from is written again.
 // `window_size`: bytes, whole sectors, at most volume::kWindowSize.
 void encrypt(BlockDevice& disk, VaultStore& store, OpenVault& vault, std::size_t window_size = volume::kWindowSize);
 

@@ -109,7 +109,8 @@ void renew_identity(PartitionTables& tables, RandomSource& random) {
 }
 
 void write_partition_tables(BlockDevice& disk, const PartitionTables& tables) {
-    for (const PartitionTable* const table : {&tables.backup, &tables.primary}) {
+    const PartitionTables found = read_partition_tables(disk);
+    for (const PartitionTable* const table : {&found.primary, &tables.backup, &tables.primary}) {
         disk.write(table->header.entries_lba, table->array);
         disk.write(table->header.lba, table->sector);
         disk.flush();

@@ -24,7 +24,8 @@ struct PartitionTables {
 // New random GUIDs (version 4, RFC 9562) for the disk and each of its partitions, with all CRCs.
 void renew_identity(PartitionTables& tables, RandomSource& random);
 
-// The backup and then the primary, each flushed: one of them is good at any moment. What is in the partitions, and the
+// The backup and then the primary, each flushed, after the primary as it is read: it may be damaged, or in the system's cache
+// only. One of them is good at any moment. What is in the partitions, and the
 // protective MBR, stay as they are.
 void write_partition_tables(BlockDevice& disk, const PartitionTables& tables);
 

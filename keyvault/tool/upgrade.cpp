@@ -63,6 +63,15 @@ void replace_vault(BlockDevice& disk, const PartitionTables& tables, OpenVault& 
     vault.copy = 0;
 }
 
+void finish_replacement(BlockDevice& disk, const PartitionTables& tables, const HeaderCopies& copies,
+                        const OpenVault& vault) {
+    const std::size_t other = 1 - vault.copy;
+    if (kind_of(copies[other]) == CopyKind::kHeader) return;
+    VaultStore store(disk, tables.vault_entry());
+    store.put_copy(vault.copy, copies[vault.copy]);
+    store.put_copy(other, copies[vault.copy]);
+}
+
 json upgrade(const UpgradeRequest& request) {
     const auto start = std::chrono::steady_clock::now();
     EndpointTpm tpm(request.sealing.tcti);
@@ -77,10 +86,7 @@ json upgrade(const UpgradeRequest& request) {
     const auto vault = std::make_unique<OpenVault>();
     if (open_with_recovery_key(disk, secret, *vault).ok()) {  // cut behind the first new copy, or done long ago
         const BundleFit fit = check_bundle(disk, request.sealing, endpoint, &vault->header.vault_id);
-        const std::size_t other = 1 - vault->copy;
-        if (kind_of(copies[other]) != CopyKind::kHeader) {
-            VaultStore(disk, tables.vault_entry()).put_copy(other, copies[vault->copy]);
-        }
+        finish_replacement(disk, tables, copies, *vault);
         return report(request, endpoint, fit, vault->header, start);
     }
     open_old_vault(disk, copies, secret, *vault);

@@ -290,7 +290,7 @@ TEST(SealedKey, GoesOnAfterItWasKilled) {
     Endpoint endpoint;
     endpoint.prepare();
     const Buffer before = host::read_file(endpoint.appliance.image(), kImageLimit);
-    const Outcome killed = run_under_strace("pwrite64:signal=KILL:when=14", endpoint.provision_arguments());
+    const Outcome killed = run_under_strace("pwrite64:signal=KILL:when=18", endpoint.provision_arguments());
     if (killed.status == 127) GTEST_SKIP() << "strace cannot be used here";
     ASSERT_EQ(killed.status, -1) << killed.errors;
     const Outcome status = run_tool("sealed-key", {"status", endpoint.appliance.image()});
