@@ -50,6 +50,15 @@ json report(const UpgradeRequest& request, const Endpoint& endpoint, BundleFit f
     return result;
 }
 
+void finish_replacement(BlockDevice& disk, const PartitionTables& tables, const HeaderCopies& copies,
+                        const OpenVault& vault) {
+    const std::size_t other = 1 - vault.copy;
+    if (kind_of(copies[other]) == CopyKind::kHeader) return;
+    VaultStore store(disk, tables.vault_entry());
+    store.put_copy(vault.copy, copies[vault.copy]);
+    store.put_copy(other, copies[vault.copy]);
+}
+
 }  // namespace
 
 void replace_vault(BlockDevice& disk, const PartitionTables& tables, OpenVault& vault) {
@@ -61,15 +70,6 @@ void replace_vault(BlockDevice& disk, const PartitionTables& tables, OpenVault& 
     store.put_copy(1 - old, copy);
     store.put_copy(old, copy);
     vault.copy = 0;
-}
-
-void finish_replacement(BlockDevice& disk, const PartitionTables& tables, const HeaderCopies& copies,
-                        const OpenVault& vault) {
-    const std::size_t other = 1 - vault.copy;
-    if (kind_of(copies[other]) == CopyKind::kHeader) return;
-    VaultStore store(disk, tables.vault_entry());
-    store.put_copy(vault.copy, copies[vault.copy]);
-    store.put_copy(other, copies[vault.copy]);
 }
 
 json upgrade(const UpgradeRequest& request) {
