@@ -55,6 +55,11 @@ def boot(options, work, name, disks, table=lab.boot_disk_table(), line=LINE, ext
         return machine.serial_text()
 
 
+def root_of_port(port):
+    """Disks are probed side by side: which letter a port's disk has is not the same each time."""
+    return rf"sd {port}:0:0:0: \[(sd\w)\] Attached[\s\S]*EXT4-fs \((?:\1)4\): mounted"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--build", required=True)
@@ -70,8 +75,8 @@ def main():
     thief = ["-drive", f"if=none,id=thief,format=raw,snapshot=on,file={good}"]
     reset = "the machine is reset"
     cases = [
-        ("first of two disks", dict(disks=[good, ruined]), r"EXT4-fs \(sda4\): mounted"),
-        ("second of two disks", dict(disks=[ruined, good], table=lab.boot_disk_table(port=1)), r"EXT4-fs \(sdb4\): mounted"),
+        ("first of two disks", dict(disks=[good, ruined]), root_of_port(0)),
+        ("second of two disks", dict(disks=[ruined, good], table=lab.boot_disk_table(port=1)), root_of_port(1)),
         ("ruined root, a good one beside it", dict(disks=[ruined, good]), "cannot be mounted: " + reset),
         ("ruined root, a good one on virtio", dict(disks=[ruined], extra=[*thief, "-device", "virtio-blk-pci,drive=thief"]),
          "cannot be mounted: " + reset),
@@ -87,7 +92,7 @@ def main():
         text = boot(options, work, re.sub(r"\W+", "-", name), **how)
         found = re.search(expected, text)
         shell = re.search(SHELL, text)
-        print(f"{'ok' if found and not shell else 'FAILED':<8}{name}: {found[0] if found else 'not ' + expected}"
+        print(f"{'ok' if found and not shell else 'FAILED':<8}{name}: {found[0].splitlines()[-1] if found else 'not ' + expected}"
               f"{', a shell' if shell else ''}", flush=True)
         failed += not found or bool(shell)
     lab.remove(work)
