@@ -7,6 +7,9 @@ keeps them, each as 16 bytes.
 import mmap
 import os
 import re
+import time
+
+import appliance
 
 
 def _substitution():
@@ -75,3 +78,14 @@ def in_memory(machine, wanted, path, size):
                 at = memory.find(key, at + 1)
     os.unlink(path)
     return found
+
+
+def after_the_end(machine, box):
+    """The machine's state and the places of key material, once it has shut down (QEMU's -no-shutdown) or 30 s have passed."""
+    end = time.monotonic() + 30
+    while machine.qmp("query-status")["status"] != "shutdown" and time.monotonic() < end:
+        time.sleep(0.2)
+    wanted = needles(box.appliance.dm_table()[0]["key"])
+    registers, _ = in_registers(machine, wanted)
+    return {"status": machine.qmp("query-status")["status"],
+            "found": registers + in_memory(machine, wanted, box.path("memory"), appliance.MEMORY << 20)}
