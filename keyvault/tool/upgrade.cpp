@@ -50,17 +50,7 @@ json report(const UpgradeRequest& request, const Endpoint& endpoint, BundleFit f
     return result;
 }
 
-void finish_replacement(BlockDevice& disk, const PartitionTables& tables, const HeaderCopies& copies,
-                        const OpenVault& vault) {
-    const std::size_t other = 1 - vault.copy;
-    if (kind_of(copies[other]) == CopyKind::kHeader) return;
-    VaultStore store(disk, tables.vault_entry());
-    store.put_copy(vault.copy, copies[vault.copy]);
-    store.put_copy(other, copies[vault.copy]);
-}
-
-}  // namespace
-
+// The old copy stays until a new one is on the medium.
 void replace_vault(BlockDevice& disk, const PartitionTables& tables, OpenVault& vault) {
     write_partition_tables(disk, tables);
     Buffer copy(volume::kMaximumHeaderSize);
@@ -72,32 +62,49 @@ void replace_vault(BlockDevice& disk, const PartitionTables& tables, OpenVault& 
     vault.copy = 0;
 }
 
+}  // namespace
+
+void convert_vault(BlockDevice& disk, const volume::SlotSecret& recovery, RandomSource& random, const VaultMaker& make,
+                   OpenVault& vault) {
+    PartitionTables tables = read_partition_tables(disk);
+    open_old_vault(disk, read_header_copies(disk, tables.vault_entry()), recovery, vault);
+    renew_identity(tables, random);
+    lay_out_again(disk, tables, vault);
+    ++vault.header.generation;
+    make(vault);
+    replace_vault(disk, tables, vault);
+}
+
+void finish_conversion(BlockDevice& disk, const OpenVault& vault) {
+    const PartitionTables tables = read_partition_tables(disk);
+    const HeaderCopies copies = read_header_copies(disk, tables.vault_entry());
+    const std::size_t other = 1 - vault.copy;
+    if (kind_of(copies[other]) == CopyKind::kHeader) return;
+    VaultStore store(disk, tables.vault_entry());
+    store.put_copy(vault.copy, copies[vault.copy]);
+    store.put_copy(other, copies[vault.copy]);
+}
+
 json upgrade(const UpgradeRequest& request) {
     const auto start = std::chrono::steady_clock::now();
     EndpointTpm tpm(request.sealing.tcti);
     Disk disk(request.disk, Disk::Access::kWrite);
-    PartitionTables tables = read_partition_tables(disk);
-    const HeaderCopies copies = read_header_copies(disk, tables.vault_entry());
-    volume::SlotSecret secret;
-    read_recovery_key(request.recovery_key, secret);
+    volume::SlotSecret recovery;
+    read_recovery_key(request.recovery_key, recovery);
     Endpoint endpoint(tpm, request.sealing);
     endpoint.counter = tpm.require_rollback_counter(request.sealing.counter_index);
 
     const auto vault = std::make_unique<OpenVault>();
-    if (open_with_recovery_key(disk, secret, *vault).ok()) {  // cut behind the first new copy, or done long ago
-        const BundleFit fit = check_bundle(disk, request.sealing, endpoint, &vault->header.vault_id);
-        finish_replacement(disk, tables, copies, *vault);
+    const bool converted = open_with_recovery_key(disk, recovery, *vault).ok();  // cut in between, or done long ago
+    const BundleFit fit = check_bundle(disk, request.sealing, endpoint, converted ? &vault->header.vault_id : nullptr);
+    if (converted) {
+        finish_conversion(disk, *vault);
         return report(request, endpoint, fit, vault->header, start);
     }
-    open_old_vault(disk, copies, secret, *vault);
-    const BundleFit fit = check_bundle(disk, request.sealing, endpoint, nullptr);
     EndpointRandom random(tpm);
-    renew_identity(tables, random);
-    lay_out_again(disk, tables, *vault);
-    ++vault->header.generation;
-    make_vault(tpm, endpoint, random, &secret, *vault);
+    const VaultMaker make = [&](OpenVault& made) { make_vault(tpm, endpoint, random, &recovery, made); };
     try {
-        replace_vault(disk, tables, *vault);
+        convert_vault(disk, recovery, random, make, *vault);
     } catch (const ToolError& error) {
         throw ToolError(std::string(error.what()) + "; give the same command again to go on", error.code());
     }

@@ -10,6 +10,7 @@
 #include "keyvault/volume/header_v1.hpp"
 #include "keyvault/volume/header_writer.hpp"
 #include "keyvault/volume/journal.hpp"
+#include "tests/unit/keyvault/version_one.hpp"
 
 namespace gatehouse::volume {
 namespace {
@@ -900,59 +901,33 @@ TEST_F(EncryptionJournal, HoldsTheLargestWindowAndNoMore) {
 
 // --- Version 1, for conversion
 
-// As the release before wrote it: a TPM slot, a recovery slot, an overlay of two sectors.
+// With an overlay of two sectors.
 struct VersionOne {
     Buffer bytes() {
-        const Bytes slot = literal_bytes("gatehouse vault v1: KEK in recovery slot");
-        const Bytes data = literal_bytes("gatehouse vault v1: DEK");
-        Buffer out(4096);
-        Writer writer(out);
-        writer.bytes(literal_bytes("GHVAULT1"));
-        writer.u32(1);
-        writer.u32(4096);
-        writer.u64(generation);
-        writer.bytes(disk);
-        writer.u32(1);
-        writer.sized(Buffer(78));
-        writer.sized(Buffer(158));
-        writer.zeros(34 + 34 + 60);
-        writer.u32(1);
-        put(writer, wrap(kek, derive_key(recovery.bytes(), slot), {slot, disk}, random));
-        writer.u32(512);
-        writer.u64(100'000);
-        writer.u32(2);
-        writer.u64(1);
-        writer.u64(2);
-        writer.u32(3);
-        writer.u64(2048);
-        writer.u64(2048);
-        writer.u32(2);
-        writer.u32(2);
+        auto header = std::make_unique<Header>();
+        header->generation = generation;
+        header->disk = disk;
+        header->total_sectors = 100'000;
+        header->regions[0] = {1, 2, RegionClass::kOverlay};
+        header->regions[1] = {2048, 2048, RegionClass::kHidden};
+        header->region_count = 2;
         for (std::uint64_t lba = 1; lba <= 2; ++lba) {
-            writer.u64(lba);
-            writer.bytes(Buffer(512, static_cast<std::byte>(lba)));
+            header->overlay[header->overlay_count].lba = lba;
+            header->overlay[header->overlay_count++].content.fill(static_cast<std::byte>(lba));
         }
-        writer.sized(Buffer(90, std::byte{0x54}));
-        writer.sized(Buffer(126, std::byte{0x55}));
-        writer.u32(1);
-        put(writer, wrap(dek, derive_key(kek.bytes(), data),
-                         {data, std::array{std::byte{1}, std::byte{0}, std::byte{0}, std::byte{0}}, disk}, random));
-        const WrappingKey key = derive_key(kek.bytes(), literal_bytes("gatehouse vault v1: header MAC"));
-        copy_bytes(MutableBytes(out).last(32), hmac_sha256(key.bytes(), {Bytes(out).first(4096 - 32)}));
-        return out;
+        EXPECT_TRUE(header->attestation_key_public.assign(Buffer(90, std::byte{0x54}), "public").ok());
+        EXPECT_TRUE(header->attestation_key_private.assign(Buffer(126, std::byte{0x55}), "private").ok());
+        return test::version_one(*header, keys, recovery, random, 4096);
     }
-    template <std::size_t N>
-    static void put(Writer& writer, const WrappedKey<N>& key) {
-        writer.bytes(key.nonce);
-        writer.bytes(key.ciphertext);
-        writer.bytes(key.tag);
+    VersionOne() {
+        keys.kek = secret_of<32>(1);
+        keys.dek = secret_of<64>(4);
     }
     CountingRandom random;
     std::uint64_t generation = 5;
     Guid disk{std::byte{9}};
-    Kek kek = secret_of<32>(1);
     SlotSecret recovery = secret_of<32>(3);
-    Dek dek = secret_of<64>(4);
+    Keys keys;
 };
 
 TEST(VaultHeaderVersion1, OpensWithItsRecoveryKeyForConversion) {
@@ -962,7 +937,7 @@ TEST(VaultHeaderVersion1, OpensWithItsRecoveryKeyForConversion) {
     Keys keys;
     const Status status = open_header_v1(bytes, old.recovery, &old.disk, *header, keys);
     ASSERT_TRUE(status.ok()) << status.failure().item;
-    EXPECT_TRUE(keys.dek.equals(old.dek.bytes()));
+    EXPECT_TRUE(keys.dek.equals(old.keys.dek.bytes()));
     EXPECT_EQ(header->generation, 5u);
     EXPECT_EQ(header->data_key.epoch, 1u);
     ASSERT_EQ(header->region_table().size(), 3u) << "an overlay region for each sector";

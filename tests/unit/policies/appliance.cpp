@@ -292,12 +292,6 @@ evidence::MachineFacts machine_facts() {
     return facts;
 }
 
-Buffer encoded(const evidence::MachineFacts& facts) {
-    Buffer bytes(evidence::kMaxMachineFactsSize);
-    bytes.resize(host::expect(evidence::encode_machine_facts(facts, bytes), "facts"));
-    return bytes;
-}
-
 Buffer launch_log(const policies::Prediction& prediction, Bytes vault_id, const std::vector<Table>& tables,
                   const evidence::MachineFacts& facts) {
     Buffer buffer(evidence::kEventLogSize);

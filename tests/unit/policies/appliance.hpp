@@ -8,6 +8,7 @@
 #include "attestation/evidence/machine_facts.hpp"
 #include "keyvault/tool/support.hpp"
 #include "policies/policyctl/predict.hpp"
+#include "tests/unit/evidence/machine_facts.hpp"
 
 namespace gatehouse::test {
 
@@ -81,7 +82,6 @@ class Appliance {
 [[nodiscard]] Buffer vault_id();
 // What a machine's hypervisor reads of it.
 [[nodiscard]] evidence::MachineFacts machine_facts();
-[[nodiscard]] Buffer encoded(const evidence::MachineFacts& facts);
 
 // Private key in PEM; `type` "EC", "RSA" or "P-384".
 void make_key(const std::string& type, const std::string& path);

@@ -11,6 +11,7 @@
 #include "attestation/evidence/event_log_reader.hpp"
 #include "keyvault/tpm/policy.hpp"
 #include "policies/bundle/bundle_writer.hpp"
+#include "tests/unit/evidence/machine_facts.hpp"
 
 namespace gatehouse::test {
 namespace {
@@ -90,23 +91,6 @@ struct Launch {
     Buffer log;
     Sha256Digest pcr_digest{};
 };
-
-evidence::MachineFacts sample_machine() {
-    evidence::MachineFacts facts{.processor_signature = 0x00a20f10,
-                                 .microcode = 0x0a20102b,
-                                 .smm_locked = true,
-                                 .processors = 4,
-                                 .iommus = {},
-                                 .iommu_count = 1};
-    facts.iommus[0] = {.function = 2, .registers = 0xfed80000};
-    return facts;
-}
-
-Buffer encoded(const evidence::MachineFacts& facts) {
-    Buffer bytes(evidence::kMaxMachineFactsSize);
-    bytes.resize(host::expect(evidence::encode_machine_facts(facts, bytes), "facts"));
-    return bytes;
-}
 
 // The policy bundle of the image; its SRK and vault are those of every endpoint here.
 Buffer bundle() {

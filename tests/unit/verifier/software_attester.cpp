@@ -39,12 +39,6 @@ Buffer tagged(const evidence::Measurement& measurement) {
     return data;
 }
 
-Buffer encoded(const evidence::MachineFacts& facts) {
-    Buffer bytes(evidence::kMaxMachineFactsSize);
-    bytes.resize(host::expect(evidence::encode_machine_facts(facts, bytes), "facts"));
-    return bytes;
-}
-
 policies::BundleFacts bundle_facts() {
     policies::BundleFacts facts;
     facts.counter_index = 0x01804748;
@@ -279,17 +273,6 @@ std::vector<SampleEvent> launch_events() {
 SampleEvent table_event(std::string_view name, Buffer table) {
     return {evidence::kMachinePcr, 6, std::move(table),
             tagged({evidence::kMachinePcr, evidence::MeasurementTag::kAcpiTable, name})};
-}
-
-evidence::MachineFacts sample_machine() {
-    evidence::MachineFacts facts{.processor_signature = 0x00a20f10,
-                                 .microcode = 0x0a20102b,
-                                 .smm_locked = true,
-                                 .processors = 4,
-                                 .iommus = {},
-                                 .iommu_count = 1};
-    facts.iommus[0] = {.function = 2, .registers = 0xfed80000};
-    return facts;
 }
 
 policies::MachineModel sample_model(const std::vector<SampleEvent>& tables) {

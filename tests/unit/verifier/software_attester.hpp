@@ -7,6 +7,7 @@
 #include "attestation/verifier/appraisal.hpp"
 #include "attestation/verifier/event_log.hpp"
 #include "keyvault/tool/authority.hpp"
+#include "tests/unit/evidence/machine_facts.hpp"
 
 namespace gatehouse::test {
 
@@ -120,8 +121,7 @@ struct Sample {
 // The objects of a launch that Sample::of_hypervisor() measures, and the reference that expects them.
 [[nodiscard]] std::vector<SampleEvent> launch_events();
 [[nodiscard]] policies::Prediction launch_reference();
-// The machine of that launch; its model, with ACPI tables, and the event of one.
-[[nodiscard]] evidence::MachineFacts sample_machine();
+// The model of that launch's machine, with ACPI tables, and the event of one.
 [[nodiscard]] SampleEvent table_event(std::string_view name, Buffer table);
 [[nodiscard]] policies::MachineModel sample_model(const std::vector<SampleEvent>& tables = {});
 

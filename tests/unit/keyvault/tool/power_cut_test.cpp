@@ -9,6 +9,7 @@
 #include "keyvault/tool/provision.hpp"
 #include "keyvault/tool/recovery_key.hpp"
 #include "keyvault/tool/upgrade.hpp"
+#include "tests/unit/keyvault/version_one.hpp"
 
 namespace gatehouse::host {
 namespace {
@@ -415,6 +416,104 @@ TEST(PowerCut, ResumingADoneDiskMakesADamagedCopyAgain) {
         resume_on(damaged, *vault);
         ASSERT_NO_FATAL_FAILURE(expect_done(damaged));
     }
+}
+
+// --- Upgrading
+
+// A disk of the release before: as provision_on() leaves it, but for headers of version 1.
+FragileDisk old_disk() {
+    FragileDisk disk(image());
+    provision_on(disk, 1);
+    const auto vault = std::make_unique<OpenVault>();
+    EXPECT_TRUE(open_with_recovery_key(disk, recovery(), *vault).ok());
+    Sequence random(5);
+    const Buffer copy = test::version_one(vault->header, vault->keys, recovery(), random, volume::kMaximumHeaderSize);
+    VaultStore store(disk, read_partition_tables(disk).vault_entry());
+    for (std::size_t i = 0; i < volume::kCopies; ++i) store.put_copy(i, copy);
+    EXPECT_FALSE(open_with_recovery_key(disk, recovery(), *vault).ok());
+    return FragileDisk(disk.content());
+}
+
+// As upgrade() does it, without a TPM. False if there was a new vault already.
+bool upgrade_on(BlockDevice& disk, std::uint64_t seed) {
+    Sequence random(seed);
+    const auto vault = std::make_unique<OpenVault>();
+    if (open_with_recovery_key(disk, recovery(), *vault).ok()) {
+        finish_conversion(disk, *vault);
+        return false;
+    }
+    convert_vault(
+        disk, recovery(), random, [&](OpenVault& made) { make_keys(random, made); }, *vault);
+    return true;
+}
+
+TEST(Upgrade, KeepsTheDiskKeyAndMakesTheRestAnew) {
+    FragileDisk disk = old_disk();
+    const volume::Guid guid = read_primary_table(disk).header.disk;
+    ASSERT_TRUE(upgrade_on(disk, 2));
+    ASSERT_NO_FATAL_FAILURE(expect_done(disk));
+    const auto vault = std::make_unique<OpenVault>();
+    ASSERT_TRUE(open_with_recovery_key(disk, recovery(), *vault).ok());
+    EXPECT_EQ(vault->header.vault_id, volume::vault_id(vault->keys.root));
+    EXPECT_NE(vault->header.disk, guid);
+    FragileDisk again(disk.content());
+    EXPECT_FALSE(upgrade_on(again, 3));
+    EXPECT_TRUE(again.content() == disk.content());
+}
+
+TEST(Upgrade, MayBeCutAtAnyWriteOrFlush) {
+    const FragileDisk old = old_disk();
+    FragileDisk uncut = old;
+    upgrade_on(uncut, 2);
+    const unsigned whole = uncut.operations();
+    ASSERT_GT(whole, 12u);
+    unsigned finished = 0;
+    for (unsigned cut = 1; cut <= whole; ++cut) {
+        for (const std::uint64_t chance : kChances) {
+            for (unsigned second = 1; second <= whole; second += 6) {
+                SCOPED_TRACE("operations " + std::to_string(cut) + ", " + std::to_string(second) + ", chance " +
+                             std::to_string(chance));
+                FragileDisk disk = old;
+                disk.fail_at(cut);
+                EXPECT_THROW((void)upgrade_on(disk, 2), ToolError);
+                disk.power_up(chance);
+                disk.fail_at(second);
+                try {
+                    (void)upgrade_on(disk, 3);
+                    disk.power_up(1);
+                } catch (const ToolError&) {
+                    disk.power_up(second * 17 + 2);
+                }
+                finished += upgrade_on(disk, 4) ? 0 : 1;
+                ASSERT_NO_FATAL_FAILURE(expect_done(disk));
+            }
+        }
+    }
+    EXPECT_GT(finished, whole);
+}
+
+TEST(Upgrade, RefusesADiskWithOtherPartitionsAndAnotherRecoveryKey) {
+    FragileDisk disk = old_disk();
+    PartitionTables tables = read_partition_tables(disk);
+    for (PartitionTable* const table : {&tables.primary, &tables.backup}) {
+        store(table->array.data() + volume::kGptEntrySize + 40, std::uint64_t{2599}, Endian::kLittle);
+        store(table->array.data() + 40, std::uint64_t{62}, Endian::kLittle);  // the boot partition's last sector
+    }
+    renew_identity(tables, *std::make_unique<Sequence>(9));
+    write_partition_tables(disk, tables);
+    const Buffer before = disk.content();
+    EXPECT_THROW((void)upgrade_on(disk, 2), ToolError);
+    EXPECT_TRUE(disk.content() == before);
+
+    FragileDisk other = old_disk();
+    Sequence random(2);
+    volume::SlotSecret wrong;
+    const auto vault = std::make_unique<OpenVault>();
+    const Buffer closed = other.content();
+    EXPECT_THROW(convert_vault(
+                     other, wrong, random, [&](OpenVault& made) { make_keys(random, made); }, *vault),
+                 ToolError);
+    EXPECT_TRUE(other.content() == closed);
 }
 
 TEST(BadSectors, InOneCopyOfTheHeaderLeaveTheOther) {

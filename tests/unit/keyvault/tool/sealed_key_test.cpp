@@ -16,6 +16,7 @@
 #include "keyvault/tool/recovery_key.hpp"
 #include "keyvault/volume/format.hpp"
 #include "tests/unit/keyvault/tool/endpoint.hpp"
+#include "tests/unit/keyvault/version_one.hpp"
 
 namespace gatehouse::test {
 namespace {
@@ -574,6 +575,62 @@ TEST(SealedKey, SendsNoSecretInTheClearToTheTpm) {
 }
 
 // --- status
+
+// A disk that the release before provisioned: its headers are of version 1.
+void make_old(const Endpoint& endpoint) {
+    host::Disk disk(endpoint.appliance.image(), host::Disk::Access::kWrite);
+    volume::SlotSecret recovery;
+    host::read_recovery_key(endpoint.recovery_key(), recovery);
+    const auto vault = std::make_unique<host::OpenVault>();
+    ASSERT_TRUE(host::open_with_recovery_key(disk, recovery, *vault).ok());
+    Random random;
+    random.seed(host::text_bytes("a seed of at least thirty-two bytes"));
+    const Buffer copy = version_one(vault->header, vault->keys, recovery, random, volume::kMaximumHeaderSize);
+    host::VaultStore store(disk, host::read_partition_tables(disk).vault_entry());
+    for (std::size_t i = 0; i < volume::kCopies; ++i) store.put_copy(i, copy);
+}
+
+TEST(SealedKeyUpgrade, ConvertsADiskOfTheReleaseBefore) {
+    Endpoint endpoint;
+    endpoint.provision();
+    endpoint.device.disconnect();
+    const json first = endpoint.provisioned;
+    const std::string table = export_table(endpoint, "/dev/disk");
+    make_old(endpoint);
+    const std::string image = endpoint.appliance.image();
+    Outcome outcome = run_tool("sealed-key", {"status", image, "--json"});
+    EXPECT_EQ(outcome.status, 1);
+    EXPECT_EQ(json::parse(outcome.output)["state"], "version 1");
+    EXPECT_NE(json::parse(outcome.output)["next"].get<std::string>().find("sealed-key upgrade"), std::string::npos);
+    EXPECT_NE(run_tool("sealed-key", endpoint.provision_arguments()).status, 0);
+
+    const std::vector<std::string> upgrade{"upgrade",        image,
+                                           "--tcti",         endpoint.device.tcti(),
+                                           "--authority",    endpoint.appliance.authority_public(),
+                                           "--policy-ref",   kPolicyRef,
+                                           "--recovery-key", endpoint.recovery_key(),
+                                           "--json"};
+    outcome = run_tool("sealed-key", upgrade);
+    ASSERT_EQ(outcome.status, 0) << outcome.errors;
+    const json upgraded = json::parse(outcome.output);
+    EXPECT_NE(upgraded["vault_id"], first["vault_id"]);
+    EXPECT_EQ(upgraded["srk_name"], first["srk_name"]);
+    EXPECT_EQ(upgraded["ak_name"], first["ak_name"]);
+    EXPECT_EQ(export_table(endpoint, "/dev/disk"), table) << "the disk key, and what it encrypts, stay";
+
+    outcome = run_tool("sealed-key", upgrade);
+    ASSERT_EQ(outcome.status, 0) << outcome.errors;
+    EXPECT_EQ(json::parse(outcome.output)["vault_id"], upgraded["vault_id"]) << "once is enough";
+
+    endpoint.provisioned["vault_id"] = upgraded["vault_id"];
+    endpoint.pin_and_sign();
+    endpoint.device.connect();
+    endpoint.launch();
+    const auto header = std::make_unique<volume::Header>();
+    volume::Keys keys;
+    endpoint.open_vault(*header, keys);
+    EXPECT_EQ(host::hex(header->vault_id), upgraded["vault_id"].get<std::string>());
+}
 
 TEST(SealedKeyStatus, SaysNoForADiskWithoutAVault) {
     Endpoint endpoint;
