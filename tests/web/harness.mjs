@@ -32,7 +32,7 @@ export class Harness {
             if (!this.stopping) this.fail(`the server ended in the middle of the test: ${signal ?? code}`);
         });
         this.browser = await this.playwright.chromium.launch({
-            executablePath: this.chromiumProgram, args: CHROMIUM_ARGUMENTS });
+            executablePath: this.chromiumProgram, args: CHROMIUM_ARGUMENTS, timeout: 180000 });
     }
 
     async stop() {
