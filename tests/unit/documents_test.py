@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+"""Every file and every test that a document names is there.
+
+In *.md of the checkout: the targets of links; what stands in code type and looks like a file (it has a known ending, or is a
+path of a top-level directory); in THREATS.md also the attacks (tests/attacks/NAME.py) and, in quotes behind "demo row", rows
+of the demonstration. A name without directories may be anywhere in the checkout.
+"""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+ENDINGS = ("cpp", "hpp", "py", "mjs", "sh", "md", "toml", "service", "S", "ld")
+FILE = re.compile(r"[\w./-]+\.(?:" + "|".join(ENDINGS) + r")")
+CODE = re.compile(r"`([^`\n]+)`")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+# What operators make, not what is here.
+MADE = {"agent.toml", "server.toml"}
+
+
+def tracked():
+    names = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True,
+                           capture_output=True, text=True).stdout.splitlines()
+    return {name for name in names if (ROOT / name).exists()}
+
+
+def is_there(name, files, beside):
+    """`name` as a path of the checkout or beside the document, or as a file anywhere."""
+    place = name.rstrip("/")
+    if (ROOT / place).exists() or (beside / place).exists():
+        return True
+    return any(file == place or file.endswith("/" + place) for file in files)
+
+
+def faults_of(document, files, rooms, attacks, demo):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    prose = re.sub(r"```.*?```", "", text, flags=re.S)
+    beside = (ROOT / document).parent
+    for target in LINK.findall(prose):
+        if "://" not in target and not is_there(target.split("#")[0], files, beside):
+            yield f"the link to {target}"
+    for code in CODE.findall(prose):
+        word = code.split()[0]
+        is_path = word.split("/")[0] in rooms and "/" in word
+        if (is_path or FILE.fullmatch(word)) and word not in MADE and "NAME" not in word and not is_there(word, files, beside):
+            yield f"`{code}`"
+        if document.endswith("THREATS.md") and re.fullmatch(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)+", code) and code not in attacks:
+            yield f"the attack `{code}`"
+    for row in re.findall(r'demo rows? "([^"]+)"', prose):
+        if row not in demo:
+            yield f'the row "{row}" of the demonstration'
+
+
+def main():
+    files = tracked()
+    rooms = {file.split("/")[0] for file in files if "/" in file}
+    attacks = {pathlib.Path(file).stem for file in files if file.startswith("tests/attacks/")}
+    demo = (ROOT / "tests/system/demo.py").read_text(encoding="utf-8")
+    failed = 0
+    documents = sorted(file for file in files if file.endswith(".md"))
+    for document in documents:
+        for fault in faults_of(document, files, rooms, attacks, demo):
+            print(f"{document}: {fault} is not there")
+            failed += 1
+    print(f"{len(documents)} documents, {failed} names of what is not there")
+    return 1 if failed or not documents else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
