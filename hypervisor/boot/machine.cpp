@@ -211,17 +211,19 @@ Status Machine::measure_machine() {
     facts.smm_locked = (hwcr & 1) != 0;
     facts.processors = static_cast<std::uint16_t>(cpu::cpu_count());
     // With acpi = machine an authority has approved the machine as it is.
-    const bool approved = policy_.bundle.has(policies::BundleFlag::kMachineAcpi);
-    if (!facts.smm_locked && !approved) return {Error::kRefused, "SMM is not locked", hwcr};
+    const bool machine_acpi = policy_.bundle.has(policies::BundleFlag::kMachineAcpi);
+    if (!facts.smm_locked && !machine_acpi) return {Error::kRefused, "SMM is not locked", hwcr};
     for (const memory::IommuPlace& place : iommus_.all()) {
         facts.iommus[facts.iommu_count++] = {place.function, place.registers};
     }
     std::array<std::byte, evidence::kMaxMachineFactsSize> encoded;
     GATEHOUSE_ASSIGN(const std::size_t size, evidence::encode_machine_facts(facts, encoded));
     GATEHOUSE_TRY(Measurer(tpm_, *event_log_).extend(evidence::kMachineMeasurement, Bytes(encoded).first(size)));
-    if (policy_.bundle.has(policies::BundleFlag::kMachineAcpi)) GATEHOUSE_TRY(measure_tables());
+    if (machine_acpi) GATEHOUSE_TRY(measure_tables());
     GATEHOUSE_ASSIGN(const Digest value, tpm_.pcr_read(HashAlgorithm::kSha256, evidence::kMachinePcr));
     log("gatehouse: PCR ", std::uint64_t{evidence::kMachinePcr}, " ", HexBytes{value.bytes()});
+    // Only now: the authority approves the value that the line before shows.
+    if (machine_acpi && !policy_.machine) return {Error::kNotFound, "machine approval"};
     return {};
 }
 

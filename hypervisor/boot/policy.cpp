@@ -6,8 +6,7 @@ Result<Policy> read_policy(const Payload& payload) {
     Policy policy;
     GATEHOUSE_ASSIGN(policy.bundle, policies::parse_bundle(payload.policy));
     GATEHOUSE_ASSIGN(policy.approval, policies::parse_approval(payload.approval));
-    if (policy.bundle.has(policies::BundleFlag::kMachineAcpi)) {
-        if (payload.machine_approval.empty()) return {Error::kNotFound, "machine approval"};
+    if (policy.bundle.has(policies::BundleFlag::kMachineAcpi) && !payload.machine_approval.empty()) {
         GATEHOUSE_ASSIGN(policy.machine, policies::parse_machine_approval(payload.machine_approval));
     }
     policy.srk_name = policy.bundle.srk_name;

@@ -12,14 +12,14 @@ namespace gatehouse::boot {
 struct Policy {
     policies::Bundle bundle;
     policies::Approval approval;                       // untrusted
-    std::optional<policies::MachineApproval> machine;  // untrusted; set if the guest gets the machine's ACPI tables
+    std::optional<policies::MachineApproval> machine;  // untrusted; read if the guest gets the machine's ACPI tables
     // Of the bundle or, in a fleet, of the endpoint's record: nothing else can say which vault is this endpoint's.
     Bytes srk_name;
     Bytes vault_id;
     evidence::VaultPin pin = evidence::VaultPin::kNone;
 };
 
-// Errors: those of the parsers; kNotFound "endpoint record", "machine approval": wanted by the bundle and not there.
+// Errors: those of the parsers; kNotFound "endpoint record": wanted by the bundle and not there.
 [[nodiscard]] Result<Policy> read_policy(const Payload& payload);
 
 }  // namespace gatehouse::boot

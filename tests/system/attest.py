@@ -9,12 +9,12 @@
    server names the event.
 """
 
-import argparse
 import json
 import os
 import sys
 
 import appliance as lab
+import checks
 import task_disk
 import verifier
 
@@ -56,18 +56,9 @@ GUEST_TIMEOUT = 420
 RAW_IO = f"{1 << 17:016x}"  # CAP_SYS_RAWIO, as /proc shows it
 
 
-class Check:
-    def __init__(self):
-        self.failed = 0
-
-    def __call__(self, what, ok, found=""):
-        print(f"{'ok    ' if ok else 'FAILED'} {what}{': ' + str(found) if found != '' else ''}", flush=True)
-        self.failed += not ok
-
-
 def boot(options, box, server, name, agent, files=()):
     """One boot of the appliance, in which the agent does what the script `agent` says; the guest's results as a directory."""
-    work = os.path.join(options.output, "work", name)
+    work = os.path.join(options.work, name)
     logs = os.path.join(options.output, "logs", name)
     os.makedirs(work, exist_ok=True)
     task = os.path.join(work, "task.img")
@@ -95,7 +86,7 @@ def failing(verdict):
 
 
 def first_boot(options, box, server, check):
-    token = os.path.join(options.output, "work", "token")
+    token = os.path.join(options.work, "token")
     with open(token, "w", encoding="ascii") as file:
         file.write(server.enrollment_token())
     shipped = os.path.join(lab.ROOT, "attestation", "agent")
@@ -151,28 +142,19 @@ def other_kernel(options, box, server, check):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--build", required=True)
-    parser.add_argument("--emulator", required=True)
-    parser.add_argument("--output", required=True)
-    parser.add_argument("--cpus", type=int, default=1)
-    options = parser.parse_args()
-    work = os.path.join(options.output, "work")
-    lab.remove(work)
-    os.makedirs(work)
-    box = lab.Appliance(options.build, os.path.join(work, "appliance"))
+    options = checks.arguments(__doc__, cpus={"type": int, "default": 1})
+    box = lab.Appliance(options.build, os.path.join(options.work, "appliance"))
     os.makedirs(box.directory)
     box.make_ready()
-    check = Check()
-    with verifier.AttestationServer(options.build, os.path.join(work, "server")) as server:
+    check = checks.Check()
+    with verifier.AttestationServer(options.build, os.path.join(options.work, "server")) as server:
         server.trust_vendor(box)
         server.expect(box)
         first_boot(options, box, server, check)
         stale = server.wait_for_state("stale", 2 * verifier.LEASE_S + 60)
         check("off and out of its lease, the endpoint is stale", stale["state"] == "stale", stale["reason"])
         other_kernel(options, box, server, check)
-    print("all held" if check.failed == 0 else f"{check.failed} did not hold")
-    return 0 if check.failed == 0 else 1
+    return check.status()
 
 
 if __name__ == "__main__":

@@ -6,12 +6,12 @@ unmounted and checked; it tries to write where it must not and to read the vault
 the allow-list, and looks for the controller's registers where they can be reached by ports.  The host then decrypts the partition with dm-crypt's parameters and compares its hash with the guest's.
 """
 
-import argparse
 import hashlib
 import os
 import sys
 
 import appliance as lab
+import checks
 import task_disk
 
 TASK = r"""
@@ -84,16 +84,9 @@ echo "all done"
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--build", required=True)
-    parser.add_argument("--emulator", required=True)
-    parser.add_argument("--output", required=True)
-    parser.add_argument("--cpus", type=int, default=2)
-    options = parser.parse_args()
-    work = os.path.join(options.output, "work")
+    options = checks.arguments(__doc__, cpus={"type": int, "default": 2})
+    work = options.work
     logs = os.path.join(options.output, "logs")
-    lab.remove(work)
-    os.makedirs(work)
     box = lab.Appliance(options.build, work)
     box.make_ready()
     vault = lab.partitions(box.image)["gatehouse-vault"]

@@ -5,13 +5,13 @@ The plain guest is started by the emulator, which gives it the hypervisor's ACPI
 (the emulator does not restart it) within seconds, after one line that says why.
 """
 
-import argparse
 import os
 import re
 import shutil
 import sys
 
 import appliance as lab
+import checks
 
 LINE = "boot=gatehouse ro panic=10 systemd.import_credentials=no console=ttyS0,115200"
 SHELL = r"\(initramfs\)|# $|emergency mode|Give root password|sh: can't access tty"
@@ -61,14 +61,8 @@ def root_of_port(port):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--build", required=True)
-    parser.add_argument("--emulator", required=True)
-    parser.add_argument("--output", required=True)
-    options = parser.parse_args()
-    work = os.path.join(options.output, "work")
-    lab.remove(work)
-    os.makedirs(work)
+    options = checks.arguments(__doc__)
+    work = options.work
     good = guest(options, work)
     ruined = damaged(good, os.path.join(work, "ruined.raw"), 1024)
     nameless = damaged(good, os.path.join(work, "nameless.raw"), -lab.partitions(good)["guest-root"].start * lab.SECTOR + 512)

@@ -5,12 +5,12 @@ A guest under Gatehouse writes a file and a partition.  Then the disk is put int
 without its TPM, where stock Linux opens it with the table that `sealed-key export-dmsetup` prints.
 """
 
-import argparse
 import os
 import secrets
 import sys
 
 import appliance as lab
+import checks
 import task_disk
 
 WRITE = r"""
@@ -76,14 +76,8 @@ def rescue_machine(box, options, work, task):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--build", required=True)
-    parser.add_argument("--emulator", required=True)
-    parser.add_argument("--output", required=True)
-    options = parser.parse_args()
-    work = os.path.join(options.output, "work")
-    lab.remove(work)
-    os.makedirs(work)
+    options = checks.arguments(__doc__)
+    work = options.work
     box = lab.Appliance(options.build, work)
     box.make_ready()
 
