@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Shell helpers shared by the scripts in ci/.  Source it:  . "$(dirname "$0")/parts/common.sh"
 #
 # What set-up leaves in the cache, and how the other scripts use it:
