@@ -110,7 +110,7 @@ Result<Record> parse_record(Bytes bytes, Bytes enrollment) {
     if (record.label.size() > kMaxLabel) return {Error::kBadValue, "endpoint record: label", record.label.size()};
     const Sha256Digest digest = sha256(bytes.first(covered));
     std::array<unsigned char, kPointSize> point{};
-    std::memcpy(point.data(), enrollment.data(), std::min(point.size(), enrollment.size()));
+    copy_bytes(std::as_writable_bytes(std::span(point)), enrollment.first(std::min(point.size(), enrollment.size())));
     const br_ec_public_key key{BR_EC_secp256r1, point.data(), point.size()};
     if (br_ecdsa_i31_vrfy_raw(&br_ec_p256_m31, digest.data(), digest.size(), &key, signature.data(),
                               signature.size()) != 1) {
