@@ -100,11 +100,6 @@ Status Disks::open(const volume::VaultId& pinned, Unsealer& unsealer) {
     return vaults_.open(std::span(all).first(count_), pinned, unsealer);
 }
 
-BootDisk Disks::boot_disk() const {
-    const PortDisk& disk = static_cast<const PortDisk&>(*vaults_.all()[0].disk);
-    return {disk.function(), static_cast<std::uint8_t>(disk.port())};
-}
-
 void Disks::describe(evidence::Claims& claims) const {
     for (const OpenVault& vault : vaults_.all()) {
         const volume::Header& header = vault.header;

@@ -194,14 +194,14 @@ Status map_device(std::uint64_t base, std::uint64_t size) {
 }
 
 Status trap_mmio(std::uint64_t base, std::uint64_t size, MmioHandler& handler) {
-    GATEHOUSE_TRY(guest_ram.check_outside(base, size));
+    GATEHOUSE_TRY(guest_ram.check_outside({base, size}));
     GATEHOUSE_TRY(map_device(base, size));
     GATEHOUSE_TRY(mmio.add(base, size, handler));
     return nested.set(base, size, memory::GuestAccess::kTrap);
 }
 
 Status hide_device(std::uint64_t base, std::uint64_t size) {
-    GATEHOUSE_TRY(guest_ram.check_outside(base, size));
+    GATEHOUSE_TRY(guest_ram.check_outside({base, size}));
     return nested.hide(base, size);
 }
 

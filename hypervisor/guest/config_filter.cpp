@@ -51,6 +51,7 @@ Status ConfigFilter::protect(FunctionId function, FunctionKind kind) {
     if (count_ == kMaxFunctions || (kind == FunctionKind::kDisk && disk_count_ == kMaxDisks)) {
         return {Error::kNoSpace, "protected PCI functions", function};
     }
+    ids_[count_] = function;
     functions_[count_] = {function, kind, static_cast<std::uint8_t>(disk_count_)};
     if (kind == FunctionKind::kDisk) {
         Disk& disk = disks_[disk_count_++];

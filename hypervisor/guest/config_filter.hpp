@@ -58,7 +58,7 @@ class ConfigFilter {
         std::uint64_t size = 0;
     };
     [[nodiscard]] Bar memory_bar(FunctionId function, std::size_t bar) const;
-    [[nodiscard]] bool is_protected(FunctionId function) const { return find(function) != nullptr; }
+    [[nodiscard]] std::span<const FunctionId> protected_functions() const { return std::span(ids_).first(count_); }
 
     // The guest's accesses: size 1, 2 or 4; an unaligned one reads all ones and writes nothing.
     [[nodiscard]] std::uint32_t read(FunctionId function, std::uint16_t offset, unsigned size);
@@ -92,6 +92,7 @@ class ConfigFilter {
     void write_disk(FunctionId function, Disk& disk, std::uint16_t offset, unsigned size, std::uint32_t value);
 
     ConfigSpace& real_;
+    std::array<FunctionId, kMaxFunctions> ids_{};
     std::array<Function, kMaxFunctions> functions_{};
     std::size_t count_ = 0;
     std::array<Disk, kMaxDisks> disks_{};

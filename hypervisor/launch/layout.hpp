@@ -11,7 +11,7 @@
 //   0x020000    64 KiB    hand-off block: SLB -> hypervisor
 //   0x030000    64 KiB    small modules: copied here before they are measured, and used from here
 //   0x040000    64 KiB    mailbox: shared with the guest, readable and writable by it
-//   0x100000    192 KiB   AMD-Vi command and event queues, three pages for each unit
+//   0x100000    192 KiB   AMD-Vi command queues, two pages for each unit
 //   0x140000    768 KiB   guest tables: ACPI tables that the hypervisor makes for the guest, copies of the machine's
 //   0x200000    2 MiB     hypervisor image: the file, then zeros up to its memory size
 //   0x400000    2 MiB     AMD-Vi device table, 65,536 entries of 32 bytes; one table serves every IOMMU

@@ -2,7 +2,6 @@
 #include <algorithm>
 
 #include "hypervisor/memory/amd_vi.hpp"
-#include "hypervisor/memory/amd_vi_mmio.hpp"
 
 namespace gatehouse::memory {
 namespace {
@@ -69,9 +68,8 @@ Result<std::uint32_t> block_dma(MutableBytes kept, std::uint64_t kept_base, cons
     const std::span all(entries, launch::kDeviceTableSize / kDeviceTableEntry);
     std::ranges::fill(all, refuse);
     for (std::size_t i = 0; i < list.count; ++i) {
-        IommuMmio registers(list.places[i].registers);
         const std::uint64_t queues = kIommuQueuesOffset + i * kIommuQueuesSize;
-        GATEHOUSE_TRY(IommuUnit(registers, kept.subspan(queues, kIommuQueuesSize), kept_base + queues)
+        GATEHOUSE_TRY(IommuUnit(list.places[i].registers, kept.subspan(queues, kIommuQueuesSize), kept_base + queues)
                           .enable(kept_base + launch::kDeviceTableOffset, list.places[i].has_tunnel));
     }
     asm volatile("" : : : "memory");

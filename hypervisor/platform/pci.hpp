@@ -28,8 +28,7 @@ void write_config(FunctionId function, std::uint16_t offset, unsigned size, std:
 
 // The window of PCI segment 0's memory-mapped configuration space (PCI Express Base 6.0, 7.2.2).
 struct EcamWindow {
-    std::uint64_t base = 0;  // of bus 0, even if first_bus is another
-    std::uint8_t first_bus = 0;
+    std::uint64_t base = 0;  // of bus 0, the first one
     std::uint8_t last_bus = 0;
     friend bool operator==(const EcamWindow&, const EcamWindow&) = default;
 };

@@ -46,10 +46,9 @@ MutableBytes kept(std::uint64_t offset, std::uint64_t size) {
 
 // The kept region must be RAM to the CPU, cached, and no device's. The entry code has checked its alignment.
 Status check_position(std::uint64_t base, memory::Ram& ram) {
-    memory::MachineMsrs msrs;
-    GATEHOUSE_TRY(ram.read(msrs));
+    GATEHOUSE_TRY(ram.read());
     GATEHOUSE_TRY(ram.check_write_back({base, launch::kKeptSize}, "kept region is not RAM"));
-    const auto window = platform::ecam_window(msrs.read(platform::kMmioConfigurationBase));
+    const auto window = platform::ecam_window(platform::read_msr(platform::kMmioConfigurationBase));
     if (!window && window.error() != Error::kNotFound) return window.failure();
     return ram.check_devices(window ? window->base : 0);
 }
@@ -109,7 +108,7 @@ Result<Bytes> measure(tpm::Tpm& tpm, const launch::HandOff& hand_off, const OwnD
         digests[i] = *std::ranges::find(own.all, hand_off.banks[i], &Digest::algorithm);
     }
     GATEHOUSE_TRY(event_log.append(evidence::kMeasurements[0], std::span(digests).first(hand_off.bank_count)));
-    GATEHOUSE_TRY(boot::Measurer(tpm, event_log).extend(evidence::MeasurementTag::kHypervisor, image));
+    GATEHOUSE_TRY(boot::Measurer(tpm, event_log).extend(evidence::kMeasurements[1], image));
     return event_log.log();
 }
 

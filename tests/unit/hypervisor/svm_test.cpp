@@ -234,7 +234,7 @@ class GuestWalk : public testing::Test {
         void* const at = mmap(reinterpret_cast<void*>(kBase), kSize, PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
         ASSERT_EQ(at, reinterpret_cast<void*>(kBase));
-        ASSERT_TRUE(ram_.add(kBase, kSize).ok());
+        ASSERT_TRUE(ram_.add({kBase, kSize}).ok());
     }
     void TearDown() override { munmap(reinterpret_cast<void*>(kBase), kSize); }
     static constexpr std::uint64_t table(std::uint64_t i) { return kBase + i * 4096; }
