@@ -39,8 +39,6 @@ Result<std::size_t> QuoteSource::activate(std::uint32_t handle, Bytes credential
     return size;
 }
 
-std::uint32_t Doorbell::read(std::uint16_t, unsigned) { return 0xffffffff; }
-
 void Doorbell::write(std::uint16_t port, unsigned size, std::uint32_t value) {
     if (port != kDoorbellPort || size != 4 || value != kDoorbellValue) return;
     const SpinGuard guard(lock_);

@@ -46,7 +46,7 @@ class QuoteSource final : public Source {
 class Doorbell final : public cpu::IoPortHandler {
   public:
     Doorbell(Source& source, MutableBytes mailbox) : source_(source), mailbox_(mailbox) {}
-    std::uint32_t read(std::uint16_t port, unsigned size) override;
+    std::uint32_t read(std::uint16_t, unsigned) override { return 0xffffffff; }
     void write(std::uint16_t port, unsigned size, std::uint32_t value) override;
 
   private:
