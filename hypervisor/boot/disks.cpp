@@ -23,9 +23,7 @@ constinit SavedVectors saved_vectors;
 
 Result<bool> DiskController::provoke_dma(std::uint64_t abar, std::uint64_t area, ata::Clock& clock) {
     abar_ = abar;
-    const auto port = port_with_device(*this);
-    if (port) GATEHOUSE_TRY(provoke_fis(*this, clock, *port, area));
-    return port.has_value();
+    return provoke_fis(*this, clock, area);
 }
 
 Status DiskController::start(std::uint64_t abar, const ata::DmaArena& arena, const memory::PhysicalMemory& guest,
