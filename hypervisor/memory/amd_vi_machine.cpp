@@ -35,7 +35,6 @@ Result<IommuList> find_iommus(const Ram& ram) {
     IommuList list;
     for (std::uint32_t function = 0; function < 0x10000; ++function) {
         const auto id = static_cast<platform::FunctionId>(function);
-        if (!platform::exists(id)) continue;
         const auto unit = unit_at(id);
         if (!unit) continue;
         // Bridges' bus numbers are the launcher's: one that hides a unit of another root complex is not told from one

@@ -143,6 +143,8 @@ TEST_F(NestedPageTableTest, ExtendsBeyondTheFirstHalfTebibyteOnDemand) {
     EXPECT_EQ(table.access(900 * kGiB), GuestAccess::kHidden);
     EXPECT_EQ(table.access(0xfc'ffff'f000), GuestAccess::kAll);
     EXPECT_EQ(table.access(0xfd'fc00'0000), GuestAccess::kTrap) << "HyperTransport: ports and configuration space";
+    EXPECT_EQ(table.extend(0xfd'fc00'0000).error(), Error::kOutOfRange);
+    EXPECT_EQ(table.hide(0xfd'fc00'0000, 0x1000).error(), Error::kOutOfRange);
     EXPECT_EQ(table.extend(std::uint64_t{1} << 40).error(), Error::kOutOfRange) << "40 physical address bits";
 }
 
