@@ -5,6 +5,7 @@
 #include "hypervisor/base/log.hpp"
 #include "hypervisor/boot/dma_proof.hpp"
 #include "hypervisor/cpu/vector.hpp"
+#include "hypervisor/platform/io.hpp"
 #include "keyvault/tpm/types.hpp"
 
 namespace gatehouse::boot {
@@ -46,12 +47,10 @@ void DiskController::write(std::uint64_t address, unsigned size, std::uint64_t v
     controller_.write(static_cast<std::uint32_t>(offset), size, value);
 }
 
-std::uint32_t DiskController::read(std::uint32_t offset) {
-    return *reinterpret_cast<volatile std::uint32_t*>(abar_ + offset);
-}
+std::uint32_t DiskController::read(std::uint32_t offset) { return platform::mapped<std::uint32_t>(abar_ + offset); }
 
 void DiskController::write(std::uint32_t offset, std::uint32_t value) {
-    *reinterpret_cast<volatile std::uint32_t*>(abar_ + offset) = value;
+    platform::mapped<std::uint32_t>(abar_ + offset) = value;
 }
 
 std::byte* DiskController::map(std::uint64_t physical, std::uint64_t size) {

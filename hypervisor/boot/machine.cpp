@@ -32,11 +32,6 @@ constexpr std::uint64_t kFchRegisters = 0xfed80000;  // the FCH's PM and ACPI re
 
 bool is_ahci(guest::FunctionId function) { return platform::class_of(function) == kAhciClass; }
 
-template <typename T>
-volatile T& mapped(std::uint64_t address) {
-    return *reinterpret_cast<volatile T*>(address);
-}
-
 }  // namespace
 
 Machine::Machine(std::uint64_t kept_base)
@@ -52,18 +47,18 @@ std::uint32_t Machine::PciPorts::read(guest::FunctionId function, std::uint16_t 
     if (offset < 0x100) return platform::read_config(function, offset, size);
     const std::uint64_t address = ecam_address(function, offset);
     if (address == 0) return 0xffffffff;
-    if (size == 1) return mapped<std::uint8_t>(address);
-    if (size == 2) return mapped<std::uint16_t>(address);
-    return mapped<std::uint32_t>(address);
+    if (size == 1) return platform::mapped<std::uint8_t>(address);
+    if (size == 2) return platform::mapped<std::uint16_t>(address);
+    return platform::mapped<std::uint32_t>(address);
 }
 
 void Machine::PciPorts::write(guest::FunctionId function, std::uint16_t offset, unsigned size, std::uint32_t value) {
     if (offset < 0x100) return platform::write_config(function, offset, size, value);
     const std::uint64_t address = ecam_address(function, offset);
     if (address == 0) return;
-    if (size == 1) mapped<std::uint8_t>(address) = static_cast<std::uint8_t>(value);
-    if (size == 2) mapped<std::uint16_t>(address) = static_cast<std::uint16_t>(value);
-    if (size == 4) mapped<std::uint32_t>(address) = value;
+    if (size == 1) platform::mapped<std::uint8_t>(address) = static_cast<std::uint8_t>(value);
+    if (size == 2) platform::mapped<std::uint16_t>(address) = static_cast<std::uint16_t>(value);
+    if (size == 4) platform::mapped<std::uint32_t>(address) = value;
 }
 
 void Machine::Power::prepare_stop() {
@@ -104,7 +99,7 @@ Status Machine::start_tpm() {
 
 Status Machine::measure() {
     const MutableBytes room = kept(launch::kModulesOffset, launch::kModulesSize);
-    GATEHOUSE_ASSIGN(payload_, find_payload(block_, map_, ram_, identity_, room));
+    GATEHOUSE_ASSIGN(payload_, find_payload(block_, map_, ram_, *this, room));
     GATEHOUSE_TRY(measure_payload(measurer_, payload_));
     GATEHOUSE_TRY(show_pcr(evidence::kLaunchPcr));
     return show_pcr(evidence::kPayloadPcr);
@@ -198,9 +193,7 @@ Status Machine::measure_machine() {
 
 Status Machine::find_devices() {
     GATEHOUSE_ASSIGN(chipset_, platform::find_chipset());
-    const auto ecam = platform::ecam_window(platform::read_msr(platform::kMmioConfigurationBase));
-    if (!ecam && ecam.error() != Error::kNotFound) return ecam.failure();
-    if (ecam) pci_.ecam = *ecam;
+    GATEHOUSE_ASSIGN(pci_.ecam, platform::ecam_window(platform::read_msr(platform::kMmioConfigurationBase)));
     Status status;
     platform::for_each_function([&](platform::FunctionId function) {
         const std::uint32_t code = platform::class_of(function);
@@ -258,7 +251,7 @@ Status Machine::open_controller(guest::FunctionId function) {
     controller.arena = {memory::at_physical(arena), arena, arena_size};
     GATEHOUSE_TRY(cpu::map_device(bar.base, bar.size));
     GATEHOUSE_TRY(prove_refusal(controller, bar.base));
-    GATEHOUSE_TRY(controller.mediator.start(bar.base, controller.arena, cpu::guest_memory(), clock_));
+    GATEHOUSE_TRY(controller.mediator.start(bar.base, controller.arena, cpu::guest_memory(), *this));
     return cpu::trap_mmio(bar.base, bar.size, controller.mediator);
 }
 
@@ -271,7 +264,7 @@ Status Machine::prove_refusal(Controller& controller, std::uint64_t abar) {
     std::ranges::fill(page, kUntouched);
     bool has_disk = false;
     if (iommus_.count != 0) {
-        GATEHOUSE_ASSIGN(has_disk, controller.mediator.provoke_dma(abar, canary, clock_));
+        GATEHOUSE_ASSIGN(has_disk, controller.mediator.provoke_dma(abar, canary, *this));
     }
     if (std::ranges::any_of(page, [](std::byte value) { return value != kUntouched; })) {
         return {Error::kRefused, "IOMMU does not refuse: DMA of a disk controller landed", controller.function};
@@ -282,7 +275,7 @@ Status Machine::prove_refusal(Controller& controller, std::uint64_t abar) {
     set_device(controller.function, {domain, controller.dma.root()});
     GATEHOUSE_TRY(refresh_iommus());
     if (!has_disk) return {};
-    GATEHOUSE_TRY(controller.mediator.provoke_dma(abar, controller.arena.physical, clock_));
+    GATEHOUSE_TRY(controller.mediator.provoke_dma(abar, controller.arena.physical, *this));
     if (!holds_fis({controller.arena.data, memory::kPageSize})) {
         return {Error::kRefused, "IOMMU cannot be proven: no FIS from a disk of controller", controller.function};
     }
@@ -397,14 +390,15 @@ Result<cpu::svm::GuestEntry> Machine::load_guest() {
     if (tables_.all().empty()) {  // ACPI mode from the start: the FADT has no SMI_CMD to ask firmware by
         platform::out(chipset_.pm1_control, 2, platform::in(chipset_.pm1_control, 2) | 1);
     }
-    mapped<std::uint32_t>(platform::kIoApicBase) = 0;  // register 0: its ID, in the window at 0x10
+    platform::mapped<std::uint32_t>(platform::kIoApicBase) = 0;  // register 0: its ID, in the window at 0x10
     std::array<std::uint32_t, cpu::kMaxCpus> apic_ids{};
     for (std::size_t i = 0; i < cpu::cpu_count(); ++i) apic_ids[i] = cpu::cpu_at(i).apic_id;
     const platform::GuestPlatform machine{
         .apic_ids = std::span(apic_ids).first(cpu::cpu_count()),
-        .io_apic_id = static_cast<std::uint8_t>(mapped<std::uint32_t>(platform::kIoApicBase + 0x10) >> 24 & 0xf),
+        .io_apic_id =
+            static_cast<std::uint8_t>(platform::mapped<std::uint32_t>(platform::kIoApicBase + 0x10) >> 24 & 0xf),
         .chipset = chipset_,
-        .hpet = mapped<std::uint64_t>(platform::kHpetBase),
+        .hpet = platform::mapped<std::uint64_t>(platform::kHpetBase),
         .ecam = pci_.ecam,
         .channel = body,
         .machine_tables = tables_.all()};
@@ -415,7 +409,7 @@ Result<cpu::svm::GuestEntry> Machine::load_guest() {
                                   .command_line = payload_.command_line,
                                   .rsdp = kept_base_ + launch::kGuestTablesOffset,
                                   .screen = block_.screen};
-    GATEHOUSE_ASSIGN(const guest::EntryState entry, guest::load_linux(identity_, map_, image));
+    GATEHOUSE_ASSIGN(const guest::EntryState entry, guest::load_linux(*this, map_, image));
     return cpu::svm::GuestEntry{.rip = entry.rip,
                                 .rsi = entry.rsi,
                                 .rsp = entry.rsp,

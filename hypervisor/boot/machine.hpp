@@ -29,7 +29,7 @@ namespace gatehouse::boot {
 inline constexpr std::uint32_t kVersion = 0 << 16 | 1 << 8 | 0;
 
 // There is one. Very large: static storage.
-class Machine final : platform::AcpiMemory {
+class Machine final : platform::AcpiMemory, guest::PhysicalView, ata::Clock {
   public:
     explicit Machine(std::uint64_t kept_base);
     Machine(const Machine&) = delete;
@@ -43,12 +43,6 @@ class Machine final : platform::AcpiMemory {
     void stop_devices();
 
   private:
-    class IdentityView final : public guest::PhysicalView {
-      public:
-        MutableBytes at(std::uint64_t physical, std::size_t size) override {
-            return {memory::at_physical(physical), size};
-        }
-    };
     class PciPorts final : public guest::ConfigSpace {
       public:
         std::uint32_t read(guest::FunctionId function, std::uint16_t offset, unsigned size) override;
@@ -66,10 +60,6 @@ class Machine final : platform::AcpiMemory {
         }
         void prepare_stop() override;
         void wait_for_the_end() override;
-    };
-    class TimeStampClock final : public ata::Clock {
-      public:
-        std::uint64_t microseconds() override { return platform::microseconds(); }
     };
     struct Controller {
         guest::FunctionId function = 0;
@@ -97,6 +87,10 @@ class Machine final : platform::AcpiMemory {
     [[nodiscard]] Status measure_tables();
     // RAM that is not kept: reading it asks no device.
     [[nodiscard]] Bytes view(std::uint64_t physical, std::uint64_t size) override;
+    [[nodiscard]] MutableBytes at(std::uint64_t physical, std::size_t size) override {
+        return {memory::at_physical(physical), size};
+    }
+    [[nodiscard]] std::uint64_t microseconds() override { return platform::microseconds(); }
     [[nodiscard]] Status trap_guest();
     [[nodiscard]] Status start_processors();
     [[nodiscard]] Status release_dma();
@@ -112,7 +106,6 @@ class Machine final : platform::AcpiMemory {
     launch::LaunchBlock block_;
     launch::HandOff hand_off_;
     guest::MemoryMap map_;
-    IdentityView identity_;
 
     evidence::EventLogWriter event_log_;  // in the hand-off block
     platform::TpmMmioBus tpm_bus_;
@@ -140,7 +133,6 @@ class Machine final : platform::AcpiMemory {
     platform::FunctionResets resets_;
     memory::DmaMap general_dma_;  // functions that have been reset: guest RAM
 
-    TimeStampClock clock_;
     std::array<Controller, kMaxControllers> controllers_;
     std::size_t controller_count_ = 0;
     Disks disks_;

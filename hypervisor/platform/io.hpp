@@ -21,6 +21,12 @@ inline void out(std::uint16_t port, unsigned size, std::uint32_t value) {
 [[nodiscard]] inline std::uint8_t in8(std::uint16_t port) { return static_cast<std::uint8_t>(in(port, 1)); }
 inline void out8(std::uint16_t port, std::uint8_t value) { out(port, 1, value); }
 
+// A device's register, in memory that is mapped at itself and uncacheable.
+template <typename T>
+[[nodiscard]] volatile T& mapped(std::uint64_t address) {
+    return *reinterpret_cast<volatile T*>(address);
+}
+
 // An MSR that the processor does not have raises #GP, which is fatal here: ask CPUID first.
 [[nodiscard]] inline std::uint64_t read_msr(std::uint32_t msr) {
     std::uint32_t low = 0;

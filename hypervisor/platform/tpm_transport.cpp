@@ -77,6 +77,9 @@ Result<std::size_t> response_size(Bytes header, std::size_t capacity) {
 Result<std::uint32_t> TpmTransport::read(std::uint32_t offset) {
     const bool narrow = !crb_ && offset == kAccess;
     const std::uint32_t now = narrow ? bus_.read8(at(offset)) : bus_.read32(at(offset));
+    if (crb_ && offset == kControlStatus && (now & kStatusError) != 0) {
+        return {Error::kDeviceError, "TPM reports a fatal error", now};
+    }
     const bool contradiction = !crb_ && offset == kStatus && (now & kStatusContradiction) == kStatusContradiction;
     if (contradiction || now == (narrow ? 0xff : kAllOnes)) return {Error::kDeviceError, "TPM register", now};
     return now;
@@ -206,14 +209,7 @@ Result<std::uint32_t> TpmTransport::crb_buffer(std::uint32_t address_register, s
     return static_cast<std::uint32_t>(address - kTpmBase);
 }
 
-Status TpmTransport::crb_check_error() {
-    const std::uint32_t now = bus_.read32(at(kControlStatus));
-    if ((now & kStatusError) != 0) return {Error::kDeviceError, "TPM reports a fatal error", now};
-    return {};
-}
-
 Status TpmTransport::crb_execute(Bytes command) {
-    GATEHOUSE_TRY(crb_check_error());
     bus_.write32(at(kControlRequest), kRequestReady);
     GATEHOUSE_TRY(await(kControlRequest, kRequestReady, 0, kTimeoutC, "TPM does not get ready"));
     GATEHOUSE_TRY(await(kControlStatus, kStatusIdle, 0, kTimeoutC, "TPM stays idle"));
@@ -227,7 +223,7 @@ Status TpmTransport::crb_execute(Bytes command) {
         bus_.write32(at(kControlCancel), 0);
     }
     GATEHOUSE_TRY(answered);
-    return crb_check_error();
+    return read(kControlStatus).failure();
 }
 
 Status TpmTransport::crb_receive(MutableBytes response, std::size_t from, std::size_t to) {

@@ -54,7 +54,7 @@ class TpmTransport final : public tpm::Transport {
   private:
     // A register of the open locality.
     [[nodiscard]] std::uint32_t at(std::uint32_t offset) const { return locality_ * 0x1000 + offset; }
-    // All ones, where nothing answers, and what contradicts itself are kDeviceError.
+    // All ones, where nothing answers, what contradicts itself, and a status of a fatal error are kDeviceError.
     [[nodiscard]] Result<std::uint32_t> read(std::uint32_t offset);
     // Waits until (register & mask) == value.
     [[nodiscard]] Status await(std::uint32_t offset, std::uint32_t mask, std::uint32_t value,
@@ -72,7 +72,6 @@ class TpmTransport final : public tpm::Transport {
     // The offset of a buffer of `size` bytes, whose address and size are in these registers.
     [[nodiscard]] Result<std::uint32_t> crb_buffer(std::uint32_t address_register, std::uint32_t size_register,
                                                    std::size_t size);
-    [[nodiscard]] Status crb_check_error();
     [[nodiscard]] Status crb_execute(Bytes command);
     [[nodiscard]] Status crb_receive(MutableBytes response, std::size_t from, std::size_t to);
 

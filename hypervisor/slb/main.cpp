@@ -48,9 +48,9 @@ MutableBytes kept(std::uint64_t offset, std::uint64_t size) {
 Status check_position(std::uint64_t base, memory::Ram& ram) {
     GATEHOUSE_TRY(ram.read());
     GATEHOUSE_TRY(ram.check_write_back({base, launch::kKeptSize}, "kept region is not RAM"));
-    const auto window = platform::ecam_window(platform::read_msr(platform::kMmioConfigurationBase));
-    if (!window && window.error() != Error::kNotFound) return window.failure();
-    return ram.check_devices(window ? window->base : 0);
+    GATEHOUSE_ASSIGN(const platform::EcamWindow window,
+                     platform::ecam_window(platform::read_msr(platform::kMmioConfigurationBase)));
+    return ram.check_devices(window.base);
 }
 
 struct OwnDigests {
