@@ -22,8 +22,7 @@
 extern "C" {
 extern const std::byte slb_base[];  // slb.ld
 extern const std::byte slb_measured_end[];
-[[noreturn]] void enter_hypervisor(std::uint64_t kept_base, std::uint64_t entry);  // entry.S
-[[noreturn]] void slb_main(std::uint64_t kept_base);
+void slb_main(std::uint64_t kept_base);
 }
 
 namespace gatehouse {
@@ -76,13 +75,14 @@ Result<std::uint32_t> block_dma(std::uint64_t base, const memory::Ram& ram) {
 }
 
 // Checks the hypervisor's header and completes its memory. Returns the file.
-Result<Bytes> prepare_image(std::uint64_t base, launch::ImageHeader& header) {
+Result<Bytes> prepare_image(std::uint64_t base) {
     GATEHOUSE_ASSIGN(const launch::LaunchHeader block,
                      launch::parse_launch_header(kept(launch::kLaunchBlockOffset, launch::kLaunchBlockSize), base));
     const MutableBytes image = kept(launch::kImageOffset, launch::kImageMaxSize);
-    GATEHOUSE_ASSIGN(header, launch::parse_image_header(image, block.hypervisor_size));
-    std::memset(image.data() + header.file_size, 0, image.size() - header.file_size);
-    return Bytes(image.first(header.file_size));
+    const Bytes file = image.first(block.hypervisor_size);
+    GATEHOUSE_TRY(launch::check_image(file));
+    std::ranges::fill(image.subspan(file.size()), std::byte{0});
+    return file;
 }
 
 Status read_banks(tpm::Tpm& tpm, launch::HandOff& hand_off) {
@@ -113,16 +113,15 @@ Result<Bytes> measure(tpm::Tpm& tpm, const launch::HandOff& hand_off, const OwnD
     return event_log.log();
 }
 
-// Everything up to the jump; returns the hypervisor's entry point.
-Result<std::uint64_t> load(std::uint64_t base) {
+// Everything up to the jump.
+Status load(std::uint64_t base) {
     memory::Ram ram;
     GATEHOUSE_TRY(check_position(base, ram));
     const OwnDigests own = hash_own_bytes();
     launch::HandOff hand_off;
     GATEHOUSE_ASSIGN(hand_off.iommu_count, block_dma(base, ram));
 
-    launch::ImageHeader header;
-    GATEHOUSE_ASSIGN(const Bytes image, prepare_image(base, header));
+    GATEHOUSE_ASSIGN(const Bytes image, prepare_image(base));
 
     platform::TpmMmioBus bus;
     platform::TpmTransport transport(bus);
@@ -136,9 +135,9 @@ Result<std::uint64_t> load(std::uint64_t base) {
     GATEHOUSE_ASSIGN(const Bytes events, measure(tpm, hand_off, own, image, block.subspan(sizeof(hand_off))));
     hand_off.event_log_size = static_cast<std::uint32_t>(events.size());
     std::memcpy(block.data(), &hand_off, sizeof(hand_off));
-    log("slb: hypervisor measured, ", std::uint64_t{header.file_size}, " bytes, ", std::uint64_t{hand_off.bank_count},
+    log("slb: hypervisor measured, ", image.size(), " bytes, ", std::uint64_t{hand_off.bank_count},
         " PCR banks, ", std::uint64_t{hand_off.iommu_count}, " IOMMUs refuse all DMA");
-    return base + launch::kImageOffset + header.entry;
+    return {};
 }
 
 }  // namespace
@@ -150,10 +149,10 @@ void slb_main(std::uint64_t kept_base) {
     platform::start_serial();
     set_log_sink(platform::write_serial);
     log("slb: started at ", Hex{kept_base});
-    const auto entry = slb::load(kept_base);
-    if (!entry.ok()) {
-        log("slb: ", entry.failure(), "; the hypervisor is not started, no key is released");
+    const Status loaded = slb::load(kept_base);
+    if (!loaded) {
+        log("slb: ", loaded.failure(), "; the hypervisor is not started, no key is released");
         for (;;) asm volatile("cli; hlt");
     }
-    enter_hypervisor(kept_base, *entry);
+    reinterpret_cast<void (*)(std::uint64_t)>(launch::kImageVirtual + launch::kImageHeaderSize)(kept_base);
 }
