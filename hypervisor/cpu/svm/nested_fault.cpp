@@ -36,38 +36,15 @@ class ApicPage final : public MmioHandler {
 
 constinit ApicPage apic_page;
 
-const Segment& segment(const Vmcb& vmcb, SegmentName name) {
-    const std::array by_encoding{&vmcb.es, &vmcb.cs, &vmcb.ss, &vmcb.ds, &vmcb.fs, &vmcb.gs};
-    return *by_encoding[static_cast<std::size_t>(name)];
-}
-
-bool is_long(const Vmcb& vmcb) { return code_size(vmcb) == CodeSize::k64; }
-
-std::uint64_t linear_address(const Vcpu& vcpu, const MmioInstruction& instruction) {
-    const Vmcb& vmcb = vcpu.vmcb;
-    const MemoryOperand& memory = instruction.memory;
-    std::uint64_t address = memory.displacement;
-    if (memory.base == MemoryOperand::kRip) {
-        address += vmcb.rip + instruction.length;
-    } else if (memory.base != MemoryOperand::kNone) {
-        address += vcpu.registers[static_cast<std::size_t>(memory.base)];
-    }
-    if (memory.index != MemoryOperand::kNone) {
-        address += vcpu.registers[static_cast<std::size_t>(memory.index)] * memory.scale;
-    }
-    if (memory.address_bits == 32) address &= 0xffffffff;
-    const bool flat = is_long(vmcb) && memory.segment != SegmentName::kFs && memory.segment != SegmentName::kGs;
-    return flat ? address : address + segment(vmcb, memory.segment).base;
-}
-
 Result<MmioInstruction> decode(const Vcpu& vcpu) {
     const Vmcb& vmcb = vcpu.vmcb;
     std::array<std::byte, kMaxInstruction> code{};
     const std::size_t size = fetch_instruction(vcpu, code);
-    GATEHOUSE_ASSIGN(const MmioInstruction out, decode_mmio(Bytes(code).first(size), code_size(vmcb)));
+    GATEHOUSE_ASSIGN(const MmioInstruction out, decode_mmio(Bytes(code).first(size)));
     // The bytes may have changed since the access: it must still be this one, and within its page.
     const std::uint64_t address = vmcb.exit_info2;
-    if (out.write != ((vmcb.exit_info1 & kFaultWrite) != 0) || ((linear_address(vcpu, out) ^ address) & 0xfff) != 0 ||
+    if (out.write != ((vmcb.exit_info1 & kFaultWrite) != 0) ||
+        ((out.address(vcpu.registers, vmcb.rip) ^ address) & 0xfff) != 0 ||
         (address & 0xfff) + out.size > memory::kPageSize) {
         return {Error::kMismatch, "instruction", vmcb.rip};
     }
@@ -77,36 +54,34 @@ Result<MmioInstruction> decode(const Vcpu& vcpu) {
 // No handler: nothing is there, reads are all ones, writes are lost.
 void emulate(Vcpu& vcpu, MmioHandler* handler) {
     const std::uint64_t address = vcpu.vmcb.exit_info2;
-    const Result<MmioInstruction> decoded = decode(vcpu);
-    if (!decoded.ok()) return inject(vcpu, kGeneralProtection, true);
-    const MmioInstruction& instruction = *decoded;
-    std::uint64_t& reg = vcpu.registers[instruction.reg];
-    if (instruction.write) {
-        const std::uint64_t value = instruction.immediate ? instruction.value : instruction.high_byte ? reg >> 8 : reg;
-        const std::uint64_t mask =
-            instruction.size == 8 ? ~std::uint64_t{0} : (std::uint64_t{1} << 8 * instruction.size) - 1;
-        if (handler != nullptr) handler->write(address, instruction.size, value & mask);
+    const Result<MmioInstruction> instruction = decode(vcpu);
+    if (!instruction) return inject(vcpu, kGeneralProtection, true);
+    const std::uint64_t mask = instruction->mask();
+    const bool immediate = instruction->reg == MmioInstruction::kNone;
+    std::uint64_t& reg = vcpu.registers[immediate ? 0 : static_cast<std::size_t>(instruction->reg)];
+    if (instruction->write) {
+        const std::uint64_t value = (immediate ? instruction->value : reg) & mask;
+        if (handler != nullptr) handler->write(address, instruction->size, value);
     } else {
-        const std::uint64_t value = handler != nullptr ? handler->read(address, instruction.size) : ~std::uint64_t{0};
-        reg = merge_register(instruction, reg, value);
+        const std::uint64_t value = handler != nullptr ? handler->read(address, instruction->size) : ~std::uint64_t{0};
+        reg = (value & mask) | (instruction->keeps_rest ? reg & ~mask : 0);
     }
     vcpu.vmcb.next_rip = 0;  // not given for nested faults
-    skip(vcpu, instruction.length);
+    skip(vcpu, instruction->length);
 }
 
 }  // namespace
 
 std::size_t fetch_instruction(const Vcpu& vcpu, std::span<std::byte, 15> out) {
     const Vmcb& vmcb = vcpu.vmcb;
+    if (!in_64_bit_code(vmcb)) return 0;
     if (vmcb.exit_code == kExitNestedFault && vmcb.fetched != 0) {
         const std::size_t size = std::min<std::size_t>(vmcb.fetched, vmcb.instruction.size());
         copy_bytes(out, std::as_bytes(std::span(vmcb.instruction)).first(size));
         return size;
     }
-    const PagingState paging{vmcb.cr0, vmcb.cr3, vmcb.cr4, vmcb.efer};
-    const std::uint64_t start = vmcb.rip + (is_long(vmcb) ? 0 : vmcb.cs.base);
     for (std::size_t done = 0; done < out.size(); ++done) {
-        const auto physical = guest_physical(guest_memory(), paging, start + done);
+        const auto physical = guest_physical(guest_memory(), vmcb.cr3, (vmcb.cr4 & kCr4La57) != 0, vmcb.rip + done);
         if (!physical.ok()) return done;
         const auto byte = guest_memory().guest(*physical, 1);
         if (!byte.ok()) return done;
