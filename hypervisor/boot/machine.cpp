@@ -230,22 +230,14 @@ Status Machine::find_functions() {
     platform::for_each_function([&](platform::FunctionId function) {
         if (!status) return;
         const std::uint32_t code = platform::class_of(function);
-        guest::FunctionKind kind{};
-        if (code == kAhciClass) {
-            kind = guest::FunctionKind::kDisk;
-        } else if (code >> 8 == kHostBridgeClass) {
-            kind = guest::FunctionKind::kHostBridge;
-        } else if (code >> 8 == kIsaBridgeClass) {
-            kind = guest::FunctionKind::kIsaBridge;
-        } else if (code >> 8 == kPciBridgeClass) {
-            kind = guest::FunctionKind::kBridge;
-        } else if (code >> 8 == kIommuClass) {
-            kind = guest::FunctionKind::kIommu;
-        } else {
-            return;
+        switch (code >> 8) {
+            case kHostBridgeClass:
+            case kIsaBridgeClass:
+            case kIommuClass: status = config_.protect(function, guest::FunctionKind::kReadOnly); return;
+            case kPciBridgeClass: status = config_.protect(function, guest::FunctionKind::kBridge); return;
+            default:
+                if (code == kAhciClass) status = config_.protect(function, guest::FunctionKind::kDisk);
         }
-        status = config_.protect(function, kind);
-        if (status) protected_[protected_count_++] = function;
     });
     return status;
 }
@@ -284,28 +276,28 @@ Status Machine::refresh_iommus() {
 Status Machine::open_controller(guest::FunctionId function) {
     if (controller_count_ == kMaxControllers) return {Error::kNoSpace, "disk controllers", function};
     constexpr std::size_t kAbar = 5;
-    const guest::ConfigFilter::Bar bar = config_.memory_bar(function, kAbar);
-    if (bar.size < ata::ahci::Controller::kRegisterSpace / 2 || bar.base + bar.size > memory::kIdentityLimit ||
-        ram_.reached_by({bar.base, bar.size})) {
+    const Extent bar = config_.memory_bar(function, kAbar);
+    if (bar.length < ata::ahci::Controller::kRegisterSpace / 2 || bar.end() > memory::kIdentityLimit ||
+        ram_.reached_by(bar)) {
         return {Error::kOutOfRange, "disk controller: ABAR", bar.base};
     }
     for (std::size_t other = 0; other < kAbar; ++other) {  // vendor registers, MSI-X tables: nobody's
-        const guest::ConfigFilter::Bar hidden = config_.memory_bar(function, other);
-        if (hidden.size != 0 && hidden.base != 0) GATEHOUSE_TRY(cpu::hide_device(hidden.base, hidden.size));
+        const Extent hidden = config_.memory_bar(function, other);
+        if (hidden.length != 0 && hidden.base != 0) GATEHOUSE_TRY(cpu::hide_device(hidden.base, hidden.length));
     }
     constexpr std::uint64_t kAllArenas = 0x400000;  // of the kept region's 6 MiB
-    const std::uint64_t arena_size = kAllArenas / static_cast<std::uint64_t>(std::ranges::count_if(
-                                                      std::span(protected_).first(protected_count_), is_ahci)) &
-                                     ~(memory::kPageSize - 1);
+    const auto disks =
+        std::ranges::count_if(config_.protected_functions(), is_ahci, &guest::ConfigFilter::Function::id);
+    const std::uint64_t arena_size = kAllArenas / static_cast<std::uint64_t>(disks) & ~(memory::kPageSize - 1);
     GATEHOUSE_ASSIGN(const std::uint64_t arena, cpu::kept_pages().take(arena_size / memory::kPageSize));
     const std::size_t number = controller_count_++;
     disk_functions_[number] = function;
     disk_arenas_[number] = {memory::at_physical(arena), arena, arena_size};
-    GATEHOUSE_TRY(cpu::map_device(bar.base, bar.size));
+    GATEHOUSE_TRY(cpu::map_device(bar.base, bar.length));
     GATEHOUSE_TRY(prove_refusal(number, bar.base));
     DiskController& controller = controllers_[number];
     GATEHOUSE_TRY(controller.start(bar.base, disk_arenas_[number], cpu::guest_memory(), clock_));
-    return cpu::trap_mmio(bar.base, bar.size, controller);
+    return cpu::trap_mmio(bar.base, bar.length, controller);
 }
 
 // A DMA of the controller lands where it may not? Then it reaches its arena, and one lands there: the same write would have
@@ -338,8 +330,8 @@ Status Machine::prove_refusal(std::size_t number, std::uint64_t abar) {
 }
 
 Status Machine::open_disks() {
-    for (std::size_t i = 0; i < protected_count_; ++i) {
-        if (is_ahci(protected_[i])) GATEHOUSE_TRY(open_controller(protected_[i]));
+    for (const guest::ConfigFilter::Function& function : config_.protected_functions()) {
+        if (function.disk != nullptr) GATEHOUSE_TRY(open_controller(function.id));
     }
     for (std::size_t i = 0; i < controller_count_; ++i) disks_.add(controllers_[i].controller(), disk_functions_[i]);
     TpmUnsealer unsealer(tpm_, random_, policy_);
@@ -369,11 +361,10 @@ void Machine::state_claims() {
 Status Machine::trap_configuration_space() {
     GATEHOUSE_TRY(cpu::trap_ports(0xcf8, 0xcfb, config_ports_));  // the reset control port in there is its own
     GATEHOUSE_TRY(cpu::trap_ports(0xcfc, 0xcff, config_ports_));
-    for (std::size_t i = 0; i < protected_count_; ++i) {
-        const std::uint64_t page = pci_.ecam_address(protected_[i], 0);
-        if (page == 0) continue;
-        ecam_pages_[i].bind(config_, config_lock_, protected_[i]);
-        GATEHOUSE_TRY(cpu::trap_mmio(page, memory::kPageSize, ecam_pages_[i]));
+    ecam_pages_.set_base(ecam_.base);
+    for (const guest::ConfigFilter::Function& function : config_.protected_functions()) {
+        const std::uint64_t page = pci_.ecam_address(function.id, 0);
+        if (page != 0) GATEHOUSE_TRY(cpu::trap_mmio(page, memory::kPageSize, ecam_pages_));
     }
     return {};
 }
@@ -474,13 +465,7 @@ Result<cpu::svm::GuestEntry> Machine::load_guest() {
                                   .command_line = payload_.command_line,
                                   .rsdp = kept_base_ + launch::kGuestTablesOffset,
                                   .screen = block_.screen};
-    GATEHOUSE_ASSIGN(const guest::EntryState entry, guest::load_linux(identity_, map_, image));
-    return cpu::svm::GuestEntry{.rip = entry.rip,
-                                .rsi = entry.rsi,
-                                .rsp = entry.rsp,
-                                .cr3 = entry.cr3,
-                                .gdt_base = entry.gdt_base,
-                                .gdt_limit = entry.gdt_limit};
+    return guest::load_linux(identity_, map_, image);
 }
 
 Result<cpu::svm::GuestEntry> Machine::prepare() {

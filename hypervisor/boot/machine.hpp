@@ -123,11 +123,8 @@ class Machine final : platform::AcpiMemory {
     platform::EcamWindow ecam_;
     PciPorts pci_;
     guest::ConfigFilter config_{pci_};
-    SpinLock config_lock_;
-    guest::ConfigPorts config_ports_{config_, config_lock_};
-    std::array<guest::EcamPage, guest::ConfigFilter::kMaxFunctions> ecam_pages_;
-    std::array<guest::FunctionId, guest::ConfigFilter::kMaxFunctions> protected_{};
-    std::size_t protected_count_ = 0;
+    guest::ConfigPorts config_ports_{config_};
+    guest::EcamPages ecam_pages_{config_};
     Power power_;
     guest::PowerPorts power_ports_{power_};
 
