@@ -80,10 +80,7 @@ void Machine::Power::prepare_stop() {
 // A machine that does not do as asked is reset another way.
 void Machine::Power::wait_for_the_end() {
     (void)cpu::within(2'000'000, [] { return false; });
-    for (const std::uint8_t value : {std::uint8_t{2}, std::uint8_t{6}}) {
-        platform::out8(guest::PowerPorts::kResetControl, value);
-    }
-    for (;;) asm volatile("hlt");
+    cpu::pulse_reset();
 }
 
 // The SLB's word and the launcher's. The launcher's is copied into our own memory by the parser.

@@ -99,7 +99,7 @@ void adopt_routing() {
 void prepare(PerCpu& cpu) {
     constexpr std::uint64_t kPatReset = 0x0007'0406'0007'0406;  // as after reset (APM vol. 2, 7.8.2)
     cpu.self = &cpu;
-    cpu.canary = read_tsc() * 0x9e37'79b9'7f4a'7c15;
+    cpu.canary = __builtin_ia32_rdtsc() * 0x9e37'79b9'7f4a'7c15;
     load_tables(cpu);
     write_msr(kMsrPat, kPatReset);
     if (cpu.index != 0) adopt_routing();
@@ -168,7 +168,7 @@ extern "C" [[noreturn]] void bsp_start(std::uint64_t base) {
     require(host_pages.build(pool, base + launch::kImageOffset, sections).ok(), "no room for page tables");
     require(make_stacks(bsp).ok(), "no room for stacks");
     cpus_online = 1;
-    write_cr3(host_pages.root());
+    asm volatile("mov %0, %%cr3" : : "r"(host_pages.root()) : "memory");
     switch_stack(bsp.stack, bsp_main, base);
 }
 

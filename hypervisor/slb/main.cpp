@@ -15,9 +15,9 @@
 #include "hypervisor/launch/launch_block.hpp"
 #include "hypervisor/memory/amd_vi.hpp"
 #include "hypervisor/platform/io.hpp"
+#include "hypervisor/platform/pci.hpp"
 #include "hypervisor/platform/serial.hpp"
 #include "hypervisor/platform/tpm_mmio.hpp"
-#include "hypervisor/slb/bus_masters.hpp"
 
 extern "C" {
 extern const std::byte slb_base[];  // slb.ld
@@ -64,6 +64,39 @@ OwnDigests hash_own_bytes() {
                            [&](HashAlgorithm algorithm) { return hash(algorithm, measured); });
     return digests;
 }
+
+// Bus mastering off while the IOMMUs are being switched on.
+//
+// Until then a device may change the device table after it has been written, have its own entry cached, and
+// put the entry right again before it is verified. Bridges and root ports without Bus Master Enable forward
+// no requests of the devices below them, whatever those do (PCI 3.0, 6.2.2; PCI-to-PCI Bridge 1.2, 3.2.4.3),
+// and functions that obey the specification send none.
+class QuietBusMasters {
+  public:
+    // Clears Bus Master Enable of every function but the IOMMUs, which read their tables by it.
+    QuietBusMasters() {
+        platform::for_each_function([this](platform::FunctionId function) {
+            const std::uint32_t command = platform::read_config(function, kCommand, 2);
+            if ((command & kBusMasterEnable) == 0 || platform::class_of(function) >> 8 == kIommuClass) return;
+            platform::write_config(function, kCommand, 2, command & ~kBusMasterEnable);
+            if (count_ < functions_.size()) functions_[count_++] = function;
+        });
+    }
+    // Sets it again where it was set; beyond so many functions it stays cleared, until a driver wants it.
+    void restore() const {
+        for (const platform::FunctionId function : std::span(functions_).first(count_)) {
+            const std::uint32_t command = platform::read_config(function, kCommand, 2);
+            platform::write_config(function, kCommand, 2, command | kBusMasterEnable);
+        }
+    }
+
+  private:
+    static constexpr std::uint16_t kCommand = 0x04;
+    static constexpr std::uint32_t kBusMasterEnable = 1u << 2;
+    static constexpr std::uint32_t kIommuClass = 0x0806;
+    std::array<platform::FunctionId, 256> functions_;
+    std::size_t count_ = 0;
+};
 
 // No device reaches memory from here on, if there are IOMMUs. Returns their number.
 Result<std::uint32_t> block_dma(std::uint64_t base, const memory::Ram& ram) {
@@ -135,8 +168,8 @@ Status load(std::uint64_t base) {
     GATEHOUSE_ASSIGN(const Bytes events, measure(tpm, hand_off, own, image, block.subspan(sizeof(hand_off))));
     hand_off.event_log_size = static_cast<std::uint32_t>(events.size());
     std::memcpy(block.data(), &hand_off, sizeof(hand_off));
-    log("slb: hypervisor measured, ", image.size(), " bytes, ", std::uint64_t{hand_off.bank_count},
-        " PCR banks, ", std::uint64_t{hand_off.iommu_count}, " IOMMUs refuse all DMA");
+    log("slb: hypervisor measured, ", image.size(), " bytes, ", std::uint64_t{hand_off.bank_count}, " PCR banks, ",
+        std::uint64_t{hand_off.iommu_count}, " IOMMUs refuse all DMA");
     return {};
 }
 

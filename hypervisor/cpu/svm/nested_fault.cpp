@@ -14,23 +14,17 @@ using memory::GuestAccess;
 
 constexpr std::uint8_t kInvalidOpcode = 6, kGeneralProtection = 13;
 
-// The write-trapped APIC page. Registers are 32 bits wide, 16 bytes apart; other accesses are undefined
-// (16.3.2).
+// The write-trapped APIC page, which nobody reads here. Registers are 32 bits wide, 16 bytes apart; other accesses are
+// undefined (16.3.2).
 class ApicPage final : public MmioHandler {
   public:
-    std::uint64_t read(std::uint64_t address, unsigned size) override {
-        if (address % 16 != 0 || size != 4) return 0;
-        return *reinterpret_cast<volatile std::uint32_t*>(address);
-    }
+    std::uint64_t read(std::uint64_t, unsigned) override { return 0; }
     void write(std::uint64_t address, unsigned size, std::uint64_t value) override {
         if (address % 16 != 0 || size != 4 || apic::x2apic()) return;
+        const auto reg = static_cast<std::uint32_t>(address - apic::kPage);
         const auto word = static_cast<std::uint32_t>(value);
-        if (address - apic::kPage != apic::kIcrLow) {
-            *reinterpret_cast<volatile std::uint32_t*>(address) = word;
-            return;
-        }
-        const std::uint64_t high = apic::read(apic::kIcrHigh);
-        send_guest_ipi(*this_cpu().vcpu, high << 32 | word);
+        if (reg != apic::kIcrLow) return apic::write(reg, word);
+        send_guest_ipi(*this_cpu().vcpu, std::uint64_t{apic::read(apic::kIcrHigh)} << 32 | word);
     }
 };
 

@@ -61,7 +61,7 @@ void silence_counters() {
 void hold_interrupts() {
     if (!has_svm()) return;
     write_msr(kMsrEfer, read_msr(kMsrEfer) | kEferSvme);
-    clear_gif();
+    asm volatile("clgi" : : : "memory");
 }
 
 Status enable() {

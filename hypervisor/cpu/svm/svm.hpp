@@ -25,8 +25,4 @@ struct GuestEntry {
 };
 [[noreturn]] void run_guest(const GuestEntry& entry);
 
-// Makes every processor drop its cached nested translations before this returns; call after nested_pages()
-// has been made stricter while the guest runs. Called from a handler.
-void flush_nested_everywhere();
-
 }  // namespace gatehouse::cpu::svm
