@@ -13,24 +13,21 @@ namespace {
 
 constexpr unsigned kLocality = 2;
 
-constexpr std::uint32_t kAhciClass = 0x010601;  // class << 16 | subclass << 8 | programming interface
 // What the guest may not change at will, by class code (PCI Code and ID Assignment 1.11).
 constexpr struct {
-    std::uint32_t code;
+    std::uint32_t code;  // class << 16 | subclass << 8 | programming interface
     std::uint32_t mask;
     guest::FunctionKind kind;
-} kProtectedClasses[] = {{kAhciClass, 0xffffff, guest::FunctionKind::kDisk},
-                         {0x060000, 0xffff00, guest::FunctionKind::kHostBridge},
-                         {0x060100, 0xffff00, guest::FunctionKind::kIsaBridge},
+} kProtectedClasses[] = {{0x010601, 0xffffff, guest::FunctionKind::kDisk},
+                         {0x060000, 0xffff00, guest::FunctionKind::kReadOnly},
+                         {0x060100, 0xffff00, guest::FunctionKind::kReadOnly},
                          {0x060400, 0xffff00, guest::FunctionKind::kBridge},
-                         {0x080600, 0xffff00, guest::FunctionKind::kIommu}};
+                         {0x080600, 0xffff00, guest::FunctionKind::kReadOnly}};
 
 constexpr std::uint16_t kGeneralDomain = 1;
 constexpr std::uint16_t kFirstDiskDomain = 2;
 
 constexpr std::uint64_t kFchRegisters = 0xfed80000;  // the FCH's PM and ACPI registers once more, in memory
-
-bool is_ahci(guest::FunctionId function) { return platform::class_of(function) == kAhciClass; }
 
 }  // namespace
 
@@ -69,7 +66,7 @@ void Machine::Power::prepare_stop() {
 
 void Machine::Power::wait_for_the_end() {
     (void)cpu::within(2'000'000, [] { return false; });
-    cpu::reset_machine("the machine does not do as asked");
+    cpu::pulse_reset();
 }
 
 // The SLB's word and the launcher's. The launcher's is copied into our own memory by the parser.
@@ -233,26 +230,27 @@ Status Machine::refresh_iommus() {
 Status Machine::open_controller(guest::FunctionId function) {
     if (controller_count_ == kMaxControllers) return {Error::kNoSpace, "disk controllers", function};
     constexpr std::size_t kAbar = 5;
-    const guest::ConfigFilter::Bar bar = config_.memory_bar(function, kAbar);
-    if (bar.size < ata::ahci::Controller::kRegisterSpace / 2 || bar.base + bar.size > memory::kIdentityLimit ||
-        ram_.reached_by({bar.base, bar.size})) {
+    const Extent bar = config_.memory_bar(function, kAbar);
+    if (bar.length < ata::ahci::Controller::kRegisterSpace / 2 || bar.end() > memory::kIdentityLimit ||
+        ram_.reached_by(bar)) {
         return {Error::kOutOfRange, "disk controller: ABAR", bar.base};
     }
     for (std::size_t other = 0; other < kAbar; ++other) {  // vendor registers, MSI-X tables: nobody's
-        const guest::ConfigFilter::Bar hidden = config_.memory_bar(function, other);
-        if (hidden.size != 0 && hidden.base != 0) GATEHOUSE_TRY(cpu::hide_device(hidden.base, hidden.size));
+        const Extent hidden = config_.memory_bar(function, other);
+        if (hidden.length != 0 && hidden.base != 0) GATEHOUSE_TRY(cpu::hide_device(hidden.base, hidden.length));
     }
     constexpr std::uint64_t kAllArenas = 0x400000;  // of the kept region's 6 MiB
-    const auto number = static_cast<std::uint64_t>(std::ranges::count_if(config_.protected_functions(), is_ahci));
+    const auto number = static_cast<std::uint64_t>(std::ranges::count(
+        config_.protected_functions(), guest::FunctionKind::kDisk, &guest::ConfigFilter::Function::kind));
     const std::uint64_t arena_size = kAllArenas / number & ~(memory::kPageSize - 1);
     GATEHOUSE_ASSIGN(const std::uint64_t arena, cpu::kept_pages().take(arena_size / memory::kPageSize));
     Controller& controller = controllers_[controller_count_++];
     controller.function = function;
     controller.arena = {memory::at_physical(arena), arena, arena_size};
-    GATEHOUSE_TRY(cpu::map_device(bar.base, bar.size));
+    GATEHOUSE_TRY(cpu::map_device(bar.base, bar.length));
     GATEHOUSE_TRY(prove_refusal(controller, bar.base));
     GATEHOUSE_TRY(controller.mediator.start(bar.base, controller.arena, cpu::guest_memory(), *this));
-    return cpu::trap_mmio(bar.base, bar.size, controller.mediator);
+    return cpu::trap_mmio(bar.base, bar.length, controller.mediator);
 }
 
 // A DMA of the controller lands where it may not? Then it reaches its arena, and one lands there: the same write would have
@@ -283,8 +281,8 @@ Status Machine::prove_refusal(Controller& controller, std::uint64_t abar) {
 }
 
 Status Machine::open_disks() {
-    for (const guest::FunctionId function : config_.protected_functions()) {
-        if (is_ahci(function)) GATEHOUSE_TRY(open_controller(function));
+    for (const guest::ConfigFilter::Function& function : config_.protected_functions()) {
+        if (function.disk != nullptr) GATEHOUSE_TRY(open_controller(function.id));
     }
     for (Controller& one : controllers()) disks_.add(one.mediator.controller(), one.function);
     TpmUnsealer unsealer(tpm_, random_, policy_);
@@ -313,12 +311,10 @@ void Machine::state_claims() {
 Status Machine::trap_guest() {
     GATEHOUSE_TRY(cpu::trap_ports(0xcf8, 0xcfb, config_ports_));  // the reset control port in there is its own
     GATEHOUSE_TRY(cpu::trap_ports(0xcfc, 0xcff, config_ports_));
-    guest::EcamPage* handler = ecam_pages_.data();
-    for (const guest::FunctionId function : config_.protected_functions()) {
-        const std::uint64_t page = pci_.ecam_address(function, 0);
-        if (page == 0) continue;
-        handler->bind(config_, config_lock_, function);
-        GATEHOUSE_TRY(cpu::trap_mmio(page, memory::kPageSize, *handler++));
+    ecam_pages_.set_base(pci_.ecam.base);
+    for (const guest::ConfigFilter::Function& function : config_.protected_functions()) {
+        const std::uint64_t page = pci_.ecam_address(function.id, 0);
+        if (page != 0) GATEHOUSE_TRY(cpu::trap_mmio(page, memory::kPageSize, ecam_pages_));
     }
     power_ports_.watch(chipset_.pm1_control, chipset_.s5_type);
     for (const std::uint16_t port :
@@ -409,13 +405,7 @@ Result<cpu::svm::GuestEntry> Machine::load_guest() {
                                   .command_line = payload_.command_line,
                                   .rsdp = kept_base_ + launch::kGuestTablesOffset,
                                   .screen = block_.screen};
-    GATEHOUSE_ASSIGN(const guest::EntryState entry, guest::load_linux(*this, map_, image));
-    return cpu::svm::GuestEntry{.rip = entry.rip,
-                                .rsi = entry.rsi,
-                                .rsp = entry.rsp,
-                                .cr3 = entry.cr3,
-                                .gdt_base = entry.gdt_base,
-                                .gdt_limit = entry.gdt_limit};
+    return guest::load_linux(*this, map_, image);
 }
 
 Result<cpu::svm::GuestEntry> Machine::prepare() {

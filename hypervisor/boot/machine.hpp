@@ -122,9 +122,8 @@ class Machine final : platform::AcpiMemory, guest::PhysicalView, ata::Clock {
     platform::MachineTables tables_;
     PciPorts pci_;
     guest::ConfigFilter config_{pci_};
-    SpinLock config_lock_;
-    guest::ConfigPorts config_ports_{config_, config_lock_};
-    std::array<guest::EcamPage, guest::ConfigFilter::kMaxFunctions> ecam_pages_;
+    guest::ConfigPorts config_ports_{config_};
+    guest::EcamPages ecam_pages_{config_};
     Power power_;
     guest::PowerPorts power_ports_{power_};
 

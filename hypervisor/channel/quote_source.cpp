@@ -8,11 +8,7 @@
 
 namespace gatehouse::channel {
 
-Bytes QuoteSource::log_text() {
-    const std::size_t end = cpu::log_size();
-    const std::size_t start = end - std::min(end, log_copy_.size());
-    return Bytes(log_copy_).first(cpu::read_log(start, log_copy_));
-}
+Bytes QuoteSource::log_text() { return Bytes(log_copy_).first(cpu::read_log(log_copy_)); }
 
 Result<Source::Quote> QuoteSource::quote(const Sha256Digest& qualifying_data) {
     if (key_public_.empty()) return {Error::kState, "no attestation key"};
