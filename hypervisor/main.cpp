@@ -15,12 +15,6 @@ namespace {
 alignas(boot::Machine) constinit std::byte machine_storage[sizeof(boot::Machine)]{};
 boot::Machine& machine() { return *std::launder(reinterpret_cast<boot::Machine*>(machine_storage)); }
 
-void pulse_reset() {
-    constexpr std::uint16_t kResetControl = 0xcf9;
-    platform::out8(kResetControl, 0x02);
-    platform::out8(kResetControl, 0x06);
-}
-
 [[noreturn]] void refuse(const Failure& why) {
     machine().wipe();
     cpu::forget_secrets();
@@ -34,12 +28,12 @@ void pulse_reset() {
 void hypervisor_main(std::uint64_t kept_base) {
     using namespace gatehouse;
     platform::start_serial();
-    cpu::start_log(platform::write_serial);
+    cpu::start_log();
     cpu::set_console(true);
     log("gatehouse: hypervisor ", std::uint64_t{boot::kVersion >> 16}, ".", std::uint64_t{boot::kVersion >> 8 & 0xff},
         ".", std::uint64_t{boot::kVersion & 0xff}, " at ", Hex{kept_base});
     new (machine_storage) boot::Machine(kept_base);
-    cpu::set_stop_actions({[] { machine().wipe(); }, [] { machine().stop_devices(); }, pulse_reset});
+    cpu::set_stop_actions({[] { machine().wipe(); }, [] { machine().stop_devices(); }});
     const auto entry = machine().prepare();
     if (!entry) refuse(entry.failure());
     cpu::set_console(false);

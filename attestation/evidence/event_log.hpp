@@ -10,8 +10,8 @@
 //   then for each event (TCG_PCR_EVENT2):
 //     u32 pcr   u32 type   u32 digest count   digests * { u16 algorithm, digest }   u32 size   u8[size] data
 //
-// Each event carries one digest for each bank of the header, in the header's order; the writer and the reader
-// both demand it. PCRs 17 and 18 start at zero (AMD64 APM vol. 2, 15.27.4), which is what a replay starts
+// Each event carries one digest for each bank of the header, in the header's order; the reader
+// demands it. PCRs 17 and 18 start at zero (AMD64 APM vol. 2, 15.27.4), which is what a replay starts
 // from.
 #pragma once
 
@@ -20,9 +20,7 @@
 
 namespace gatehouse::evidence {
 
-// As many banks as there are known hash algorithms.
-inline constexpr std::size_t kMaxLogBanks = 5;
-// Header, all measurements, 96 ACPI tables and the caps fit, in kMaxLogBanks banks.
+// Header, all measurements, 96 ACPI tables and the caps fit, in all banks.
 inline constexpr std::size_t kEventLogSize = 0x8000;
 
 enum class EventType : std::uint32_t {
@@ -31,45 +29,34 @@ enum class EventType : std::uint32_t {
     kEventTag = 6,   // the measurements
 };
 
-struct LogBanks {
-    std::array<HashAlgorithm, kMaxLogBanks> algorithms{};
-    std::size_t count = 0;
-    [[nodiscard]] std::span<const HashAlgorithm> all() const { return std::span(algorithms).first(count); }
-    // kUnsupported: an algorithm without a known digest size; kBadValue: a bank twice.
-    [[nodiscard]] Status add(HashAlgorithm algorithm);
-};
-
-// Appends events to a log in `buffer`, which must outlive the writer. An append that does not fit is answered
-// with kNoSpace and leaves the log as it was.
+// Appends events to a log in `buffer`, which must outlive the writer, as must `banks`. An append that does not fit is
+// answered with kNoSpace and leaves the log as it was.
 class EventLogWriter {
   public:
-    // Starts a log with its header. kBadValue for a bank twice, none, or of unknown digest size.
+    // Starts a log with its header. `banks`: at least one, each once, of known digest size. kNoSpace.
     [[nodiscard]] static Result<EventLogWriter> create(MutableBytes buffer, std::span<const HashAlgorithm> banks);
+    EventLogWriter() = default;
     // Goes on with a log of `size` bytes at the front of `buffer` that an earlier measured stage wrote for `banks`: as
-    // good as that stage is. Errors: those of create(); kBadLength.
-    [[nodiscard]] static Result<EventLogWriter> resume(MutableBytes buffer, std::size_t size,
-                                                       std::span<const HashAlgorithm> banks);
+    // good as that stage is.
+    EventLogWriter(MutableBytes buffer, std::size_t size, std::span<const HashAlgorithm> banks)
+        : buffer_(buffer), size_(size), banks_(banks) {}
 
-    // `digests`: one for each bank, in the order of the banks (kMismatch if not).
+    // `digests`: one for each bank, in the order of the banks.
     [[nodiscard]] Status append(std::uint32_t pcr, EventType type, std::span<const Digest> digests, Bytes data);
     // The event of a row of kMeasurements: EV_EVENT_TAG with its tag and name.
     [[nodiscard]] Status append(const Measurement& measurement, std::span<const Digest> digests);
     // The cap of a PCR: EV_SEPARATOR with kCapData; `digests` are hashes of kCapData.
-    [[nodiscard]] Status append_cap(std::uint32_t pcr, std::span<const Digest> digests);
+    [[nodiscard]] Status append_cap(std::uint32_t pcr, std::span<const Digest> digests) {
+        return append(pcr, EventType::kSeparator, digests, kCapData);
+    }
 
-    [[nodiscard]] const LogBanks& banks() const { return banks_; }
+    [[nodiscard]] std::span<const HashAlgorithm> banks() const { return banks_; }
     [[nodiscard]] Bytes log() const { return buffer_.first(size_); }
 
   private:
-    friend class Result<EventLogWriter>;
-    EventLogWriter() = default;
-
     MutableBytes buffer_;
-    LogBanks banks_;
     std::size_t size_ = 0;
+    std::span<const HashAlgorithm> banks_;
 };
-
-// H(value || digest): what TPM2_PCR_Extend does. `algorithm` must satisfy can_hash().
-[[nodiscard]] Digest extended(HashAlgorithm algorithm, Bytes value, Bytes digest);
 
 }  // namespace gatehouse::evidence

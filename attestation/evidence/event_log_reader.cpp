@@ -14,6 +14,17 @@ Failure at(const Failure& failure, std::size_t offset) { return {failure.error, 
 
 }  // namespace
 
+Status LogBanks::add(HashAlgorithm algorithm) {
+    if (digest_size(algorithm) == 0) {
+        return {Error::kUnsupported, "event log: bank algorithm", static_cast<std::uint64_t>(algorithm)};
+    }
+    if (std::ranges::find(all(), algorithm) != all().end()) {
+        return {Error::kBadValue, "event log: bank given twice", static_cast<std::uint64_t>(algorithm)};
+    }
+    algorithms[count++] = algorithm;  // distinct and known: never more than kMaxLogBanks
+    return {};
+}
+
 Result<EventLogReader> EventLogReader::open(Bytes log) {
     EventLogReader result;
     Reader reader(log);
@@ -74,6 +85,10 @@ Result<Event> EventLogReader::next() {
     offset_ += reader.offset();
     ++events_;
     return event;
+}
+
+Digest extended(HashAlgorithm algorithm, Bytes value, Bytes digest) {
+    return Hash(algorithm).update(value).update(digest).finish();
 }
 
 Result<Digest> replay(Bytes log, HashAlgorithm bank, std::uint32_t pcr) {

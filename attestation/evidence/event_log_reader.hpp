@@ -5,6 +5,17 @@
 
 namespace gatehouse::evidence {
 
+// As many banks as there are known hash algorithms.
+inline constexpr std::size_t kMaxLogBanks = 5;
+
+struct LogBanks {
+    std::array<HashAlgorithm, kMaxLogBanks> algorithms{};
+    std::size_t count = 0;
+    [[nodiscard]] std::span<const HashAlgorithm> all() const { return std::span(algorithms).first(count); }
+    // kUnsupported: an algorithm without a known digest size; kBadValue: a bank twice.
+    [[nodiscard]] Status add(HashAlgorithm algorithm);
+};
+
 // One event; `data` and `digests` are views into the log.
 struct Event {
     std::size_t offset = 0;    // of the event in the log, in bytes
@@ -38,6 +49,9 @@ class EventLogReader {
     std::size_t offset_ = 0;
     std::uint32_t events_ = 0;
 };
+
+// H(value || digest): what TPM2_PCR_Extend does. `algorithm` must satisfy can_hash().
+[[nodiscard]] Digest extended(HashAlgorithm algorithm, Bytes value, Bytes digest);
 
 // Value of `pcr` in `bank` after all events of the log, starting from zeros. kNotFound if the log does not
 // have the bank, kUnsupported if it cannot be computed (SM3), else the reader's errors.

@@ -19,22 +19,15 @@ void wipe(void* memory, std::size_t size) {
 }
 
 Bytes Reader::bytes(std::size_t size) {
-    if (failed_ || size > bytes_.size() - offset_) {
-        failed_ = true;
-        return {};
-    }
-    const Bytes part = bytes_.subspan(offset_, size);
+    failed_ = failed_ || size > bytes_.size() - offset_;
+    if (failed_) return {};
     offset_ += size;
-    return part;
+    return bytes_.subspan(offset_ - size, size);
 }
 
 void Reader::copy(MutableBytes out) {
-    const Bytes part = bytes(out.size());
-    if (part.size() == out.size()) {
-        copy_bytes(out, part);
-    } else if (!out.empty()) {
-        std::memset(out.data(), 0, out.size());
-    }
+    for (std::byte& byte : out) byte = std::byte{0};
+    copy_bytes(out, bytes(out.size()));
 }
 
 Status Reader::status(const char* item) const {
@@ -48,29 +41,24 @@ Status Reader::finished(const char* item) const {
     return {};
 }
 
+MutableBytes Writer::room(std::size_t size) {
+    failed_ = failed_ || size > bytes_.size() - offset_;
+    if (failed_) return {};
+    offset_ += size;
+    return bytes_.subspan(offset_ - size, size);
+}
+
 void Writer::bytes(Bytes from) {
-    if (failed_ || from.size() > bytes_.size() - offset_) {
-        failed_ = true;
-        return;
-    }
-    copy_bytes(bytes_.subspan(offset_), from);
-    offset_ += from.size();
+    const MutableBytes to = room(from.size());
+    if (!to.empty()) copy_bytes(to, from);
 }
 
 void Writer::zeros(std::size_t size) {
-    if (failed_ || size > bytes_.size() - offset_) {
-        failed_ = true;
-        return;
-    }
-    if (size != 0) std::memset(bytes_.data() + offset_, 0, size);
-    offset_ += size;
+    for (std::byte& byte : room(size)) byte = std::byte{0};
 }
 
 void Writer::sized(Bytes from) {
-    if (from.size() > 0xffff) {
-        failed_ = true;
-        return;
-    }
+    failed_ = failed_ || from.size() > 0xffff;
     u16(static_cast<std::uint16_t>(from.size()));
     bytes(from);
 }

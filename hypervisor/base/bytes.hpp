@@ -137,11 +137,11 @@ class Writer {
     [[nodiscard]] Status status(const char* item) const;
 
   private:
+    // The next `size` bytes; empty if there are fewer.
+    MutableBytes room(std::size_t size);
     template <std::unsigned_integral T>
     void integer(T value) {
-        std::array<std::byte, sizeof(T)> encoded{};
-        store(encoded.data(), value, endian_);
-        bytes(encoded);
+        if (const MutableBytes to = room(sizeof(T)); !to.empty()) store(to.data(), value, endian_);
     }
 
     MutableBytes bytes_;

@@ -12,22 +12,16 @@ const br_hash_class* implementation(HashAlgorithm algorithm) {
         case HashAlgorithm::kSha256: return &br_sha256_vtable;
         case HashAlgorithm::kSha384: return &br_sha384_vtable;
         case HashAlgorithm::kSha512: return &br_sha512_vtable;
-        case HashAlgorithm::kSm3_256: return nullptr;
+        default: return nullptr;
     }
-    return nullptr;
 }
 
 }  // namespace
 
 std::size_t digest_size(HashAlgorithm algorithm) {
-    switch (algorithm) {
-        case HashAlgorithm::kSha1: return 20;
-        case HashAlgorithm::kSha256: return 32;
-        case HashAlgorithm::kSha384: return 48;
-        case HashAlgorithm::kSha512: return 64;
-        case HashAlgorithm::kSm3_256: return 32;
-    }
-    return 0;
+    if (algorithm == HashAlgorithm::kSm3_256) return 32;
+    const br_hash_class* const known = implementation(algorithm);
+    return known == nullptr ? 0 : known->desc >> BR_HASHDESC_OUT_OFF & BR_HASHDESC_OUT_MASK;
 }
 
 bool can_hash(HashAlgorithm algorithm) { return implementation(algorithm) != nullptr; }

@@ -46,15 +46,28 @@ struct Failure {
     std::uint64_t detail = 0;
 };
 
-template <typename T>
-class [[nodiscard]] Result {
+// Success, or why not.
+class [[nodiscard]] Status {
   public:
-    constexpr Result(T value) : value_(std::move(value)) {}
-    constexpr Result(Failure failure) : failure_(failure) {}
-    constexpr Result(Error error, const char* item, std::uint64_t detail = 0) : failure_{error, item, detail} {}
+    constexpr Status() = default;
+    constexpr Status(Failure failure) : failure_(failure) {}
+    constexpr Status(Error error, const char* item, std::uint64_t detail = 0) : failure_{error, item, detail} {}
 
     [[nodiscard]] constexpr bool ok() const { return failure_.error == Error::kNone; }
     constexpr explicit operator bool() const { return ok(); }
+    [[nodiscard]] constexpr const Failure& failure() const { return failure_; }
+    [[nodiscard]] constexpr Error error() const { return failure_.error; }
+
+  private:
+    Failure failure_{};
+};
+
+template <typename T>
+class [[nodiscard]] Result : public Status {
+  public:
+    using Status::Status;
+    constexpr Result(T value) : value_(std::move(value)) {}
+
     // Only meaningful if ok(); a default-constructed T otherwise.
     constexpr T& value() { return value_; }
     constexpr const T& value() const { return value_; }
@@ -62,31 +75,10 @@ class [[nodiscard]] Result {
     constexpr const T& operator*() const { return value_; }
     constexpr T* operator->() { return &value_; }
     constexpr const T* operator->() const { return &value_; }
-    [[nodiscard]] constexpr const Failure& failure() const { return failure_; }
-    [[nodiscard]] constexpr Error error() const { return failure_.error; }
 
   private:
     T value_{};
-    Failure failure_{};
 };
-
-template <>
-class [[nodiscard]] Result<void> {
-  public:
-    constexpr Result() = default;
-    constexpr Result(Failure failure) : failure_(failure) {}
-    constexpr Result(Error error, const char* item, std::uint64_t detail = 0) : failure_{error, item, detail} {}
-
-    [[nodiscard]] constexpr bool ok() const { return failure_.error == Error::kNone; }
-    constexpr explicit operator bool() const { return ok(); }
-    [[nodiscard]] constexpr const Failure& failure() const { return failure_; }
-    [[nodiscard]] constexpr Error error() const { return failure_.error; }
-
-  private:
-    Failure failure_{};
-};
-
-using Status = Result<void>;
 
 }  // namespace gatehouse
 

@@ -63,11 +63,6 @@ void* __memcpy_chk(void* to, const void* from, std::size_t size, std::size_t roo
     return memcpy(to, from, size);
 }
 
-void* __memmove_chk(void* to, const void* from, std::size_t size, std::size_t room) {
-    gatehouse::require(size <= room, "memmove beyond its buffer");
-    return memmove(to, from, size);
-}
-
 void* __memset_chk(void* to, int value, std::size_t size, std::size_t room) {
     gatehouse::require(size <= room, "memset beyond its buffer");
     return memset(to, value, size);

@@ -13,9 +13,7 @@ class Secret {
     Secret() = default;
     explicit Secret(std::span<const std::byte, N> from) { copy_bytes(bytes_, from); }
     ~Secret() { clear(); }
-    Secret(const Secret&) = delete;
-    Secret& operator=(const Secret&) = delete;
-    // Moving leaves the source wiped.
+    // Moving leaves the source wiped; there is no copying.
     Secret(Secret&& other) noexcept { *this = static_cast<Secret&&>(other); }
     Secret& operator=(Secret&& other) noexcept {
         if (this != &other) {

@@ -7,10 +7,6 @@ namespace gatehouse {
 
 class SpinLock {
   public:
-    constexpr SpinLock() = default;
-    SpinLock(const SpinLock&) = delete;
-    SpinLock& operator=(const SpinLock&) = delete;
-
     void lock() {
         while (taken_.exchange(true, std::memory_order_acquire)) {
             while (taken_.load(std::memory_order_relaxed)) __builtin_ia32_pause();

@@ -5,6 +5,7 @@
 #include "hypervisor/base/log.hpp"
 #include "hypervisor/boot/dma_proof.hpp"
 #include "hypervisor/cpu/vector.hpp"
+#include "hypervisor/platform/io.hpp"
 #include "keyvault/tpm/types.hpp"
 
 namespace gatehouse::boot {
@@ -23,9 +24,7 @@ constinit SavedVectors saved_vectors;
 
 Result<bool> DiskController::provoke_dma(std::uint64_t abar, std::uint64_t area, ata::Clock& clock) {
     abar_ = abar;
-    const auto port = port_with_device(*this);
-    if (port) GATEHOUSE_TRY(provoke_fis(*this, clock, *port, area));
-    return port.has_value();
+    return provoke_fis(*this, clock, area);
 }
 
 Status DiskController::start(std::uint64_t abar, const ata::DmaArena& arena, const memory::PhysicalMemory& guest,
@@ -48,12 +47,10 @@ void DiskController::write(std::uint64_t address, unsigned size, std::uint64_t v
     controller_.write(static_cast<std::uint32_t>(offset), size, value);
 }
 
-std::uint32_t DiskController::read(std::uint32_t offset) {
-    return *reinterpret_cast<volatile std::uint32_t*>(abar_ + offset);
-}
+std::uint32_t DiskController::read(std::uint32_t offset) { return platform::mapped<std::uint32_t>(abar_ + offset); }
 
 void DiskController::write(std::uint32_t offset, std::uint32_t value) {
-    *reinterpret_cast<volatile std::uint32_t*>(abar_ + offset) = value;
+    platform::mapped<std::uint32_t>(abar_ + offset) = value;
 }
 
 std::byte* DiskController::map(std::uint64_t physical, std::uint64_t size) {
@@ -98,11 +95,6 @@ Status Disks::open(const volume::VaultId& pinned, Unsealer& unsealer) {
     std::array<VaultDisk*, kMaxDisks> all{};
     for (std::size_t i = 0; i < count_; ++i) all[i] = &disks_[i];
     return vaults_.open(std::span(all).first(count_), pinned, unsealer);
-}
-
-BootDisk Disks::boot_disk() const {
-    const PortDisk& disk = static_cast<const PortDisk&>(*vaults_.all()[0].disk);
-    return {disk.function(), static_cast<std::uint8_t>(disk.port())};
 }
 
 void Disks::describe(evidence::Claims& claims) const {

@@ -63,12 +63,6 @@ class PortDisk final : public VaultDisk {
 inline constexpr std::size_t kMaxControllers = 4;
 inline constexpr std::size_t kMaxDisks = kMaxControllers * ata::ahci::Controller::kMaximumDisks;
 
-// Where the boot vault is: PCI function (bus << 8 | device << 3 | function) and AHCI port.
-struct BootDisk {
-    platform::FunctionId function = 0;
-    std::uint8_t port = 0;
-};
-
 // All disks of all controllers. Large: static.
 class Disks {
   public:
@@ -78,7 +72,7 @@ class Disks {
     [[nodiscard]] Status open(const volume::VaultId& pinned, Unsealer& unsealer);
     // After open().
     [[nodiscard]] const volume::Header& boot_vault() const { return vaults_.all()[0].header; }
-    [[nodiscard]] BootDisk boot_disk() const;
+    [[nodiscard]] const PortDisk& boot_disk() const { return static_cast<const PortDisk&>(*vaults_.all()[0].disk); }
     void describe(evidence::Claims& claims) const;
     // Wipes every data key.
     void wipe();

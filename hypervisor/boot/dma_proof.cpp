@@ -1,5 +1,7 @@
 #include "hypervisor/boot/dma_proof.hpp"
 
+#include <optional>
+
 #include "ata/ahci/port.hpp"
 
 namespace gatehouse::boot {
@@ -7,24 +9,30 @@ namespace gatehouse::boot {
 using namespace ata::ahci;
 using enum PortRegister;
 
-std::optional<std::uint32_t> port_with_device(ata::HbaRegisters& registers) {
+namespace {
+
+std::optional<PortHardware> port_with_device(ata::HbaRegisters& registers) {
     registers.write(bits(Hba::kControl), bits(GlobalControl::kAhciEnable));
     const std::uint32_t implemented = registers.read(bits(Hba::kPortsImplemented));
     for (std::uint32_t port = 0; port < kPorts; ++port) {
         const PortHardware hardware{&registers, kPortBase + port * kPortStride};
         if ((implemented >> port & 1) == 0) continue;
-        if ((hardware.read(kSataStatus) & kDetectionMask) == kDetectionUp) return port;
+        if ((hardware.read(kSataStatus) & kDetectionMask) == kDetectionUp) return hardware;
     }
     return std::nullopt;
 }
 
-Status provoke_fis(ata::HbaRegisters& registers, ata::Clock& clock, std::uint32_t port, std::uint64_t area) {
+}  // namespace
+
+Result<bool> provoke_fis(ata::HbaRegisters& registers, ata::Clock& clock, std::uint64_t area) {
     constexpr std::uint32_t kQuiet = 0x300;            // PxSCTL.IPM: no power saving states
     constexpr std::uint32_t kReset = 1;                // PxSCTL.DET
     constexpr std::uint32_t kBusy = 0x88;              // PxTFD: BSY, DRQ
     constexpr std::uint64_t kLinkLimit = 1'000;        // milliseconds
     constexpr std::uint64_t kSignatureLimit = 10'000;  // a disk may have to spin up
-    const PortHardware hardware{&registers, kPortBase + port * kPortStride};
+    const auto port = port_with_device(registers);
+    if (!port) return false;
+    const PortHardware& hardware = *port;
     GATEHOUSE_TRY(hardware.stop(clock));
     hardware.write(kFis, static_cast<std::uint32_t>(area));
     hardware.write(kFisUpper, static_cast<std::uint32_t>(area >> 32));
@@ -38,7 +46,8 @@ Status provoke_fis(ata::HbaRegisters& registers, ata::Clock& clock, std::uint32_
         return (hardware.read(kTaskFile) & kBusy) == 0 ||
                (hardware.read(kCommand) & bits(PortCommand::kFisEnable)) == 0;
     });
-    return hardware.stop(clock);
+    GATEHOUSE_TRY(hardware.stop(clock));
+    return true;
 }
 
 bool holds_fis(Bytes area) {

@@ -5,20 +5,15 @@
 // change of the disk.
 #pragma once
 
-#include <optional>
-
 #include "ata/environment.hpp"
 #include "hypervisor/base/bytes.hpp"
 
 namespace gatehouse::boot {
 
-// The first port of an AHCI controller with a device, by link state; the controller is in AHCI mode then.
-[[nodiscard]] std::optional<std::uint32_t> port_with_device(ata::HbaRegisters& registers);
-
-// Resets the port's link with the received-FIS area at `area` (4,096-byte aligned) and stops the port again: whether or
-// not the signature has come through, `area` is in no use afterwards. kTimeout: the port does not stop.
-[[nodiscard]] Status provoke_fis(ata::HbaRegisters& registers, ata::Clock& clock, std::uint32_t port,
-                                 std::uint64_t area);
+// Resets the link of the first port with a device, with the received-FIS area at `area` (4,096-byte aligned), and stops
+// the port again: whether or not the signature has come through, `area` is in no use afterwards. The controller is in AHCI
+// mode then. False: no port has a device, by link state. kTimeout: the port does not stop.
+[[nodiscard]] Result<bool> provoke_fis(ata::HbaRegisters& registers, ata::Clock& clock, std::uint64_t area);
 
 // Whether an area holds a device-to-host register FIS.
 [[nodiscard]] bool holds_fis(Bytes area);

@@ -13,24 +13,21 @@ namespace {
 
 constexpr unsigned kLocality = 2;
 
-// Class codes (PCI Code and ID Assignment 1.11), class << 8 | subclass.
-constexpr std::uint32_t kAhciClass = 0x010601;  // with the programming interface
-constexpr std::uint32_t kHostBridgeClass = 0x0600;
-constexpr std::uint32_t kIsaBridgeClass = 0x0601;
-constexpr std::uint32_t kPciBridgeClass = 0x0604;
-constexpr std::uint32_t kIommuClass = 0x0806;
+// What the guest may not change at will, by class code (PCI Code and ID Assignment 1.11).
+constexpr struct {
+    std::uint32_t code;  // class << 16 | subclass << 8 | programming interface
+    std::uint32_t mask;
+    guest::FunctionKind kind;
+} kProtectedClasses[] = {{0x010601, 0xffffff, guest::FunctionKind::kDisk},
+                         {0x060000, 0xffff00, guest::FunctionKind::kReadOnly},
+                         {0x060100, 0xffff00, guest::FunctionKind::kReadOnly},
+                         {0x060400, 0xffff00, guest::FunctionKind::kBridge},
+                         {0x080600, 0xffff00, guest::FunctionKind::kReadOnly}};
 
 constexpr std::uint16_t kGeneralDomain = 1;
 constexpr std::uint16_t kFirstDiskDomain = 2;
-static_assert(kFirstDiskDomain + kMaxControllers <= memory::kMaxDomains);
 
 constexpr std::uint64_t kFchRegisters = 0xfed80000;  // the FCH's PM and ACPI registers once more, in memory
-
-constexpr std::uint64_t pages(std::uint64_t bytes) {
-    return (bytes + memory::kPageSize - 1) & ~(memory::kPageSize - 1);
-}
-
-bool is_ahci(platform::FunctionId function) { return platform::class_of(function) == kAhciClass; }
 
 }  // namespace
 
@@ -39,36 +36,26 @@ Machine::Machine(std::uint64_t kept_base)
 
 std::uint64_t Machine::PciPorts::ecam_address(guest::FunctionId function, std::uint16_t offset) const {
     const std::uint8_t bus = static_cast<std::uint8_t>(function >> 8);
-    if (ecam_.base == 0 || bus < ecam_.first_bus || bus > ecam_.last_bus) return 0;
-    return ecam_.base + (std::uint64_t{function} << 12) + offset;
+    if (ecam.base == 0 || bus > ecam.last_bus) return 0;
+    return ecam.base + (std::uint64_t{function} << 12) + offset;
 }
 
 std::uint32_t Machine::PciPorts::read(guest::FunctionId function, std::uint16_t offset, unsigned size) {
     if (offset < 0x100) return platform::read_config(function, offset, size);
     const std::uint64_t address = ecam_address(function, offset);
     if (address == 0) return 0xffffffff;
-    if (size == 1) return *reinterpret_cast<volatile std::uint8_t*>(address);
-    if (size == 2) return *reinterpret_cast<volatile std::uint16_t*>(address);
-    return *reinterpret_cast<volatile std::uint32_t*>(address);
+    if (size == 1) return platform::mapped<std::uint8_t>(address);
+    if (size == 2) return platform::mapped<std::uint16_t>(address);
+    return platform::mapped<std::uint32_t>(address);
 }
 
 void Machine::PciPorts::write(guest::FunctionId function, std::uint16_t offset, unsigned size, std::uint32_t value) {
     if (offset < 0x100) return platform::write_config(function, offset, size, value);
     const std::uint64_t address = ecam_address(function, offset);
     if (address == 0) return;
-    if (size == 1) *reinterpret_cast<volatile std::uint8_t*>(address) = static_cast<std::uint8_t>(value);
-    if (size == 2) *reinterpret_cast<volatile std::uint16_t*>(address) = static_cast<std::uint16_t>(value);
-    if (size == 4) *reinterpret_cast<volatile std::uint32_t*>(address) = value;
-}
-
-std::uint32_t Machine::Power::read(std::uint16_t port, unsigned size) {
-    return size == 1 ? platform::in8(port) : size == 2 ? platform::in16(port) : platform::in32(port);
-}
-
-void Machine::Power::write(std::uint16_t port, unsigned size, std::uint32_t value) {
-    if (size == 1) platform::out8(port, static_cast<std::uint8_t>(value));
-    if (size == 2) platform::out16(port, static_cast<std::uint16_t>(value));
-    if (size == 4) platform::out32(port, value);
+    if (size == 1) platform::mapped<std::uint8_t>(address) = static_cast<std::uint8_t>(value);
+    if (size == 2) platform::mapped<std::uint16_t>(address) = static_cast<std::uint16_t>(value);
+    if (size == 4) platform::mapped<std::uint32_t>(address) = value;
 }
 
 void Machine::Power::prepare_stop() {
@@ -77,31 +64,23 @@ void Machine::Power::prepare_stop() {
     log("gatehouse: keys wiped");
 }
 
-// A machine that does not do as asked is reset another way.
 void Machine::Power::wait_for_the_end() {
     (void)cpu::within(2'000'000, [] { return false; });
-    for (const std::uint8_t value : {std::uint8_t{2}, std::uint8_t{6}}) {
-        platform::out8(guest::PowerPorts::kResetControl, value);
-    }
-    for (;;) asm volatile("hlt");
+    cpu::pulse_reset();
 }
 
 // The SLB's word and the launcher's. The launcher's is copied into our own memory by the parser.
 Status Machine::read_blocks() {
-    GATEHOUSE_ASSIGN(hand_off_, launch::parse_hand_off(kept(launch::kHandOffOffset, launch::kHandOffSize)));
+    const MutableBytes hand_off = kept(launch::kHandOffOffset, launch::kHandOffSize);
+    GATEHOUSE_ASSIGN(hand_off_, launch::parse_hand_off(hand_off));
+    event_log_ = {hand_off.subspan(sizeof(hand_off_)), hand_off_.event_log_size, hand_off_.all_banks()};
     GATEHOUSE_TRY(
         launch::parse_launch_block(kept(launch::kLaunchBlockOffset, launch::kLaunchBlockSize), kept_base_, block_));
-    memory::MachineMsrs msrs;
-    GATEHOUSE_TRY(ram_.read(msrs));
+    GATEHOUSE_TRY(ram_.read());
     GATEHOUSE_TRY(build_memory_map(block_, ram_, map_));
     for (const guest::MemoryRange& range : map_.ranges()) {
-        if (range.is_ram()) GATEHOUSE_TRY(cpu::guest_memory().add(range.base, range.length));
+        if (range.is_ram()) GATEHOUSE_TRY(cpu::guest_memory().add(range.extent()));
     }
-    const std::uint32_t log_size = hand_off_.event_log_size;
-    if (log_size > event_log_bytes_.size()) return {Error::kNoSpace, "event log", log_size};
-    copy_bytes(event_log_bytes_, kept(launch::kHandOffOffset + sizeof(hand_off_), log_size));
-    event_log_ = evidence::EventLogWriter::resume(event_log_bytes_, log_size, hand_off_.all_banks());
-    if (!event_log_) return event_log_.failure();
     return {};
 }
 
@@ -109,25 +88,23 @@ Status Machine::start_tpm() {
     GATEHOUSE_TRY(transport_.open(kLocality));
     // The banks that the SLB extended must be all of the active ones: one left alone could be replayed.
     GATEHOUSE_ASSIGN(const tpm::BankList banks, tpm_.active_banks());
-    if (banks.count != event_log_->banks().count) return {Error::kMismatch, "active PCR banks", banks.count};
-    for (const tpm::PcrSelection& bank : banks.banks()) {
-        const auto logged = event_log_->banks().all();
-        if (std::ranges::find(logged, bank.bank) == logged.end()) {
-            return {Error::kMismatch, "active PCR banks", static_cast<std::uint64_t>(bank.bank)};
-        }
+    if (!std::ranges::equal(banks.banks(), hand_off_.all_banks(), {}, &tpm::PcrSelection::bank)) {
+        return {Error::kMismatch, "active PCR banks", banks.count};
     }
     return {};
 }
 
 Status Machine::measure() {
     const MutableBytes room = kept(launch::kModulesOffset, launch::kModulesSize);
-    GATEHOUSE_ASSIGN(payload_, find_payload(block_, map_, ram_, identity_, room));
-    Measurer measurer(tpm_, *event_log_);
-    GATEHOUSE_TRY(measure_payload(measurer, payload_));
-    for (const std::uint32_t pcr : {evidence::kLaunchPcr, evidence::kPayloadPcr}) {
-        GATEHOUSE_ASSIGN(const Digest value, tpm_.pcr_read(HashAlgorithm::kSha256, pcr));
-        log("gatehouse: PCR ", std::uint64_t{pcr}, " ", HexBytes{value.bytes()});
-    }
+    GATEHOUSE_ASSIGN(payload_, find_payload(block_, map_, ram_, *this, room));
+    GATEHOUSE_TRY(measure_payload(measurer_, payload_));
+    GATEHOUSE_TRY(show_pcr(evidence::kLaunchPcr));
+    return show_pcr(evidence::kPayloadPcr);
+}
+
+Status Machine::show_pcr(std::uint32_t pcr) {
+    GATEHOUSE_ASSIGN(const Digest value, tpm_.pcr_read(HashAlgorithm::kSha256, pcr));
+    log("gatehouse: PCR ", std::uint64_t{pcr}, " ", HexBytes{value.bytes()});
     return {};
 }
 
@@ -164,15 +141,6 @@ Status Machine::seed_random() {
     return {};
 }
 
-Status Machine::read_chipset() {
-    GATEHOUSE_ASSIGN(chipset_, platform::find_chipset());
-    const auto ecam = platform::ecam_window(platform::read_msr(platform::kMmioConfigurationBase));
-    if (!ecam && ecam.error() != Error::kNotFound) return ecam.failure();
-    if (ecam) ecam_ = *ecam;
-    pci_.use_ecam(ecam_);
-    return {};
-}
-
 Bytes Machine::view(std::uint64_t physical, std::uint64_t size) {
     const Extent extent{physical, size};
     const bool good = physical >= memory::kPageSize && ram_.check(extent, "ACPI table").ok() &&
@@ -182,18 +150,15 @@ Bytes Machine::view(std::uint64_t physical, std::uint64_t size) {
 
 // acpi = machine: the tables that the guest will get, into PCR 19.
 Status Machine::measure_tables() {
-    platform::AcpiTables tables;
-    GATEHOUSE_TRY(tables.open(block_.rsdp, *this));
     constexpr std::uint64_t kOffset = launch::kGuestTablesOffset + platform::kGuestTablesSize;
-    GATEHOUSE_TRY(tables_.copy(tables, *this, chipset_.pm1_control,
+    GATEHOUSE_TRY(tables_.copy(block_.rsdp, *this, chipset_.pm1_control,
                                kept(kOffset, launch::kGuestTablesSize - platform::kGuestTablesSize),
                                kept_base_ + kOffset));
-    for (const platform::AcpiTables::Table& table : tables_.all()) {
+    for (const platform::AcpiTable& table : tables_.all()) {
         const platform::AcpiTableName name = platform::acpi_table_name(table.bytes);
-        GATEHOUSE_TRY(
-            Measurer(tpm_, *event_log_)
-                .extend({evidence::kMachinePcr, evidence::MeasurementTag::kAcpiTable, {name.data(), name.size()}},
-                        table.bytes));
+        const evidence::Measurement measurement{
+            evidence::kMachinePcr, evidence::MeasurementTag::kAcpiTable, {name.data(), name.size()}};
+        GATEHOUSE_TRY(measurer_.extend(measurement, table.bytes));
     }
     tables_.link();
     claims_.acpi = evidence::Acpi::kMachine;
@@ -218,36 +183,23 @@ Status Machine::measure_machine() {
     }
     std::array<std::byte, evidence::kMaxMachineFactsSize> encoded;
     GATEHOUSE_ASSIGN(const std::size_t size, evidence::encode_machine_facts(facts, encoded));
-    GATEHOUSE_TRY(Measurer(tpm_, *event_log_).extend(evidence::kMachineMeasurement, Bytes(encoded).first(size)));
+    GATEHOUSE_TRY(measurer_.extend(evidence::kMachineMeasurement, Bytes(encoded).first(size)));
     if (machine_acpi) GATEHOUSE_TRY(measure_tables());
-    GATEHOUSE_ASSIGN(const Digest value, tpm_.pcr_read(HashAlgorithm::kSha256, evidence::kMachinePcr));
-    log("gatehouse: PCR ", std::uint64_t{evidence::kMachinePcr}, " ", HexBytes{value.bytes()});
+    GATEHOUSE_TRY(show_pcr(evidence::kMachinePcr));
     // Only now: the authority approves the value that the line before shows.
     if (machine_acpi && !policy_.machine) return {Error::kNotFound, "machine approval"};
     return {};
 }
 
-Status Machine::find_functions() {
+Status Machine::find_devices() {
+    GATEHOUSE_ASSIGN(chipset_, platform::find_chipset());
+    GATEHOUSE_ASSIGN(pci_.ecam, platform::ecam_window(platform::read_msr(platform::kMmioConfigurationBase)));
     Status status;
     platform::for_each_function([&](platform::FunctionId function) {
-        if (!status) return;
         const std::uint32_t code = platform::class_of(function);
-        guest::FunctionKind kind{};
-        if (code == kAhciClass) {
-            kind = guest::FunctionKind::kDisk;
-        } else if (code >> 8 == kHostBridgeClass) {
-            kind = guest::FunctionKind::kHostBridge;
-        } else if (code >> 8 == kIsaBridgeClass) {
-            kind = guest::FunctionKind::kIsaBridge;
-        } else if (code >> 8 == kPciBridgeClass) {
-            kind = guest::FunctionKind::kBridge;
-        } else if (code >> 8 == kIommuClass) {
-            kind = guest::FunctionKind::kIommu;
-        } else {
-            return;
+        for (const auto& [wanted, mask, kind] : kProtectedClasses) {
+            if (status.ok() && (code & mask) == wanted) status = config_.protect(function, kind);
         }
-        status = config_.protect(function, kind);
-        if (status) protected_[protected_count_++] = function;
     });
     return status;
 }
@@ -270,15 +222,10 @@ Status Machine::start_iommus() {
 Status Machine::refresh_iommus() {
     for (std::size_t i = 0; i < iommus_.count; ++i) {
         const std::uint64_t queues = memory::kIommuQueuesOffset + i * memory::kIommuQueuesSize;
-        memory::IommuMmio registers(iommus_.places[i].registers);
-        memory::IommuUnit unit(registers, kept(queues, memory::kIommuQueuesSize), kept_base_ + queues);
+        memory::IommuUnit unit(iommus_.places[i].registers, kept(queues, memory::kIommuQueuesSize),
+                               kept_base_ + queues);
         GATEHOUSE_TRY(unit.adopt(kept_base_ + launch::kDeviceTableOffset));
         GATEHOUSE_TRY(unit.invalidate_all());
-        memory::IommuUnit::Event event;
-        for (int shown = 0; shown < 8 && unit.take_event(event); ++shown) {
-            log("gatehouse: IOMMU refused: device ", Hex{event.device}, ", address ", Hex{event.address}, ", event ",
-                std::uint64_t{event.code});
-        }
     }
     return {};
 }
@@ -286,68 +233,65 @@ Status Machine::refresh_iommus() {
 Status Machine::open_controller(guest::FunctionId function) {
     if (controller_count_ == kMaxControllers) return {Error::kNoSpace, "disk controllers", function};
     constexpr std::size_t kAbar = 5;
-    const guest::ConfigFilter::Bar bar = config_.memory_bar(function, kAbar);
-    if (bar.size < ata::ahci::Controller::kRegisterSpace / 2 || bar.base + bar.size > memory::kIdentityLimit ||
-        ram_.reached_by({bar.base, bar.size})) {
+    const Extent bar = config_.memory_bar(function, kAbar);
+    if (bar.length < ata::ahci::Controller::kRegisterSpace / 2 || bar.end() > memory::kIdentityLimit ||
+        ram_.reached_by(bar)) {
         return {Error::kOutOfRange, "disk controller: ABAR", bar.base};
     }
     for (std::size_t other = 0; other < kAbar; ++other) {  // vendor registers, MSI-X tables: nobody's
-        const guest::ConfigFilter::Bar hidden = config_.memory_bar(function, other);
-        if (hidden.size != 0 && hidden.base != 0) GATEHOUSE_TRY(cpu::hide_device(hidden.base, hidden.size));
+        const Extent hidden = config_.memory_bar(function, other);
+        if (hidden.length != 0 && hidden.base != 0) GATEHOUSE_TRY(cpu::hide_device(hidden.base, hidden.length));
     }
     constexpr std::uint64_t kAllArenas = 0x400000;  // of the kept region's 6 MiB
-    const std::uint64_t arena_size = kAllArenas / static_cast<std::uint64_t>(std::ranges::count_if(
-                                                      std::span(protected_).first(protected_count_), is_ahci)) &
-                                     ~(memory::kPageSize - 1);
+    const auto number = static_cast<std::uint64_t>(std::ranges::count(
+        config_.protected_functions(), guest::FunctionKind::kDisk, &guest::ConfigFilter::Function::kind));
+    const std::uint64_t arena_size = kAllArenas / number & ~(memory::kPageSize - 1);
     GATEHOUSE_ASSIGN(const std::uint64_t arena, cpu::kept_pages().take(arena_size / memory::kPageSize));
-    const std::size_t number = controller_count_++;
-    disk_functions_[number] = function;
-    disk_arenas_[number] = {memory::at_physical(arena), arena, arena_size};
-    GATEHOUSE_TRY(cpu::map_device(bar.base, bar.size));
-    GATEHOUSE_TRY(prove_refusal(number, bar.base));
-    DiskController& controller = controllers_[number];
-    GATEHOUSE_TRY(controller.start(bar.base, disk_arenas_[number], cpu::guest_memory(), clock_));
-    return cpu::trap_mmio(bar.base, bar.size, controller);
+    Controller& controller = controllers_[controller_count_++];
+    controller.function = function;
+    controller.arena = {memory::at_physical(arena), arena, arena_size};
+    GATEHOUSE_TRY(cpu::map_device(bar.base, bar.length));
+    GATEHOUSE_TRY(prove_refusal(controller, bar.base));
+    GATEHOUSE_TRY(controller.mediator.start(bar.base, controller.arena, cpu::guest_memory(), *this));
+    return cpu::trap_mmio(bar.base, bar.length, controller.mediator);
 }
 
 // A DMA of the controller lands where it may not? Then it reaches its arena, and one lands there: the same write would have
 // been seen before.
-Status Machine::prove_refusal(std::size_t number, std::uint64_t abar) {
+Status Machine::prove_refusal(Controller& controller, std::uint64_t abar) {
     constexpr std::byte kUntouched{0xa5};
     GATEHOUSE_ASSIGN(const std::uint64_t canary, cpu::kept_pages().take(1));
     const MutableBytes page(memory::at_physical(canary), memory::kPageSize);
     std::ranges::fill(page, kUntouched);
-    const bool guarded = iommus_.count != 0;
     bool has_disk = false;
-    if (guarded) {
-        GATEHOUSE_ASSIGN(has_disk, controllers_[number].provoke_dma(abar, canary, clock_));
+    if (iommus_.count != 0) {
+        GATEHOUSE_ASSIGN(has_disk, controller.mediator.provoke_dma(abar, canary, *this));
     }
     if (std::ranges::any_of(page, [](std::byte value) { return value != kUntouched; })) {
-        return {Error::kRefused, "IOMMU does not refuse: DMA of a disk controller landed", disk_functions_[number]};
+        return {Error::kRefused, "IOMMU does not refuse: DMA of a disk controller landed", controller.function};
     }
-    const ata::DmaArena& arena = disk_arenas_[number];
-    GATEHOUSE_TRY(disk_dma_[number].create(cpu::kept_pages()));
-    GATEHOUSE_TRY(disk_dma_[number].allow(arena.physical, arena.size));
-    const auto domain = static_cast<std::uint16_t>(kFirstDiskDomain + number);
-    set_device(disk_functions_[number], {domain, disk_dma_[number].root()});
+    GATEHOUSE_TRY(controller.dma.create(cpu::kept_pages()));
+    GATEHOUSE_TRY(controller.dma.allow({controller.arena.physical, controller.arena.size}));
+    const auto domain = static_cast<std::uint16_t>(kFirstDiskDomain + (&controller - controllers_.data()));
+    set_device(controller.function, {domain, controller.dma.root()});
     GATEHOUSE_TRY(refresh_iommus());
     if (!has_disk) return {};
-    GATEHOUSE_TRY(controllers_[number].provoke_dma(abar, arena.physical, clock_));
-    if (!holds_fis({arena.data, memory::kPageSize})) {
-        return {Error::kRefused, "IOMMU cannot be proven: no FIS from a disk of controller", disk_functions_[number]};
+    GATEHOUSE_TRY(controller.mediator.provoke_dma(abar, controller.arena.physical, *this));
+    if (!holds_fis({controller.arena.data, memory::kPageSize})) {
+        return {Error::kRefused, "IOMMU cannot be proven: no FIS from a disk of controller", controller.function};
     }
     return {};
 }
 
 Status Machine::open_disks() {
-    for (std::size_t i = 0; i < protected_count_; ++i) {
-        if (is_ahci(protected_[i])) GATEHOUSE_TRY(open_controller(protected_[i]));
+    for (const guest::ConfigFilter::Function& function : config_.protected_functions()) {
+        if (function.disk != nullptr) GATEHOUSE_TRY(open_controller(function.id));
     }
-    for (std::size_t i = 0; i < controller_count_; ++i) disks_.add(controllers_[i].controller(), disk_functions_[i]);
+    for (Controller& one : controllers()) disks_.add(one.mediator.controller(), one.function);
     TpmUnsealer unsealer(tpm_, random_, policy_);
     copy_bytes(claims_.vault_id, policy_.vault_id);
     GATEHOUSE_TRY(disks_.open(claims_.vault_id, unsealer));
-    return Measurer(tpm_, *event_log_).extend(evidence::kVaultMeasurement, claims_.vault_id);
+    return measurer_.extend(evidence::kVaultMeasurement, claims_.vault_id);
 }
 
 void Machine::state_claims() {
@@ -364,24 +308,17 @@ void Machine::state_claims() {
     claims_.vault_pin = policy_.pin;
     disks_.describe(claims_);
     const volume::Header& header = disks_.boot_vault();
-    quotes_.bind(tpm_, random_, claims_, event_log_->log(), header.attestation_key_public.bytes(),
-                 header.attestation_key_private.bytes());
-}
-
-Status Machine::trap_configuration_space() {
-    GATEHOUSE_TRY(cpu::trap_ports(0xcf8, 0xcfb, config_ports_));  // the reset control port in there is its own
-    GATEHOUSE_TRY(cpu::trap_ports(0xcfc, 0xcff, config_ports_));
-    for (std::size_t i = 0; i < protected_count_; ++i) {
-        const std::uint64_t page = pci_.ecam_address(protected_[i], 0);
-        if (page == 0) continue;
-        ecam_pages_[i].bind(config_, config_lock_, protected_[i]);
-        GATEHOUSE_TRY(cpu::trap_mmio(page, memory::kPageSize, ecam_pages_[i]));
-    }
-    return {};
+    quotes_.use_key(header.attestation_key_public.bytes(), header.attestation_key_private.bytes());
 }
 
 Status Machine::trap_guest() {
-    GATEHOUSE_TRY(trap_configuration_space());
+    GATEHOUSE_TRY(cpu::trap_ports(0xcf8, 0xcfb, config_ports_));  // the reset control port in there is its own
+    GATEHOUSE_TRY(cpu::trap_ports(0xcfc, 0xcff, config_ports_));
+    ecam_pages_.set_base(pci_.ecam.base);
+    for (const guest::ConfigFilter::Function& function : config_.protected_functions()) {
+        const std::uint64_t page = pci_.ecam_address(function.id, 0);
+        if (page != 0) GATEHOUSE_TRY(cpu::trap_mmio(page, memory::kPageSize, ecam_pages_));
+    }
     power_ports_.watch(chipset_.pm1_control, chipset_.s5_type);
     for (const std::uint16_t port :
          {guest::PowerPorts::kKeyboard, guest::PowerPorts::kSystemControlA, guest::PowerPorts::kResetControl}) {
@@ -413,10 +350,7 @@ Status Machine::start_processors() {
 
 Status Machine::allow_guest_memory(memory::DmaMap& map) {
     for (const guest::MemoryRange& range : map_.ranges()) {
-        if (!range.is_ram()) continue;
-        const std::uint64_t first = pages(range.base);
-        const std::uint64_t end = range.end() & ~(memory::kPageSize - 1);
-        if (first < end) GATEHOUSE_TRY(map.allow(first, end - first));
+        if (range.is_ram()) GATEHOUSE_TRY(map.allow(range.extent()));
     }
     return {};
 }
@@ -424,16 +358,13 @@ Status Machine::allow_guest_memory(memory::DmaMap& map) {
 // The functions that are there and have been reset reach the guest's memory from here on, disk controllers their arenas as
 // well. All other numbers stay refused.
 Status Machine::release_dma() {
-    const auto disks = std::span(disk_functions_).first(controller_count_);
     bool complete = true;
     platform::for_each_function([&](guest::FunctionId function) {
-        if (std::ranges::find(disks, function) == disks.end()) complete = resets_.add(function) && complete;
+        const bool is_disk = std::ranges::find(controllers(), function, &Controller::function) != controllers().end();
+        if (!is_disk) complete = resets_.add(function) && complete;
     });
     if (!complete) log("gatehouse: too many PCI functions to reset: the DMA of those that are left stays refused");
-    resets_.run([](unsigned milliseconds) {
-        const std::uint64_t start = platform::microseconds();
-        while (platform::microseconds() - start < milliseconds * 1000ull) asm volatile("pause");
-    });
+    resets_.run([](unsigned milliseconds) { (void)cpu::within(milliseconds * 1000, [] { return false; }); });
     GATEHOUSE_TRY(allow_guest_memory(general_dma_));
     for (const platform::FunctionResets::Function& function : resets_.all()) {
         if (function.reset) {
@@ -442,7 +373,7 @@ Status Machine::release_dma() {
             log("gatehouse: PCI function ", Hex{function.id}, " cannot be reset: its DMA stays refused");
         }
     }
-    for (std::size_t i = 0; i < controller_count_; ++i) GATEHOUSE_TRY(allow_guest_memory(disk_dma_[i]));
+    for (Controller& one : controllers()) GATEHOUSE_TRY(allow_guest_memory(one.dma));
     return refresh_iommus();
 }
 
@@ -453,22 +384,23 @@ Result<cpu::svm::GuestEntry> Machine::load_guest() {
     writer.u32(launch::kMailboxSize);
     writer.u64(kept_base_ + launch::kMailboxOffset);
     writer.u16(channel::kDoorbellPort);
-    writer.u16(disks_.boot_disk().function);
-    writer.u8(disks_.boot_disk().port);
+    writer.u16(disks_.boot_disk().function());
+    writer.u8(static_cast<std::uint8_t>(disks_.boot_disk().port()));
     if (tables_.all().empty()) {  // ACPI mode from the start: the FADT has no SMI_CMD to ask firmware by
-        platform::out16(chipset_.pm1_control, platform::in16(chipset_.pm1_control) | 1);
+        platform::out(chipset_.pm1_control, 2, platform::in(chipset_.pm1_control, 2) | 1);
     }
-    auto* io_apic = reinterpret_cast<volatile std::uint32_t*>(platform::kIoApicBase);
-    io_apic[0] = 0;
+    platform::mapped<std::uint32_t>(platform::kIoApicBase) = 0;  // register 0: its ID, in the window at 0x10
     std::array<std::uint32_t, cpu::kMaxCpus> apic_ids{};
     for (std::size_t i = 0; i < cpu::cpu_count(); ++i) apic_ids[i] = cpu::cpu_at(i).apic_id;
-    const platform::GuestPlatform machine{.apic_ids = std::span(apic_ids).first(cpu::cpu_count()),
-                                          .io_apic_id = static_cast<std::uint8_t>(io_apic[4] >> 24 & 0xf),
-                                          .chipset = chipset_,
-                                          .hpet = *reinterpret_cast<volatile std::uint64_t*>(platform::kHpetBase),
-                                          .ecam = ecam_,
-                                          .channel = body,
-                                          .machine_tables = tables_.all()};
+    const platform::GuestPlatform machine{
+        .apic_ids = std::span(apic_ids).first(cpu::cpu_count()),
+        .io_apic_id =
+            static_cast<std::uint8_t>(platform::mapped<std::uint32_t>(platform::kIoApicBase + 0x10) >> 24 & 0xf),
+        .chipset = chipset_,
+        .hpet = platform::mapped<std::uint64_t>(platform::kHpetBase),
+        .ecam = pci_.ecam,
+        .channel = body,
+        .machine_tables = tables_.all()};
     GATEHOUSE_TRY(platform::build_guest_tables(machine, kept(launch::kGuestTablesOffset, platform::kGuestTablesSize),
                                                kept_base_ + launch::kGuestTablesOffset));
     const guest::LinuxImage image{.kernel = payload_.busy[0],
@@ -476,13 +408,7 @@ Result<cpu::svm::GuestEntry> Machine::load_guest() {
                                   .command_line = payload_.command_line,
                                   .rsdp = kept_base_ + launch::kGuestTablesOffset,
                                   .screen = block_.screen};
-    GATEHOUSE_ASSIGN(const guest::EntryState entry, guest::load_linux(identity_, map_, image));
-    return cpu::svm::GuestEntry{.rip = entry.rip,
-                                .rsi = entry.rsi,
-                                .rsp = entry.rsp,
-                                .cr3 = entry.cr3,
-                                .gdt_base = entry.gdt_base,
-                                .gdt_limit = entry.gdt_limit};
+    return guest::load_linux(*this, map_, image);
 }
 
 Result<cpu::svm::GuestEntry> Machine::prepare() {
@@ -492,8 +418,7 @@ Result<cpu::svm::GuestEntry> Machine::prepare() {
         GATEHOUSE_TRY(measure());
         GATEHOUSE_TRY(check_policy());
         GATEHOUSE_TRY(seed_random());
-        GATEHOUSE_TRY(read_chipset());
-        GATEHOUSE_TRY(find_functions());
+        GATEHOUSE_TRY(find_devices());
         GATEHOUSE_TRY(start_iommus());
         GATEHOUSE_TRY(cpu::svm::enable());
         GATEHOUSE_TRY(start_processors());
@@ -501,14 +426,14 @@ Result<cpu::svm::GuestEntry> Machine::prepare() {
         return open_disks();
     }();
     // Whatever came of it: nothing later in this boot meets the sealing policy again.
-    const Status capped = Measurer(tpm_, *event_log_).cap();
+    const Status capped = measurer_.cap();
     GATEHOUSE_TRY(opened);
     GATEHOUSE_TRY(capped);
     log("gatehouse: PCR 17, 18 and 19 capped");
     GATEHOUSE_TRY(trap_guest());
     state_claims();
     GATEHOUSE_ASSIGN(const cpu::svm::GuestEntry entry, load_guest());
-    for (std::size_t i = 0; i < controller_count_; ++i) GATEHOUSE_TRY(controllers_[i].controller().hand_over());
+    for (Controller& one : controllers()) GATEHOUSE_TRY(one.mediator.controller().hand_over());
     GATEHOUSE_TRY(release_dma());
     log("gatehouse: guest starts, ", std::uint64_t{cpu::cpu_count()}, " processors, ", map_.usable_bytes() >> 20,
         " MiB for the guest, ", launch::kKeptSize >> 20, " MiB kept");
@@ -521,7 +446,7 @@ void Machine::wipe() {
 }
 
 void Machine::stop_devices() {
-    for (std::size_t i = 0; i < controller_count_; ++i) controllers_[i].controller().stop();
+    for (Controller& one : controllers()) one.mediator.controller().stop();
     if (const Status status = tpm_.shutdown(); !status) log("gatehouse: ", status.failure());
 }
 

@@ -9,7 +9,7 @@
 #include "hypervisor/boot/disks.hpp"
 #include "hypervisor/boot/dma_proof.hpp"
 #include "hypervisor/boot/payload.hpp"
-#include "hypervisor/boot/tpm_unsealer.hpp"
+#include "hypervisor/boot/policy.hpp"
 #include "hypervisor/channel/quote_source.hpp"
 #include "hypervisor/cpu/cpu.hpp"
 #include "hypervisor/cpu/stop.hpp"
@@ -17,7 +17,7 @@
 #include "hypervisor/guest/config_ports.hpp"
 #include "hypervisor/guest/power_ports.hpp"
 #include "hypervisor/launch/hand_off.hpp"
-#include "hypervisor/memory/amd_vi_mmio.hpp"
+#include "hypervisor/memory/amd_vi.hpp"
 #include "hypervisor/platform/guest_tables.hpp"
 #include "hypervisor/platform/machine_tables.hpp"
 #include "hypervisor/platform/pci_reset.hpp"
@@ -29,7 +29,7 @@ namespace gatehouse::boot {
 inline constexpr std::uint32_t kVersion = 0 << 16 | 1 << 8 | 0;
 
 // There is one. Very large: static storage.
-class Machine final : platform::AcpiMemory {
+class Machine final : platform::AcpiMemory, guest::PhysicalView, ata::Clock {
   public:
     explicit Machine(std::uint64_t kept_base);
     Machine(const Machine&) = delete;
@@ -43,54 +43,55 @@ class Machine final : platform::AcpiMemory {
     void stop_devices();
 
   private:
-    class IdentityView final : public guest::PhysicalView {
-      public:
-        MutableBytes at(std::uint64_t physical, std::size_t size) override {
-            return {memory::at_physical(physical), size};
-        }
-    };
     class PciPorts final : public guest::ConfigSpace {
       public:
         std::uint32_t read(guest::FunctionId function, std::uint16_t offset, unsigned size) override;
         void write(guest::FunctionId function, std::uint16_t offset, unsigned size, std::uint32_t value) override;
-        void use_ecam(const platform::EcamWindow& window) { ecam_ = window; }
         // 0: not in the window.
         [[nodiscard]] std::uint64_t ecam_address(guest::FunctionId function, std::uint16_t offset) const;
 
-      private:
-        platform::EcamWindow ecam_;
+        platform::EcamWindow ecam;
     };
     class Power final : public guest::PowerActions {
       public:
-        std::uint32_t read(std::uint16_t port, unsigned size) override;
-        void write(std::uint16_t port, unsigned size, std::uint32_t value) override;
+        std::uint32_t read(std::uint16_t port, unsigned size) override { return platform::in(port, size); }
+        void write(std::uint16_t port, unsigned size, std::uint32_t value) override {
+            platform::out(port, size, value);
+        }
         void prepare_stop() override;
         void wait_for_the_end() override;
     };
-    class TimeStampClock final : public ata::Clock {
-      public:
-        std::uint64_t microseconds() override { return platform::microseconds(); }
+    struct Controller {
+        guest::FunctionId function = 0;
+        ata::DmaArena arena;
+        memory::DmaMap dma;  // its arena, and then guest RAM
+        DiskController mediator;
     };
+    [[nodiscard]] std::span<Controller> controllers() { return std::span(controllers_).first(controller_count_); }
 
     [[nodiscard]] Status read_blocks();
     [[nodiscard]] Status start_tpm();
     [[nodiscard]] Status measure();
+    [[nodiscard]] Status show_pcr(std::uint32_t pcr);
     [[nodiscard]] Status check_policy();
     [[nodiscard]] Status seed_random();
-    [[nodiscard]] Status find_functions();
+    // Chipset, ECAM window, and the functions that are protected.
+    [[nodiscard]] Status find_devices();
     [[nodiscard]] Status start_iommus();
     // After a change of the device table or of an I/O page table.
     [[nodiscard]] Status refresh_iommus();
     [[nodiscard]] Status open_disks();
     [[nodiscard]] Status open_controller(guest::FunctionId function);
-    [[nodiscard]] Status prove_refusal(std::size_t number, std::uint64_t abar);
-    [[nodiscard]] Status read_chipset();
+    [[nodiscard]] Status prove_refusal(Controller& controller, std::uint64_t abar);
     [[nodiscard]] Status measure_machine();
     [[nodiscard]] Status measure_tables();
     // RAM that is not kept: reading it asks no device.
     [[nodiscard]] Bytes view(std::uint64_t physical, std::uint64_t size) override;
+    [[nodiscard]] MutableBytes at(std::uint64_t physical, std::size_t size) override {
+        return {memory::at_physical(physical), size};
+    }
+    [[nodiscard]] std::uint64_t microseconds() override { return platform::microseconds(); }
     [[nodiscard]] Status trap_guest();
-    [[nodiscard]] Status trap_configuration_space();
     [[nodiscard]] Status start_processors();
     [[nodiscard]] Status release_dma();
     [[nodiscard]] Result<cpu::svm::GuestEntry> load_guest();
@@ -105,13 +106,12 @@ class Machine final : platform::AcpiMemory {
     launch::LaunchBlock block_;
     launch::HandOff hand_off_;
     guest::MemoryMap map_;
-    IdentityView identity_;
 
-    std::array<std::byte, evidence::kEventLogSize> event_log_bytes_{};
-    Result<evidence::EventLogWriter> event_log_{Error::kState, "event log"};
+    evidence::EventLogWriter event_log_;  // in the hand-off block
     platform::TpmMmioBus tpm_bus_;
     platform::TpmTransport transport_{tpm_bus_};
     tpm::Tpm tpm_{transport_};
+    Measurer measurer_{tpm_, event_log_};
     Random random_;
 
     Payload payload_;
@@ -120,31 +120,23 @@ class Machine final : platform::AcpiMemory {
 
     platform::Chipset chipset_;
     platform::MachineTables tables_;
-    platform::EcamWindow ecam_;
     PciPorts pci_;
     guest::ConfigFilter config_{pci_};
-    SpinLock config_lock_;
-    guest::ConfigPorts config_ports_{config_, config_lock_};
-    std::array<guest::EcamPage, guest::ConfigFilter::kMaxFunctions> ecam_pages_;
-    std::array<guest::FunctionId, guest::ConfigFilter::kMaxFunctions> protected_{};
-    std::size_t protected_count_ = 0;
+    guest::ConfigPorts config_ports_{config_};
+    guest::EcamPages ecam_pages_{config_};
     Power power_;
     guest::PowerPorts power_ports_{power_};
 
     memory::IommuList iommus_;
     memory::Ram ram_;
     platform::FunctionResets resets_;
-    memory::DmaMap general_dma_;                            // functions that have been reset: guest RAM
-    std::array<memory::DmaMap, kMaxControllers> disk_dma_;  // disk controllers: their own arenas, and then guest RAM
-    std::array<guest::FunctionId, kMaxControllers> disk_functions_{};
-    std::array<ata::DmaArena, kMaxControllers> disk_arenas_{};
+    memory::DmaMap general_dma_;  // functions that have been reset: guest RAM
 
-    TimeStampClock clock_;
-    std::array<DiskController, kMaxControllers> controllers_;
+    std::array<Controller, kMaxControllers> controllers_;
     std::size_t controller_count_ = 0;
     Disks disks_;
 
-    channel::QuoteSource quotes_;
+    channel::QuoteSource quotes_{tpm_, random_, claims_, event_log_};
     channel::Doorbell doorbell_;
 };
 

@@ -5,6 +5,7 @@ namespace {
 
 struct Limits {
     launch::ModuleRole role;
+    Bytes Payload::*contents;
     const char* name;
     std::uint64_t max_size;
     bool in_place = false;
@@ -12,13 +13,14 @@ struct Limits {
 };
 
 constexpr Limits kModules[] = {
-    {launch::ModuleRole::kPolicy, "policy bundle", policies::kMaxBundleSize},
-    {launch::ModuleRole::kApproval, "approval", policies::kMaxApprovalSize},
-    {launch::ModuleRole::kCommandLine, "command line", 0x1000},
-    {launch::ModuleRole::kRecord, "endpoint record", policies::kMaxRecordSize, false, true},
-    {launch::ModuleRole::kMachineApproval, "machine approval", policies::kMaxApprovalSize, false, true},
-    {launch::ModuleRole::kKernel, "kernel", 0x10000000, true},
-    {launch::ModuleRole::kInitrd, "initrd", 0x40000000, true},
+    {launch::ModuleRole::kPolicy, &Payload::policy, "policy bundle", policies::kMaxBundleSize},
+    {launch::ModuleRole::kApproval, &Payload::approval, "approval", policies::kMaxApprovalSize},
+    {launch::ModuleRole::kCommandLine, &Payload::command_line, "command line", 0x1000},
+    {launch::ModuleRole::kRecord, &Payload::record, "endpoint record", policies::kMaxRecordSize, false, true},
+    {launch::ModuleRole::kMachineApproval, &Payload::machine_approval, "machine approval", policies::kMaxApprovalSize,
+     false, true},
+    {launch::ModuleRole::kKernel, &Payload::kernel, "kernel", 0x10000000, true},
+    {launch::ModuleRole::kInitrd, &Payload::initrd, "initrd", 0x40000000, true},
 };
 
 }  // namespace
@@ -34,10 +36,7 @@ Status build_memory_map(const launch::LaunchBlock& block, const memory::Ram& ram
 Result<Payload> find_payload(const launch::LaunchBlock& block, const guest::MemoryMap& map, const memory::Ram& ram,
                              guest::PhysicalView& memory, MutableBytes room) {
     Payload payload;
-    Bytes* const targets[] = {&payload.policy,           &payload.approval, &payload.command_line, &payload.record,
-                              &payload.machine_approval, &payload.kernel,   &payload.initrd};
-    for (std::size_t i = 0; i < std::size(kModules); ++i) {
-        const Limits& limits = kModules[i];
+    for (const Limits& limits : kModules) {
         const launch::Module* module = block.module(limits.role);
         if (module == nullptr && limits.optional) continue;
         if (module == nullptr) return {Error::kNotFound, limits.name};
@@ -53,7 +52,7 @@ Result<Payload> find_payload(const launch::LaunchBlock& block, const guest::Memo
             room = room.subspan(copy.size());
             contents = copy;
         }
-        *targets[i] = contents;
+        payload.*limits.contents = contents;
     }
     payload.busy = {block.module(launch::ModuleRole::kKernel)->extent(),
                     block.module(launch::ModuleRole::kInitrd)->extent()};
@@ -61,10 +60,10 @@ Result<Payload> find_payload(const launch::LaunchBlock& block, const guest::Memo
 }
 
 Status measure_payload(Measurer& measurer, const Payload& payload) {
-    GATEHOUSE_TRY(measurer.extend(evidence::MeasurementTag::kPolicy, payload.policy));
-    GATEHOUSE_TRY(measurer.extend(evidence::MeasurementTag::kKernel, payload.kernel));
-    GATEHOUSE_TRY(measurer.extend(evidence::MeasurementTag::kInitrd, payload.initrd));
-    return measurer.extend(evidence::MeasurementTag::kCommandLine, payload.command_line);
+    const std::array objects{payload.policy, payload.kernel, payload.initrd, payload.command_line};
+    const auto rows = std::span(evidence::kMeasurements).last<objects.size()>();
+    for (std::size_t i = 0; i < rows.size(); ++i) GATEHOUSE_TRY(measurer.extend(rows[i], objects[i]));
+    return {};
 }
 
 }  // namespace gatehouse::boot

@@ -5,6 +5,8 @@
 
 #include "attestation/evidence/claims.hpp"
 #include "hypervisor/boot/payload.hpp"
+#include "hypervisor/boot/vault.hpp"
+#include "keyvault/tpm/sealing.hpp"
 
 namespace gatehouse::boot {
 
@@ -21,5 +23,21 @@ struct Policy {
 
 // Errors: those of the parsers; kNotFound "endpoint record": wanted by the bundle and not there.
 [[nodiscard]] Result<Policy> read_policy(const Payload& payload);
+
+// Releases the boot vault's secret by the sealing policy, with what is pinned by measured data.
+class TpmUnsealer final : public Unsealer {
+  public:
+    // All of it must outlive this. `tpm` at locality 2.
+    TpmUnsealer(tpm::Tpm& tpm, RandomSource& random, const Policy& policy)
+        : tpm_(tpm), random_(random), policy_(policy) {}
+
+    // Errors: those of tpm::unseal(); kNotFound without a TPM slot.
+    [[nodiscard]] Result<volume::SlotSecret> unseal(const volume::Slots& slots) override;
+
+  private:
+    tpm::Tpm& tpm_;
+    RandomSource& random_;
+    const Policy& policy_;
+};
 
 }  // namespace gatehouse::boot

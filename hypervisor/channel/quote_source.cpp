@@ -7,26 +7,12 @@
 #include "hypervisor/cpu/vector.hpp"
 
 namespace gatehouse::channel {
-void QuoteSource::bind(tpm::Tpm& tpm, RandomSource& random, const evidence::Claims& claims, Bytes event_log,
-                       Bytes key_public, Bytes key_private) {
-    tpm_ = &tpm;
-    random_ = &random;
-    claims_ = &claims;
-    event_log_ = event_log;
-    key_public_ = key_public;
-    key_private_ = key_private;
-}
 
-Bytes QuoteSource::log_text() {
-    const std::size_t end = cpu::log_size();
-    const std::size_t start = end - std::min(end, log_copy_.size());
-    return Bytes(log_copy_).first(cpu::read_log(start, log_copy_));
-}
+Bytes QuoteSource::log_text() { return Bytes(log_copy_).first(cpu::read_log(log_copy_)); }
 
 Result<Source::Quote> QuoteSource::quote(const Sha256Digest& qualifying_data) {
     if (key_public_.empty()) return {Error::kState, "no attestation key"};
-    auto made =
-        tpm::quote(*tpm_, *random_, key_public_, key_private_, qualifying_data, std::span(&tpm::kQuotedPcrs, 1));
+    auto made = tpm::quote(tpm_, random_, key_public_, key_private_, qualifying_data, std::span(&tpm::kQuotedPcrs, 1));
     if (!made) {
         log("gatehouse: quote: ", made.failure());
         return made.failure();
@@ -36,8 +22,7 @@ Result<Source::Quote> QuoteSource::quote(const Sha256Digest& qualifying_data) {
 }
 
 Result<std::size_t> QuoteSource::endorsement(std::uint32_t handle, MutableBytes out) {
-    if (tpm_ == nullptr) return {Error::kState, "no TPM"};
-    auto size = tpm::read_endorsement(*tpm_, handle, out);
+    auto size = tpm::read_endorsement(tpm_, handle, out);
     // Which indices and keys there are is found out by asking.
     if (!size && size.error() != Error::kNotFound) log("gatehouse: ", size.failure());
     return size;
@@ -45,12 +30,10 @@ Result<std::size_t> QuoteSource::endorsement(std::uint32_t handle, MutableBytes 
 
 Result<std::size_t> QuoteSource::activate(std::uint32_t handle, Bytes credential, Bytes secret, MutableBytes out) {
     if (key_public_.empty()) return {Error::kState, "no attestation key"};
-    auto size = tpm::activate_credential(*tpm_, *random_, handle, key_public_, key_private_, credential, secret, out);
+    auto size = tpm::activate_credential(tpm_, random_, handle, key_public_, key_private_, credential, secret, out);
     if (!size) log("gatehouse: credential activation: ", size.failure());
     return size;
 }
-
-std::uint32_t Doorbell::read(std::uint16_t, unsigned) { return 0xffffffff; }
 
 void Doorbell::write(std::uint16_t port, unsigned size, std::uint32_t value) {
     if (port != kDoorbellPort || size != 4 || value != kDoorbellValue) return;

@@ -20,32 +20,21 @@ enum Register : std::uint32_t {
     kTimerInitial = 0x380,
 };
 
-enum class Delivery : std::uint8_t {  // ICR[10:8], of which some
-    kFixed = 0,
-    kNmi = 4,
-    kInit = 5,
-    kStartup = 6,
-};
-
-enum class Shorthand : std::uint8_t { kNone = 0, kSelf = 1, kAll = 2, kOthers = 3 };  // ICR[19:18]
-
-// An ICR value, taken apart.
-struct IpiCommand {
-    Delivery delivery = Delivery::kFixed;
-    std::uint8_t vector = 0;
-    bool logical = false;   // ICR[11]: destination is a mask of logical IDs
-    bool deassert = false;  // ICR[15:14]: trigger level, level 0: an INIT that does nothing
-    Shorthand shorthand = Shorthand::kNone;
-    std::uint32_t destination = 0;  // xAPIC: ICR[63:56]; x2APIC: ICR[63:32]
+// What a guest writes to its interrupt command register (16.5).
+struct Icr {
+    std::uint64_t value = 0;
     bool x2apic = false;
 
+    [[nodiscard]] bool is_init() const { return (value >> 8 & 7) == 5; }
+    [[nodiscard]] bool is_startup() const { return (value >> 8 & 7) == 6; }
+    // Trigger level, level 0: an INIT that does nothing.
+    [[nodiscard]] bool is_deassert() const { return (value >> 14 & 3) == 2; }
+    [[nodiscard]] std::uint8_t vector() const { return static_cast<std::uint8_t>(value); }
     // Whether the processor `apic_id` is meant; `self`: it is the sender. An xAPIC's logical destination
     // matches nobody: its logical IDs are the other processor's secret, and no system starts processors by
     // them.
     [[nodiscard]] bool targets(std::uint32_t apic_id, bool self) const;
 };
-
-[[nodiscard]] IpiCommand decode_icr(std::uint64_t value, bool x2apic);
 
 // --- this processor's own APIC ---
 

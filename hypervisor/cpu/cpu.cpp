@@ -14,7 +14,6 @@
 extern "C" {
 extern const char image_start[], image_rodata[], image_data[], image_end[];
 extern const char trampoline[], trampoline_end[], trampoline_data[];
-extern const std::uint64_t boot_pml4[];
 [[noreturn]] void switch_stack(std::uint64_t stack, void (*to)(std::uint64_t), std::uint64_t argument);
 }
 
@@ -42,10 +41,10 @@ constexpr std::uint32_t kRoutingMsrs[] = {
     0x26b,      0x26c,      0x26d,      0x26e,      0x26f,      0x2ff,      kMsrSyscfg};
 constinit std::array<std::uint64_t, std::size(kRoutingMsrs)> routing{};  // the BSP's
 
-// What the trampoline reads (entry.S): page tables, stack and PerCpu of whose turn it is, then the hypervisor's own page
+// What the trampoline reads (entry.S): page table, stack and PerCpu of whose turn it is, then the hypervisor's own page
 // table; how many have come.
 struct Lobby {
-    std::uint64_t boot_cr3, stack, cpu, cr3;
+    std::uint64_t start_cr3, stack, cpu, cr3;
     std::atomic<std::uint32_t> count, turn;
 };
 
@@ -100,7 +99,7 @@ void adopt_routing() {
 void prepare(PerCpu& cpu) {
     constexpr std::uint64_t kPatReset = 0x0007'0406'0007'0406;  // as after reset (APM vol. 2, 7.8.2)
     cpu.self = &cpu;
-    cpu.canary = read_tsc() * 0x9e37'79b9'7f4a'7c15;
+    cpu.canary = __builtin_ia32_rdtsc() * 0x9e37'79b9'7f4a'7c15;
     load_tables(cpu);
     write_msr(kMsrPat, kPatReset);
     if (cpu.index != 0) adopt_routing();
@@ -125,6 +124,18 @@ void bsp_main(std::uint64_t base) {
     hypervisor_main(base);
 }
 
+// The page table with which an AP comes from real mode: the first GiB at itself, executable, for the trampoline, and the
+// hypervisor's own top entry.
+Result<std::uint64_t> make_start_table() {
+    const auto table = [](std::uint64_t at) { return reinterpret_cast<std::uint64_t*>(memory::at_physical(at)); };
+    constexpr std::uint64_t kTable = 0x3, kLargePage = 0x83;  // present, writable
+    GATEHOUSE_ASSIGN(const std::uint64_t root, pool.take(2));
+    table(root)[0] = (root + kPageSize) | kTable;
+    table(root)[511] = table(host_pages.root())[511];
+    table(root + kPageSize)[0] = kLargePage;
+    return root;
+}
+
 // Lets the next of the lobby in.
 Status admit(Lobby& lobby) {
     PerCpu& cpu = cpus[cpus_online];
@@ -144,7 +155,7 @@ Status admit(Lobby& lobby) {
 
 }  // namespace
 
-// From entry.S, on the boot page tables and stack.
+// From the SLB (through entry.S), on its page tables and stack.
 extern "C" [[noreturn]] void bsp_start(std::uint64_t base) {
     write_msr(kMsrFsBase, reinterpret_cast<std::uint64_t>(&bsp));
     bsp.self = &bsp;
@@ -157,7 +168,7 @@ extern "C" [[noreturn]] void bsp_start(std::uint64_t base) {
     require(host_pages.build(pool, base + launch::kImageOffset, sections).ok(), "no room for page tables");
     require(make_stacks(bsp).ok(), "no room for stacks");
     cpus_online = 1;
-    write_cr3(host_pages.root());
+    asm volatile("mov %0, %%cr3" : : "r"(host_pages.root()) : "memory");
     switch_stack(bsp.stack, bsp_main, base);
 }
 
@@ -194,14 +205,14 @@ Status map_device(std::uint64_t base, std::uint64_t size) {
 }
 
 Status trap_mmio(std::uint64_t base, std::uint64_t size, MmioHandler& handler) {
-    GATEHOUSE_TRY(guest_ram.check_outside(base, size));
+    GATEHOUSE_TRY(guest_ram.check_outside({base, size}));
     GATEHOUSE_TRY(map_device(base, size));
     GATEHOUSE_TRY(mmio.add(base, size, handler));
     return nested.set(base, size, memory::GuestAccess::kTrap);
 }
 
 Status hide_device(std::uint64_t base, std::uint64_t size) {
-    GATEHOUSE_TRY(guest_ram.check_outside(base, size));
+    GATEHOUSE_TRY(guest_ram.check_outside({base, size}));
     return nested.hide(base, size);
 }
 
@@ -219,7 +230,7 @@ Status start_aps(std::uint64_t low_page) {
     asm volatile("wbinvd" : : : "memory");
     if (!equal_bytes(page.first(code.size()), code)) return {Error::kMismatch, "trampoline page", low_page};
     auto& lobby = *reinterpret_cast<Lobby*>(page.data() + (trampoline_data - trampoline));
-    lobby.boot_cr3 = physical_address(boot_pml4);
+    GATEHOUSE_ASSIGN(lobby.start_cr3, make_start_table());
     lobby.cr3 = host_pages.root();
     apic::send(0, apic::kOthers | apic::kCommandInit);
     wait(10'000);

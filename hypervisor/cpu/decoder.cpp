@@ -1,56 +1,13 @@
 #include "hypervisor/cpu/decoder.hpp"
 
 #include <algorithm>
-#include <optional>
 
 namespace gatehouse::cpu {
 namespace {
 
 constexpr Failure kRefused{Error::kUnsupported, "instruction", 0};
-
-struct Prefixes {
-    bool operand = false;         // 66
-    bool address = false;         // 67
-    bool repeat_or_lock = false;  // f2, f3, f0
-    std::optional<SegmentName> segment;
-    std::uint8_t rex = 0;
-    std::uint8_t opcode = 0;  // the first byte that is no prefix
-
-    [[nodiscard]] bool rex_w() const { return (rex & 8) != 0; }
-    // The fourth bit of a register's number; `bit` of REX: R 2, X 1, B 0.
-    [[nodiscard]] std::uint8_t high(unsigned bit) const { return (rex >> bit & 1) != 0 ? 8 : 0; }
-};
-
-Prefixes read_prefixes(Reader& code, CodeSize mode) {
-    Prefixes out;
-    const auto segment = [&out, mode](SegmentName name) {
-        if (mode == CodeSize::k64 && name != SegmentName::kFs && name != SegmentName::kGs) return;  // without effect
-        out.segment = name;
-    };
-    while (!code.failed()) {
-        const std::uint8_t byte = code.u8();
-        if (mode == CodeSize::k64 && (byte & 0xf0) == 0x40) {
-            out.rex = byte;
-            continue;
-        }
-        switch (byte) {
-            case 0x66: out.operand = true; break;
-            case 0x67: out.address = true; break;
-            case 0xf0:
-            case 0xf2:
-            case 0xf3: out.repeat_or_lock = true; break;
-            case 0x26: segment(SegmentName::kEs); break;
-            case 0x2e: segment(SegmentName::kCs); break;
-            case 0x36: segment(SegmentName::kSs); break;
-            case 0x3e: segment(SegmentName::kDs); break;
-            case 0x64: segment(SegmentName::kFs); break;
-            case 0x65: segment(SegmentName::kGs); break;
-            default: out.opcode = byte; return out;
-        }
-        out.rex = 0;  // a REX prefix counts only right before the opcode
-    }
-    return out;
-}
+constexpr std::uint8_t kOperandSize = 0x66;
+constexpr unsigned kRexW = 8;
 
 std::uint64_t read_signed(Reader& code, unsigned size) {
     switch (size) {
@@ -61,105 +18,72 @@ std::uint64_t read_signed(Reader& code, unsigned size) {
 }
 
 // ModRM, SIB and displacement (APM vol. 3, 1.4). False for a register operand.
-bool read_modrm(Reader& code, CodeSize mode, const Prefixes& prefixes, std::uint8_t& reg, MemoryOperand& memory) {
-    const std::uint8_t modrm = code.u8();
-    const unsigned mod = modrm >> 6;
-    const std::uint8_t rm = modrm & 7;
-    reg = static_cast<std::uint8_t>((modrm >> 3 & 7) | prefixes.high(2));
-    if (mod == 3) return false;
-
-    unsigned displacement = mod == 0 ? 0 : mod == 1 ? 1 : 4;
-    if (rm == 4) {
-        const std::uint8_t sib = code.u8();
-        const auto index = static_cast<std::int8_t>((sib >> 3 & 7) | prefixes.high(1));
-        if (index != 4) memory.index = index;
-        memory.scale = static_cast<std::uint8_t>(1u << (sib >> 6));
-        if ((sib & 7) == 5 && mod == 0) {
-            displacement = 4;
-        } else {
-            memory.base = static_cast<std::int8_t>((sib & 7) | prefixes.high(0));
-        }
-    } else if (rm == 5 && mod == 0) {
-        displacement = 4;
-        if (mode == CodeSize::k64) memory.base = MemoryOperand::kRip;
-    } else {
-        memory.base = static_cast<std::int8_t>(rm | prefixes.high(0));
+bool read_operands(Reader& code, std::uint8_t rex, MmioInstruction& out) {
+    // A register's number: three bits, and one of REX: R 2, X 1, B 0.
+    const auto number = [rex](unsigned low, unsigned bit) {
+        return static_cast<std::int8_t>((low & 7) | (rex >> bit & 1u) << 3);
+    };
+    const unsigned modrm = code.u8();
+    const unsigned mod = modrm >> 6, rm = modrm & 7;
+    out.reg = number(modrm >> 3, 2);
+    unsigned base = rm;
+    if (rm == 4 && mod != 3) {
+        const unsigned sib = code.u8();
+        if (const std::int8_t index = number(sib >> 3, 1); index != 4) out.index = index;
+        out.scale = static_cast<std::uint8_t>(1u << (sib >> 6));
+        base = sib & 7;
     }
-    if (displacement != 0) memory.displacement = read_signed(code, displacement);
-    if (!prefixes.segment && (memory.base == 4 || memory.base == 5)) memory.segment = SegmentName::kSs;
-    return true;
-}
-
-constexpr std::uint16_t kMovsxd = 0x63;  // ARPL outside of 64-bit code
-
-bool has_modrm(std::uint16_t opcode, CodeSize mode) {
-    if (opcode == kMovsxd) return mode == CodeSize::k64;
-    return (opcode >= 0x88 && opcode <= 0x8b) || opcode == 0xc6 || opcode == 0xc7 || opcode == 0x0fb6 ||
-           opcode == 0x0fb7 || opcode == 0x0fbe || opcode == 0x0fbf;
+    const bool no_base = mod == 0 && base == 5;
+    if (!no_base) out.base = number(base, 0);
+    if (no_base && rm == 5) out.base = MmioInstruction::kRip;
+    if (mod == 1) out.displacement = read_signed(code, 1);
+    if (mod == 2 || no_base) out.displacement = read_signed(code, 4);
+    return mod != 3;
 }
 
 }  // namespace
 
-Result<MmioInstruction> decode_mmio(Bytes bytes, CodeSize mode) {
-    Reader code(bytes.first(std::min(bytes.size(), kMaxInstruction)));
-    const Prefixes prefixes = read_prefixes(code, mode);
-    std::uint16_t opcode = prefixes.opcode;
-    if (opcode == 0x0f) opcode = static_cast<std::uint16_t>(0x0f00 | code.u8());
-    if (mode == CodeSize::k16 || prefixes.repeat_or_lock) return kRefused;
-    if (mode == CodeSize::k32 && prefixes.address) return kRefused;
-
-    MmioInstruction out;
-    const std::uint8_t operand_size = prefixes.rex_w() ? 8 : prefixes.operand ? 2 : 4;
-    out.memory.address_bits = mode == CodeSize::k64 && !prefixes.address ? 64 : 32;
-    out.memory.segment = prefixes.segment.value_or(SegmentName::kDs);
-
-    if (opcode >= 0xa0 && opcode <= 0xa3) {  // an absolute address instead of ModRM
-        out.memory.displacement = out.memory.address_bits == 64 ? code.u64() : code.u32();
-    } else {
-        // Before ModRM is read, so that an unknown opcode is kUnsupported.
-        if (code.failed()) return code.status("instruction").failure();
-        if (!has_modrm(opcode, mode)) return kRefused;
-        if (!read_modrm(code, mode, prefixes, out.reg, out.memory) && !code.failed()) return kRefused;
+std::uint64_t MmioInstruction::address(const Registers& registers, std::uint64_t rip) const {
+    std::uint64_t address = displacement;
+    if (base == kRip) {
+        address += rip + length;
+    } else if (base != kNone) {
+        address += registers[static_cast<std::size_t>(base)];
     }
+    return index == kNone ? address : address + registers[static_cast<std::size_t>(index)] * scale;
+}
 
-    const bool byte_sized = opcode < 0x100 && (opcode & 1) == 0;  // of 88..8b, a0..a3, c6, c7
-    const bool extends = opcode > 0x100 || opcode == kMovsxd;
-    out.size = opcode == kMovsxd ? (operand_size == 2 ? 2 : 4)
-               : extends         ? ((opcode & 1) == 0 ? 1 : 2)
-               : byte_sized      ? 1
-                                 : operand_size;
-    out.write =
-        opcode == 0x88 || opcode == 0x89 || opcode == 0xa2 || opcode == 0xa3 || opcode == 0xc6 || opcode == 0xc7;
-    out.reg_size = extends ? operand_size : out.size;
-    out.sign_extend = opcode == 0x0fbe || opcode == 0x0fbf || opcode == kMovsxd;
-    if (opcode == 0xc6 || opcode == 0xc7) {
-        if ((out.reg & 7) != 0 && !code.failed()) return kRefused;
-        out.immediate = true;
+Result<MmioInstruction> decode_mmio(Bytes bytes) {
+    Reader code(bytes.first(std::min(bytes.size(), kMaxInstruction)));
+    std::uint8_t rex = 0;
+    bool narrow = false;
+    unsigned opcode = code.u8();
+    for (; opcode == kOperandSize || (opcode & 0xf0) == 0x40; opcode = code.u8()) {
+        narrow = narrow || opcode == kOperandSize;
+        rex = opcode == kOperandSize ? 0 : static_cast<std::uint8_t>(opcode);  // counts only right before the opcode
+    }
+    if (opcode == 0x0f) opcode = 0x0f00u | code.u8();
+    GATEHOUSE_TRY(code.status("instruction"));
+
+    const bool wide = (rex & kRexW) != 0;
+    const bool extends = opcode == 0x0fb6 || opcode == 0x0fb7;
+    const bool immediate = opcode == 0xc6 || opcode == 0xc7;
+    const bool moves = opcode >= 0x88 && opcode <= 0x8b;
+    if (!moves && !immediate && !extends) return kRefused;
+    MmioInstruction out;
+    if (!read_operands(code, rex, out)) return kRefused;
+    out.size = opcode % 2 == 0 ? 1 : extends ? 2 : wide ? 8 : narrow ? 2 : 4;
+    out.write = immediate || opcode == 0x88 || opcode == 0x89;
+    out.keeps_rest = moves && out.size < 4;
+    const bool high_byte = moves && out.size == 1 && rex == 0 && out.reg >= 4;
+    if (high_byte || (extends && narrow && !wide) || (immediate && (out.reg & 7) != 0)) return kRefused;
+    if (immediate) {
+        out.reg = MmioInstruction::kNone;
         out.value = read_signed(code, std::min<unsigned>(out.size, 4));
-    } else if (out.size == 1 && !extends && prefixes.rex == 0 && out.reg >= 4) {
-        out.high_byte = true;
-        out.reg = static_cast<std::uint8_t>(out.reg - 4);
     }
     GATEHOUSE_TRY(code.status("instruction"));
     out.length = static_cast<std::uint8_t>(code.offset());
     return out;
-}
-
-unsigned prefixed_length(Bytes bytes, CodeSize mode, std::uint16_t opcode, unsigned fallback) {
-    Reader code(bytes.first(std::min(bytes.size(), kMaxInstruction)));
-    std::uint16_t found = read_prefixes(code, mode).opcode;
-    if (found == 0x0f) found = static_cast<std::uint16_t>(0x0f00 | code.u8());
-    return code.failed() || found != opcode ? fallback : static_cast<unsigned>(code.offset());
-}
-
-std::uint64_t merge_register(const MmioInstruction& instruction, std::uint64_t old, std::uint64_t loaded) {
-    const auto mask = [](unsigned size) { return size == 8 ? ~std::uint64_t{0} : (std::uint64_t{1} << 8 * size) - 1; };
-    std::uint64_t value = loaded & mask(instruction.size);
-    const std::uint64_t sign = std::uint64_t{1} << (8 * instruction.size - 1);
-    if (instruction.sign_extend && (value & sign) != 0) value |= ~mask(instruction.size);
-    if (instruction.high_byte) return (old & ~std::uint64_t{0xff00}) | value << 8;
-    if (instruction.reg_size >= 4) return value & mask(instruction.reg_size);
-    return (old & ~mask(instruction.reg_size)) | (value & mask(instruction.reg_size));
 }
 
 }  // namespace gatehouse::cpu

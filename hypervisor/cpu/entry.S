@@ -1,59 +1,13 @@
 // How processors come into C++ code: the BSP from the SLB, the others from a SIPI; and exceptions.
 // GNU assembler, AT&T syntax; System V calling convention.
 
-    .set KEPT_IMAGE_OFFSET, 0x200000        // launch::kImageOffset
+// --- hypervisor.bin, its first bytes (launch/layout.hpp) --------------------------------------------------------
+    .section .header, "ax"
+    .quad 0x324d495659484747
+    .quad image_file_size
+    jmp bsp_start                           // cpu.cpp; called by the SLB, rdi = kept base (physical)
 
-// --- header of hypervisor.bin (launch/layout.hpp) --------------------------------------------------------------
-    .section .header, "a"
-    .quad 0x314d495659484747
-    .long 1
-    .long image_file_size
-    .long image_memory_size
-    .long image_entry_offset
-
-// --- BSP -------------------------------------------------------------------------------------------------------
-// In: 64-bit mode, IF = 0, GIF = 0, the first 4 GiB mapped at themselves, rdi = kept base (physical).
-// Runs at a physical address until it has mapped the image at its own; so only RIP-relative addresses.
     .text
-    .globl image_entry
-image_entry:
-    cld
-    mov %rdi, %r12
-    lea image_bss(%rip), %rdi
-    lea image_end(%rip), %rcx
-    sub %rdi, %rcx
-    xor %eax, %eax
-    rep stosb
-
-    lea boot_pml4(%rip), %rbx               // [0] -> low, [511] -> high
-    lea boot_low(%rip), %rdx
-    lea 3(%rdx), %rax
-    mov %rax, (%rbx)
-    lea boot_high(%rip), %rsi
-    lea 3(%rsi), %rax
-    mov %rax, 511*8(%rbx)
-    lea boot_directory(%rip), %rdi
-    lea 3(%rdi), %rax
-    mov %rax, 510*8(%rsi)
-    lea KEPT_IMAGE_OFFSET(%r12), %rax       // the image, 2 MiB, all rights until host_page_table.cpp
-    or $0x83, %rax
-    mov %rax, 8(%rdi)
-    mov $0x83, %eax                         // 512 GiB in 1 GiB leaves
-    mov $512, %ecx
-1:  mov %rax, (%rdx)
-    add $0x40000000, %rax
-    add $8, %rdx
-    loop 1b
-
-    mov %rbx, %cr3
-    mov $1f, %rax
-    jmp *%rax
-1:  mov $boot_stack_end, %rsp
-    xor %ebp, %ebp
-    mov %r12, %rdi
-    call bsp_start                          // cpu.cpp; does not return
-    ud2
-
 // void switch_stack(std::uint64_t stack, void (*to)(std::uint64_t), std::uint64_t argument): does not return
     .globl switch_stack
 switch_stack:
@@ -134,7 +88,7 @@ trampoline_data:                            // Lobby in cpu.cpp; whose turn it i
 trampoline_end:
 
     .text
-// Still on the boot page tables, of which the page of the trampoline is executable; leaves them first of all.
+// Still on the page table that start_aps() has made, in which the trampoline's page is executable; leaves it first of all.
 ap_start_stub:
     mov (trampoline_data + 24 - trampoline)(%ebx), %rax
     mov %rax, %cr3
@@ -249,16 +203,5 @@ window_init:                                // #SX comes here
     clgi
     mov $1, %eax
     ret
-
-    .bss
-    .balign 4096
-    .globl boot_pml4
-    .irp table, boot_pml4, boot_low, boot_high, boot_directory
-\table:
-    .skip 4096
-    .endr
-boot_stack:
-    .skip 8192
-boot_stack_end:
 
     .section .note.GNU-stack, "", @progbits

@@ -74,7 +74,8 @@ extern "C" bool handle_exception(ExceptionFrame& frame) {
         frame.rip = address_of(msr_fault);
         return false;
     }
-    const std::uint64_t cr2 = read_cr2();
+    std::uint64_t cr2 = 0;
+    asm volatile("mov %%cr2, %0" : "=r"(cr2));
     prepare_stop();
     set_console(true);
     log("panic: exception ", frame.vector, " error ", Hex{frame.error}, " at ", Hex{frame.rip}, " rsp ", Hex{frame.rsp},

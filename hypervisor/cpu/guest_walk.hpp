@@ -1,4 +1,4 @@
-// Guest-virtual to guest-physical, by the guest's page table (APM vol. 2, 5.2 and 5.3).
+// Guest-virtual to guest-physical, by the guest's page table in long mode (APM vol. 2, 5.3).
 //
 // The table is the guest's and changes under the walk: entries are read once each, only from the guest's RAM,
 // at most five of them. Rights are not checked: the processor has, and the result is used to read instruction
@@ -9,12 +9,8 @@
 
 namespace gatehouse::cpu {
 
-struct PagingState {
-    std::uint64_t cr0 = 0, cr3 = 0, cr4 = 0, efer = 0;
-};
-
 // kOutOfRange: a table outside of the guest's RAM; kNotFound: not present.
-[[nodiscard]] Result<std::uint64_t> guest_physical(const memory::PhysicalMemory& memory, const PagingState& state,
-                                                   std::uint64_t address);
+[[nodiscard]] Result<std::uint64_t> guest_physical(const memory::PhysicalMemory& memory, std::uint64_t cr3,
+                                                   bool five_levels, std::uint64_t address);
 
 }  // namespace gatehouse::cpu

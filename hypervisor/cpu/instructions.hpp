@@ -1,7 +1,7 @@
 // Instructions that C++ has no words for.
 #pragma once
 
-#include <cstdint>
+#include "hypervisor/platform/io.hpp"
 
 namespace gatehouse::cpu {
 
@@ -55,43 +55,22 @@ inline constexpr std::uint64_t kCr4La57 = 1u << 12;
 inline constexpr std::uint64_t kCr4Osxsave = 1u << 18;
 inline constexpr std::uint64_t kCr4Pke = 1u << 22;
 
-[[nodiscard]] inline std::uint64_t read_msr(std::uint32_t msr) {
-    std::uint32_t low = 0, high = 0;
-    asm volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(msr));
-    return (std::uint64_t{high} << 32) | low;
-}
-inline void write_msr(std::uint32_t msr, std::uint64_t value) {
-    asm volatile("wrmsr"
-                 :
-                 : "c"(msr), "a"(static_cast<std::uint32_t>(value)), "d"(static_cast<std::uint32_t>(value >> 32))
-                 : "memory");
-}
+using platform::read_msr;
+using platform::write_msr;
 
 // As read_msr and write_msr; false where the processor answers with #GP. Entry.S.
 extern "C" [[nodiscard]] bool try_read_msr(std::uint32_t msr, std::uint64_t* value);
 extern "C" [[nodiscard]] bool try_write_msr(std::uint32_t msr, std::uint64_t value);
 
-[[nodiscard]] inline std::uint64_t read_cr2() {
-    std::uint64_t value = 0;
-    asm volatile("mov %%cr2, %0" : "=r"(value));
-    return value;
-}
-inline void write_cr3(std::uint64_t value) { asm volatile("mov %0, %%cr3" : : "r"(value) : "memory"); }
 // Drops this processor's translations.
 inline void reload_cr3() { asm volatile("mov %%cr3, %%rax; mov %%rax, %%cr3" : : : "rax", "memory"); }
-[[nodiscard]] inline std::uint64_t read_tsc() {
-    std::uint32_t low = 0, high = 0;
-    asm volatile("rdtsc" : "=a"(low), "=d"(high));
-    return (std::uint64_t{high} << 32) | low;
-}
 inline void pause() { asm volatile("pause"); }
-inline void clear_gif() { asm volatile("clgi" : : : "memory"); }
 
-// Whether it is `done` within so many microseconds or, on a processor slower than 5 GHz, a longer time.
+// Whether it is `done` within so many microseconds (platform::microseconds(): or a longer time).
 template <typename Condition>
 [[nodiscard]] bool within(std::uint64_t microseconds, Condition done) {
-    for (const std::uint64_t start = read_tsc(); !done(); pause()) {
-        if (read_tsc() - start > microseconds * 5000) return false;
+    for (const std::uint64_t start = platform::microseconds(); !done(); pause()) {
+        if (platform::microseconds() - start > microseconds) return false;
     }
     return true;
 }

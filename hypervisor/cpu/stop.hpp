@@ -8,14 +8,16 @@ namespace gatehouse::cpu {
 struct StopActions {
     void (*wipe)() = nullptr;          // the keys
     void (*stop_devices)() = nullptr;  // not if a processor does not stop: then the machine is reset at once
-    void (*reset)() = nullptr;  // of the machine; may return if it does not work: a triple fault is next, which PC
-                                // chipsets turn into a reset
 };
 void set_stop_actions(const StopActions& actions);
 
 // Stops the other processors, wipes the keys and stops the devices; every processor has forgotten its secrets. For sleep
 // and power-off, whose last write the caller does itself; nothing but that may follow.
 void prepare_stop();
+
+// Resets the machine: by the reset control port or, should that not work, by a triple fault, which PC chipsets turn into a
+// reset. After prepare_stop().
+[[noreturn]] void pulse_reset();
 
 // Says why on the log, does all that and resets the machine.
 [[noreturn]] void reset_machine(const char* why);

@@ -42,23 +42,27 @@ constexpr bool overlaps(std::uint16_t offset, unsigned size, std::uint16_t first
 }  // namespace
 
 const ConfigFilter::Function* ConfigFilter::find(FunctionId function) const {
-    const auto all = std::span(functions_).first(count_);
+    const auto all = protected_functions();
     const auto found = std::ranges::find(all, function, &Function::id);
     return found == all.end() ? nullptr : &*found;
+}
+
+ConfigFilter::Disk* ConfigFilter::find_disk(FunctionId function) const {
+    const Function* const found = find(function);
+    return found == nullptr ? nullptr : found->disk;
 }
 
 Status ConfigFilter::protect(FunctionId function, FunctionKind kind) {
     if (count_ == kMaxFunctions || (kind == FunctionKind::kDisk && disk_count_ == kMaxDisks)) {
         return {Error::kNoSpace, "protected PCI functions", function};
     }
-    functions_[count_] = {function, kind, static_cast<std::uint8_t>(disk_count_)};
-    if (kind == FunctionKind::kDisk) {
-        Disk& disk = disks_[disk_count_++];
-        size_bars(function, disk);
-        walk_capabilities(function, disk);
-        write_disk(function, disk, kCommand, 2, real_.read(function, kCommand, 2));
+    Disk* const disk = kind == FunctionKind::kDisk ? &disks_[disk_count_++] : nullptr;
+    if (disk != nullptr) {
+        size_bars(function, *disk);
+        walk_capabilities(function, *disk);
+        write_disk(function, *disk, kCommand, 2, real_.read(function, kCommand, 2));
     }
-    ++count_;
+    functions_[count_++] = {function, kind, disk};
     return {};
 }
 
@@ -90,9 +94,9 @@ void ConfigFilter::walk_capabilities(FunctionId function, Disk& disk) {
         const auto id = static_cast<std::uint8_t>(real_.read(function, at, 1));
         const std::uint32_t control = real_.read(function, word(2), 2);
         next = static_cast<std::uint8_t>(real_.read(function, word(1), 1) & 0xfc);
-        if (id == kSataId) disk.hidden[0] = {at, next, word(8)};
+        if (id == kSataId) disk.hidden[0] = {at, word(8)};
         if (id == kMsiXId) {
-            disk.hidden[1] = {at, next, word(12)};
+            disk.hidden[1] = {at, word(12)};
             real_.write(function, word(2), 2, control & ~kMsiXEnable);
         } else if (id == kMsiId) {
             const unsigned address_end = (control & kMsi64) != 0 ? 12 : 8;
@@ -108,15 +112,14 @@ void ConfigFilter::walk_capabilities(FunctionId function, Disk& disk) {
     }
 }
 
-ConfigFilter::Bar ConfigFilter::memory_bar(FunctionId function, std::size_t bar) const {
-    const Function* protected_function = find(function);
-    if (protected_function == nullptr || protected_function->kind != FunctionKind::kDisk || bar >= kBars) return {};
-    const Disk& disk = disks_[protected_function->disk];
-    const bool is_memory = (disk.fixed[bar] & 1) == 0 && disk.writable[bar] != 0;
-    const bool is_wide = (disk.fixed[bar] & 6) == 4;
+Extent ConfigFilter::memory_bar(FunctionId function, std::size_t bar) const {
+    const Disk* const disk = find_disk(function);
+    if (disk == nullptr || bar >= kBars) return {};
+    const bool is_memory = (disk->fixed[bar] & 1) == 0 && disk->writable[bar] != 0;
+    const bool is_wide = (disk->fixed[bar] & 6) == 4;
     if (!is_memory || (is_wide && bar + 1 == kBars)) return {};
-    const std::uint64_t base = (disk.bar[bar] & ~0xfull) | (is_wide ? std::uint64_t{disk.bar[bar + 1]} << 32 : 0);
-    const std::uint64_t size = disk.writable[bar] & (~disk.writable[bar] + 1);  // the lowest address bit
+    const std::uint64_t base = (disk->bar[bar] & ~0xfull) | (is_wide ? std::uint64_t{disk->bar[bar + 1]} << 32 : 0);
+    const std::uint64_t size = disk->writable[bar] & (~disk->writable[bar] + 1);  // the lowest address bit
     constexpr std::uint64_t kPage = 0x1000;
     return {base & ~(kPage - 1), (size + (base & (kPage - 1)) + kPage - 1) & ~(kPage - 1)};
 }
@@ -125,30 +128,20 @@ std::uint8_t ConfigFilter::disk_byte(FunctionId function, const Disk& disk, std:
     if (offset >= kBar0 && offset < kBarEnd) {
         return static_cast<std::uint8_t>(disk.bar[(offset - kBar0) / 4u] >> (8 * (offset % 4u)));
     }
-    const auto real = static_cast<std::uint8_t>(real_.read(function, offset, 1));
-    // Whoever points to a hidden capability points to its successor.
-    const bool listed = offset >= kHeaderEnd && offset < kConventionalEnd && offset % 4 == 1;
-    std::uint8_t shown = real;
-    for (std::size_t i = 0; i < 2 * disk.hidden.size(); ++i) {  // a hidden one's successor may be hidden as well
-        const Disk::Hidden& hidden = disk.hidden[i % disk.hidden.size()];
-        if (hidden.at == 0) continue;
-        if (offset >= hidden.at && offset < hidden.end) return 0;
-        if ((listed || offset == kCapabilities) && (shown & 0xfc) == hidden.at) shown = hidden.next;
+    for (const Disk::Hidden& hidden : disk.hidden) {  // but where the next one is
+        if (offset >= hidden.at && offset < hidden.end && offset != hidden.at + 1) return 0;
     }
-    return shown;
+    return static_cast<std::uint8_t>(real_.read(function, offset, 1));
 }
 
 std::uint32_t ConfigFilter::read(FunctionId function, std::uint16_t offset, unsigned size) {
     if (offset % size != 0) return ones(size);
-    const Function* protected_function = find(function);
-    if (protected_function == nullptr || protected_function->kind != FunctionKind::kDisk) {
-        return real_.read(function, offset, size);
-    }
+    const SpinGuard guard(lock_);
+    const Disk* const disk = find_disk(function);
+    if (disk == nullptr) return real_.read(function, offset, size);
     std::uint32_t value = 0;
-    for (unsigned i = 0; i < size; ++i) {
-        const std::uint32_t byte =
-            disk_byte(function, disks_[protected_function->disk], static_cast<std::uint16_t>(offset + i));
-        value |= byte << (8 * i);
+    for (unsigned i = size; i-- > 0;) {
+        value = value << 8 | disk_byte(function, *disk, static_cast<std::uint16_t>(offset + i));
     }
     return value;
 }
@@ -182,20 +175,12 @@ void ConfigFilter::write_disk(FunctionId function, Disk& disk, std::uint16_t off
 
 void ConfigFilter::write(FunctionId function, std::uint16_t offset, unsigned size, std::uint32_t value) {
     if (offset % size != 0) return;
-    const Function* protected_function = find(function);
-    if (protected_function == nullptr) {
-        real_.write(function, offset, size, value);
-        return;
-    }
-    switch (protected_function->kind) {
-        case FunctionKind::kHostBridge:
-        case FunctionKind::kIsaBridge:
-        case FunctionKind::kIommu: return;
-        case FunctionKind::kBridge:
-            if (!overlaps(offset, size, kBusNumbers, kBusNumbersEnd)) real_.write(function, offset, size, value);
-            return;
-        case FunctionKind::kDisk: write_disk(function, disks_[protected_function->disk], offset, size, value); return;
-    }
+    const SpinGuard guard(lock_);
+    const Function* const found = find(function);
+    if (found != nullptr && found->disk != nullptr) return write_disk(function, *found->disk, offset, size, value);
+    const bool is_bridge = found != nullptr && found->kind == FunctionKind::kBridge;
+    const bool passes = found == nullptr || (is_bridge && !overlaps(offset, size, kBusNumbers, kBusNumbersEnd));
+    if (passes) real_.write(function, offset, size, value);
 }
 
 }  // namespace gatehouse::guest

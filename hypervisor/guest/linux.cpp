@@ -5,34 +5,45 @@
 namespace gatehouse::guest {
 namespace {
 
-// Fields of the setup header, by their offset in the bzImage and in boot_params alike.
-enum class Setup : std::size_t {
-    kSetupSects = 0x1f1,        // u8, 0 means 4
-    kHeader = 0x1f1,            // the part that is copied into boot_params starts here
-    kBootFlag = 0x1fe,          // u16, 0xaa55
-    kJump = 0x200,              // u16, its second byte tells where the header ends
-    kMagic = 0x202,             // u32, "HdrS"
-    kVersion = 0x206,           // u16
-    kTypeOfLoader = 0x210,      // u8, 0xff: unassigned
-    kLoadFlags = 0x211,         // u8, bit 0: LOADED_HIGH
-    kRamdiskImage = 0x218,      // u32
-    kRamdiskSize = 0x21c,       // u32
-    kCommandLine = 0x228,       // u32
-    kRamdiskMax = 0x22c,        // u32, highest address of the initrd's last byte
-    kKernelAlignment = 0x230,   // u32
-    kRelocatable = 0x234,       // u8
-    kXLoadFlags = 0x236,        // u16, bit 0: XLF_KERNEL_64
-    kCommandLineMax = 0x238,    // u32, without the terminator
-    kPreferredAddress = 0x258,  // u64
-    kInitSize = 0x260,          // u32
-};
+// Fields of boot_params (zero-page.rst); the setup header is at kSetupAt in the bzImage as well.
+constexpr std::size_t kRsdpAt = 0x070;         // u64, acpi_rsdp_addr
+constexpr std::size_t kE820EntriesAt = 0x1e8;  // u8
+constexpr std::size_t kSetupAt = 0x1f1;
+constexpr std::size_t kE820TableAt = 0x2d0;  // 128 * { u64 base, u64 length, u32 type }, as MemoryRange starts
+constexpr std::size_t kE820EntrySize = 20;
 
-// Other fields of boot_params (zero-page.rst).
-enum class Zero : std::size_t {
-    kRsdp = 0x070,         // u64, acpi_rsdp_addr
-    kE820Entries = 0x1e8,  // u8
-    kE820Table = 0x2d0,    // 128 * { u64 base, u64 length, u32 type }
+struct [[gnu::packed]] SetupHeader {
+    std::uint8_t setup_sectors;  // 0 means 4
+    std::array<std::byte, 12> unused1f2;
+    std::uint16_t boot_flag;  // 0xaa55
+    std::uint8_t unused200;
+    std::uint8_t size;    // from `magic` on
+    std::uint32_t magic;  // "HdrS"
+    std::uint16_t version;
+    std::array<std::byte, 8> unused208;
+    std::uint8_t loader_type;  // 0xff: unassigned
+    std::uint8_t load_flags;   // bit 0: LOADED_HIGH
+    std::array<std::byte, 6> unused212;
+    std::uint32_t ramdisk;
+    std::uint32_t ramdisk_size;
+    std::array<std::byte, 8> unused220;
+    std::uint32_t command_line;
+    std::uint32_t ramdisk_max;  // highest address of the initrd's last byte
+    std::uint32_t alignment;
+    std::uint8_t relocatable;
+    std::uint8_t unused235;
+    std::uint16_t extended_flags;    // bit 0: XLF_KERNEL_64
+    std::uint32_t command_line_max;  // without the terminator
+    std::array<std::byte, 28> unused23c;
+    std::uint64_t preferred;
+    std::uint32_t init_size;
+
+    // Of the real-mode part, in bytes.
+    [[nodiscard]] std::size_t setup_size() const { return ((setup_sectors == 0 ? 4u : setup_sectors) + 1) * 512; }
+    // Offset of its end in the file.
+    [[nodiscard]] std::size_t end() const { return kSetupAt + offsetof(SetupHeader, magic) + size; }
 };
+static_assert(sizeof(SetupHeader) == 0x264 - kSetupAt);
 
 constexpr std::size_t kPage = 0x1000;
 constexpr std::uint32_t kHdrS = 0x53726448;
@@ -50,55 +61,19 @@ constexpr std::uint64_t kCommandLineAt = 5 * kPage;
 constexpr std::size_t kMaxCommandLine = 2048;
 constexpr std::uint64_t kBlockSize = 6 * kPage;
 
-struct KernelHeader {
-    std::size_t setup_size;  // real-mode part, bytes
-    std::size_t header_end;  // end of the setup header, offset in the file
-    std::uint64_t preferred;
-    std::uint32_t init_size;
-    std::uint32_t alignment;
-    std::uint32_t ramdisk_max;
-    std::uint32_t command_line_max;
-    bool relocatable;
-};
-
-template <std::unsigned_integral T>
-T field(Bytes from, Setup at) {
-    return load<T>(from.data() + static_cast<std::size_t>(at), Endian::kLittle);
-}
-
-template <std::unsigned_integral T, typename Field>
-void put(MutableBytes to, Field at, T value, std::size_t offset = 0) {
-    store<T>(to.data() + static_cast<std::size_t>(at) + offset, value, Endian::kLittle);
-}
-
-Result<KernelHeader> parse_header(Bytes file) {
+Result<SetupHeader> parse_header(Bytes file) {
     if (file.size() < 0x400) return {Error::kTruncated, "kernel: setup header", file.size()};
-    if (field<std::uint16_t>(file, Setup::kBootFlag) != 0xaa55 || field<std::uint32_t>(file, Setup::kMagic) != kHdrS) {
-        return {Error::kBadMagic, "kernel: not a bzImage"};
-    }
-    const auto version = field<std::uint16_t>(file, Setup::kVersion);
-    if (version < kMinVersion) return {Error::kBadVersion, "kernel: boot protocol", version};
-    if ((field<std::uint16_t>(file, Setup::kXLoadFlags) & 1) == 0) {
-        return {Error::kUnsupported, "kernel: no 64-bit entry point"};
-    }
-    const auto sectors = std::to_integer<std::size_t>(file[static_cast<std::size_t>(Setup::kSetupSects)]);
-    const KernelHeader header{
-        .setup_size = ((sectors == 0 ? 4 : sectors) + 1) * 512,
-        .header_end = static_cast<std::size_t>(Setup::kMagic) +
-                      std::to_integer<std::size_t>(file[static_cast<std::size_t>(Setup::kJump) + 1]),
-        .preferred = field<std::uint64_t>(file, Setup::kPreferredAddress),
-        .init_size = field<std::uint32_t>(file, Setup::kInitSize),
-        .alignment = field<std::uint32_t>(file, Setup::kKernelAlignment),
-        .ramdisk_max = field<std::uint32_t>(file, Setup::kRamdiskMax),
-        .command_line_max = field<std::uint32_t>(file, Setup::kCommandLineMax),
-        .relocatable = std::to_integer<unsigned>(file[static_cast<std::size_t>(Setup::kRelocatable)]) != 0,
-    };
-    if (file.size() <= header.setup_size) return {Error::kTruncated, "kernel: protected-mode part", file.size()};
-    if (file.size() - header.setup_size > header.init_size) {
+    SetupHeader header;
+    std::memcpy(&header, file.data() + kSetupAt, sizeof(header));
+    if (header.boot_flag != 0xaa55 || header.magic != kHdrS) return {Error::kBadMagic, "kernel: not a bzImage"};
+    if (header.version < kMinVersion) return {Error::kBadVersion, "kernel: boot protocol", header.version};
+    if ((header.extended_flags & 1) == 0) return {Error::kUnsupported, "kernel: no 64-bit entry point"};
+    if (file.size() <= header.setup_size()) return {Error::kTruncated, "kernel: protected-mode part", file.size()};
+    if (file.size() - header.setup_size() > header.init_size) {
         return {Error::kBadLength, "kernel: init_size", header.init_size};
     }
-    if (header.header_end > 0x290 || header.header_end < 0x264) {
-        return {Error::kBadLength, "kernel: setup header", header.header_end};
+    if (header.end() > 0x290 || header.end() < kSetupAt + sizeof(header)) {
+        return {Error::kBadLength, "kernel: setup header", header.end()};
     }
     const std::uint32_t alignment = header.alignment;
     if (alignment < kPage || alignment > 0x40000000 || (alignment & (alignment - 1)) != 0) {
@@ -108,14 +83,14 @@ Result<KernelHeader> parse_header(Bytes file) {
 }
 
 // The preferred place if it is free, else (a relocatable kernel) any other.
-Result<std::uint64_t> place_kernel(const MemoryMap& map, const KernelHeader& header, std::span<const Extent> busy) {
+Result<std::uint64_t> place_kernel(const MemoryMap& map, const SetupHeader& header, std::span<const Extent> busy) {
     const Extent preferred{header.preferred, header.init_size};
-    if (header.preferred % kPage == 0 && preferred.end() <= kBelow4GiB && map.usable(preferred) &&
+    if (preferred.base % kPage == 0 && preferred.end() <= kBelow4GiB && map.usable(preferred) &&
         std::ranges::none_of(busy, [&](const Extent& extent) { return extent.overlaps(preferred); })) {
-        return header.preferred;
+        return preferred.base;
     }
-    if (!header.relocatable) return {Error::kUnsupported, "kernel: its fixed address is taken", header.preferred};
-    return map.find(header.init_size, header.alignment, kBelow4GiB, busy);
+    if (header.relocatable == 0) return {Error::kUnsupported, "kernel: its fixed address is taken", preferred.base};
+    return map.find(preferred.length, header.alignment, kBelow4GiB, busy);
 }
 
 // The framebuffer of a screen_info (include/uapi/linux/screen_info.h), at least as large as Linux takes it for.
@@ -128,23 +103,17 @@ Extent framebuffer(Bytes screen) {
             std::max(at(0x1c, std::uint32_t{}) * unit, drawn)};
 }
 
-void write_gdt(MutableBytes gdt) {
-    put<std::uint64_t>(gdt, std::size_t{0x10}, 0x00af9b000000ffff);  // __BOOT_CS: 64-bit code
-    put<std::uint64_t>(gdt, std::size_t{0x18}, 0x00cf93000000ffff);  // __BOOT_DS: flat data
-}
-
-// One 512 GiB identity map of 1 GiB pages, which every processor with SKINIT has.
-void write_page_tables(MutableBytes pml4, MutableBytes pdpt, std::uint64_t pdpt_address) {
-    put<std::uint64_t>(pml4, std::size_t{0}, pdpt_address | 0x3);
-    for (std::uint64_t i = 0; i < 512; ++i) put<std::uint64_t>(pdpt, std::size_t{8} * i, (i << 30) | 0x83);
+template <typename T>
+void put(MutableBytes to, std::size_t at, const T& value) {
+    copy_bytes(to.subspan(at), std::as_bytes(std::span(&value, 1)));
 }
 
 }  // namespace
 
-Result<EntryState> load_linux(PhysicalView& memory, const MemoryMap& map, const LinuxImage& image) {
+Result<cpu::svm::GuestEntry> load_linux(PhysicalView& memory, const MemoryMap& map, const LinuxImage& image) {
     if (!map.usable(image.kernel)) return {Error::kOutOfRange, "kernel", image.kernel.base};
     const MutableBytes file = memory.at(image.kernel.base, image.kernel.length);
-    GATEHOUSE_ASSIGN(const KernelHeader header, parse_header(file));
+    GATEHOUSE_ASSIGN(SetupHeader header, parse_header(file));
 
     if (image.initrd.length != 0) {
         if (!map.usable(image.initrd)) return {Error::kOutOfRange, "initrd", image.initrd.base};
@@ -159,44 +128,40 @@ Result<EntryState> load_linux(PhysicalView& memory, const MemoryMap& map, const 
     }
 
     std::array<Extent, 3> busy{image.initrd, image.kernel, {}};
-    const bool has_initrd = image.initrd.length != 0;
-    const auto taken = std::span(busy).subspan(has_initrd ? 0 : 1);
-    GATEHOUSE_ASSIGN(const std::uint64_t kernel, place_kernel(map, header, taken.first(has_initrd ? 2 : 1)));
+    GATEHOUSE_ASSIGN(const std::uint64_t kernel, place_kernel(map, header, busy));
     busy[2] = {kernel, header.init_size};
-    GATEHOUSE_ASSIGN(const std::uint64_t block, map.find(kBlockSize, kPage, kBelow4GiB, taken));
+    GATEHOUSE_ASSIGN(const std::uint64_t block, map.find(kBlockSize, kPage, kBelow4GiB, busy));
 
     const MutableBytes setup = memory.at(block, kBlockSize);
     std::ranges::fill(setup, std::byte{0});
     const MutableBytes params = setup.subspan(kParamsAt, kPage);
-    const auto header_at = static_cast<std::size_t>(Setup::kHeader);
-    copy_bytes(params.subspan(header_at), Bytes(file).subspan(header_at, header.header_end - header_at));
-    put<std::uint8_t>(params, Setup::kTypeOfLoader, 0xff);
-    put<std::uint8_t>(params, Setup::kLoadFlags, field<std::uint8_t>(params, Setup::kLoadFlags) | 1);
-    put(params, Setup::kRamdiskImage, static_cast<std::uint32_t>(has_initrd ? image.initrd.base : 0));
-    put(params, Setup::kRamdiskSize, static_cast<std::uint32_t>(image.initrd.length));
-    put(params, Setup::kCommandLine, static_cast<std::uint32_t>(block + kCommandLineAt));
-    put(params, Zero::kRsdp, image.rsdp);
+    copy_bytes(params.subspan(kSetupAt), Bytes(file).first(header.end()).subspan(kSetupAt));
+    header.loader_type = 0xff;
+    header.load_flags |= 1;
+    header.ramdisk = static_cast<std::uint32_t>(image.initrd.base);
+    header.ramdisk_size = static_cast<std::uint32_t>(image.initrd.length);
+    header.command_line = static_cast<std::uint32_t>(block + kCommandLineAt);
+    put(params, kSetupAt, header);
+    put(params, kRsdpAt, image.rsdp);
     if (map.is_no_ram(framebuffer(image.screen))) copy_bytes(params, image.screen);
-    put(params, Zero::kE820Entries, static_cast<std::uint8_t>(map.ranges().size()));
-    std::size_t at = 0;
-    for (const MemoryRange& range : map.ranges()) {
-        put(params, Zero::kE820Table, range.base, at);
-        put(params, Zero::kE820Table, range.length, at + 8);
-        put(params, Zero::kE820Table, static_cast<std::uint32_t>(range.type), at + 16);
-        at += 20;
+    put(params, kE820EntriesAt, static_cast<std::uint8_t>(map.ranges().size()));
+    for (std::size_t i = 0; i < map.ranges().size(); ++i) {
+        const Bytes range = std::as_bytes(map.ranges().subspan(i, 1));
+        copy_bytes(params.subspan(kE820TableAt + i * kE820EntrySize), range.first(kE820EntrySize));
     }
     copy_bytes(setup.subspan(kCommandLineAt), image.command_line);
-    write_gdt(setup.subspan(kGdtAt, kPage));
-    write_page_tables(setup.subspan(kPml4At, kPage), setup.subspan(kPdptAt, kPage), block + kPdptAt);
+    put(setup, kGdtAt + 0x10, std::uint64_t{0x00af9b000000ffff});  // __BOOT_CS: 64-bit code
+    put(setup, kGdtAt + 0x18, std::uint64_t{0x00cf93000000ffff});  // __BOOT_DS: flat data
+    // One 512 GiB identity map of 1 GiB pages, which every processor with SKINIT has.
+    put(setup, kPml4At, (block + kPdptAt) | 0x3);
+    for (std::uint64_t i = 0; i < 512; ++i) put(setup, kPdptAt + 8 * i, (i << 30) | 0x83);
 
-    const Bytes code = Bytes(file).subspan(header.setup_size);
-    copy_bytes(memory.at(kernel, header.init_size), code);
-    return EntryState{.rip = kernel + kEntry64,
-                      .rsi = block + kParamsAt,
-                      .rsp = block + kStackTop,
-                      .cr3 = block + kPml4At,
-                      .gdt_base = block + kGdtAt,
-                      .gdt_limit = 0x1f};
+    copy_bytes(memory.at(kernel, header.init_size), Bytes(file).subspan(header.setup_size()));
+    return cpu::svm::GuestEntry{.rip = kernel + kEntry64,
+                                .rsi = block + kParamsAt,
+                                .rsp = block + kStackTop,
+                                .cr3 = block + kPml4At,
+                                .gdt = block + kGdtAt};
 }
 
 }  // namespace gatehouse::guest

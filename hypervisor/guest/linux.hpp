@@ -5,6 +5,7 @@
 // although its hash has been extended by then: a file that does not fit is refused with the field's name.
 #pragma once
 
+#include "hypervisor/cpu/svm/svm.hpp"
 #include "hypervisor/launch/launch_block.hpp"
 
 namespace gatehouse::guest {
@@ -21,10 +22,10 @@ class MemoryMap {
     // Adds a range as the launcher tells it, which is hostile: kBadValue if it wraps or is empty; kOverlap if it
     // overlaps an earlier one and their types differ; kNoSpace if the table is full.
     [[nodiscard]] Status add(const MemoryRange& range);
-    // Makes [extent) reserved, splitting what it cuts. The whole extent must lie in usable memory: kOutOfRange.
+    // Makes [extent) unusable, which is RAM, but not the guest's; splits what it cuts. The whole extent must lie in usable memory: kOutOfRange.
     [[nodiscard]] Status reserve(const Extent& extent);
     [[nodiscard]] bool usable(const Extent& extent) const;
-    // `extent` does not wrap, and no byte of it is RAM, by the map; kept memory counts as RAM.
+    // `extent` does not wrap, and no byte of it is RAM, by the map, the guest's or not.
     [[nodiscard]] bool is_no_ram(const Extent& extent) const;
     // The highest aligned place for `size` bytes in usable memory in [0x1000, below) that overlaps none of `busy`.
     [[nodiscard]] Result<std::uint64_t> find(std::uint64_t size, std::uint64_t alignment, std::uint64_t below,
@@ -38,7 +39,6 @@ class MemoryMap {
 
     std::array<MemoryRange, kMaxRanges> ranges_{};
     std::size_t count_ = 0;
-    Extent kept_;
 };
 
 // Physical memory as the boot code sees it: `at` yields `size` bytes at a physical address, which it has checked
@@ -61,20 +61,10 @@ struct LinuxImage {
     std::array<std::byte, 64> screen{};
 };
 
-// Processor state at the kernel's 64-bit entry point: flat 64-bit code at selector 0x10, data at 0x18, interrupts
-// off, paging on with `cr3`, which maps the first 512 GiB at themselves.
-struct EntryState {
-    std::uint64_t rip = 0;
-    std::uint64_t rsi = 0;  // physical address of boot_params
-    std::uint64_t rsp = 0;
-    std::uint64_t cr3 = 0;
-    std::uint64_t gdt_base = 0;
-    std::uint16_t gdt_limit = 0;
-};
-
-// Puts the kernel, boot_params, command line, GDT and page tables into usable memory of `map` and returns where to
-// enter. Errors name the field: kBadMagic ("kernel: not a bzImage"), kBadVersion, kUnsupported (no 64-bit entry,
+// Puts the kernel, boot_params, command line, GDT and page tables (the first 512 GiB at themselves) into usable memory of
+// `map` and returns where to enter, with boot_params in RSI. Errors name the field: kBadMagic ("kernel: not a bzImage"), kBadVersion, kUnsupported (no 64-bit entry,
 // not relocatable and its place taken), kNoSpace, kOverlap, kOutOfRange.
-[[nodiscard]] Result<EntryState> load_linux(PhysicalView& memory, const MemoryMap& map, const LinuxImage& image);
+[[nodiscard]] Result<cpu::svm::GuestEntry> load_linux(PhysicalView& memory, const MemoryMap& map,
+                                                      const LinuxImage& image);
 
 }  // namespace gatehouse::guest

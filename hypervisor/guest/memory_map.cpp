@@ -35,8 +35,7 @@ Status MemoryMap::reserve(const Extent& extent) {
         if (extent.length == 0 || extent.wraps()) break;
         const MemoryRange before{old.base, extent.base - old.base, old.type};
         const MemoryRange after{extent.end(), old.end() - extent.end(), old.type};
-        ranges_[i] = {extent.base, extent.length, MemoryType::kReserved};
-        kept_ = extent;
+        ranges_[i] = {extent.base, extent.length, MemoryType::kUnusable};
         if (after.length != 0) GATEHOUSE_TRY(insert(i + 1, after));
         if (before.length != 0) GATEHOUSE_TRY(insert(i, before));
         return {};
@@ -51,8 +50,8 @@ bool MemoryMap::usable(const Extent& extent) const {
 }
 
 bool MemoryMap::is_no_ram(const Extent& extent) const {
-    return !extent.wraps() && !extent.overlaps(kept_) && std::ranges::none_of(ranges(), [&](const MemoryRange& range) {
-        return range.is_ram() && extent.overlaps(range.extent());
+    return !extent.wraps() && std::ranges::none_of(ranges(), [&](const MemoryRange& range) {
+        return range.type != MemoryType::kReserved && extent.overlaps(range.extent());
     });
 }
 

@@ -30,6 +30,7 @@ class PowerActions {
     ~PowerActions() = default;
 };
 
+// Each of the ports is a region of its own (cpu/io_ports.hpp): an access has one of them, but that PM1 control has two.
 class PowerPorts final : public cpu::IoPortHandler {
   public:
     static constexpr std::uint16_t kKeyboard = 0x64;
@@ -47,9 +48,6 @@ class PowerPorts final : public cpu::IoPortHandler {
     void write(std::uint16_t port, unsigned size, std::uint32_t value) override;
 
   private:
-    [[nodiscard]] bool ends_the_guest(std::uint16_t port, unsigned size, std::uint32_t value) const;
-    [[nodiscard]] bool is_other_sleep(std::uint16_t port, unsigned size, std::uint32_t value) const;
-
     PowerActions& actions_;
     std::uint16_t pm1_control_ = 0;
     std::uint8_t s5_type_ = 0;

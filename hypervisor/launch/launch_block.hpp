@@ -76,12 +76,7 @@ static_assert(sizeof(LaunchBlock) <= kLaunchBlockSize);
 // is its value or number.
 [[nodiscard]] Status parse_launch_block(Bytes bytes, std::uint64_t kept_base, LaunchBlock& block);
 
-// The header of hypervisor.bin, of which `module_size` bytes have been loaded.
-struct ImageHeader {
-    std::uint32_t file_size = 0;
-    std::uint32_t memory_size = 0;
-    std::uint32_t entry = 0;
-};
-[[nodiscard]] Result<ImageHeader> parse_image_header(Bytes bytes, std::uint32_t module_size);
+// Whether `image` starts with the header of hypervisor.bin and is as long as that says. kBadMagic, kBadLength.
+[[nodiscard]] Status check_image(Bytes image);
 
 }  // namespace gatehouse::launch

@@ -11,7 +11,7 @@
 //   0x020000    64 KiB    hand-off block: SLB -> hypervisor
 //   0x030000    64 KiB    small modules: copied here before they are measured, and used from here
 //   0x040000    64 KiB    mailbox: shared with the guest, readable and writable by it
-//   0x100000    192 KiB   AMD-Vi command and event queues, three pages for each unit
+//   0x100000    192 KiB   AMD-Vi command queues, two pages for each unit
 //   0x140000    768 KiB   guest tables: ACPI tables that the hypervisor makes for the guest, copies of the machine's
 //   0x200000    2 MiB     hypervisor image: the file, then zeros up to its memory size
 //   0x400000    2 MiB     AMD-Vi device table, 65,536 entries of 32 bytes; one table serves every IOMMU
@@ -50,22 +50,19 @@ inline constexpr std::uint64_t kArenaSize = kKeptSize - kArenaOffset;
 // The MTRRs are the launcher's. Device registers are therefore to be mapped uncacheable by the page tables
 // (PCD and PWT; PAT as after reset, which the SLB sets): a read-back must come from the device, not a cache.
 inline constexpr std::uint64_t kSlbVirtual = 0xffffffff80000000;
-inline constexpr std::uint64_t kImageVirtual = 0xffffffff80200000;
+inline constexpr std::uint64_t kImageVirtual = kSlbVirtual + kImageOffset;
 
 // --- hypervisor.bin --------------------------------------------------------------------------------------
 // A flat file, measured whole (all its bytes, as they are in the file) into PCR 17 by the SLB. Starts with:
 //   u64 magic        kImageMagic
-//   u32 version      kImageVersion
-//   u32 file_size    bytes in the file, 16-byte multiple; must equal the module's size
-//   u32 memory_size  bytes in memory, zeros after the file; at most kImageMaxSize
-//   u32 entry        offset of the 64-bit entry point
-// The entry point is position-independent and is jumped to at its physical address, in 64-bit mode, with the
-// SLB's page tables, GDT (0x08 code, 0x10 data) and stack (its last bytes), interrupts off, GIF = 0, no IDT,
-// SSE on, rdi = physical address of the kept region. The TPM's locality 2 stays in use: nobody gets it in
-// between.
-inline constexpr std::uint64_t kImageMagic = 0x314d4956'59484747;  // "GGHYVIM1"
-inline constexpr std::uint32_t kImageVersion = 1;
-inline constexpr std::size_t kImageHeaderSize = 24;
+//   u64 file_size    bytes in the file; must equal the module's size
+//   code             entered here, at kImageVirtual + kImageHeaderSize
+// Zeros follow it in memory, up to kImageMaxSize. It is called as a function, in 64-bit mode, with the SLB's page
+// tables, GDT (0x08 code, 0x10 data) and stack (its last bytes, at their physical addresses), interrupts off, GIF = 0,
+// no IDT, SSE on; its argument is the physical address of the kept region. The TPM's locality 2 stays in use: nobody
+// gets it in between.
+inline constexpr std::uint64_t kImageMagic = 0x324d4956'59484747;  // "GGHYVIM2"
+inline constexpr std::size_t kImageHeaderSize = 16;
 
 // --- launch block ----------------------------------------------------------------------------------------
 // launch_block.hpp, LaunchBlock: the struct as it lies in memory.

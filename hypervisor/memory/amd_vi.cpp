@@ -9,23 +9,19 @@ namespace {
 enum Register : std::uint32_t {
     kDeviceTableBase = 0x0000,  // [51:12] base, [8:0] size: (n + 1) * 4 KiB
     kCommandBase = 0x0008,      // [51:12] base, [59:56] length: 2^n entries of 16 bytes
-    kEventBase = 0x0010,        // the same
     kControl = 0x0018,
     kExclusionBase = 0x0020,  // [51:12] base, bit 1 for all devices, bit 0 enable: untranslated and unchecked
     kExclusionLimit = 0x0028,
     kExtendedFeature = 0x0030,
     kCommandHead = 0x2000,  // byte offset
     kCommandTail = 0x2008,
-    kEventHead = 0x2010,
-    kEventTail = 0x2018,
     kStatus = 0x2020,
 };
 
 enum Control : std::uint64_t {
     kIommuEnable = 1u << 0,
     kTunnelEnable = 1u << 1,  // what arrives through a HyperTransport tunnel is translated too
-    kEventLogEnable = 1u << 2,
-    kCoherent = 1u << 10,  // device table reads snoop the processors' caches
+    kCoherent = 1u << 10,     // device table reads snoop the processors' caches
     kCommandEnable = 1u << 12,
     kPageRequestEnable = 1u << 15,
     kGuestTranslation = 1u << 16,
@@ -33,7 +29,7 @@ enum Control : std::uint64_t {
     kTableSegments = std::uint64_t{7} << 34,
     kRoutingEnable = std::uint64_t{1} << 40,  // MARC: apertures beside the page tables
 };
-constexpr std::uint64_t kEnabled = kIommuEnable | kEventLogEnable | kCoherent | kCommandEnable;
+constexpr std::uint64_t kEnabled = kIommuEnable | kCoherent | kCommandEnable;
 // Ways around the device table, or to another one.
 constexpr std::uint64_t kBypasses = kPageRequestEnable | kGuestTranslation | kTableSegments | kRoutingEnable;
 constexpr std::uint64_t kExclusionEnable = 3;  // for some devices, for all
@@ -44,17 +40,14 @@ constexpr std::uint64_t kInvalidateAllSupported = 1u << 6;  // extended feature 
 constexpr std::uint64_t kTableSizeField = launch::kDeviceTableSize / kPageSize - 1;
 constexpr std::uint64_t kQueueLength = std::uint64_t{8} << 56;  // 256 entries: one page
 constexpr std::uint32_t kCommandSize = 16;
+constexpr std::size_t kWordAt = kPageSize;       // after the command buffer
 constexpr std::uint64_t kTimeLimit = 1'000'000;  // microseconds, for one answer of the unit
 
 // Commands (48882, 2.4): opcode in bits 63:60 of the low word.
 constexpr std::uint64_t opcode(std::uint64_t number) { return number << 60; }
 constexpr std::uint64_t kCompletionWait = opcode(1);
-constexpr std::uint64_t kInvalidateDevice = opcode(2);
-constexpr std::uint64_t kInvalidatePages = opcode(3);
-constexpr std::uint64_t kInvalidateInterrupts = opcode(5);
 constexpr std::uint64_t kInvalidateAll = opcode(8);
-constexpr std::uint64_t kStore = 1u << 0;                 // COMPLETION_WAIT: write the high word to the address
-constexpr std::uint64_t kEveryPage = 0x7ffffffffffff003;  // all address bits, PDE = S = 1: the whole domain
+constexpr std::uint64_t kStore = 1u << 0;  // COMPLETION_WAIT: write the high word to the address
 
 // Device table entry. Word 1 is the domain alone: I = 0 refuses translated requests, EX = 0 the exclusion
 // range, IoCtl = SysMgt = 0 what is neither memory nor interrupt.
@@ -102,29 +95,15 @@ Status IommuUnit::wait_until(Condition&& holds, const char* item) {
     return {};
 }
 
-Status IommuUnit::wait_for_completion() {
-    constexpr std::size_t kWordAt = 2 * kPageSize;
+Status IommuUnit::invalidate_all() {
+    const std::uint64_t features = registers_.read(kExtendedFeature);
+    if ((features & kInvalidateAllSupported) == 0)
+        return {Error::kUnsupported, "IOMMU: INVALIDATE_IOMMU_ALL", features};
     ++completions_;
+    submit(kInvalidateAll, 0);
     submit(kCompletionWait | (physical_ + kWordAt) | kStore, completions_);
     const auto* word = reinterpret_cast<const volatile std::uint64_t*>(queues_.data() + kWordAt);
     return wait_until([&] { return *word == completions_; }, "IOMMU: command queue");
-}
-
-Status IommuUnit::invalidate_all() {
-    if ((registers_.read(kExtendedFeature) & kInvalidateAllSupported) != 0) {
-        submit(kInvalidateAll, 0);
-        return wait_for_completion();
-    }
-    constexpr std::uint32_t kBatch = 64;
-    for (std::uint32_t device = 0; device < 0x10000; ++device) {
-        submit(kInvalidateDevice | device, 0);
-        submit(kInvalidateInterrupts | device, 0);
-        if (device % kBatch == kBatch - 1) GATEHOUSE_TRY(wait_for_completion());
-    }
-    for (std::uint64_t domain = 0; domain < kMaxDomains; ++domain) {
-        submit(kInvalidatePages | domain << 32, kEveryPage);
-    }
-    return wait_for_completion();
 }
 
 Status IommuUnit::enable(std::uint64_t device_table_physical, bool has_tunnel) {
@@ -140,11 +119,8 @@ Status IommuUnit::enable(std::uint64_t device_table_physical, bool has_tunnel) {
     registers_.write(kExclusionLimit, 0);
     registers_.write(kDeviceTableBase, device_table_physical | kTableSizeField);
     registers_.write(kCommandBase, physical_ | kQueueLength);
-    registers_.write(kEventBase, (physical_ + kPageSize) | kQueueLength);
     registers_.write(kCommandHead, 0);
     registers_.write(kCommandTail, 0);
-    registers_.write(kEventHead, 0);
-    registers_.write(kEventTail, 0);
     fence();
     registers_.write(kControl, control);
     const std::uint64_t written = registers_.read(kControl);
@@ -165,23 +141,8 @@ Status IommuUnit::adopt(std::uint64_t device_table_physical) {
     const std::uint64_t commands = registers_.read(kCommandBase);
     if ((commands & kAddressMask) != physical_) return {Error::kMismatch, "IOMMU: command buffer", commands};
     tail_ = static_cast<std::uint32_t>(registers_.read(kCommandTail) & 0xff0);
-    completions_ = load<std::uint64_t>(queues_.data() + 2 * kPageSize, Endian::kLittle);
+    completions_ = load<std::uint64_t>(queues_.data() + kWordAt, Endian::kLittle);
     return {};
-}
-
-bool IommuUnit::take_event(Event& event) {
-    const auto head = static_cast<std::uint32_t>(registers_.read(kEventHead) & 0xff0);
-    if (head == (registers_.read(kEventTail) & 0xff0)) return false;
-    const MutableBytes entry = queues_.subspan(kPageSize + head, 16);
-    Reader reader(entry);
-    event.device = reader.u16();
-    reader.skip(2);
-    event.code = static_cast<std::uint8_t>(reader.u32() >> 28);
-    event.address = reader.u64();
-    if (event.code == 0) return false;  // the tail has been seen before the entry
-    std::ranges::fill(entry, std::byte{0});
-    registers_.write(kEventHead, (head + 16) % kPageSize);
-    return true;
 }
 
 Result<std::uint64_t*> DmaMap::entry_for(std::uint64_t address, unsigned level) {
@@ -205,12 +166,12 @@ Status DmaMap::create(PagePool& pool) {
     return {};
 }
 
-Status DmaMap::allow(std::uint64_t base, std::uint64_t size) {
-    if (base % kPageSize != 0 || size % kPageSize != 0) return {Error::kMisaligned, "DMA map", base};
-    if (size > kIdentityLimit || base > kIdentityLimit - size) return {Error::kOutOfRange, "DMA map", base};
-    for (std::uint64_t at = base; at < base + size;) {
+Status DmaMap::allow(const Extent& memory) {
+    if (memory.wraps() || memory.end() > kIdentityLimit) return {Error::kOutOfRange, "DMA map", memory.base};
+    const std::uint64_t end = memory.end() & ~(kPageSize - 1);
+    for (std::uint64_t at = page_up(memory.base); at < end;) {
         unsigned level = 3;  // 1 GiB, 2 MiB, 4 KiB
-        while (level > 1 && (at % level_size(level) != 0 || base + size - at < level_size(level))) --level;
+        while (level > 1 && (at % level_size(level) != 0 || end - at < level_size(level))) --level;
         GATEHOUSE_ASSIGN(std::uint64_t* const entry, entry_for(at, level));
         if (*entry != 0) return {Error::kOverlap, "DMA map", at};
         *entry = at | kPresent | kReadable | kWritable;

@@ -33,26 +33,27 @@
 
 namespace gatehouse::memory {
 
-// A unit's register file, 64-bit accesses; `offset` is a multiple of 8 below 16 KiB.
+// A unit's register file, mapped at itself and uncacheable; 64-bit accesses; `offset` is a multiple of 8 below 16 KiB.
+// In registers.cpp; tests link a model in its place.
 class IommuRegisters {
   public:
-    [[nodiscard]] virtual std::uint64_t read(std::uint32_t offset) = 0;
-    virtual void write(std::uint32_t offset, std::uint64_t value) = 0;
+    explicit IommuRegisters(std::uint64_t base) : base_(base) {}
+    [[nodiscard]] std::uint64_t read(std::uint32_t offset) const;
+    void write(std::uint32_t offset, std::uint64_t value) const;
     // For time-outs; never goes back.
-    [[nodiscard]] virtual std::uint64_t microseconds() = 0;
+    [[nodiscard]] std::uint64_t microseconds() const;
 
-  protected:
-    ~IommuRegisters() = default;
+  private:
+    std::uint64_t base_;
 };
 
 inline constexpr std::size_t kMaxIommus = 16;
-inline constexpr std::uint16_t kMaxDomains = 8;  // domain identifiers are below
 inline constexpr std::uint64_t kIommuRegisterSpace = 0x4000;
 inline constexpr std::size_t kDeviceTableEntry = 32;  // bytes
-// Each unit has three pages of the kept region from here on: command buffer, event log, and the word that the
-// unit writes when commands have been completed.
+// Each unit has two pages of the kept region from here on: command buffer, and the word that the unit writes when
+// commands have been completed.
 inline constexpr std::uint64_t kIommuQueuesOffset = 0x100000;
-inline constexpr std::uint64_t kIommuQueuesSize = 3 * kPageSize;
+inline constexpr std::uint64_t kIommuQueuesSize = 2 * kPageSize;
 static_assert(kIommuQueuesOffset + kMaxIommus * kIommuQueuesSize <= launch::kGuestTablesOffset);
 
 // Where devices' IDs lead. `root` 0 and kNone: nowhere.
@@ -68,8 +69,8 @@ using DeviceTableEntry = std::array<std::uint64_t, 4>;
 // One unit: sets it up with the device table and runs its command queue.
 class IommuUnit {
   public:
-    // `queues`: kIommuQueuesSize bytes, and their physical address.
-    IommuUnit(IommuRegisters& registers, MutableBytes queues, std::uint64_t queues_physical)
+    // `registers`: their place. `queues`: kIommuQueuesSize bytes, and their physical address.
+    IommuUnit(std::uint64_t registers, MutableBytes queues, std::uint64_t queues_physical)
         : registers_(registers), queues_(queues), physical_(queues_physical) {}
 
     // Makes the unit use the table and forget what it knew. `has_tunnel`: IommuPlace. kTimeout, kMismatch (a
@@ -78,24 +79,16 @@ class IommuUnit {
     // Continues with a unit that enable() has set up before, maybe by an earlier stage. kMismatch if it is
     // not enabled with this table and no way around it.
     [[nodiscard]] Status adopt(std::uint64_t device_table_physical);
-    // Drops every cached device table entry and translation. kTimeout.
+    // Drops every cached device table entry and translation. kTimeout; kUnsupported: a unit older than any chipset that
+    // the hypervisor runs on (platform/chipset.hpp), without INVALIDATE_IOMMU_ALL.
     [[nodiscard]] Status invalidate_all();
-
-    // A denied access or another event, if there is one: the entry's four 32-bit words.
-    struct Event {
-        std::uint8_t code = 0;  // 2: IO_PAGE_FAULT
-        std::uint16_t device = 0;
-        std::uint64_t address = 0;
-    };
-    [[nodiscard]] bool take_event(Event& event);
 
   private:
     void submit(std::uint64_t low, std::uint64_t high);
     template <typename Condition>
     [[nodiscard]] Status wait_until(Condition&& holds, const char* item);
-    [[nodiscard]] Status wait_for_completion();
 
-    IommuRegisters& registers_;
+    IommuRegisters registers_;
     MutableBytes queues_;
     std::uint64_t physical_;
     std::uint32_t tail_ = 0;
@@ -129,9 +122,9 @@ class DmaMap {
   public:
     // kNoSpace.
     [[nodiscard]] Status create(PagePool& pool);
-    // Lets the domain reach [base, base + size), whole pages, below 512 GiB. With the largest leaves that
-    // fit. kMisaligned, kOutOfRange, kNoSpace.
-    [[nodiscard]] Status allow(std::uint64_t base, std::uint64_t size);
+    // Lets the domain reach the whole pages of `memory`, below 512 GiB. With the largest leaves that fit. kOutOfRange,
+    // kOverlap, kNoSpace.
+    [[nodiscard]] Status allow(const Extent& memory);
     [[nodiscard]] std::uint64_t root() const { return root_; }
 
   private:

@@ -2,7 +2,6 @@
 #include <algorithm>
 
 #include "hypervisor/memory/amd_vi.hpp"
-#include "hypervisor/memory/amd_vi_mmio.hpp"
 
 namespace gatehouse::memory {
 namespace {
@@ -36,7 +35,6 @@ Result<IommuList> find_iommus(const Ram& ram) {
     IommuList list;
     for (std::uint32_t function = 0; function < 0x10000; ++function) {
         const auto id = static_cast<platform::FunctionId>(function);
-        if (!platform::exists(id)) continue;
         const auto unit = unit_at(id);
         if (!unit) continue;
         // Bridges' bus numbers are the launcher's: one that hides a unit of another root complex is not told from one
@@ -69,9 +67,8 @@ Result<std::uint32_t> block_dma(MutableBytes kept, std::uint64_t kept_base, cons
     const std::span all(entries, launch::kDeviceTableSize / kDeviceTableEntry);
     std::ranges::fill(all, refuse);
     for (std::size_t i = 0; i < list.count; ++i) {
-        IommuMmio registers(list.places[i].registers);
         const std::uint64_t queues = kIommuQueuesOffset + i * kIommuQueuesSize;
-        GATEHOUSE_TRY(IommuUnit(registers, kept.subspan(queues, kIommuQueuesSize), kept_base + queues)
+        GATEHOUSE_TRY(IommuUnit(list.places[i].registers, kept.subspan(queues, kIommuQueuesSize), kept_base + queues)
                           .enable(kept_base + launch::kDeviceTableOffset, list.places[i].has_tunnel));
     }
     asm volatile("" : : : "memory");

@@ -35,7 +35,6 @@ Status NestedPageTable::build(PagePool& pool, unsigned physical_bits, std::uint6
     GATEHOUSE_ASSIGN(root_, pool.take(1));
     GATEHOUSE_ASSIGN(ones_, pool.take(1));
     std::memset(at_physical(ones_), 0xff, kPageSize);
-    GATEHOUSE_TRY(extend(0));
     // No leaf with two memory types: below 4 GiB, below 2 MiB, and where RAM ends.
     for (std::uint64_t at = 0; at < 4 * kGiB; at += kGiB) GATEHOUSE_TRY(walk(at, kMiB2));
     GATEHOUSE_TRY(walk(0, kPageSize));
@@ -47,9 +46,11 @@ Status NestedPageTable::build(PagePool& pool, unsigned physical_bits, std::uint6
 
 Status NestedPageTable::extend(std::uint64_t address) {
     const SpinGuard guard(lock_);
-    if (address >= limit_) return {Error::kOutOfRange, "physical address", address};
-    Entry& top = slot(root_, address, kGiB512);
-    if ((top & kPresent) != 0) return {};
+    return walk(address, kGiB).failure();
+}
+
+// Maps the 512 GiB of a top entry.
+Status NestedPageTable::fill(Entry& top, std::uint64_t address) {
     GATEHOUSE_ASSIGN(const std::uint64_t pointers, pool_->take(1));
     const std::uint64_t first = address & ~(kGiB512 - 1);
     for (std::uint64_t at = first; at < std::min(first + kGiB512, limit_); at += kGiB) {
@@ -70,12 +71,14 @@ Status NestedPageTable::split(Entry& entry, std::uint64_t leaf_size) {
     return {};
 }
 
-// The leaf that maps `address`, split until it is at most `leaf_size`.
+// The leaf that maps `address`, made or split until it is at most `leaf_size`.
 Result<Entry*> NestedPageTable::walk(std::uint64_t address, std::uint64_t leaf_size) {
+    if (address >= limit_) return {Error::kOutOfRange, "physical address", address};
     Entry& top = slot(root_, address, kGiB512);
-    if (address >= limit_ || (top & kPresent) == 0) return {Error::kOutOfRange, "nested page table", address};
+    if ((top & kPresent) == 0) GATEHOUSE_TRY(fill(top, address));
     Entry* entry = &slot(top & kAddress, address, kGiB);
     for (std::uint64_t size = kGiB; size > kPageSize; size /= 512) {
+        if ((*entry & kPresent) == 0) return {Error::kOutOfRange, "nothing is mapped", address};
         if ((*entry & kLarge) != 0) {
             if (size <= leaf_size) return entry;
             GATEHOUSE_TRY(split(*entry, size));
@@ -88,9 +91,6 @@ Result<Entry*> NestedPageTable::walk(std::uint64_t address, std::uint64_t leaf_s
 Status NestedPageTable::set(std::uint64_t base, std::uint64_t size, GuestAccess access) {
     if (((base | size) & (kPageSize - 1)) != 0) return {Error::kMisaligned, "nested mapping", base};
     if (base + size < base || base + size > limit_) return {Error::kOutOfRange, "nested mapping", base};
-    if (base + size > kGiB512) {
-        for (std::uint64_t at = base & ~(kGiB512 - 1); at < base + size; at += kGiB512) GATEHOUSE_TRY(extend(at));
-    }
     const SpinGuard guard(lock_);
     for (std::uint64_t at = base; at < base + size; at += kPageSize) {
         GATEHOUSE_ASSIGN(Entry* const entry, walk(at, kPageSize));

@@ -25,8 +25,8 @@ class NestedPageTable {
     // Builds the map of the first 512 GiB (or of all, if there is less). `physical_bits`: CPUID 0x80000008
     // EAX[7:0]; `high_ram_end`: TOP_MEM2, the end of RAM above 4 GiB, or 0. kNoSpace if the pool is empty.
     [[nodiscard]] Status build(PagePool& pool, unsigned physical_bits, std::uint64_t high_ram_end);
-    // Maps the 512 GiB around `address`, beyond what build() did. kOutOfRange beyond the processor's,
-    // kNoSpace.
+    // Maps the 512 GiB around `address`, beyond what build() did. kOutOfRange: beyond the processor's, or no memory by
+    // the processor's address map; kNoSpace.
     [[nodiscard]] Status extend(std::uint64_t address);
     // Changes [base, base + size), whole pages. The caller flushes (svm::flush_nested_everywhere) if the
     // guest runs and has lost something. kMisaligned, kOutOfRange, kNoSpace (nothing has been changed in the
@@ -42,17 +42,16 @@ class NestedPageTable {
     // Counts changes: a processor that last entered the guest with another number flushes before it enters
     // again.
     [[nodiscard]] std::uint64_t generation() const { return generation_.load(); }
-    // Highest physical address + 1.
-    [[nodiscard]] std::uint64_t limit() const { return limit_; }
 
   private:
+    [[nodiscard]] Status fill(std::uint64_t& top, std::uint64_t address);
     [[nodiscard]] Status split(std::uint64_t& entry, std::uint64_t leaf_size);
     [[nodiscard]] Result<std::uint64_t*> walk(std::uint64_t address, std::uint64_t leaf_size);
 
     PagePool* pool_ = nullptr;
     std::uint64_t root_ = 0;
-    std::uint64_t limit_ = 0;
-    std::uint64_t ones_ = 0;  // a page of all ones
+    std::uint64_t limit_ = 0;  // highest physical address + 1
+    std::uint64_t ones_ = 0;   // a page of all ones
     std::atomic<std::uint64_t> generation_{1};
     mutable SpinLock lock_;
 };

@@ -3,9 +3,8 @@
 // Both are reached through the identity map (cpu/cpu.hpp): a physical address is a pointer.
 #pragma once
 
-#include <array>
-
 #include "hypervisor/base/bytes.hpp"
+#include "hypervisor/base/extent.hpp"
 
 namespace gatehouse::memory {
 
@@ -13,6 +12,10 @@ inline constexpr std::uint64_t kPageSize = 4096;
 // What the identity map covers; RAM beyond it cannot be given to a guest.
 inline constexpr std::uint64_t kIdentityLimit = std::uint64_t{512} << 30;
 
+// The first page boundary at or after `address`, which is below the last page.
+[[nodiscard]] constexpr std::uint64_t page_up(std::uint64_t address) {
+    return (address + kPageSize - 1) & ~(kPageSize - 1);
+}
 [[nodiscard]] inline std::byte* at_physical(std::uint64_t address) { return reinterpret_cast<std::byte*>(address); }
 
 // Hands out pages once, zeroed, upwards; nothing is given back. Used by the BSP before the guest starts; the
@@ -40,22 +43,18 @@ class PhysicalMemory {
   public:
     static constexpr std::size_t kMaxRanges = 128;
 
-    // RAM of the guest. Page 0 and what is not a whole page are left out. kOverlap, kNoSpace, kOutOfRange
-    // (wraps, or beyond kIdentityLimit).
-    [[nodiscard]] Status add(std::uint64_t base, std::uint64_t size);
-    // Whether [address, address + size) lies in the guest's RAM (in one added range or in adjacent ones).
-    [[nodiscard]] bool is_guest_ram(std::uint64_t address, std::uint64_t size) const;
-    // kOverlap if a part of [base, base + size), registers, has been added as RAM.
-    [[nodiscard]] Status check_outside(std::uint64_t base, std::uint64_t size) const;
-    // The guest's bytes, or kOutOfRange.
+    // RAM of the guest, in ascending order. Page 0 and what is not a whole page are left out. kOverlap (or out of
+    // order), kNoSpace, kOutOfRange (wraps, or beyond kIdentityLimit).
+    [[nodiscard]] Status add(const Extent& ram);
+    // kOverlap if a part of `registers` has been added as RAM.
+    [[nodiscard]] Status check_outside(const Extent& registers) const;
+    // The bytes, if all of them are the guest's RAM, or kOutOfRange.
     [[nodiscard]] Result<MutableBytes> guest(std::uint64_t address, std::uint64_t size) const;
 
   private:
-    struct Range {
-        std::uint64_t base = 0;
-        std::uint64_t end = 0;
-    };
-    std::array<Range, kMaxRanges> ranges_{};  // sorted, disjoint
+    [[nodiscard]] std::span<const Extent> ranges() const { return std::span(ranges_).first(count_); }
+
+    std::array<Extent, kMaxRanges> ranges_{};  // ascending, not even adjacent
     std::size_t count_ = 0;
 };
 

@@ -45,42 +45,42 @@ constexpr std::uint64_t kApicPlace = 0xfee00000;
 
 }  // namespace
 
-Status Ram::read(Msrs& msrs) {
+Status Ram::read() {
     *this = {};
-    const std::uint64_t configuration = msrs.read(kSysCfg);
+    const std::uint64_t configuration = read_msr(kSysCfg);
     if ((configuration & kVarDramEnable) == 0) return {Error::kRefused, "SYSCFG: no variable-range DRAM"};
     // One address bit would say whether memory is encrypted: each page would have a second address.
     if ((configuration & kEncryption) != 0) return {Error::kRefused, "SYSCFG: memory encryption is on", configuration};
     for (const std::uint32_t mask : {kIorrMask0, kIorrMask1}) {
-        if ((msrs.read(mask) & kValid) != 0) return {Error::kRefused, "I/O range register in use", mask};
+        if ((read_msr(mask) & kValid) != 0) return {Error::kRefused, "I/O range register in use", mask};
     }
-    if (const std::uint64_t apic = msrs.read(kApicBase) & kAddress; apic != kApicPlace) {
+    if (const std::uint64_t apic = read_msr(kApicBase) & kAddress; apic != kApicPlace) {
         return {Error::kRefused, "APIC base", apic};
     }
-    const std::uint64_t top = msrs.read(kTopMem) & kAddress;
-    const std::uint64_t top2 = (configuration & kTom2Enable) != 0 ? msrs.read(kTopMem2) & kAddress : 0;
+    const std::uint64_t top = read_msr(kTopMem) & kAddress;
+    const std::uint64_t top2 = (configuration & kTom2Enable) != 0 ? read_msr(kTopMem2) & kAddress : 0;
     if (top <= kOneMiB || top > kFourGiB) return {Error::kOutOfRange, "TOP_MEM", top};
     low_ = {kOneMiB, top - kOneMiB};
     high_ = {kFourGiB, std::max(top2, kFourGiB) - kFourGiB};
-    if (const std::uint64_t mask = msrs.read(kSmmMask); (mask & 2) != 0) {
-        smm_ = {msrs.read(kSmmAddress) & mask & kSmmAddressBits, (kSmmAddressBits & ~mask) + 0x20000};
+    if (const std::uint64_t mask = read_msr(kSmmMask); (mask & 2) != 0) {
+        smm_ = {read_msr(kSmmAddress) & mask & kSmmAddressBits, (kSmmAddressBits & ~mask) + 0x20000};
         if ((smm_.length & (smm_.length - 1)) != 0) return {Error::kUnsupported, "TSEG mask", mask};
     }
 
     fixed_dram_ = (configuration & kFixDramEnable) != 0;
-    if (fixed_dram_) msrs.write(kSysCfg, configuration | kFixDramModify);
-    fixed_ = {msrs.read(kFix64K), msrs.read(kFix16K)};
-    if (fixed_dram_) msrs.write(kSysCfg, configuration);
+    if (fixed_dram_) write_msr(kSysCfg, configuration | kFixDramModify);
+    fixed_ = {read_msr(kFix64K), read_msr(kFix16K)};
+    if (fixed_dram_) write_msr(kSysCfg, configuration);
 
-    const std::uint64_t types = msrs.read(kDefaultType);
-    const std::uint64_t count = msrs.read(kCapabilities) & 0xff;
+    const std::uint64_t types = read_msr(kDefaultType);
+    const std::uint64_t count = read_msr(kCapabilities) & 0xff;
     if ((types & kValid) == 0) return {Error::kRefused, "MTRRs are off", types};
     if (count > kVariableRanges) return {Error::kUnsupported, "variable-range MTRRs", count};
     fixed_types_ = (types & kFixedEnable) != 0;
     default_type_ = static_cast<std::uint8_t>(types);
     for (std::uint32_t i = 0; i < count; ++i) {
-        const std::uint64_t base = msrs.read(kFirstVariable + 2 * i);
-        const std::uint64_t mask = msrs.read(kFirstVariable + 2 * i + 1);
+        const std::uint64_t base = read_msr(kFirstVariable + 2 * i);
+        const std::uint64_t mask = read_msr(kFirstVariable + 2 * i + 1);
         // A valid mask without address bits matches everything: bit 11 is no address bit, so it stays a mask.
         variable_[i] = {base & kAddress, (mask & kValid) != 0 ? mask & (kAddress | kValid) : 0,
                         static_cast<std::uint8_t>(base)};

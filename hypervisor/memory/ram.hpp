@@ -14,21 +14,9 @@
 
 namespace gatehouse::memory {
 
-// Model-specific registers of this processor; platform/io.hpp on the machine.
-class Msrs {
-  public:
-    [[nodiscard]] virtual std::uint64_t read(std::uint32_t msr) = 0;
-    virtual void write(std::uint32_t msr, std::uint64_t value) = 0;
-
-  protected:
-    ~Msrs() = default;
-};
-
-class MachineMsrs final : public Msrs {
-  public:
-    std::uint64_t read(std::uint32_t msr) override;
-    void write(std::uint32_t msr, std::uint64_t value) override;
-};
+// Model-specific registers of this processor. In registers.cpp; tests link a model in its place.
+[[nodiscard]] std::uint64_t read_msr(std::uint32_t msr);
+void write_msr(std::uint32_t msr, std::uint64_t value);
 
 class Ram {
   public:
@@ -36,7 +24,7 @@ class Ram {
     // register: kRefused (variable-range DRAM off, an I/O range register in use, MTRRs off, the APIC not at its place),
     // kUnsupported (more variable ranges than this knows, a TSEG mask with holes), kOutOfRange (TOP_MEM is 0 or above
     // 4 GiB).
-    [[nodiscard]] Status read(Msrs& msrs);
+    [[nodiscard]] Status read();
 
     // Every byte is RAM, else kOutOfRange with `item` and the extent's base.
     [[nodiscard]] Status check(const Extent& extent, const char* item) const;

@@ -31,26 +31,21 @@ using AcpiTableName = std::array<char, 18>;
 // Makes the sum of `bytes` zero by the one at `at`.
 void fix_acpi_checksum(MutableBytes bytes, std::size_t at);
 
-class AcpiTables {
-  public:
-    static constexpr std::size_t kMaxTables = 96;
-    struct Table {
-        std::uint32_t signature = 0;
-        std::uint64_t address = 0;
-        Bytes bytes;
-    };
-
-    // The whole table at `address`: kOutOfRange if it is not readable, kBadLength, kBadChecksum.
-    [[nodiscard]] static Result<Table> read(AcpiMemory& memory, std::uint64_t address);
-    // Reads the RSDP's root table: the XSDT, or the RSDT of a revision 0 RSDP. An entry whose table is not readable, too
-    // short or of a wrong checksum is left out, with a line. Errors: kTruncated, kBadMagic, kBadChecksum, kBadLength,
-    // kOutOfRange (of the RSDP or the root), kNoSpace (more than kMaxTables entries).
-    [[nodiscard]] Status open(Bytes rsdp, AcpiMemory& memory);
-    [[nodiscard]] std::span<const Table> all() const { return std::span(tables_).first(count_); }
-
-  private:
-    std::array<Table, kMaxTables> tables_{};
-    std::size_t count_ = 0;
+struct AcpiTable {
+    std::uint32_t signature = 0;
+    std::uint64_t address = 0;
+    Bytes bytes;
 };
+// The whole table at `address`: kOutOfRange if it is not readable, kBadLength, kBadChecksum.
+[[nodiscard]] Result<AcpiTable> read_acpi_table(AcpiMemory& memory, std::uint64_t address);
+
+inline constexpr std::size_t kMaxAcpiTables = 96;
+struct AcpiRoot {
+    Bytes entries;  // addresses of tables; 0: none
+    std::size_t entry_size;
+};
+// The XSDT, or the RSDT of a revision 0 RSDP. kTruncated, kBadMagic, kBadChecksum, kBadLength, kOutOfRange (of the RSDP or
+// the root), kNoSpace (more than kMaxAcpiTables entries).
+[[nodiscard]] Result<AcpiRoot> find_acpi_root(Bytes rsdp, AcpiMemory& memory);
 
 }  // namespace gatehouse::platform

@@ -6,8 +6,8 @@ namespace gatehouse::platform {
 namespace {
 
 constexpr std::uint8_t kSciInterrupt = 9;
-constexpr std::size_t kXsdtAt = 48;                             // after the RSDP, 16-byte aligned
-constexpr std::size_t kMaxTables = AcpiTables::kMaxTables + 1;  // and ours
+constexpr std::size_t kXsdtAt = 48;                     // after the RSDP, 16-byte aligned
+constexpr std::size_t kMaxTables = kMaxAcpiTables + 1;  // and ours
 constexpr std::size_t kTablesAt = (kXsdtAt + kAcpiHeaderSize + 8 * kMaxTables + 15) & ~std::size_t{15};
 
 // RSDP, XSDT, then tables one after the other, each at the next 16-byte boundary.
@@ -30,15 +30,15 @@ class Tables {
     // Where the next table will be.
     [[nodiscard]] std::uint64_t next() const { return physical_ + at_; }
     void list(std::uint64_t address) { xsdt_.u64(address); }
-    Writer start(const char (&name)[5], std::uint8_t revision) {
+    // The next table; `write` writes what follows its header. The DSDT is not listed: the FADT names it.
+    template <typename Write>
+    [[nodiscard]] Status add(const char (&name)[5], std::uint8_t revision, Write write) {
         Writer table(out_.subspan(std::min(at_, out_.size())));
         write_header(table, name, revision);
-        return table;
-    }
-    // Fixes length and checksum of what start() began.
-    [[nodiscard]] Status end(Writer& table) {
+        write(table);
         GATEHOUSE_TRY(table.status("guest ACPI tables"));
         finish(table, at_);
+        if (signature(name) != signature("DSDT")) list(next());
         at_ += (table.offset() + 15) & ~std::size_t{15};
         return {};
     }
@@ -145,40 +145,25 @@ bool is_hpet(std::uint64_t capability) {
 }
 
 Status write_hardware_tables(Tables& tables, const GuestPlatform& machine) {
-    const std::uint64_t dsdt_at = tables.next();
-    Writer dsdt = tables.start("DSDT", 2);
-    write_dsdt(dsdt, machine.chipset.s5_type);
-    GATEHOUSE_TRY(tables.end(dsdt));
-
-    tables.list(tables.next());
-    Writer fadt = tables.start("FACP", 4);
-    write_fadt(fadt, machine.chipset, dsdt_at);
-    GATEHOUSE_TRY(tables.end(fadt));
-
-    tables.list(tables.next());
-    Writer madt = tables.start("APIC", 4);
-    write_madt(madt, machine);
-    GATEHOUSE_TRY(tables.end(madt));
-
-    if (is_hpet(machine.hpet)) {
-        tables.list(tables.next());
-        Writer hpet = tables.start("HPET", 1);
+    const std::uint64_t dsdt = tables.next();
+    GATEHOUSE_TRY(tables.add("DSDT", 2, [&](Writer& aml) { write_dsdt(aml, machine.chipset.s5_type); }));
+    GATEHOUSE_TRY(tables.add("FACP", 4, [&](Writer& fadt) { write_fadt(fadt, machine.chipset, dsdt); }));
+    GATEHOUSE_TRY(tables.add("APIC", 4, [&](Writer& madt) { write_madt(madt, machine); }));
+    const auto write_hpet = [&](Writer& hpet) {
         hpet.u32(static_cast<std::uint32_t>(machine.hpet));
         hpet.u32(0);  // in memory
         hpet.u64(kHpetBase);
         hpet.zeros(4);
-        GATEHOUSE_TRY(tables.end(hpet));
-    }
+    };
+    if (is_hpet(machine.hpet)) GATEHOUSE_TRY(tables.add("HPET", 1, write_hpet));
     if (machine.ecam.base == 0) return {};
-    tables.list(tables.next());
-    Writer mcfg = tables.start("MCFG", 1);
-    mcfg.zeros(8);
-    mcfg.u64(machine.ecam.base);
-    mcfg.u16(0);
-    mcfg.u8(machine.ecam.first_bus);
-    mcfg.u8(machine.ecam.last_bus);
-    mcfg.u32(0);
-    return tables.end(mcfg);
+    return tables.add("MCFG", 1, [&](Writer& mcfg) {
+        mcfg.zeros(8);
+        mcfg.u64(machine.ecam.base);
+        mcfg.zeros(3);  // segment, first bus
+        mcfg.u8(machine.ecam.last_bus);
+        mcfg.u32(0);
+    });
 }
 
 }  // namespace
@@ -187,14 +172,11 @@ Status build_guest_tables(const GuestPlatform& machine, MutableBytes out, std::u
     if (out.size() < kTablesAt) return {Error::kNoSpace, "guest ACPI tables"};
     std::ranges::fill(out, std::byte{0});
     Tables tables(out, physical);
-    for (const AcpiTables::Table& table : machine.machine_tables) {
+    for (const AcpiTable& table : machine.machine_tables) {
         if (table.signature != signature("DSDT")) tables.list(table.address);
     }
     if (machine.machine_tables.empty()) GATEHOUSE_TRY(write_hardware_tables(tables, machine));
-    tables.list(tables.next());
-    Writer channel = tables.start("GTHS", 2);
-    channel.bytes(machine.channel);
-    GATEHOUSE_TRY(tables.end(channel));
+    GATEHOUSE_TRY(tables.add("GTHS", 2, [&](Writer& channel) { channel.bytes(machine.channel); }));
     tables.finish_root();
     return {};
 }

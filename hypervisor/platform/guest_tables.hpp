@@ -29,7 +29,7 @@ struct GuestPlatform {
     EcamWindow ecam;         // base 0: none
     Bytes channel;           // body of the table GTHS (channel/mailbox.hpp)
     // Not empty: these and GTHS are the guest's, nothing else. A DSDT among them is not listed.
-    std::span<const AcpiTables::Table> machine_tables{};
+    std::span<const AcpiTable> machine_tables{};
 };
 
 // Enough for all of them.

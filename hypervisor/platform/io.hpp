@@ -5,23 +5,26 @@
 
 namespace gatehouse::platform {
 
-inline void out8(std::uint16_t port, std::uint8_t value) { asm volatile("outb %0, %1" : : "a"(value), "Nd"(port)); }
-inline void out16(std::uint16_t port, std::uint16_t value) { asm volatile("outw %0, %1" : : "a"(value), "Nd"(port)); }
-inline void out32(std::uint16_t port, std::uint32_t value) { asm volatile("outl %0, %1" : : "a"(value), "Nd"(port)); }
-[[nodiscard]] inline std::uint8_t in8(std::uint16_t port) {
-    std::uint8_t value = 0;
-    asm volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
-    return value;
-}
-[[nodiscard]] inline std::uint16_t in16(std::uint16_t port) {
-    std::uint16_t value = 0;
-    asm volatile("inw %1, %0" : "=a"(value) : "Nd"(port));
-    return value;
-}
-[[nodiscard]] inline std::uint32_t in32(std::uint16_t port) {
+// `size` is 1, 2 or 4.
+[[nodiscard]] inline std::uint32_t in(std::uint16_t port, unsigned size) {
     std::uint32_t value = 0;
-    asm volatile("inl %1, %0" : "=a"(value) : "Nd"(port));
+    if (size == 1) asm volatile("inb %1, %b0" : "+a"(value) : "Nd"(port));
+    if (size == 2) asm volatile("inw %1, %w0" : "+a"(value) : "Nd"(port));
+    if (size == 4) asm volatile("inl %1, %0" : "+a"(value) : "Nd"(port));
     return value;
+}
+inline void out(std::uint16_t port, unsigned size, std::uint32_t value) {
+    if (size == 1) asm volatile("outb %b0, %1" : : "a"(value), "Nd"(port));
+    if (size == 2) asm volatile("outw %w0, %1" : : "a"(value), "Nd"(port));
+    if (size == 4) asm volatile("outl %0, %1" : : "a"(value), "Nd"(port));
+}
+[[nodiscard]] inline std::uint8_t in8(std::uint16_t port) { return static_cast<std::uint8_t>(in(port, 1)); }
+inline void out8(std::uint16_t port, std::uint8_t value) { out(port, 1, value); }
+
+// A device's register, in memory that is mapped at itself and uncacheable.
+template <typename T>
+[[nodiscard]] volatile T& mapped(std::uint64_t address) {
+    return *reinterpret_cast<volatile T*>(address);
 }
 
 // An MSR that the processor does not have raises #GP, which is fatal here: ask CPUID first.

@@ -34,7 +34,7 @@ Result<std::uint64_t> check_fadt(Bytes fadt, std::uint16_t pm1_control) {
 
 }  // namespace
 
-Status MachineTables::add(const AcpiTables::Table& table) {
+Status MachineTables::add(const AcpiTable& table) {
     if (count_ == tables_.size() || table.bytes.size() > room_.size() - used_) {
         const AcpiTableName name = acpi_table_name(table.bytes);
         log("gatehouse: no room for ", std::string_view(name.data(), name.size()));
@@ -47,20 +47,28 @@ Status MachineTables::add(const AcpiTables::Table& table) {
     return {};
 }
 
-Status MachineTables::copy(const AcpiTables& tables, AcpiMemory& memory, std::uint16_t pm1_control, MutableBytes room,
+Status MachineTables::copy(Bytes rsdp, AcpiMemory& memory, std::uint16_t pm1_control, MutableBytes room,
                            std::uint64_t physical) {
     room_ = room;
     physical_ = physical;
     bool has_fadt = false;
-    for (const AcpiTables::Table& table : tables.all()) {
-        if (std::ranges::find(kHidden, table.signature) != std::end(kHidden)) continue;
-        GATEHOUSE_TRY(add(table));
-        if (table.signature != signature("FACP")) continue;
+    GATEHOUSE_ASSIGN(const AcpiRoot root, find_acpi_root(rsdp, memory));
+    for (Reader reader(root.entries); reader.remaining() >= root.entry_size;) {
+        const std::uint64_t place = root.entry_size == 8 ? reader.u64() : reader.u32();
+        if (place == 0) continue;
+        const auto table = read_acpi_table(memory, place);
+        if (!table) {
+            log("gatehouse: left out: ", table.failure());
+            continue;
+        }
+        if (std::ranges::find(kHidden, table->signature) != std::end(kHidden)) continue;
+        GATEHOUSE_TRY(add(*table));
+        if (table->signature != signature("FACP")) continue;
         if (has_fadt) return {Error::kBadValue, "FADT: more than one"};
         has_fadt = true;
         fadt_ = count_ - 1;
         GATEHOUSE_ASSIGN(const std::uint64_t address, check_fadt(tables_[fadt_].bytes, pm1_control));
-        GATEHOUSE_ASSIGN(const AcpiTables::Table dsdt, AcpiTables::read(memory, address));
+        GATEHOUSE_ASSIGN(const AcpiTable dsdt, read_acpi_table(memory, address));
         if (dsdt.signature != signature("DSDT")) return {Error::kBadMagic, "DSDT", address};
         GATEHOUSE_TRY(add(dsdt));
     }
@@ -69,7 +77,7 @@ Status MachineTables::copy(const AcpiTables& tables, AcpiMemory& memory, std::ui
 }
 
 void MachineTables::link() {
-    const AcpiTables::Table& copy = tables_[fadt_];
+    const AcpiTable& copy = tables_[fadt_];
     const MutableBytes fadt = room_.subspan(copy.address - physical_, copy.bytes.size());
     const std::uint64_t dsdt = tables_[fadt_ + 1].address;
     store(&fadt[kFirmwareControl], std::uint32_t{0}, Endian::kLittle);

@@ -14,20 +14,21 @@ namespace gatehouse::platform {
 
 class MachineTables {
   public:
-    // Copies tables into `room`, which is at `physical`, below 4 GiB and 16-byte aligned. `pm1_control` is the chipset's.
+    // Copies the tables of `rsdp` into `room`, which is at `physical`, below 4 GiB and 16-byte aligned. `pm1_control` is the chipset's.
     // kNoSpace, with a line that names the table; kNotFound (no FADT), kBadLength (one below revision 3), kBadValue (more than one FADT), kMismatch
-    // "FADT: PM1 control register is not the chipset's"; errors of AcpiTables::read() for the DSDT, kBadMagic.
-    [[nodiscard]] Status copy(const AcpiTables& tables, AcpiMemory& memory, std::uint16_t pm1_control,
-                              MutableBytes room, std::uint64_t physical);
+    // "FADT: PM1 control register is not the chipset's"; errors of read_acpi_table() for the DSDT, kBadMagic;
+    // errors of find_acpi_root(). Any other table that is not readable, too short or of a wrong checksum is left out, with a line.
+    [[nodiscard]] Status copy(Bytes rsdp, AcpiMemory& memory, std::uint16_t pm1_control, MutableBytes room,
+                              std::uint64_t physical);
     // Copies, with their addresses, in the order of handing on.
-    [[nodiscard]] std::span<const AcpiTables::Table> all() const { return std::span(tables_).first(count_); }
+    [[nodiscard]] std::span<const AcpiTable> all() const { return std::span(tables_).first(count_); }
     // Once they are measured: the FADT names the DSDT's copy, and no FACS.
     void link();
 
   private:
-    [[nodiscard]] Status add(const AcpiTables::Table& table);
+    [[nodiscard]] Status add(const AcpiTable& table);
 
-    std::array<AcpiTables::Table, AcpiTables::kMaxTables + 1> tables_{};
+    std::array<AcpiTable, kMaxAcpiTables + 1> tables_{};
     std::size_t count_ = 0;
     MutableBytes room_;
     std::uint64_t physical_ = 0;

@@ -28,15 +28,14 @@ void write_config(FunctionId function, std::uint16_t offset, unsigned size, std:
 
 // The window of PCI segment 0's memory-mapped configuration space (PCI Express Base 6.0, 7.2.2).
 struct EcamWindow {
-    std::uint64_t base = 0;  // of bus 0, even if first_bus is another
-    std::uint8_t first_bus = 0;
+    std::uint64_t base = 0;  // of bus 0, the first one; 0: there is no window
     std::uint8_t last_bus = 0;
     friend bool operator==(const EcamWindow&, const EcamWindow&) = default;
 };
 // The window that the machine really decodes. ACPI's MCFG table only claims one: a forged claim would leave
 // the true window unwatched. From the processor, `mmio_configuration` being MSR kMmioConfigurationBase
-// (io.hpp), or from an Intel Q35 host bridge, which QEMU pairs with AMD processors. kNotFound: there is none;
-// kBadValue.
+// (io.hpp), or from an Intel Q35 host bridge, which QEMU pairs with AMD processors. kBadValue,
+// kUnsupported.
 [[nodiscard]] Result<EcamWindow> ecam_window(std::uint64_t mmio_configuration);
 
 // Calls visit(FunctionId) for every function of every bus, in ascending order. All 256 buses are asked, not

@@ -60,10 +60,10 @@ bool FunctionResets::may_reset_bus(FunctionId function) const {
     return may;
 }
 
-void FunctionResets::start(const Function& function, Method method) {
+void FunctionResets::apply(const Function& function, Method method, bool begin) {
     const FunctionId id = function.id;
     if (method == Method::kFunctionLevel) {
-        if (std::ranges::find(kBrokenFlr, function.header[0]) != std::end(kBrokenFlr)) return;
+        if (!begin || std::ranges::find(kBrokenFlr, function.header[0]) != std::end(kBrokenFlr)) return;
         const auto express = find_capability(id, kExpress);
         const auto features = find_capability(id, kAdvancedFeatures);
         if (express && (read_config(id, at(*express, 4), 4) >> 28 & 1) != 0) {
@@ -76,22 +76,13 @@ void FunctionResets::start(const Function& function, Method method) {
     } else if (method == Method::kPower) {
         const auto power = find_capability(id, kPowerManagement);
         if (power && (read_config(id, at(*power, 4), 2) & kNoSoftReset) == 0) {
-            set_bits(id, at(*power, 4), 2, 0, kD3hot);
+            set_bits(id, at(*power, 4), 2, kD3hot, begin ? kD3hot : 0);
         }
     } else if (may_reset_bus(id)) {
         for_each_bridge_above(id, [&](FunctionId bridge) {
-            if (read_config(bridge, 0x19, 1) == id >> 8u) set_bits(bridge, kBridgeControl, 2, 0, kBusReset);
+            if (read_config(bridge, 0x19, 1) != id >> 8u) return;
+            set_bits(bridge, kBridgeControl, 2, kBusReset, begin ? kBusReset : 0);
         });
-    }
-}
-
-void FunctionResets::finish(const Function& function, Method method) {
-    if (method == Method::kPower) {
-        const auto power = find_capability(function.id, kPowerManagement);
-        if (power) set_bits(function.id, at(*power, 4), 2, kD3hot, 0);
-    } else if (method == Method::kBus) {
-        for_each_bridge_above(function.id,
-                              [&](FunctionId bridge) { set_bits(bridge, kBridgeControl, 2, kBusReset, 0); });
     }
 }
 
@@ -111,11 +102,11 @@ void FunctionResets::run(void (*wait)(unsigned milliseconds)) {
             if (!left(function)) continue;
             write_config(function.id, kCommand, 2, (function.header[1] & kDecoding) | kInterruptDisable);
             function.marked = read_config(function.id, kCommand, 2) != 0;
-            start(function, method);
+            apply(function, method, true);
         }
         wait(100);
         for (const Function& function : listed) {
-            if (left(function)) finish(function, method);
+            if (left(function)) apply(function, method, false);
         }
         wait(100);
         for (Function& function : listed) {

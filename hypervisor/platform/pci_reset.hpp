@@ -41,8 +41,8 @@ class FunctionResets {
 
   private:
     enum class Method : std::uint8_t { kFunctionLevel, kPower, kBus };
-    void start(const Function& function, Method method);
-    void finish(const Function& function, Method method);
+    // Begins the reset, or ends it: back to power, the bus out of its reset.
+    void apply(const Function& function, Method method, bool begin);
     [[nodiscard]] bool may_reset_bus(FunctionId function) const;
 
     std::array<Function, kMaxFunctions> functions_{};

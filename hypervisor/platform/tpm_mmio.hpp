@@ -9,18 +9,14 @@ namespace gatehouse::platform {
 
 class TpmMmioBus final : public TpmBus {
   public:
-    std::uint8_t read8(std::uint32_t offset) override { return reg<std::uint8_t>(offset); }
-    std::uint32_t read32(std::uint32_t offset) override { return reg<std::uint32_t>(offset); }
-    void write8(std::uint32_t offset, std::uint8_t value) override { reg<std::uint8_t>(offset) = value; }
-    void write32(std::uint32_t offset, std::uint32_t value) override { reg<std::uint32_t>(offset) = value; }
+    std::uint8_t read8(std::uint32_t offset) override { return mapped<std::uint8_t>(kTpmBase + offset); }
+    std::uint32_t read32(std::uint32_t offset) override { return mapped<std::uint32_t>(kTpmBase + offset); }
+    void write8(std::uint32_t offset, std::uint8_t value) override { mapped<std::uint8_t>(kTpmBase + offset) = value; }
+    void write32(std::uint32_t offset, std::uint32_t value) override {
+        mapped<std::uint32_t>(kTpmBase + offset) = value;
+    }
 
     std::uint64_t microseconds() override { return platform::microseconds(); }
-
-  private:
-    template <typename T>
-    static volatile T& reg(std::uint32_t offset) {
-        return *reinterpret_cast<volatile T*>(kTpmBase + offset);
-    }
 };
 
 }  // namespace gatehouse::platform

@@ -37,19 +37,15 @@ class TpmBus {
     ~TpmBus() = default;
 };
 
-enum class TpmInterface : std::uint8_t { kNone, kFifo, kCrb };
-
 class TpmTransport final : public tpm::Transport {
   public:
     explicit TpmTransport(TpmBus& bus) : bus_(bus) {}
     TpmTransport(const TpmTransport&) = delete;
     TpmTransport& operator=(const TpmTransport&) = delete;
 
-    // Finds out the interface and requests the locality (0..4), which is never seized from another one.
+    // Before everything else: finds out the interface and requests the locality (0..4), which is never seized from
+    // another one.
     [[nodiscard]] Status open(unsigned locality);
-    // Gives the locality back. Waits until the TPM says so.
-    [[nodiscard]] Status close();
-    [[nodiscard]] TpmInterface interface() const { return interface_; }
 
     // A command that times out is cancelled; the locality stays ours.
     Result<std::size_t> transmit(Bytes command, MutableBytes response) override;
@@ -58,38 +54,30 @@ class TpmTransport final : public tpm::Transport {
   private:
     // A register of the open locality.
     [[nodiscard]] std::uint32_t at(std::uint32_t offset) const { return locality_ * 0x1000 + offset; }
-
-    template <typename Look, typename Done>
-    [[nodiscard]] Result<std::uint32_t> until(std::uint64_t microseconds, const char* item, Look look, Done done);
+    // All ones, where nothing answers, what contradicts itself, and a status of a fatal error are kDeviceError.
+    [[nodiscard]] Result<std::uint32_t> read(std::uint32_t offset);
     // Waits until (register & mask) == value.
     [[nodiscard]] Status await(std::uint32_t offset, std::uint32_t mask, std::uint32_t value,
                                std::uint64_t microseconds, const char* item);
-    [[nodiscard]] Status check_locality();
+    // Waits until the locality is ours.
+    [[nodiscard]] Status await_locality(std::uint64_t microseconds, const char* item);
+    [[nodiscard]] Result<std::size_t> exchange(Bytes command, MutableBytes response);
 
-    [[nodiscard]] Result<std::uint32_t> fifo_status();
-    [[nodiscard]] Status fifo_await(std::uint32_t mask, std::uint32_t value, std::uint64_t microseconds,
-                                    const char* item);
-    template <typename Look, typename Move>
-    [[nodiscard]] Status fifo_move(std::size_t size, const char* item, Look look, Move move);
-    [[nodiscard]] Status fifo_ready();
-    [[nodiscard]] Status fifo_fill(Bytes part);
-    [[nodiscard]] Status fifo_drain(MutableBytes part);
-    [[nodiscard]] Status fifo_send(Bytes command);
-    [[nodiscard]] Status fifo_execute();
-    [[nodiscard]] Result<std::size_t> fifo_receive(MutableBytes response);
-    [[nodiscard]] Result<std::size_t> fifo_transmit(Bytes command, MutableBytes response);
+    template <typename Move>
+    [[nodiscard]] Status fifo_move(std::size_t from, std::size_t to, std::uint32_t needed, const char* item, Move move);
+    [[nodiscard]] Status fifo_execute(Bytes command);
+    // Bytes from..to of the response.
+    [[nodiscard]] Status fifo_receive(MutableBytes response, std::size_t from, std::size_t to);
 
     // The offset of a buffer of `size` bytes, whose address and size are in these registers.
     [[nodiscard]] Result<std::uint32_t> crb_buffer(std::uint32_t address_register, std::uint32_t size_register,
-                                                   std::size_t size, const char* item);
-    [[nodiscard]] Status crb_check_error();
+                                                   std::size_t size);
     [[nodiscard]] Status crb_execute(Bytes command);
-    [[nodiscard]] Result<std::size_t> crb_receive(MutableBytes response);
-    [[nodiscard]] Result<std::size_t> crb_transmit(Bytes command, MutableBytes response);
+    [[nodiscard]] Status crb_receive(MutableBytes response, std::size_t from, std::size_t to);
 
     TpmBus& bus_;
     std::uint32_t locality_ = 0;
-    TpmInterface interface_ = TpmInterface::kNone;
+    bool crb_ = false;
 };
 
 }  // namespace gatehouse::platform

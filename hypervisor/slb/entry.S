@@ -137,7 +137,7 @@ gdt_end:
 entry64:
         mov     $high, %rax
         jmp     *%rax
-high:   mov     $slb_base + 0x10000, %rsp
+high:   lea     0x10000(%ebp), %esp     // where the hypervisor can use it as well
         xor     %eax, %eax
         mov     %eax, %fs
         mov     %eax, %gs
@@ -152,13 +152,6 @@ high:   mov     $slb_base + 0x10000, %rsp
         mov     %ebp, %edi
         call    slb_main
         ud2
-
-// [[noreturn]] void enter_hypervisor(std::uint64_t kept_base, std::uint64_t entry)
-        .section .text, "ax"
-        .global enter_hypervisor
-enter_hypervisor:
-        lea     0x10000(%rdi), %rsp
-        jmp     *%rsi
 
         .bss
         .balign 16

@@ -15,15 +15,14 @@
 #include "hypervisor/launch/launch_block.hpp"
 #include "hypervisor/memory/amd_vi.hpp"
 #include "hypervisor/platform/io.hpp"
+#include "hypervisor/platform/pci.hpp"
 #include "hypervisor/platform/serial.hpp"
 #include "hypervisor/platform/tpm_mmio.hpp"
-#include "hypervisor/slb/bus_masters.hpp"
 
 extern "C" {
 extern const std::byte slb_base[];  // slb.ld
 extern const std::byte slb_measured_end[];
-[[noreturn]] void enter_hypervisor(std::uint64_t kept_base, std::uint64_t entry);  // entry.S
-[[noreturn]] void slb_main(std::uint64_t kept_base);
+void slb_main(std::uint64_t kept_base);
 }
 
 namespace gatehouse {
@@ -46,12 +45,11 @@ MutableBytes kept(std::uint64_t offset, std::uint64_t size) {
 
 // The kept region must be RAM to the CPU, cached, and no device's. The entry code has checked its alignment.
 Status check_position(std::uint64_t base, memory::Ram& ram) {
-    memory::MachineMsrs msrs;
-    GATEHOUSE_TRY(ram.read(msrs));
+    GATEHOUSE_TRY(ram.read());
     GATEHOUSE_TRY(ram.check_write_back({base, launch::kKeptSize}, "kept region is not RAM"));
-    const auto window = platform::ecam_window(msrs.read(platform::kMmioConfigurationBase));
-    if (!window && window.error() != Error::kNotFound) return window.failure();
-    return ram.check_devices(window ? window->base : 0);
+    GATEHOUSE_ASSIGN(const platform::EcamWindow window,
+                     platform::ecam_window(platform::read_msr(platform::kMmioConfigurationBase)));
+    return ram.check_devices(window.base);
 }
 
 struct OwnDigests {
@@ -66,6 +64,39 @@ OwnDigests hash_own_bytes() {
     return digests;
 }
 
+// Bus mastering off while the IOMMUs are being switched on.
+//
+// Until then a device may change the device table after it has been written, have its own entry cached, and
+// put the entry right again before it is verified. Bridges and root ports without Bus Master Enable forward
+// no requests of the devices below them, whatever those do (PCI 3.0, 6.2.2; PCI-to-PCI Bridge 1.2, 3.2.4.3),
+// and functions that obey the specification send none.
+class QuietBusMasters {
+  public:
+    // Clears Bus Master Enable of every function but the IOMMUs, which read their tables by it.
+    QuietBusMasters() {
+        platform::for_each_function([this](platform::FunctionId function) {
+            const std::uint32_t command = platform::read_config(function, kCommand, 2);
+            if ((command & kBusMasterEnable) == 0 || platform::class_of(function) >> 8 == kIommuClass) return;
+            platform::write_config(function, kCommand, 2, command & ~kBusMasterEnable);
+            if (count_ < functions_.size()) functions_[count_++] = function;
+        });
+    }
+    // Sets it again where it was set; beyond so many functions it stays cleared, until a driver wants it.
+    void restore() const {
+        for (const platform::FunctionId function : std::span(functions_).first(count_)) {
+            const std::uint32_t command = platform::read_config(function, kCommand, 2);
+            platform::write_config(function, kCommand, 2, command | kBusMasterEnable);
+        }
+    }
+
+  private:
+    static constexpr std::uint16_t kCommand = 0x04;
+    static constexpr std::uint32_t kBusMasterEnable = 1u << 2;
+    static constexpr std::uint32_t kIommuClass = 0x0806;
+    std::array<platform::FunctionId, 256> functions_;
+    std::size_t count_ = 0;
+};
+
 // No device reaches memory from here on, if there are IOMMUs. Returns their number.
 Result<std::uint32_t> block_dma(std::uint64_t base, const memory::Ram& ram) {
     const QuietBusMasters quiet;
@@ -76,13 +107,14 @@ Result<std::uint32_t> block_dma(std::uint64_t base, const memory::Ram& ram) {
 }
 
 // Checks the hypervisor's header and completes its memory. Returns the file.
-Result<Bytes> prepare_image(std::uint64_t base, launch::ImageHeader& header) {
+Result<Bytes> prepare_image(std::uint64_t base) {
     GATEHOUSE_ASSIGN(const launch::LaunchHeader block,
                      launch::parse_launch_header(kept(launch::kLaunchBlockOffset, launch::kLaunchBlockSize), base));
     const MutableBytes image = kept(launch::kImageOffset, launch::kImageMaxSize);
-    GATEHOUSE_ASSIGN(header, launch::parse_image_header(image, block.hypervisor_size));
-    std::memset(image.data() + header.file_size, 0, image.size() - header.file_size);
-    return Bytes(image.first(header.file_size));
+    const Bytes file = image.first(block.hypervisor_size);
+    GATEHOUSE_TRY(launch::check_image(file));
+    std::ranges::fill(image.subspan(file.size()), std::byte{0});
+    return file;
 }
 
 Status read_banks(tpm::Tpm& tpm, launch::HandOff& hand_off) {
@@ -109,20 +141,19 @@ Result<Bytes> measure(tpm::Tpm& tpm, const launch::HandOff& hand_off, const OwnD
         digests[i] = *std::ranges::find(own.all, hand_off.banks[i], &Digest::algorithm);
     }
     GATEHOUSE_TRY(event_log.append(evidence::kMeasurements[0], std::span(digests).first(hand_off.bank_count)));
-    GATEHOUSE_TRY(boot::Measurer(tpm, event_log).extend(evidence::MeasurementTag::kHypervisor, image));
+    GATEHOUSE_TRY(boot::Measurer(tpm, event_log).extend(evidence::kMeasurements[1], image));
     return event_log.log();
 }
 
-// Everything up to the jump; returns the hypervisor's entry point.
-Result<std::uint64_t> load(std::uint64_t base) {
+// Everything up to the jump.
+Status load(std::uint64_t base) {
     memory::Ram ram;
     GATEHOUSE_TRY(check_position(base, ram));
     const OwnDigests own = hash_own_bytes();
     launch::HandOff hand_off;
     GATEHOUSE_ASSIGN(hand_off.iommu_count, block_dma(base, ram));
 
-    launch::ImageHeader header;
-    GATEHOUSE_ASSIGN(const Bytes image, prepare_image(base, header));
+    GATEHOUSE_ASSIGN(const Bytes image, prepare_image(base));
 
     platform::TpmMmioBus bus;
     platform::TpmTransport transport(bus);
@@ -136,9 +167,9 @@ Result<std::uint64_t> load(std::uint64_t base) {
     GATEHOUSE_ASSIGN(const Bytes events, measure(tpm, hand_off, own, image, block.subspan(sizeof(hand_off))));
     hand_off.event_log_size = static_cast<std::uint32_t>(events.size());
     std::memcpy(block.data(), &hand_off, sizeof(hand_off));
-    log("slb: hypervisor measured, ", std::uint64_t{header.file_size}, " bytes, ", std::uint64_t{hand_off.bank_count},
-        " PCR banks, ", std::uint64_t{hand_off.iommu_count}, " IOMMUs refuse all DMA");
-    return base + launch::kImageOffset + header.entry;
+    log("slb: hypervisor measured, ", image.size(), " bytes, ", std::uint64_t{hand_off.bank_count}, " PCR banks, ",
+        std::uint64_t{hand_off.iommu_count}, " IOMMUs refuse all DMA");
+    return {};
 }
 
 }  // namespace
@@ -150,10 +181,10 @@ void slb_main(std::uint64_t kept_base) {
     platform::start_serial();
     set_log_sink(platform::write_serial);
     log("slb: started at ", Hex{kept_base});
-    const auto entry = slb::load(kept_base);
-    if (!entry.ok()) {
-        log("slb: ", entry.failure(), "; the hypervisor is not started, no key is released");
+    const Status loaded = slb::load(kept_base);
+    if (!loaded) {
+        log("slb: ", loaded.failure(), "; the hypervisor is not started, no key is released");
         for (;;) asm volatile("cli; hlt");
     }
-    enter_hypervisor(kept_base, *entry);
+    reinterpret_cast<void (*)(std::uint64_t)>(launch::kImageVirtual + launch::kImageHeaderSize)(kept_base);
 }

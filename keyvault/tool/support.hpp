@@ -36,10 +36,13 @@ int run_tool(const char* name, const std::function<ExitCode()>& body);
 [[nodiscard]] std::string describe(const Failure& failure);
 
 // The value of a result, or a ToolError "CONTEXT: description".
+inline void expect(const Status& status, std::string_view context) {
+    if (!status.ok()) throw ToolError(std::string(context) + ": " + describe(status.failure()));
+}
 template <typename T>
 T expect(Result<T> result, std::string_view context) {
-    if (!result.ok()) throw ToolError(std::string(context) + ": " + describe(result.failure()));
-    if constexpr (!std::is_void_v<T>) return std::move(result.value());
+    expect(static_cast<const Status&>(result), context);
+    return std::move(result.value());
 }
 
 using Buffer = std::vector<std::byte>;

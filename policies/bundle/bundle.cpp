@@ -35,19 +35,13 @@ Status check(const Bundle& bundle) {
     if (pinned == !bundle.enrollment.empty()) {
         return {Error::kBadValue, "policy bundle: either an enrollment key or a pinned vault"};
     }
-    if (pinned && !is_storage_root(bundle.srk_name)) {
-        return {Error::kBadValue, "policy bundle: SRK name", bundle.srk_name.size()};
-    }
-    if (pinned && bundle.vault_id.size() != kSha256Size) {
-        return {Error::kBadValue, "policy bundle: vault id", bundle.vault_id.size()};
-    }
+    if (pinned && !is_storage_root(bundle.srk_name)) return {Error::kBadValue, "policy bundle: SRK name"};
+    if (pinned && bundle.vault_id.size() != kSha256Size) return {Error::kBadValue, "policy bundle: vault id"};
     if (!pinned && (bundle.enrollment.size() != kPointSize || bundle.enrollment[0] != std::byte{4})) {
-        return {Error::kBadValue, "policy bundle: enrollment key", bundle.enrollment.size()};
+        return {Error::kBadValue, "policy bundle: enrollment key"};
     }
     if (bundle.authority.empty()) return {Error::kBadValue, "policy bundle: no authority key"};
-    if (bundle.policy_ref.size() > kMaxPolicyRef) {
-        return {Error::kBadValue, "policy bundle: policy reference", bundle.policy_ref.size()};
-    }
+    if (bundle.policy_ref.size() > kMaxPolicyRef) return {Error::kBadValue, "policy bundle: policy reference"};
     return {};
 }
 

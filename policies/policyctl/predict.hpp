@@ -7,7 +7,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
-#include "attestation/evidence/event_log.hpp"
+#include "attestation/evidence/event_log_reader.hpp"
 #include "keyvault/tool/support.hpp"
 #include "policies/bundle/bundle.hpp"
 

@@ -71,14 +71,17 @@ void set_startup_trap(bool armed) {
     if (!nested_pages().set(apic::kPage, memory::kPageSize, access).ok()) log("apic: the page cannot be remapped");
 }
 
-// Traps writes to the APIC page, of which `reason` is one.
+// Traps writes to the APIC page, of which `reason` is one. No processor has a cached translation then that is older.
 void arm_for(std::atomic<bool>& reason) {
     {
         const SpinGuard guard(trap_lock);
         reason = true;
         set_startup_trap(true);
     }
-    flush_nested_everywhere();
+    const std::uint64_t generation = nested_pages().generation();
+    for_each_other([generation](Vcpu& other) {
+        if (other.in_guest && other.seen_generation < generation) call(other);
+    });
 }
 
 // This processor runs. The trap goes once all do.
@@ -155,12 +158,10 @@ void show_life(Vcpu& vcpu) {
 }
 
 void send_guest_ipi(Vcpu& vcpu, std::uint64_t value) {
-    const bool x2apic = apic::x2apic();
-    const apic::IpiCommand command = apic::decode_icr(value, x2apic);
-    if (command.delivery != apic::Delivery::kInit && command.delivery != apic::Delivery::kStartup)
-        return apic::write_icr(value);
-    if (command.deassert) return;
-    const bool init = command.delivery == apic::Delivery::kInit;
+    const apic::Icr command{value, apic::x2apic()};
+    const bool init = command.is_init();
+    if (!init && !command.is_startup()) return apic::write_icr(value);
+    if (command.is_deassert()) return;
     if (init && command.targets(vcpu.cpu->apic_id, true)) vcpu.init_requested = true;
     for_each_other([&](Vcpu& target) {
         if (!command.targets(target.cpu->apic_id, false)) return;
@@ -169,16 +170,9 @@ void send_guest_ipi(Vcpu& vcpu, std::uint64_t value) {
         if (init) {
             target.init_requested = true;
         } else {
-            target.startup = command.vector;
+            target.startup = command.vector();
         }
         call(target);
-    });
-}
-
-void flush_nested_everywhere() {
-    const std::uint64_t generation = nested_pages().generation();
-    for_each_other([generation](Vcpu& other) {
-        if (other.in_guest && other.seen_generation < generation) call(other);
     });
 }
 

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "hypervisor/base/log.hpp"
 #include "hypervisor/cpu/console_log.hpp"
 #include "hypervisor/cpu/cpu.hpp"
@@ -23,13 +25,14 @@ bool has_next_rip() {
     return has;
 }
 
-// Skips CPUID, RDMSR, WRMSR or INVD, which may have prefixes.
-void skip_opcode(Vcpu& vcpu, std::uint16_t opcode) {
-    constexpr unsigned kLength = 2;
-    if (has_next_rip()) return skip(vcpu, kLength);
+// Skips CPUID, RDMSR, WRMSR, INVD or WBINVD: 0x0f and another byte, behind prefixes perhaps (in 64-bit code; elsewhere they
+// are not looked for).
+void skip_opcode(Vcpu& vcpu) {
     std::array<std::byte, kMaxInstruction> code{};
-    const std::size_t size = fetch_instruction(vcpu, code);
-    skip(vcpu, prefixed_length(Bytes(code).first(size), code_size(vcpu.vmcb), opcode, kLength));
+    const std::size_t size = has_next_rip() ? 0 : fetch_instruction(vcpu, code);
+    const auto opcode = std::find(code.begin(), code.begin() + size, std::byte{0x0f});
+    const auto prefixes = static_cast<unsigned>(opcode - code.begin());
+    skip(vcpu, (prefixes < size ? prefixes : 0) + 2);
 }
 
 void handle_cpuid(Vcpu& vcpu) {
@@ -41,7 +44,7 @@ void handle_cpuid(Vcpu& vcpu) {
     registers[3] = out.ebx;
     registers[1] = out.ecx;
     registers[2] = out.edx;
-    skip_opcode(vcpu, 0x0fa2);
+    skip_opcode(vcpu);
 }
 
 // EFER as the guest writes it. Reserved bits are left to the processor: it is asked with its own EFER.
@@ -123,7 +126,7 @@ void handle_msr(Vcpu& vcpu) {
         registers[0] = value & 0xffffffff;
         registers[2] = value >> 32;
     }
-    skip_opcode(vcpu, write ? 0x0f30 : 0x0f32);
+    skip_opcode(vcpu);
 }
 
 void handle_port(Vcpu& vcpu) {
@@ -155,9 +158,8 @@ void handle_port(Vcpu& vcpu) {
 
 }  // namespace
 
-CodeSize code_size(const Vmcb& vmcb) {
-    if ((vmcb.efer & kEferLma) != 0 && (vmcb.cs.attributes & kAttributeLong) != 0) return CodeSize::k64;
-    return (vmcb.cs.attributes & kAttributeBig) != 0 ? CodeSize::k32 : CodeSize::k16;
+bool in_64_bit_code(const Vmcb& vmcb) {
+    return (vmcb.efer & kEferLma) != 0 && (vmcb.cs.attributes & kAttributeLong) != 0;
 }
 
 void inject(Vcpu& vcpu, std::uint8_t vector, bool has_error) {
@@ -174,7 +176,7 @@ void inject(Vcpu& vcpu, std::uint8_t vector, bool has_error) {
 void skip(Vcpu& vcpu, unsigned length) {
     Vmcb& vmcb = vcpu.vmcb;
     vmcb.rip = has_next_rip() && vmcb.next_rip != 0 ? vmcb.next_rip : vmcb.rip + length;
-    if (code_size(vmcb) != CodeSize::k64) vmcb.rip &= 0xffffffff;
+    if (!in_64_bit_code(vmcb)) vmcb.rip &= 0xffffffff;
     vmcb.interrupt_shadow = 0;
     vmcb.rflags &= ~kRflagsResume;
     if ((vmcb.rflags & kRflagsTrap) != 0) {
@@ -201,7 +203,7 @@ void handle_exit(Vcpu& vcpu) {
         case kExitWbinvd:
             asm volatile("wbinvd" : : : "memory");
             if ((vmcb.rflags & kRflagsInterrupt) == 0) suspect_offline(vcpu);
-            return skip_opcode(vcpu, vmcb.exit_code == kExitInvd ? 0x0f08 : 0x0f09);
+            return skip_opcode(vcpu);
         case kExitShutdown: end(vcpu, kTripleFault);
         case kExitInvalid: end(vcpu, "the processor refuses the VMCB");
         default:  // SVM instructions, as with EFER.SVME = 0; and what was never asked for

@@ -14,60 +14,31 @@ using memory::GuestAccess;
 
 constexpr std::uint8_t kInvalidOpcode = 6, kGeneralProtection = 13;
 
-// The write-trapped APIC page. Registers are 32 bits wide, 16 bytes apart; other accesses are undefined
-// (16.3.2).
+// The write-trapped APIC page, which nobody reads here. Registers are 32 bits wide, 16 bytes apart; other accesses are
+// undefined (16.3.2).
 class ApicPage final : public MmioHandler {
   public:
-    std::uint64_t read(std::uint64_t address, unsigned size) override {
-        if (address % 16 != 0 || size != 4) return 0;
-        return *reinterpret_cast<volatile std::uint32_t*>(address);
-    }
+    std::uint64_t read(std::uint64_t, unsigned) override { return 0; }
     void write(std::uint64_t address, unsigned size, std::uint64_t value) override {
         if (address % 16 != 0 || size != 4 || apic::x2apic()) return;
+        const auto reg = static_cast<std::uint32_t>(address - apic::kPage);
         const auto word = static_cast<std::uint32_t>(value);
-        if (address - apic::kPage != apic::kIcrLow) {
-            *reinterpret_cast<volatile std::uint32_t*>(address) = word;
-            return;
-        }
-        const std::uint64_t high = apic::read(apic::kIcrHigh);
-        send_guest_ipi(*this_cpu().vcpu, high << 32 | word);
+        if (reg != apic::kIcrLow) return apic::write(reg, word);
+        send_guest_ipi(*this_cpu().vcpu, std::uint64_t{apic::read(apic::kIcrHigh)} << 32 | word);
     }
 };
 
 constinit ApicPage apic_page;
 
-const Segment& segment(const Vmcb& vmcb, SegmentName name) {
-    const std::array by_encoding{&vmcb.es, &vmcb.cs, &vmcb.ss, &vmcb.ds, &vmcb.fs, &vmcb.gs};
-    return *by_encoding[static_cast<std::size_t>(name)];
-}
-
-bool is_long(const Vmcb& vmcb) { return code_size(vmcb) == CodeSize::k64; }
-
-std::uint64_t linear_address(const Vcpu& vcpu, const MmioInstruction& instruction) {
-    const Vmcb& vmcb = vcpu.vmcb;
-    const MemoryOperand& memory = instruction.memory;
-    std::uint64_t address = memory.displacement;
-    if (memory.base == MemoryOperand::kRip) {
-        address += vmcb.rip + instruction.length;
-    } else if (memory.base != MemoryOperand::kNone) {
-        address += vcpu.registers[static_cast<std::size_t>(memory.base)];
-    }
-    if (memory.index != MemoryOperand::kNone) {
-        address += vcpu.registers[static_cast<std::size_t>(memory.index)] * memory.scale;
-    }
-    if (memory.address_bits == 32) address &= 0xffffffff;
-    const bool flat = is_long(vmcb) && memory.segment != SegmentName::kFs && memory.segment != SegmentName::kGs;
-    return flat ? address : address + segment(vmcb, memory.segment).base;
-}
-
 Result<MmioInstruction> decode(const Vcpu& vcpu) {
     const Vmcb& vmcb = vcpu.vmcb;
     std::array<std::byte, kMaxInstruction> code{};
     const std::size_t size = fetch_instruction(vcpu, code);
-    GATEHOUSE_ASSIGN(const MmioInstruction out, decode_mmio(Bytes(code).first(size), code_size(vmcb)));
+    GATEHOUSE_ASSIGN(const MmioInstruction out, decode_mmio(Bytes(code).first(size)));
     // The bytes may have changed since the access: it must still be this one, and within its page.
     const std::uint64_t address = vmcb.exit_info2;
-    if (out.write != ((vmcb.exit_info1 & kFaultWrite) != 0) || ((linear_address(vcpu, out) ^ address) & 0xfff) != 0 ||
+    if (out.write != ((vmcb.exit_info1 & kFaultWrite) != 0) ||
+        ((out.address(vcpu.registers, vmcb.rip) ^ address) & 0xfff) != 0 ||
         (address & 0xfff) + out.size > memory::kPageSize) {
         return {Error::kMismatch, "instruction", vmcb.rip};
     }
@@ -77,36 +48,34 @@ Result<MmioInstruction> decode(const Vcpu& vcpu) {
 // No handler: nothing is there, reads are all ones, writes are lost.
 void emulate(Vcpu& vcpu, MmioHandler* handler) {
     const std::uint64_t address = vcpu.vmcb.exit_info2;
-    const Result<MmioInstruction> decoded = decode(vcpu);
-    if (!decoded.ok()) return inject(vcpu, kGeneralProtection, true);
-    const MmioInstruction& instruction = *decoded;
-    std::uint64_t& reg = vcpu.registers[instruction.reg];
-    if (instruction.write) {
-        const std::uint64_t value = instruction.immediate ? instruction.value : instruction.high_byte ? reg >> 8 : reg;
-        const std::uint64_t mask =
-            instruction.size == 8 ? ~std::uint64_t{0} : (std::uint64_t{1} << 8 * instruction.size) - 1;
-        if (handler != nullptr) handler->write(address, instruction.size, value & mask);
+    const Result<MmioInstruction> instruction = decode(vcpu);
+    if (!instruction) return inject(vcpu, kGeneralProtection, true);
+    const std::uint64_t mask = instruction->mask();
+    const bool immediate = instruction->reg == MmioInstruction::kNone;
+    std::uint64_t& reg = vcpu.registers[immediate ? 0 : static_cast<std::size_t>(instruction->reg)];
+    if (instruction->write) {
+        const std::uint64_t value = (immediate ? instruction->value : reg) & mask;
+        if (handler != nullptr) handler->write(address, instruction->size, value);
     } else {
-        const std::uint64_t value = handler != nullptr ? handler->read(address, instruction.size) : ~std::uint64_t{0};
-        reg = merge_register(instruction, reg, value);
+        const std::uint64_t value = handler != nullptr ? handler->read(address, instruction->size) : ~std::uint64_t{0};
+        reg = (value & mask) | (instruction->keeps_rest ? reg & ~mask : 0);
     }
     vcpu.vmcb.next_rip = 0;  // not given for nested faults
-    skip(vcpu, instruction.length);
+    skip(vcpu, instruction->length);
 }
 
 }  // namespace
 
 std::size_t fetch_instruction(const Vcpu& vcpu, std::span<std::byte, 15> out) {
     const Vmcb& vmcb = vcpu.vmcb;
+    if (!in_64_bit_code(vmcb)) return 0;
     if (vmcb.exit_code == kExitNestedFault && vmcb.fetched != 0) {
         const std::size_t size = std::min<std::size_t>(vmcb.fetched, vmcb.instruction.size());
         copy_bytes(out, std::as_bytes(std::span(vmcb.instruction)).first(size));
         return size;
     }
-    const PagingState paging{vmcb.cr0, vmcb.cr3, vmcb.cr4, vmcb.efer};
-    const std::uint64_t start = vmcb.rip + (is_long(vmcb) ? 0 : vmcb.cs.base);
     for (std::size_t done = 0; done < out.size(); ++done) {
-        const auto physical = guest_physical(guest_memory(), paging, start + done);
+        const auto physical = guest_physical(guest_memory(), vmcb.cr3, (vmcb.cr4 & kCr4La57) != 0, vmcb.rip + done);
         if (!physical.ok()) return done;
         const auto byte = guest_memory().guest(*physical, 1);
         if (!byte.ok()) return done;

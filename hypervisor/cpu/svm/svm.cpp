@@ -61,7 +61,7 @@ void silence_counters() {
 void hold_interrupts() {
     if (!has_svm()) return;
     write_msr(kMsrEfer, read_msr(kMsrEfer) | kEferSvme);
-    clear_gif();
+    asm volatile("clgi" : : : "memory");
 }
 
 Status enable() {
@@ -104,7 +104,7 @@ void run_guest(const GuestEntry& entry) {
     vmcb.cs = {0x10, kCode64, 0xffffffff, 0};
     vmcb.ds = vmcb.es = vmcb.ss = {0x18, kData32, 0xffffffff, 0};
     vmcb.fs = vmcb.gs = {0, kData32, 0xffffffff, 0};
-    vmcb.gdtr = {0, 0, entry.gdt_limit, entry.gdt_base};
+    vmcb.gdtr = {0, 0, 4 * 8 - 1, entry.gdt};
     vmcb.ldtr = {0, kLocalTable, 0, 0};
     vmcb.tr = {0, kBusyTask, 0xffff, 0};
     vmcb.efer = kEferSvme | kEferLme | kEferLma;

@@ -15,19 +15,14 @@ namespace gatehouse::cpu::svm {
 [[nodiscard]] Status enable();
 
 // Guest state at its entry, in 64-bit mode with interrupts off: CS 0x10, DS, ES and SS 0x18, flat; other
-// registers zero. `cr3` is guest-physical.
+// registers zero. Addresses of the tables are guest-physical; the GDT has four entries.
 struct GuestEntry {
     std::uint64_t rip = 0;
     std::uint64_t rsi = 0;
     std::uint64_t rsp = 0;
     std::uint64_t cr3 = 0;
-    std::uint64_t gdt_base = 0;
-    std::uint16_t gdt_limit = 0;
+    std::uint64_t gdt = 0;
 };
 [[noreturn]] void run_guest(const GuestEntry& entry);
-
-// Makes every processor drop its cached nested translations before this returns; call after nested_pages()
-// has been made stricter while the guest runs. Called from a handler.
-void flush_nested_everywhere();
 
 }  // namespace gatehouse::cpu::svm

@@ -21,7 +21,7 @@ struct Vcpu {
     Vmcb host_vmcb;  // the hypervisor's FS, GS, TR, ... for VMLOAD
     Vmcb host_save;  // the processor's own, at VM_HSAVE_PA
     PerCpu* cpu = nullptr;
-    std::array<std::uint64_t, 16> registers{};  // by instruction encoding: rax, rcx, rdx, rbx, rsp, ...
+    Registers registers{};
 
     std::atomic<bool> in_guest = false;
     std::atomic<std::uint64_t> seen_generation = 0;   // of nested_pages(), at the last entry
@@ -74,7 +74,7 @@ void all_taken();
 // --- exits.cpp ---
 
 void handle_exit(Vcpu& vcpu);
-[[nodiscard]] CodeSize code_size(const Vmcb& vmcb);
+[[nodiscard]] bool in_64_bit_code(const Vmcb& vmcb);
 // An exception; its error code, if it has one, is 0.
 void inject(Vcpu& vcpu, std::uint8_t vector, bool has_error = false);
 // Skips the instruction that exited: `length` bytes, if the processor does not tell.
@@ -83,7 +83,7 @@ void skip(Vcpu& vcpu, unsigned length);
 // --- nested_fault.cpp ---
 
 void handle_nested_fault(Vcpu& vcpu);
-// The guest's next instruction, up to 15 bytes; fewer if the rest cannot be reached.
+// The guest's next instruction, up to 15 bytes; fewer if the rest cannot be reached, none outside of 64-bit code.
 [[nodiscard]] std::size_t fetch_instruction(const Vcpu& vcpu, std::span<std::byte, 15> out);
 
 }  // namespace gatehouse::cpu::svm

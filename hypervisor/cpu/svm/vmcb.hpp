@@ -50,7 +50,6 @@ struct Segment {
     std::uint64_t base = 0;
 };
 inline constexpr std::uint16_t kAttributeLong = 1u << 9;
-inline constexpr std::uint16_t kAttributeBig = 1u << 10;
 inline constexpr std::uint16_t kCode64 = 0x0a9b;  // G, L, present, code, accessed
 inline constexpr std::uint16_t kData32 = 0x0c93;  // G, D/B, present, data, accessed
 inline constexpr std::uint16_t kRealCode = 0x009b;

@@ -68,6 +68,24 @@ class FakeMemory final : public AcpiMemory {
     std::vector<std::pair<std::uint64_t, Octets>> pieces;
 };
 
+// What a root table leads to, in its order; what is not readable is left out.
+class AcpiTables {
+  public:
+    Status open(Bytes rsdp, AcpiMemory& memory) {
+        GATEHOUSE_ASSIGN(const AcpiRoot root, find_acpi_root(rsdp, memory));
+        tables_.clear();
+        for (Reader reader(root.entries); reader.remaining() >= root.entry_size;) {
+            const auto table = read_acpi_table(memory, root.entry_size == 8 ? reader.u64() : reader.u32());
+            if (table) tables_.push_back(*table);
+        }
+        return {};
+    }
+    [[nodiscard]] const std::vector<AcpiTable>& all() const { return tables_; }
+
+  private:
+    std::vector<AcpiTable> tables_;
+};
+
 struct Firmware {
     Octets rsdp;  // as the launch block has it: 36 bytes
     FakeMemory memory;

@@ -40,7 +40,7 @@ class PayloadTest : public testing::Test, public guest::PhysicalView {
     launch::Module& module(ModuleRole role) { return *const_cast<launch::Module*>(block.module(role)); }
     Status build() {
         map = {};
-        GATEHOUSE_TRY(ram.read(msrs));
+        GATEHOUSE_TRY(ram.read());
         return build_memory_map(block, ram, map);
     }
     Result<Payload> find() {

@@ -65,7 +65,7 @@ class LoadLinux : public testing::Test {
         image.kernel = {48 * kMiB, file.size()};
         copy_bytes(ram.at(image.kernel.base, file.size()), file);
     }
-    Result<EntryState> load() { return load_linux(ram, map, image); }
+    Result<cpu::svm::GuestEntry> load() { return load_linux(ram, map, image); }
 
     Ram ram;
     MemoryMap map;
@@ -105,6 +105,7 @@ class Screen : public LoadLinux {
   protected:
     Screen() {
         EXPECT_TRUE(map.reserve(kKept).ok());
+        EXPECT_TRUE(map.reserve({0x8000, 0x1000}).ok());
         image.screen[0x06] = std::byte{3};
     }
     // Whether the guest is told of a framebuffer there; VESA's `size` is in units of 64 KiB.
@@ -134,7 +135,7 @@ TEST_F(Screen, IsPassedOnWhereTheFramebufferIsADevices) {
 TEST_F(Screen, IsLeftOutWhereTheGuestWouldDrawOverMemory) {
     EXPECT_FALSE(passes(32 * kMiB, 0x1000));
     EXPECT_FALSE(passes(32 * kMiB, 0));
-    EXPECT_FALSE(passes(kKept.base, 0x1000)) << "reserved, but kept";
+    EXPECT_FALSE(passes(kKept.base, 0x1000)) << "kept";
     EXPECT_FALSE(passes(0xf0000, 0x10, 0x23)) << "reaches up to 2 MiB";
     EXPECT_FALSE(passes(0xf0000, 0x1000, 0x70, 0x100)) << "a hundred lines are more than its size says";
     EXPECT_FALSE(passes(0xffff'ffff'ffff'f000, 0x2000)) << "wraps";
@@ -143,8 +144,8 @@ TEST_F(Screen, IsLeftOutWhereTheGuestWouldDrawOverMemory) {
 TEST_F(LoadLinux, BuildsFlatSegmentsAndAnIdentityMap) {
     const auto entry = load();
     ASSERT_TRUE(entry.ok());
-    EXPECT_EQ(ram.read<std::uint64_t>(entry->gdt_base + 0x10), 0x00af9b000000ffffu);
-    EXPECT_EQ(entry->gdt_limit, 0x1f);
+    EXPECT_EQ(ram.read<std::uint64_t>(entry->gdt + 0x10), 0x00af9b000000ffffu);
+    EXPECT_EQ(ram.read<std::uint64_t>(entry->gdt + 0x18), 0x00cf93000000ffffu);
     const std::uint64_t pdpt = ram.read<std::uint64_t>(entry->cr3) & ~0xfffull;
     EXPECT_EQ(ram.read<std::uint64_t>(entry->cr3) & 0xfff, 3u);
     EXPECT_EQ(ram.read<std::uint64_t>(pdpt + 8 * 5), (5ull << 30) | 0x83);
@@ -256,7 +257,7 @@ TEST(MemoryMap, ReserveSplitsUsableMemory) {
     ASSERT_TRUE(map.reserve({0x4000, 0x2000}).ok());
     ASSERT_EQ(map.ranges().size(), 3u);
     EXPECT_EQ(map.ranges()[1].base, 0x4000u);
-    EXPECT_EQ(map.ranges()[1].type, MemoryType::kReserved);
+    EXPECT_EQ(map.ranges()[1].type, MemoryType::kUnusable);
     EXPECT_EQ(map.ranges()[2].end(), 0x10000u);
     EXPECT_FALSE(map.usable({0x3000, 0x2000}));
     EXPECT_EQ(map.usable_bytes(), 0xe000u);

@@ -5,12 +5,10 @@
 #include <algorithm>
 #include <vector>
 
-#include "hypervisor/platform/acpi.hpp"
+#include "tests/unit/hypervisor/acpi_model.hpp"
 
 namespace gatehouse::platform {
 namespace {
-
-using Octets = std::vector<std::byte>;
 
 constexpr std::uint64_t kAt = 0x3f140000;
 constexpr Chipset kFch{.pm1_event = 0x800,
@@ -54,7 +52,7 @@ class GuestTablesTest : public testing::Test, public AcpiMemory {
     }
     // A whole table that the XSDT lists, or the DSDT.
     Bytes table(const char (&name)[5]) const {
-        const auto found = std::ranges::find(tables.all(), signature(name), &AcpiTables::Table::signature);
+        const auto found = std::ranges::find(tables.all(), signature(name), &AcpiTable::signature);
         return found == tables.all().end() ? Bytes{} : found->bytes;
     }
     Bytes dsdt() {
@@ -68,7 +66,7 @@ class GuestTablesTest : public testing::Test, public AcpiMemory {
                           .io_apic_id = 7,
                           .chipset = kFch,
                           .hpet = 0x0429b17e'10228210,
-                          .ecam = {0xf0000000, 0, 63},
+                          .ecam = {0xf0000000, 63},
                           .channel = {}};
     Octets out = Octets(0x4000, std::byte{0xee});
     AcpiTables tables;
@@ -84,7 +82,7 @@ TEST_F(GuestTablesTest, AreReachedFromTheRsdpThroughTheXsdtAlone) {
     EXPECT_EQ(xsdt % 16, 0u);
     EXPECT_EQ(at<std::uint32_t>(view(xsdt, 8), 4), kAcpiHeaderSize + 8 * 5);
     std::vector<std::uint32_t> names;
-    for (const AcpiTables::Table& entry : tables.all()) {
+    for (const AcpiTable& entry : tables.all()) {
         names.push_back(entry.signature);
         EXPECT_EQ(entry.address % 16, 0u);
         EXPECT_TRUE(equal_bytes(entry.bytes.subspan(10, 14), literal_bytes("GATEHSGATEHOUS")));

@@ -57,17 +57,15 @@ class MachineTablesTest : public testing::Test {
         return firmware;
     }
     Status copy(Firmware& firmware) {
-        AcpiTables found;
-        GATEHOUSE_TRY(found.open(firmware.rsdp, firmware.memory));
         tables = {};
-        return tables.copy(found, firmware.memory, kPm1Control, MutableBytes(out).subspan(kGuestTablesSize),
+        return tables.copy(firmware.rsdp, firmware.memory, kPm1Control, MutableBytes(out).subspan(kGuestTablesSize),
                            kAt + kGuestTablesSize);
     }
     // As the guest finds it.
     AcpiTables handed_on() {
         tables.link();
         GuestPlatform machine;
-        machine.ecam = {0xf0000000, 0, 63};
+        machine.ecam = {0xf0000000, 63};
         machine.channel = channel;
         machine.machine_tables = tables.all();
         EXPECT_TRUE(build_guest_tables(machine, MutableBytes(out).first(kGuestTablesSize), kAt).ok());
@@ -78,7 +76,7 @@ class MachineTablesTest : public testing::Test {
     }
     [[nodiscard]] std::vector<std::uint32_t> names() const {
         std::vector<std::uint32_t> list;
-        for (const AcpiTables::Table& table : tables.all()) list.push_back(table.signature);
+        for (const AcpiTable& table : tables.all()) list.push_back(table.signature);
         return list;
     }
 
@@ -95,7 +93,7 @@ TEST_F(MachineTablesTest, CopiesInTheOrderOfTheXsdtTheDsdtAfterTheFadt) {
     ASSERT_TRUE(copy(firmware).ok());
     EXPECT_EQ(names(), (std::vector<std::uint32_t>{signature("FACP"), signature("DSDT"), signature("SSDT"),
                                                    signature("APIC"), signature("SSDT")}));
-    for (const AcpiTables::Table& table : tables.all()) {
+    for (const AcpiTable& table : tables.all()) {
         EXPECT_EQ(table.address % 16, 0u);
         EXPECT_EQ(table.bytes.data(), &out[table.address - kAt]) << "a view of the firmware's memory";
     }
@@ -115,7 +113,7 @@ TEST_F(MachineTablesTest, GuestGetsTheCopiesAndGthsAndNothingElse) {
         EXPECT_EQ(seen.all().size(), before.all().size() - 2 + 1) << "IVRS and TPM2 are not handed on, GTHS is";
         EXPECT_EQ(seen.all().back().signature, signature("GTHS"));
         EXPECT_TRUE(equal_bytes(seen.all().back().bytes.subspan(kAcpiHeaderSize), channel));
-        for (const AcpiTables::Table& table : seen.all()) {
+        for (const AcpiTable& table : seen.all()) {
             EXPECT_GE(table.address, kAt);
             EXPECT_NE(table.signature, signature("IVRS"));
             EXPECT_NE(table.signature, signature("TPM2"));
@@ -164,6 +162,22 @@ TEST_F(MachineTablesTest, HidesWhatIsTheHypervisors) {
     EXPECT_EQ(names(), (std::vector<std::uint32_t>{signature("FACP"), signature("DSDT"), signature("MCFG")}));
 }
 
+TEST_F(MachineTablesTest, LeavesOutWhatCannotBeTrusted) {
+    Octets wrong = make_table("BBBB", Octets(8));
+    wrong.back() ^= std::byte{1};
+    Octets too_short = make_table("DDDD", Octets(8));
+    put(too_short, 4, std::uint32_t{35});
+    Firmware firmware = with(fadt(), {{0x4000, make_table("AAAA", Octets(8))},
+                                      {0x5000, wrong},
+                                      {0x6000, too_short},
+                                      {0, {}},
+                                      {0xffff'ffff'ffff'fff0, {}},
+                                      {0x7000, make_table("EEEE", {})}});
+    ASSERT_TRUE(copy(firmware).ok());
+    EXPECT_EQ(names(),
+              (std::vector<std::uint32_t>{signature("FACP"), signature("DSDT"), signature("AAAA"), signature("EEEE")}));
+}
+
 TEST_F(MachineTablesTest, RefusesAFadtWithAnotherPm1Control) {
     for (const Octets& other : {changed(fadt(), 64, std::uint32_t{0x804}), changed(fadt(), 64, std::uint32_t{0x10604}),
                                 changed(fadt(), 64, std::uint32_t{0}), changed(fadt(), 68, std::uint32_t{0x704}),
@@ -210,11 +224,10 @@ TEST_F(MachineTablesTest, RefusesWhatDoesNotFitAndNamesIt) {
 }
 
 TEST_F(MachineTablesTest, AsManyAsAreReadAreHandedOn) {
-    std::vector<std::pair<std::uint64_t, Octets>> others(AcpiTables::kMaxTables - 1,
-                                                         {0x4000, make_table("SSDT", Octets(5))});
+    std::vector<std::pair<std::uint64_t, Octets>> others(kMaxAcpiTables - 1, {0x4000, make_table("SSDT", Octets(5))});
     Firmware firmware = with(fadt(), others);
     ASSERT_TRUE(copy(firmware).ok());
-    EXPECT_EQ(tables.all().size(), AcpiTables::kMaxTables + 1);
+    EXPECT_EQ(tables.all().size(), kMaxAcpiTables + 1);
     tables.link();
     GuestPlatform machine;
     machine.channel = channel;
@@ -222,11 +235,11 @@ TEST_F(MachineTablesTest, AsManyAsAreReadAreHandedOn) {
     ASSERT_TRUE(build_guest_tables(machine, MutableBytes(out).first(kGuestTablesSize), kAt).ok());
     guest.pieces = {{kAt, out}};
     const std::uint64_t xsdt = load<std::uint64_t>(&out[24], Endian::kLittle);
-    const auto root = AcpiTables::read(guest, xsdt);
+    const auto root = read_acpi_table(guest, xsdt);
     ASSERT_TRUE(root.ok());
-    EXPECT_EQ(root->bytes.size(), kAcpiHeaderSize + 8 * (AcpiTables::kMaxTables + 1));
+    EXPECT_EQ(root->bytes.size(), kAcpiHeaderSize + 8 * (kMaxAcpiTables + 1));
     const std::uint64_t last = load<std::uint64_t>(root->bytes.last(8).data(), Endian::kLittle);
-    EXPECT_EQ(AcpiTables::read(guest, last)->signature, signature("GTHS"));
+    EXPECT_EQ(read_acpi_table(guest, last)->signature, signature("GTHS"));
 }
 
 TEST_F(MachineTablesTest, SurvivesForgedTables) {

@@ -143,6 +143,8 @@ TEST_F(NestedPageTableTest, ExtendsBeyondTheFirstHalfTebibyteOnDemand) {
     EXPECT_EQ(table.access(900 * kGiB), GuestAccess::kHidden);
     EXPECT_EQ(table.access(0xfc'ffff'f000), GuestAccess::kAll);
     EXPECT_EQ(table.access(0xfd'fc00'0000), GuestAccess::kTrap) << "HyperTransport: ports and configuration space";
+    EXPECT_EQ(table.extend(0xfd'fc00'0000).error(), Error::kOutOfRange);
+    EXPECT_EQ(table.hide(0xfd'fc00'0000, 0x1000).error(), Error::kOutOfRange);
     EXPECT_EQ(table.extend(std::uint64_t{1} << 40).error(), Error::kOutOfRange) << "40 physical address bits";
 }
 
@@ -254,18 +256,18 @@ TEST(PagePool, HandsOutZeroedAlignedPagesUntilItIsEmpty) {
 
 TEST(PhysicalMemory, OnlyWholeAddedRangesAreGuestRam) {
     PhysicalMemory memory;
-    ASSERT_TRUE(memory.add(0x100000, 0x300000).ok());
-    ASSERT_TRUE(memory.add(0, 0x9fc00).ok());
-    ASSERT_TRUE(memory.add(0x400000, 0x1000).ok()) << "adjacent";
-    EXPECT_TRUE(memory.is_guest_ram(0x3ff000, 0x2000));
-    EXPECT_TRUE(memory.is_guest_ram(0x400fff, 1));
-    EXPECT_FALSE(memory.is_guest_ram(0x400fff, 2));
-    EXPECT_FALSE(memory.is_guest_ram(0, 1)) << "page 0";
-    EXPECT_TRUE(memory.is_guest_ram(0x1000, 0x9e000));
-    EXPECT_FALSE(memory.is_guest_ram(0x9f000, 1)) << "not a whole page";
-    EXPECT_FALSE(memory.is_guest_ram(0x9e000, 0x70000)) << "a hole in the middle";
-    EXPECT_FALSE(memory.is_guest_ram(0x100000, ~std::uint64_t{0}));
-    EXPECT_FALSE(memory.is_guest_ram(~std::uint64_t{0}, 2));
+    ASSERT_TRUE(memory.add({0, 0x9fc00}).ok());
+    ASSERT_TRUE(memory.add({0x100000, 0x300000}).ok());
+    ASSERT_TRUE(memory.add({0x400000, 0x1000}).ok()) << "adjacent";
+    EXPECT_TRUE(memory.guest(0x3ff000, 0x2000).ok());
+    EXPECT_TRUE(memory.guest(0x400fff, 1).ok());
+    EXPECT_FALSE(memory.guest(0x400fff, 2).ok());
+    EXPECT_FALSE(memory.guest(0, 1).ok()) << "page 0";
+    EXPECT_TRUE(memory.guest(0x1000, 0x9e000).ok());
+    EXPECT_FALSE(memory.guest(0x9f000, 1).ok()) << "not a whole page";
+    EXPECT_FALSE(memory.guest(0x9e000, 0x70000).ok()) << "a hole in the middle";
+    EXPECT_FALSE(memory.guest(0x100000, ~std::uint64_t{0}).ok());
+    EXPECT_FALSE(memory.guest(~std::uint64_t{0}, 2).ok());
     EXPECT_EQ(memory.guest(0x500000, 1).error(), Error::kOutOfRange);
     EXPECT_EQ(memory.guest(0x200000, 16)->size(), 16u);
 }
@@ -273,26 +275,26 @@ TEST(PhysicalMemory, OnlyWholeAddedRangesAreGuestRam) {
 // A launcher that calls registers RAM would have devices reach them through the IOMMU.
 TEST(PhysicalMemory, TellsRegistersThatTheMapCallsRam) {
     PhysicalMemory memory;
-    ASSERT_TRUE(memory.add(0x100000, 0x100000).ok());
-    EXPECT_TRUE(memory.check_outside(0x200000, 0x1000).ok());
-    EXPECT_TRUE(memory.check_outside(0x0ff000, 0x1000).ok());
-    EXPECT_EQ(memory.check_outside(0x1ff000, 0x1000).error(), Error::kOverlap);
-    EXPECT_EQ(memory.check_outside(0x0fc000, 0x5000).error(), Error::kOverlap) << "only the last page";
-    EXPECT_EQ(memory.check_outside(0x080000, 0x400000).error(), Error::kOverlap) << "the RAM is inside";
+    ASSERT_TRUE(memory.add({0x100000, 0x100000}).ok());
+    EXPECT_TRUE(memory.check_outside({0x200000, 0x1000}).ok());
+    EXPECT_TRUE(memory.check_outside({0x0ff000, 0x1000}).ok());
+    EXPECT_EQ(memory.check_outside({0x1ff000, 0x1000}).error(), Error::kOverlap);
+    EXPECT_EQ(memory.check_outside({0x0fc000, 0x5000}).error(), Error::kOverlap) << "only the last page";
+    EXPECT_EQ(memory.check_outside({0x080000, 0x400000}).error(), Error::kOverlap) << "the RAM is inside";
 }
 
 TEST(PhysicalMemory, RefusesOverlapsWrapsAndWhatTheIdentityMapLacks) {
     PhysicalMemory memory;
-    ASSERT_TRUE(memory.add(0x100000, 0x100000).ok());
-    EXPECT_EQ(memory.add(0x1ff000, 0x2000).error(), Error::kOverlap);
-    EXPECT_EQ(memory.add(0x0ff000, 0x2000).error(), Error::kOverlap);
-    EXPECT_EQ(memory.add(0x000000, 0x400000).error(), Error::kOverlap);
-    EXPECT_EQ(memory.add(~std::uint64_t{0xfff}, 0x2000).error(), Error::kOutOfRange);
-    EXPECT_EQ(memory.add(kIdentityLimit - 0x1000, 0x2000).error(), Error::kOutOfRange);
+    ASSERT_TRUE(memory.add({0x100000, 0x100000}).ok());
+    EXPECT_EQ(memory.add({0x1ff000, 0x2000}).error(), Error::kOverlap);
+    EXPECT_EQ(memory.add({0x0ff000, 0x2000}).error(), Error::kOverlap);
+    EXPECT_EQ(memory.add({0x000000, 0x400000}).error(), Error::kOverlap);
+    EXPECT_EQ(memory.add({~std::uint64_t{0xfff}, 0x2000}).error(), Error::kOutOfRange);
+    EXPECT_EQ(memory.add({kIdentityLimit - 0x1000, 0x2000}).error(), Error::kOutOfRange);
     for (std::uint64_t i = 1; i < PhysicalMemory::kMaxRanges; ++i) {
-        ASSERT_TRUE(memory.add(0x1000000 + i * 0x2000, 0x1000).ok());
+        ASSERT_TRUE(memory.add({0x1000000 + i * 0x2000, 0x1000}).ok());
     }
-    EXPECT_EQ(memory.add(0x8000000, 0x1000).error(), Error::kNoSpace);
+    EXPECT_EQ(memory.add({0x8000000, 0x1000}).error(), Error::kNoSpace);
 }
 
 }  // namespace

@@ -222,42 +222,37 @@ TEST(MmioMap, FindsTheHandlerOfAPage) {
 // --- guest_walk.hpp
 // --------------------------------------------------------------------------------------------
 
-// Page tables at an address that is below 512 GiB, and below 4 GiB for the 32-bit formats, in this program
-// too.
+// Page tables at an address that is below 512 GiB in this program too.
 class GuestWalk : public testing::Test {
   protected:
     static constexpr std::uint64_t kBase = 0x20000000;
     static constexpr std::size_t kSize = 8 * 4096;
-    static constexpr std::uint64_t kPg = 1u << 31, kPse = 1u << 4, kPae = 1u << 5, kLa57 = 1u << 12, kLma = 1u << 10;
 
     void SetUp() override {
         void* const at = mmap(reinterpret_cast<void*>(kBase), kSize, PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
         ASSERT_EQ(at, reinterpret_cast<void*>(kBase));
-        ASSERT_TRUE(ram_.add(kBase, kSize).ok());
+        ASSERT_TRUE(ram_.add({kBase, kSize}).ok());
     }
     void TearDown() override { munmap(reinterpret_cast<void*>(kBase), kSize); }
     static constexpr std::uint64_t table(std::uint64_t i) { return kBase + i * 4096; }
-    template <typename T>
     static void set(std::uint64_t i, std::size_t index, std::uint64_t entry) {
-        reinterpret_cast<T*>(table(i))[index] = static_cast<T>(entry);
+        reinterpret_cast<std::uint64_t*>(table(i))[index] = entry;
     }
-    Result<std::uint64_t> walk(const PagingState& state, std::uint64_t address) {
-        return guest_physical(ram_, state, address);
+    Result<std::uint64_t> walk(std::uint64_t cr3, std::uint64_t address, bool five_levels = false) {
+        return guest_physical(ram_, cr3, five_levels, address);
     }
     memory::PhysicalMemory ram_;
 };
 
-TEST_F(GuestWalk, WithoutPagingAddressesAreThemselves) { EXPECT_EQ(*walk({}, 0x12345678), 0x12345678u); }
-
 TEST_F(GuestWalk, FollowsFourAndFiveLevels) {
-    const PagingState four{kPg, table(0) | 0x18, kPae, kLma};
-    set<std::uint64_t>(0, 511, table(1) | 1);
-    set<std::uint64_t>(1, 510, table(2) | 0x8000000000000001);
-    set<std::uint64_t>(2, 3, table(3) | 1);
-    set<std::uint64_t>(3, 5, 0x7fff000 | 0x63);
-    set<std::uint64_t>(2, 4, 0x0123'4560'0000 | 0x81);
-    set<std::uint64_t>(1, 509, 0x40000000 | 0x1081);
+    const std::uint64_t four = table(0) | 0x18;
+    set(0, 511, table(1) | 1);
+    set(1, 510, table(2) | 0x8000000000000001);
+    set(2, 3, table(3) | 1);
+    set(3, 5, 0x7fff000 | 0x63);
+    set(2, 4, 0x0123'4560'0000 | 0x81);
+    set(1, 509, 0x40000000 | 0x1081);
     const std::uint64_t top = 0xffff'ff80'0000'0000 | std::uint64_t{510} << 30;
     EXPECT_EQ(*walk(four, top + 3 * 0x200000 + 5 * 4096 + 0x123), 0x7fff123u);
     EXPECT_EQ(*walk(four, top + 4 * 0x200000 + 0x12345), 0x0123'4561'2345u) << "2 MiB";
@@ -265,41 +260,21 @@ TEST_F(GuestWalk, FollowsFourAndFiveLevels) {
     EXPECT_EQ(walk(four, top + 3 * 0x200000 + 6 * 4096).error(), Error::kNotFound);
     EXPECT_EQ(walk(four, 0).error(), Error::kNotFound);
 
-    const PagingState five{kPg, table(4), kPae | kLa57, kLma};
-    set<std::uint64_t>(4, 511, table(0) | 1);
-    EXPECT_EQ(*walk(five, top + 3 * 0x200000 + 5 * 4096), 0x7fff000u);
-}
-
-TEST_F(GuestWalk, FollowsThe32BitFormats) {
-    const PagingState pae{kPg, table(0) + 0x20, kPae, 0};
-    set<std::uint64_t>(0, 4 + 3, table(1) | 1);
-    set<std::uint64_t>(1, 1, table(2) | 1);
-    set<std::uint64_t>(2, 2, 0x5000 | 1);
-    EXPECT_EQ(*walk(pae, 0xc0202abc), 0x5abcu);
-    set<std::uint64_t>(1, 2, 0x00a00000 | 0x81);
-    EXPECT_EQ(*walk(pae, 0xc0412345), 0xa12345u) << "2 MiB";
-    const PagingState legacy{kPg, table(3), kPse, 0};
-    set<std::uint32_t>(3, 0x300, table(4) | 1);
-    set<std::uint32_t>(4, 0x3ff, 0x6000 | 1);
-    set<std::uint32_t>(3, 0x301, 0x00c00000 | 0x81);
-    EXPECT_EQ(*walk(legacy, 0xc03ff123), 0x6123u);
-    EXPECT_EQ(*walk(legacy, 0xc0412345), 0xc12345u) << "4 MiB";
+    set(4, 511, table(0) | 1);
+    EXPECT_EQ(*walk(table(4), top + 3 * 0x200000 + 5 * 4096, true), 0x7fff000u);
 }
 
 TEST_F(GuestWalk, ReadsTablesInGuestRamOnly) {
-    const PagingState outside{kPg, kBase + kSize, kPae, kLma};
-    EXPECT_EQ(walk(outside, 0).error(), Error::kOutOfRange);
-    const PagingState inside{kPg, table(0), kPae, kLma};
-    set<std::uint64_t>(0, 0, (kBase - 4096) | 1);
-    EXPECT_EQ(walk(inside, 0).error(), Error::kOutOfRange);
-    set<std::uint64_t>(0, 0, 0x000ffffffffff001);
-    EXPECT_EQ(walk(inside, 0).error(), Error::kOutOfRange);
+    EXPECT_EQ(walk(kBase + kSize, 0).error(), Error::kOutOfRange);
+    set(0, 0, (kBase - 4096) | 1);
+    EXPECT_EQ(walk(table(0), 0).error(), Error::kOutOfRange);
+    set(0, 0, 0x000ffffffffff001);
+    EXPECT_EQ(walk(table(0), 0).error(), Error::kOutOfRange);
 }
 
 TEST_F(GuestWalk, EndsForATableThatPointsToItself) {
-    const PagingState self{kPg, table(0), kPae | kLa57, kLma};
-    set<std::uint64_t>(0, 0, table(0) | 1);
-    EXPECT_EQ(*walk(self, 0x10), table(0) + 0x10);
+    set(0, 0, table(0) | 1);
+    EXPECT_EQ(*walk(table(0), 0x10, true), table(0) + 0x10);
 }
 
 }  // namespace

@@ -64,7 +64,7 @@ RandomSource& Endpoint::random() {
 
 void Endpoint::measure(std::uint32_t pcr, const evidence::Measurement* measurement, Bytes object) {
     std::vector<Digest> digests;
-    for (const HashAlgorithm bank : log_->banks().all()) digests.push_back(hash(bank, object));
+    for (const HashAlgorithm bank : log_->banks()) digests.push_back(hash(bank, object));
     const bool by_cpu = measurement != nullptr && measurement->tag == evidence::MeasurementTag::kSlb;
     if (!by_cpu) expect(tpm.pcr_extend(pcr, digests), "extend");
     expect(measurement != nullptr ? log_->append(*measurement, digests) : log_->append_cap(pcr, digests), "log");
@@ -75,10 +75,10 @@ void Endpoint::launch(const std::vector<Table>& tables) {
     const Bytes measured = policies::measured_part_of_slb(slb);
     device.dynamic_launch(measured);
     device.set_locality(2);
-    std::vector<HashAlgorithm> banks;
-    for (const tpm::PcrSelection& bank : selections()) banks.push_back(bank.bank);
+    banks_.clear();
+    for (const tpm::PcrSelection& bank : selections()) banks_.push_back(bank.bank);
     log_storage_.assign(evidence::kEventLogSize, std::byte{0});
-    log_ = expect(evidence::EventLogWriter::create(log_storage_, banks), "log");
+    log_ = expect(evidence::EventLogWriter::create(log_storage_, banks_), "log");
     for (std::size_t i = 0; i < evidence::kMeasurements.size(); ++i) {
         const evidence::Measurement& measurement = evidence::kMeasurements[i];
         const bool is_slb = measurement.tag == evidence::MeasurementTag::kSlb;

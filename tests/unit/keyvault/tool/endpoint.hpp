@@ -63,6 +63,7 @@ class Endpoint {
     void measure(std::uint32_t pcr, const evidence::Measurement* measurement, Bytes object);
 
     Buffer log_storage_;
+    std::vector<HashAlgorithm> banks_;
     std::optional<evidence::EventLogWriter> log_;
     Random random_;
     bool seeded_ = false;
