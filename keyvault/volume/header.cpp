@@ -7,73 +7,16 @@
 namespace gatehouse::volume {
 namespace {
 
-constexpr std::size_t kGenerationAt = 16;
-
-// --- Reading
-
 template <std::size_t N>
-Status read(Reader& reader, Field<N>& field, const char* item) {
+Status read(Reader& reader, Blob<N>& field, const char* item) {
     return field.assign(reader.sized(), item);
 }
 
 // Whether a slot is there.
-Result<bool> present(Reader& reader, const char* item) {
+Result<bool> present(Reader& reader) {
     const std::uint32_t value = reader.u32();
-    if (value > 1) return {Error::kBadValue, item, value};
+    if (value > 1) return {Error::kBadValue, "vault header: slot", value};
     return value == 1;
-}
-
-Status read(Reader& reader, Slots& slots) {
-    slots = {};
-    GATEHOUSE_ASSIGN(const bool has_tpm, present(reader, "vault header: TPM slot"));
-    if (has_tpm) GATEHOUSE_TRY(read_tpm_slot(reader, slots.tpm.emplace()));
-    GATEHOUSE_ASSIGN(const bool has_recovery, present(reader, "vault header: recovery slot"));
-    if (has_recovery) read(reader, slots.recovery.emplace().kek);
-    GATEHOUSE_ASSIGN(const bool has_member, present(reader, "vault header: member slot"));
-    if (has_member) read(reader, slots.member.emplace().kek);
-    return reader.status("vault header: slots");
-}
-
-Status read_body(Reader& reader, Header& header) {
-    GATEHOUSE_TRY(read_layout(reader, header));
-    read(reader, header.root);
-    header.member_count = reader.u32();
-    if (header.member_count > kMaximumMembers) {
-        return {Error::kBadValue, "vault header: number of members", header.member_count};
-    }
-    for (VaultId& member : std::span(header.members).first(header.member_count)) reader.copy(member);
-    header.data_key.epoch = reader.u32();
-    read(reader, header.data_key.key);
-    header.cursor.state = static_cast<CursorState>(reader.u32());
-    header.cursor.journal = reader.u32();
-    header.cursor.next = reader.u64();
-    header.cursor.count = reader.u64();
-    GATEHOUSE_TRY(reader.status("vault header: body"));
-    const Bytes padding = reader.rest();
-    if (!std::ranges::all_of(padding, [](std::byte byte) { return byte == std::byte{0}; })) {
-        return {Error::kBadValue, "vault header: reserved bytes"};
-    }
-    return {};
-}
-
-// Magic, version, length, generation, disk and vault id. Afterwards `reader`, which ends where the MAC begins, stands at the
-// slots.
-struct Fixed {
-    Bytes covered;
-    Reader reader{{}};
-    std::uint64_t generation = 0;
-    Guid disk{};
-    VaultId vault_id{};
-};
-Status read_fixed(Bytes copy, Fixed& fixed) {
-    GATEHOUSE_ASSIGN(fixed.covered, covered_bytes(copy));
-    fixed.reader = Reader(fixed.covered);
-    fixed.reader.skip(kGenerationAt);
-    fixed.generation = fixed.reader.u64();
-    fixed.reader.copy(fixed.disk);
-    fixed.reader.copy(fixed.vault_id);
-    if (fixed.generation == 0) return {Error::kBadValue, "vault header: generation", fixed.generation};
-    return fixed.reader.status("vault header");
 }
 
 // --- Rules
@@ -121,12 +64,9 @@ Status validate_cursor(const Header& header) {
 
 // As open_header(), with the keys as far as it came on failure.
 Status open_copy(Bytes copy, SlotKind slot, const SlotSecret& secret, const Guid* disk, Header& header, Keys& keys) {
-    Fixed fixed;
-    GATEHOUSE_TRY(read_fixed(copy, fixed));
-    header.generation = fixed.generation;
-    header.disk = fixed.disk;
-    header.vault_id = fixed.vault_id;
-    GATEHOUSE_TRY(read(fixed.reader, header.slots));
+    GATEHOUSE_ASSIGN(const Bytes covered, covered_bytes(copy));
+    Reader reader(covered);
+    GATEHOUSE_TRY(read_front(reader, header));
     const Slots& slots = header.slots;
     const std::optional<KeySlot>& other = slot == SlotKind::kRecovery ? slots.recovery : slots.member;
     if (slot == SlotKind::kTpm ? !slots.tpm : !other) return {Error::kNotFound, "vault: no such slot"};
@@ -135,11 +75,11 @@ Status open_copy(Bytes copy, SlotKind slot, const SlotSecret& secret, const Guid
     if (!unwrap(wrapped, derive_key(secret.bytes(), label), {label, header.disk, header.vault_id}, keys.kek)) {
         return {Error::kAuthFailed, "vault slot"};
     }
-    if (!equal_secret(header_mac(fixed.covered, keys.kek), copy.subspan(fixed.covered.size(), kMacSize))) {
+    if (!equal_secret(header_mac(covered, keys.kek), copy.subspan(covered.size(), kMacSize))) {
         return {Error::kBadMac, "vault header"};
     }
     if (disk != nullptr && *disk != header.disk) return {Error::kMismatch, "vault header: of another disk"};
-    GATEHOUSE_TRY(read_body(fixed.reader, header));
+    GATEHOUSE_TRY(read_body(reader, header));
     GATEHOUSE_TRY(validate(header));
     const WrappingKey root_key = derive_key(keys.kek.bytes(), root_label());
     if (!unwrap(header.root, root_key, {root_label(), header.disk}, keys.root)) {
@@ -169,6 +109,43 @@ Result<Bytes> covered_bytes(Bytes copy, std::uint32_t version) {
         return {Error::kBadLength, "vault header", length};
     }
     return copy.first(length - kMacSize);
+}
+
+Status read_front(Reader& reader, Header& header) {
+    reader.skip(kGenerationAt);
+    header.generation = reader.u64();
+    reader.copy(header.disk);
+    reader.copy(header.vault_id);
+    header.slots = {};
+    GATEHOUSE_ASSIGN(const bool has_tpm, present(reader));
+    if (has_tpm) GATEHOUSE_TRY(read_tpm_slot(reader, header.slots.tpm.emplace()));
+    for (std::optional<KeySlot>* const slot : {&header.slots.recovery, &header.slots.member}) {
+        GATEHOUSE_ASSIGN(const bool is_there, present(reader));
+        if (is_there) read(reader, slot->emplace().kek);
+    }
+    return reader.status("vault header: slots");
+}
+
+Status read_body(Reader& reader, Header& header) {
+    GATEHOUSE_TRY(read_layout(reader, header));
+    read(reader, header.root);
+    header.member_count = reader.u32();
+    if (header.member_count > kMaximumMembers) {
+        return {Error::kBadValue, "vault header: number of members", header.member_count};
+    }
+    for (VaultId& member : std::span(header.members).first(header.member_count)) reader.copy(member);
+    header.data_key.epoch = reader.u32();
+    read(reader, header.data_key.key);
+    header.cursor.state = static_cast<CursorState>(reader.u32());
+    header.cursor.journal = reader.u32();
+    header.cursor.next = reader.u64();
+    header.cursor.count = reader.u64();
+    GATEHOUSE_TRY(reader.status("vault header: body"));
+    const Bytes padding = reader.rest();
+    if (!std::ranges::all_of(padding, [](std::byte byte) { return byte == std::byte{0}; })) {
+        return {Error::kBadValue, "vault header: reserved bytes"};
+    }
+    return {};
 }
 
 Status read_tpm_slot(Reader& reader, TpmSlot& slot) {
@@ -225,10 +202,6 @@ Status validate(const Header& header) {
     if (header.total_sectors == 0 || header.total_sectors > (std::uint64_t{1} << 63) / header.sector_size) {
         return {Error::kBadValue, "vault header: number of sectors", header.total_sectors};
     }
-    if (header.region_count > kMaximumRegions || header.overlay_count > kMaximumOverlaySectors ||
-        header.member_count > kMaximumMembers) {
-        return {Error::kNoSpace, "vault header: tables"};
-    }
     if (header.data_key.epoch == 0) return {Error::kBadValue, "vault header: key epoch", 0};
     for (std::size_t i = 1; i < header.member_count; ++i) {
         if (header.members[i - 1] >= header.members[i]) return {Error::kBadValue, "vault header: members unsorted", i};
@@ -238,25 +211,20 @@ Status validate(const Header& header) {
     return validate_overlay(header);
 }
 
-Status preview(Bytes copy, Preview& out) {
-    Fixed fixed;
-    GATEHOUSE_TRY(read_fixed(copy, fixed));
-    out.generation = fixed.generation;
-    out.size = fixed.covered.size() + kMacSize;
-    out.disk = fixed.disk;
-    out.vault_id = fixed.vault_id;
-    return read(fixed.reader, out.slots);
+Status preview(Bytes copy, Header& header) {
+    GATEHOUSE_ASSIGN(const Bytes covered, covered_bytes(copy));
+    Reader reader(covered);
+    return read_front(reader, header);
 }
 
-Candidates select_candidates(Bytes copy0, Bytes copy1) {
+Candidates select_candidates(Bytes copy0, Bytes copy1, std::uint32_t version) {
     const std::array<Bytes, kCopies> copies{copy0, copy1};
     std::array<std::uint64_t, kCopies> generations{};
     Candidates candidates;
     for (std::size_t i = 0; i < kCopies; ++i) {
-        Fixed fixed;
-        if (!read_fixed(copies[i], fixed)) continue;
-        generations[i] = fixed.generation;
-        candidates.copy[candidates.count++] = i;
+        if (!covered_bytes(copies[i], version)) continue;
+        generations[i] = load<std::uint64_t>(copies[i].data() + kGenerationAt, Endian::kLittle);
+        if (generations[i] != 0) candidates.copy[candidates.count++] = i;
     }
     if (candidates.count == kCopies && generations[1] > generations[0]) {
         std::swap(candidates.copy[0], candidates.copy[1]);

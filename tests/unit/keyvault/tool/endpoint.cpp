@@ -99,7 +99,7 @@ Result<Secret<32>> Endpoint::unseal() {
     GATEHOUSE_ASSIGN(const policies::Approval approval, policies::parse_approval(approval_file));
     const host::Disk disk(appliance.image(), host::Disk::Access::kRead);
     const auto copies = host::read_header_copies(disk, host::read_primary_table(disk).vault_partition());
-    volume::Preview preview;
+    volume::Header preview;
     GATEHOUSE_TRY(volume::preview(copies[0], preview));
     tpm::UnsealRequest request{.authority = bundle.authority,
                                .policy_ref = bundle.policy_ref,
