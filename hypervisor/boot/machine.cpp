@@ -110,10 +110,10 @@ Status Machine::start_tpm() {
     // The banks that the SLB extended must be all of the active ones: one left alone could be replayed.
     GATEHOUSE_ASSIGN(const tpm::BankList banks, tpm_.active_banks());
     if (banks.count != event_log_->banks().count) return {Error::kMismatch, "active PCR banks", banks.count};
-    for (const tpm::PcrSelection& bank : banks.banks()) {
+    for (const HashAlgorithm bank : banks.banks()) {
         const auto logged = event_log_->banks().all();
-        if (std::ranges::find(logged, bank.bank) == logged.end()) {
-            return {Error::kMismatch, "active PCR banks", static_cast<std::uint64_t>(bank.bank)};
+        if (std::ranges::find(logged, bank) == logged.end()) {
+            return {Error::kMismatch, "active PCR banks", static_cast<std::uint64_t>(bank)};
         }
     }
     return {};
