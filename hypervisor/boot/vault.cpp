@@ -133,7 +133,7 @@ Status Vaults::open(std::span<VaultDisk* const> disks, const volume::VaultId& pi
             log("gatehouse: disk at port ", std::uint64_t{disk->port()}, ": ", member.failure(), "; it stays absent");
         }
     }
-    keys_.clear();
+    keys_ = {};
     root_.clear();
     gatehouse::wipe(&scratch_, sizeof(scratch_));
     return opened;

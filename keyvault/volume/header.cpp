@@ -7,11 +7,6 @@
 namespace gatehouse::volume {
 namespace {
 
-template <std::size_t N>
-Status read(Reader& reader, Blob<N>& field, const char* item) {
-    return field.assign(reader.sized(), item);
-}
-
 // Whether a slot is there.
 Result<bool> present(Reader& reader) {
     const std::uint32_t value = reader.u32();
@@ -21,8 +16,10 @@ Result<bool> present(Reader& reader) {
 
 // --- Rules
 
+// Regions are sorted, disjoint and on the disk. The overlay's sectors are those of the overlay regions, one by one.
 Status validate_regions(const Header& header) {
     std::uint64_t end = 0;  // of the region before
+    std::size_t overlays = 0;
     for (const Region& region : header.region_table()) {
         if (region.count == 0 || region.kind < RegionClass::kReadOnly || region.kind > RegionClass::kOverlay) {
             return {Error::kBadValue, "vault header: region", region.first};
@@ -32,22 +29,14 @@ Status validate_regions(const Header& header) {
         }
         if (region.first < end) return {Error::kOverlap, "vault header: regions overlap or unsorted", region.first};
         end = region.first + region.count;
-    }
-    return {};
-}
-
-// The overlay's sectors are those of the overlay regions, one by one.
-Status validate_overlay(const Header& header) {
-    std::size_t next = 0;
-    for (const Region& region : header.region_table()) {
         if (region.kind != RegionClass::kOverlay) continue;
-        if (region.count != 1 || next == header.overlay_count || header.overlay[next++].lba != region.first) {
+        if (region.count != 1 || overlays == header.overlay_count || header.overlay[overlays].lba != region.first) {
             return {Error::kMismatch, "vault header: overlay region without content", region.first};
         }
+        ++overlays;
     }
-    if (next != header.overlay_count)
-        return {Error::kMismatch, "vault header: overlay sector in no overlay region", next};
-    return {};
+    if (overlays == header.overlay_count) return {};
+    return {Error::kMismatch, "vault header: overlay sector in no overlay region", overlays};
 }
 
 Status validate_cursor(const Header& header) {
@@ -90,12 +79,6 @@ Status open_copy(Bytes copy, SlotKind slot, const SlotSecret& secret, const Guid
 }
 
 }  // namespace
-
-void Keys::clear() {
-    kek.clear();
-    dek.clear();
-    root.clear();
-}
 
 VaultId vault_id(const Root& root) { return sha256({literal_bytes("gatehouse vault id v1"), root.bytes()}); }
 
@@ -149,8 +132,8 @@ Status read_body(Reader& reader, Header& header) {
 }
 
 Status read_tpm_slot(Reader& reader, TpmSlot& slot) {
-    GATEHOUSE_TRY(read(reader, slot.sealed_public, "vault header: sealed public"));
-    GATEHOUSE_TRY(read(reader, slot.sealed_private, "vault header: sealed private"));
+    GATEHOUSE_TRY(slot.sealed_public.assign(reader.sized(), "vault header: sealed public"));
+    GATEHOUSE_TRY(slot.sealed_private.assign(reader.sized(), "vault header: sealed private"));
     reader.copy(slot.storage_root_key);
     reader.copy(slot.authority);
     read(reader, slot.kek);
@@ -177,9 +160,8 @@ Status read_layout(Reader& reader, Header& header) {
         sector.lba = reader.u64();
         reader.copy(MutableBytes(sector.content).first(header.sector_size));
     }
-    GATEHOUSE_TRY(read(reader, header.attestation_key_public, "vault header: attestation key public"));
-    GATEHOUSE_TRY(read(reader, header.attestation_key_private, "vault header: attestation key private"));
-    return {};
+    GATEHOUSE_TRY(header.attestation_key_public.assign(reader.sized(), "vault header: attestation key public"));
+    return header.attestation_key_private.assign(reader.sized(), "vault header: attestation key private");
 }
 
 Status unwrap_dek(const Header& header, const Kek& kek, Bytes label, Dek& dek) {
@@ -207,8 +189,7 @@ Status validate(const Header& header) {
         if (header.members[i - 1] >= header.members[i]) return {Error::kBadValue, "vault header: members unsorted", i};
     }
     GATEHOUSE_TRY(validate_cursor(header));
-    GATEHOUSE_TRY(validate_regions(header));
-    return validate_overlay(header);
+    return validate_regions(header);
 }
 
 Status preview(Bytes copy, Header& header) {
@@ -234,7 +215,7 @@ Candidates select_candidates(Bytes copy0, Bytes copy1, std::uint32_t version) {
 
 Status open_header(Bytes copy, SlotKind slot, const SlotSecret& secret, const Guid* disk, Header& header, Keys& keys) {
     const Status opened = open_copy(copy, slot, secret, disk, header, keys);
-    if (!opened) keys.clear();
+    if (!opened) keys = {};
     return opened;
 }
 

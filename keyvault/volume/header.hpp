@@ -165,7 +165,6 @@ struct Keys {
     Kek kek;
     Dek dek;
     Root root;
-    void clear();
 };
 
 // SHA-256("gatehouse vault id v1" || root).

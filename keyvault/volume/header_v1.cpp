@@ -71,7 +71,7 @@ Candidates select_candidates_v1(Bytes copy0, Bytes copy1) { return select_candid
 
 Status open_header_v1(Bytes copy, const SlotSecret& recovery_key, const Guid* disk, Header& header, Keys& keys) {
     const Status opened = open_copy(copy, recovery_key, disk, header, keys);
-    if (!opened) keys.clear();
+    if (!opened) keys = {};
     return opened;
 }
 
