@@ -26,7 +26,7 @@ Failure explain(const Failure& failure) {
 }
 
 Result<std::size_t> read_index(Tpm& tpm, TPM2_HANDLE index, MutableBytes out) {
-    constexpr std::size_t kPart = 256;  // every TPM reads as much at a time
+    constexpr std::size_t kPart = 256;  // at a time: below the TPM2_PT_NV_BUFFER_MAX of every TPM of a PC
     Command command(tpm, TPM2_CC_NV_ReadPublic, "TPM2_NV_ReadPublic");
     GATEHOUSE_ASSIGN(const Response response, command.with(index).execute());
     Reader reader = response.reader();

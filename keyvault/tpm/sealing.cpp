@@ -34,22 +34,19 @@ Status satisfy(Tpm& tpm, PolicySession& session, const UnsealRequest& request) {
     GATEHOUSE_TRY(session.policy_pcr(kLaunchPcrs));
     GATEHOUSE_TRY(session.policy_locality(kHypervisorLocality));
     const Status counter = session.policy_counter_at_most(request.counter, approval.counter_limit);
-    if (!counter.ok()) {
-        if (counter.failure().detail != TPM2_RC_POLICY) return counter;
+    if (!counter.ok() && counter.failure().detail == TPM2_RC_POLICY) {
         return explain(counter.failure(), Error::kRefused, "rollback counter above the approval's limit");
     }
-    GATEHOUSE_TRY(authorize(tpm, session, request,
-                            {approval.policy,
-                             approval.signature,
-                             {},
-                             "PCR 17 and 18 not as approved",
-                             "approval: not signed by the authority"}));
+    GATEHOUSE_TRY(counter);
+    const Step release{approval.policy, approval.signature, Bytes(), "PCR 17 and 18 not as approved",
+                       "approval: not signed by the authority"};
+    GATEHOUSE_TRY(authorize(tpm, session, request, release));
     if (!request.machine) return {};
     GATEHOUSE_TRY(session.policy_pcr(kMachinePcrs));
-    return authorize(tpm, session, request,
-                     {request.machine->policy, request.machine->signature, machine_suffix(),
-                      "PCR 19 not as approved: another machine, or another firmware",
-                      "machine approval: not signed by the authority"});
+    const Step machine{request.machine->policy, request.machine->signature, machine_suffix(),
+                       "PCR 19 not as approved: another machine, or another firmware",
+                       "machine approval: not signed by the authority"};
+    return authorize(tpm, session, request, machine);
 }
 
 }  // namespace
