@@ -100,7 +100,7 @@ using Page = std::span<std::byte, kPageSize>;
 // 4,096 bytes.
 [[nodiscard]] Result<Geometry> parse_geometry(std::span<const std::byte, kPageSize> page);
 
-// Edits IDENTIFY DEVICE data: every feature whose commands command_policy.hpp refuses becomes unsupported and
+// Edits IDENTIFY DEVICE data: every feature whose commands classify() refuses becomes unsupported and
 // disabled, and the integrity word is made right again.
 void filter_identify(Page page);
 

@@ -15,19 +15,13 @@ struct Geometry {
     [[nodiscard]] bool contains(std::uint64_t lba, std::uint64_t count) const {
         return lba < sectors && count <= sectors - lba;
     }
-    bool operator==(const Geometry&) const = default;
 };
 
-// A disk as the guest sees it. Regions and overlays must outlive the mediator.
+// A disk as the guest sees it: sectors in no region are encrypted.
 struct Volume {
     Geometry geometry;
-    std::span<const Region> regions;                  // sorted by `first`, disjoint
-    RegionClass otherwise = RegionClass::kEncrypted;  // sectors in no region; not kOverlay
-    const XtsKey* key = nullptr;                      // needed if anything is kEncrypted
-
-    // kUnsupported: sector size. kBadValue: no key where one is needed; a region that is empty, overlaps,
-    // leaves the disk, or has an overlay where it should not or none where it should.
-    [[nodiscard]] Status check() const;
+    std::span<const Region> regions;
+    const XtsKey* key = nullptr;
 
     struct Run {
         RegionClass kind = RegionClass::kEncrypted;

@@ -21,11 +21,8 @@ void Random::seed(Bytes entropy) {
 
 void Random::fill(MutableBytes out) {
     require(seeded_ >= kMinimumSeed, "random generator used before it was seeded");
-    while (!out.empty()) {
-        const std::size_t size = std::min(out.size(), kMaximumRequest);
-        br_hmac_drbg_generate(&context_, out.data(), size);
-        out = out.subspan(size);
-    }
+    require(out.size() <= kMaximumRequest, "random generator asked for too much");
+    br_hmac_drbg_generate(&context_, out.data(), out.size());
 }
 
 void Random::clear() {

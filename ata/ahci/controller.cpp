@@ -1,5 +1,7 @@
 #include "ata/ahci/controller.hpp"
 
+#include <algorithm>
+
 namespace gatehouse::ata::ahci {
 
 constexpr std::uint64_t kHandOffLimit = 2'000;  // milliseconds, AHCI 1.3.1 section 10.6.3
@@ -34,66 +36,32 @@ Status Controller::take_over(const Environment& environment, const DmaArena& are
     if (count == 0) return {};
 
     const std::uint64_t share = arena.size / count / Port::kTableSize * Port::kTableSize;
-    if (share < kArenaPerDisk) return {Error::kNoSpace, "AHCI: DMA arena", arena.size};
+    if (share < Port::kMinimumArena) return {Error::kNoSpace, "AHCI: DMA arena", arena.size};
     const std::uint32_t slot_mask = ~0u >> (31 - (capabilities_ / bits(Capability::kSlotsUnit) & 31));
     for (std::size_t i = 0; i < count; ++i) {
         const DmaArena part{arena.data + i * share, arena.physical + i * share, share};
-        // A disk that does not answer stays absent: it may be anybody's.
-        if (!ports_[i].open(environment, candidates[i], slot_mask, part).ok()) GATEHOUSE_TRY(ports_[i].stop());
+        Port& port = ports_[count_];
+        if (port.open(environment, candidates[i], slot_mask, part)) {
+            ++count_;
+        } else {
+            GATEHOUSE_TRY(port.stop());  // it may be anybody's
+        }
     }
-    return {};
-}
-
-std::uint32_t Controller::disks() const {
-    std::uint32_t found = 0;
-    for (const Port& port : ports_) found |= port.is_open() ? 1u << port.number() : 0;
-    return found;
-}
-
-Port* Controller::find(std::uint32_t number) {
-    for (Port& port : ports_) {
-        if (port.number() == number) return &port;
-    }
-    return nullptr;
-}
-
-Result<Port*> Controller::own(std::uint32_t number) {
-    if (handed_over_) return {Error::kState, "AHCI: the guest has the disk", number};
-    if (Port* port = find(number)) return port;
-    return {Error::kNotFound, "AHCI: no disk at port", number};
-}
-
-Result<Geometry> Controller::identify(std::uint32_t number, Page raw) {
-    GATEHOUSE_ASSIGN(Port* const port, own(number));
-    return port->identify(raw);
-}
-
-Status Controller::read_sectors(std::uint32_t number, std::uint64_t lba, MutableBytes out) {
-    GATEHOUSE_ASSIGN(Port* const port, own(number));
-    return port->read_sectors(lba, out);
-}
-
-Status Controller::attach(std::uint32_t number, const Volume& volume) {
-    GATEHOUSE_ASSIGN(Port* const port, own(number));
-    GATEHOUSE_TRY(port->attach(volume));
-    visible_ports_ |= 1u << number;
     return {};
 }
 
 Status Controller::hand_over() {
-    for (Port& port : ports_) {
-        if (port.is_open()) GATEHOUSE_TRY(port.stop());
+    for (const Port& port : disks()) {
+        GATEHOUSE_TRY(port.stop());
+        if (port.is_attached()) visible_ports_ |= 1u << port.number();
     }
     environment_.registers->write(bits(Hba::kControl), kAhciEnable);
     environment_.registers->write(bits(Hba::kInterruptStatus), ~0u);
-    handed_over_ = true;
     return {};
 }
 
 void Controller::stop() {
-    for (Port& port : ports_) {
-        if (port.is_open()) (void)port.stop();
-    }
+    for (const Port& port : disks()) (void)port.stop();
 }
 
 std::uint64_t Controller::read(std::uint32_t offset, std::uint32_t size) {
@@ -135,8 +103,9 @@ void Controller::write_register(std::uint32_t offset, std::uint32_t value) {
 
 // A port of the guest's, by the offset of one of its registers. None while the controller is in reset.
 Port* Controller::visible(std::uint32_t offset) {
-    Port* port = offset < kPortBase || resetting_ ? nullptr : find((offset - kPortBase) / kPortStride);
-    return port != nullptr && port->is_attached() ? port : nullptr;
+    if (offset < kPortBase || resetting_) return nullptr;
+    const auto port = std::ranges::find(disks(), (offset - kPortBase) / kPortStride, &Port::number);
+    return port != disks().end() && port->is_attached() ? &*port : nullptr;
 }
 
 // Once the controller is out of reset (AHCI 1.3.1 section 10.4.3): into AHCI mode, and shadows in place.
@@ -144,9 +113,7 @@ void Controller::finish_reset() {
     const SpinGuard guard(lock_);
     if (!resetting_ || (hardware(Hba::kControl) & bits(GlobalControl::kReset)) != 0) return;
     environment_.registers->write(bits(Hba::kControl), kAhciEnable);
-    for (Port& port : ports_) {
-        if (port.is_open()) port.reset();
-    }
+    for (Port& port : disks()) port.reset();
     resetting_ = false;
 }
 

@@ -3,8 +3,8 @@
 // Life of a controller:
 //
 //     take_over()          firmware is asked to let go, all ports are stopped, those with a disk get memory
-//     identify(), read()   the mediator's own commands, polled, for finding and opening the vault
-//     attach()             gives a disk to the guest, with its volume; a disk without a volume stays absent
+//     disks()              identify(), read_sectors(): the mediator's own commands, polled, for finding and opening the
+//                          vault; attach() gives a disk to the guest, one that is not attached stays absent
 //     hand_over()          the guest may run; from here on only read(), write() and stop()
 //
 // What the hypervisor owes:
@@ -38,29 +38,15 @@ class Controller {
   public:
     static constexpr std::uint32_t kRegisterSpace = 0x1100;  // generic host control and 32 ports
     static constexpr std::size_t kMaximumDisks = 8;          // further disks stay absent
-    // Arena bytes: kArenaPerDisk is what a disk needs at least; more, shared evenly, is more bounce memory,
-    // up to kUsefulArenaPerDisk.
-    static constexpr std::uint64_t kArenaPerDisk = Port::kMinimumArena;
-    static constexpr std::uint64_t kUsefulArenaPerDisk = Port::kMaximumArena;
 
     // Takes the controller from the firmware and stops it. Ports where no ATA disk answers, or one that stays busy, stay
-    // absent, and so do ATAPI drives and port multipliers. kTimeout: a DMA engine does not let go. kNoSpace: the arena
-    // is too small for the disks found. kUnsupported: a controller of 32-bit addresses.
+    // absent, and so do ATAPI drives and port multipliers. The disks share the arena evenly, Port::kMinimumArena at least.
+    // kTimeout: a DMA engine does not let go. kNoSpace: the arena is too small for the disks found. kUnsupported: a
+    // controller of 32-bit addresses.
     [[nodiscard]] Status take_over(const Environment& environment, const DmaArena& arena);
 
-    // Bit n: port n has an ATA disk.
-    [[nodiscard]] std::uint32_t disks() const;
-
-    // Own commands, polled, one CPU, before hand_over() only (kState after). kNotFound: no disk at that port.
-    // kTimeout, kDeviceError (detail: PxTFD): the disk's fault. kUnsupported: a disk without LBA48 or DMA, or
-    // with sectors of neither 512 nor 4,096 bytes.
-    [[nodiscard]] Result<Geometry> identify(std::uint32_t port, Page raw);
-    // Reads raw sectors, as they are on the disk. `out` is a whole number of sectors. After identify().
-    [[nodiscard]] Status read_sectors(std::uint32_t port, std::uint64_t lba, MutableBytes out);
-
-    // The guest will see this disk, as `volume` says. Errors of Volume::check(); kMismatch: not the geometry
-    // that identify() found.
-    [[nodiscard]] Status attach(std::uint32_t port, const Volume& volume);
+    // The ATA disks found. To be used before hand_over() only.
+    [[nodiscard]] std::span<Port> disks() { return std::span(ports_).first(count_); }
 
     // Puts the controller into the state that a guest expects after reset.
     [[nodiscard]] Status hand_over();
@@ -76,18 +62,16 @@ class Controller {
     [[nodiscard]] std::uint32_t read_register(std::uint32_t offset);
     void write_register(std::uint32_t offset, std::uint32_t value);
     [[nodiscard]] std::uint32_t hardware(Hba reg) { return environment_.registers->read(bits(reg)); }
-    [[nodiscard]] Result<Port*> own(std::uint32_t port);
-    [[nodiscard]] Port* find(std::uint32_t port);
     [[nodiscard]] Port* visible(std::uint32_t offset);
     void finish_reset();
 
     Environment environment_{};
     std::uint32_t capabilities_ = 0;
     std::uint32_t visible_ports_ = 0;
-    bool handed_over_ = false;
     SpinLock lock_;                        // taken before any port's
     std::atomic<bool> resetting_ = false;  // GHC.HR was set by the guest
     std::array<Port, kMaximumDisks> ports_{};
+    std::size_t count_ = 0;  // of them in use
 };
 
 }  // namespace gatehouse::ata::ahci

@@ -78,17 +78,18 @@ Status Port::execute(const TaskFile& task, std::size_t size) {
     return {Error::kDeviceError, "disk: command failed", task_file};
 }
 
-Result<Geometry> Port::identify(Page raw) {
-    GATEHOUSE_TRY(execute(kIdentifyDevice, raw.size()));
-    copy_bytes(raw, Bytes(arena_.data + kBounceOffset, raw.size()));
-    GATEHOUSE_ASSIGN(geometry_, parse_geometry(raw));
-    return geometry_;
+Status Port::identify() {
+    const Page page(sector_.data(), kPageSize);
+    GATEHOUSE_TRY(execute(kIdentifyDevice, page.size()));
+    copy_bytes(page, Bytes(arena_.data + kBounceOffset, page.size()));
+    GATEHOUSE_ASSIGN(volume_.geometry, parse_geometry(page));
+    return {};
 }
 
 Status Port::read_sectors(std::uint64_t lba, MutableBytes out) {
-    const std::uint32_t size = geometry_.sector_size;
+    const std::uint32_t size = geometry().sector_size;
     if (size == 0) return {Error::kState, "disk: read before identify"};
-    const bool good = out.size() % size == 0 && geometry_.contains(lba, out.size() / size);
+    const bool good = out.size() % size == 0 && geometry().contains(lba, out.size() / size);
     if (!good) return {Error::kOutOfRange, "disk: read", lba};
     while (!out.empty()) {
         const std::size_t bytes = std::min<std::size_t>(out.size(), kUnitSize);
@@ -100,12 +101,9 @@ Status Port::read_sectors(std::uint64_t lba, MutableBytes out) {
     return {};
 }
 
-Status Port::attach(const Volume& volume) {
-    GATEHOUSE_TRY(volume.check());
-    if (volume.geometry != geometry_) return {Error::kMismatch, "volume: geometry of another disk"};
-    volume_ = volume;
-    attached_ = true;
-    return {};
+void Port::attach(std::span<const Region> regions, const XtsKey& key) {
+    volume_.regions = regions;
+    volume_.key = &key;
 }
 
 // --- The guest's accesses ---

@@ -63,7 +63,6 @@ struct PortHardware {
 
 class Port {
   public:
-    static constexpr std::uint32_t kNone = ~0u;
     static constexpr std::uint32_t kTableSize = 4096;
     static constexpr std::uint32_t kDescriptors = (kTableSize - kDescriptorOffset) / kDescriptorSize;
     static constexpr std::uint32_t kUnitSize = 64 * 1024;
@@ -81,13 +80,18 @@ class Port {
     // kNotFound: what answers is no ATA disk.
     [[nodiscard]] Status open(const Environment& environment, std::uint32_t number, std::uint32_t slot_mask,
                               const DmaArena& arena);
-    [[nodiscard]] std::uint32_t number() const { return number_; }  // kNone: not open
-    [[nodiscard]] bool is_open() const { return number_ != kNone; }
-    [[nodiscard]] bool is_attached() const { return attached_; }
-    // See Controller.
-    [[nodiscard]] Result<Geometry> identify(Page raw);
+    [[nodiscard]] std::uint32_t number() const { return number_; }
+    // Asks the disk for its geometry, which geometry() is from then on; zeros before. kUnsupported: a disk without LBA48 or
+    // DMA, or with sectors of neither 512 nor 4,096 bytes. kTimeout, kDeviceError (detail: PxTFD): the disk's fault.
+    [[nodiscard]] Status identify();
+    [[nodiscard]] const Geometry& geometry() const { return volume_.geometry; }
+    // Reads raw sectors, as they are on the disk, after identify(). `out` is a whole number of sectors. Errors: kState,
+    // kOutOfRange; the disk's.
     [[nodiscard]] Status read_sectors(std::uint64_t lba, MutableBytes out);
-    [[nodiscard]] Status attach(const Volume& volume);
+    // The guest will see this disk. Regions are as volume::validate() demands, for this geometry, each kOverlay with its
+    // bytes; they and the key, which is set, must outlive the mediator.
+    void attach(std::span<const Region> regions, const XtsKey& key);
+    [[nodiscard]] bool is_attached() const { return volume_.key != nullptr; }
     [[nodiscard]] Status stop() const { return hardware_.stop(*environment_.clock); }
 
     // --- The guest's accesses, any number of CPUs ---
@@ -160,12 +164,10 @@ class Port {
     Environment environment_{};
     PortHardware hardware_{};
     DmaArena arena_{};
-    std::uint32_t number_ = kNone;
+    std::uint32_t number_ = 0;
     std::uint32_t slot_mask_ = 0;  // slots that the controller has
     std::uint32_t units_ = 0;      // bounce units
-    Geometry geometry_{};
     Volume volume_{};
-    bool attached_ = false;
 
     // The guest's registers.
     std::array<std::uint32_t, 4> address_{};  // PxCLB, PxCLBU, PxFB, PxFBU

@@ -106,7 +106,6 @@ Status XtsKey::set(std::span<const std::byte, kXtsKeySize> key) {
         const __m128i to = r == 0 || r == kRounds ? from : _mm_aesimc_si128(from);
         store_block(decryption_.data() + kBlockSize * static_cast<std::size_t>(r), to);
     }
-    set_ = true;
     return {};
 }
 
@@ -114,7 +113,6 @@ void XtsKey::clear() {
     wipe(encryption_);
     wipe(decryption_);
     wipe(tweak_);
-    set_ = false;
 }
 
 void XtsKey::transform(Direction direction, const std::byte* from, std::byte* to, std::uint64_t count,

@@ -28,7 +28,6 @@ class XtsKey {
     // kUnsupported: this CPU has no AES instructions. kBadValue: both halves are equal (FIPS 140-2 IG A.9).
     [[nodiscard]] Status set(std::span<const std::byte, kXtsKeySize> key);
     void clear();
-    [[nodiscard]] bool is_set() const { return set_; }
 
     enum class Direction : std::uint8_t { kEncrypt, kDecrypt };
     // Transforms `count` sectors of `size` bytes, the first of which is sector `lba`. `to` may be `from`, or
@@ -43,7 +42,6 @@ class XtsKey {
     static constexpr std::size_t kRoundKeys = 15;  // AES-256: 14 rounds
     using Schedule = std::array<std::byte, kBlockSize * kRoundKeys>;
     alignas(16) Schedule encryption_{}, decryption_{}, tweak_{};
-    bool set_ = false;
 };
 
 }  // namespace gatehouse::ata

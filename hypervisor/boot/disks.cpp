@@ -58,15 +58,6 @@ std::byte* DiskController::map(std::uint64_t physical, std::uint64_t size) {
     return bytes ? bytes->data() : nullptr;
 }
 
-Status PortDisk::identify(ata::ahci::Controller& controller, platform::FunctionId function, std::uint32_t port) {
-    std::array<std::byte, ata::Page::extent> raw_identity;
-    GATEHOUSE_ASSIGN(geometry_, controller.identify(port, raw_identity));
-    controller_ = &controller;
-    function_ = function;
-    port_ = port;
-    return {};
-}
-
 Status PortDisk::attach(const volume::Header& header, const volume::Dek& dek) {
     const auto regions = std::span(regions_).first(header.region_count);
     std::ranges::copy(header.region_table(), regions.begin());
@@ -75,19 +66,17 @@ Status PortDisk::attach(const volume::Header& header, const volume::Dek& dek) {
         if (region.kind == RegionClass::kOverlay) region.overlay = header.overlay[next++].content.data();
     }
     GATEHOUSE_TRY(key_.set(dek.bytes()));
-    const Status attached = controller_->attach(port_, {.geometry = geometry_, .regions = regions, .key = &key_});
-    if (!attached) key_.clear();
-    return attached;
+    disk_->attach(regions, key_);
+    return {};
 }
 
 void Disks::add(ata::ahci::Controller& controller, platform::FunctionId function) {
-    for (std::uint32_t port = 0; port < 32; ++port) {
-        if ((controller.disks() >> port & 1) == 0 || count_ == kMaxDisks) continue;
-        if (const Status found = disks_[count_].identify(controller, function, port); !found) {
-            log("gatehouse: disk at port ", std::uint64_t{port}, ": ", found.failure(), "; it stays absent");
-            continue;
+    for (ata::ahci::Port& disk : controller.disks()) {
+        if (const Status found = disk.identify(); found) {
+            disks_[count_++].bind(disk, function);
+        } else {
+            log("gatehouse: disk at port ", std::uint64_t{disk.number()}, ": ", found.failure(), "; it stays absent");
         }
-        ++count_;
     }
 }
 

@@ -40,22 +40,23 @@ class DiskController final : public cpu::MmioHandler, private ata::HbaRegisters,
 // A disk at a port of a controller.
 class PortDisk final : public VaultDisk {
   public:
-    // Whether a disk is there that tells its geometry; it is the controller's `port` from here on.
-    [[nodiscard]] Status identify(ata::ahci::Controller& controller, platform::FunctionId function, std::uint32_t port);
+    // `disk` has told its geometry; `function` is its controller.
+    void bind(ata::ahci::Port& disk, platform::FunctionId function) {
+        disk_ = &disk;
+        function_ = function;
+    }
     [[nodiscard]] platform::FunctionId function() const { return function_; }
     void wipe() { key_.clear(); }
 
-    std::uint32_t port() const override { return port_; }
-    std::size_t sector_size() const override { return geometry_.sector_size; }
-    std::uint64_t total_sectors() const override { return geometry_.sectors; }
-    Status read(std::uint64_t lba, MutableBytes out) override { return controller_->read_sectors(port_, lba, out); }
+    std::uint32_t port() const override { return disk_->number(); }
+    std::size_t sector_size() const override { return disk_->geometry().sector_size; }
+    std::uint64_t total_sectors() const override { return disk_->geometry().sectors; }
+    Status read(std::uint64_t lba, MutableBytes out) override { return disk_->read_sectors(lba, out); }
     Status attach(const volume::Header& header, const volume::Dek& dek) override;
 
   private:
-    ata::ahci::Controller* controller_ = nullptr;
+    ata::ahci::Port* disk_ = nullptr;
     platform::FunctionId function_ = 0;
-    std::uint32_t port_ = 0;
-    ata::Geometry geometry_{};
     ata::XtsKey key_;
     std::array<Region, volume::kMaximumRegions> regions_{};  // those of the header, with their overlays
 };

@@ -88,7 +88,7 @@ Status Machine::start_tpm() {
     GATEHOUSE_TRY(transport_.open(kLocality));
     // The banks that the SLB extended must be all of the active ones: one left alone could be replayed.
     GATEHOUSE_ASSIGN(const tpm::BankList banks, tpm_.active_banks());
-    if (!std::ranges::equal(banks.banks(), hand_off_.all_banks(), {}, &tpm::PcrSelection::bank)) {
+    if (!std::ranges::equal(banks.banks(), hand_off_.all_banks())) {
         return {Error::kMismatch, "active PCR banks", banks.count};
     }
     return {};

@@ -8,91 +8,83 @@
 namespace gatehouse::boot {
 namespace {
 
-using volume::GptEntry;
-using volume::GptHeader;
+// UEFI 2.10, tables 5-5 and 5-6: the disk's GUID and the first LBA of the entries in a table's header; size of an entry.
+constexpr std::size_t kDiskAt = 56;
+constexpr std::size_t kEntriesLbaAt = 72;
+constexpr std::size_t kEntrySize = 128;
 
-Result<VaultPlace> find_by_table(VaultDisk& disk, std::uint64_t lba, VaultScratch& scratch) {
-    const std::size_t sector_size = disk.sector_size();
-    const MutableBytes sector = MutableBytes(scratch.sector).first(sector_size);
-    GATEHOUSE_TRY(disk.read(lba, sector));
-    GATEHOUSE_ASSIGN(const GptHeader header, volume::parse_gpt_header(sector, lba, disk.total_sectors()));
-    const MutableBytes table = MutableBytes(scratch.table).first(header.table_size());
-    for (std::size_t at = 0, i = 0; at < table.size(); at += sector_size, ++i) {
-        GATEHOUSE_TRY(disk.read(header.entries_lba + i, sector));
-        const MutableBytes part = table.subspan(at);
-        copy_bytes(part, Bytes(sector).first(std::min(part.size(), sector_size)));
+// First LBA of the vault partition.
+Result<std::uint64_t> find_partition(const VaultDisk& disk, Bytes table) {
+    for (Reader entries(table); entries.remaining() != 0;) {
+        Reader entry(entries.bytes(kEntrySize));
+        if (!equal_bytes(entry.bytes(sizeof(volume::Guid)), volume::kVaultPartitionType)) continue;
+        entry.skip(sizeof(volume::Guid));  // its own
+        const std::uint64_t first = entry.u64();
+        const std::uint64_t last = entry.u64();
+        if (first > last || last >= disk.total_sectors()) return {Error::kOutOfRange, "vault partition", first};
+        const std::uint64_t count = last - first + 1;
+        if (count < volume::kMinimumVaultSize / disk.sector_size())
+            return {Error::kBadLength, "vault partition", count};
+        return first;
     }
-    GATEHOUSE_ASSIGN(const GptEntry entry, volume::find_partition(header, table, volume::kVaultPartitionType));
-    if (entry.count() < volume::kMinimumVaultSize / sector_size) {
-        return {Error::kBadLength, "vault partition", entry.count()};
-    }
-    return VaultPlace{header.disk, entry.first, entry.count()};
+    return {Error::kNotFound, "vault partition"};
 }
 
-// A member's secret is the boot vault's root.
-class MemberSecret final : public Unsealer {
-  public:
-    explicit MemberSecret(const volume::Root& root) : root_(root) {}
-    Result<volume::SlotSecret> unseal(const volume::Slots&) override { return volume::SlotSecret(root_.bytes()); }
-
-  private:
-    const volume::Root& root_;
-};
-
-void stays_absent(const VaultDisk& disk, const Failure& why) {
-    log("gatehouse: disk at port ", std::uint64_t{disk.port()}, ": ", why, "; it stays absent");
+// By the partition table whose header is at `lba`.
+Status load_by_table(VaultDisk& disk, std::uint64_t lba, VaultScratch& scratch) {
+    const MutableBytes head = MutableBytes(scratch.sector).first(disk.sector_size());
+    GATEHOUSE_TRY(disk.read(lba, head));
+    if (!equal_bytes(head.first(8), literal_bytes("EFI PART"))) return {Error::kBadMagic, "partition table", lba};
+    GATEHOUSE_TRY(disk.read(load<std::uint64_t>(head.data() + kEntriesLbaAt, Endian::kLittle), scratch.table));
+    GATEHOUSE_ASSIGN(const std::uint64_t first, find_partition(disk, scratch.table));
+    bool found = false;
+    for (std::size_t i = 0; i < volume::kCopies; ++i) {
+        Status copy = disk.read(first + volume::kCopyOffset[i] / disk.sector_size(), scratch.copies[i]);
+        if (copy) copy = volume::preview(scratch.copies[i], scratch.header);
+        if (copy && !equal_bytes(scratch.header.disk, head.subspan(kDiskAt, sizeof(volume::Guid)))) {
+            copy = {Error::kMismatch, "vault header: of another disk"};
+        }
+        found |= copy.ok();
+        if (copy) continue;
+        log("gatehouse: vault header copy ", std::uint64_t{i}, ": ", copy.failure());
+        scratch.copies[i].fill(std::byte{0});
+    }
+    return found ? Status() : Status(Error::kNotFound, "vault header");
 }
 
 }  // namespace
 
-Result<VaultPlace> find_vault(VaultDisk& disk, VaultScratch& scratch) {
-    if (disk.total_sectors() < 3) return {Error::kNotFound, "partition table", disk.total_sectors()};
-    const auto primary = find_by_table(disk, volume::kPrimaryGptLba, scratch);
-    if (primary || primary.error() == Error::kNotFound) return primary;
-    const auto backup = find_by_table(disk, disk.total_sectors() - 1, scratch);
+Status load_vault(VaultDisk& disk, VaultScratch& scratch) {
+    const Status primary = load_by_table(disk, 1, scratch);
+    if (primary) return primary;
+    const Status backup = load_by_table(disk, disk.total_sectors() - 1, scratch);
     if (backup) log("gatehouse: primary partition table: ", primary.failure(), "; the backup is used");
-    return backup || backup.error() == Error::kNotFound ? backup : primary;
+    return backup ? backup : primary;
 }
 
 bool Vaults::is_open(const volume::VaultId& id) const {
     return std::ranges::any_of(all(), [&](const OpenVault& vault) { return vault.header.vault_id == id; });
 }
 
-// Finds the vault and reads its header's copies.
-Result<VaultPlace> Vaults::load(VaultDisk& disk) {
-    GATEHOUSE_ASSIGN(const VaultPlace place, find_vault(disk, scratch_));
-    for (std::size_t i = 0; i < volume::kCopies; ++i) {
-        const std::uint64_t lba = place.first + volume::kCopyOffset[i] / disk.sector_size();
-        if (const Status status = disk.read(lba, scratch_.copies[i]); !status) {
-            log("gatehouse: vault header copy ", std::uint64_t{i}, ": ", status.failure());
-            scratch_.copies[i].fill(std::byte{0});  // an unreadable copy is one without a header
-        }
-    }
-    return place;
-}
-
-// A copy whose slot opens and whose MAC holds, into the next room.
-Status Vaults::open_copy(VaultDisk& disk, const VaultPlace& place, Bytes copy, volume::SlotKind slot,
-                         Unsealer& unsealer) {
-    if (scratch_.preview.disk != place.disk) return {Error::kMismatch, "vault header: of another disk"};
-    GATEHOUSE_ASSIGN(const volume::SlotSecret secret, unsealer.unseal(scratch_.preview.slots));
-    open_[count_].disk = &disk;
-    return volume::open_header(copy, slot, secret, &place.disk, open_[count_].header, keys_);
+// A copy whose slot opens and whose MAC holds, into the next room. A member's secret is the boot vault's root.
+Status Vaults::open_copy(Bytes copy, Unsealer* tpm) {
+    volume::Header& header = open_[count_].header;
+    if (tpm == nullptr) return volume::open_header(copy, volume::SlotKind::kMember, root_, nullptr, header, keys_);
+    GATEHOUSE_ASSIGN(const volume::SlotSecret secret, tpm->unseal(scratch_.header.slots));
+    return volume::open_header(copy, volume::SlotKind::kTpm, secret, nullptr, header, keys_);
 }
 
 // The loaded vault, if its header claims one of the wanted ids; kNotFound if not.
-Status Vaults::open_one(VaultDisk& disk, const VaultPlace& place, std::span<const volume::VaultId> wanted,
-                        volume::SlotKind slot, Unsealer& unsealer) {
+Status Vaults::open_one(VaultDisk& disk, std::span<const volume::VaultId> wanted, Unsealer* tpm) {
     const volume::Candidates candidates = volume::select_candidates(scratch_.copies[0], scratch_.copies[1]);
     Status newest{Error::kNotFound, "vault: not of this endpoint"};
     for (const std::size_t number : std::span(candidates.copy).first(candidates.count)) {
         const Bytes copy = scratch_.copies[number];
-        if (!volume::preview(copy, scratch_.preview) ||
-            std::ranges::find(wanted, scratch_.preview.vault_id) == wanted.end()) {
-            continue;
-        }
-        if (is_open(scratch_.preview.vault_id)) return {Error::kNotFound, "vault: opened on another disk already"};
-        const Status status = open_copy(disk, place, copy, slot, unsealer);
+        GATEHOUSE_TRY(volume::preview(copy, scratch_.header));
+        const volume::VaultId& id = scratch_.header.vault_id;
+        if (std::ranges::find(wanted, id) == wanted.end()) continue;
+        if (is_open(id)) return {Error::kNotFound, "vault: opened on another disk already"};
+        const Status status = open_copy(copy, tpm);
         if (!status) {
             log("gatehouse: vault header copy ", std::uint64_t{number}, ": ", status.failure());
             if (newest.error() == Error::kNotFound) newest = status;
@@ -108,7 +100,7 @@ Status Vaults::open_one(VaultDisk& disk, const VaultPlace& place, std::span<cons
                     header.cursor.next};
         }
         GATEHOUSE_TRY(disk.attach(header, keys_.dek));
-        ++count_;
+        open_[count_++].disk = &disk;
         log("gatehouse: disk at port ", std::uint64_t{disk.port()}, ": vault opened, generation ", header.generation,
             ", key epoch ", std::uint64_t{header.data_key.epoch}, ", ", header.total_sectors, " sectors of ",
             std::uint64_t{header.sector_size}, " bytes");
@@ -120,9 +112,8 @@ Status Vaults::open_one(VaultDisk& disk, const VaultPlace& place, std::span<cons
 Status Vaults::open_boot_vault(std::span<VaultDisk* const> disks, const volume::VaultId& pinned, Unsealer& tpm) {
     Status first{Error::kNotFound, "boot vault: on no disk"};
     for (VaultDisk* const disk : disks) {
-        const auto place = load(*disk);
-        if (!place) continue;
-        const Status opened = open_one(*disk, *place, std::span(&pinned, 1), volume::SlotKind::kTpm, tpm);
+        if (!load_vault(*disk, scratch_)) continue;
+        const Status opened = open_one(*disk, std::span(&pinned, 1), &tpm);
         if (opened) return {};
         if (first.error() == Error::kNotFound && opened.error() != Error::kNotFound) first = opened;
     }
@@ -134,15 +125,15 @@ Status Vaults::open(std::span<VaultDisk* const> disks, const volume::VaultId& pi
     // Of a vault that did not open nothing is believed.
     const auto members = opened ? open_[0].header.member_table() : std::span<const volume::VaultId>();
     root_ = std::move(keys_.root);
-    MemberSecret root(root_);
     for (VaultDisk* const disk : disks) {
         if (count_ != 0 && open_[0].disk == disk) continue;
-        const auto place = load(*disk);
-        const Status member =
-            place ? open_one(*disk, *place, members, volume::SlotKind::kMember, root) : Status(place.failure());
-        if (!member) stays_absent(*disk, member.failure());
+        Status member = load_vault(*disk, scratch_);
+        if (member) member = open_one(*disk, members, nullptr);
+        if (!member) {
+            log("gatehouse: disk at port ", std::uint64_t{disk->port()}, ": ", member.failure(), "; it stays absent");
+        }
     }
-    keys_.clear();
+    keys_ = {};
     root_.clear();
     gatehouse::wipe(&scratch_, sizeof(scratch_));
     return opened;

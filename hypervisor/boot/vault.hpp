@@ -7,7 +7,6 @@
 #pragma once
 
 #include "keyvault/volume/header.hpp"
-#include "keyvault/volume/partition.hpp"
 
 namespace gatehouse::boot {
 
@@ -35,23 +34,19 @@ class Unsealer {
     ~Unsealer() = default;
 };
 
-struct VaultPlace {
-    volume::Guid disk{};
-    std::uint64_t first = 0;  // LBA
-    std::uint64_t count = 0;  // sectors
-};
-
 // Working memory; large, make it static.
 struct VaultScratch {
-    std::array<std::byte, volume::kGptMaxTableSize> table;
+    std::array<std::byte, 16384> table;  // the least that a partition table's entries have; 128 in use everywhere
     std::array<std::byte, volume::kMaximumSectorSize> sector;
     std::array<std::array<std::byte, volume::kMaximumHeaderSize>, volume::kCopies> copies;
-    volume::Preview preview;
+    volume::Header header;
 };
 
-// The vault partition by the primary partition table or, if that is broken, by the backup. kNotFound: the disk has
-// a good table and no vault in it. kBadLength: one that is too small. Other errors: the disk's, or those of the tables.
-[[nodiscard]] Result<VaultPlace> find_vault(VaultDisk& disk, VaultScratch& scratch);
+// Reads the header's copies in the vault partition, the first one of the primary partition table or, if that does not lead to
+// a header, of the backup. No checksum of a table is looked at: it would tell of accidents, and so does a place without a
+// header. What of the copies cannot be read, is no header or is that of another disk is left as zeros. kNotFound: no vault
+// here. kBadLength: its partition is too small. Other errors: the disk's, or no table.
+[[nodiscard]] Status load_vault(VaultDisk& disk, VaultScratch& scratch);
 
 struct OpenVault {
     VaultDisk* disk = nullptr;
@@ -73,12 +68,10 @@ class Vaults {
   private:
     [[nodiscard]] Status open_boot_vault(std::span<VaultDisk* const> disks, const volume::VaultId& pinned,
                                          Unsealer& tpm);
-    [[nodiscard]] Result<VaultPlace> load(VaultDisk& disk);
     [[nodiscard]] bool is_open(const volume::VaultId& id) const;
-    [[nodiscard]] Status open_one(VaultDisk& disk, const VaultPlace& place, std::span<const volume::VaultId> wanted,
-                                  volume::SlotKind slot, Unsealer& unsealer);
-    [[nodiscard]] Status open_copy(VaultDisk& disk, const VaultPlace& place, Bytes copy, volume::SlotKind slot,
-                                   Unsealer& unsealer);
+    // `tpm`: null for a member.
+    [[nodiscard]] Status open_one(VaultDisk& disk, std::span<const volume::VaultId> wanted, Unsealer* tpm);
+    [[nodiscard]] Status open_copy(Bytes copy, Unsealer* tpm);
 
     std::array<OpenVault, 1 + volume::kMaximumMembers> open_{};
     std::size_t count_ = 0;

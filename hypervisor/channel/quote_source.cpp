@@ -12,7 +12,7 @@ Bytes QuoteSource::log_text() { return Bytes(log_copy_).first(cpu::read_log(log_
 
 Result<Source::Quote> QuoteSource::quote(const Sha256Digest& qualifying_data) {
     if (key_public_.empty()) return {Error::kState, "no attestation key"};
-    auto made = tpm::quote(tpm_, random_, key_public_, key_private_, qualifying_data, std::span(&tpm::kQuotedPcrs, 1));
+    auto made = tpm::quote(tpm_, random_, key_public_, key_private_, qualifying_data, tpm::kQuotedPcrs);
     if (!made) {
         log("gatehouse: quote: ", made.failure());
         return made.failure();

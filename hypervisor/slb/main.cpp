@@ -119,11 +119,11 @@ Result<Bytes> prepare_image(std::uint64_t base) {
 
 Status read_banks(tpm::Tpm& tpm, launch::HandOff& hand_off) {
     GATEHOUSE_ASSIGN(const tpm::BankList list, tpm.active_banks());
-    for (const tpm::PcrSelection& entry : list.banks()) {
-        const auto algorithm = static_cast<std::uint16_t>(entry.bank);
-        if (!can_hash(entry.bank)) return {Error::kUnsupported, "active PCR bank that cannot be extended", algorithm};
+    for (const HashAlgorithm bank : list.banks()) {
+        const auto algorithm = static_cast<std::uint16_t>(bank);
+        if (!can_hash(bank)) return {Error::kUnsupported, "active PCR bank that cannot be extended", algorithm};
         if (hand_off.bank_count == launch::kMaxBanks) return {Error::kNoSpace, "active PCR banks", algorithm};
-        hand_off.banks[hand_off.bank_count++] = entry.bank;
+        hand_off.banks[hand_off.bank_count++] = bank;
     }
     if (hand_off.bank_count == 0) return {Error::kNotFound, "active PCR bank"};
     GATEHOUSE_ASSIGN(const Digest pcr, tpm.pcr_read(hand_off.banks[0], evidence::kLaunchPcr));

@@ -136,7 +136,7 @@ class Encryption {
     [[nodiscard]] Buffer other_journal() const try {
         return store_.read(volume::kJournalOffset[1 - cursor().journal], volume::kJournalSize);
     } catch (const ToolError&) {
-        volume::Preview other;
+        volume::Header other;
         const Buffer copy = store_.read(volume::kCopyOffset[1 - vault_.copy], volume::kMaximumHeaderSize);
         if (!volume::preview(copy, other).ok() || other.generation > vault_.header.generation) throw;
         return {};

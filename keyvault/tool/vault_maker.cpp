@@ -36,7 +36,7 @@ void check_header(const OpenVault& vault, const volume::SlotSecret& sealed) {
 }
 
 void keep_or_make_attestation_key(EndpointTpm& tpm, Header& header) {
-    if (header.attestation_key_public.size != 0 &&
+    if (!header.attestation_key_public.empty() &&
         tpm.can_load(header.attestation_key_public.bytes(), header.attestation_key_private.bytes()))
         return;
     const TpmObject key = tpm.create_attestation_key();

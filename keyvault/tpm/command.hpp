@@ -4,8 +4,7 @@
 // parameters.
 //
 //     Command command(tpm, TPM2_CC_NV_Read, "TPM2_NV_Read");
-//     command.handle(index).handle(index).password();
-//     command.parameters().u16(8);
+//     command.with(index, index).password().with(std::uint16_t{8}, std::uint16_t{0});
 //     GATEHOUSE_ASSIGN(const Response response, command.execute());
 //
 // Internal to keyvault/tpm.
@@ -17,10 +16,15 @@ namespace gatehouse::tpm {
 
 // Views into the Tpm's response buffer: gone with the next command.
 struct Response {
+    const char* command = "";
     TPM2_HANDLE handle = 0;
-    Bytes parameters;
-    Bytes authorization;
+    Bytes parameters{};
+    Bytes authorization{};
     [[nodiscard]] Reader reader() const { return Reader(parameters, Endian::kBig); }
+    // The only parameter, a TPM2B.
+    [[nodiscard]] Result<Bytes> sized() const;
+    // The same, of out.size() bytes: kBadLength if not.
+    [[nodiscard]] Status copy_sized(MutableBytes out) const;
 };
 
 class Command {
@@ -28,17 +32,19 @@ class Command {
     // `name` is what failures are called by.
     Command(Tpm& tpm, TPM2_CC code, const char* name);
 
-    Command& handle(TPM2_HANDLE handle);
+    // Appends integers and, each with its size before it, byte strings.
+    template <typename... Parts>
+    Command& with(const Parts&... parts) {
+        (append(parts), ...);
+        return *this;
+    }
+    // Appends marshalled bytes.
+    Command& with_marshalled(Bytes bytes);
     // A password session with an empty password: one for each handle that needs an authorization, in their
     // order.
     Command& password();
-    // Any other session, after the passwords; the HMAC is filled in later by set_hmac(), `hmac_size` is 0 or
-    // that of SHA-256.
-    Command& session(TPM2_HANDLE session, Bytes nonce, TPMA_SESSION attributes, std::size_t hmac_size);
-    Command& set_hmac(const Sha256Digest& hmac);
-    // What is written here is appended.
-    [[nodiscard]] Writer& parameters() { return writer_; }
-    [[nodiscard]] Bytes written_parameters() const { return writer_.written().subspan(parameters_at_); }
+    // Any other session, after the passwords.
+    Command& session(TPM2_HANDLE session, Bytes nonce, TPMA_SESSION attributes, Bytes hmac);
 
     [[nodiscard]] TPM2_CC code() const { return code_; }
     [[nodiscard]] const char* name() const { return name_; }
@@ -50,6 +56,13 @@ class Command {
     [[nodiscard]] Status finish();
 
   private:
+    template <std::unsigned_integral T>
+    void append(T value) {
+        std::array<std::byte, sizeof(value)> encoded{};
+        store(encoded.data(), value, Endian::kBig);
+        writer_.bytes(encoded);
+    }
+    void append(Bytes bytes) { writer_.sized(bytes); }
     [[nodiscard]] Result<std::size_t> transmit();
 
     Tpm& tpm_;
@@ -59,15 +72,9 @@ class Command {
     unsigned passwords_ = 0;
     unsigned sessions_ = 0;  // passwords included
     std::size_t sessions_at_ = 0;
-    std::size_t parameters_at_ = 0;
 };
 
-// TPML_PCR_SELECTION (Part 2, 10.9.7), three bytes of bitmap each.
-void write_selections(Writer& writer, std::span<const PcrSelection> selections);
-
-// A failure of the response's contents, in the shape of Reader::finished().
-[[nodiscard]] inline Failure malformed(const char* command, Error error = Error::kBadValue) {
-    return {error, command, 0};
-}
+// TPML_PCR_SELECTION of one bank (Part 2, 10.9.7), three bytes of bitmap.
+[[nodiscard]] std::array<std::byte, 10> marshalled(const PcrSelection& selection);
 
 }  // namespace gatehouse::tpm

@@ -19,31 +19,47 @@ constexpr Range kRanges[] = {
     {0x81010000, 0x8101ffff},  // endorsement keys
 };
 
-Status check_handle(Tpm& tpm, TPM2_HANDLE handle) {
-    if (!is_endorsement_handle(handle)) return {Error::kOutOfRange, "endorsement: handle", handle};
-    GATEHOUSE_ASSIGN(const bool exists, tpm.handle_exists(handle));
-    if (!exists) return {Error::kNotFound, "endorsement: handle", handle};
-    return {};
+// A TPM's refusal that says that there is no such index or key.
+Failure explain(const Failure& failure) {
+    const bool absent = failure.error == Error::kTpmError && (failure.detail & 0xff) == TPM2_RC_HANDLE;
+    return absent ? Failure{Error::kNotFound, "endorsement: handle", failure.detail} : failure;
 }
 
 Result<std::size_t> read_index(Tpm& tpm, TPM2_HANDLE index, MutableBytes out) {
-    GATEHOUSE_ASSIGN(const NvPublic area, tpm.nv_read_public(index));
-    if ((area.attributes & TPMA_NV_WRITTEN) == 0) return {Error::kNotFound, "endorsement: NV contents", index};
-    if (area.data_size > out.size()) return {Error::kNoSpace, "endorsement: NV contents", area.data_size};
-    TPM2_HANDLE authorization = index;
-    if ((area.attributes & TPMA_NV_AUTHREAD) == 0) {
-        if ((area.attributes & (TPMA_NV_OWNERREAD | TPMA_NV_PPREAD)) == 0) {
-            return {Error::kRefused, "endorsement: NV attributes", area.attributes};
-        }
-        authorization = (area.attributes & TPMA_NV_OWNERREAD) != 0 ? TPM2_RH_OWNER : TPM2_RH_PLATFORM;
+    constexpr std::size_t kPart = 256;  // at a time: below the TPM2_PT_NV_BUFFER_MAX of every TPM of a PC
+    Command command(tpm, TPM2_CC_NV_ReadPublic, "TPM2_NV_ReadPublic");
+    GATEHOUSE_ASSIGN(const Response response, command.with(index).execute());
+    Reader reader = response.reader();
+    Reader area(reader.sized(), Endian::kBig);  // TPMS_NV_PUBLIC (Part 2, 13.5)
+    (void)reader.sized();                       // Name
+    GATEHOUSE_TRY(reader.finished(command.name()));
+    area.skip(sizeof(TPM2_HANDLE) + sizeof(TPM2_ALG_ID));
+    const TPMA_NV attributes = area.u32();
+    (void)area.sized();  // policy
+    const std::size_t size = area.u16();
+    GATEHOUSE_TRY(area.finished(command.name()));
+    if ((attributes & TPMA_NV_WRITTEN) == 0) return {Error::kNotFound, "endorsement: NV contents", index};
+    if (size > out.size()) return {Error::kNoSpace, "endorsement: NV contents", size};
+    if ((attributes & (TPMA_NV_AUTHREAD | TPMA_NV_OWNERREAD)) == 0) {
+        return {Error::kRefused, "endorsement: NV attributes", attributes};
     }
-    GATEHOUSE_ASSIGN(const std::uint32_t largest, tpm.property(TPM2_PT_NV_BUFFER_MAX));
-    const std::size_t part = std::clamp<std::size_t>(largest, 32, Tpm::kBufferSize / 2);
-    for (std::size_t at = 0; at < area.data_size; at += part) {
-        const std::size_t size = std::min(part, area.data_size - at);
-        GATEHOUSE_TRY(tpm.nv_read(authorization, index, at, out.subspan(at, size)));
+    const TPM2_HANDLE authorization = (attributes & TPMA_NV_AUTHREAD) != 0 ? index : TPM2_RH_OWNER;
+    for (std::size_t at = 0; at < size; at += kPart) {
+        const MutableBytes part = out.subspan(at, std::min(kPart, size - at));
+        Command read(tpm, TPM2_CC_NV_Read, "TPM2_NV_Read");
+        read.with(authorization, index).password();
+        read.with(static_cast<std::uint16_t>(part.size()), static_cast<std::uint16_t>(at));
+        GATEHOUSE_ASSIGN(const Response contents, read.execute());
+        GATEHOUSE_TRY(contents.copy_sized(part));
     }
-    return area.data_size;
+    return size;
+}
+
+Result<std::size_t> read_key(Tpm& tpm, TPM2_HANDLE key, MutableBytes out) {
+    GATEHOUSE_ASSIGN(const PublicArea area, tpm.read_public(key));
+    if (area.size() > out.size()) return {Error::kNoSpace, "endorsement: public area", area.size()};
+    copy_bytes(out, area.bytes());
+    return area.size();
 }
 
 }  // namespace
@@ -53,19 +69,18 @@ bool is_endorsement_handle(TPM2_HANDLE handle) {
 }
 
 Result<std::size_t> read_endorsement(Tpm& tpm, TPM2_HANDLE handle, MutableBytes out) {
-    GATEHOUSE_TRY(check_handle(tpm, handle));
-    if (handle < TPM2_PERSISTENT_FIRST) return read_index(tpm, handle, out);
-    GATEHOUSE_ASSIGN(const PublicArea area, tpm.read_public(handle));
-    if (area.size() > out.size()) return {Error::kNoSpace, "endorsement: public area", area.size()};
-    copy_bytes(out, area.bytes());
-    return area.size();
+    if (!is_endorsement_handle(handle)) return {Error::kOutOfRange, "endorsement: handle", handle};
+    auto size = handle < TPM2_PERSISTENT_FIRST ? read_index(tpm, handle, out) : read_key(tpm, handle, out);
+    if (!size) return explain(size.failure());
+    return size;
 }
 
 Result<std::size_t> activate_credential(Tpm& tpm, RandomSource& random, TPM2_HANDLE endorsement_key, Bytes key_public,
                                         Bytes key_private, Bytes credential, Bytes secret, MutableBytes out) {
-    GATEHOUSE_TRY(check_handle(tpm, endorsement_key));
-    GATEHOUSE_ASSIGN(const PublicArea endorsement, tpm.read_public(endorsement_key));
-    Reader fields(endorsement.bytes(), Endian::kBig);
+    if (!is_endorsement_handle(endorsement_key)) return {Error::kOutOfRange, "endorsement: handle", endorsement_key};
+    const auto endorsement = tpm.read_public(endorsement_key);
+    if (!endorsement) return explain(endorsement.failure());
+    Reader fields(endorsement->bytes(), Endian::kBig);
     fields.skip(4);  // type, name algorithm
     const bool by_password = (fields.u32() & TPMA_OBJECT_USERWITHAUTH) != 0;
     GATEHOUSE_ASSIGN(const Flushed key, tpm.load(kStorageRootKey, key_private, key_public));
@@ -75,25 +90,16 @@ Result<std::size_t> activate_credential(Tpm& tpm, RandomSource& random, TPM2_HAN
         GATEHOUSE_TRY(session.policy_secret(TPM2_RH_ENDORSEMENT));
     }
     Command command(tpm, TPM2_CC_ActivateCredential, "TPM2_ActivateCredential");
-    command.handle(key.handle()).handle(endorsement_key).password();
+    command.with(key.handle(), endorsement_key).password();
     if (by_password) {
         command.password();
     } else {
-        session.authorize(command, TPMA_SESSION_CONTINUESESSION);
+        session.authorize(command);
     }
-    command.parameters().sized(credential);
-    command.parameters().sized(secret);
+    command.with(credential, secret);
     const auto size = [&]() -> Result<std::size_t> {
-        Bytes parameters;
-        if (by_password) {
-            GATEHOUSE_ASSIGN(const Response response, command.execute());
-            parameters = response.parameters;
-        } else {
-            GATEHOUSE_ASSIGN(parameters, session.execute(command, {}, TPMA_SESSION_CONTINUESESSION));
-        }
-        Reader reader(parameters, Endian::kBig);
-        const Bytes released = reader.sized();
-        GATEHOUSE_TRY(reader.finished(command.name()));
+        GATEHOUSE_ASSIGN(const Response response, by_password ? command.execute() : session.execute(command));
+        GATEHOUSE_ASSIGN(const Bytes released, response.sized());
         if (released.empty() || released.size() > out.size()) {
             return {Error::kBadLength, command.name(), released.size()};
         }

@@ -25,10 +25,7 @@ PolicyDigest& PolicyDigest::extend(TPM2_CC command, std::initializer_list<Bytes>
 
 // Part 3, 23.7: H(old || CC || TPML_PCR_SELECTION || H(values))
 PolicyDigest& PolicyDigest::pcr(const PcrSelection& selection, std::initializer_list<Bytes> values) {
-    std::array<std::byte, 10> selections{};
-    Writer writer(selections, Endian::kBig);
-    write_selections(writer, std::span(&selection, 1));
-    return extend(TPM2_CC_PolicyPCR, {selections, sha256(values)});
+    return extend(TPM2_CC_PolicyPCR, {marshalled(selection), sha256(values)});
 }
 
 // Part 3, 23.8
@@ -66,6 +63,17 @@ Sha256Digest machine_policy_digest(const Name& authority, Bytes policy_ref, cons
 
 Sha256Digest authorize_policy_digest(const Name& authority, Bytes policy_ref) {
     return PolicyDigest().authorize(authority, policy_ref).value();
+}
+
+Result<PolicyRef> machine_policy_ref(Bytes policy_ref) {
+    std::array<std::byte, PolicyRef::kCapacity> joined{};
+    Writer writer(joined);
+    writer.bytes(policy_ref);
+    writer.bytes(machine_suffix());
+    PolicyRef ref;
+    GATEHOUSE_TRY(writer.status("policy reference"));
+    GATEHOUSE_TRY(ref.assign(writer.written(), "policy reference"));
+    return ref;
 }
 
 Sha256Digest attestation_key_policy_digest() { return PolicyDigest().locality(kHypervisorLocality).value(); }

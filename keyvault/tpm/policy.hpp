@@ -36,6 +36,13 @@ class PolicyDigest {
 // The sealed object's authPolicy: with `policy_ref` where the release alone is approved; with
 // machine_policy_ref(policy_ref) where the machine is as well.
 [[nodiscard]] Sha256Digest authorize_policy_digest(const Name& authority, Bytes policy_ref);
+// policy_ref || "/machine": what approvals of machines are signed for. kBadLength if `policy_ref` is too long.
+using PolicyRef = Blob<64>;
+[[nodiscard]] Result<PolicyRef> machine_policy_ref(Bytes policy_ref);
+// What the authority signs: SHA-256(approved policy || policy reference).
+[[nodiscard]] inline Sha256Digest approval_digest(const Sha256Digest& approved, Bytes policy_ref) {
+    return sha256({approved, policy_ref});
+}
 // The attestation key's authPolicy: locality 2.
 [[nodiscard]] Sha256Digest attestation_key_policy_digest();
 

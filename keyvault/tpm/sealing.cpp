@@ -12,20 +12,21 @@ Failure explain(const Failure& failure, Error error, const char* item) {
 struct Step {
     const Sha256Digest& policy;
     Bytes signature;
-    Bytes policy_ref;
+    Bytes suffix;  // of the policy reference
     const char* not_approved;
     const char* not_signed;
 };
 
 // Has the policy that `session` satisfies replaced by the authority's, if it is the approved one.
-Status authorize(Tpm& tpm, PolicySession& session, Bytes authority, const Step& step) {
+Status authorize(Tpm& tpm, PolicySession& session, const UnsealRequest& request, const Step& step) {
     GATEHOUSE_ASSIGN(const Sha256Digest digest, session.policy_digest());
     if (digest != step.policy) return {Error::kMismatch, step.not_approved};
-    GATEHOUSE_ASSIGN(const Flushed key, tpm.load_external(authority));
-    const Result<Ticket> ticket =
-        tpm.verify_signature(key.handle(), approval_digest(step.policy, step.policy_ref), step.signature);
+    GATEHOUSE_ASSIGN(const Flushed key, tpm.load_external(request.authority));
+    const Sha256Digest signed_digest = sha256({step.policy, request.policy_ref, step.suffix});
+    const Result<Ticket> ticket = tpm.verify_signature(key.handle(), signed_digest, step.signature);
     if (!ticket.ok()) return explain(ticket.failure(), Error::kBadSignature, step.not_signed);
-    return session.policy_authorize(step.policy, step.policy_ref, name_of(authority), ticket.value());
+    return session.policy_authorize(step.policy, request.policy_ref, step.suffix, name_of(request.authority),
+                                    ticket.value());
 }
 
 Status satisfy(Tpm& tpm, PolicySession& session, const UnsealRequest& request) {
@@ -33,34 +34,22 @@ Status satisfy(Tpm& tpm, PolicySession& session, const UnsealRequest& request) {
     GATEHOUSE_TRY(session.policy_pcr(kLaunchPcrs));
     GATEHOUSE_TRY(session.policy_locality(kHypervisorLocality));
     const Status counter = session.policy_counter_at_most(request.counter, approval.counter_limit);
-    if (!counter.ok()) {
-        if (counter.failure().detail != TPM2_RC_POLICY) return counter;
+    if (!counter.ok() && counter.failure().detail == TPM2_RC_POLICY) {
         return explain(counter.failure(), Error::kRefused, "rollback counter above the approval's limit");
     }
-    GATEHOUSE_TRY(authorize(tpm, session, request.authority,
-                            {approval.policy, approval.signature, request.policy_ref, "PCR 17 and 18 not as approved",
-                             "approval: not signed by the authority"}));
+    GATEHOUSE_TRY(counter);
+    const Step release{approval.policy, approval.signature, Bytes(), "PCR 17 and 18 not as approved",
+                       "approval: not signed by the authority"};
+    GATEHOUSE_TRY(authorize(tpm, session, request, release));
     if (!request.machine) return {};
-    GATEHOUSE_ASSIGN(const PolicyRef machine_ref, machine_policy_ref(request.policy_ref));
     GATEHOUSE_TRY(session.policy_pcr(kMachinePcrs));
-    return authorize(tpm, session, request.authority,
-                     {request.machine->policy, request.machine->signature, machine_ref.bytes(),
-                      "PCR 19 not as approved: another machine, or another firmware",
-                      "machine approval: not signed by the authority"});
+    const Step machine{request.machine->policy, request.machine->signature, machine_suffix(),
+                       "PCR 19 not as approved: another machine, or another firmware",
+                       "machine approval: not signed by the authority"};
+    return authorize(tpm, session, request, machine);
 }
 
 }  // namespace
-
-Result<PolicyRef> machine_policy_ref(Bytes policy_ref) {
-    std::array<std::byte, PolicyRef::kCapacity> joined{};
-    Writer writer(joined);
-    writer.bytes(policy_ref);
-    writer.bytes(literal_bytes("/machine"));
-    PolicyRef ref;
-    GATEHOUSE_TRY(writer.status("policy reference"));
-    GATEHOUSE_TRY(ref.assign(writer.written(), "policy reference"));
-    return ref;
-}
 
 Result<Secret<32>> unseal(Tpm& tpm, RandomSource& random, const UnsealRequest& request) {
     GATEHOUSE_ASSIGN(const PublicArea root, tpm.read_public(kStorageRootKey));
@@ -77,11 +66,11 @@ Result<Secret<32>> unseal(Tpm& tpm, RandomSource& random, const UnsealRequest& r
 }
 
 Result<Quote> quote(Tpm& tpm, RandomSource& random, Bytes key_public, Bytes key_private, Bytes qualifying_data,
-                    std::span<const PcrSelection> selections) {
+                    const PcrSelection& selection) {
     GATEHOUSE_ASSIGN(const Flushed key, tpm.load(kStorageRootKey, key_private, key_public));
     GATEHOUSE_ASSIGN(PolicySession session, PolicySession::start(tpm, random));
     GATEHOUSE_TRY(session.policy_locality(kHypervisorLocality));
-    return session.quote(key.handle(), name_of(key_public), qualifying_data, selections);
+    return session.quote(key.handle(), qualifying_data, selection);
 }
 
 }  // namespace gatehouse::tpm

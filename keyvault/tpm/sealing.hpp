@@ -18,13 +18,8 @@ inline constexpr PcrSelection kLaunchPcrs{HashAlgorithm::kSha256, (1u << 17) | (
 inline constexpr PcrSelection kMachinePcrs{HashAlgorithm::kSha256, 1u << 19};
 inline constexpr PcrSelection kQuotedPcrs{HashAlgorithm::kSha256, kLaunchPcrs.pcrs | kMachinePcrs.pcrs};
 
-using PolicyRef = Blob<64>;
-// policy_ref || "/machine": what approvals of machines are signed for. kBadLength if `policy_ref` is too long.
-[[nodiscard]] Result<PolicyRef> machine_policy_ref(Bytes policy_ref);
-// What the authority signs: SHA-256(approved policy || policy reference).
-[[nodiscard]] inline Sha256Digest approval_digest(const Sha256Digest& approved, Bytes policy_ref) {
-    return sha256({approved, policy_ref});
-}
+// What follows the policy reference in approvals of machines.
+[[nodiscard]] inline Bytes machine_suffix() { return literal_bytes("/machine"); }
 
 // The TPM's half of an approval: what `policyctl sign` hands out. It lies outside of what it approves;
 // nothing here is trusted before the TPM has verified the signature.
@@ -64,12 +59,12 @@ struct UnsealRequest {
 //   kMismatch      "PCR 19 not as approved: another machine, or another firmware"
 //   kBadSignature  "machine approval: not signed by the authority"
 //   kAuthFailed    "TPM refuses to unseal": locality, PCR changed meanwhile, sealed to another authority
-//   kBadLength     "sealed secret": not 32 bytes
+//   kBadLength     "TPM2_Unseal": the sealed secret is not of 32 bytes
 //   kBadMac        "TPM2_Unseal": the response was not made by this TPM
 [[nodiscard]] Result<Secret<32>> unseal(Tpm& tpm, RandomSource& random, const UnsealRequest& request);
 
 // The attestation key of the vault header, loaded under the storage root key, quotes. Locality 2, as above.
 [[nodiscard]] Result<Quote> quote(Tpm& tpm, RandomSource& random, Bytes key_public, Bytes key_private,
-                                  Bytes qualifying_data, std::span<const PcrSelection> selections);
+                                  Bytes qualifying_data, const PcrSelection& selection);
 
 }  // namespace gatehouse::tpm

@@ -1,5 +1,7 @@
 #include "keyvault/tpm/session.hpp"
 
+#include <algorithm>
+
 #include "keyvault/tpm/command.hpp"
 #include "keyvault/tpm/crypto.hpp"
 
@@ -12,23 +14,15 @@ std::array<std::byte, 4> big_endian(std::uint32_t value) {
     return bytes;
 }
 
-// The point of a P-256 decryption key's TPMT_PUBLIC (Part 2, 12.2.4).
+// The point of a P-256 storage key: the end of its TPMT_PUBLIC (Part 2, 12.2.4). That it is such a key its Name says, which
+// was pinned; of any other the TPM makes nothing.
 Result<EccPoint> ecc_point(Bytes public_area) {
-    Reader reader(public_area, Endian::kBig);
-    const TPM2_ALG_ID type = reader.u16();
-    (void)reader.u16();    // name algorithm
-    (void)reader.u32();    // attributes
-    (void)reader.sized();  // policy
-    const TPM2_ALG_ID symmetric = reader.u16();
-    if (symmetric != TPM2_ALG_NULL) reader.skip(4);  // key bits, mode
-    const TPM2_ALG_ID scheme = reader.u16();
-    const TPM2_ECC_CURVE curve = reader.u16();
-    const TPM2_ALG_ID kdf = reader.u16();
+    constexpr std::size_t kSize = 2 * (2 + kCoordinateSize);
+    Reader reader(public_area.last(std::min(kSize, public_area.size())), Endian::kBig);
     const Bytes x = reader.sized();
     const Bytes y = reader.sized();
-    if (type != TPM2_ALG_ECC || scheme != TPM2_ALG_NULL || kdf != TPM2_ALG_NULL || curve != TPM2_ECC_NIST_P256 ||
-        !reader.finished("").ok() || x.size() != kCoordinateSize || y.size() != kCoordinateSize) {
-        return {Error::kUnsupported, "session: salting key is not an ECC P-256 storage key", type};
+    if (!reader.finished("").ok() || x.size() != kCoordinateSize || y.size() != kCoordinateSize) {
+        return {Error::kUnsupported, "session: salting key is not an ECC P-256 storage key", public_area.size()};
     }
     EccPoint point;
     copy_bytes(point.x, x);
@@ -38,9 +32,9 @@ Result<EccPoint> ecc_point(Bytes public_area) {
 
 }  // namespace
 
-Result<PolicySession> PolicySession::start(Tpm& tpm, RandomSource& random, Type type) {
+Result<PolicySession> PolicySession::start(Tpm& tpm, RandomSource& random) {
     PolicySession session;
-    GATEHOUSE_TRY(session.open(tpm, random, type, TPM2_RH_NULL, {}, {}));
+    GATEHOUSE_TRY(session.open(tpm, random, TPM2_RH_NULL, {}, {}));
     return session;
 }
 
@@ -54,84 +48,55 @@ Result<PolicySession> PolicySession::start_salted(Tpm& tpm, RandomSource& random
     writer.sized(ephemeral.x);
     writer.sized(ephemeral.y);
     PolicySession session;
-    GATEHOUSE_TRY(session.open(tpm, random, Type::kPolicy, salt_key, encrypted_salt, salt.bytes()));
+    GATEHOUSE_TRY(session.open(tpm, random, salt_key, encrypted_salt, salt.bytes()));
     return session;
 }
 
-// TPM2_StartAuthSession (Part 3, 11.1)
-Status PolicySession::open(Tpm& tpm, RandomSource& random, Type type, TPM2_HANDLE salt_key, Bytes encrypted_salt,
-                           Bytes salt) {
+// TPM2_StartAuthSession (Part 3, 11.1); a plain session makes no use of the cipher.
+Status PolicySession::open(Tpm& tpm, RandomSource& random, TPM2_HANDLE salt_key, Bytes encrypted_salt, Bytes salt) {
     tpm_ = &tpm;
     random_ = &random;
     salted_ = !salt.empty();
     random.fill(nonce_caller_);
     Command command(tpm, TPM2_CC_StartAuthSession, "TPM2_StartAuthSession");
-    command.handle(salt_key).handle(TPM2_RH_NULL);
-    Writer& parameters = command.parameters();
-    parameters.sized(nonce_caller_);
-    parameters.sized(encrypted_salt);
-    parameters.u8(type == Type::kTrial ? TPM2_SE_TRIAL : TPM2_SE_POLICY);
-    if (salted_) {
-        parameters.u16(TPM2_ALG_AES);
-        parameters.u16(128);
-        parameters.u16(TPM2_ALG_CFB);
-    } else {
-        parameters.u16(TPM2_ALG_NULL);
-    }
-    parameters.u16(TPM2_ALG_SHA256);
+    command.with(salt_key, TPM2_RH_NULL, nonce_caller_, encrypted_salt, TPM2_SE_POLICY);
+    command.with(TPM2_ALG_AES, std::uint16_t{128}, TPM2_ALG_CFB, TPM2_ALG_SHA256);
     GATEHOUSE_ASSIGN(const Response response, command.execute(true));
-    Reader reader = response.reader();
-    const Bytes nonce = reader.sized();
-    if (nonce.size() == kNonceSize) copy_bytes(nonce_tpm_, nonce);
-    const Status finished = reader.finished(command.name());
     session_ = Flushed(tpm, response.handle);
-    GATEHOUSE_TRY(finished);
-    if (nonce.size() != kNonceSize) return {Error::kBadLength, command.name(), nonce.size()};
+    GATEHOUSE_TRY(response.copy_sized(nonce_tpm_));
     if (salted_) key_ = kdf_a(salt, literal_bytes("ATH"), nonce_tpm_, nonce_caller_);
     return {};
 }
 
+// Without a digest: the TPM takes the PCRs as they are.
 Status PolicySession::policy_pcr(const PcrSelection& selection) {
     Command command(*tpm_, TPM2_CC_PolicyPCR, "TPM2_PolicyPCR");
-    command.handle(session_.handle());
-    command.parameters().sized({});  // the TPM takes the PCRs as they are
-    write_selections(command.parameters(), std::span(&selection, 1));
-    return command.finish();
+    return command.with(session_.handle(), Bytes()).with_marshalled(marshalled(selection)).finish();
 }
 
 Status PolicySession::policy_locality(TPMA_LOCALITY localities) {
-    Command command(*tpm_, TPM2_CC_PolicyLocality, "TPM2_PolicyLocality");
-    command.handle(session_.handle());
-    command.parameters().u8(localities);
-    return command.finish();
+    return Command(*tpm_, TPM2_CC_PolicyLocality, "TPM2_PolicyLocality").with(session_.handle(), localities).finish();
 }
 
 Status PolicySession::policy_counter_at_most(TPM2_HANDLE index, std::uint64_t limit) {
+    constexpr std::uint16_t kOffset = 0;
     Command command(*tpm_, TPM2_CC_PolicyNV, "TPM2_PolicyNV");
-    command.handle(index).handle(index).handle(session_.handle()).password();
-    command.parameters().u16(sizeof(limit));
-    command.parameters().u64(limit);
-    command.parameters().u16(0);  // offset
-    command.parameters().u16(TPM2_EO_UNSIGNED_LE);
-    return command.finish();
+    command.with(index, index, session_.handle()).password();
+    return command.with(std::uint16_t{sizeof(limit)}, limit, kOffset, TPM2_EO_UNSIGNED_LE).finish();
 }
 
-Status PolicySession::policy_authorize(const Sha256Digest& approved, Bytes policy_ref, const Name& key,
+Status PolicySession::policy_authorize(const Sha256Digest& approved, Bytes policy_ref, Bytes suffix, const Name& key,
                                        const Ticket& ticket) {
     Command command(*tpm_, TPM2_CC_PolicyAuthorize, "TPM2_PolicyAuthorize");
-    command.handle(session_.handle());
-    command.parameters().sized(approved);
-    command.parameters().sized(policy_ref);
-    command.parameters().sized(key);
-    command.parameters().bytes(ticket.bytes());
-    return command.finish();
+    command.with(session_.handle(), approved, static_cast<std::uint16_t>(policy_ref.size() + suffix.size()));
+    command.with_marshalled(policy_ref).with_marshalled(suffix);
+    return command.with(key).with_marshalled(ticket.bytes()).finish();
 }
 
-// Part 3, 23.4: no nonce, no expiration, so the ticket is empty.
+// Part 3, 23.4: no nonce, no digest, no policy reference, no expiration, so the ticket is empty.
 Status PolicySession::policy_secret(TPM2_HANDLE entity) {
     Command command(*tpm_, TPM2_CC_PolicySecret, "TPM2_PolicySecret");
-    command.handle(entity).handle(session_.handle()).password();
-    command.parameters().zeros(3 * sizeof(std::uint16_t) + sizeof(std::uint32_t));
+    command.with(entity, session_.handle()).password().with(Bytes(), Bytes(), Bytes(), std::uint32_t{0});
     GATEHOUSE_ASSIGN(const Response response, command.execute());
     Reader reader = response.reader();
     (void)reader.sized();  // timeout
@@ -142,35 +107,32 @@ Status PolicySession::policy_secret(TPM2_HANDLE entity) {
 
 Result<Sha256Digest> PolicySession::policy_digest() {
     Command command(*tpm_, TPM2_CC_PolicyGetDigest, "TPM2_PolicyGetDigest");
-    command.handle(session_.handle());
-    GATEHOUSE_ASSIGN(const Response response, command.execute());
-    Reader reader = response.reader();
-    const Bytes found = reader.sized();
-    GATEHOUSE_TRY(reader.finished(command.name()));
+    GATEHOUSE_ASSIGN(const Response response, command.with(session_.handle()).execute());
     Sha256Digest digest{};
-    if (found.size() != digest.size()) return {Error::kBadLength, command.name(), found.size()};
-    copy_bytes(digest, found);
+    GATEHOUSE_TRY(response.copy_sized(digest));
     return digest;
 }
 
+TPMA_SESSION PolicySession::attributes() const {
+    return TPMA_SESSION_CONTINUESESSION | (salted_ ? TPMA_SESSION_ENCRYPT : TPMA_SESSION{0});
+}
+
 // Part 1, 19.6.5 and 19.6.8. A policy without PolicyAuthValue leaves the authorization value out of the key.
-Sha256Digest PolicySession::authorization_hmac(const Sha256Digest& parameter_hash, Bytes newer, Bytes older,
-                                               TPMA_SESSION attributes) const {
-    const std::array<std::byte, 1> attribute{static_cast<std::byte>(attributes)};
+Sha256Digest PolicySession::authorization_hmac(const Sha256Digest& parameter_hash, Bytes newer, Bytes older) const {
+    const std::array<std::byte, 1> attribute{static_cast<std::byte>(attributes())};
     return hmac_sha256(key_.bytes(), {parameter_hash, newer, older, attribute});
 }
 
-void PolicySession::authorize(Command& command, TPMA_SESSION attributes) {
+void PolicySession::authorize(Command& command, Bytes name) {
     random_->fill(nonce_caller_);
-    command.session(session_.handle(), nonce_caller_, attributes, salted_ ? kSha256Size : 0);
+    Sha256Digest hmac{};
+    if (salted_) {
+        hmac = authorization_hmac(sha256({big_endian(command.code()), name}), nonce_caller_, nonce_tpm_);
+    }
+    command.session(session_.handle(), nonce_caller_, attributes(), Bytes(hmac).first(salted_ ? hmac.size() : 0));
 }
 
-Result<Bytes> PolicySession::execute(Command& command, const Name& object, TPMA_SESSION attributes) {
-    const auto code = big_endian(command.code());
-    if (salted_) {
-        const Sha256Digest hash = sha256({code, object, command.written_parameters()});
-        command.set_hmac(authorization_hmac(hash, nonce_caller_, nonce_tpm_, attributes));
-    }
+Result<Response> PolicySession::execute(Command& command) {
     GATEHOUSE_ASSIGN(const Response response, command.execute());
     Reader reader(response.authorization, Endian::kBig);
     const Bytes nonce = reader.sized();
@@ -178,66 +140,42 @@ Result<Bytes> PolicySession::execute(Command& command, const Name& object, TPMA_
     const Bytes hmac = reader.sized();
     GATEHOUSE_TRY(reader.finished(command.name()));
     if (nonce.size() != kNonceSize) return {Error::kBadLength, command.name(), nonce.size()};
-    if (answered != attributes) return {Error::kBadValue, command.name(), answered};
+    if (answered != attributes()) return {Error::kBadValue, command.name(), answered};
     copy_bytes(nonce_tpm_, nonce);
     if (salted_) {
-        const Sha256Digest hash = sha256({big_endian(TPM2_RC_SUCCESS), code, response.parameters});
-        if (!equal_secret(hmac, authorization_hmac(hash, nonce_tpm_, nonce_caller_, answered))) {
+        const Sha256Digest hash =
+            sha256({big_endian(TPM2_RC_SUCCESS), big_endian(command.code()), response.parameters});
+        if (!equal_secret(hmac, authorization_hmac(hash, nonce_tpm_, nonce_caller_))) {
             return {Error::kBadMac, command.name()};
         }
     } else if (!hmac.empty()) {
         return {Error::kBadLength, command.name(), hmac.size()};
     }
-    return response.parameters;
+    return response;
 }
 
 Result<Secret<32>> PolicySession::unseal(TPM2_HANDLE object, const Name& name) {
     Command command(*tpm_, TPM2_CC_Unseal, "TPM2_Unseal");
     if (!salted_) return {Error::kState, "unseal: the session is not encrypted"};
-    constexpr TPMA_SESSION kAttributes = TPMA_SESSION_CONTINUESESSION | TPMA_SESSION_ENCRYPT;
-    authorize(command.handle(object), kAttributes);
-    GATEHOUSE_ASSIGN(const Bytes parameters, execute(command, name, kAttributes));
-    Reader reader(parameters, Endian::kBig);
-    const Bytes encrypted = reader.sized();  // the size is not encrypted (Part 1, 21.1)
-    GATEHOUSE_TRY(reader.finished(command.name()));
+    authorize(command.with(object), name);
+    GATEHOUSE_ASSIGN(const Response response, execute(command));
     Secret<32> secret;
-    if (encrypted.size() != Secret<32>::kSize) return {Error::kBadLength, "sealed secret", encrypted.size()};
+    GATEHOUSE_TRY(response.copy_sized(secret.bytes()));  // encrypted, but for its size (Part 1, 21.1)
     const Secret<32> key_and_iv = kdf_a(key_.bytes(), literal_bytes("CFB"), nonce_tpm_, nonce_caller_);
-    cfb_decrypt(key_and_iv.bytes(), encrypted, secret.bytes());
+    cfb_decrypt(key_and_iv.bytes(), secret.bytes(), secret.bytes());
     return secret;
 }
 
-Result<Quote> PolicySession::quote(TPM2_HANDLE key, const Name& name, Bytes qualifying_data,
-                                   std::span<const PcrSelection> selections) {
+Result<Quote> PolicySession::quote(TPM2_HANDLE key, Bytes qualifying_data, const PcrSelection& selection) {
     Command command(*tpm_, TPM2_CC_Quote, "TPM2_Quote");
-    authorize(command.handle(key), TPMA_SESSION_CONTINUESESSION);
-    command.parameters().sized(qualifying_data);
-    command.parameters().u16(TPM2_ALG_NULL);  // the key's own scheme
-    write_selections(command.parameters(), selections);
-    GATEHOUSE_ASSIGN(const Bytes parameters, execute(command, name, TPMA_SESSION_CONTINUESESSION));
-    Reader reader(parameters, Endian::kBig);
-    const Bytes attest = reader.sized();
-    const Bytes signature = reader.rest();
-    GATEHOUSE_TRY(reader.status(command.name()));
-
-    Reader fields(attest, Endian::kBig);  // TPMS_ATTEST (Part 2, 10.12.8)
-    const std::uint32_t magic = fields.u32();
-    const TPM2_ST type = fields.u16();
-    (void)fields.sized();  // the signer's qualified Name
-    const Bytes extra_data = fields.sized();
-    GATEHOUSE_TRY(fields.status(command.name()));
-    if (magic != TPM2_GENERATED_VALUE || type != TPM2_ST_ATTEST_QUOTE || !equal_bytes(extra_data, qualifying_data)) {
-        return malformed(command.name(), Error::kMismatch);
-    }
-    Reader parts(signature, Endian::kBig);  // TPMT_SIGNATURE, of an ECC key
-    (void)parts.u16();
-    (void)parts.u16();
-    (void)parts.sized();
-    (void)parts.sized();
-    GATEHOUSE_TRY(parts.finished(command.name()));
+    authorize(command.with(key));
+    command.with(qualifying_data, TPM2_ALG_NULL).with_marshalled(marshalled(selection));  // by the key's own scheme
+    GATEHOUSE_ASSIGN(const Response response, execute(command));
+    Reader reader = response.reader();
     Quote quote;
-    GATEHOUSE_TRY(quote.attest.assign(attest, command.name()));
-    GATEHOUSE_TRY(quote.signature.assign(signature, command.name()));
+    GATEHOUSE_TRY(quote.attest.assign(reader.sized(), command.name()));
+    GATEHOUSE_TRY(quote.signature.assign(reader.rest(), command.name()));
+    GATEHOUSE_TRY(reader.status(command.name()));
     return quote;
 }
 

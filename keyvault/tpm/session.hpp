@@ -25,6 +25,7 @@
 namespace gatehouse::tpm {
 
 class Command;  // command.hpp, not for callers
+struct Response;
 
 // PCRs, qualifying data and time of a machine, signed by a key of its TPM.
 struct Quote {
@@ -38,9 +39,7 @@ class PolicySession {
     PolicySession(PolicySession&&) noexcept = default;
     PolicySession& operator=(PolicySession&&) noexcept = default;
 
-    enum class Type : std::uint8_t { kPolicy, kTrial };
-
-    [[nodiscard]] static Result<PolicySession> start(Tpm& tpm, RandomSource& random, Type type = Type::kPolicy);
+    [[nodiscard]] static Result<PolicySession> start(Tpm& tpm, RandomSource& random);
     // Salted to the loaded ECC P-256 decryption key `salt_key`, whose public area is `salt_public`.
     // kUnsupported for another kind of key, kBadValue if its point is not on the curve.
     [[nodiscard]] static Result<PolicySession> start_salted(Tpm& tpm, RandomSource& random, TPM2_HANDLE salt_key,
@@ -52,8 +51,9 @@ class PolicySession {
     [[nodiscard]] Status policy_locality(TPMA_LOCALITY localities);
     // That the counter at `index` is at most `limit` now; refused with TPM2_RC_POLICY if not.
     [[nodiscard]] Status policy_counter_at_most(TPM2_HANDLE index, std::uint64_t limit);
-    // That the session's policy so far is `approved` and that `ticket` proves the key's approval of it.
-    [[nodiscard]] Status policy_authorize(const Sha256Digest& approved, Bytes policy_ref, const Name& key,
+    // That the session's policy so far is `approved` and that `ticket` proves the key's approval of it for the policy
+    // reference `policy_ref` || `suffix`.
+    [[nodiscard]] Status policy_authorize(const Sha256Digest& approved, Bytes policy_ref, Bytes suffix, const Name& key,
                                           const Ticket& ticket);
     // That the empty authorization value of the hierarchy or object `entity` is known.
     [[nodiscard]] Status policy_secret(TPM2_HANDLE entity);
@@ -64,25 +64,23 @@ class PolicySession {
     // the command's HMAC.
     [[nodiscard]] Result<Secret<32>> unseal(TPM2_HANDLE object, const Name& name);
 
-    // Quote by the loaded key `key` over PCRs and up to 64 bytes of `qualifying_data`. The attested structure
-    // must carry the TPM's magic and exactly this qualifying data (kMismatch); its signature is the
-    // verifier's to check.
-    [[nodiscard]] Result<Quote> quote(TPM2_HANDLE key, const Name& name, Bytes qualifying_data,
-                                      std::span<const PcrSelection> selections);
+    // Quote by the loaded key `key` over PCRs and up to 64 bytes of `qualifying_data`. What is in it, and its signature,
+    // is the verifier's to check: nobody before him relies on it.
+    [[nodiscard]] Result<Quote> quote(TPM2_HANDLE key, Bytes qualifying_data, const PcrSelection& selection);
 
-    // For this room: appends this session to a command, after its handles and passwords.
-    void authorize(Command& command, TPMA_SESSION attributes);
-    // Sends a command that this session authorizes; returns the response's parameters, authenticated if the
-    // session is salted, not decrypted.
-    [[nodiscard]] Result<Bytes> execute(Command& command, const Name& object, TPMA_SESSION attributes);
+    // For this room: appends this session to a command, after its handles and passwords. A salted session authorizes
+    // commands without parameters, on the object with this Name.
+    void authorize(Command& command, Bytes name = {});
+    // Sends a command that this session authorizes; the response's parameters are authenticated if the session is salted,
+    // not decrypted.
+    [[nodiscard]] Result<Response> execute(Command& command);
 
   private:
     static constexpr std::size_t kNonceSize = 32;
 
-    [[nodiscard]] Status open(Tpm& tpm, RandomSource& random, Type type, TPM2_HANDLE salt_key, Bytes encrypted_salt,
-                              Bytes salt);
-    [[nodiscard]] Sha256Digest authorization_hmac(const Sha256Digest& parameter_hash, Bytes newer, Bytes older,
-                                                  TPMA_SESSION attributes) const;
+    [[nodiscard]] Status open(Tpm& tpm, RandomSource& random, TPM2_HANDLE salt_key, Bytes encrypted_salt, Bytes salt);
+    [[nodiscard]] TPMA_SESSION attributes() const;
+    [[nodiscard]] Sha256Digest authorization_hmac(const Sha256Digest& parameter_hash, Bytes newer, Bytes older) const;
 
     Tpm* tpm_ = nullptr;
     RandomSource* random_ = nullptr;

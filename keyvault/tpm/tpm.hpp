@@ -15,6 +15,8 @@
 // without outer size fields.
 #pragma once
 
+#include <utility>
+
 #include "keyvault/tpm/transport.hpp"
 #include "keyvault/tpm/types.hpp"
 
@@ -28,15 +30,16 @@ class Flushed {
   public:
     Flushed() = default;
     Flushed(Tpm& tpm, TPM2_HANDLE handle) : tpm_(&tpm), handle_(handle) {}
-    ~Flushed() { release(); }
+    ~Flushed();
     Flushed(Flushed&& other) noexcept { *this = static_cast<Flushed&&>(other); }
-    Flushed& operator=(Flushed&& other) noexcept;
-    Flushed(const Flushed&) = delete;
-    Flushed& operator=(const Flushed&) = delete;
+    Flushed& operator=(Flushed&& other) noexcept {
+        std::swap(tpm_, other.tpm_);
+        std::swap(handle_, other.handle_);
+        return *this;
+    }
     [[nodiscard]] TPM2_HANDLE handle() const { return handle_; }
 
   private:
-    void release();
     Tpm* tpm_ = nullptr;
     TPM2_HANDLE handle_ = 0;
 };
@@ -53,12 +56,6 @@ class Tpm {
     // The active PCR banks. kNoSpace if there are more than BankList holds: an unknown bank must not be
     // overlooked.
     [[nodiscard]] Result<BankList> active_banks();
-    // A TPM property (TPM2_PT_MANUFACTURER, TPM2_PT_FIRMWARE_VERSION_1, TPM2_PT_PERMANENT, ...); kNotFound if
-    // the TPM does not have it.
-    [[nodiscard]] Result<std::uint32_t> property(TPM2_PT property);
-    // Whether a persistent object, NV index or transient object exists under this handle.
-    [[nodiscard]] Result<bool> handle_exists(TPM2_HANDLE handle);
-
     // Extends one PCR in the bank of each digest, with one command. At most BankList::kCapacity digests.
     [[nodiscard]] Status pcr_extend(unsigned pcr, std::span<const Digest> digests);
     // One PCR (0..23) of one bank; kMismatch if the TPM does not have it.
@@ -70,8 +67,8 @@ class Tpm {
     // Fills `out`, however many commands it takes.
     [[nodiscard]] Status get_random(MutableBytes out);
 
-    // A loaded or persistent object's public area. Its Name is computed from it, by the algorithm that it
-    // states, and must be the one that the TPM reports (kMismatch; kUnsupported if it cannot be computed).
+    // A loaded or persistent object's public area. Whoever answers may lie: it is the object's that was meant if name_of() it
+    // is the Name that was pinned. The Name that the answer gives besides is not looked at.
     [[nodiscard]] Result<PublicArea> read_public(TPM2_HANDLE object);
     // Loads a marshalled TPMT_PUBLIC for verifying signatures. Owner hierarchy: tickets of the null hierarchy
     // are empty (Part 3, 20.1), PolicyAuthorize refuses those.
@@ -83,16 +80,6 @@ class Tpm {
 
     // Has the TPM verify `signature` (a marshalled TPMT_SIGNATURE) of the loaded key over `digest`.
     [[nodiscard]] Result<Ticket> verify_signature(TPM2_HANDLE key, const Sha256Digest& digest, Bytes signature);
-
-    // Public area of an NV index, its Name checked like read_public's.
-    [[nodiscard]] Result<NvPublic> nv_read_public(TPM2_HANDLE index);
-    // Reads out.size() bytes (at most TPM2_PT_NV_BUFFER_MAX) from `offset`; `authorization` has an empty
-    // authorization value: the index itself, TPM2_RH_OWNER or TPM2_RH_PLATFORM, as the index's attributes
-    // demand.
-    [[nodiscard]] Status nv_read(TPM2_HANDLE authorization, TPM2_HANDLE index, std::size_t offset, MutableBytes out);
-    // Value of an NV counter whose read authorization is its own, empty, authorization value, as
-    // rollback_counter_public() (templates.hpp) has it.
-    [[nodiscard]] Result<std::uint64_t> nv_read_counter(TPM2_HANDLE index);
 
     // Overwrites what the last response held.
     void wipe_response() { wipe(response_); }

@@ -12,10 +12,8 @@ Name name_of(Bytes public_area) {
 }
 
 bool pcr_is_reset_value(Bytes value) {
-    const auto all = [value](unsigned byte) {
-        return std::all_of(value.begin(), value.end(), [byte](std::byte b) { return b == std::byte(byte); });
-    };
-    return all(0x00) || all(0xff);
+    const auto all = [value](std::byte byte) { return std::ranges::count(value, byte) == std::ssize(value); };
+    return all(std::byte{0x00}) || all(std::byte{0xff});
 }
 
 }  // namespace gatehouse::tpm

@@ -6,36 +6,13 @@
 
 #include <tss2/tss2_tpm2_types.h>
 
+#include "hypervisor/base/blob.hpp"
 #include "hypervisor/base/hash.hpp"
 
 namespace gatehouse::tpm {
 
-// At most N bytes: the contents of a TPM2B, without its size field.
-template <std::size_t N>
-class Blob {
-  public:
-    static constexpr std::size_t kCapacity = N;
-
-    Blob() = default;
-    // kBadLength with the size if `from` is longer than N.
-    [[nodiscard]] Status assign(Bytes from, const char* item) {
-        if (from.size() > N) return {Error::kBadLength, item, from.size()};
-        copy_bytes(storage_, from);
-        size_ = static_cast<std::uint16_t>(from.size());
-        return {};
-    }
-    [[nodiscard]] Bytes bytes() const { return Bytes(storage_).first(size_); }
-    [[nodiscard]] std::size_t size() const { return size_; }
-    [[nodiscard]] bool empty() const { return size_ == 0; }
-
-  private:
-    static_assert(N <= 0xffff);
-    std::array<std::byte, N> storage_{};
-    std::uint16_t size_ = 0;
-};
-
 // The Name of an object or NV index (Part 1, 16): 0x000b and the SHA-256 of its public area, 34 bytes.
-// Entities with another name algorithm are not used by Gatehouse; they are only read (Tpm::read_public()).
+// Entities with another name algorithm are not used by Gatehouse; they are only read.
 inline constexpr std::size_t kNameSize = 2 + kSha256Size;
 using Name = std::array<std::byte, kNameSize>;
 
@@ -56,21 +33,13 @@ struct PcrSelection {
     std::uint32_t pcrs = 0;
 };
 
-// The banks that the TPM has, as TPM2_GetCapability(TPM2_CAP_PCRS) lists them. A bank without any PCR is
-// inactive and left out. `bank` may be an algorithm that can_hash() does not know.
+// The PCR banks that the TPM has, by their algorithms; one may be an algorithm that can_hash() does not know. A bank without
+// any PCR is inactive and left out.
 struct BankList {
     static constexpr std::size_t kCapacity = 8;
-    std::array<PcrSelection, kCapacity> entries{};
+    std::array<HashAlgorithm, kCapacity> entries{};
     std::size_t count = 0;
-    [[nodiscard]] std::span<const PcrSelection> banks() const { return std::span(entries).first(count); }
-};
-
-// The public area of an NV index (Part 2, 13.5), without its policy.
-struct NvPublic {
-    TPM2_HANDLE index = 0;
-    TPMA_NV attributes = 0;
-    std::uint16_t data_size = 0;
-    Digest name{};  // by the index's own name algorithm
+    [[nodiscard]] std::span<const HashAlgorithm> banks() const { return std::span(entries).first(count); }
 };
 
 // Proof by the TPM that it verified a signature (TPMT_TK_VERIFIED), marshalled.

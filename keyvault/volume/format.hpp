@@ -6,7 +6,7 @@
 
 namespace gatehouse::volume {
 
-inline constexpr std::uint32_t kHeaderVersion = 2;
+inline constexpr std::size_t kGenerationAt = 16;
 inline constexpr std::size_t kMacSize = kSha256Size;
 
 // HKDF info strings and associated data. A key of one purpose is never one of another.
@@ -31,6 +31,9 @@ inline Bytes mac_label() { return literal_bytes("gatehouse vault v2: header MAC"
 
 // Where the MAC's place in a copy begins: checks magic, version and length, which is all that is read before.
 [[nodiscard]] Result<Bytes> covered_bytes(Bytes copy, std::uint32_t version = kHeaderVersion);
+// What preview() reads, from the beginning to the slots; then the rest.
+[[nodiscard]] Status read_front(Reader& reader, Header& header);
+[[nodiscard]] Status read_body(Reader& reader, Header& header);
 // The TPM slot, after its "present".
 [[nodiscard]] Status read_tpm_slot(Reader& reader, TpmSlot& slot);
 // The body as far as the attestation key.

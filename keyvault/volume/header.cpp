@@ -7,30 +7,105 @@
 namespace gatehouse::volume {
 namespace {
 
-constexpr std::size_t kGenerationAt = 16;
-
-// --- Reading
-
-template <std::size_t N>
-Status read(Reader& reader, Field<N>& field, const char* item) {
-    return field.assign(reader.sized(), item);
-}
-
 // Whether a slot is there.
-Result<bool> present(Reader& reader, const char* item) {
+Result<bool> present(Reader& reader) {
     const std::uint32_t value = reader.u32();
-    if (value > 1) return {Error::kBadValue, item, value};
+    if (value > 1) return {Error::kBadValue, "vault header: slot", value};
     return value == 1;
 }
 
-Status read(Reader& reader, Slots& slots) {
-    slots = {};
-    GATEHOUSE_ASSIGN(const bool has_tpm, present(reader, "vault header: TPM slot"));
-    if (has_tpm) GATEHOUSE_TRY(read_tpm_slot(reader, slots.tpm.emplace()));
-    GATEHOUSE_ASSIGN(const bool has_recovery, present(reader, "vault header: recovery slot"));
-    if (has_recovery) read(reader, slots.recovery.emplace().kek);
-    GATEHOUSE_ASSIGN(const bool has_member, present(reader, "vault header: member slot"));
-    if (has_member) read(reader, slots.member.emplace().kek);
+// --- Rules
+
+// Regions are sorted, disjoint and on the disk. The overlay's sectors are those of the overlay regions, one by one.
+Status validate_regions(const Header& header) {
+    std::uint64_t end = 0;  // of the region before
+    std::size_t overlays = 0;
+    for (const Region& region : header.region_table()) {
+        if (region.count == 0 || region.kind < RegionClass::kReadOnly || region.kind > RegionClass::kOverlay) {
+            return {Error::kBadValue, "vault header: region", region.first};
+        }
+        if (region.first >= header.total_sectors || region.count > header.total_sectors - region.first) {
+            return {Error::kOutOfRange, "vault header: region outside of the disk", region.first};
+        }
+        if (region.first < end) return {Error::kOverlap, "vault header: regions overlap or unsorted", region.first};
+        end = region.first + region.count;
+        if (region.kind != RegionClass::kOverlay) continue;
+        if (region.count != 1 || overlays == header.overlay_count || header.overlay[overlays].lba != region.first) {
+            return {Error::kMismatch, "vault header: overlay region without content", region.first};
+        }
+        ++overlays;
+    }
+    if (overlays == header.overlay_count) return {};
+    return {Error::kMismatch, "vault header: overlay sector in no overlay region", overlays};
+}
+
+Status validate_cursor(const Header& header) {
+    const Cursor& cursor = header.cursor;
+    if (cursor.state > CursorState::kEncrypting) {
+        return {Error::kUnsupported, "vault header: cursor", static_cast<std::uint64_t>(cursor.state)};
+    }
+    const std::uint64_t end = cursor.state == CursorState::kIdle ? 0 : header.total_sectors;
+    if (cursor.next > end || cursor.count > end - cursor.next || cursor.journal > (end == 0 ? 0 : 1)) {
+        return {Error::kBadValue, "vault header: cursor", cursor.next};
+    }
+    return {};
+}
+
+// As open_header(), with the keys as far as it came on failure.
+Status open_copy(Bytes copy, SlotKind slot, const SlotSecret& secret, const Guid* disk, Header& header, Keys& keys) {
+    GATEHOUSE_ASSIGN(const Bytes covered, covered_bytes(copy));
+    Reader reader(covered);
+    GATEHOUSE_TRY(read_front(reader, header));
+    const Slots& slots = header.slots;
+    const std::optional<KeySlot>& other = slot == SlotKind::kRecovery ? slots.recovery : slots.member;
+    if (slot == SlotKind::kTpm ? !slots.tpm : !other) return {Error::kNotFound, "vault: no such slot"};
+    const WrappedKey<kKekSize>& wrapped = slot == SlotKind::kTpm ? slots.tpm->kek : other->kek;
+    const Bytes label = slot_label(slot);
+    if (!unwrap(wrapped, derive_key(secret.bytes(), label), {label, header.disk, header.vault_id}, keys.kek)) {
+        return {Error::kAuthFailed, "vault slot"};
+    }
+    if (!equal_secret(header_mac(covered, keys.kek), copy.subspan(covered.size(), kMacSize))) {
+        return {Error::kBadMac, "vault header"};
+    }
+    if (disk != nullptr && *disk != header.disk) return {Error::kMismatch, "vault header: of another disk"};
+    GATEHOUSE_TRY(read_body(reader, header));
+    GATEHOUSE_TRY(validate(header));
+    const WrappingKey root_key = derive_key(keys.kek.bytes(), root_label());
+    if (!unwrap(header.root, root_key, {root_label(), header.disk}, keys.root)) {
+        return {Error::kAuthFailed, "vault root secret"};
+    }
+    if (vault_id(keys.root) != header.vault_id) return {Error::kMismatch, "vault header: vault id is not its root's"};
+    return unwrap_dek(header, keys.kek, dek_label(), keys.dek);
+}
+
+}  // namespace
+
+VaultId vault_id(const Root& root) { return sha256({literal_bytes("gatehouse vault id v1"), root.bytes()}); }
+
+Result<Bytes> covered_bytes(Bytes copy, std::uint32_t version) {
+    Reader reader(copy);
+    if (!equal_bytes(reader.bytes(8), literal_bytes("GHVAULT1"))) return {Error::kBadMagic, "vault header"};
+    const std::uint32_t found = reader.u32();
+    if (found != version) return {Error::kBadVersion, "vault header", found};
+    const std::uint32_t length = reader.u32();
+    if (length == 0 || length % kHeaderAlignment != 0 || length > kMaximumHeaderSize || length > copy.size()) {
+        return {Error::kBadLength, "vault header", length};
+    }
+    return copy.first(length - kMacSize);
+}
+
+Status read_front(Reader& reader, Header& header) {
+    reader.skip(kGenerationAt);
+    header.generation = reader.u64();
+    reader.copy(header.disk);
+    reader.copy(header.vault_id);
+    header.slots = {};
+    GATEHOUSE_ASSIGN(const bool has_tpm, present(reader));
+    if (has_tpm) GATEHOUSE_TRY(read_tpm_slot(reader, header.slots.tpm.emplace()));
+    for (std::optional<KeySlot>* const slot : {&header.slots.recovery, &header.slots.member}) {
+        GATEHOUSE_ASSIGN(const bool is_there, present(reader));
+        if (is_there) read(reader, slot->emplace().kek);
+    }
     return reader.status("vault header: slots");
 }
 
@@ -56,124 +131,9 @@ Status read_body(Reader& reader, Header& header) {
     return {};
 }
 
-// Magic, version, length, generation, disk and vault id. Afterwards `reader`, which ends where the MAC begins, stands at the
-// slots.
-struct Fixed {
-    Bytes covered;
-    Reader reader{{}};
-    std::uint64_t generation = 0;
-    Guid disk{};
-    VaultId vault_id{};
-};
-Status read_fixed(Bytes copy, Fixed& fixed) {
-    GATEHOUSE_ASSIGN(fixed.covered, covered_bytes(copy));
-    fixed.reader = Reader(fixed.covered);
-    fixed.reader.skip(kGenerationAt);
-    fixed.generation = fixed.reader.u64();
-    fixed.reader.copy(fixed.disk);
-    fixed.reader.copy(fixed.vault_id);
-    if (fixed.generation == 0) return {Error::kBadValue, "vault header: generation", fixed.generation};
-    return fixed.reader.status("vault header");
-}
-
-// --- Rules
-
-Status validate_regions(const Header& header) {
-    std::uint64_t end = 0;  // of the region before
-    for (const Region& region : header.region_table()) {
-        if (region.count == 0 || region.kind < RegionClass::kReadOnly || region.kind > RegionClass::kOverlay) {
-            return {Error::kBadValue, "vault header: region", region.first};
-        }
-        if (region.first >= header.total_sectors || region.count > header.total_sectors - region.first) {
-            return {Error::kOutOfRange, "vault header: region outside of the disk", region.first};
-        }
-        if (region.first < end) return {Error::kOverlap, "vault header: regions overlap or unsorted", region.first};
-        end = region.first + region.count;
-    }
-    return {};
-}
-
-// The overlay's sectors are those of the overlay regions, one by one.
-Status validate_overlay(const Header& header) {
-    std::size_t next = 0;
-    for (const Region& region : header.region_table()) {
-        if (region.kind != RegionClass::kOverlay) continue;
-        if (region.count != 1 || next == header.overlay_count || header.overlay[next++].lba != region.first) {
-            return {Error::kMismatch, "vault header: overlay region without content", region.first};
-        }
-    }
-    if (next != header.overlay_count)
-        return {Error::kMismatch, "vault header: overlay sector in no overlay region", next};
-    return {};
-}
-
-Status validate_cursor(const Header& header) {
-    const Cursor& cursor = header.cursor;
-    if (cursor.state > CursorState::kEncrypting) {
-        return {Error::kUnsupported, "vault header: cursor", static_cast<std::uint64_t>(cursor.state)};
-    }
-    const std::uint64_t end = cursor.state == CursorState::kIdle ? 0 : header.total_sectors;
-    if (cursor.next > end || cursor.count > end - cursor.next || cursor.journal > (end == 0 ? 0 : 1)) {
-        return {Error::kBadValue, "vault header: cursor", cursor.next};
-    }
-    return {};
-}
-
-// As open_header(), with the keys as far as it came on failure.
-Status open_copy(Bytes copy, SlotKind slot, const SlotSecret& secret, const Guid* disk, Header& header, Keys& keys) {
-    Fixed fixed;
-    GATEHOUSE_TRY(read_fixed(copy, fixed));
-    header.generation = fixed.generation;
-    header.disk = fixed.disk;
-    header.vault_id = fixed.vault_id;
-    GATEHOUSE_TRY(read(fixed.reader, header.slots));
-    const Slots& slots = header.slots;
-    const std::optional<KeySlot>& other = slot == SlotKind::kRecovery ? slots.recovery : slots.member;
-    if (slot == SlotKind::kTpm ? !slots.tpm : !other) return {Error::kNotFound, "vault: no such slot"};
-    const WrappedKey<kKekSize>& wrapped = slot == SlotKind::kTpm ? slots.tpm->kek : other->kek;
-    const Bytes label = slot_label(slot);
-    if (!unwrap(wrapped, derive_key(secret.bytes(), label), {label, header.disk, header.vault_id}, keys.kek)) {
-        return {Error::kAuthFailed, "vault slot"};
-    }
-    if (!equal_secret(header_mac(fixed.covered, keys.kek), copy.subspan(fixed.covered.size(), kMacSize))) {
-        return {Error::kBadMac, "vault header"};
-    }
-    if (disk != nullptr && *disk != header.disk) return {Error::kMismatch, "vault header: of another disk"};
-    GATEHOUSE_TRY(read_body(fixed.reader, header));
-    GATEHOUSE_TRY(validate(header));
-    const WrappingKey root_key = derive_key(keys.kek.bytes(), root_label());
-    if (!unwrap(header.root, root_key, {root_label(), header.disk}, keys.root)) {
-        return {Error::kAuthFailed, "vault root secret"};
-    }
-    if (vault_id(keys.root) != header.vault_id) return {Error::kMismatch, "vault header: vault id is not its root's"};
-    return unwrap_dek(header, keys.kek, dek_label(), keys.dek);
-}
-
-}  // namespace
-
-void Keys::clear() {
-    kek.clear();
-    dek.clear();
-    root.clear();
-}
-
-VaultId vault_id(const Root& root) { return sha256({literal_bytes("gatehouse vault id v1"), root.bytes()}); }
-
-Result<Bytes> covered_bytes(Bytes copy, std::uint32_t version) {
-    Reader reader(copy);
-    if (!equal_bytes(reader.bytes(8), literal_bytes("GHVAULT1"))) return {Error::kBadMagic, "vault header"};
-    const std::uint32_t found = reader.u32();
-    if (found != version) return {Error::kBadVersion, "vault header", found};
-    const std::uint32_t length = reader.u32();
-    if (length == 0 || length % kHeaderAlignment != 0 || length > kMaximumHeaderSize || length > copy.size()) {
-        return {Error::kBadLength, "vault header", length};
-    }
-    return copy.first(length - kMacSize);
-}
-
 Status read_tpm_slot(Reader& reader, TpmSlot& slot) {
-    GATEHOUSE_TRY(read(reader, slot.sealed_public, "vault header: sealed public"));
-    GATEHOUSE_TRY(read(reader, slot.sealed_private, "vault header: sealed private"));
+    GATEHOUSE_TRY(slot.sealed_public.assign(reader.sized(), "vault header: sealed public"));
+    GATEHOUSE_TRY(slot.sealed_private.assign(reader.sized(), "vault header: sealed private"));
     reader.copy(slot.storage_root_key);
     reader.copy(slot.authority);
     read(reader, slot.kek);
@@ -200,9 +160,8 @@ Status read_layout(Reader& reader, Header& header) {
         sector.lba = reader.u64();
         reader.copy(MutableBytes(sector.content).first(header.sector_size));
     }
-    GATEHOUSE_TRY(read(reader, header.attestation_key_public, "vault header: attestation key public"));
-    GATEHOUSE_TRY(read(reader, header.attestation_key_private, "vault header: attestation key private"));
-    return {};
+    GATEHOUSE_TRY(header.attestation_key_public.assign(reader.sized(), "vault header: attestation key public"));
+    return header.attestation_key_private.assign(reader.sized(), "vault header: attestation key private");
 }
 
 Status unwrap_dek(const Header& header, const Kek& kek, Bytes label, Dek& dek) {
@@ -225,38 +184,28 @@ Status validate(const Header& header) {
     if (header.total_sectors == 0 || header.total_sectors > (std::uint64_t{1} << 63) / header.sector_size) {
         return {Error::kBadValue, "vault header: number of sectors", header.total_sectors};
     }
-    if (header.region_count > kMaximumRegions || header.overlay_count > kMaximumOverlaySectors ||
-        header.member_count > kMaximumMembers) {
-        return {Error::kNoSpace, "vault header: tables"};
-    }
     if (header.data_key.epoch == 0) return {Error::kBadValue, "vault header: key epoch", 0};
     for (std::size_t i = 1; i < header.member_count; ++i) {
         if (header.members[i - 1] >= header.members[i]) return {Error::kBadValue, "vault header: members unsorted", i};
     }
     GATEHOUSE_TRY(validate_cursor(header));
-    GATEHOUSE_TRY(validate_regions(header));
-    return validate_overlay(header);
+    return validate_regions(header);
 }
 
-Status preview(Bytes copy, Preview& out) {
-    Fixed fixed;
-    GATEHOUSE_TRY(read_fixed(copy, fixed));
-    out.generation = fixed.generation;
-    out.size = fixed.covered.size() + kMacSize;
-    out.disk = fixed.disk;
-    out.vault_id = fixed.vault_id;
-    return read(fixed.reader, out.slots);
+Status preview(Bytes copy, Header& header) {
+    GATEHOUSE_ASSIGN(const Bytes covered, covered_bytes(copy));
+    Reader reader(covered);
+    return read_front(reader, header);
 }
 
-Candidates select_candidates(Bytes copy0, Bytes copy1) {
+Candidates select_candidates(Bytes copy0, Bytes copy1, std::uint32_t version) {
     const std::array<Bytes, kCopies> copies{copy0, copy1};
     std::array<std::uint64_t, kCopies> generations{};
     Candidates candidates;
     for (std::size_t i = 0; i < kCopies; ++i) {
-        Fixed fixed;
-        if (!read_fixed(copies[i], fixed)) continue;
-        generations[i] = fixed.generation;
-        candidates.copy[candidates.count++] = i;
+        if (!covered_bytes(copies[i], version)) continue;
+        generations[i] = load<std::uint64_t>(copies[i].data() + kGenerationAt, Endian::kLittle);
+        if (generations[i] != 0) candidates.copy[candidates.count++] = i;
     }
     if (candidates.count == kCopies && generations[1] > generations[0]) {
         std::swap(candidates.copy[0], candidates.copy[1]);
@@ -266,7 +215,7 @@ Candidates select_candidates(Bytes copy0, Bytes copy1) {
 
 Status open_header(Bytes copy, SlotKind slot, const SlotSecret& secret, const Guid* disk, Header& header, Keys& keys) {
     const Status opened = open_copy(copy, slot, secret, disk, header, keys);
-    if (!opened) keys.clear();
+    if (!opened) keys = {};
     return opened;
 }
 

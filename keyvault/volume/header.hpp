@@ -40,13 +40,21 @@
 
 #include <optional>
 
+#include "hypervisor/base/blob.hpp"
 #include "hypervisor/base/hash.hpp"
 #include "hypervisor/base/region.hpp"
 #include "hypervisor/base/secret.hpp"
 
 namespace gatehouse::volume {
 
+// 618d37b5-40b8-4f5a-8355-a2a84f2a31e0, Gatehouse's own: the vault partition. There is one at most on a disk.
+using Guid = std::array<std::byte, 16>;
+inline constexpr Guid kVaultPartitionType{std::byte{0xb5}, std::byte{0x37}, std::byte{0x8d}, std::byte{0x61},
+                                          std::byte{0xb8}, std::byte{0x40}, std::byte{0x5a}, std::byte{0x4f},
+                                          std::byte{0x83}, std::byte{0x55}, std::byte{0xa2}, std::byte{0xa8},
+                                          std::byte{0x4f}, std::byte{0x2a}, std::byte{0x31}, std::byte{0xe0}};
 inline constexpr std::size_t kMinimumVaultSize = 1024 * 1024;
+inline constexpr std::uint32_t kHeaderVersion = 2;
 inline constexpr std::size_t kCopies = 2;
 inline constexpr std::array<std::uint64_t, kCopies> kCopyOffset{0, 512 * 1024};
 inline constexpr std::size_t kHeaderAlignment = 4096;
@@ -61,7 +69,6 @@ using SlotSecret = Secret<kSlotSecretSize>;
 using Root = Secret<kRootSize>;
 using VaultId = Sha256Digest;
 using Dek = Secret<kDekSize>;
-using Guid = std::array<std::byte, 16>;
 
 template <std::size_t N>
 struct WrappedKey {
@@ -70,27 +77,11 @@ struct WrappedKey {
     std::array<std::byte, 16> tag{};
 };
 
-// At most N bytes.
-template <std::size_t N>
-struct Field {
-    std::array<std::byte, N> storage{};
-    std::uint16_t size = 0;
-    [[nodiscard]] Bytes bytes() const { return Bytes(storage).first(size); }
-    // kBadLength with the size if `from` is longer than N.
-    [[nodiscard]] Status assign(Bytes from, const char* item) {
-        if (from.size() > N) return {Error::kBadLength, item, from.size()};
-        storage = {};
-        copy_bytes(storage, from);
-        size = static_cast<std::uint16_t>(from.size());
-        return {};
-    }
-};
-
 enum class SlotKind : std::uint8_t { kTpm, kRecovery, kMember };
 
 struct TpmSlot {
-    Field<512> sealed_public;                      // TPMT_PUBLIC
-    Field<512> sealed_private;                     // contents of TPM2B_PRIVATE
+    Blob<512> sealed_public;                       // TPMT_PUBLIC
+    Blob<512> sealed_private;                      // contents of TPM2B_PRIVATE
     std::array<std::byte, 34> storage_root_key{};  // Name; for information
     std::array<std::byte, 34> authority{};         // Name; for information
     WrappedKey<kKekSize> kek;
@@ -153,8 +144,8 @@ struct Header {
     std::array<OverlaySector, kMaximumOverlaySectors> overlay{};
     std::uint32_t overlay_count = 0;
 
-    Field<512> attestation_key_public;   // TPMT_PUBLIC; empty if there is none
-    Field<512> attestation_key_private;  // contents of TPM2B_PRIVATE
+    Blob<512> attestation_key_public;   // TPMT_PUBLIC; empty if there is none
+    Blob<512> attestation_key_private;  // contents of TPM2B_PRIVATE
 
     WrappedKey<kRootSize> root;
     // Of the vaults that are opened with this one's root: ascending, each once.
@@ -174,23 +165,15 @@ struct Keys {
     Kek kek;
     Dek dek;
     Root root;
-    void clear();
 };
 
 // SHA-256("gatehouse vault id v1" || root).
 [[nodiscard]] VaultId vault_id(const Root& root);
 
-// What can be said of a copy before anything is authenticated. `size` bytes of the copy are the header.
-struct Preview {
-    std::uint64_t generation = 0;
-    std::size_t size = 0;
-    Guid disk{};
-    VaultId vault_id{};
-    Slots slots;
-};
-// `copy` is what was read from the disk at one of kCopyOffset, at most kMaximumHeaderSize bytes.
+// What can be said of a copy before anything is authenticated: generation, disk, vault id and slots; of `header` nothing else
+// is changed. `copy` is what was read from the disk at one of kCopyOffset, at most kMaximumHeaderSize bytes.
 // Errors: kBadMagic, kBadVersion, kBadLength, kTruncated, kBadValue.
-[[nodiscard]] Status preview(Bytes copy, Preview& out);
+[[nodiscard]] Status preview(Bytes copy, Header& header);
 
 // The copies that look like a header, the most recent generation first (copy 0 first in a tie). `count` 0:
 // there is no vault here.
@@ -198,7 +181,7 @@ struct Candidates {
     std::array<std::size_t, kCopies> copy{};
     std::size_t count = 0;
 };
-[[nodiscard]] Candidates select_candidates(Bytes copy0, Bytes copy1);
+[[nodiscard]] Candidates select_candidates(Bytes copy0, Bytes copy1, std::uint32_t version = kHeaderVersion);
 
 // Opens a copy: slot secret -> KEK -> MAC -> everything else. `slot` is the one that `secret` belongs to. On failure
 // `keys` is wiped and `header` not to be used. A header whose cursor is not idle opens: what to do with it is the caller's.
@@ -212,7 +195,8 @@ struct Candidates {
 [[nodiscard]] Status open_header(Bytes copy, SlotKind slot, const SlotSecret& secret, const Guid* disk, Header& header,
                                  Keys& keys);
 
-// Whether a header keeps the rules of the format, which open_header() and serialise() both demand.
+// Whether a header, whose tables are not longer than they can be, keeps the rules of the format, which open_header() and
+// serialise() both demand.
 [[nodiscard]] Status validate(const Header& header);
 
 }  // namespace gatehouse::volume

@@ -9,7 +9,6 @@ namespace gatehouse::volume {
 namespace {
 
 constexpr std::uint32_t kVersion = 1;
-constexpr std::size_t kGenerationAt = 16;
 constexpr std::size_t kCursorSize = 32;  // zeros
 
 Bytes recovery_label() { return literal_bytes("gatehouse vault v1: KEK in recovery slot"); }
@@ -68,24 +67,11 @@ Status open_copy(Bytes copy, const SlotSecret& recovery_key, const Guid* disk, H
 
 }  // namespace
 
-Candidates select_candidates_v1(Bytes copy0, Bytes copy1) {
-    const std::array<Bytes, kCopies> copies{copy0, copy1};
-    std::array<std::uint64_t, kCopies> generations{};
-    Candidates candidates;
-    for (std::size_t i = 0; i < kCopies; ++i) {
-        if (!covered_bytes(copies[i], kVersion)) continue;
-        generations[i] = load<std::uint64_t>(copies[i].data() + kGenerationAt, Endian::kLittle);
-        if (generations[i] != 0) candidates.copy[candidates.count++] = i;
-    }
-    if (candidates.count == kCopies && generations[1] > generations[0]) {
-        std::swap(candidates.copy[0], candidates.copy[1]);
-    }
-    return candidates;
-}
+Candidates select_candidates_v1(Bytes copy0, Bytes copy1) { return select_candidates(copy0, copy1, kVersion); }
 
 Status open_header_v1(Bytes copy, const SlotSecret& recovery_key, const Guid* disk, Header& header, Keys& keys) {
     const Status opened = open_copy(copy, recovery_key, disk, header, keys);
-    if (!opened) keys.clear();
+    if (!opened) keys = {};
     return opened;
 }
 

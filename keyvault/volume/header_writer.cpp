@@ -59,6 +59,10 @@ void write_body(Writer& writer, const Header& header) {
 }  // namespace
 
 Result<std::size_t> serialise(const Header& header, const Kek& kek, MutableBytes out) {
+    if (header.region_count > kMaximumRegions || header.overlay_count > kMaximumOverlaySectors ||
+        header.member_count > kMaximumMembers) {
+        return {Error::kNoSpace, "vault header: tables"};
+    }
     GATEHOUSE_TRY(validate(header));
     Writer writer(out.first(std::min(out.size(), kMaximumHeaderSize)));
     writer.bytes(literal_bytes("GHVAULT1"));

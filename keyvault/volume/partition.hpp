@@ -1,4 +1,5 @@
-// The GUID partition table, as far as Gatehouse needs it: who is who on the disk, from hostile sectors.
+// The GUID partition table, as far as the tools that make vaults need it: who is who on the disk, from hostile sectors. A boot
+// only searches it (hypervisor/boot/vault.hpp).
 //
 // A table is a header sector (primary at LBA 1, backup at the last LBA) and an array of entries wherever the
 // header says; both carry a CRC-32, which finds accidents, not attackers: what matters for security (which
@@ -15,11 +16,6 @@
 
 namespace gatehouse::volume {
 
-// 618d37b5-40b8-4f5a-8355-a2a84f2a31e0, Gatehouse's own: the vault. There is one at most on a disk.
-inline constexpr Guid kVaultPartitionType{std::byte{0xb5}, std::byte{0x37}, std::byte{0x8d}, std::byte{0x61},
-                                          std::byte{0xb8}, std::byte{0x40}, std::byte{0x5a}, std::byte{0x4f},
-                                          std::byte{0x83}, std::byte{0x55}, std::byte{0xa2}, std::byte{0xa8},
-                                          std::byte{0x4f}, std::byte{0x2a}, std::byte{0x31}, std::byte{0xe0}};
 inline constexpr std::uint64_t kPrimaryGptLba = 1;
 inline constexpr std::size_t kGptHeaderSize = 92;
 inline constexpr std::size_t kGptHeaderCrcAt = 16;

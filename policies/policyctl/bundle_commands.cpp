@@ -34,7 +34,7 @@ std::optional<Sha256Digest> claimed_vault(const std::string& image) {
     for (const std::uint64_t offset : volume::kCopyOffset) {
         const Buffer copy = disk.read_sectors(vault.first + offset / disk.sector_size(),
                                               volume::kMaximumHeaderSize / disk.sector_size());
-        volume::Preview preview;
+        volume::Header preview;
         if (!volume::preview(copy, preview).ok() || preview.generation <= newest) continue;
         newest = preview.generation;
         claimed = preview.vault_id;

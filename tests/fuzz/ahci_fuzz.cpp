@@ -60,7 +60,7 @@ void poke_command(PhysicalMemory& memory, std::uint32_t slot, std::span<const st
 }
 
 void run(std::span<const std::uint8_t> input) {
-    PhysicalMemory memory(kMemory, kHole, kHoleSize, ahci::Controller::kArenaPerDisk);
+    PhysicalMemory memory(kMemory, kHole, kHoleSize, ahci::Port::kMinimumArena);
     DiskModel disk(512, kSectors);
     HbaModel hba(memory, input[0]);
     Vectors vectors;
@@ -86,9 +86,8 @@ void run(std::span<const std::uint8_t> input) {
     hba.plug(0, disk);
     const auto controller = std::make_unique<ahci::Controller>();
     check(controller->take_over({&memory, &hba, &hba, &vectors}, memory.arena()).ok(), "take_over");
-    std::array<std::byte, kPageSize> page{};
-    check(controller->identify(0, page).ok(), "identify");
-    check(controller->attach(0, {{512, kSectors}, regions, RegionClass::kEncrypted, &xts}).ok(), "attach");
+    check(controller->disks().size() == 1 && controller->disks()[0].identify().ok(), "identify");
+    controller->disks()[0].attach(regions, xts);
     check(controller->hand_over().ok(), "hand_over");
     hba.chaos = input[0] % 64;
     for (const auto& [offset, value] : std::initializer_list<std::pair<std::uint32_t, std::uint32_t>>{

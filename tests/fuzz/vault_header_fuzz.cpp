@@ -29,8 +29,9 @@ struct Good {
         random.fill(secret.bytes());
         random.fill(dek.bytes());
         TpmSlot& slot = header.slots.tpm.emplace();
-        slot.sealed_public.size = 78;
-        slot.sealed_private.size = 158;
+        constexpr std::array<std::byte, 158> kZeros{};
+        if (!slot.sealed_public.assign(Bytes(kZeros).first(78), "") || !slot.sealed_private.assign(kZeros, ""))
+            std::abort();
         Root root;
         random.fill(root.bytes());
         header.vault_id = vault_id(root);
@@ -67,7 +68,7 @@ void run(Bytes input) {
     static std::array<std::byte, kMaximumHeaderSize> copy;
     static std::array<std::byte, kMaximumHeaderSize> again;
     static Header header;
-    static Preview shown;
+    static Header shown;
     copy = good.bytes;
     Reader reader(input);
     const bool forged = (reader.u8() & 1) != 0;

@@ -231,14 +231,6 @@ TEST_F(HostileGuest, AbortsWritesToProtectedRegions) {
     EXPECT_TRUE(equal_bytes(m().disk.sector(0, 256), before));
 }
 
-TEST_F(HostileGuest, ReadOnlyVolumeTakesNoWrites) {
-    start({.otherwise = RegionClass::kReadOnly});
-    expect_refused(write_request(1000));
-    std::vector<std::byte> out(512);
-    EXPECT_TRUE(m().read(1000, 1, out));
-    EXPECT_TRUE(equal_bytes(out, m().disk.sector(1000)));
-}
-
 TEST_F(HostileGuest, UnlistedOpcodesNeverReachTheDrive) {
     const std::set<int> allowed{0x20, 0x24, 0x25, 0x2f, 0x30, 0x34, 0x35, 0x3d, 0x40, 0x42, 0x47, 0x60, 0x61,
                                 0xb0, 0xc8, 0xca, 0xe0, 0xe1, 0xe2, 0xe3, 0xe5, 0xe6, 0xe7, 0xea, 0xec, 0xef};

@@ -54,18 +54,21 @@ Machine::Machine(const Options& o)
     memory.never_in_guest.assign(secret.begin(), secret.end());
 }
 
+ahci::Port& Machine::take_over() {
+    const Status taken = mediator->take_over({&memory, &hba, &hba, &vectors}, memory.arena());
+    EXPECT_TRUE(taken.ok()) << taken.failure().item;
+    EXPECT_EQ(mediator->disks().size(), 1u);
+    EXPECT_EQ(mediator->disks()[0].number(), kPort);
+    return mediator->disks()[0];
+}
+
 void Machine::launch() {
-    const Environment environment{&memory, &hba, &hba, &vectors};
-    const Status taken = mediator->take_over(environment, memory.arena());
-    ASSERT_TRUE(taken.ok()) << taken.failure().item;
-    ASSERT_EQ(mediator->disks(), 1u << kPort);
-    std::array<std::byte, 512> page{};
-    const Result<Geometry> geometry = mediator->identify(kPort, page);
-    ASSERT_TRUE(geometry.ok()) << geometry.failure().item;
-    ASSERT_EQ(geometry->sector_size, options.sector_size);
-    ASSERT_EQ(geometry->sectors, options.sectors);
-    const Volume volume{*geometry, regions, options.otherwise, &xts};
-    ASSERT_TRUE(mediator->attach(kPort, volume).ok());
+    ahci::Port& port = take_over();
+    const Status identified = port.identify();
+    ASSERT_TRUE(identified.ok()) << identified.failure().item;
+    ASSERT_EQ(port.geometry().sector_size, options.sector_size);
+    ASSERT_EQ(port.geometry().sectors, options.sectors);
+    port.attach(regions, xts);
     ASSERT_TRUE(mediator->hand_over().ok());
     hba.chaos = options.chaos;
 }

@@ -43,7 +43,6 @@ struct Options {
     std::uint64_t memory = 0x1600000;
     std::uint32_t seed = 1;
     unsigned chaos = 0;
-    RegionClass otherwise = RegionClass::kEncrypted;
 };
 
 class Machine {
@@ -66,6 +65,8 @@ class Machine {
 
     explicit Machine(const Options& options = {});
 
+    // Of the mediator; its only disk.
+    ahci::Port& take_over();
     // take_over, identify, attach, hand_over
     void launch();
     // The guest's driver: controller reset, port start, as Linux does.

@@ -111,7 +111,6 @@ TEST(Xts, RefusesEqualHalves) {
     for (std::size_t i = 0; i < 32; ++i) key[i] = key[i + 32] = static_cast<std::byte>(i);
     XtsKey xts;
     EXPECT_EQ(xts.set(key).error(), Error::kBadValue);
-    EXPECT_FALSE(xts.is_set());
 }
 
 TEST(Xts, ClearLeavesNothingOfTheKey) {

@@ -23,13 +23,13 @@ class MemoryDisk final : public VaultDisk {
   public:
     explicit MemoryDisk(std::uint32_t port = 0) : port_(port) {}
     std::uint32_t port() const override { return port_; }
-    std::size_t sector_size() const override { return 512; }
+    std::size_t sector_size() const override { return size; }
     std::uint64_t total_sectors() const override { return total; }
     Status read(std::uint64_t lba, MutableBytes out) override {
-        EXPECT_EQ(out.size() % 512, 0u);
+        EXPECT_EQ(out.size() % size, 0u);
         if (broken.contains(lba) || dead) return {Error::kDeviceError, "disk: read", lba};
-        if (lba * 512 + out.size() > bytes.size()) return {Error::kOutOfRange, "disk: read", lba};
-        copy_bytes(out, Bytes(bytes).subspan(lba * 512, out.size()));
+        if (lba > total || out.size() / size > total - lba) return {Error::kOutOfRange, "disk: read", lba};
+        copy_bytes(out, Bytes(bytes).subspan(lba * size, out.size()));
         return {};
     }
     Status attach(const volume::Header& header, const volume::Dek& dek) override {
@@ -45,6 +45,7 @@ class MemoryDisk final : public VaultDisk {
     MutableBytes copy(std::size_t number) {
         return MutableBytes(bytes).subspan(kVaultFirst * 512 + volume::kCopyOffset[number], volume::kMaximumHeaderSize);
     }
+    std::size_t size = 512;
     std::uint64_t total = kSectors;
     std::vector<std::byte> bytes = std::vector<std::byte>(kSectors * 512);
     std::set<std::uint64_t> broken;
@@ -212,31 +213,101 @@ TEST_F(OpenVaults, OpensTheNewestCopy) {
 }
 
 TEST_F(OpenVaults, UsesTheBackupTableIfThePrimaryIsBroken) {
-    disk.sector(1)[20] ^= std::byte{1};
-    disk.sector(3)[0] ^= std::byte{1};
-    disk.broken.insert(1);
+    for (const std::uint64_t unreadable : {1, 2}) {
+        disk.broken = {unreadable};
+        vaults = std::make_unique<Vaults>();
+        EXPECT_TRUE(open().ok()) << unreadable;
+    }
+}
+
+// Whatever is changed of what the primary table says of the vault.
+TEST_F(OpenVaults, UsesTheBackupTableIfThePrimaryDoesNotLeadToAHeaderOfThisDisk) {
+    const auto good = disk.bytes;
+    for (const auto& [sector, offset] : {std::pair{1, 0},
+                                         {1, 56},
+                                         {1, 71},
+                                         {1, 72},
+                                         {1, 79},
+                                         {2, 0},
+                                         {2, 15},
+                                         {2, 32},
+                                         {2, 33},
+                                         {2, 39},
+                                         {2, 41},
+                                         {2, 47}}) {
+        disk.bytes = good;
+        disk.sector(static_cast<std::uint64_t>(sector))[static_cast<std::size_t>(offset)] ^= std::byte{0x80};
+        vaults = std::make_unique<Vaults>();
+        EXPECT_TRUE(open().ok()) << sector << " " << offset;
+    }
+}
+
+TEST_F(OpenVaults, FindsTheVaultAmongTheEntriesOfATable) {
+    const MutableBytes table = disk.sector(2, 32);
+    std::vector<std::byte> entry(table.begin(), table.begin() + 128);
+    for (const std::size_t number : {1u, 4u, 127u}) {
+        std::ranges::fill(table, std::byte{0});
+        copy_bytes(table.subspan(number * 128), entry);
+        disk.broken = {kSectors - 1};
+        vaults = std::make_unique<Vaults>();
+        EXPECT_TRUE(open().ok()) << number;
+    }
+}
+
+TEST_F(OpenVaults, FindsTheVaultOnADiskOfLargeSectors) {
+    constexpr std::size_t kSize = 4096;
+    const std::vector<std::byte> table(disk.sector(2, 32).begin(), disk.sector(2, 32).end());
+    const std::vector<std::byte> head(disk.sector(1).begin(), disk.sector(1).end());
+    disk.size = kSize;
+    disk.total = kSectors / 8;
+    std::ranges::fill(disk.sector(1, 40), std::byte{0});
+    copy_bytes(MutableBytes(disk.bytes).subspan(kSize), head);
+    copy_bytes(MutableBytes(disk.bytes).subspan(2 * kSize), table);
+    MutableBytes entry = MutableBytes(disk.bytes).subspan(2 * kSize);
+    store(entry.data() + 32, kVaultFirst / 8, Endian::kLittle);
+    store(entry.data() + 40, (kVaultFirst + kVaultCount) / 8 - 1, Endian::kLittle);
+    own.header->sector_size = kSize;
+    own.header->total_sectors = kSectors / 8;
+    own.header->regions[0] = {kVaultFirst / 8, kVaultCount / 8, volume::RegionClass::kHidden};
+    own.write(disk, 0, 1);
+    own.write(disk, 1, 2);
+    const Status status = open();
+    EXPECT_TRUE(status.ok()) << status.failure().item;
+}
+
+TEST_F(OpenVaults, TheFirstOfSeveralVaultPartitionsIsTaken) {
+    for (const std::uint64_t table : {std::uint64_t{2}, kSectors - 33}) {
+        copy_bytes(disk.sector(table).subspan(128), Bytes(disk.sector(table)).first(128));
+        store(disk.sector(table).data() + 128 + 32, kVaultFirst + 8, Endian::kLittle);
+    }
     EXPECT_TRUE(open().ok());
 }
 
 TEST_F(OpenVaults, ReportsThePrimaryTablesFaultIfBothAreBroken) {
-    disk.sector(1)[20] ^= std::byte{1};
-    disk.sector(kSectors - 1)[0] ^= std::byte{1};
+    disk.sector(1)[0] ^= std::byte{1};
+    disk.sector(kSectors - 33)[0] ^= std::byte{1};
     auto scratch = std::make_unique<VaultScratch>();
-    EXPECT_EQ(find_vault(disk, *scratch).error(), Error::kBadChecksum);
+    EXPECT_EQ(load_vault(disk, *scratch).error(), Error::kBadMagic);
 }
 
 TEST_F(OpenVaults, TellsADiskWithoutVaultFromABrokenOne) {
     auto scratch = std::make_unique<VaultScratch>();
     write_tables(disk, volume::kBootPartitionType);
-    EXPECT_EQ(find_vault(disk, *scratch).error(), Error::kNotFound);
-    disk.total = 2;
-    EXPECT_EQ(find_vault(disk, *scratch).error(), Error::kNotFound);
+    EXPECT_EQ(load_vault(disk, *scratch).error(), Error::kNotFound);
 }
 
 TEST_F(OpenVaults, RefusesAVaultPartitionThatIsTooSmall) {
     write_tables(disk, volume::kVaultPartitionType, 2047);
     auto scratch = std::make_unique<VaultScratch>();
-    EXPECT_EQ(find_vault(disk, *scratch).error(), Error::kBadLength);
+    EXPECT_EQ(load_vault(disk, *scratch).error(), Error::kBadLength);
+}
+
+TEST_F(OpenVaults, RefusesAVaultPartitionBeyondTheDisk) {
+    auto scratch = std::make_unique<VaultScratch>();
+    write_tables(disk, volume::kVaultPartitionType, kSectors - kVaultFirst + 1);
+    EXPECT_EQ(load_vault(disk, *scratch).error(), Error::kOutOfRange);
+    write_tables(disk, volume::kVaultPartitionType, 0);  // its end lies before its beginning
+    EXPECT_EQ(load_vault(disk, *scratch).error(), Error::kOutOfRange);
 }
 
 TEST_F(OpenVaults, FallsBackToTheOlderCopy) {
@@ -266,7 +337,7 @@ TEST_F(OpenVaults, RefusesTheVaultOfAnotherDisk) {
     own.header->disk = {std::byte{0xee}};
     own.write(disk, 0, 1);
     own.write(disk, 1, 2);
-    EXPECT_EQ(open().error(), Error::kMismatch);
+    EXPECT_EQ(open().error(), Error::kNotFound);
     EXPECT_EQ(tpm.calls, 0) << "not even the TPM is asked";
     own.header->disk = kDiskGuid;
     own.header->total_sectors = kSectors * 2;

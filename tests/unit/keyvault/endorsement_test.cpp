@@ -180,18 +180,19 @@ TEST_F(Endorsement, ReadsAnIndexByTheAuthorizationThatItsAttributesName) {
     const Buffer certificate = pattern(700);
     make_index(0x01c0000a, kOwnerWrites | TPMA_NV_OWNERREAD, certificate);
     make_index(0x01c00016, kOwnerWrites | TPMA_NV_AUTHREAD, certificate, TPM2_ALG_SHA384);
-    make_index(0x01c00100, TPMA_NV_PPWRITE | TPMA_NV_PPREAD | TPMA_NV_PLATFORMCREATE, certificate, TPM2_ALG_SHA256,
-               true);
-    for (const TPM2_HANDLE index : {0x01c0000a, 0x01c00016, 0x01c00100}) {
+    for (const TPM2_HANDLE index : {0x01c0000a, 0x01c00016}) {
         const auto size = read(index);
         ASSERT_TRUE(size.ok()) << std::hex << index << " " << size.failure().item << size.failure().detail;
         EXPECT_TRUE(equal_bytes(got(size), certificate));
     }
 }
 
-TEST_F(Endorsement, RefusesAnIndexThatOnlyItsPolicyReads) {
+TEST_F(Endorsement, RefusesAnIndexThatOnlyItsPolicyOrTheFirmwareReads) {
     make_index(kCertificate, kOwnerWrites | TPMA_NV_POLICYREAD, pattern(16));
     EXPECT_EQ(read(kCertificate).error(), Error::kRefused);
+    make_index(0x01c00100, TPMA_NV_PPWRITE | TPMA_NV_PPREAD | TPMA_NV_PLATFORMCREATE, pattern(16), TPM2_ALG_SHA256,
+               true);
+    EXPECT_EQ(read(0x01c00100).error(), Error::kRefused);
 }
 
 TEST_F(Endorsement, TellsWhatIsNotThere) {
@@ -265,10 +266,9 @@ TEST_F(Endorsement, ActivatesAtEveryLocalityButQuotesOnlyAtTwo) {
     make_credential(make_key(high_area(), kHighKey), attestation_name(), pattern(32));
     machine_.device.set_locality(0);
     EXPECT_TRUE(activate(kHighKey).ok());
-    const PcrSelection selections[] = {kLaunchPcrs};
     const auto quoted = [&] {
         return quote(machine_.tpm, machine_.random, machine_.attestation_public.bytes(),
-                     machine_.attestation_private.bytes(), pattern(32), selections)
+                     machine_.attestation_private.bytes(), pattern(32), kLaunchPcrs)
             .ok();
     };
     EXPECT_FALSE(quoted());

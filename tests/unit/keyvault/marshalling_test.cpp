@@ -8,6 +8,7 @@
 
 #include <memory>
 
+#include "keyvault/tpm/endorsement.hpp"
 #include "keyvault/tpm/sealing.hpp"
 #include "keyvault/tpm/templates.hpp"
 #include "tests/unit/keyvault/provisioned_tpm.hpp"
@@ -116,12 +117,6 @@ TEST_F(Marshalling, GetCapability) {
     (void)tpm_.active_banks();
     Tss2_Sys_GetCapability(sys_, nullptr, TPM2_CAP_PCRS, 0, 1, nullptr, nullptr, nullptr);
     expect_same();
-    (void)tpm_.property(TPM2_PT_MANUFACTURER);
-    Tss2_Sys_GetCapability(sys_, nullptr, TPM2_CAP_TPM_PROPERTIES, TPM2_PT_MANUFACTURER, 1, nullptr, nullptr, nullptr);
-    expect_same();
-    (void)tpm_.handle_exists(kIndex);
-    Tss2_Sys_GetCapability(sys_, nullptr, TPM2_CAP_HANDLES, kIndex, 1, nullptr, nullptr, nullptr);
-    expect_same();
 }
 
 TEST_F(Marshalling, PcrExtend) {
@@ -216,30 +211,34 @@ TEST_F(Marshalling, Shutdown) {
 }
 
 TEST_F(Marshalling, NvReadPublicAndNvRead) {
-    (void)tpm_.nv_read_public(kIndex);
-    Tss2_Sys_NV_ReadPublic(sys_, kIndex, nullptr, nullptr, nullptr, nullptr);
+    constexpr TPM2_HANDLE kCertificate = 0x01c00002;
+    std::array<std::byte, 100> out{};
+    (void)read_endorsement(tpm_, kCertificate, out);
+    Tss2_Sys_NV_ReadPublic(sys_, kCertificate, nullptr, nullptr, nullptr, nullptr);
     expect_same();
-    (void)tpm_.nv_read_counter(kIndex);
+    const auto area = rollback_counter_public(kCertificate, true);
+    Buffer body(2 + area.size() + 2);
+    Writer writer(body, Endian::kBig);
+    writer.sized(area.bytes());
+    writer.sized({});
+    transport_.responses = {ScriptedTransport::framed(TPM2_ST_NO_SESSIONS, 0, body)};
+    (void)read_endorsement(tpm_, kCertificate, out);
     const auto auth = password();
-    Tss2_Sys_NV_Read(sys_, kIndex, kIndex, &auth, 8, 0, nullptr, nullptr);
+    Tss2_Sys_NV_Read(sys_, kCertificate, kCertificate, &auth, 8, 0, nullptr, nullptr);
     expect_same();
 }
 
-TEST_F(Marshalling, StartAuthSessionPlainAndTrial) {
-    for (const auto type : {PolicySession::Type::kPolicy, PolicySession::Type::kTrial}) {
-        TestRandom same = random_;
-        Buffer nonce(32);
-        same.fill(nonce);
-        (void)PolicySession::start(tpm_, random_, type);
-        const auto nonce_caller = sized_of<TPM2B_NONCE>(nonce);
-        const TPM2B_ENCRYPTED_SECRET salt{};
-        TPMT_SYM_DEF symmetric{};
-        symmetric.algorithm = TPM2_ALG_NULL;
-        Tss2_Sys_StartAuthSession(sys_, TPM2_RH_NULL, TPM2_RH_NULL, nullptr, &nonce_caller, &salt,
-                                  type == PolicySession::Type::kTrial ? TPM2_SE_TRIAL : TPM2_SE_POLICY, &symmetric,
-                                  TPM2_ALG_SHA256, nullptr, nullptr, nullptr);
-        expect_same();
-    }
+TEST_F(Marshalling, StartAuthSessionPlain) {
+    TestRandom same = random_;
+    Buffer nonce(32);
+    same.fill(nonce);
+    (void)PolicySession::start(tpm_, random_);
+    const auto nonce_caller = sized_of<TPM2B_NONCE>(nonce);
+    const TPM2B_ENCRYPTED_SECRET salt{};
+    const TPMT_SYM_DEF symmetric{.algorithm = TPM2_ALG_AES, .keyBits = {.aes = 128}, .mode = {.aes = TPM2_ALG_CFB}};
+    Tss2_Sys_StartAuthSession(sys_, TPM2_RH_NULL, TPM2_RH_NULL, nullptr, &nonce_caller, &salt, TPM2_SE_POLICY,
+                              &symmetric, TPM2_ALG_SHA256, nullptr, nullptr, nullptr);
+    expect_same();
 }
 
 // A storage key of OpenSSL's making.
@@ -333,7 +332,7 @@ TEST_F(Marshalling, PolicyCommands) {
     store(ticket_bytes.data() + 6, std::uint16_t{32}, Endian::kBig);
     Ticket ticket;
     ASSERT_TRUE(ticket.assign(ticket_bytes, "").ok());
-    (void)session.policy_authorize(approved, reference, name, ticket);
+    (void)session.policy_authorize(approved, reference.first(4), reference.subspan(4), name, ticket);
     const auto approved_part = sized_of<TPM2B_DIGEST>(approved);
     const auto reference_part = sized_of<TPM2B_NONCE>(reference);
     const auto name_part = sized_of<TPM2B_NAME>(name);
@@ -370,13 +369,12 @@ TEST_F(Marshalling, UnsealInASaltedSessionOnly) {
 TEST_F(Marshalling, Quote) {
     PolicySession session = this->session();
     const Bytes qualifying = literal_bytes("qualifying data");
-    const PcrSelection selections[] = {kLaunchPcrs, {HashAlgorithm::kSha1, 0x8001ff}};
-    (void)session.quote(kObject, name_of({}), qualifying, selections);
+    (void)session.quote(kObject, qualifying, {HashAlgorithm::kSha1, 0x8001ff});
     const auto auth = authorization(1);
     EXPECT_EQ(auth.auths[0].sessionHandle, kSession);
     EXPECT_EQ(auth.auths[0].hmac.size, 0) << "a plain session has no HMAC";
-    TPML_PCR_SELECTION list = launch_pcrs();
-    list.pcrSelections[list.count++] = {TPM2_ALG_SHA1, 3, {0xff, 0x01, 0x80, 0}};
+    TPML_PCR_SELECTION list{.count = 1, .pcrSelections = {}};
+    list.pcrSelections[0] = {TPM2_ALG_SHA1, 3, {0xff, 0x01, 0x80, 0}};
     const auto data = sized_of<TPM2B_DATA>(qualifying);
     TPMT_SIG_SCHEME scheme{};
     scheme.scheme = TPM2_ALG_NULL;
@@ -486,55 +484,56 @@ TEST(Signatures, AreMarshalledWithNumbersPadded) {
     EXPECT_FALSE(signature_rsassa(Buffer(600)).ok());
 }
 
-// --- Policies, against the TPM's own reckoning in trial sessions
-// ------------------------------------------------------
+// --- Policies, against the TPM's own reckoning
 
 TEST(Policies, GrowAsInTheTpm) {
     test::ProvisionedTpm machine;
     machine.launch(literal_bytes("image"), literal_bytes("payload"));
-    auto trial = PolicySession::start(machine.tpm, machine.random, PolicySession::Type::kTrial);
-    ASSERT_TRUE(trial.ok());
+    auto session = PolicySession::start(machine.tpm, machine.random);
+    ASSERT_TRUE(session.ok());
     const Sha256Digest pcr17 = test::extended_once(literal_bytes("image"));
     const Sha256Digest pcr18 = test::extended_once(literal_bytes("payload"));
     const Name counter = rollback_counter_name(kRollbackCounter);
     PolicyDigest digest;
-    EXPECT_EQ(trial->policy_digest().value(), digest.value());
-    ASSERT_TRUE(trial->policy_pcr(kLaunchPcrs).ok());
-    EXPECT_EQ(trial->policy_digest().value(), digest.pcr(kLaunchPcrs, {pcr17, pcr18}).value());
-    ASSERT_TRUE(trial->policy_locality(kHypervisorLocality).ok());
-    EXPECT_EQ(trial->policy_digest().value(), digest.locality(kHypervisorLocality).value());
-    ASSERT_TRUE(trial->policy_counter_at_most(kRollbackCounter, 0x123456789).ok());
-    EXPECT_EQ(trial->policy_digest().value(), digest.counter_at_most(counter, 0x123456789).value());
+    EXPECT_EQ(session->policy_digest().value(), digest.value());
+    ASSERT_TRUE(session->policy_pcr(kLaunchPcrs).ok());
+    EXPECT_EQ(session->policy_digest().value(), digest.pcr(kLaunchPcrs, {pcr17, pcr18}).value());
+    ASSERT_TRUE(session->policy_locality(kHypervisorLocality).ok());
+    EXPECT_EQ(session->policy_digest().value(), digest.locality(kHypervisorLocality).value());
+    ASSERT_TRUE(session->policy_counter_at_most(kRollbackCounter, 0x123456789).ok());
+    EXPECT_EQ(session->policy_digest().value(), digest.counter_at_most(counter, 0x123456789).value());
     EXPECT_EQ(digest.value(), sealing_policy_digest(pcr17, pcr18, counter, 0x123456789));
 
     const Name authority = machine.authority.name();
-    Ticket ticket;
-    Buffer ticket_bytes(8);
-    store(ticket_bytes.data(), std::uint16_t{TPM2_ST_VERIFIED}, Endian::kBig);
-    store(ticket_bytes.data() + 2, std::uint32_t{TPM2_RH_OWNER}, Endian::kBig);
-    ASSERT_TRUE(ticket.assign(ticket_bytes, "").ok());
-    ASSERT_TRUE(trial->policy_authorize(digest.value(), machine.policy_ref, authority, ticket).ok());
-    EXPECT_EQ(trial->policy_digest().value(), digest.authorize(authority, machine.policy_ref).value());
+    const auto key = machine.tpm.load_external(machine.authority.public_area().bytes());
+    ASSERT_TRUE(key.ok());
+    const auto ticket =
+        machine.tpm.verify_signature(key->handle(), approval_digest(digest.value(), machine.policy_ref),
+                                     machine.authority.approve(digest.value(), machine.policy_ref).bytes());
+    ASSERT_TRUE(ticket.ok());
+    ASSERT_TRUE(session->policy_authorize(digest.value(), machine.policy_ref, {}, authority, *ticket).ok());
+    EXPECT_EQ(session->policy_digest().value(), digest.authorize(authority, machine.policy_ref).value());
     EXPECT_EQ(digest.value(), authorize_policy_digest(authority, machine.policy_ref));
-    ASSERT_TRUE(trial->policy_pcr(kMachinePcrs).ok());
+    ASSERT_TRUE(session->policy_pcr(kMachinePcrs).ok());
     const auto pcr19 = machine.tpm.pcr_read(HashAlgorithm::kSha256, 19);
     ASSERT_TRUE(pcr19.ok());
     Sha256Digest value{};
     copy_bytes(value, pcr19->bytes());
-    EXPECT_EQ(trial->policy_digest().value(), machine_policy_digest(authority, machine.policy_ref, value));
+    EXPECT_EQ(session->policy_digest().value(), machine_policy_digest(authority, machine.policy_ref, value));
 }
 
 TEST(Policies, CounterNameIsThatOfTheWrittenIndex) {
     test::ProvisionedTpm machine;
-    const auto found = machine.tpm.nv_read_public(kRollbackCounter);
-    ASSERT_TRUE(found.ok());
-    const auto digest_of = [](const Name& name) { return Bytes(name).subspan(2); };
-    EXPECT_EQ(found->name.algorithm, HashAlgorithm::kSha256);
-    EXPECT_TRUE(equal_bytes(found->name.bytes(), digest_of(rollback_counter_name(kRollbackCounter))));
-    EXPECT_EQ(found->data_size, 8);
-    EXPECT_NE(found->attributes & TPMA_NV_WRITTEN, 0u);
-    const Name unwritten = name_of(rollback_counter_public(kRollbackCounter, false).bytes());
-    EXPECT_FALSE(equal_bytes(found->name.bytes(), digest_of(unwritten)));
+    test::Esapi esapi(machine.device);
+    ESYS_TR index = ESYS_TR_NONE;
+    ASSERT_EQ(Esys_TR_FromTPMPublic(esapi.get(), kRollbackCounter, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &index),
+              TSS2_RC_SUCCESS);
+    TPM2B_NAME* name = nullptr;
+    ASSERT_EQ(Esys_TR_GetName(esapi.get(), index, &name), TSS2_RC_SUCCESS);
+    const Bytes found = std::as_bytes(std::span(name->name, name->size));
+    EXPECT_TRUE(equal_bytes(found, rollback_counter_name(kRollbackCounter)));
+    EXPECT_FALSE(equal_bytes(found, name_of(rollback_counter_public(kRollbackCounter, false).bytes())));
+    Esys_Free(name);
 }
 
 TEST(Policies, OnlyTheOwnerIncrementsTheCounter) {
@@ -546,9 +545,10 @@ TEST(Policies, OnlyTheOwnerIncrementsTheCounter) {
     EXPECT_NE(Esys_NV_Increment(esapi.get(), index, index, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE),
               TSS2_RC_SUCCESS)
         << "with the index's own, empty, authorization";
-    EXPECT_EQ(machine.tpm.nv_read_counter(kRollbackCounter).value(), machine.counter);
+    const std::uint64_t before = machine.counter;
+    EXPECT_EQ(machine.read_counter(), before);
     machine.increment_counter();
-    EXPECT_EQ(machine.tpm.nv_read_counter(kRollbackCounter).value(), machine.counter);
+    EXPECT_EQ(machine.counter, before + 1);
 }
 
 TEST(ResetValues, AreAllZerosAndAllOnesOnly) {

@@ -243,9 +243,18 @@ void ProvisionedTpm::increment_counter() {
           "TR_FromTPMPublic");
     check(Esys_NV_Increment(esapi.get(), ESYS_TR_RH_OWNER, index, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE),
           "NV_Increment");
-    const auto value = tpm.nv_read_counter(tpm::kRollbackCounter);
-    if (!value.ok()) throw std::runtime_error("rollback counter: cannot be read");
-    counter = value.value();
+    counter = read_counter();
+}
+
+std::uint64_t ProvisionedTpm::read_counter() {
+    Esapi esapi(device);
+    ESYS_TR index = ESYS_TR_NONE;
+    check(Esys_TR_FromTPMPublic(esapi.get(), tpm::kRollbackCounter, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &index),
+          "TR_FromTPMPublic");
+    Freed<TPM2B_MAX_NV_BUFFER> value;
+    check(Esys_NV_Read(esapi.get(), index, index, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, 8, 0, &value.pointer),
+          "NV_Read");
+    return load<std::uint64_t>(std::as_bytes(std::span(value->buffer)).data(), Endian::kBig);
 }
 
 void ProvisionedTpm::launch(Bytes image, Bytes payload, Bytes machine) {
@@ -255,7 +264,7 @@ void ProvisionedTpm::launch(Bytes image, Bytes payload, Bytes machine) {
     if (!banks.ok()) throw std::runtime_error("no PCR banks");
     const auto extend = [&](unsigned pcr, Bytes object) {
         std::vector<Digest> digests;
-        for (const tpm::PcrSelection& bank : banks->banks()) digests.push_back(hash(bank.bank, object));
+        for (const HashAlgorithm bank : banks->banks()) digests.push_back(hash(bank, object));
         if (!tpm.pcr_extend(pcr, digests).ok()) throw std::runtime_error("cannot extend a PCR");
     };
     extend(18, payload);

@@ -63,6 +63,8 @@ struct ProvisionedTpm {
     void launch(Bytes image, Bytes payload, Bytes machine = {});
     // By the owner.
     void increment_counter();
+    // With the index's own, empty, authorization.
+    [[nodiscard]] std::uint64_t read_counter();
     // Approves the machine as launch(image, payload) leaves it.
     [[nodiscard]] tpm::Approval approve(Bytes image, Bytes payload, std::uint64_t limit);
     // Approves a machine as launch(..., machine) leaves it.

@@ -59,9 +59,8 @@ class Recording {
         return unseal(tpm, random, machine_.request(approval_));
     }
     Result<Quote> run_quote(Tpm& tpm, RandomSource& random) const {
-        const PcrSelection selections[] = {kLaunchPcrs, {HashAlgorithm::kSha384, 0x0600ff}};
         return quote(tpm, random, machine_.attestation_public.bytes(), machine_.attestation_private.bytes(),
-                     sha256(kImage), selections);
+                     sha256(kImage), {HashAlgorithm::kSha384, 0x0600ff});
     }
     template <typename Run>
     std::vector<Buffer> record(const Run& run, std::vector<std::uint32_t>& codes) {
@@ -291,13 +290,13 @@ TEST_F(Frame, RefusesMoreOrLessRandomThanAskedFor) {
 }
 
 TEST_F(Frame, RefusesAPasswordSessionThatAnswersWithANonce) {
-    const Buffer counter = test::bytes_of(0, 0, 0, 10, 0, 8, 0, 0, 0, 0, 0, 0, 0, 7);
+    const Buffer no_parameters(4);
     const auto with = [&](Buffer authorization) {
         transport_.responses = {
-            ScriptedTransport::framed(TPM2_ST_SESSIONS, 0, test::operator+(counter, authorization))};
-        return tpm_.nv_read_counter(0x01800000);
+            ScriptedTransport::framed(TPM2_ST_SESSIONS, 0, test::operator+(no_parameters, authorization))};
+        return tpm_.pcr_extend(17, {});
     };
-    EXPECT_EQ(with(test::bytes_of(0, 0, 1, 0, 0)).value(), 7u);
+    EXPECT_TRUE(with(test::bytes_of(0, 0, 1, 0, 0)).ok());
     EXPECT_FALSE(with(test::bytes_of(0, 1, 9, 1, 0, 0)).ok());
     EXPECT_FALSE(with(test::bytes_of(0, 0, 1, 0, 1, 9)).ok());
     EXPECT_FALSE(with(test::bytes_of(0, 0, 1, 0, 0, 0)).ok());
@@ -327,10 +326,8 @@ TEST_F(Capabilities, ListsTheActiveBanksIncludingUnknownOnes) {
     const auto list = tpm_.active_banks();
     ASSERT_TRUE(list.ok());
     ASSERT_EQ(list->count, 2u) << "SHA-1 has no PCRs and is not active";
-    EXPECT_EQ(list->banks()[0].bank, HashAlgorithm::kSha256);
-    EXPECT_EQ(list->banks()[0].pcrs, 0xffffffu);
-    EXPECT_EQ(list->banks()[1].bank, static_cast<HashAlgorithm>(0x1234));
-    EXPECT_EQ(list->banks()[1].pcrs, 0x80060000u);
+    EXPECT_EQ(list->banks()[0], HashAlgorithm::kSha256);
+    EXPECT_EQ(list->banks()[1], static_cast<HashAlgorithm>(0x1234));
 }
 
 TEST_F(Capabilities, RefusesAListOfBanksThatCouldHideOne) {
@@ -341,8 +338,6 @@ TEST_F(Capabilities, RefusesAListOfBanksThatCouldHideOne) {
     for (int i = 0; i < 9; ++i) nine = nine + sha256_bank_;
     answer(nine);
     EXPECT_EQ(tpm_.active_banks().error(), Error::kNoSpace);
-    answer(banks(0, 1) + test::bytes_of(0, 0x0b, 5, 1, 1, 1, 1, 1));
-    EXPECT_EQ(tpm_.active_banks().error(), Error::kBadLength);
     answer(banks(0, 2) + sha256_bank_);
     EXPECT_EQ(tpm_.active_banks().error(), Error::kTruncated);
     answer(banks(0, 0) + sha256_bank_);
@@ -390,28 +385,13 @@ class Answers : public Frame {
     const Name name_ = name_of(area_.bytes());
 };
 
-TEST_F(Answers, PublicAreaCarriesItsOwnName) {
+TEST_F(Answers, PublicAreaIsNotLongerThanAnyKeys) {
     using test::operator+;
     answer(sized(area_.bytes()) + sized(name_) + sized(name_));
-    EXPECT_TRUE(tpm_.read_public(kStorageRootKey).ok());
-    answer(sized(area_.bytes()) + sized(wrong(name_)) + sized(name_));
-    EXPECT_EQ(tpm_.read_public(kStorageRootKey).error(), Error::kMismatch);
-    answer(sized(area_.bytes()) + sized({}) + sized(name_));
-    EXPECT_EQ(tpm_.read_public(kStorageRootKey).error(), Error::kMismatch);
-    Buffer other(area_.bytes().begin(), area_.bytes().end());
-    other[3] = std::byte{0x0c};
-    const Digest sha384 = hash(HashAlgorithm::kSha384, other);
-    answer(sized(other) + sized(test::bytes_of(0, 0x0c) + Buffer(sha384.bytes().begin(), sha384.bytes().end())) +
-           sized(name_));
-    EXPECT_TRUE(tpm_.read_public(kStorageRootKey).ok());
-    answer(sized(other) + sized(name_of(other)) + sized(name_));
-    EXPECT_EQ(tpm_.read_public(kStorageRootKey).error(), Error::kMismatch) << "a SHA-256 Name of a SHA-384 object";
-    other[3] = std::byte{0x12};  // SM3
-    answer(sized(other) + sized(name_) + sized(name_));
-    EXPECT_EQ(tpm_.read_public(kStorageRootKey).error(), Error::kUnsupported);
-    const Buffer large(600, std::byte{0x0b});
-    Buffer large_area = test::bytes_of(0, 0x23, 0, 0x0b) + large;
-    answer(sized(large_area) + sized(name_of(large_area)) + sized(name_));
+    const auto found = tpm_.read_public(kStorageRootKey);
+    ASSERT_TRUE(found.ok());
+    EXPECT_TRUE(equal_bytes(found->bytes(), area_.bytes()));
+    answer(sized(Buffer(513)) + sized(name_) + sized(name_));
     EXPECT_EQ(tpm_.read_public(kStorageRootKey).error(), Error::kBadLength);
 }
 
@@ -432,18 +412,6 @@ TEST_F(Answers, LoadedObjectHasTheNameOfWhatWasSentElseItIsFlushed) {
     EXPECT_TRUE(last_flushes(handle_));
 }
 
-TEST_F(Answers, NvIndexCarriesItsOwnNameAndNumber) {
-    using test::operator+;
-    const auto area = rollback_counter_public(kRollbackCounter, true);
-    const Name name = name_of(area.bytes());
-    answer(sized(area.bytes()) + sized(name));
-    EXPECT_TRUE(equal_bytes(tpm_.nv_read_public(kRollbackCounter)->name.bytes(), Bytes(name).subspan(2)));
-    answer(sized(area.bytes()) + sized(wrong(name)));
-    EXPECT_EQ(tpm_.nv_read_public(kRollbackCounter).error(), Error::kMismatch);
-    answer(sized(area.bytes()) + sized(name));
-    EXPECT_EQ(tpm_.nv_read_public(kRollbackCounter + 1).error(), Error::kMismatch) << "another index";
-}
-
 TEST_F(Answers, PcrIsTheOneThatWasAskedFor) {
     using test::operator+;
     const auto pcr = [&](unsigned bank, unsigned bitmap, unsigned count) {
@@ -459,11 +427,6 @@ TEST_F(Answers, PcrIsTheOneThatWasAskedFor) {
     EXPECT_FALSE(tpm_.pcr_read(HashAlgorithm::kSha256, 17).ok()) << "none: the bank is not active";
     answer(test::bytes_of(0, 0, 0, 9, 0, 0, 0, 1, 0, 0x0b, 3, 0, 0, 2, 0, 0, 0, 1) + sized(Buffer(20)));
     EXPECT_EQ(tpm_.pcr_read(HashAlgorithm::kSha256, 17).error(), Error::kBadLength) << "a shorter digest";
-}
-
-TEST_F(Answers, CounterIsEightBytes) {
-    answer_authorized({}, test::bytes_of(0, 4, 0, 0, 0, 7));
-    EXPECT_EQ(tpm_.nv_read_counter(kRollbackCounter).error(), Error::kBadLength);
 }
 
 TEST_F(Answers, TicketIsOfAVerifiedSignature) {
@@ -494,14 +457,9 @@ TEST_F(Answers, SessionNonceHasTheSizeThatWasAskedFor) {
 TEST(CapabilitiesOfSwtpm, AreRead) {
     test::SoftwareTpm device;
     Tpm tpm(device);
-    EXPECT_EQ(tpm.property(TPM2_PT_MANUFACTURER).value(), 0x49424d00u);  // "IBM"
-    EXPECT_EQ(tpm.property(0x7777).error(), Error::kNotFound);
-    EXPECT_TRUE(tpm.handle_exists(TPM2_RH_OWNER).value());
-    EXPECT_FALSE(tpm.handle_exists(0x81000001).value());
     const auto banks = tpm.active_banks();
     ASSERT_TRUE(banks.ok());
     ASSERT_GE(banks->count, 1u);
-    for (const PcrSelection& bank : banks->banks()) EXPECT_EQ(bank.pcrs, 0xffffffu);
     std::array<std::byte, 100> first{};
     std::array<std::byte, 100> second{};
     EXPECT_TRUE(tpm.get_random(first).ok());
@@ -517,19 +475,18 @@ TEST(PcrsOfSwtpm, AreExtendedInEveryBankByOneCommand) {
     const auto banks = tpm.active_banks();
     ASSERT_TRUE(banks.ok());
     std::vector<Digest> digests;
-    for (const PcrSelection& bank : banks->banks()) digests.push_back(hash(bank.bank, kPayload));
+    for (const HashAlgorithm bank : banks->banks()) digests.push_back(hash(bank, kPayload));
     device.traffic.clear();
     ASSERT_TRUE(tpm.pcr_extend(18, digests).ok());
     EXPECT_EQ(device.traffic.size(), 2u);
-    for (const PcrSelection& bank : banks->banks()) {
-        const Buffer zeros(digest_size(bank.bank));
-        const Digest expected = Hash(bank.bank).update(zeros).update(hash(bank.bank, kPayload).bytes()).finish();
-        const auto found = tpm.pcr_read(bank.bank, 18);
+    for (const HashAlgorithm bank : banks->banks()) {
+        const Buffer zeros(digest_size(bank));
+        const Digest expected = Hash(bank).update(zeros).update(hash(bank, kPayload).bytes()).finish();
+        const auto found = tpm.pcr_read(bank, 18);
         ASSERT_TRUE(found.ok());
         EXPECT_TRUE(equal_bytes(found->bytes(), expected.bytes()));
     }
     EXPECT_FALSE(tpm.pcr_read(HashAlgorithm::kSm3_256, 18).ok());
-    EXPECT_EQ(tpm.pcr_read(HashAlgorithm::kSha256, 24).error(), Error::kOutOfRange);
 }
 
 TEST(PcrsOfSwtpm, ShowWhetherThereWasADynamicLaunch) {

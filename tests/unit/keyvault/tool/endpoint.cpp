@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "keyvault/tool/vault_store.hpp"
+#include "keyvault/tpm/command.hpp"
 
 namespace gatehouse::test {
 
@@ -75,8 +76,8 @@ void Endpoint::launch(const std::vector<Table>& tables) {
     const Bytes measured = policies::measured_part_of_slb(slb);
     device.dynamic_launch(measured);
     device.set_locality(2);
-    banks_.clear();
-    for (const tpm::PcrSelection& bank : selections()) banks_.push_back(bank.bank);
+    const tpm::BankList banks = expect(tpm.active_banks(), "banks");
+    banks_.assign(banks.banks().begin(), banks.banks().end());
     log_storage_.assign(evidence::kEventLogSize, std::byte{0});
     log_ = expect(evidence::EventLogWriter::create(log_storage_, banks_), "log");
     for (std::size_t i = 0; i < evidence::kMeasurements.size(); ++i) {
@@ -99,7 +100,7 @@ Result<Secret<32>> Endpoint::unseal() {
     GATEHOUSE_ASSIGN(const policies::Approval approval, policies::parse_approval(approval_file));
     const host::Disk disk(appliance.image(), host::Disk::Access::kRead);
     const auto copies = host::read_header_copies(disk, host::read_primary_table(disk).vault_partition());
-    volume::Preview preview;
+    volume::Header preview;
     GATEHOUSE_TRY(volume::preview(copies[0], preview));
     tpm::UnsealRequest request{.authority = bundle.authority,
                                .policy_ref = bundle.policy_ref,
@@ -162,22 +163,35 @@ evidence::Claims Endpoint::claims() const {
 
 std::vector<tpm::PcrSelection> Endpoint::selections() {
     const tpm::BankList banks = expect(tpm.active_banks(), "banks");
-    std::vector<tpm::PcrSelection> all(banks.banks().begin(), banks.banks().end());
-    for (tpm::PcrSelection& selection : all) selection.pcrs = tpm::kQuotedPcrs.pcrs;
+    std::vector<tpm::PcrSelection> all;
+    for (const HashAlgorithm bank : banks.banks()) all.push_back({bank, tpm::kQuotedPcrs.pcrs});
     return all;
 }
 
+// The hypervisor quotes one bank; a verifier takes any number.
 EvidenceFiles Endpoint::attest(const volume::Header& header, const evidence::Claims& claims, Bytes nonce,
                                std::span<const tpm::PcrSelection> selections) {
     EvidenceFiles files;
     files.claims.resize(evidence::kMaxClaimsSize);
     files.claims.resize(expect(evidence::encode_claims(claims, files.claims), "claims"));
     const Bytes area = header.attestation_key_public.bytes();
-    const tpm::Quote quote = expect(tpm::quote(tpm, random(), area, header.attestation_key_private.bytes(),
-                                               evidence::qualifying_data(nonce, files.claims), selections),
-                                    "quote");
-    files.quote.assign(quote.attest.bytes().begin(), quote.attest.bytes().end());
-    files.signature.assign(quote.signature.bytes().begin(), quote.signature.bytes().end());
+    const tpm::Flushed key =
+        expect(tpm.load(tpm::kStorageRootKey, header.attestation_key_private.bytes(), area), "attestation key");
+    tpm::PolicySession session = expect(tpm::PolicySession::start(tpm, random()), "session");
+    expect(session.policy_locality(tpm::kHypervisorLocality), "locality");
+    tpm::Command command(tpm, TPM2_CC_Quote, "TPM2_Quote");
+    session.authorize(command.with(key.handle()));
+    command.with(evidence::qualifying_data(nonce, files.claims), TPM2_ALG_NULL);
+    command.with(static_cast<std::uint32_t>(selections.size()));
+    for (const tpm::PcrSelection& selection : selections) {
+        command.with_marshalled(Bytes(tpm::marshalled(selection)).subspan(sizeof(std::uint32_t)));
+    }
+    const tpm::Response response = expect(session.execute(command), "quote");
+    Reader reader = response.reader();
+    const Bytes attest = reader.sized();
+    const Bytes signature = reader.rest();
+    files.quote.assign(attest.begin(), attest.end());
+    files.signature.assign(signature.begin(), signature.end());
     files.key.resize(2 + area.size());
     Writer(files.key, Endian::kBig).sized(area);
     files.event_log.assign(log_->log().begin(), log_->log().end());
