@@ -116,8 +116,9 @@ Result<cpu::svm::GuestEntry> load_linux(PhysicalView& memory, const MemoryMap& m
     GATEHOUSE_ASSIGN(SetupHeader header, parse_header(file));
 
     if (image.initrd.length != 0) {
-        if (!map.usable(image.initrd)) return {Error::kOutOfRange, "initrd", image.initrd.base};
-        if (image.initrd.end() - 1 > header.ramdisk_max) return {Error::kOutOfRange, "initrd", image.initrd.base};
+        if (!map.usable(image.initrd) || image.initrd.end() - 1 > header.ramdisk_max) {
+            return {Error::kOutOfRange, "initrd", image.initrd.base};
+        }
         if (image.initrd.overlaps(image.kernel)) return {Error::kOverlap, "initrd and kernel", image.initrd.base};
     }
     if (image.command_line.size() > std::min<std::size_t>(header.command_line_max, kMaxCommandLine)) {
