@@ -475,7 +475,7 @@ Result<cpu::svm::GuestEntry> Machine::prepare() {
         GATEHOUSE_TRY(read_chipset());
         GATEHOUSE_TRY(find_functions());
         GATEHOUSE_TRY(start_iommus());
-        GATEHOUSE_TRY(cpu::svm::enable());
+        GATEHOUSE_TRY(cpu::svm::enable(kept_base_));
         GATEHOUSE_TRY(start_processors());
         GATEHOUSE_TRY(measure_machine());
         return open_disks();

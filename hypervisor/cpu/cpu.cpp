@@ -182,7 +182,6 @@ extern "C" [[noreturn]] void ap_start(PerCpu* cpu) {
 }
 
 memory::PagePool& kept_pages() { return pool; }
-std::uint64_t kept_base() { return kept; }
 memory::PhysicalMemory& guest_memory() { return guest_ram; }
 memory::NestedPageTable& nested_pages() { return nested; }
 const MmioMap& mmio_map() { return mmio; }

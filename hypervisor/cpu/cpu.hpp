@@ -26,8 +26,6 @@ inline constexpr std::size_t kMaxCpus = 64;
 
 // Pages of the kept region's arena (launch/layout.hpp), handed out once and never returned.
 [[nodiscard]] memory::PagePool& kept_pages();
-// Where the kept region starts.
-[[nodiscard]] std::uint64_t kept_base();
 // RAM that the guest owns, and the way to reach it.
 [[nodiscard]] memory::PhysicalMemory& guest_memory();
 // What the guest's processors reach; every processor uses this one table.

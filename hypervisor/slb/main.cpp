@@ -35,9 +35,6 @@ void panic(const char* why) {
 namespace slb {
 namespace {
 
-constexpr HashAlgorithm kHashAlgorithms[] = {HashAlgorithm::kSha1, HashAlgorithm::kSha256, HashAlgorithm::kSha384,
-                                             HashAlgorithm::kSha512};
-
 // The kept region, cacheable, as entry.S has mapped it.
 MutableBytes kept(std::uint64_t offset, std::uint64_t size) {
     return {reinterpret_cast<std::byte*>(launch::kSlbVirtual + offset), size};
@@ -51,16 +48,6 @@ Status check_position(std::uint64_t base, memory::Ram& ram) {
     const auto window = platform::ecam_window(msrs.read(platform::kMmioConfigurationBase));
     if (!window && window.error() != Error::kNotFound) return window.failure();
     return ram.check_devices(window ? window->base : 0);
-}
-
-using OwnDigests = std::array<Digest, std::size(kHashAlgorithms)>;
-
-OwnDigests hash_own_bytes() {
-    OwnDigests digests;
-    const Bytes measured(slb_base, static_cast<std::size_t>(slb_measured_end - slb_base));
-    std::ranges::transform(kHashAlgorithms, digests.begin(),
-                           [&](HashAlgorithm algorithm) { return hash(algorithm, measured); });
-    return digests;
 }
 
 constexpr std::uint16_t kCommand = 0x04;
@@ -119,13 +106,11 @@ Status read_banks(tpm::Tpm& tpm, launch::HandOff& hand_off) {
 }
 
 // Extends PCR 17 with the hypervisor and writes the event log. The CPU has extended it with the SLB.
-Result<Bytes> measure(tpm::Tpm& tpm, const launch::HandOff& hand_off, const OwnDigests& own, Bytes image,
-                      MutableBytes log_room) {
+Result<Bytes> measure(tpm::Tpm& tpm, const launch::HandOff& hand_off, Bytes image, MutableBytes log_room) {
     GATEHOUSE_ASSIGN(auto event_log, evidence::EventLogWriter::create(log_room, hand_off.all_banks()));
     std::array<Digest, launch::kMaxBanks> digests;
-    for (std::size_t i = 0; i < hand_off.bank_count; ++i) {
-        digests[i] = *std::ranges::find(own, hand_off.banks[i], &Digest::algorithm);
-    }
+    const Bytes measured(slb_base, slb_measured_end);
+    for (std::size_t i = 0; i < hand_off.bank_count; ++i) digests[i] = hash(hand_off.banks[i], measured);
     GATEHOUSE_TRY(event_log.append(evidence::kMeasurements[0], std::span(digests).first(hand_off.bank_count)));
     GATEHOUSE_TRY(boot::Measurer(tpm, event_log).extend(evidence::MeasurementTag::kHypervisor, image));
     return event_log.log();
@@ -135,7 +120,6 @@ Result<Bytes> measure(tpm::Tpm& tpm, const launch::HandOff& hand_off, const OwnD
 Status load(std::uint64_t base) {
     memory::Ram ram;
     GATEHOUSE_TRY(check_position(base, ram));
-    const OwnDigests own = hash_own_bytes();
     launch::HandOff hand_off;
     GATEHOUSE_ASSIGN(hand_off.iommu_count, block_dma(base, ram));
 
@@ -150,7 +134,7 @@ Status load(std::uint64_t base) {
 
     const MutableBytes block = kept(launch::kHandOffOffset, launch::kHandOffSize);
     std::memset(block.data(), 0, block.size());
-    GATEHOUSE_ASSIGN(const Bytes events, measure(tpm, hand_off, own, image, block.subspan(sizeof(hand_off))));
+    GATEHOUSE_ASSIGN(const Bytes events, measure(tpm, hand_off, image, block.subspan(sizeof(hand_off))));
     hand_off.event_log_size = static_cast<std::uint32_t>(events.size());
     std::memcpy(block.data(), &hand_off, sizeof(hand_off));
     log("slb: hypervisor measured, ", image.size(), " bytes, ", std::uint64_t{hand_off.bank_count}, " PCR banks, ",
