@@ -148,8 +148,8 @@ Result<cpu::svm::GuestEntry> load_linux(PhysicalView& memory, const MemoryMap& m
     put(params, kE820EntriesAt, static_cast<std::uint8_t>(map.ranges().size()));
     for (std::size_t i = 0; i < map.ranges().size(); ++i) {
         MemoryRange range = map.ranges()[i];
-        if (range.type == MemoryType::kUnusable)
-            range.type = MemoryType::kReserved;  // for /dev/mem, and so the mailbox
+        // Linux lets /dev/mem, and so the mailbox, reach reserved memory only.
+        if (range.type == MemoryType::kUnusable) range.type = MemoryType::kReserved;
         const Bytes bytes = std::as_bytes(std::span(&range, 1));
         copy_bytes(params.subspan(kE820TableAt + i * kE820EntrySize), bytes.first(kE820EntrySize));
     }
