@@ -63,8 +63,8 @@ struct LinuxImage {
 };
 
 // Puts the kernel, boot_params, command line, GDT and page tables (the first 512 GiB at themselves) into usable memory of
-// `map` and returns where to enter, with boot_params in RSI. Errors name the field: kBadMagic ("kernel: not a bzImage"), kBadVersion, kUnsupported (no 64-bit entry,
-// not relocatable and its place taken), kNoSpace, kOverlap, kOutOfRange.
+// `map` and returns where to enter, with boot_params in RSI. Errors name the field: kBadMagic ("kernel:
+// not a bzImage"), kBadVersion, kUnsupported (no 64-bit entry, not relocatable and its place taken), kNoSpace, kOverlap, kOutOfRange.
 [[nodiscard]] Result<cpu::svm::GuestEntry> load_linux(PhysicalView& memory, const MemoryMap& map,
                                                       const LinuxImage& image);
 
