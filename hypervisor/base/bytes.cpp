@@ -30,10 +30,7 @@ void Reader::copy(MutableBytes out) {
     copy_bytes(out, bytes(out.size()));
 }
 
-Status Reader::status(const char* item) const {
-    if (failed_) return {Error::kTruncated, item, offset_};
-    return {};
-}
+Status Reader::status(const char* item) const { return failed_ ? Status{Error::kTruncated, item, offset_} : Status{}; }
 
 Status Reader::finished(const char* item) const {
     GATEHOUSE_TRY(status(item));
@@ -63,9 +60,6 @@ void Writer::sized(Bytes from) {
     bytes(from);
 }
 
-Status Writer::status(const char* item) const {
-    if (failed_) return {Error::kNoSpace, item, offset_};
-    return {};
-}
+Status Writer::status(const char* item) const { return failed_ ? Status{Error::kNoSpace, item, offset_} : Status{}; }
 
 }  // namespace gatehouse

@@ -6,7 +6,7 @@ namespace gatehouse {
 namespace {
 
 constinit LogSink log_sink = nullptr;
-constexpr char kHexDigits[] = "0123456789abcdef";
+constexpr char kDigits[] = "0123456789abcdef";
 
 }  // namespace
 
@@ -17,32 +17,17 @@ LogLine& LogLine::operator<<(std::string_view text) {
     return *this;
 }
 
-LogLine& LogLine::operator<<(std::uint64_t value) {
+LogLine& LogLine::number(std::uint64_t value, unsigned base) {
     std::array<char, 20> digits{};
     std::size_t at = digits.size();
-    do {
-        digits[--at] = static_cast<char>('0' + value % 10);
-        value /= 10;
-    } while (value != 0);
-    return *this << std::string_view(digits.data() + at, digits.size() - at);
-}
-
-LogLine& LogLine::operator<<(Hex hex) {
-    std::array<char, 18> digits{};
-    std::size_t at = digits.size();
-    do {
-        digits[--at] = kHexDigits[hex.value & 0xf];
-        hex.value >>= 4;
-    } while (hex.value != 0);
-    digits[--at] = 'x';
-    digits[--at] = '0';
+    for (; value != 0 || at == digits.size(); value /= base) digits[--at] = kDigits[value % base];
     return *this << std::string_view(digits.data() + at, digits.size() - at);
 }
 
 LogLine& LogLine::operator<<(HexBytes hex) {
     for (const std::byte byte : hex.bytes) {
-        const char digits[] = {kHexDigits[std::to_integer<unsigned>(byte) >> 4],
-                               kHexDigits[std::to_integer<unsigned>(byte) & 0xf]};
+        const char digits[] = {kDigits[std::to_integer<unsigned>(byte) >> 4],
+                               kDigits[std::to_integer<unsigned>(byte) & 0xf]};
         *this << std::string_view(digits, 2);
     }
     return *this;

@@ -20,14 +20,16 @@ struct HexBytes {
 class LogLine {
   public:
     LogLine& operator<<(std::string_view text);
-    LogLine& operator<<(std::uint64_t value);
-    LogLine& operator<<(Hex hex);
+    LogLine& operator<<(std::uint64_t value) { return number(value, 10); }
+    LogLine& operator<<(Hex hex) { return (*this << "0x").number(hex.value, 16); }
     LogLine& operator<<(HexBytes hex);
     // "truncated: vault header (0x30)"
     LogLine& operator<<(const Failure& failure);
     [[nodiscard]] std::string_view text() const { return {text_.data(), size_}; }
 
   private:
+    LogLine& number(std::uint64_t value, unsigned base);
+
     std::array<char, 240> text_{};
     std::size_t size_ = 0;
 };

@@ -312,8 +312,8 @@ void Machine::state_claims() {
 }
 
 Status Machine::trap_guest() {
-    GATEHOUSE_TRY(cpu::trap_ports(0xcf8, 0xcfb, config_ports_));  // the reset control port in there is its own
-    GATEHOUSE_TRY(cpu::trap_ports(0xcfc, 0xcff, config_ports_));
+    GATEHOUSE_TRY(cpu::port_map().add(0xcf8, 0xcfb, config_ports_));  // the reset control port in there is its own
+    GATEHOUSE_TRY(cpu::port_map().add(0xcfc, 0xcff, config_ports_));
     ecam_pages_.set_base(pci_.ecam.base);
     for (const guest::ConfigFilter::Function& function : config_.protected_functions()) {
         const std::uint64_t page = pci_.ecam_address(function.id, 0);
@@ -322,15 +322,15 @@ Status Machine::trap_guest() {
     power_ports_.watch(chipset_.pm1_control, chipset_.s5_type);
     for (const std::uint16_t port :
          {guest::PowerPorts::kKeyboard, guest::PowerPorts::kSystemControlA, guest::PowerPorts::kResetControl}) {
-        GATEHOUSE_TRY(cpu::trap_ports(port, port, power_ports_));
+        GATEHOUSE_TRY(cpu::port_map().add(port, port, power_ports_));
     }
     const std::uint16_t pm1_control = chipset_.pm1_control;
-    GATEHOUSE_TRY(cpu::trap_ports(pm1_control, static_cast<std::uint16_t>(pm1_control + 1), power_ports_));
+    GATEHOUSE_TRY(cpu::port_map().add(pm1_control, static_cast<std::uint16_t>(pm1_control + 1), power_ports_));
     if (chipset_.fch) {
-        GATEHOUSE_TRY(cpu::trap_ports(platform::kFchData, platform::kFchData, power_ports_));
+        GATEHOUSE_TRY(cpu::port_map().add(platform::kFchData, platform::kFchData, power_ports_));
         GATEHOUSE_TRY(cpu::hide_device(kFchRegisters, 2 * memory::kPageSize));
     }
-    GATEHOUSE_TRY(cpu::trap_ports(channel::kDoorbellPort, channel::kDoorbellPort + 3, doorbell_));
+    GATEHOUSE_TRY(cpu::port_map().add(channel::kDoorbellPort, channel::kDoorbellPort + 3, doorbell_));
     memory::NestedPageTable& nested = cpu::nested_pages();
     GATEHOUSE_TRY(cpu::hide_device(platform::kTpmBase, platform::kTpmLocalities * memory::kPageSize));
     for (const memory::IommuPlace& place : iommus_.all()) {
@@ -420,7 +420,7 @@ Result<cpu::svm::GuestEntry> Machine::prepare() {
         GATEHOUSE_TRY(seed_random());
         GATEHOUSE_TRY(find_devices());
         GATEHOUSE_TRY(start_iommus());
-        GATEHOUSE_TRY(cpu::svm::enable());
+        GATEHOUSE_TRY(cpu::svm::enable(kept_base_));
         GATEHOUSE_TRY(start_processors());
         GATEHOUSE_TRY(measure_machine());
         return open_disks();

@@ -182,11 +182,10 @@ extern "C" [[noreturn]] void ap_start(PerCpu* cpu) {
 }
 
 memory::PagePool& kept_pages() { return pool; }
-std::uint64_t kept_base() { return kept; }
 memory::PhysicalMemory& guest_memory() { return guest_ram; }
 memory::NestedPageTable& nested_pages() { return nested; }
 const MmioMap& mmio_map() { return mmio; }
-const IoPortMap& port_map() { return ports; }
+IoPortMap& port_map() { return ports; }
 std::size_t cpu_count() { return cpus_online; }
 PerCpu& cpu_at(std::size_t index) { return cpus[index]; }
 
@@ -216,10 +215,6 @@ Status hide_device(std::uint64_t base, std::uint64_t size) {
     return nested.hide(base, size);
 }
 
-Status trap_ports(std::uint16_t first, std::uint16_t last, IoPortHandler& handler) {
-    return ports.add(first, last, handler);
-}
-
 Status start_aps(std::uint64_t low_page) {
     if (low_page % kPageSize != 0 || low_page >= 0xa0000) return {Error::kOutOfRange, "trampoline page", low_page};
     GATEHOUSE_ASSIGN(const MutableBytes page, guest_ram.guest(low_page, kPageSize));
@@ -247,8 +242,7 @@ Status start_aps(std::uint64_t low_page) {
         return {Error::kMismatch, "processor that does not come; counted", cpus_online};
     }
     wipe(page);
-    constexpr std::uint8_t kHalt[] = {0xfa, 0xf4, 0xeb,
-                                      0xfd};  // cli; hlt, for ever: whoever should still come stays here
+    constexpr std::uint8_t kHalt[] = {0xfa, 0xf4, 0xeb, 0xfd};  // cli; hlt, for ever, for whoever should still come
     copy_bytes(page, std::as_bytes(std::span(kHalt)));
     GATEHOUSE_TRY(nested.hide(low_page, kPageSize));
     svm::all_taken();

@@ -4,7 +4,7 @@
 //   start_log, set_console                       console_log.hpp
 //   guest_memory().add(...) per RAM range        memory/physical_memory.hpp
 //   svm::enable()                                svm/svm.hpp: SVM, nested paging, the kept region hidden
-//   nested_pages().hide/map, trap_mmio, trap_ports
+//   nested_pages().hide/map, trap_mmio, port_map().add
 //   start_aps(...)                               the other processors are counted, and wait for a guest's SIPI
 //   svm::run_guest(entry)                        does not return
 //
@@ -26,8 +26,6 @@ inline constexpr std::size_t kMaxCpus = 64;
 
 // Pages of the kept region's arena (launch/layout.hpp), handed out once and never returned.
 [[nodiscard]] memory::PagePool& kept_pages();
-// Where the kept region starts.
-[[nodiscard]] std::uint64_t kept_base();
 // RAM that the guest owns, and the way to reach it.
 [[nodiscard]] memory::PhysicalMemory& guest_memory();
 // What the guest's processors reach; every processor uses this one table.
@@ -42,11 +40,10 @@ inline constexpr std::size_t kMaxCpus = 64;
 [[nodiscard]] Status trap_mmio(std::uint64_t base, std::uint64_t size, MmioHandler& handler);
 // The guest sees nothing there. Errors: as trap_mmio.
 [[nodiscard]] Status hide_device(std::uint64_t base, std::uint64_t size);
-// Guest IN and OUT that touch any of the ports first..last go to `handler`. Errors: as trap_mmio.
-[[nodiscard]] Status trap_ports(std::uint16_t first, std::uint16_t last, IoPortHandler& handler);
-// What has been trapped.
+// Who answers for the guest's IN and OUT: filled before it starts.
+[[nodiscard]] IoPortMap& port_map();
+// What has been trapped by trap_mmio().
 [[nodiscard]] const MmioMap& mmio_map();
-[[nodiscard]] const IoPortMap& port_map();
 
 // Starts all processors that there are, whatever firmware's tables say: INIT and SIPI go to all but this one, and each
 // that comes is counted, takes its MTRRs and the like from this one, and then waits for the guest's SIPI. None is left in

@@ -10,11 +10,9 @@ constexpr std::uint8_t kOperandSize = 0x66;
 constexpr unsigned kRexW = 8;
 
 std::uint64_t read_signed(Reader& code, unsigned size) {
-    switch (size) {
-        case 1: return static_cast<std::uint64_t>(static_cast<std::int8_t>(code.u8()));
-        case 2: return static_cast<std::uint64_t>(static_cast<std::int16_t>(code.u16()));
-        default: return static_cast<std::uint64_t>(static_cast<std::int32_t>(code.u32()));
-    }
+    const std::uint64_t value = size == 1 ? code.u8() : size == 2 ? code.u16() : code.u32();
+    const unsigned shift = 64 - 8 * size;
+    return static_cast<std::uint64_t>(static_cast<std::int64_t>(value << shift) >> shift);
 }
 
 // ModRM, SIB and displacement (APM vol. 3, 1.4). False for a register operand.

@@ -88,7 +88,8 @@ trampoline_data:                            // Lobby in cpu.cpp; whose turn it i
 trampoline_end:
 
     .text
-// Still on the page table that start_aps() has made, in which the trampoline's page is executable; leaves it first of all.
+// Still on the page table that start_aps() has made, in which the trampoline's page is executable; leaves it first
+// of all.
 ap_start_stub:
     mov (trampoline_data + 24 - trampoline)(%ebx), %rax
     mov %rax, %cr3

@@ -116,8 +116,9 @@ Result<cpu::svm::GuestEntry> load_linux(PhysicalView& memory, const MemoryMap& m
     GATEHOUSE_ASSIGN(SetupHeader header, parse_header(file));
 
     if (image.initrd.length != 0) {
-        if (!map.usable(image.initrd)) return {Error::kOutOfRange, "initrd", image.initrd.base};
-        if (image.initrd.end() - 1 > header.ramdisk_max) return {Error::kOutOfRange, "initrd", image.initrd.base};
+        if (!map.usable(image.initrd) || image.initrd.end() - 1 > header.ramdisk_max) {
+            return {Error::kOutOfRange, "initrd", image.initrd.base};
+        }
         if (image.initrd.overlaps(image.kernel)) return {Error::kOverlap, "initrd and kernel", image.initrd.base};
     }
     if (image.command_line.size() > std::min<std::size_t>(header.command_line_max, kMaxCommandLine)) {
@@ -146,8 +147,11 @@ Result<cpu::svm::GuestEntry> load_linux(PhysicalView& memory, const MemoryMap& m
     if (map.is_no_ram(framebuffer(image.screen))) copy_bytes(params, image.screen);
     put(params, kE820EntriesAt, static_cast<std::uint8_t>(map.ranges().size()));
     for (std::size_t i = 0; i < map.ranges().size(); ++i) {
-        const Bytes range = std::as_bytes(map.ranges().subspan(i, 1));
-        copy_bytes(params.subspan(kE820TableAt + i * kE820EntrySize), range.first(kE820EntrySize));
+        MemoryRange range = map.ranges()[i];
+        // Linux lets /dev/mem, and so the mailbox, reach reserved memory only.
+        if (range.type == MemoryType::kUnusable) range.type = MemoryType::kReserved;
+        const Bytes bytes = std::as_bytes(std::span(&range, 1));
+        copy_bytes(params.subspan(kE820TableAt + i * kE820EntrySize), bytes.first(kE820EntrySize));
     }
     copy_bytes(setup.subspan(kCommandLineAt), image.command_line);
     put(setup, kGdtAt + 0x10, std::uint64_t{0x00af9b000000ffff});  // __BOOT_CS: 64-bit code

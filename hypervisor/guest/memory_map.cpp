@@ -6,11 +6,9 @@ namespace gatehouse::guest {
 
 Status MemoryMap::insert(std::size_t at, const MemoryRange& range) {
     if (count_ == kMaxRanges) return {Error::kNoSpace, "memory map", count_};
-    std::move_backward(ranges_.begin() + static_cast<std::ptrdiff_t>(at),
-                       ranges_.begin() + static_cast<std::ptrdiff_t>(count_),
-                       ranges_.begin() + static_cast<std::ptrdiff_t>(count_ + 1));
-    ranges_[at] = range;
-    ++count_;
+    ranges_[count_++] = range;
+    MemoryRange* const first = ranges_.data();
+    std::rotate(first + at, first + count_ - 1, first + count_);
     return {};
 }
 

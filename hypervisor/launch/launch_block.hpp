@@ -41,8 +41,7 @@ inline constexpr std::size_t kRsdpSize = 36;
 struct LaunchHeader {
     std::uint64_t magic = kLaunchMagic;
     std::uint32_t version = kLaunchVersion;
-    std::uint32_t hypervisor_size =
-        0;  // bytes of hypervisor.bin, which the launcher has put at kept_base + kImageOffset
+    std::uint32_t hypervisor_size = 0;  // bytes of hypervisor.bin, which is at kept_base + kImageOffset
     std::uint64_t kept_base = 0;
 };
 

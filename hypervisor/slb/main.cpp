@@ -35,9 +35,6 @@ void panic(const char* why) {
 namespace slb {
 namespace {
 
-constexpr HashAlgorithm kHashAlgorithms[] = {HashAlgorithm::kSha1, HashAlgorithm::kSha256, HashAlgorithm::kSha384,
-                                             HashAlgorithm::kSha512};
-
 // The kept region, cacheable, as entry.S has mapped it.
 MutableBytes kept(std::uint64_t offset, std::uint64_t size) {
     return {reinterpret_cast<std::byte*>(launch::kSlbVirtual + offset), size};
@@ -52,56 +49,31 @@ Status check_position(std::uint64_t base, memory::Ram& ram) {
     return ram.check_devices(window.base);
 }
 
-struct OwnDigests {
-    std::array<Digest, std::size(kHashAlgorithms)> all;
-};
-
-OwnDigests hash_own_bytes() {
-    OwnDigests digests;
-    const Bytes measured(slb_base, static_cast<std::size_t>(slb_measured_end - slb_base));
-    std::ranges::transform(kHashAlgorithms, digests.all.begin(),
-                           [&](HashAlgorithm algorithm) { return hash(algorithm, measured); });
-    return digests;
-}
-
-// Bus mastering off while the IOMMUs are being switched on.
-//
-// Until then a device may change the device table after it has been written, have its own entry cached, and
-// put the entry right again before it is verified. Bridges and root ports without Bus Master Enable forward
-// no requests of the devices below them, whatever those do (PCI 3.0, 6.2.2; PCI-to-PCI Bridge 1.2, 3.2.4.3),
-// and functions that obey the specification send none.
-class QuietBusMasters {
-  public:
-    // Clears Bus Master Enable of every function but the IOMMUs, which read their tables by it.
-    QuietBusMasters() {
-        platform::for_each_function([this](platform::FunctionId function) {
-            const std::uint32_t command = platform::read_config(function, kCommand, 2);
-            if ((command & kBusMasterEnable) == 0 || platform::class_of(function) >> 8 == kIommuClass) return;
-            platform::write_config(function, kCommand, 2, command & ~kBusMasterEnable);
-            if (count_ < functions_.size()) functions_[count_++] = function;
-        });
-    }
-    // Sets it again where it was set; beyond so many functions it stays cleared, until a driver wants it.
-    void restore() const {
-        for (const platform::FunctionId function : std::span(functions_).first(count_)) {
-            const std::uint32_t command = platform::read_config(function, kCommand, 2);
-            platform::write_config(function, kCommand, 2, command | kBusMasterEnable);
-        }
-    }
-
-  private:
-    static constexpr std::uint16_t kCommand = 0x04;
-    static constexpr std::uint32_t kBusMasterEnable = 1u << 2;
-    static constexpr std::uint32_t kIommuClass = 0x0806;
-    std::array<platform::FunctionId, 256> functions_;
-    std::size_t count_ = 0;
-};
+constexpr std::uint16_t kCommand = 0x04;
+constexpr std::uint32_t kBusMasterEnable = 1u << 2;
+constexpr std::uint32_t kIommuClass = 0x0806;
 
 // No device reaches memory from here on, if there are IOMMUs. Returns their number.
+//
+// Bus mastering is off while they are being switched on, but for their own, by which they read their tables. Until then
+// a device may change the device table after it has been written, have its own entry cached, and put the entry
+// right again before it is verified. Bridges and root ports without Bus Master Enable forward no requests of the
+// devices below them, whatever those do (PCI 3.0, 6.2.2; PCI-to-PCI Bridge 1.2, 3.2.4.3), and functions that
+// obey the specification send none. Beyond the 256th function it stays off, until a driver wants it.
 Result<std::uint32_t> block_dma(std::uint64_t base, const memory::Ram& ram) {
-    const QuietBusMasters quiet;
+    std::array<platform::FunctionId, 256> quiet;
+    std::size_t quiet_count = 0;
+    platform::for_each_function([&](platform::FunctionId function) {
+        const std::uint32_t command = platform::read_config(function, kCommand, 2);
+        if ((command & kBusMasterEnable) == 0 || platform::class_of(function) >> 8 == kIommuClass) return;
+        platform::write_config(function, kCommand, 2, command & ~kBusMasterEnable);
+        if (quiet_count < quiet.size()) quiet[quiet_count++] = function;
+    });
     auto count = memory::block_dma(kept(0, launch::kKeptSize), base, ram);
-    quiet.restore();
+    for (const platform::FunctionId function : std::span(quiet).first(quiet_count)) {
+        const std::uint32_t command = platform::read_config(function, kCommand, 2);
+        platform::write_config(function, kCommand, 2, command | kBusMasterEnable);
+    }
     if (count.ok() && *count == 0) log("slb: no IOMMU: devices can change what is measured");
     return count;
 }
@@ -133,13 +105,11 @@ Status read_banks(tpm::Tpm& tpm, launch::HandOff& hand_off) {
 }
 
 // Extends PCR 17 with the hypervisor and writes the event log. The CPU has extended it with the SLB.
-Result<Bytes> measure(tpm::Tpm& tpm, const launch::HandOff& hand_off, const OwnDigests& own, Bytes image,
-                      MutableBytes log_room) {
+Result<Bytes> measure(tpm::Tpm& tpm, const launch::HandOff& hand_off, Bytes image, MutableBytes log_room) {
     GATEHOUSE_ASSIGN(auto event_log, evidence::EventLogWriter::create(log_room, hand_off.all_banks()));
     std::array<Digest, launch::kMaxBanks> digests;
-    for (std::size_t i = 0; i < hand_off.bank_count; ++i) {
-        digests[i] = *std::ranges::find(own.all, hand_off.banks[i], &Digest::algorithm);
-    }
+    const Bytes measured(slb_base, slb_measured_end);
+    for (std::size_t i = 0; i < hand_off.bank_count; ++i) digests[i] = hash(hand_off.banks[i], measured);
     GATEHOUSE_TRY(event_log.append(evidence::kMeasurements[0], std::span(digests).first(hand_off.bank_count)));
     GATEHOUSE_TRY(boot::Measurer(tpm, event_log).extend(evidence::kMeasurements[1], image));
     return event_log.log();
@@ -149,7 +119,6 @@ Result<Bytes> measure(tpm::Tpm& tpm, const launch::HandOff& hand_off, const OwnD
 Status load(std::uint64_t base) {
     memory::Ram ram;
     GATEHOUSE_TRY(check_position(base, ram));
-    const OwnDigests own = hash_own_bytes();
     launch::HandOff hand_off;
     GATEHOUSE_ASSIGN(hand_off.iommu_count, block_dma(base, ram));
 
@@ -164,7 +133,7 @@ Status load(std::uint64_t base) {
 
     const MutableBytes block = kept(launch::kHandOffOffset, launch::kHandOffSize);
     std::memset(block.data(), 0, block.size());
-    GATEHOUSE_ASSIGN(const Bytes events, measure(tpm, hand_off, own, image, block.subspan(sizeof(hand_off))));
+    GATEHOUSE_ASSIGN(const Bytes events, measure(tpm, hand_off, image, block.subspan(sizeof(hand_off))));
     hand_off.event_log_size = static_cast<std::uint32_t>(events.size());
     std::memcpy(block.data(), &hand_off, sizeof(hand_off));
     log("slb: hypervisor measured, ", image.size(), " bytes, ", std::uint64_t{hand_off.bank_count}, " PCR banks, ",

@@ -1,7 +1,5 @@
 #include <algorithm>
 
-#include "hypervisor/base/log.hpp"
-#include "hypervisor/cpu/console_log.hpp"
 #include "hypervisor/cpu/cpu.hpp"
 #include "hypervisor/cpu/decoder.hpp"
 #include "hypervisor/cpu/instructions.hpp"
@@ -20,16 +18,11 @@ constexpr std::uint64_t kRflagsInterrupt = 1u << 9;
 constexpr std::uint64_t kRflagsResume = 1u << 16;
 constexpr std::uint64_t kDr6SingleStep = 1u << 14;
 
-bool has_next_rip() {
-    static const bool has = (cpuid(0x8000000a).edx & 1u << 3) != 0;  // NRIPS
-    return has;
-}
-
 // Skips CPUID, RDMSR, WRMSR, INVD or WBINVD: 0x0f and another byte, behind prefixes perhaps (in 64-bit code; elsewhere they
 // are not looked for).
 void skip_opcode(Vcpu& vcpu) {
     std::array<std::byte, kMaxInstruction> code{};
-    const std::size_t size = has_next_rip() ? 0 : fetch_instruction(vcpu, code);
+    const std::size_t size = vcpu.vmcb.next_rip != 0 ? 0 : fetch_instruction(vcpu, code);
     const auto opcode = std::find(code.begin(), code.begin() + size, std::byte{0x0f});
     const auto prefixes = static_cast<unsigned>(opcode - code.begin());
     skip(vcpu, (prefixes < size ? prefixes : 0) + 2);
@@ -136,7 +129,6 @@ void handle_port(Vcpu& vcpu) {
     if ((info & kPortString) != 0 || port + size > 0x10000) return inject(vcpu, kGeneralProtection, true);
     std::uint64_t& rax = vcpu.registers[0];
     const std::uint64_t mask = (std::uint64_t{1} << 8 * size) - 1;
-    vcpu.vmcb.next_rip = vcpu.vmcb.exit_info2;
     if ((info & kPortIn) == 0) {
         port_map().write(port, size, static_cast<std::uint32_t>(rax & mask), platform::out8);
     } else {
@@ -144,16 +136,6 @@ void handle_port(Vcpu& vcpu) {
         rax = size == 4 ? value : (rax & ~mask) | value;
     }
     skip(vcpu, static_cast<unsigned>(vcpu.vmcb.exit_info2 - vcpu.vmcb.rip));
-}
-
-// Where the guest was goes to the log, for whoever looks for the fault.
-[[noreturn]] void end(const Vcpu& vcpu, const char* why) {
-    const Vmcb& vmcb = vcpu.vmcb;
-    set_console(true);
-    log("guest: cpu ", vcpu.cpu->index, " rip ", Hex{vmcb.rip}, " rsp ", Hex{vmcb.rsp}, " cr0 ", Hex{vmcb.cr0}, " cr2 ",
-        Hex{vmcb.cr2}, " cr3 ", Hex{vmcb.cr3}, " cr4 ", Hex{vmcb.cr4}, " efer ", Hex{vmcb.efer}, " event ",
-        Hex{vmcb.exit_interrupt});
-    reset_machine(why);
 }
 
 }  // namespace
@@ -166,7 +148,8 @@ void inject(Vcpu& vcpu, std::uint8_t vector, bool has_error) {
     Vmcb& vmcb = vcpu.vmcb;
     // What was being delivered cannot be, nor can the reason be told.
     if ((vmcb.event_injection & kEventValid) != 0) {
-        if ((vmcb.event_injection & (kEventType | 0xff)) == (kEventException | kDoubleFault)) end(vcpu, kTripleFault);
+        if ((vmcb.event_injection & (kEventType | 0xff)) == (kEventException | kDoubleFault))
+            reset_machine(kTripleFault);
         vector = kDoubleFault;
         has_error = true;
     }
@@ -175,7 +158,7 @@ void inject(Vcpu& vcpu, std::uint8_t vector, bool has_error) {
 
 void skip(Vcpu& vcpu, unsigned length) {
     Vmcb& vmcb = vcpu.vmcb;
-    vmcb.rip = has_next_rip() && vmcb.next_rip != 0 ? vmcb.next_rip : vmcb.rip + length;
+    vmcb.rip = vmcb.next_rip != 0 ? vmcb.next_rip : vmcb.rip + length;
     if (!in_64_bit_code(vmcb)) vmcb.rip &= 0xffffffff;
     vmcb.interrupt_shadow = 0;
     vmcb.rflags &= ~kRflagsResume;
@@ -204,8 +187,8 @@ void handle_exit(Vcpu& vcpu) {
             asm volatile("wbinvd" : : : "memory");
             if ((vmcb.rflags & kRflagsInterrupt) == 0) suspect_offline(vcpu);
             return skip_opcode(vcpu);
-        case kExitShutdown: end(vcpu, kTripleFault);
-        case kExitInvalid: end(vcpu, "the processor refuses the VMCB");
+        case kExitShutdown: reset_machine(kTripleFault);
+        case kExitInvalid: reset_machine("the processor refuses the VMCB");
         default:  // SVM instructions, as with EFER.SVME = 0; and what was never asked for
             return inject(vcpu, kInvalidOpcode);
     }

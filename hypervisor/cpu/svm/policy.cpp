@@ -66,7 +66,6 @@ CpuidLeaf guest_cpuid(std::uint32_t leaf, std::uint32_t subleaf, CpuidLeaf hardw
         case 0x8000001f:  // memory encryption
             out = {};
             break;
-        default: break;
     }
     return out;
 }

@@ -64,7 +64,7 @@ void hold_interrupts() {
     asm volatile("clgi" : : : "memory");
 }
 
-Status enable() {
+Status enable(std::uint64_t kept_base) {
     if (!has_svm()) return {Error::kUnsupported, "SVM: not there, or disabled by firmware"};
     if ((cpuid(0x80000001).edx & kCpuidGigabytePages) == 0) return {Error::kUnsupported, "1 GiB pages"};
     if ((cpuid(0x8000000a).edx & kCpuidNestedPaging) == 0) return {Error::kUnsupported, "SVM nested paging"};
@@ -73,7 +73,7 @@ Status enable() {
     std::uint64_t top_mem2 = 0;
     (void)try_read_msr(kMsrTopMem2, &top_mem2);
     GATEHOUSE_TRY(nested_pages().build(nested_pool, cpuid(0x80000008).eax & 0xff, top_mem2));
-    GATEHOUSE_TRY(nested_pages().hide(kept_base(), launch::kKeptSize));
+    GATEHOUSE_TRY(nested_pages().hide(kept_base, launch::kKeptSize));
     write_msr_bitmap(msr_bitmap);
     GATEHOUSE_TRY(make_vcpu(this_cpu()));
     enable_this_processor(this_cpu());

@@ -10,9 +10,9 @@
 namespace gatehouse::cpu::svm {
 
 // Checks for SVM and nested paging, turns SVM on for this processor and builds the nested page table: all
-// physical addresses that the processor has, at themselves, the kept region hidden. Errors: kUnsupported with
-// the missing feature; kNoSpace.
-[[nodiscard]] Status enable();
+// physical addresses that the processor has, at themselves, the kept region (at `kept_base`) hidden. Errors:
+// kUnsupported with the missing feature; kNoSpace.
+[[nodiscard]] Status enable(std::uint64_t kept_base);
 
 // Guest state at its entry, in 64-bit mode with interrupts off: CS 0x10, DS, ES and SS 0x18, flat; other
 // registers zero. Addresses of the tables are guest-physical; the GDT has four entries.

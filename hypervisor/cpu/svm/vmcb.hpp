@@ -78,7 +78,7 @@ struct alignas(4096) Vmcb {
     std::uint64_t event_injection = 0;           // 0x0a8
     std::uint64_t nested_cr3 = 0;                // 0x0b0
     std::uint64_t lbr_control = 0, clean = 0;    // 0x0b8  0: reload everything
-    std::uint64_t next_rip = 0;                  // 0x0c8  if CPUID says NRIPS
+    std::uint64_t next_rip = 0;                  // 0x0c8  0, but if CPUID says NRIPS
     std::uint8_t fetched = 0;                    // 0x0d0  if CPUID says DecodeAssists: how many of ...
     std::array<std::uint8_t, 15> instruction{};  // 0x0d1  ... these bytes are the instruction's
     std::array<std::uint8_t, 0x320> reserved0e0{};

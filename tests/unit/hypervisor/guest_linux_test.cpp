@@ -101,6 +101,15 @@ TEST_F(LoadLinux, FillsTheZeroPage) {
     EXPECT_TRUE(equal_bytes(ram.at(line, 17), std::as_bytes(std::span("root=/dev/sda ro"))));
 }
 
+TEST_F(LoadLinux, TellsTheGuestThatKeptMemoryIsReserved) {
+    ASSERT_TRUE(map.reserve({60 * kMiB, 4 * kMiB}).ok());
+    const auto entry = load();
+    ASSERT_TRUE(entry.ok());
+    EXPECT_EQ(ram.read<std::uint8_t>(entry->rsi + 0x1e8), 4);
+    EXPECT_EQ(ram.read<std::uint64_t>(entry->rsi + 0x2d0 + 60), 60 * kMiB);
+    EXPECT_EQ(ram.read<std::uint32_t>(entry->rsi + 0x2d0 + 76), 2u);
+}
+
 class Screen : public LoadLinux {
   protected:
     Screen() {
