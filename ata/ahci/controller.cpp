@@ -43,8 +43,9 @@ Status Controller::take_over(const Environment& environment, const DmaArena& are
         Port& port = ports_[count_];
         if (port.open(environment, candidates[i], slot_mask, part)) {
             ++count_;
-        } else {
-            GATEHOUSE_TRY(port.stop());  // it may be anybody's
+        } else if (const Status stopped = port.stop(); !stopped) {  // it may be anybody's
+            count_ = 0;
+            return stopped;
         }
     }
     return {};

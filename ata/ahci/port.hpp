@@ -34,6 +34,7 @@
 
 #include "ata/ahci/scatter_list.hpp"
 #include "ata/policy.hpp"
+#include "hypervisor/base/extent.hpp"
 #include "hypervisor/base/spin_lock.hpp"
 
 namespace gatehouse::ata::ahci {
@@ -75,6 +76,9 @@ class Port {
     static constexpr std::uint64_t kMaximumArena = kBounceOffset + kMaximumUnits * kUnitSize;
 
     // --- Before the guest, on one CPU ---
+
+    // The device only reads them.
+    [[nodiscard]] Extent command_tables() const { return {arena_.physical + kTablesOffset, kSlots * kTableSize}; }
 
     // Gives a stopped port its arena (at least kMinimumArena) and starts it. kTimeout: busy for 10 s;
     // kNotFound: what answers is no ATA disk.

@@ -24,6 +24,8 @@ constexpr struct {
                          {0x060400, 0xffff00, guest::FunctionKind::kBridge},
                          {0x080600, 0xffff00, guest::FunctionKind::kReadOnly}};
 
+constexpr std::size_t kAbar = 5;  // BAR of an AHCI controller's registers
+
 constexpr std::uint16_t kGeneralDomain = 1;
 constexpr std::uint16_t kFirstDiskDomain = 2;
 
@@ -230,14 +232,17 @@ Status Machine::refresh_iommus() {
     return {};
 }
 
-Status Machine::open_controller(guest::FunctionId function) {
-    if (controller_count_ == kMaxControllers) return {Error::kNoSpace, "disk controllers", function};
-    constexpr std::size_t kAbar = 5;
-    const Extent bar = config_.memory_bar(function, kAbar);
+Result<Extent> Machine::registers_of(guest::FunctionId controller) const {
+    const Extent bar = config_.memory_bar(controller, kAbar);
     if (bar.length < ata::ahci::Controller::kRegisterSpace / 2 || bar.end() > memory::kIdentityLimit ||
         ram_.reached_by(bar)) {
         return {Error::kOutOfRange, "disk controller: ABAR", bar.base};
     }
+    return bar;
+}
+
+Status Machine::open_controller(guest::FunctionId function) {
+    GATEHOUSE_ASSIGN(const Extent bar, registers_of(function));
     for (std::size_t other = 0; other < kAbar; ++other) {  // vendor registers, MSI-X tables: nobody's
         const Extent hidden = config_.memory_bar(function, other);
         if (hidden.length != 0 && hidden.base != 0) GATEHOUSE_TRY(cpu::hide_device(hidden.base, hidden.length));
@@ -247,13 +252,26 @@ Status Machine::open_controller(guest::FunctionId function) {
         config_.protected_functions(), guest::FunctionKind::kDisk, &guest::ConfigFilter::Function::kind));
     const std::uint64_t arena_size = kAllArenas / number & ~(memory::kPageSize - 1);
     GATEHOUSE_ASSIGN(const std::uint64_t arena, cpu::kept_pages().take(arena_size / memory::kPageSize));
-    Controller& controller = controllers_[controller_count_++];
+    Controller& controller = controllers_[controller_count_];
     controller.function = function;
     controller.arena = {memory::at_physical(arena), arena, arena_size};
     GATEHOUSE_TRY(cpu::map_device(bar.base, bar.length));
     GATEHOUSE_TRY(prove_refusal(controller, bar.base));
     GATEHOUSE_TRY(controller.mediator.start(bar.base, controller.arena, cpu::guest_memory(), *this));
-    return cpu::trap_mmio(bar.base, bar.length, controller.mediator);
+    for (const ata::ahci::Port& disk : controller.mediator.controller().disks()) {
+        GATEHOUSE_TRY(controller.dma.forbid_writes(disk.command_tables()));
+    }
+    ++controller_count_;
+    return refresh_iommus();
+}
+
+// It has no DMA, and the guest does not reach its registers.
+Status Machine::leave_out(guest::FunctionId controller, const Failure& why) {
+    log("gatehouse: disk controller ", Hex{controller}, ": ", why, "; it stays absent");
+    set_device(controller, {});
+    GATEHOUSE_TRY(refresh_iommus());
+    const auto bar = registers_of(controller);
+    return bar ? cpu::hide_device(bar->base, bar->length) : Status();
 }
 
 // A DMA of the controller lands where it may not? Then it reaches its arena, and one lands there: the same write would have
@@ -278,16 +296,23 @@ Status Machine::prove_refusal(Controller& controller, std::uint64_t abar) {
     if (!has_disk) return {};
     GATEHOUSE_TRY(controller.mediator.provoke_dma(abar, controller.arena.physical, *this));
     if (!holds_fis({controller.arena.data, memory::kPageSize})) {
-        return {Error::kRefused, "IOMMU cannot be proven: no FIS from a disk of controller", controller.function};
+        return {Error::kNotFound, "IOMMU cannot be proven: no FIS from a disk of controller", controller.function};
     }
     return {};
 }
 
 Status Machine::open_disks() {
     for (const guest::ConfigFilter::Function& function : config_.protected_functions()) {
-        if (function.disk != nullptr) GATEHOUSE_TRY(open_controller(function.id));
+        if (function.disk == nullptr) continue;
+        const Status opened = open_controller(function.id);
+        if (opened.error() == Error::kRefused) return opened;  // the IOMMU does not refuse
+        if (!opened) GATEHOUSE_TRY(leave_out(function.id, opened.failure()));
     }
-    for (Controller& one : controllers()) disks_.add(one.mediator.controller(), one.function);
+    for (Controller& one : controllers()) {
+        GATEHOUSE_ASSIGN(const Extent bar, registers_of(one.function));
+        GATEHOUSE_TRY(cpu::trap_mmio(bar.base, bar.length, one.mediator));
+        disks_.add(one.mediator.controller(), one.function);
+    }
     TpmUnsealer unsealer(tpm_, random_, policy_);
     copy_bytes(claims_.vault_id, policy_.vault_id);
     GATEHOUSE_TRY(disks_.open(claims_.vault_id, unsealer));
@@ -360,7 +385,8 @@ Status Machine::allow_guest_memory(memory::DmaMap& map) {
 Status Machine::release_dma() {
     bool complete = true;
     platform::for_each_function([&](guest::FunctionId function) {
-        const bool is_disk = std::ranges::find(controllers(), function, &Controller::function) != controllers().end();
+        const bool is_disk = std::ranges::any_of(
+            config_.protected_functions(), [&](const auto& one) { return one.id == function && one.disk != nullptr; });
         if (!is_disk) complete = resets_.add(function) && complete;
     });
     if (!complete) log("gatehouse: too many PCI functions to reset: the DMA of those that are left stays refused");

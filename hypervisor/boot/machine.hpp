@@ -81,7 +81,10 @@ class Machine final : platform::AcpiMemory, guest::PhysicalView, ata::Clock {
     // After a change of the device table or of an I/O page table.
     [[nodiscard]] Status refresh_iommus();
     [[nodiscard]] Status open_disks();
+    [[nodiscard]] Result<Extent> registers_of(guest::FunctionId controller) const;
+    // kRefused if the IOMMU lets its DMA through; with any other error the controller is left out.
     [[nodiscard]] Status open_controller(guest::FunctionId function);
+    [[nodiscard]] Status leave_out(guest::FunctionId controller, const Failure& why);
     [[nodiscard]] Status prove_refusal(Controller& controller, std::uint64_t abar);
     [[nodiscard]] Status measure_machine();
     [[nodiscard]] Status measure_tables();

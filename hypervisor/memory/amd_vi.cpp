@@ -150,11 +150,11 @@ Result<std::uint64_t*> DmaMap::entry_for(std::uint64_t address, unsigned level) 
     for (unsigned at = kTopLevel;; --at) {
         auto* entry = reinterpret_cast<std::uint64_t*>(at_physical(table)) + ((address / level_size(at)) & 0x1ff);
         if (at == level) return entry;
-        if (*entry == 0) {
+        if ((*entry & next_level(7)) == 0) {  // nothing, or one leaf, which becomes 512 of the level below
             GATEHOUSE_ASSIGN(const std::uint64_t below, pool_->take(1));
+            auto* leaves = reinterpret_cast<std::uint64_t*>(at_physical(below));
+            for (std::uint64_t i = 0; i < 512 && *entry != 0; ++i) leaves[i] = *entry + i * level_size(at - 1);
             *entry = below | kPresent | next_level(at - 1) | kReadable | kWritable;
-        } else if ((*entry & next_level(7)) == 0) {
-            return {Error::kOverlap, "DMA map", address};
         }
         table = *entry & kAddressMask;
     }
@@ -176,6 +176,15 @@ Status DmaMap::allow(const Extent& memory) {
         if (*entry != 0) return {Error::kOverlap, "DMA map", at};
         *entry = at | kPresent | kReadable | kWritable;
         at += level_size(level);
+    }
+    return {};
+}
+
+Status DmaMap::forbid_writes(const Extent& memory) {
+    for (std::uint64_t at = memory.base; at < memory.end(); at += kPageSize) {
+        GATEHOUSE_ASSIGN(std::uint64_t* const entry, entry_for(at, 1));
+        if (*entry == 0) return {Error::kOutOfRange, "DMA map", at};
+        *entry &= ~kWritable;
     }
     return {};
 }

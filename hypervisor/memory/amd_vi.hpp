@@ -125,6 +125,8 @@ class DmaMap {
     // Lets the domain reach the whole pages of `memory`, below 512 GiB. With the largest leaves that fit. kOutOfRange,
     // kOverlap, kNoSpace.
     [[nodiscard]] Status allow(const Extent& memory);
+    // Takes the right to write from whole pages that it may reach. kOutOfRange if it may not; kNoSpace.
+    [[nodiscard]] Status forbid_writes(const Extent& memory);
     [[nodiscard]] std::uint64_t root() const { return root_; }
 
   private:

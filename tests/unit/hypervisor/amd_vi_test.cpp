@@ -569,6 +569,26 @@ TEST_F(DmaMapTest, RefusesWhatIsAllowedAlready) {
     EXPECT_EQ(map.allow({4 * kGiB + kPageSize, kPageSize}).error(), Error::kOverlap);
 }
 
+TEST_F(DmaMapTest, TakesTheRightToWriteFromPagesOfAnyLeaf) {
+    const auto writes = [&](std::uint64_t address) {
+        const std::uint64_t entry = device_table_entry({1, map.root()})[0];
+        EXPECT_EQ(walk(entry, address, false).value_or(0), address) << "it is still read";
+        return walk(entry, address, true).has_value();
+    };
+    constexpr std::uint64_t kFirst = 5 * kGiB, kTables = kFirst + 0x2000, kEnd = kTables + 0x20000;
+    ASSERT_TRUE(map.allow({kFirst, kGiB}).ok());
+    ASSERT_TRUE(map.allow({kPageSize, kPageSize}).ok());
+    ASSERT_TRUE(map.forbid_writes({kTables, kEnd - kTables}).ok());
+    ASSERT_TRUE(map.forbid_writes({kPageSize, kPageSize}).ok());
+    for (const std::uint64_t address : {kFirst, kTables - 1, kEnd, kFirst + 0x200000, kFirst + kGiB - 1}) {
+        EXPECT_TRUE(writes(address)) << std::hex << address;
+    }
+    for (const std::uint64_t address : {kTables, kEnd - 1, kPageSize})
+        EXPECT_FALSE(writes(address)) << std::hex << address;
+    EXPECT_EQ(map.forbid_writes({0x5000, kPageSize}).error(), Error::kOutOfRange);
+    EXPECT_EQ(map.allow({kTables, kPageSize}).error(), Error::kOverlap);
+}
+
 TEST_F(DmaMapTest, SaysWhenThereIsNoRoom) {
     std::uint64_t at = 0;
     Status status;
