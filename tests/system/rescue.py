@@ -102,12 +102,13 @@ def main():
     run_task(rescue_machine(box, options, work, task), task, os.path.join(work, "opened"))
     os.unlink(task)
 
-    checks = [("the file", read(nonce), read(work, "opened/results/nonce")),
-              ("SHA-256 of the partition", read(work, "written/results/scratch"), read(work, "opened/results/scratch")),
-              ("dm targets", "crypt aes-xts-plain64 linear zero", read(work, "opened/results/targets").replace("\n", " "))]
-    for name, expected, found in checks:
-        print(f"{name}: written {expected}, found on the rescue system {found}")
-    return 0 if all(expected == found for _, expected, found in checks) else 1
+    check = checks.Check()
+    for name, expected, found in (
+            ("the file", read(nonce), read(work, "opened/results/nonce")),
+            ("SHA-256 of the partition", read(work, "written/results/scratch"), read(work, "opened/results/scratch")),
+            ("dm targets", "crypt aes-xts-plain64 linear zero", read(work, "opened/results/targets").replace("\n", " "))):
+        check(name, found == expected, f"written {expected}, found on the rescue system {found}")
+    return check.status()
 
 
 if __name__ == "__main__":
