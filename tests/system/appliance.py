@@ -122,11 +122,11 @@ class Appliance:
             [f"--guest-program={os.path.join(self.build, 'bin', program)}"
              for program in ("gatehouse-channel", "attestation-agent-guest")])
 
-    def provision(self, tpm_state=None):
+    def provision(self, *options, tpm_state=None):
         with machine.HostTpm(tpm_state or self.tpm) as tpm:
             output = self.tool("sealed-key", "provision", self.image, "--tcti", tpm.tcti, "--authority",
                                self.path("authority.pub"), "--policy-ref", POLICY_REFERENCE, "--recovery-key-out",
-                               self.path("recovery.key"), "--ak-out", self.path("ak.pem"), "--json")
+                               self.path("recovery.key"), "--ak-out", self.path("ak.pem"), "--json", *options)
         self.identity = json.loads(output)
 
     def record(self):
