@@ -75,6 +75,12 @@ def place():
     return [f"config {FUNCTION} 0x10 4 {REGISTERS:#x}", f"config {FUNCTION} 0x18 4 {MEMORY:#x}", f"config {FUNCTION} 4 2 6"]
 
 
+def impostor():
+    """The device's registers, which keep what is written, say that it is an IOMMU with all that is wanted."""
+    features, invalidate_all = REGISTERS + 0x30, 1 << 6
+    return place() + [f"poke {features:#x} 4 {invalidate_all:#x}"]
+
+
 def arm(mode, target=TARGET, delay=5):
     registers = {0x08: target, 0x0c: 0, 0x10: 4096, 0x14: mode, 0x18: delay, 0x1c: 0x474f4420, 0x04: 1}
     return place() + [f"poke {REGISTERS + 0x3000 + offset:#x} 4 {value:#x}" for offset, value in registers.items()]
