@@ -29,7 +29,9 @@ CommandKind media(Command& command) {
     if (command.count == 0) command.count = command.extended ? 65536 : 256;
     const std::uint64_t high = std::uint64_t{task.device & 0x0fu} << 24;
     command.lba = command.extended ? task.lba : (task.lba & 0xffffff) | high;
-    return command.kind;
+    // What is done in parts may not go on at sector 0.
+    constexpr std::uint64_t kEndOf28Bits = 1u << 28;
+    return command.extended || command.lba + command.count <= kEndOf28Bits ? command.kind : kRefused;
 }
 
 // READ LOG EXT: log address in LBA 7:0, pages in COUNT (ACS-4 section 7.22). SMART READ LOG is alike.

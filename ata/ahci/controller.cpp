@@ -9,6 +9,7 @@ constexpr std::uint32_t kAhciEnable = bits(GlobalControl::kAhciEnable);
 
 Status Controller::take_over(const Environment& environment, const DmaArena& arena) {
     environment_ = environment;
+    count_ = 0;
     HbaRegisters& registers = *environment.registers;
     if ((hardware(Hba::kCapabilities2) & kHandOffSupported) != 0) {
         // Firmware that does not answer in time has lost its claim: its engines are stopped below all the same.

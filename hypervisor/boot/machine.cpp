@@ -80,9 +80,6 @@ Status Machine::read_blocks() {
         launch::parse_launch_block(kept(launch::kLaunchBlockOffset, launch::kLaunchBlockSize), kept_base_, block_));
     GATEHOUSE_TRY(ram_.read());
     GATEHOUSE_TRY(build_memory_map(block_, ram_, map_));
-    for (const guest::MemoryRange& range : map_.ranges()) {
-        if (range.is_ram()) GATEHOUSE_TRY(cpu::guest_memory().add(range.extent()));
-    }
     return {};
 }
 
@@ -242,11 +239,11 @@ Result<Extent> Machine::registers_of(guest::FunctionId controller) const {
 }
 
 Status Machine::open_controller(guest::FunctionId function) {
-    GATEHOUSE_ASSIGN(const Extent bar, registers_of(function));
     for (std::size_t other = 0; other < kAbar; ++other) {  // vendor registers, MSI-X tables: nobody's
         const Extent hidden = config_.memory_bar(function, other);
         if (hidden.length != 0 && hidden.base != 0) GATEHOUSE_TRY(cpu::hide_device(hidden.base, hidden.length));
     }
+    GATEHOUSE_ASSIGN(const Extent bar, registers_of(function));
     constexpr std::uint64_t kAllArenas = 0x400000;  // of the kept region's 6 MiB
     const auto number = static_cast<std::uint64_t>(std::ranges::count(
         config_.protected_functions(), guest::FunctionKind::kDisk, &guest::ConfigFilter::Function::kind));
@@ -256,9 +253,13 @@ Status Machine::open_controller(guest::FunctionId function) {
     controller.function = function;
     controller.arena = {memory::at_physical(arena), arena, arena_size};
     GATEHOUSE_TRY(cpu::map_device(bar.base, bar.length));
-    GATEHOUSE_TRY(prove_refusal(controller, bar.base));
+    GATEHOUSE_ASSIGN(const bool proven, prove_refusal(controller, bar.base));
     GATEHOUSE_TRY(controller.mediator.start(bar.base, controller.arena, cpu::guest_memory(), *this));
-    for (const ata::ahci::Port& disk : controller.mediator.controller().disks()) {
+    const auto disks = controller.mediator.controller().disks();
+    if (iommus_.count != 0 && !proven && !disks.empty()) {
+        return {Error::kNotFound, "IOMMU cannot be proven: a disk that came late, of controller", function};
+    }
+    for (const ata::ahci::Port& disk : disks) {
         GATEHOUSE_TRY(controller.dma.forbid_writes(disk.command_tables()));
     }
     ++controller_count_;
@@ -276,29 +277,28 @@ Status Machine::leave_out(guest::FunctionId controller, const Failure& why) {
 
 // A DMA of the controller lands where it may not? Then it reaches its arena, and one lands there: the same write would have
 // been seen before.
-Status Machine::prove_refusal(Controller& controller, std::uint64_t abar) {
+Result<bool> Machine::prove_refusal(Controller& controller, std::uint64_t abar) {
     constexpr std::byte kUntouched{0xa5};
     GATEHOUSE_ASSIGN(const std::uint64_t canary, cpu::kept_pages().take(1));
     const MutableBytes page(memory::at_physical(canary), memory::kPageSize);
     std::ranges::fill(page, kUntouched);
-    bool has_disk = false;
-    if (iommus_.count != 0) {
-        GATEHOUSE_ASSIGN(has_disk, controller.mediator.provoke_dma(abar, canary, *this));
-    }
+    Result<bool> has_disk = false;
+    if (iommus_.count != 0) has_disk = controller.mediator.provoke_dma(abar, canary, *this);
     if (std::ranges::any_of(page, [](std::byte value) { return value != kUntouched; })) {
         return {Error::kRefused, "IOMMU does not refuse: DMA of a disk controller landed", controller.function};
     }
+    GATEHOUSE_TRY(has_disk);
     GATEHOUSE_TRY(controller.dma.create(cpu::kept_pages()));
     GATEHOUSE_TRY(controller.dma.allow({controller.arena.physical, controller.arena.size}));
     const auto domain = static_cast<std::uint16_t>(kFirstDiskDomain + (&controller - controllers_.data()));
     set_device(controller.function, {domain, controller.dma.root()});
     GATEHOUSE_TRY(refresh_iommus());
-    if (!has_disk) return {};
+    if (!*has_disk) return false;
     GATEHOUSE_TRY(controller.mediator.provoke_dma(abar, controller.arena.physical, *this));
     if (!holds_fis({controller.arena.data, memory::kPageSize})) {
         return {Error::kNotFound, "IOMMU cannot be proven: no FIS from a disk of controller", controller.function};
     }
-    return {};
+    return true;
 }
 
 Status Machine::open_disks() {
@@ -349,6 +349,9 @@ Status Machine::trap_guest() {
          {guest::PowerPorts::kKeyboard, guest::PowerPorts::kSystemControlA, guest::PowerPorts::kResetControl}) {
         GATEHOUSE_TRY(cpu::port_map().add(port, port, power_ports_));
     }
+    // A byte for the controller's output port that the launcher has announced: neither a reset nor A20 off.
+    platform::out(0x64, 1, 0xd1);
+    platform::out(0x60, 1, 0xdf);
     const std::uint16_t pm1_control = chipset_.pm1_control;
     GATEHOUSE_TRY(cpu::port_map().add(pm1_control, static_cast<std::uint16_t>(pm1_control + 1), power_ports_));
     if (chipset_.fch) {
@@ -370,6 +373,9 @@ Status Machine::start_processors() {
                      map_.find(memory::kPageSize, memory::kPageSize, 0xa0000, payload_.busy));
     GATEHOUSE_TRY(ram_.check_write_back({low_page, memory::kPageSize}, "trampoline page"));
     GATEHOUSE_TRY(map_.reserve({low_page, memory::kPageSize}));  // it stays ours
+    for (const guest::MemoryRange& range : map_.ranges()) {
+        if (range.is_ram()) GATEHOUSE_TRY(cpu::guest_memory().add(range.extent()));
+    }
     return cpu::start_aps(low_page);
 }
 

@@ -85,7 +85,8 @@ class Machine final : platform::AcpiMemory, guest::PhysicalView, ata::Clock {
     // kRefused if the IOMMU lets its DMA through; with any other error the controller is left out.
     [[nodiscard]] Status open_controller(guest::FunctionId function);
     [[nodiscard]] Status leave_out(guest::FunctionId controller, const Failure& why);
-    [[nodiscard]] Status prove_refusal(Controller& controller, std::uint64_t abar);
+    // False: it has no disk, so that nothing is proven.
+    [[nodiscard]] Result<bool> prove_refusal(Controller& controller, std::uint64_t abar);
     [[nodiscard]] Status measure_machine();
     [[nodiscard]] Status measure_tables();
     // RAM that is not kept: reading it asks no device.

@@ -16,11 +16,13 @@ Status Measurer::extend(const evidence::Measurement& measurement, Bytes object) 
 
 Status Measurer::cap() {
     const auto digests = hash_in_all_banks(evidence::kCapData);
-    for (const std::uint32_t pcr : evidence::kCappedPcrs) {
-        GATEHOUSE_TRY(tpm_.pcr_extend(pcr, digests));
-        GATEHOUSE_TRY(log_.append_cap(pcr, digests));
+    Status result;
+    for (const std::uint32_t pcr : evidence::kCappedPcrs) {  // each, whatever comes of the one before
+        Status capped = tpm_.pcr_extend(pcr, digests);
+        if (capped) capped = log_.append_cap(pcr, digests);
+        if (result) result = capped;
     }
-    return {};
+    return result;
 }
 
 }  // namespace gatehouse::boot

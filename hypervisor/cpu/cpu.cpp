@@ -1,6 +1,7 @@
 #include "hypervisor/cpu/cpu.hpp"
 
 #include <atomic>
+#include <utility>
 
 #include "hypervisor/base/panic.hpp"
 #include "hypervisor/cpu/apic.hpp"
@@ -40,6 +41,10 @@ constexpr std::uint32_t kRoutingMsrs[] = {
     0x20c,      0x20d,      0x20e,      0x20f,      0x250,      0x258,      0x259,       0x268,      0x269, 0x26a,
     0x26b,      0x26c,      0x26d,      0x26e,      0x26f,      0x2ff,      kMsrSyscfg};
 constinit std::array<std::uint64_t, std::size(kRoutingMsrs)> routing{};  // the BSP's
+// What nobody can set, or has been measured for all: HWCR's lock of SMM, TSEG, the microcode level.
+constexpr std::pair<std::uint32_t, std::uint64_t> kSame[] = {
+    {kMsrHwcr, 1}, {0xc0010112, ~0ull}, {0xc0010113, ~0ull}, {0x8b, ~0ull}};
+constinit std::array<std::uint64_t, std::size(kSame)> same{};  // the BSP's
 
 // What the trampoline reads (entry.S): page table, stack and PerCpu of whose turn it is, then the hypervisor's own page
 // table; how many have come.
@@ -74,7 +79,14 @@ Status make_stacks(PerCpu& cpu) {
     return {};
 }
 
+std::uint64_t own_value(const std::pair<std::uint32_t, std::uint64_t>& row) {
+    std::uint64_t value = 0;
+    (void)try_read_msr(row.first, &value);
+    return value & row.second;
+}
+
 void read_routing() {
+    for (std::size_t i = 0; i < same.size(); ++i) same[i] = own_value(kSame[i]);
     (void)try_read_msr(kMsrSyscfg, &routing.back());
     (void)try_write_msr(kMsrSyscfg, routing.back() | kFixedModify);
     for (std::size_t i = 0; i + 1 < routing.size(); ++i) (void)try_read_msr(kRoutingMsrs[i], &routing[i]);
@@ -84,6 +96,9 @@ void read_routing() {
 // As the BSP has it, which has been checked: what ran on an AP before the launch is not trusted. With the cache off and
 // empty, as MTRRs are to be changed (APM vol. 2, 7.7.5). One whose registers cannot be set never comes in.
 void adopt_routing() {
+    for (std::size_t i = 0; i < same.size(); ++i) {
+        if (own_value(kSame[i]) != same[i]) halt();
+    }
     asm volatile("mov %0, %%cr0; wbinvd" : : "r"(kCr0Own | kCr0Cd) : "memory");
     for (std::size_t i = 0; i < routing.size(); ++i) {
         const std::uint32_t msr = kRoutingMsrs[i];
@@ -217,7 +232,7 @@ Status hide_device(std::uint64_t base, std::uint64_t size) {
 
 Status start_aps(std::uint64_t low_page) {
     if (low_page % kPageSize != 0 || low_page >= 0xa0000) return {Error::kOutOfRange, "trampoline page", low_page};
-    GATEHOUSE_ASSIGN(const MutableBytes page, guest_ram.guest(low_page, kPageSize));
+    const MutableBytes page(memory::at_physical(low_page), kPageSize);
     const Bytes code(reinterpret_cast<const std::byte*>(trampoline),
                      static_cast<std::size_t>(trampoline_end - trampoline));
     read_routing();
@@ -245,7 +260,7 @@ Status start_aps(std::uint64_t low_page) {
     constexpr std::uint8_t kHalt[] = {0xfa, 0xf4, 0xeb, 0xfd};  // cli; hlt, for ever, for whoever should still come
     copy_bytes(page, std::as_bytes(std::span(kHalt)));
     GATEHOUSE_TRY(nested.hide(low_page, kPageSize));
-    svm::all_taken();
+    svm::all_taken(low_page);
     return count != 0 ? nested.set(apic::kPage, kPageSize, memory::GuestAccess::kTrapWrites) : Status{};
 }
 

@@ -99,8 +99,10 @@ Extent framebuffer(Bytes screen) {
     constexpr std::uint8_t kVesa = 0x23;  // orig_video_isVGA at 0x0f; lfb_size in units of 64 KiB, else in bytes
     const std::uint64_t unit = at(0x0f, std::uint8_t{}) == kVesa ? 0x10000 : 1;
     const std::uint64_t drawn = std::uint64_t{at(0x14, std::uint16_t{})} * at(0x24, std::uint16_t{});
-    return {at(0x18, std::uint32_t{}) | std::uint64_t{at(0x3a, std::uint32_t{})} << 32,
-            std::max(at(0x1c, std::uint32_t{}) * unit, drawn)};
+    // The upper half counts if a capability says so, and never to vesafb: what is unclear is no framebuffer.
+    const std::uint64_t upper = at(0x3a, std::uint32_t{});
+    if (upper != 0 && (unit != 1 || (at(0x36, std::uint32_t{}) & 2) == 0)) return {0, ~std::uint64_t{0}};
+    return {at(0x18, std::uint32_t{}) | upper << 32, std::max(at(0x1c, std::uint32_t{}) * unit, drawn)};
 }
 
 template <typename T>

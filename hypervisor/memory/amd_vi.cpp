@@ -169,7 +169,7 @@ Status DmaMap::create(PagePool& pool) {
 Status DmaMap::allow(const Extent& memory) {
     if (memory.wraps() || memory.end() > kIdentityLimit) return {Error::kOutOfRange, "DMA map", memory.base};
     const std::uint64_t end = memory.end() & ~(kPageSize - 1);
-    for (std::uint64_t at = page_up(memory.base); at < end;) {
+    for (std::uint64_t at = std::max(page_up(memory.base), kPageSize); at < end;) {
         unsigned level = 3;  // 1 GiB, 2 MiB, 4 KiB
         while (level > 1 && (at % level_size(level) != 0 || end - at < level_size(level))) --level;
         GATEHOUSE_ASSIGN(std::uint64_t* const entry, entry_for(at, level));

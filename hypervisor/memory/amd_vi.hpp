@@ -122,8 +122,8 @@ class DmaMap {
   public:
     // kNoSpace.
     [[nodiscard]] Status create(PagePool& pool);
-    // Lets the domain reach the whole pages of `memory`, below 512 GiB. With the largest leaves that fit. kOutOfRange,
-    // kOverlap, kNoSpace.
+    // Lets the domain reach the whole pages of `memory`, below 512 GiB, but never page 0, where a controller's pointers
+    // may lead after a reset. With the largest leaves that fit. kOutOfRange, kOverlap, kNoSpace.
     [[nodiscard]] Status allow(const Extent& memory);
     // Takes the right to write from whole pages that it may reach. kOutOfRange if it may not; kNoSpace.
     [[nodiscard]] Status forbid_writes(const Extent& memory);

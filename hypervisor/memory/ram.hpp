@@ -39,7 +39,7 @@ class Ram {
     [[nodiscard]] bool reached_by(const Extent& extent) const;
 
   private:
-    static constexpr std::size_t kVariableRanges = 16;
+    static constexpr std::size_t kVariableRanges = 8;  // as many as the other processors are given
     struct VariableRange {
         std::uint64_t base = 0;
         std::uint64_t mask = 0;  // 0: not valid

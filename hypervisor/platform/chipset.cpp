@@ -29,7 +29,10 @@ Result<Chipset> find_chipset() {
         return {Error::kUnsupported, "chipset", lpc};
     }
     for (const std::uint16_t port : {chipset.pm1_event, chipset.pm1_control, chipset.pm_timer, chipset.gpe0}) {
-        if (port < 0x400 || port > 0xfff0 || port % 2 != 0) return {Error::kBadValue, "chipset: ACPI block", port};
+        const bool chipsets_own = port >= 0xc00 && port < 0xd00;  // the FCH's index ports, configuration space, reset
+        if (port < 0x400 || port > 0xfff0 || port % 2 != 0 || chipsets_own) {
+            return {Error::kBadValue, "chipset: ACPI block", port};
+        }
     }
     return chipset;
 }

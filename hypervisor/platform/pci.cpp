@@ -26,7 +26,10 @@ Result<EcamWindow> ecam_window(std::uint64_t mmio_configuration) {
     if ((mmio_configuration & kEnable) != 0) {
         const auto bits = static_cast<unsigned>(mmio_configuration >> 2 & 0xf);
         if (bits > 8) return {Error::kUnsupported, "ECAM window of several PCI segments", bits};
-        return EcamWindow{mmio_configuration & kMegabytes, static_cast<std::uint8_t>((1u << bits) - 1)};
+        const std::uint64_t base = mmio_configuration & kMegabytes;
+        // Bits [27:20] of an address are its bus: from a base between, the functions are elsewhere.
+        if (base == 0 || base % (std::uint64_t{0x100000} << bits) != 0) return {Error::kBadValue, "ECAM window", base};
+        return EcamWindow{base, static_cast<std::uint8_t>((1u << bits) - 1)};
     }
     // Intel 3 Series chipset data sheet 316966, 5.1.14, PCIEXBAR: bit 0 enable, [2:1] 256, 128 or 64 buses,
     // base
@@ -34,12 +37,12 @@ Result<EcamWindow> ecam_window(std::uint64_t mmio_configuration) {
     constexpr std::uint32_t kQ35 = 0x29c08086;
     if (read_config(kHostBridge, 0x00, 4) != kQ35) return EcamWindow{};
     const std::uint64_t low = read_config(kHostBridge, 0x60, 4);
-    const std::uint64_t base = low | std::uint64_t{read_config(kHostBridge, 0x64, 4)} << 32;
     if ((low & 1) == 0) return EcamWindow{};
     const auto length = static_cast<unsigned>(low >> 1 & 3);
-    if (length == 3) return {Error::kBadValue, "ECAM window", base};
-    return EcamWindow{base & 0x0000000ffc000000 & ~((std::uint64_t{0x10000000} >> length) - 1),
-                      static_cast<std::uint8_t>((0x100u >> length) - 1)};
+    const std::uint64_t base = (low | std::uint64_t{read_config(kHostBridge, 0x64, 4)} << 32) & 0x0000000ffc000000 &
+                               ~((std::uint64_t{0x10000000} >> length) - 1);
+    if (base == 0 || length == 3) return {Error::kBadValue, "ECAM window", base};
+    return EcamWindow{base, static_cast<std::uint8_t>((0x100u >> length) - 1)};
 }
 
 }  // namespace gatehouse::platform

@@ -16,6 +16,7 @@ constinit SpinLock trap_lock;        // the APIC page's mapping and who waits fo
 constinit std::atomic<bool> stop_flag = false;
 // Before, the others wait in INIT, where a SIPI would start them in memory that is the launcher's.
 constinit std::atomic<bool> taken = false;
+constinit std::uint32_t halt_page = 0;  // a Startup IPI's vector, where whoever should take it halts
 
 void consume_init() {
     while (!open_window(false)) pause();
@@ -25,7 +26,7 @@ void consume_init() {
 // without which QEMU (to 10.0) leaves a halted processor asleep.
 void ring(std::uint32_t apic_id, std::uint32_t shorthand = 0) {
     apic::send(apic_id, shorthand | apic::kCommandInit);
-    apic::send(apic_id, shorthand | apic::kCommandStartup);
+    apic::send(apic_id, shorthand | apic::kCommandStartup | halt_page);
 }
 
 // Longer than any handler takes: a TPM command and its cancellation time out after 12 seconds.
@@ -176,7 +177,10 @@ void send_guest_ipi(Vcpu& vcpu, std::uint64_t value) {
     });
 }
 
-void all_taken() { taken = true; }
+void all_taken(std::uint64_t low_page) {
+    halt_page = static_cast<std::uint32_t>(low_page >> 12);
+    taken = true;
+}
 
 bool stop_others() {
     stop_flag = true;

@@ -2,6 +2,7 @@
 
 #include <new>
 
+#include "hypervisor/base/panic.hpp"
 #include "hypervisor/cpu/cpu.hpp"
 #include "hypervisor/cpu/instructions.hpp"
 #include "hypervisor/cpu/svm/policy.hpp"
@@ -93,6 +94,7 @@ Status make_vcpu(PerCpu& cpu) {
 void enable_this_processor(PerCpu& cpu) {
     write_msr(kMsrVmHsavePa, physical_address(&cpu.vcpu->host_save));
     write_msr(kMsrVmCr, read_msr(kMsrVmCr) | kVmCrLaunched);
+    require((read_msr(kMsrVmCr) & kVmCrLaunched) == kVmCrLaunched, "VM_CR: R_INIT, DIS_A20M");
     silence_counters();
     asm volatile("vmsave %0" : : "a"(physical_address(&cpu.vcpu->host_vmcb)) : "memory");
 }

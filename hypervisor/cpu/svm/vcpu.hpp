@@ -66,7 +66,7 @@ void show_life(Vcpu& vcpu);
 // not by their IDs: a guest may have given its APIC another.
 [[nodiscard]] bool stop_others();
 // No processor is left in INIT: stop_others() may call them.
-void all_taken();
+void all_taken(std::uint64_t low_page);
 [[nodiscard]] bool stop_requested();
 // Stops this processor for good, and lets stop_others() see it.
 [[noreturn]] void stop_here();

@@ -1,6 +1,7 @@
 #include "tests/unit/ata/device_model.hpp"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cstring>
@@ -111,7 +112,11 @@ bool PhysicalMemory::hypervisor_untouched() const {
 
 // --- DiskModel ---
 
-DiskModel::DiskModel(std::uint32_t size, std::uint64_t count) : sector_size(size), sectors(count), data_(size * count) {
+DiskModel::DiskModel(std::uint32_t size, std::uint64_t count) : sector_size(size), sectors(count) {
+    void* const place = mmap(nullptr, std::max<std::size_t>(size * count, 1), PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (place == MAP_FAILED) throw std::bad_alloc();
+    data_ = {static_cast<std::byte*>(place), size * count};
     for (std::size_t i = 0; i < 255; ++i) set_identify_word(i, 0xffff);  // a drive that claims everything
     set_identify_word(0, 0x0040);
     set_identify_word(49, 0x2f00);
@@ -125,6 +130,8 @@ DiskModel::DiskModel(std::uint32_t size, std::uint64_t count) : sector_size(size
     }
     identify_[510] = std::byte{0xa5};
 }
+
+DiskModel::~DiskModel() { munmap(data_.data(), std::max<std::size_t>(data_.size(), 1)); }
 
 MutableBytes DiskModel::sector(std::uint64_t lba, std::uint64_t count) {
     return MutableBytes(data_).subspan(lba * sector_size, count * sector_size);

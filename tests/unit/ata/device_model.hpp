@@ -55,7 +55,10 @@ class PhysicalMemory final : public GuestMemory {
 
 class DiskModel {
   public:
-    DiskModel(std::uint32_t sector_size, std::uint64_t sectors);
+    DiskModel(std::uint32_t sector_size, std::uint64_t sectors);  // sparse
+    ~DiskModel();
+    DiskModel(const DiskModel&) = delete;
+    DiskModel& operator=(const DiskModel&) = delete;
 
     [[nodiscard]] MutableBytes sector(std::uint64_t lba, std::uint64_t count = 1);
     [[nodiscard]] std::array<std::byte, 512> identify() const;
@@ -71,7 +74,7 @@ class DiskModel {
     std::uint64_t sectors_written = 0;
 
   private:
-    std::vector<std::byte> data_;
+    std::span<std::byte> data_;  // sparse
     std::array<std::byte, 512> identify_{};
 };
 

@@ -572,5 +572,39 @@ TEST_F(HostileGuest, FourCpusAtOnceOnOnePort) {
     for (auto& cpu : cpus) cpu.join();
 }
 
+// A command of 28 bits that crosses sector 2^28 is done in parts, and the part behind it must not be that from sector 0.
+class EndOf28Bits : public ::testing::Test {
+  protected:
+    static constexpr std::uint64_t kEnd = 1u << 28;
+    static bool sent(Machine& machine, std::uint8_t opcode, std::uint64_t lba, std::uint32_t bytes) {
+        std::vector<std::pair<std::uint64_t, std::uint32_t>> regions;
+        for (unsigned i = 0; i < 256; ++i) regions.emplace_back(Machine::kBuffers + i * 2 * bytes, bytes);
+        machine.launch();
+        machine.boot_guest();
+        return machine.command({.opcode = opcode,
+                                .lba = lba,
+                                .count = 0,
+                                .device = static_cast<std::uint8_t>(0x40 | (lba >> 24 & 0xf)),
+                                .regions = regions});
+    }
+};
+
+TEST_F(EndOf28Bits, IsNotWrittenAcross) {
+    Machine m({.sector_size = 4096, .sectors = kEnd + 1000, .arena = ahci::Port::kMinimumArena});
+    const auto before = std::vector<std::byte>(m.disk.sector(0, 128).begin(), m.disk.sector(0, 128).end());
+    EXPECT_FALSE(sent(m, 0xca, kEnd - 128, 4096));
+    EXPECT_TRUE(equal_bytes(before, m.disk.sector(0, 128))) << "partition table and boot partition were written";
+}
+
+TEST_F(EndOf28Bits, IsNotReadAcross) {
+    Machine m({.sectors = kEnd + 1000});
+    EXPECT_FALSE(sent(m, 0xc8, kEnd - 185, 512));
+}
+
+TEST_F(EndOf28Bits, IsReadUpTo) {
+    Machine m({.sectors = kEnd + 1000});
+    EXPECT_TRUE(sent(m, 0xc8, kEnd - 256, 512));
+}
+
 }  // namespace
 }  // namespace gatehouse::ata::testing

@@ -67,6 +67,14 @@ TEST(ChipsetTest, ReadsTheBlocksOfBothFchs) {
     }
 }
 
+TEST(ChipsetTest, RefusesBlocksWhereThePortsOfOthersAre) {
+    for (const std::uint16_t port : std::initializer_list<std::uint16_t>{0xcd6, 0xcf8, 0xcfc, 0xcfe, 0x60, 0x805}) {
+        Fch machine(0x790b1022);
+        machine.set(0x62, port);
+        EXPECT_EQ(find_chipset().error(), Error::kBadValue) << std::hex << port;
+    }
+}
+
 TEST(ChipsetTest, RefusesUnknownOnes) {
     const PciModel nothing;
     EXPECT_EQ(find_chipset().error(), Error::kUnsupported);

@@ -119,6 +119,7 @@ class Screen : public LoadLinux {
     }
     // Whether the guest is told of a framebuffer there; VESA's `size` is in units of 64 KiB.
     bool passes(std::uint64_t base, std::uint32_t size, std::uint8_t kind = 0x70, std::uint16_t lines = 0) {
+        store<std::uint32_t>(&image.screen[0x36], capabilities, Endian::kLittle);
         image.screen[0x0f] = std::byte{kind};
         store<std::uint16_t>(&image.screen[0x14], lines, Endian::kLittle);
         store<std::uint32_t>(&image.screen[0x18], static_cast<std::uint32_t>(base), Endian::kLittle);
@@ -132,6 +133,7 @@ class Screen : public LoadLinux {
         return whole;
     }
     static constexpr Extent kKept{60 * kMiB, 2 * kMiB};
+    std::uint32_t capabilities = 2;  // 64-bit address
 };
 
 TEST_F(Screen, IsPassedOnWhereTheFramebufferIsADevices) {
@@ -139,6 +141,13 @@ TEST_F(Screen, IsPassedOnWhereTheFramebufferIsADevices) {
     EXPECT_TRUE(passes(0xc0000000, 0x300000));
     EXPECT_TRUE(passes(0x2'0000'0000, 0x300000));
     EXPECT_TRUE(passes(0xc0000000, 0x30, 0x23));
+}
+
+TEST_F(Screen, IsNotPassedOnWithAnUpperHalfThatLinuxDoesNotRead) {
+    EXPECT_FALSE(passes(0x1'c000'0000, 0x30, 0x23)) << "vesafb knows none";
+    capabilities = 0;
+    EXPECT_FALSE(passes(0x2'0000'0000, 0x300000));
+    EXPECT_TRUE(passes(0xc0000000, 0x300000));
 }
 
 TEST_F(Screen, IsLeftOutWhereTheGuestWouldDrawOverMemory) {

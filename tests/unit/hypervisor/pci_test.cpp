@@ -76,9 +76,12 @@ TEST(PciTest, EndsOnCircularAndWildCapabilityLists) {
 
 TEST(EcamWindowTest, TakesTheProcessorsRegister) {
     PciModel pci;
-    EXPECT_EQ(*ecam_window(0xf800'0021), (EcamWindow{0xf800'0000, 255}));
-    EXPECT_EQ(*ecam_window(0x7f'e000'0019), (EcamWindow{0x7f'e000'0000, 63}));
-    EXPECT_EQ(*ecam_window(0xe000'0001), (EcamWindow{0xe000'0000, 0}));
+    EXPECT_EQ(*ecam_window(0xf000'0021), (EcamWindow{0xf000'0000, 255}));
+    EXPECT_EQ(*ecam_window(0x7f'e400'0019), (EcamWindow{0x7f'e400'0000, 63}));
+    EXPECT_EQ(*ecam_window(0xe010'0001), (EcamWindow{0xe010'0000, 0}));
+    EXPECT_EQ(ecam_window(0xf800'0021).error(), Error::kBadValue) << "bits of the base where those of the bus are";
+    EXPECT_EQ(ecam_window(0x7f'e400'0021).error(), Error::kBadValue);
+    EXPECT_EQ(ecam_window(0x0000'0021).error(), Error::kBadValue) << "a window at 0, which would be none";
     EXPECT_EQ(ecam_window(0xf800'0025).error(), Error::kUnsupported);
 }
 
