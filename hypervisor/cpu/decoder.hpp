@@ -38,6 +38,6 @@ struct MmioInstruction {
     [[nodiscard]] std::uint64_t address(const Registers& registers, std::uint64_t rip) const;
 };
 
-[[nodiscard]] Result<MmioInstruction> decode_mmio(Bytes code);
+[[nodiscard]] Result<MmioInstruction> decode_mmio(Bytes bytes);
 
 }  // namespace gatehouse::cpu

@@ -121,8 +121,11 @@ json resume(const std::string& path, const std::string& recovery_key) {
     const PartitionTables tables = read_partition_tables(disk);
     const HeaderCopies copies = read_header_copies(disk, tables.vault_entry());
     if (std::ranges::all_of(copies, [](const Buffer& copy) { return kind_of(copy) == CopyKind::kNone; })) {
-        throw ToolError(path + ": nothing has been encrypted yet; remove " + recovery_key +
-                        " and provision from the start");
+        throw ToolError(
+            path +
+            ": holds no vault, so there is nothing to go on with. Is it the right disk? If it is, provision "
+            "it from the start with a new --recovery-key-out; keep " +
+            recovery_key + ", it may open another disk");
     }
     const auto vault = std::make_unique<OpenVault>();
     open_with_recovery_key(disk, recovery_key, *vault);

@@ -6,6 +6,7 @@
 
 #include "keyvault/tool/authority.hpp"
 #include "keyvault/tool/disk.hpp"
+#include "keyvault/tool/vault_store.hpp"
 #include "keyvault/tpm/policy.hpp"
 #include "keyvault/tpm/templates.hpp"
 #include "policies/bundle/bundle_writer.hpp"
@@ -31,15 +32,24 @@ std::optional<Sha256Digest> claimed_vault(const std::string& image) {
     const volume::GptEntry vault = host::read_primary_table(disk).vault_partition();
     std::optional<Sha256Digest> claimed;
     std::uint64_t newest = 0;
-    for (const std::uint64_t offset : volume::kCopyOffset) {
-        const Buffer copy = disk.read_sectors(vault.first + offset / disk.sector_size(),
-                                              volume::kMaximumHeaderSize / disk.sector_size());
+    for (const Buffer& copy : host::read_header_copies(disk, vault)) {
         volume::Header preview;
         if (!volume::preview(copy, preview).ok() || preview.generation <= newest) continue;
         newest = preview.generation;
         claimed = preview.vault_id;
     }
     return claimed;
+}
+
+// A record of another vault than the image's would only be noticed by an endpoint that does not boot.
+void check_vault_of(const std::string& image, const Sha256Digest& wanted) {
+    const auto claimed = claimed_vault(image);
+    if (!claimed) throw ToolError(image + ": not provisioned yet: sealed-key provision comes first");
+    if (*claimed == wanted) return;
+    throw ToolError(image + ": its vault is " + host::hex(*claimed) +
+                    ", not that of --vault-id: the endpoint would not boot "
+                    "(sealed-key status " +
+                    image + ")");
 }
 
 }  // namespace
@@ -157,6 +167,7 @@ ExitCode MakeRecord::run() const {
             throw ToolError("the image's policy bundle does not name " + key +
                             " as its enrollment key: this record would not be accepted");
         }
+        if (output.install) check_vault_of(output.image, vault);
     }
     output.write(record, kRecordFile, point);
     return ExitCode::kYes;

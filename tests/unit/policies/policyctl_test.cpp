@@ -359,20 +359,23 @@ TEST(Policyctl, MakesAFleetsBundleAndRecordsThatItAccepts) {
     const BundleFacts facts = read_bundle(appliance.boot_file("policy.bundle"));
     EXPECT_TRUE(facts.is_fleet());
     EXPECT_TRUE(facts.has(BundleFlag::kMachineAcpi));
-    const auto record = [&](const std::string& key, const std::string& vault, const std::string& label) {
-        return run_tool("policyctl", {"record", "--key", key, "--srk-name", hex(test::srk_name()), "--vault-id", vault,
-                                      "--label", label, "--install", "--image", appliance.image()})
-            .status;
+    const std::string file = appliance.files() + "/endpoint.record";
+    const auto record = [&](const std::string& key, const std::string& vault, const std::string& label,
+                            std::vector<std::string> more = {}) {
+        std::vector<std::string> arguments{
+            "record", "--key", key,  "--srk-name", hex(test::srk_name()), "--vault-id", vault, "--label",
+            label,    "-o",    file, "--image",    appliance.image()};
+        arguments.insert(arguments.end(), more.begin(), more.end());
+        return run_tool("policyctl", arguments).status;
     };
     const std::string vault = hex(test::vault_id());
     EXPECT_EQ(record(appliance.enrollment_private(), vault, "unit"), 0);
-    EXPECT_TRUE(parse_record(appliance.boot_file("endpoint.record"), facts.enrollment).ok());
+    EXPECT_TRUE(parse_record(appliance.read("endpoint.record"), facts.enrollment).ok());
+    EXPECT_EQ(record(appliance.enrollment_private(), vault, "unit", {"--install"}), 3) << "there is no vault yet";
     EXPECT_EQ(record(appliance.authority_private(), vault, "unit"), 3) << "not the bundle's enrollment key";
     EXPECT_EQ(record(appliance.enrollment_private(), "00", "unit"), 2);
     EXPECT_EQ(record(appliance.enrollment_private(), vault, std::string(65, 'x')), 3);
 
-    appliance.write("endpoint.record", appliance.boot_file("endpoint.record"));
-    const std::string file = appliance.files() + "/endpoint.record";
     EXPECT_EQ(run_tool("policyctl", {"show", file}).status, 2) << "nothing is said of it without the key";
     EXPECT_EQ(run_tool("policyctl", {"show", file, "--enrollment", appliance.enrollment_public()}).status, 0);
     EXPECT_EQ(run_tool("policyctl", {"show", file, "--enrollment", appliance.authority_public()}).status, 3);

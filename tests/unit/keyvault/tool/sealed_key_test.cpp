@@ -384,11 +384,16 @@ TEST(SealedKey, TellsWhatIsMissingForAFleetsEndpoint) {
     ASSERT_EQ(outcome.status, 0) << outcome.errors;
     const json provisioned = json::parse(outcome.output);
     EXPECT_NE(provisioned["next"][0].get<std::string>().find("policyctl record"), std::string::npos);
-    const Outcome record =
-        run_tool("policyctl", {"record", "--key", endpoint.appliance.enrollment_private(), "--srk-name",
-                               provisioned["srk_name"], "--vault-id", provisioned["vault_id"], "--label", "unit 7",
-                               "--install", "--image", endpoint.appliance.image(), "--json"});
+    const auto install = [&](const std::string& vault) {
+        return run_tool("policyctl", {"record", "--key", endpoint.appliance.enrollment_private(), "--srk-name",
+                                      provisioned["srk_name"], "--vault-id", vault, "--label", "unit 7", "--install",
+                                      "--image", endpoint.appliance.image(), "--json"});
+    };
+    const Outcome record = install(provisioned["vault_id"]);
     ASSERT_EQ(record.status, 0) << record.errors;
+    const Outcome wrong = install(std::string(64, 'f'));
+    EXPECT_EQ(wrong.status, 3);
+    EXPECT_NE(wrong.errors.find(provisioned["vault_id"].get<std::string>()), std::string::npos) << wrong.errors;
     const Buffer point =
         host::p256_point(host::read_public_key(endpoint.appliance.enrollment_public()).get(), "enrollment");
     const Buffer file = endpoint.appliance.boot_file(policies::kRecordFile);

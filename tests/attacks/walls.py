@@ -1,0 +1,148 @@
+#!/usr/bin/env python3
+"""The red team's own test: takes the walls away, one by one, and shows that then an attack gets in.
+
+usage: tests/attacks/walls.py [--build DIR] [--output DIR] [--list] [ATTACK...]
+
+Each row of WALLS is an attack and the piece of measured code that answers it, with what stands in its place for the trial. An
+attack that is refused all the same tries nothing, or another wall stands behind the first. Takes about a minute for each; not
+part of ci/test. Needs a build of ci/test or ci/demo. Exit status: 0 each attack gets in without its wall, 1 not, 2 usage,
+3 failure.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+# attack, file, the wall, what stands in its place
+WALLS = (
+    ("second_disk_claims_vault", "hypervisor/boot/vault.cpp",
+     "if (std::ranges::find(wanted, id) == wanted.end()) continue;", ""),
+    ("module_in_kept_region", "hypervisor/launch/launch_block.cpp",
+     "if (module.extent().overlaps({block.header.kept_base, kKeptSize})) {", "if (false) {"),
+    ("module_role_twice", "hypervisor/launch/launch_block.cpp", "if (earlier.role == module.role)", "if (false)"),
+    ("module_at_zero", "hypervisor/launch/launch_block.cpp", "if (module.address == 0)", "if (false)"),
+    ("kernel_in_rogue_memory", "hypervisor/memory/ram.cpp", "if (!good) return {Error::kOutOfRange, item, extent.base};", ""),
+    ("mtrr_kept_uncached", "hypervisor/memory/ram.cpp", "if (!is_write_back(page)) return", "if (false) return"),
+    ("syscfg_off", "hypervisor/memory/ram.cpp", "if ((configuration & kVarDramEnable) == 0)", "if (false)"),
+    ("iorr_on", "hypervisor/memory/ram.cpp", "if ((read_msr(mask) & kValid) != 0)", "if (false)"),
+    ("aps_mtrr_uncached", "hypervisor/cpu/cpu.cpp", "if (own == routing[i]) continue;", "continue;"),
+    ("aps_smm_unlocked", "hypervisor/cpu/cpu.cpp", "if (own_value(kSame[i]) != same[i]) halt();", ""),
+    ("smm_unlocked", "hypervisor/boot/machine.cpp", "if (!facts.smm_locked && !machine_acpi)", "if (false)"),
+    ("iommu_lies", "hypervisor/boot/machine.cpp", "[](std::byte value) { return value != kUntouched; }",
+     "[](std::byte) { return false; }"),
+    ("iommu_missing", "hypervisor/boot/machine.cpp", "if (hand_off_.iommu_count == 0 &&", "if (false &&"),
+    ("dma_armed_stubborn", "hypervisor/boot/machine.cpp", "if (function.reset) {", "if (true) {"),
+    ("foreign_controller_broken", "hypervisor/boot/machine.cpp", "if (!opened) GATEHOUSE_TRY(leave_out(",
+     "GATEHOUSE_TRY(opened); if (!opened) GATEHOUSE_TRY(leave_out("),
+    ("record_by_another_key", "policies/bundle/bundle.cpp", "signature.size()) != 1) {", "signature.size()) > 1) {"),
+    ("guest_msi", "hypervisor/guest/config_filter.cpp", "kInterruptAddress | (value & kInterruptBits)", "value"),
+    ("guest_reads_tpm", "hypervisor/boot/machine.cpp",
+     "GATEHOUSE_TRY(cpu::hide_device(platform::kTpmBase, platform::kTpmLocalities * memory::kPageSize));", ""),
+    ("guest_reads_iommu", "hypervisor/boot/machine.cpp",
+     "GATEHOUSE_TRY(cpu::hide_device(place.registers, memory::kIommuRegisterSpace));", "(void)place;"),
+    ("keyboard_output_port", "hypervisor/guest/power_ports.cpp", "if (last_byte == kWriteOutputPort) return;", ""),
+    ("key_after_reboot", "hypervisor/boot/machine.cpp", "disks_.wipe();", ""),
+    ("framebuffer_upper_half", "hypervisor/guest/linux.cpp",
+     "if (upper != 0 && (unit != 1 || (at(0x36, std::uint32_t{}) & 2) == 0))", "if (false)"),
+)
+
+
+class Failure(Exception):
+    """A step that is no verdict failed."""
+
+
+def run(*command, **keywords):
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          check=False, **keywords)
+    if done.returncode != 0:
+        raise Failure(f"{' '.join(map(str, command[:4]))}: {done.stdout.strip()[-2000:]}")
+    return done.stdout
+
+
+class Trial:
+    """A copy of the checkout, from which the measured programs are built without a wall."""
+
+    def __init__(self, build, output):
+        self.output, self.tree, self.objects, self.build = output, output / "tree", output / "objects", output / "build"
+        shutil.rmtree(output, ignore_errors=True)
+        for name in run("git", "-C", str(ROOT), "ls-files").splitlines():
+            if (ROOT / name).is_file():
+                (self.tree / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, self.tree / name)
+        cache = (build / "CMakeCache.txt").read_text(encoding="utf-8")
+        kept = [line.split(":")[0] + "=" + line.split("=", 1)[1] for line in cache.splitlines() if line.startswith(
+            ("CMAKE_CXX_COMPILER_LAUNCHER:", "CMAKE_CXX_FLAGS_RELWITHDEBINFO:", "GATEHOUSE_NODE_MODULES:", "GATEHOUSE_EMULATOR:"))]
+        self.emulator = next(line.split("=", 1)[1] for line in kept if line.startswith("GATEHOUSE_EMULATOR="))
+        run("cmake", "-S", self.tree, "-B", self.objects, "-G", "Ninja", *[f"-D{line}" for line in kept])
+        # All but the measured programs is the build's own.
+        self.build.mkdir()
+        for entry in build.iterdir():
+            if entry.name != "measured":
+                (self.build / entry.name).symlink_to(entry)
+        (self.build / "measured").mkdir()
+        self.launcher = build / "measured" / "launcher.elf"
+
+    def without(self, file, wall, instead):
+        place = self.tree / file
+        text = place.read_text(encoding="utf-8")
+        if text.count(wall) != 1:
+            raise Failure(f"{file}: {text.count(wall)} times, not once: {wall}")
+        place.write_text(text.replace(wall, instead), encoding="utf-8")
+        try:
+            run("ninja", "-C", self.objects, "slb.bin", "hypervisor.bin")
+        finally:
+            place.write_text(text, encoding="utf-8")
+        for program in (self.objects / "measured" / "slb.bin", self.objects / "measured" / "hypervisor.bin", self.launcher):
+            shutil.copy2(program, self.build / "measured" / program.name)
+
+    def gets_in(self, attack):
+        """(whether it is not refused, what was found)"""
+        verdict = self.output / "verdict.json"
+        verdict.unlink(missing_ok=True)
+        done = subprocess.run([sys.executable, ROOT / "tests/attacks/harness.py", "--build", self.build, "--emulator", self.emulator,
+                               "--output", self.output / "run", "--json", verdict, attack], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        if done.returncode not in (0, 1):
+            raise Failure(f"{attack}: {done.stdout.strip()[-2000:]}")
+        row = json.loads(verdict.read_text(encoding="utf-8"))["attacks"][0]
+        return not row["refused"], row["found"]
+
+
+def main():
+    parser = argparse.ArgumentParser(usage=__doc__.split("usage: ")[1].split("\n")[0], description=__doc__.splitlines()[0])
+    parser.add_argument("--build", default=os.environ.get("GATEHOUSE_BUILD") or ROOT / "build", type=Path)
+    parser.add_argument("--output", default=None, type=Path)
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("attacks", nargs="*", metavar="ATTACK")
+    options = parser.parse_args()
+    unknown = set(options.attacks) - {wall[0] for wall in WALLS}
+    if unknown:
+        parser.error(f"no wall for {min(unknown)} (--list has them)")
+    walls = [wall for wall in WALLS if not options.attacks or wall[0] in options.attacks]
+    if options.list:
+        for attack, file, wall, _ in walls:
+            print(f"{attack:<32}{file}: {wall}")
+        return 0
+    build = options.build.resolve()
+    stood = 0
+    try:
+        trial = Trial(build, (options.output or build / "walls").resolve())
+        for attack, file, wall, instead in walls:
+            trial.without(file, wall, instead)
+            got_in, found = trial.gets_in(attack)
+            stood += not got_in
+            print(f"{'gets in' if got_in else 'STILL REFUSED':<15}{attack:<32}{found}", flush=True)
+    except (Failure, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 3
+    print(f"{len(walls) - stood} of {len(walls)} attacks get in without their wall")
+    return 1 if stood else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
