@@ -17,6 +17,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from harness import lab
+
 ROOT = Path(__file__).resolve().parents[2]
 # attack, file, the wall, what stands in its place
 WALLS = (
@@ -52,25 +54,13 @@ WALLS = (
 )
 
 
-class Failure(Exception):
-    """A step that is no verdict failed."""
-
-
-def run(*command, **keywords):
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          check=False, **keywords)
-    if done.returncode != 0:
-        raise Failure(f"{' '.join(map(str, command[:4]))}: {done.stdout.strip()[-2000:]}")
-    return done.stdout
-
-
 class Trial:
     """A copy of the checkout, from which the measured programs are built without a wall."""
 
     def __init__(self, build, output):
         self.output, self.tree, self.objects, self.build = output, output / "tree", output / "objects", output / "build"
         shutil.rmtree(output, ignore_errors=True)
-        for name in run("git", "-C", str(ROOT), "ls-files").splitlines():
+        for name in lab.run(["git", "-C", str(ROOT), "ls-files"]).decode().splitlines():
             if (ROOT / name).is_file():
                 (self.tree / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, self.tree / name)
@@ -79,7 +69,8 @@ class Trial:
             ("CMAKE_CXX_COMPILER_LAUNCHER:", "CMAKE_CXX_FLAGS_RELWITHDEBINFO:", "GATEHOUSE_NODE_MODULES:", "GATEHOUSE_EMULATOR:"))]
         self.emulator = next(line.split("=", 1)[1] for line in kept if line.startswith("GATEHOUSE_EMULATOR="))
         # What is left without its wall may be warned of.
-        run("cmake", "-S", self.tree, "-B", self.objects, "-G", "Ninja", "-DCMAKE_CXX_FLAGS=-w", *[f"-D{line}" for line in kept])
+        lab.run(["cmake", "-S", str(self.tree), "-B", str(self.objects), "-G", "Ninja", "-DCMAKE_CXX_FLAGS=-w",
+                 *[f"-D{line}" for line in kept]])
         # All but the measured programs is the build's own.
         self.build.mkdir()
         for entry in build.iterdir():
@@ -92,10 +83,10 @@ class Trial:
         place = self.tree / file
         text = place.read_text(encoding="utf-8")
         if text.count(wall) != 1:
-            raise Failure(f"{file}: {text.count(wall)} times, not once: {wall}")
+            raise lab.ApplianceError(f"{file}: {text.count(wall)} times, not once: {wall}")
         place.write_text(text.replace(wall, instead), encoding="utf-8")
         try:
-            run("ninja", "-C", self.objects, "slb.bin", "hypervisor.bin")
+            lab.run(["ninja", "-C", str(self.objects), "slb.bin", "hypervisor.bin"])
         finally:
             place.write_text(text, encoding="utf-8")
         for program in (self.objects / "measured" / "slb.bin", self.objects / "measured" / "hypervisor.bin", self.launcher):
@@ -109,7 +100,7 @@ class Trial:
                                "--output", self.output / "run", "--json", verdict, attack], stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         if done.returncode not in (0, 1):
-            raise Failure(f"{attack}: {done.stdout.strip()[-2000:]}")
+            raise lab.ApplianceError(f"{attack}: {done.stdout.strip()[-2000:]}")
         row = json.loads(verdict.read_text(encoding="utf-8"))["attacks"][0]
         return not row["refused"], row["found"]
 
@@ -138,7 +129,7 @@ def main():
             noticed, found = trial.notices(attack)
             stood += not noticed
             print(f"{'noticed' if noticed else 'NOT NOTICED':<13}{attack:<32}{found}", flush=True)
-    except (Failure, OSError) as error:
+    except (lab.ApplianceError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 3
     print(f"{len(walls) - stood} of {len(walls)} walls are missed by the attack that they answer")
