@@ -45,7 +45,7 @@ struct State {
 
 [[nodiscard]] std::string to_json(const State& state);
 // ToolError if it is not what to_json() makes.
-[[nodiscard]] State parse_state(const std::string& json);
+[[nodiscard]] State parse_state(const std::string& text);
 
 class StateDirectory {
   public:

@@ -10,7 +10,6 @@ namespace {
 
 using host::check;
 using host::Freed;
-using host::octets;
 using host::ToolError;
 using host::Transient;
 

@@ -219,6 +219,7 @@ FieldWriter& FieldWriter::texts(std::string_view name_of, const std::vector<std:
 
 FieldWriter& FieldWriter::binaries(std::string_view name_of, const std::vector<Buffer>& values) {
     std::vector<std::string> encoded;
+    encoded.reserve(values.size());
     for (const auto& value : values) encoded.push_back(verifier::base64(value));
     return texts(name_of, encoded);
 }

@@ -118,6 +118,7 @@ void Service::Inside::deliver() {
     }
     {
         std::vector<std::jthread> threads;
+        threads.reserve(work.size());
         for (auto& [name, deliveries] : work) {
             threads.emplace_back([this, &target = targets.at(name), &list = deliveries, at] {
                 deliver_all(target, options.directory + "/actions", list, at);

@@ -263,7 +263,8 @@ std::optional<protocol::AttestAnswer> Service::Inside::judge_and_record(const Kn
             (one.stage == Stage::kEnforce ? enforced : reported).push_back(policy(one.policy, one.version));
     }
     // The one that accepted last time is likely to do so again.
-    std::ranges::stable_partition(enforced, [&](const auto& one) { return name_of(*one) == known.policy; });
+    std::stable_partition(enforced.begin(), enforced.end(),
+                          [&](const auto& one) { return name_of(*one) == known.policy; });
 
     const Subject subject{known.source, key(known.ak_public), decode_tpm(known.tpm), known.endorsement_fault};
     Judgement judgement = judge_all(evidence, subject, enforced, reported);

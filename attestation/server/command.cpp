@@ -71,7 +71,7 @@ std::string command_path(const std::string& directory, const std::string& name) 
         name.find('\0') != std::string::npos) {
         refuse("must be the name of a file in " + directory + ", without a path");
     }
-    const std::string path = directory + "/" + name;
+    std::string path = directory + "/" + name;
     struct stat facts {};
     if (::lstat(path.c_str(), &facts) != 0) refuse(path + ": " + std::strerror(errno));
     if (!S_ISREG(facts.st_mode) || ::access(path.c_str(), X_OK) != 0) refuse(path + ": is not a program");

@@ -453,7 +453,7 @@ std::string Service::create_enrollment_token(const Principal& by, const std::str
     constexpr Seconds most = 90 * 86'400;
     if (lifetime_s <= 0 || lifetime_s > most)
         throw ServiceError(400, "lifetime", "lifetime_s: must be 1 to " + std::to_string(most));
-    const std::string text = "ge_" + verifier::base64url(random_bytes(32));
+    std::string text = "ge_" + verifier::base64url(random_bytes(32));
     const nlohmann::json detail{{"group", group}, {"lifetime_s", lifetime_s}};
     inside_->write({by.name, "enrollment_token.create", clean_text(group, 64), detail.dump()}, [&](Session& session) {
         demand_group(session, group);

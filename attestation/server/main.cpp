@@ -205,7 +205,7 @@ void add_serve(CLI::App& app, Arguments& arguments, Runner& chosen) {
     command->add_option("--ready-fd", arguments.ready_descriptor, "write ADDRESS:PORT there when ready");
 }
 
-int run(int argc, char** argv) {
+ExitCode run(int argc, char** argv) {
     CLI::App app("Verifies endpoints and keeps their verdicts. Exit status: 0 yes, 1 no, 2 usage, 3 failure.",
                  "attestation-server");
     app.require_subcommand(1);
@@ -239,12 +239,14 @@ int run(int argc, char** argv) {
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
-        return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
+        return app.exit(error) == 0 ? ExitCode::kYes : ExitCode::kUsage;
     }
-    return host::run_tool("attestation-server", [&] { return chosen(arguments); });
+    return chosen(arguments);
 }
 
 }  // namespace
 }  // namespace gatehouse::http
 
-int main(int argc, char** argv) { return gatehouse::http::run(argc, argv); }
+int main(int argc, char** argv) {
+    return gatehouse::host::run_tool("attestation-server", [&] { return gatehouse::http::run(argc, argv); });
+}

@@ -36,6 +36,7 @@ std::vector<Key> authority_keys(Session& session, const std::string& but_of = ""
 // The payload. ToolError if none of them signed it.
 std::string verified_policy(const std::string& jws, const std::vector<Key>& keys) {
     std::vector<const EVP_PKEY*> authorities;
+    authorities.reserve(keys.size());
     for (const Key& key : keys) authorities.push_back(key.get());
     return verifier::verify_signed_policy(jws, authorities);
 }

@@ -86,9 +86,11 @@ Buffer Sealer::seal(std::string_view name, Bytes secret) const {
 }
 
 Buffer Sealer::unseal(std::string_view name, Bytes sealed) const {
-    const host::ToolError wrong("the database's secret \"" + std::string(name) + "\" is not sealed under " + path_ +
-                                ": put the master.key of the server that made this database there");
-    if (sealed.size() < kNonceSize + kTagSize) throw wrong;
+    const auto wrong = [&] {
+        return host::ToolError("the database's secret \"" + std::string(name) + "\" is not sealed under " + path_ +
+                               ": put the master.key of the server that made this database there");
+    };
+    if (sealed.size() < kNonceSize + kTagSize) throw wrong();
     const Bytes body = sealed.subspan(kNonceSize, sealed.size() - kNonceSize - kTagSize);
     Buffer tag(sealed.end() - kTagSize, sealed.end());
     Buffer secret(body.size());
@@ -103,7 +105,7 @@ Buffer Sealer::unseal(std::string_view name, Bytes sealed) const {
     std::array<unsigned char, 16> none{};
     if (EVP_DecryptFinal_ex(cipher.get(), none.data(), &size) != 1) {
         wipe(secret);
-        throw wrong;
+        throw wrong();
     }
     return secret;
 }

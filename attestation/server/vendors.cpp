@@ -109,6 +109,7 @@ bool Service::Inside::check_some_endorsements() {
     const std::vector<Unchecked> found = read([&](Session& session) { return find_unchecked(session, by.generation); });
     if (found.empty()) return false;
     std::vector<std::string> faults;
+    faults.reserve(found.size());
     for (const Unchecked& one : found) faults.push_back(fault_of(one, *by.store));
     database->write([&](Session& session) {
         std::vector<AuditNote> notes;

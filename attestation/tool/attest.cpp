@@ -274,7 +274,7 @@ ExitCode run_endorsement(const EndorsementRequest& request, bool as_json) {
     return verdict.accepted() ? ExitCode::kYes : ExitCode::kNo;
 }
 
-int run(int argc, char** argv) {
+ExitCode run(int argc, char** argv) {
     CLI::App app("Judges evidence. Exit status: 0 accepted, 1 rejected, 2 usage, 3 failure.", "attest");
     app.require_subcommand(1);
     VerifyRequest request;
@@ -327,16 +327,16 @@ int run(int argc, char** argv) {
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
-        return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
+        return app.exit(error) == 0 ? ExitCode::kYes : ExitCode::kUsage;
     }
-    return host::run_tool("attest", [&] {
-        if (log->parsed()) return run_log(log_path, as_json);
-        if (endorsement->parsed()) return run_endorsement(ek, as_json);
-        return run_verify(request);
-    });
+    if (log->parsed()) return run_log(log_path, as_json);
+    if (endorsement->parsed()) return run_endorsement(ek, as_json);
+    return run_verify(request);
 }
 
 }  // namespace
 }  // namespace gatehouse::verifier
 
-int main(int argc, char** argv) { return gatehouse::verifier::run(argc, argv); }
+int main(int argc, char** argv) {
+    return gatehouse::host::run_tool("attest", [&] { return gatehouse::verifier::run(argc, argv); });
+}

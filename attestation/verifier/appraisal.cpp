@@ -102,8 +102,7 @@ std::string clock_went_wrong(const Attestation& quote, const TpmState& known) {
     const std::uint32_t resets = quote.reset_count - known.reset_count;  // modulo 2^32
     const std::uint32_t restarts = quote.restart_count - known.restart_count;
     if (static_cast<std::int32_t>(resets) < 0)
-        return "resetCount went back by " + number(std::uint64_t{0} - static_cast<std::int32_t>(resets)) +
-               ": an older quote, or another TPM";
+        return "resetCount went back by " + number(0u - resets) + ": an older quote, or another TPM";
     if (resets > kPlausibleResets) return "resetCount rose by " + number(resets) + ", which is not plausible";
     const bool same_boot = resets == 0;
     // After a loss of power the TPM may not know its latest time, and says so by `safe`.
@@ -111,8 +110,7 @@ std::string clock_went_wrong(const Attestation& quote, const TpmState& known) {
     if (quote.clock < known.clock && known.clock - quote.clock > slack)
         return "clock went back by " + number(known.clock - quote.clock) + " ms";
     if (same_boot && static_cast<std::int32_t>(restarts) < 0)
-        return "restartCount went back by " + number(std::uint64_t{0} - static_cast<std::int32_t>(restarts)) +
-               " without a reset";
+        return "restartCount went back by " + number(0u - restarts) + " without a reset";
     if (same_boot && restarts > kPlausibleResets)
         return "restartCount rose by " + number(restarts) + ", which is not plausible";
     return {};

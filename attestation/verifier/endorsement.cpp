@@ -222,7 +222,7 @@ std::string parse_chain(const EndorsementEvidence& evidence, std::vector<openssl
 void judge_chain(X509* certificate, const EndorsementEvidence& evidence, const TrustStore& store, std::time_t now,
                  EndorsementVerdict& verdict) {
     std::vector<openssl::Certificate> others;
-    if (const std::string excess = parse_chain(evidence, others, verdict.quirks); !excess.empty()) {
+    if (std::string excess = parse_chain(evidence, others, verdict.quirks); !excess.empty()) {
         verdict.findings.push_back({"ek chain", false, excess});
         verdict.findings.push_back({"ek revocation", false, "there is no path to a trusted root"});
         return;
@@ -264,7 +264,7 @@ std::string endorsement_fault(const EndorsementEvidence& evidence, const TrustSt
     const ParsedCertificate parsed = read_certificate(evidence, quirks);
     if (!parsed.certificate) return "EK certificate: " + parsed.why;
     std::vector<openssl::Certificate> others;
-    if (const std::string excess = parse_chain(evidence, others, quirks); !excess.empty()) return excess;
+    if (std::string excess = parse_chain(evidence, others, quirks); !excess.empty()) return excess;
     return chain_fault(parsed.certificate.get(), others, store.contents(), accepted);
 }
 

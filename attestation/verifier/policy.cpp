@@ -145,7 +145,8 @@ void read_bank(const json& values, HashAlgorithm bank, Policy& policy) {
     const std::string bank_item = "pcrs." + policies::bank_name(bank);
     if (!values.is_object()) wrong(bank_item, "must be an object of PCRs");
     for (const auto& [name, list] : values.items()) {
-        const std::string item = bank_item + "." + name;
+        std::string item = bank_item;
+        item.append(".").append(name);
         const std::uint32_t pcr = pcr_number(name, item);
         if (!list.is_array() || list.empty()) wrong(item, "must be a list of at least one value");
         for (const json& value : list) policy.pcrs[bank][pcr].push_back(pcr_value(value, bank, item));

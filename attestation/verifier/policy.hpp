@@ -83,7 +83,7 @@ struct Policy {
 };
 
 // ToolError naming the member that is wrong.
-[[nodiscard]] Policy parse_policy(std::string_view json);
+[[nodiscard]] Policy parse_policy(std::string_view from);
 
 // SHA-256 of the payload, hex: a policy's address.
 [[nodiscard]] std::string policy_address(std::string_view json);

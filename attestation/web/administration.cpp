@@ -4,8 +4,6 @@
 namespace gatehouse::web {
 namespace {
 
-using server::Role;
-
 const std::vector<Choice>& lifetimes() {
     static const std::vector<Choice> all{{"86400", "1 day"},
                                          {"2592000", "30 days"},

@@ -191,7 +191,7 @@ Html explain_card(const Context& context, const Endpoint& one, bool has_evidence
         "id=\"against\" name=\"against\">{}</select><button>Compare</button></div></form>",
         url_of(one).at("explain"), url_of(one), options(choices, against));
     const std::size_t colon = against.rfind(':');
-    if (colon != against.npos) {
+    if (colon != std::string::npos) {
         const auto lines = context.service.explain(context.by, one.id, against.substr(0, colon),
                                                    number_of(against.substr(colon + 1), "version"));
         out.put("<div role=\"status\">");

@@ -179,7 +179,7 @@ Html findings_table(const std::vector<verifier::Finding>& findings) {
         "<tr><th scope=\"col\">Result</th><th scope=\"col\">Rule</th><th "
         "scope=\"col\">Finding</th></tr></thead><tbody>");
     std::vector<verifier::Finding> sorted = findings;
-    std::ranges::stable_partition(sorted, [](const verifier::Finding& one) { return !one.ok; });
+    std::stable_partition(sorted.begin(), sorted.end(), [](const verifier::Finding& one) { return !one.ok; });
     for (const verifier::Finding& one : sorted) {
         out.put("<tr class=\"{}\"><td>{}</td><th scope=\"row\">{}</th><td>{}</td></tr>", one.ok ? "" : "failing",
                 mark(one.ok, one.ok ? "holds" : "fails"), one.rule, foreign(one.detail));

@@ -171,6 +171,7 @@ Html options(const std::vector<Choice>& choices, std::string_view chosen) {
 
 std::vector<Choice> choices_of(const std::vector<std::string>& names) {
     std::vector<Choice> choices;
+    choices.reserve(names.size());
     for (const std::string& name : names) choices.push_back({name, name});
     return choices;
 }

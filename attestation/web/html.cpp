@@ -106,7 +106,7 @@ Url::Url(Pattern pattern, std::initializer_list<std::string_view> parts) {
         const std::size_t at = rest.find("{}");
         text_ += rest.substr(0, at);
         append_percent_encoded(text_, part);
-        rest.remove_prefix(at == rest.npos ? rest.size() : at + 2);
+        rest.remove_prefix(at == std::string::npos ? rest.size() : at + 2);
     }
     text_ += rest;
 }
@@ -114,7 +114,8 @@ Url::Url(Pattern pattern, std::initializer_list<std::string_view> parts) {
 Url Url::from_browser(std::string_view text) {
     constexpr std::string_view allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%/?&=";
     Url url("/");
-    if (!text.starts_with('/') || text.starts_with("//") || text.find_first_not_of(allowed) != text.npos) return url;
+    if (!text.starts_with('/') || text.starts_with("//") || text.find_first_not_of(allowed) != std::string::npos)
+        return url;
     url.text_ = text;
     return url;
 }

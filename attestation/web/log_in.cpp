@@ -99,11 +99,11 @@ Response Door::form(const Request& request, const std::string& next, std::string
     return response;
 }
 
-Response Door::begin(const Request& request, const server::Principal& who, SecretText token, std::string certificate,
-                     Seconds now) {
+Response Door::begin(const Request& request, const server::Principal& who, const SecretText& token,
+                     std::string certificate, Seconds now) {
     // Whatever session the browser came with is over: the new one has a name that nobody else can know.
     if (const std::string old = cookie_of(request, kSessionCookie); !old.empty()) sessions_.end(old);
-    const std::string name = sessions_.begin(std::move(token), std::move(certificate), now);
+    const std::string name = sessions_.begin(token, std::move(certificate), now);
     note(request, who.name, "session.begin");
     Response response = redirect(Url::from_browser(field_of(request, "next")));
     response.headers.push_back(cookie(kSessionCookie, name));

@@ -37,7 +37,7 @@ class Door {
 
   private:
     [[nodiscard]] std::string form_token(const std::string& cookie_value) const;
-    [[nodiscard]] Response begin(const Request& request, const server::Principal& who, SecretText token,
+    [[nodiscard]] Response begin(const Request& request, const server::Principal& who, const SecretText& token,
                                  std::string certificate, Seconds now);
 
     server::Service& service_;

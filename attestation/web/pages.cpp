@@ -54,8 +54,8 @@ Url page_around(const Request& request) {
     std::string_view text = found->second;
     text = text.substr(0, text.find('#'));
     const std::size_t host = text.find("://");
-    const std::size_t path = host == text.npos ? text.npos : text.find('/', host + 3);
-    return Url::from_browser(path == text.npos ? "/" : text.substr(path));
+    const std::size_t path = host == std::string::npos ? std::string::npos : text.find('/', host + 3);
+    return Url::from_browser(path == std::string::npos ? "/" : text.substr(path));
 }
 
 }  // namespace

@@ -175,7 +175,7 @@ struct Named {
 // "laptops:7"
 Named policy_of(const std::string& text) {
     const std::size_t colon = text.rfind(':');
-    if (colon == text.npos) throw server::ServiceError(400, "policy", "Choose a policy.");
+    if (colon == std::string::npos) throw server::ServiceError(400, "policy", "Choose a policy.");
     return {text.substr(0, colon), number_of(text.substr(colon + 1), "version")};
 }
 

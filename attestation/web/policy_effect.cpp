@@ -27,6 +27,7 @@ const Assignment& chosen(const Context& context, const std::vector<Assignment>& 
 
 Html search_form(const Context& context, const Assignment& one, const std::vector<Assignment>& all) {
     std::vector<Choice> groups;
+    groups.reserve(all.size());
     for (const Assignment& each : all)
         groups.push_back({each.group, each.group + " (" + grouped(each.would_fail) + ")"});
     const Url url = url_of_policy(one.policy, one.version);

@@ -30,10 +30,10 @@ std::string random_name() {
     return verifier::base64url(bytes);
 }
 
-std::string Sessions::begin(SecretText token, std::string certificate, Seconds now) {
-    const std::string name = random_name();
+std::string Sessions::begin(const SecretText& token, std::string certificate, Seconds now) {
+    std::string name = random_name();
     Session session{.csrf = random_name(),
-                    .token = std::move(token),
+                    .token = token,
                     .certificate = std::move(certificate),
                     .begun = now,
                     .used = now,

@@ -59,7 +59,7 @@ class Sessions {
     static constexpr std::size_t kMost = 4096;  // past that, the one idle for longest ends
 
     // Its name, for the cookie.
-    [[nodiscard]] std::string begin(SecretText token, std::string certificate, Seconds now);
+    [[nodiscard]] std::string begin(const SecretText& token, std::string certificate, Seconds now);
     // A copy, with its notice, which is then gone if `take_notice`. `is_use`: the person did something, which
     // a page that renews itself is not.
     [[nodiscard]] std::optional<Session> find(const std::string& name, Seconds now, bool is_use, bool take_notice);

@@ -165,7 +165,7 @@ std::vector<host::Buffer> der_blocks(const std::string& text, std::string_view l
         if (!is_wanted)
             throw ServiceError(400, "pem", std::string(item) + ": holds something else than " + std::string(label));
     }
-    const bool has_text = text.find_first_not_of(" \t\r\n") != text.npos;
+    const bool has_text = text.find_first_not_of(" \t\r\n") != std::string::npos;
     if (has_text && all.empty()) throw ServiceError(400, "pem", std::string(item) + ": is not in PEM");
     return all;
 }

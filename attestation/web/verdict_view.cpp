@@ -43,7 +43,8 @@ void flatten(const json& value, const std::string& name, std::vector<std::pair<s
         for (const auto& [member, inner] : value.items()) {
             std::string words = member;
             std::ranges::replace(words, '_', ' ');
-            flatten(inner, name.empty() ? words : name + " " + words, out);
+            if (!name.empty()) words.insert(0, name + " ");
+            flatten(inner, words, out);
         }
     } else if (value.is_array()) {
         std::size_t place = 1;

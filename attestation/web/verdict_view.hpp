@@ -40,7 +40,7 @@ struct VerdictView {
 
 // nullopt if it is not such a verdict. A member that is missing is empty: verdicts of older versions are
 // kept.
-[[nodiscard]] std::optional<VerdictView> read_verdict(std::string_view json);
+[[nodiscard]] std::optional<VerdictView> read_verdict(std::string_view text_of_verdict);
 
 // JSON, indented; as it is if it cannot be read.
 [[nodiscard]] std::string indented(const std::string& json);

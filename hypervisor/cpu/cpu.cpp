@@ -244,7 +244,7 @@ Status start_aps(std::uint64_t low_page) {
     lobby.cr3 = host_pages.root();
     apic::send(0, apic::kOthers | apic::kCommandInit);
     wait(10'000);
-    for (const std::uint64_t then : {200, 100'000}) {  // Intel MP specification 1.4, B.4
+    for (const std::uint64_t then : {200u, 100'000u}) {  // Intel MP specification 1.4, B.4
         apic::send(0, apic::kOthers | apic::kCommandStartup | static_cast<std::uint32_t>(low_page >> 12));
         wait(then);
     }

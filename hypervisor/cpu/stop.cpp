@@ -19,7 +19,7 @@ constinit std::atomic<PerCpu*> stopper = nullptr;
 
 }  // namespace
 
-void set_stop_actions(const StopActions& to) { actions = to; }
+void set_stop_actions(const StopActions& chosen) { actions = chosen; }
 
 void pulse_reset() {
     constexpr std::uint16_t kResetControl = 0xcf9;

@@ -9,7 +9,7 @@ struct StopActions {
     void (*wipe)() = nullptr;          // the keys
     void (*stop_devices)() = nullptr;  // not if a processor does not stop: then the machine is reset at once
 };
-void set_stop_actions(const StopActions& actions);
+void set_stop_actions(const StopActions& chosen);
 
 // Stops the other processors, wipes the keys and stops the devices; every processor has forgotten its secrets. For sleep
 // and power-off, whose last write the caller does itself; nothing but that may follow.

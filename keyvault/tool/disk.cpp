@@ -24,7 +24,7 @@ bool has_table_at(int descriptor, std::uint64_t offset) {
 
 // Of a file, by where its table is; a run that was cut while it wrote the primary one leaves the backup.
 std::size_t sector_size_by_table(int descriptor, std::uint64_t bytes) {
-    for (const std::size_t size : {512, 4096}) {
+    for (const std::size_t size : {512u, 4096u}) {
         if (has_table_at(descriptor, size)) return size;
     }
     return bytes > 4096 && !has_table_at(descriptor, bytes - 512) && has_table_at(descriptor, bytes - 4096) ? 4096

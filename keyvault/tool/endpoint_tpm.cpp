@@ -190,8 +190,8 @@ TpmObject EndpointTpm::create(Bytes public_template, const TPM2B_SENSITIVE_CREAT
 
 TpmObject EndpointTpm::seal(const Secret<32>& secret, const Sha256Digest& policy) {
     TPM2B_SENSITIVE_CREATE sensitive{};
-    sensitive.sensitive.data.size = secret.kSize;
-    std::memcpy(sensitive.sensitive.data.buffer, secret.bytes().data(), secret.kSize);
+    sensitive.sensitive.data.size = Secret<32>::kSize;
+    std::memcpy(sensitive.sensitive.data.buffer, secret.bytes().data(), Secret<32>::kSize);
     const auto wiped = [&](void*) { wipe(&sensitive, sizeof(sensitive)); };
     const std::unique_ptr<void, decltype(wiped)> guard(&sensitive, wiped);
     return create(tpm::sealed_object_template(policy).bytes(), sensitive);

@@ -29,7 +29,7 @@ struct ProvisionRequest {
 [[nodiscard]] nlohmann::json provision(const ProvisionRequest& request);
 
 // Goes on after a cut, with the key in a recovery key file; needs no TPM. vault_json() and "seconds".
-[[nodiscard]] nlohmann::json resume(const std::string& disk, const std::string& recovery_key);
+[[nodiscard]] nlohmann::json resume(const std::string& path, const std::string& recovery_key);
 
 // The writing part of provision(): `vault` is as make_vault() leaves it, laid out for `tables`.
 void put_vault(BlockDevice& disk, const PartitionTables& tables, OpenVault& vault,

@@ -20,7 +20,7 @@ void read_recovery_key(const std::string& path, volume::SlotSecret& secret) {
     std::string_view digits(reinterpret_cast<const char*>(text.data()), text.size());
     while (!digits.empty() && (digits.back() == '\n' || digits.back() == '\r')) digits.remove_suffix(1);
     Buffer bytes = from_hex(digits, path);
-    const bool fits = bytes.size() == secret.kSize;
+    const bool fits = bytes.size() == volume::SlotSecret::kSize;
     if (fits) copy_bytes(secret.bytes(), bytes);
     wipe(bytes);
     wipe(text);

@@ -143,7 +143,7 @@ struct Provision {
     }
 };
 
-int run(int argc, char** argv) {
+ExitCode run(int argc, char** argv) {
     ::setenv("TSS2_LOG", "all+NONE",
              0);  // tpm2-tss logs what is reported here anyway; the user's choice prevails
     CLI::App app(
@@ -196,34 +196,34 @@ int run(int argc, char** argv) {
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
-        return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
+        return app.exit(error) == 0 ? ExitCode::kYes : ExitCode::kUsage;
     }
-    return run_tool("sealed-key", [&] {
-        if (export_command->parsed()) return export_dmsetup(export_request);
-        bool ok = true;
-        if (name_command->parsed()) {
-            const std::string name = hex(EndpointTpm(tcti).require_storage_root_key());
-            if (as_json) {
-                print({{"srk_name", name}}, true);
-            } else {
-                std::printf("%s\n", name.c_str());
-            }
-        } else if (provision_command->parsed()) {
-            print(provisioning.run(), as_json);
-        } else if (upgrade_command->parsed()) {
-            print(upgrade(upgrade_request), as_json);
+    if (export_command->parsed()) return export_dmsetup(export_request);
+    bool ok = true;
+    if (name_command->parsed()) {
+        const std::string name = hex(EndpointTpm(tcti).require_storage_root_key());
+        if (as_json) {
+            print({{"srk_name", name}}, true);
         } else {
-            json found = status(status_request, ok);
-            if (!as_json && found["state"] == "provisioning") {
-                found["state"] = "provisioning, " + found["percent"].dump() + " %";
-            }
-            print(found, as_json);
+            std::printf("%s\n", name.c_str());
         }
-        return ok ? ExitCode::kYes : ExitCode::kNo;
-    });
+    } else if (provision_command->parsed()) {
+        print(provisioning.run(), as_json);
+    } else if (upgrade_command->parsed()) {
+        print(upgrade(upgrade_request), as_json);
+    } else {
+        json found = status(status_request, ok);
+        if (!as_json && found["state"] == "provisioning") {
+            found["state"] = "provisioning, " + found["percent"].dump() + " %";
+        }
+        print(found, as_json);
+    }
+    return ok ? ExitCode::kYes : ExitCode::kNo;
 }
 
 }  // namespace
 }  // namespace gatehouse::host
 
-int main(int argc, char** argv) { return gatehouse::host::run(argc, argv); }
+int main(int argc, char** argv) {
+    return gatehouse::host::run_tool("sealed-key", [&] { return gatehouse::host::run(argc, argv); });
+}

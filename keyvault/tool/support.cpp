@@ -62,6 +62,7 @@ Pipe make_pipe() {
         if (sources[i] >= 0) ::dup2(sources[i], i);
     }
     std::vector<char*> argv;
+    argv.reserve(arguments.size() + 1);
     for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
     argv.push_back(nullptr);
     ::execvp(argv[0], argv.data());

@@ -75,7 +75,7 @@ Endpoint::Endpoint(EndpointTpm& tpm, const SealingRequest& request)
 
 EndpointRandom::EndpointRandom(EndpointTpm& tpm) {
     Secret<32> seed;
-    if (::getrandom(seed.bytes().data(), seed.kSize, 0) != static_cast<ssize_t>(seed.kSize)) {
+    if (::getrandom(seed.bytes().data(), Secret<32>::kSize, 0) != ssize_t{Secret<32>::kSize}) {
         throw ToolError("the system's random numbers cannot be read");
     }
     random_.seed(seed.bytes());

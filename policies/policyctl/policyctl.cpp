@@ -96,7 +96,7 @@ struct Show {
     }
 };
 
-int run(int argc, char** argv) {
+ExitCode run(int argc, char** argv) {
     CLI::App app(
         "Expected PCR values, policy bundles, endpoint records and approvals, machine models, attestation policies. Exit "
         "status: 0 done, 1 no (machine show), 2 usage, 3 failure.",
@@ -129,17 +129,17 @@ int run(int argc, char** argv) {
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
-        return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
+        return app.exit(error) == 0 ? ExitCode::kYes : ExitCode::kUsage;
     }
-    return host::run_tool("policyctl", [&] {
-        for (const auto& [subcommand, command] : commands) {
-            if (subcommand->parsed()) return command();
-        }
-        return ExitCode::kUsage;
-    });
+    for (const auto& [subcommand, command] : commands) {
+        if (subcommand->parsed()) return command();
+    }
+    return ExitCode::kUsage;
 }
 
 }  // namespace
 }  // namespace gatehouse::policies
 
-int main(int argc, char** argv) { return gatehouse::policies::run(argc, argv); }
+int main(int argc, char** argv) {
+    return gatehouse::host::run_tool("policyctl", [&] { return gatehouse::policies::run(argc, argv); });
+}

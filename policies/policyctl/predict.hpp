@@ -70,7 +70,7 @@ inline constexpr const char* kRecordFile = "endpoint.record";
 // APM vol. 2, 15.27.1). ToolError if the file is shorter than that, or the length is less than the header.
 [[nodiscard]] Bytes measured_part_of_slb(Bytes slb);
 
-[[nodiscard]] BundleFacts read_bundle(Bytes bundle);
+[[nodiscard]] BundleFacts read_bundle(Bytes bytes);
 
 // `read_file(name)` gives the whole contents of one of measured_files().
 [[nodiscard]] Prediction predict(const std::function<Buffer(const std::string& name)>& read_file);
@@ -93,6 +93,6 @@ inline constexpr const char* kRecordFile = "endpoint.record";
 [[nodiscard]] nlohmann::json to_json(const Prediction& prediction, Bytes vault_id = {});
 // Of the above only "events" and "bundle" are read; the PCR values follow from them. ToolError if it is not of that form,
 // its events are not those of kMeasurements, or it measures another bundle than it describes.
-[[nodiscard]] Prediction from_json(const nlohmann::json& json);
+[[nodiscard]] Prediction from_json(const nlohmann::json& from);
 
 }  // namespace gatehouse::policies

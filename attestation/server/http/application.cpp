@@ -52,7 +52,7 @@ HttpError unauthorized(const char* code, const char* message) { return {401, cod
 
 void check_query(const Route& route, const Request& request) {
     for (const auto& [name, value] : request.query) {
-        const auto same = [&](const char* one) { return name == one; };
+        const auto same = [&name = name](const char* one) { return name == one; };
         if (std::ranges::any_of(route.query, same)) continue;
         std::string known;
         for (const char* one : route.query) known.append(known.empty() ? "" : ", ").append(one);

@@ -81,7 +81,7 @@ std::string JsonBody::text(const char* name) const {
 }
 
 std::string JsonBody::text_or(const char* name, std::string default_value) const {
-    return inside_->object.contains(name) ? text(name) : default_value;
+    return inside_->object.contains(name) ? text(name) : std::move(default_value);
 }
 
 std::int64_t JsonBody::number_or(const char* name, std::int64_t default_value, std::int64_t most) const {

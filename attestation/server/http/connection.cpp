@@ -297,7 +297,7 @@ asio::awaitable<bool> Connection::answer_stream(Response& response) {
             co_return ok;
         };
         asio::co_spawn(executor, send,
-                       [&written](std::exception_ptr error, bool ok) { written.set_value(!error && ok); });
+                       [&written](const std::exception_ptr& error, bool ok) { written.set_value(!error && ok); });
         if (!written.get_future().get()) throw ClientGone{};
     };
     enter(Phase::kCall);

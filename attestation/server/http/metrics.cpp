@@ -73,7 +73,9 @@ void Metrics::append_durations(std::string& out) const {
         const std::string label = "route=\"" + routes_[route] + "\"";
         for (std::size_t i = 0; i < cumulative.size(); ++i) {
             const auto bound = i < kBounds.size() ? number_text(kBounds[i]) : std::string("+Inf");
-            append_sample(out, std::string(name) + "_bucket", label + ",le=\"" + bound + "\"", cumulative[i]);
+            std::string bucket = label;
+            bucket.append(",le=\"").append(bound).append("\"");
+            append_sample(out, std::string(name) + "_bucket", bucket, cumulative[i]);
         }
         const auto seconds = static_cast<double>(counters_[route].nanoseconds.load(std::memory_order_relaxed)) / 1e9;
         append_sample(out, std::string(name) + "_sum", label, seconds);

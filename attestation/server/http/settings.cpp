@@ -203,10 +203,10 @@ std::string default_data_directory() {
 void apply_listen(const std::string& listen, ServerOptions& options) {
     const auto colon = listen.rfind(':');
     std::string address = listen.substr(0, colon);
-    const std::string port = colon == listen.npos ? "" : listen.substr(colon + 1);
+    const std::string port = colon == std::string::npos ? "" : listen.substr(colon + 1);
     if (address.size() > 2 && address.front() == '[' && address.back() == ']') {
         address = address.substr(1, address.size() - 2);
-    } else if (address.find(':') != address.npos) {
+    } else if (address.find(':') != std::string::npos) {
         address.clear();
     }
     boost::system::error_code error;

@@ -55,7 +55,7 @@ std::map<std::string, std::string> parse_fields(std::string_view text, Where whe
         if (field.empty()) continue;
         const auto equals = field.find('=');
         auto name = decode(field.substr(0, equals), where);
-        auto value = equals == field.npos ? std::string() : decode(field.substr(equals + 1), where);
+        auto value = equals == std::string::npos ? std::string() : decode(field.substr(equals + 1), where);
         if (fields.size() == kMaxFields) refuse("too many fields");
         if (!fields.emplace(std::move(name), std::move(value)).second) refuse("a field comes twice");
     }
@@ -88,11 +88,11 @@ bool is_utf8(std::string_view text) {
 
 Target parse_target(std::string_view target) {
     if (target.empty() || target.front() != '/') refuse("the target must be a path: /...");
-    if (target.find('#') != target.npos) refuse("a fragment does not belong into a request");
+    if (target.find('#') != std::string::npos) refuse("a fragment does not belong into a request");
     Target out;
     const auto question = target.find('?');
-    if (question != target.npos) out.query = parse_fields(target.substr(question + 1), Where::kQuery);
-    std::string_view rest = target.substr(1, question == target.npos ? target.npos : question - 1);
+    if (question != std::string::npos) out.query = parse_fields(target.substr(question + 1), Where::kQuery);
+    std::string_view rest = target.substr(1, question == std::string::npos ? std::string::npos : question - 1);
     out.path.assign(1, '/');  // GCC 12 warns of its own library where a literal is assigned
     while (!rest.empty()) {
         const auto raw = rest.substr(0, rest.find('/'));
@@ -100,7 +100,7 @@ Target parse_target(std::string_view target) {
         auto segment = decode(raw, Where::kPath);
         if (segment.empty()) refuse("empty segment in the path");
         if (segment == "." || segment == "..") refuse("dot segment in the path");
-        if (segment.find('\\') != segment.npos) refuse("backslash in the path");
+        if (segment.find('\\') != std::string::npos) refuse("backslash in the path");
         if (out.path.size() > 1) out.path += '/';
         out.path += segment;
         out.segments.push_back(std::move(segment));
@@ -118,7 +118,7 @@ std::map<std::string, std::string> parse_cookies(std::string_view text) {
         text.remove_prefix(std::min(text.size(), pair.size() + 1));
         while (!pair.empty() && pair.front() == ' ') pair.remove_prefix(1);
         const auto equals = pair.find('=');
-        if (equals == pair.npos || equals == 0) continue;
+        if (equals == std::string::npos || equals == 0) continue;
         cookies.emplace(pair.substr(0, equals), pair.substr(equals + 1));
     }
     return cookies;
@@ -129,7 +129,7 @@ bool is_host(std::string_view text) {
     std::string_view port;
     if (!text.empty() && text.front() == '[') {
         const auto end = text.find(']');
-        if (end == text.npos || end < 3) return false;
+        if (end == std::string::npos || end < 3) return false;
         const auto address = text.substr(1, end - 1);
         if (!std::ranges::all_of(address, [](char c) { return hex_digit(c) >= 0 || c == ':' || c == '.'; })) {
             return false;
@@ -138,7 +138,7 @@ bool is_host(std::string_view text) {
     } else {
         const auto colon = text.find(':');
         const auto name = text.substr(0, colon);
-        port = colon == text.npos ? std::string_view{} : text.substr(colon);
+        port = colon == std::string::npos ? std::string_view{} : text.substr(colon);
         const auto allowed = [&](char c) {
             return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '.' || c == '_';
         };

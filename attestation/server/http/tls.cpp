@@ -75,7 +75,7 @@ int select_protocol(SSL*, const unsigned char** out, unsigned char* out_length, 
 }  // namespace
 
 std::shared_ptr<SSL_CTX> make_tls_context(const TlsFiles& files) {
-    const std::shared_ptr<SSL_CTX> context(SSL_CTX_new(TLS_server_method()), SSL_CTX_free);
+    std::shared_ptr<SSL_CTX> context(SSL_CTX_new(TLS_server_method()), SSL_CTX_free);
     if (context == nullptr) fail("no context");
     SSL_CTX* const raw_context = context.get();
     if (SSL_CTX_set_min_proto_version(raw_context, TLS1_3_VERSION) != 1 ||

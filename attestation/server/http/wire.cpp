@@ -74,9 +74,9 @@ HttpError error_of(const beast::error_code& error) {
 
 std::size_t head_length(std::string_view bytes) {
     const auto end = bytes.substr(0, kMaxHead).find("\r\n\r\n");
-    if (end != bytes.npos) return end + 4;
+    if (end != std::string::npos) return end + 4;
     // A head with bare line feeds would never end, and be waited for.
-    if (const auto feed = bytes.find('\n'); feed != bytes.npos && (feed == 0 || bytes[feed - 1] != '\r')) {
+    if (const auto feed = bytes.find('\n'); feed != std::string::npos && (feed == 0 || bytes[feed - 1] != '\r')) {
         refuse("a line does not end with CR LF");
     }
     if (bytes.size() >= kMaxHead) {
@@ -169,7 +169,7 @@ std::string response_head(const Response& response, std::optional<std::size_t> l
     out.append("\r\nStrict-Transport-Security: max-age=31536000\r\nX-Content-Type-Options: nosniff");
     bool has_cache_control = false;
     for (const auto& [name, value] : response.headers) {
-        if (value.find_first_of(std::string_view("\r\n\0", 3)) != value.npos) continue;
+        if (value.find_first_of(std::string_view("\r\n\0", 3)) != std::string::npos) continue;
         out.append("\r\n").append(name).append(": ").append(value);
         has_cache_control = has_cache_control || lower(name) == "cache-control";
     }
