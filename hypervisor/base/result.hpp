@@ -90,6 +90,7 @@ class [[nodiscard]] Result : public Status {
         }                                                               \
     } while (false)
 
+// NOLINTBEGIN(bugprone-macro-parentheses): they are names and declarations
 #define GATEHOUSE_CONCAT_(a, b) a##b
 #define GATEHOUSE_CONCAT(a, b) GATEHOUSE_CONCAT_(a, b)
 #define GATEHOUSE_ASSIGN_(temporary, declaration, expression) \
@@ -99,3 +100,4 @@ class [[nodiscard]] Result : public Status {
 // GATEHOUSE_ASSIGN(auto x, f()): x is f()'s value, or the function is left with f()'s failure.
 #define GATEHOUSE_ASSIGN(declaration, expression) \
     GATEHOUSE_ASSIGN_(GATEHOUSE_CONCAT(gatehouse_result_, __LINE__), declaration, expression)
+// NOLINTEND(bugprone-macro-parentheses)
