@@ -3,7 +3,7 @@
 #include <tss2/tss2_mu.h>
 #include <tss2/tss2_tctildr.h>
 
-#include "keyvault/tool/esapi.hpp"
+#include "keyvault/host_support/esapi.hpp"
 #include "keyvault/tpm/templates.hpp"
 
 namespace gatehouse::host {

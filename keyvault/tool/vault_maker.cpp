@@ -4,7 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "keyvault/tool/authority.hpp"
+#include "keyvault/host_support/authority.hpp"
 #include "keyvault/tpm/policy.hpp"
 #include "policies/bundle/bundle.hpp"
 

@@ -4,8 +4,8 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "keyvault/tool/authority.hpp"
-#include "keyvault/tool/disk.hpp"
+#include "keyvault/host_support/authority.hpp"
+#include "keyvault/host_support/disk.hpp"
 #include "keyvault/tool/vault_store.hpp"
 #include "keyvault/tpm/policy.hpp"
 #include "keyvault/tpm/templates.hpp"

@@ -5,7 +5,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "keyvault/tool/authority.hpp"
+#include "keyvault/host_support/authority.hpp"
 #include "keyvault/tpm/policy.hpp"
 #include "policies/bundle/bundle_writer.hpp"
 #include "policies/policyctl/machine_model.hpp"

@@ -3,7 +3,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "keyvault/tool/authority.hpp"
+#include "keyvault/host_support/authority.hpp"
 #include "policies/policyctl/attestation_policy.hpp"
 #include "policies/policyctl/bundle_commands.hpp"
 #include "policies/policyctl/machine_commands.hpp"

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "keyvault/tool/disk.hpp"
+#include "keyvault/host_support/disk.hpp"
 #include "policies/bundle/bundle_writer.hpp"
 
 namespace gatehouse::policies {

@@ -5,7 +5,7 @@
 #include <sstream>
 
 #include "attestation/evidence/event_log_reader.hpp"
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 
 namespace gatehouse::evidence {
 namespace {

@@ -10,7 +10,7 @@
 
 #include <filesystem>
 
-#include "keyvault/tool/authority.hpp"
+#include "keyvault/host_support/authority.hpp"
 #include "keyvault/tpm/sealing.hpp"
 #include "keyvault/volume/gpt_check.hpp"
 #include "policies/bundle/bundle_writer.hpp"

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "attestation/evidence/machine_facts.hpp"
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 #include "policies/policyctl/predict.hpp"
 #include "tests/unit/evidence/machine_facts.hpp"
 

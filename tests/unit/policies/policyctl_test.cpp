@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 
 #include "attestation/evidence/claims.hpp"
-#include "keyvault/tool/authority.hpp"
-#include "keyvault/tool/disk.hpp"
+#include "keyvault/host_support/authority.hpp"
+#include "keyvault/host_support/disk.hpp"
 #include "keyvault/tpm/policy.hpp"
 #include "keyvault/tpm/sealing.hpp"
 #include "keyvault/tpm/templates.hpp"

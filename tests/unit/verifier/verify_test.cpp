@@ -7,7 +7,7 @@
 
 #include "attestation/evidence/event_log_reader.hpp"
 #include "attestation/verifier/appraisal.hpp"
-#include "keyvault/tool/authority.hpp"
+#include "keyvault/host_support/authority.hpp"
 #include "policies/bundle/bundle_writer.hpp"
 #include "tests/unit/keyvault/tool/endpoint.hpp"
 

@@ -1,6 +1,6 @@
 #include <gtest/gtest.h>
 
-#include "keyvault/tool/disk.hpp"
+#include "keyvault/host_support/disk.hpp"
 #include "keyvault/volume/gpt_check.hpp"
 #include "tests/unit/policies/appliance.hpp"
 

@@ -1,7 +1,7 @@
 // A disk image file or a block device, and the partition table on it.
 #pragma once
 
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 #include "keyvault/volume/gpt_check.hpp"
 
 namespace gatehouse::host {

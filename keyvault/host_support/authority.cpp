@@ -1,4 +1,4 @@
-#include "keyvault/tool/authority.hpp"
+#include "keyvault/host_support/authority.hpp"
 
 #include <openssl/bn.h>
 #include <openssl/core_names.h>
