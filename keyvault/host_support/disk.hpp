@@ -2,7 +2,7 @@
 #pragma once
 
 #include "keyvault/host_support/support.hpp"
-#include "keyvault/volume/gpt_check.hpp"
+#include "keyvault/volume_writer/gpt_check.hpp"
 
 namespace gatehouse::host {
 

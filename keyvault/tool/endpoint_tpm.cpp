@@ -4,7 +4,7 @@
 #include <tss2/tss2_tctildr.h>
 
 #include "keyvault/host_support/esapi.hpp"
-#include "keyvault/tpm/templates.hpp"
+#include "keyvault/tpm_templates/templates.hpp"
 
 namespace gatehouse::host {
 namespace {

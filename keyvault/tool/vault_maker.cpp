@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "keyvault/host_support/authority.hpp"
-#include "keyvault/tpm/policy.hpp"
+#include "keyvault/tpm_templates/policy.hpp"
 #include "policies/bundle/bundle.hpp"
 
 namespace gatehouse::host {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "keyvault/host_support/disk.hpp"
-#include "keyvault/volume/header_writer.hpp"
+#include "keyvault/volume_writer/header_writer.hpp"
 
 namespace gatehouse::host {
 

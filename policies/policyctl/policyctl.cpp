@@ -7,8 +7,8 @@
 #include "policies/policyctl/attestation_policy.hpp"
 #include "policies/policyctl/bundle_commands.hpp"
 #include "policies/policyctl/machine_commands.hpp"
-#include "policies/policyctl/predict.hpp"
-#include "policies/policyctl/show.hpp"
+#include "policies/prediction/predict.hpp"
+#include "policies/prediction/show.hpp"
 
 namespace gatehouse::policies {
 namespace {

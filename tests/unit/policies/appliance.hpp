@@ -7,7 +7,7 @@
 
 #include "attestation/evidence/machine_facts.hpp"
 #include "keyvault/host_support/support.hpp"
-#include "policies/policyctl/predict.hpp"
+#include "policies/prediction/predict.hpp"
 #include "tests/unit/evidence/machine_facts.hpp"
 
 namespace gatehouse::test {
