@@ -10,7 +10,7 @@
 #include <ctime>
 #include <memory>
 
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 
 namespace gatehouse::agent {
 namespace {

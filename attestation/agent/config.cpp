@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <limits>
 
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 
 namespace gatehouse::agent {
 namespace {

@@ -5,7 +5,7 @@
 #include <array>
 #include <cstdint>
 
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 
 namespace gatehouse::agent {
 

@@ -4,7 +4,7 @@
 #include <boost/beast/http/string_body.hpp>
 #include <charconv>
 
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 
 namespace gatehouse::agent {
 

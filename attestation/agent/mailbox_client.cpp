@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "attestation/evidence/claims_reader.hpp"
+#include "attestation/evidence_reader/claims_reader.hpp"
 
 namespace gatehouse::agent {
 namespace {

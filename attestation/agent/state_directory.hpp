@@ -16,7 +16,7 @@
 #include <string>
 #include <vector>
 
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 
 namespace gatehouse::agent {
 

@@ -8,7 +8,7 @@
 #include "attestation/evidence/claims.hpp"
 #include "hypervisor/base/hash.hpp"
 #include "keyvault/tpm/sealing.hpp"
-#include "keyvault/tpm/templates.hpp"
+#include "keyvault/tpm_templates/templates.hpp"
 
 namespace gatehouse::agent {
 namespace {

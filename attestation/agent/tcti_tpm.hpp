@@ -4,7 +4,7 @@
 #include <optional>
 
 #include "attestation/agent/endorsement_key.hpp"
-#include "keyvault/tool/esapi.hpp"
+#include "keyvault/host_support/esapi.hpp"
 
 namespace gatehouse::agent {
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 
 struct ssl_st;
 struct ssl_ctx_st;

@@ -27,7 +27,7 @@
 #include <string>
 #include <vector>
 
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 
 namespace gatehouse::protocol {
 

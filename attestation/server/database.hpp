@@ -18,7 +18,7 @@
 #include <span>
 #include <variant>
 
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 
 namespace gatehouse::server {
 

@@ -3,7 +3,7 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
-#include "attestation/evidence/claims_reader.hpp"
+#include "attestation/evidence_reader/claims_reader.hpp"
 #include "attestation/server/inside.hpp"
 
 namespace gatehouse::server {

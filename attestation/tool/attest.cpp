@@ -12,7 +12,7 @@
 #include "attestation/tool/log_report.hpp"
 #include "attestation/verifier/appraisal.hpp"
 #include "attestation/verifier/event_log.hpp"
-#include "keyvault/tool/authority.hpp"
+#include "keyvault/host_support/authority.hpp"
 
 namespace gatehouse::verifier {
 namespace {

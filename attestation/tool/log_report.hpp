@@ -5,7 +5,7 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "attestation/verifier/event_log.hpp"
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 
 namespace gatehouse::verifier {
 

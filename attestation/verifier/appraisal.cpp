@@ -4,7 +4,7 @@
 #include <array>
 #include <bit>
 
-#include "attestation/evidence/claims_reader.hpp"
+#include "attestation/evidence_reader/claims_reader.hpp"
 #include "attestation/verifier/appraisal_case.hpp"
 
 namespace gatehouse::verifier {

@@ -9,7 +9,7 @@
 #include "attestation/verifier/ecdsa_der.hpp"
 #include "attestation/verifier/public_key.hpp"
 #include "attestation/verifier/quick_hash.hpp"
-#include "keyvault/tpm/policy.hpp"
+#include "keyvault/tpm_templates/policy.hpp"
 
 namespace gatehouse::verifier {
 namespace {

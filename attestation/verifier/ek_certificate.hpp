@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "attestation/verifier/openssl_pointers.hpp"
-#include "keyvault/tool/authority.hpp"
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/authority.hpp"
+#include "keyvault/host_support/support.hpp"
 
 namespace gatehouse::verifier {
 

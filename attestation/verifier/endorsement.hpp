@@ -12,7 +12,7 @@
 
 #include "attestation/verifier/finding.hpp"
 #include "attestation/verifier/tpm_structures.hpp"
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 
 namespace gatehouse::verifier {
 

@@ -1,7 +1,7 @@
 // Evidence of a measured hypervisor: PCRs 17, 18 and 19, the launch's log, and its claims.
 #include <algorithm>
 
-#include "attestation/evidence/claims_reader.hpp"
+#include "attestation/evidence_reader/claims_reader.hpp"
 #include "attestation/verifier/appraisal_case.hpp"
 #include "attestation/verifier/quick_hash.hpp"
 

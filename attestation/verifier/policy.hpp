@@ -48,9 +48,9 @@
 #include <vector>
 
 #include "attestation/evidence/claims.hpp"
-#include "policies/policyctl/machine_model.hpp"
-#include "policies/policyctl/predict.hpp"
-#include "policies/policyctl/show.hpp"
+#include "policies/prediction/machine_model.hpp"
+#include "policies/prediction/predict.hpp"
+#include "policies/prediction/show.hpp"
 
 struct evp_pkey_st;  // EVP_PKEY
 

@@ -4,7 +4,7 @@
 #include <openssl/evp.h>
 
 #include "attestation/verifier/tpm_structures.hpp"
-#include "keyvault/tool/authority.hpp"
+#include "keyvault/host_support/authority.hpp"
 
 namespace gatehouse::verifier {
 

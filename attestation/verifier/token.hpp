@@ -20,7 +20,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 
 struct evp_pkey_st;
 

@@ -7,7 +7,7 @@
 #include "attestation/protocol/claims_json.hpp"
 #include "attestation/web/endpoint_evidence.hpp"
 #include "hypervisor/base/hash.hpp"
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 
 namespace gatehouse::web {
 namespace {

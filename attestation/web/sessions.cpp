@@ -8,7 +8,7 @@
 
 #include "attestation/verifier/token.hpp"
 #include "hypervisor/base/hash.hpp"
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 
 namespace gatehouse::web {
 namespace {

@@ -1,8 +1,9 @@
 # How each kind of code is compiled.
 #
-#   gatehouse_library(NAME SOURCES...)       a freestanding library, built twice: NAME for host programs and tests,
-#                                            NAME_measured for the SLB and the hypervisor
-#   gatehouse_host_library(NAME SOURCES...)  host only
+#   gatehouse_library(NAME SOURCES... [LINKS...] [HOST_LINKS...])
+#                                            a library of the rooms of one kind (rooms.txt): NAME for host programs and
+#                                            tests; of measured and freestanding rooms also NAME_measured for the SLB,
+#                                            the hypervisor and the launcher, which links the same LINKS' _measured
 #   gatehouse_tool(NAME SOURCES...)          a host program
 #   gatehouse_test(NAME SOURCES...)          a GoogleTest program; every test is its own ctest entry, label `unit`
 #   gatehouse_test(NAME TOGETHER SOURCES...)  the same as one entry: for tests that share what is slow to set up (a
@@ -39,16 +40,56 @@ target_compile_options(gatehouse_measured INTERFACE
 
 find_library(BEARSSL_LIBRARY NAMES libbearssl.a REQUIRED)
 
-function(gatehouse_library name)
-    add_library(${name} STATIC ${ARGN})
-    target_link_libraries(${name} PUBLIC gatehouse_host)
-    add_library(${name}_measured STATIC EXCLUDE_FROM_ALL ${ARGN})
-    target_link_libraries(${name}_measured PUBLIC gatehouse_measured)
+# GATEHOUSE_KIND_<directory>: the kind of its room.
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/rooms.txt)
+file(STRINGS ${PROJECT_SOURCE_DIR}/rooms.txt lines REGEX "^(measured|freestanding|host|test) ")
+foreach(line IN LISTS lines)
+    string(REGEX REPLACE " *#.*" "" line "${line}")
+    string(REPLACE " " ";" words "${line}")
+    list(POP_FRONT words kind)
+    foreach(directory IN LISTS words)
+        if(NOT IS_DIRECTORY ${PROJECT_SOURCE_DIR}/${directory})
+            message(FATAL_ERROR "rooms.txt: ${directory} is not there")
+        endif()
+        set(GATEHOUSE_KIND_${directory} ${kind})
+    endforeach()
+endforeach()
+
+# Sets `out` to the kind of the rooms of the sources, which must be one; sources that the build makes do not count.
+function(gatehouse_kind_of out name)
+    foreach(source IN LISTS ARGN)
+        cmake_path(ABSOLUTE_PATH source NORMALIZE)
+        cmake_path(IS_PREFIX PROJECT_BINARY_DIR ${source} made)
+        if(NOT made)
+            cmake_path(GET source PARENT_PATH directory)
+            cmake_path(RELATIVE_PATH directory BASE_DIRECTORY ${PROJECT_SOURCE_DIR})
+            if(NOT DEFINED GATEHOUSE_KIND_${directory})
+                message(FATAL_ERROR "${name}: ${directory} is not a room of rooms.txt")
+            endif()
+            list(APPEND kinds ${GATEHOUSE_KIND_${directory}})
+        endif()
+    endforeach()
+    list(REMOVE_DUPLICATES kinds)
+    list(LENGTH kinds count)
+    if(NOT count EQUAL 1)
+        message(FATAL_ERROR "${name}: its sources are of rooms of ${count} kinds: ${kinds}")
+    endif()
+    set(${out} ${kinds} PARENT_SCOPE)
 endfunction()
 
-function(gatehouse_host_library name)
-    add_library(${name} STATIC ${ARGN})
-    target_link_libraries(${name} PUBLIC gatehouse_host)
+function(gatehouse_library name)
+    cmake_parse_arguments(PARSE_ARGV 1 library "" "" "SOURCES;LINKS;HOST_LINKS")
+    if(DEFINED library_UNPARSED_ARGUMENTS)
+        message(FATAL_ERROR "${name}: gatehouse_library does not know ${library_UNPARSED_ARGUMENTS}")
+    endif()
+    gatehouse_kind_of(kind ${name} ${library_SOURCES})
+    add_library(${name} STATIC ${library_SOURCES})
+    target_link_libraries(${name} PUBLIC gatehouse_host ${library_LINKS} ${library_HOST_LINKS})
+    if(kind STREQUAL measured OR kind STREQUAL freestanding)
+        list(TRANSFORM library_LINKS REPLACE "^(gatehouse_.+)$" "\\1_measured")
+        add_library(${name}_measured STATIC EXCLUDE_FROM_ALL ${library_SOURCES})
+        target_link_libraries(${name}_measured PUBLIC gatehouse_measured ${library_LINKS})
+    endif()
 endfunction()
 
 function(gatehouse_tool name)

@@ -1,9 +1,9 @@
-// Encryption of a disk in place, in windows, such that a cut at any moment loses nothing (volume/journal.hpp).
+// Encryption of a disk in place, in windows, such that a cut at any moment loses nothing (volume_writer/journal.hpp).
 #pragma once
 
 #include "keyvault/tool/layout.hpp"
 #include "keyvault/tool/vault_store.hpp"
-#include "keyvault/volume/journal.hpp"
+#include "keyvault/volume_writer/journal.hpp"
 
 namespace gatehouse::host {
 

@@ -3,8 +3,8 @@
 #include <tss2/tss2_mu.h>
 #include <tss2/tss2_tctildr.h>
 
-#include "keyvault/tool/esapi.hpp"
-#include "keyvault/tpm/templates.hpp"
+#include "keyvault/host_support/esapi.hpp"
+#include "keyvault/tpm_templates/templates.hpp"
 
 namespace gatehouse::host {
 namespace {

@@ -9,7 +9,7 @@
 #include <memory>
 
 #include "hypervisor/base/secret.hpp"
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 #include "keyvault/tpm/sealing.hpp"
 
 namespace gatehouse::host {

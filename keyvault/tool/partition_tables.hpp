@@ -4,8 +4,8 @@
 // own, so that no two endpoints have disks that can be taken for each other.
 #pragma once
 
+#include "keyvault/host_support/disk.hpp"
 #include "keyvault/random.hpp"
-#include "keyvault/tool/disk.hpp"
 
 namespace gatehouse::host {
 

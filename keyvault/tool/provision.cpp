@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "keyvault/tool/recovery_key.hpp"
-#include "keyvault/volume/peek.hpp"
+#include "keyvault/volume_writer/peek.hpp"
 
 namespace gatehouse::host {
 namespace {

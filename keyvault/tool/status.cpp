@@ -5,7 +5,7 @@
 
 #include "keyvault/tool/recovery_key.hpp"
 #include "keyvault/tool/vault_maker.hpp"
-#include "keyvault/volume/peek.hpp"
+#include "keyvault/volume_writer/peek.hpp"
 #include "policies/bundle/bundle.hpp"
 
 namespace gatehouse::host {

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "keyvault/tool/recovery_key.hpp"
-#include "keyvault/volume/header_v1.hpp"
+#include "keyvault/volume_writer/header_v1.hpp"
 
 namespace gatehouse::host {
 namespace {

@@ -4,8 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "keyvault/tool/authority.hpp"
-#include "keyvault/tpm/policy.hpp"
+#include "keyvault/host_support/authority.hpp"
+#include "keyvault/tpm_templates/policy.hpp"
 #include "policies/bundle/bundle.hpp"
 
 namespace gatehouse::host {

@@ -4,7 +4,7 @@
 #include <exception>
 
 #include "keyvault/tool/layout.hpp"
-#include "keyvault/volume/header_v1.hpp"
+#include "keyvault/volume_writer/header_v1.hpp"
 
 namespace gatehouse::host {
 namespace {

@@ -1,8 +1,8 @@
 // The vault partition of a disk, and the two copies of the header in it.
 #pragma once
 
-#include "keyvault/tool/disk.hpp"
-#include "keyvault/volume/header_writer.hpp"
+#include "keyvault/host_support/disk.hpp"
+#include "keyvault/volume_writer/header_writer.hpp"
 
 namespace gatehouse::host {
 

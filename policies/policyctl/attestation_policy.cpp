@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "attestation/verifier/policy.hpp"
-#include "keyvault/tool/authority.hpp"
+#include "keyvault/host_support/authority.hpp"
 
 namespace gatehouse::policies {
 namespace {

@@ -1,7 +1,7 @@
 // The subcommands that make and sign attestation policies (attestation/verifier/policy.hpp).
 #pragma once
 
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 
 namespace CLI {
 class App;

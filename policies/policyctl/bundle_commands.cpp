@@ -4,14 +4,14 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "keyvault/tool/authority.hpp"
-#include "keyvault/tool/disk.hpp"
+#include "keyvault/host_support/authority.hpp"
+#include "keyvault/host_support/disk.hpp"
 #include "keyvault/tool/vault_store.hpp"
-#include "keyvault/tpm/policy.hpp"
-#include "keyvault/tpm/templates.hpp"
-#include "policies/bundle/bundle_writer.hpp"
-#include "policies/policyctl/predict.hpp"
-#include "policies/policyctl/show.hpp"
+#include "keyvault/tpm_templates/policy.hpp"
+#include "keyvault/tpm_templates/templates.hpp"
+#include "policies/bundle_writer/bundle_writer.hpp"
+#include "policies/prediction/predict.hpp"
+#include "policies/prediction/show.hpp"
 
 namespace gatehouse::policies {
 namespace {

@@ -1,7 +1,7 @@
 // The subcommands that make an appliance's policy files: the bundle, its approval, endpoint records.
 #pragma once
 
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 #include "keyvault/tpm/sealing.hpp"
 
 namespace CLI {

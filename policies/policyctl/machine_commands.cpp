@@ -5,11 +5,11 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "keyvault/tool/authority.hpp"
-#include "keyvault/tpm/policy.hpp"
-#include "policies/bundle/bundle_writer.hpp"
-#include "policies/policyctl/machine_model.hpp"
-#include "policies/policyctl/show.hpp"
+#include "keyvault/host_support/authority.hpp"
+#include "keyvault/tpm_templates/policy.hpp"
+#include "policies/bundle_writer/bundle_writer.hpp"
+#include "policies/prediction/machine_model.hpp"
+#include "policies/prediction/show.hpp"
 
 namespace gatehouse::policies {
 namespace {

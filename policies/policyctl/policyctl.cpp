@@ -3,12 +3,12 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "keyvault/tool/authority.hpp"
+#include "keyvault/host_support/authority.hpp"
 #include "policies/policyctl/attestation_policy.hpp"
 #include "policies/policyctl/bundle_commands.hpp"
 #include "policies/policyctl/machine_commands.hpp"
-#include "policies/policyctl/predict.hpp"
-#include "policies/policyctl/show.hpp"
+#include "policies/prediction/predict.hpp"
+#include "policies/prediction/show.hpp"
 
 namespace gatehouse::policies {
 namespace {

@@ -4,7 +4,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 #include "tests/bench/measurements.hpp"
 
 namespace gatehouse::bench {

@@ -2,7 +2,7 @@
 // behind the signature is reached.
 #pragma once
 
-#include "keyvault/tool/authority.hpp"
+#include "keyvault/host_support/authority.hpp"
 
 namespace gatehouse::fuzz {
 

@@ -1,5 +1,5 @@
 // Policy bundles, approvals and endpoint records: measured code reads them.
-#include "policies/bundle/bundle_writer.hpp"
+#include "policies/bundle_writer/bundle_writer.hpp"
 #include "tests/fuzz/fuzz.hpp"
 
 using namespace gatehouse;

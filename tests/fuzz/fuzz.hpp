@@ -7,7 +7,7 @@
 #include <string>
 
 #include "hypervisor/base/bytes.hpp"
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 
 namespace gatehouse::fuzz {
 

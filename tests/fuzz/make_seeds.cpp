@@ -7,7 +7,7 @@
 #include "attestation/verifier/endorsement.hpp"
 #include "attestation/verifier/token.hpp"
 #include "policies/bundle/bundle.hpp"
-#include "policies/bundle/bundle_writer.hpp"
+#include "policies/bundle_writer/bundle_writer.hpp"
 #include "tests/fuzz/appraisal_key.hpp"
 #include "tests/fuzz/fuzz.hpp"
 #include "tests/unit/keyvault/tool/endpoint.hpp"

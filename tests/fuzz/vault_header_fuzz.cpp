@@ -5,7 +5,7 @@
 #include <cstdlib>
 
 #include "keyvault/volume/format.hpp"
-#include "keyvault/volume/header_writer.hpp"
+#include "keyvault/volume_writer/header_writer.hpp"
 
 namespace gatehouse::volume {
 namespace {

@@ -7,7 +7,7 @@
 #include "attestation/server/http/body.hpp"
 #include "attestation/server/http/router.hpp"
 #include "attestation/server/http/target.hpp"
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 
 namespace gatehouse::http {
 namespace {

@@ -7,7 +7,7 @@
 #include <set>
 
 #include "attestation/verifier/token.hpp"
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 
 namespace gatehouse::http {
 namespace {

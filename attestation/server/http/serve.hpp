@@ -2,7 +2,7 @@
 #pragma once
 
 #include "attestation/server/http/settings.hpp"
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 
 namespace gatehouse::http {
 

@@ -10,7 +10,7 @@
 #include <tuple>
 
 #include "attestation/server/http/connection.hpp"
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 
 namespace gatehouse::http {
 namespace {

@@ -9,7 +9,7 @@
 #include <charconv>
 #include <cstdlib>
 
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 
 namespace gatehouse::http {
 namespace {

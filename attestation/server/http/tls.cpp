@@ -6,7 +6,7 @@
 
 #include <ctime>
 
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 
 namespace gatehouse::http {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "attestation/evidence/claims_reader.hpp"
+#include "attestation/evidence_reader/claims_reader.hpp"
 #include "tests/unit/agent/served_mailbox.hpp"
 
 namespace gatehouse::agent {

@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "attestation/evidence/claims_reader.hpp"
+#include "attestation/evidence_reader/claims_reader.hpp"
 
 namespace gatehouse::evidence {
 namespace {

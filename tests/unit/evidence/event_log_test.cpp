@@ -4,8 +4,8 @@
 #include <map>
 #include <sstream>
 
-#include "attestation/evidence/event_log_reader.hpp"
-#include "keyvault/tool/support.hpp"
+#include "attestation/evidence_reader/event_log_reader.hpp"
+#include "keyvault/host_support/support.hpp"
 
 namespace gatehouse::evidence {
 namespace {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "attestation/evidence/claims.hpp"
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 
 namespace gatehouse::test {
 

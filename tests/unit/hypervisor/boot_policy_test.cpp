@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "hypervisor/boot/policy.hpp"
-#include "policies/bundle/bundle_writer.hpp"
+#include "policies/bundle_writer/bundle_writer.hpp"
 
 namespace gatehouse::boot {
 namespace {

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "hypervisor/boot/vault.hpp"
-#include "keyvault/volume/gpt_check.hpp"
-#include "keyvault/volume/header_writer.hpp"
+#include "keyvault/volume_writer/gpt_check.hpp"
+#include "keyvault/volume_writer/header_writer.hpp"
 
 namespace gatehouse::boot {
 namespace {

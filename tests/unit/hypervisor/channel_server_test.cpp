@@ -3,7 +3,7 @@
 #include <optional>
 #include <vector>
 
-#include "attestation/evidence/claims_reader.hpp"
+#include "attestation/evidence_reader/claims_reader.hpp"
 #include "hypervisor/channel/server.hpp"
 
 namespace gatehouse::channel {

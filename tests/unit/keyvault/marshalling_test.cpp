@@ -10,7 +10,7 @@
 
 #include "keyvault/tpm/endorsement.hpp"
 #include "keyvault/tpm/sealing.hpp"
-#include "keyvault/tpm/templates.hpp"
+#include "keyvault/tpm_templates/templates.hpp"
 #include "tests/unit/keyvault/provisioned_tpm.hpp"
 #include "tests/unit/keyvault/scripted_transport.hpp"
 

@@ -8,7 +8,7 @@
 #include <memory>
 
 #include "keyvault/tpm/sealing.hpp"
-#include "keyvault/tpm/templates.hpp"
+#include "keyvault/tpm_templates/templates.hpp"
 #include "tests/unit/keyvault/software_tpm.hpp"
 
 namespace gatehouse::test {

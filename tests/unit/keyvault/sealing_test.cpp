@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "keyvault/tpm/policy.hpp"
+#include "keyvault/tpm_templates/policy.hpp"
 #include "tests/unit/keyvault/provisioned_tpm.hpp"
 
 namespace gatehouse::tpm {

@@ -1,9 +1,10 @@
-// A vault header as the release before wrote it (version 1; keyvault/volume/header_v1.hpp), which nothing writes any more.
+// A vault header as the release before wrote it (version 1; keyvault/volume_writer/header_v1.hpp), which nothing writes any
+// more.
 #pragma once
 
 #include <vector>
 
-#include "keyvault/volume/header_writer.hpp"
+#include "keyvault/volume_writer/header_writer.hpp"
 
 namespace gatehouse::test {
 

@@ -7,9 +7,9 @@
 #include <random>
 #include <vector>
 
-#include "keyvault/volume/header_v1.hpp"
-#include "keyvault/volume/header_writer.hpp"
-#include "keyvault/volume/journal.hpp"
+#include "keyvault/volume_writer/header_v1.hpp"
+#include "keyvault/volume_writer/header_writer.hpp"
+#include "keyvault/volume_writer/journal.hpp"
 #include "tests/unit/keyvault/version_one.hpp"
 
 namespace gatehouse::volume {

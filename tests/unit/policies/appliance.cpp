@@ -10,10 +10,10 @@
 
 #include <filesystem>
 
-#include "keyvault/tool/authority.hpp"
+#include "keyvault/host_support/authority.hpp"
 #include "keyvault/tpm/sealing.hpp"
-#include "keyvault/volume/gpt_check.hpp"
-#include "policies/bundle/bundle_writer.hpp"
+#include "keyvault/volume_writer/gpt_check.hpp"
+#include "policies/bundle_writer/bundle_writer.hpp"
 
 namespace gatehouse::test {
 namespace {

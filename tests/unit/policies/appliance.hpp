@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "attestation/evidence/machine_facts.hpp"
-#include "keyvault/tool/support.hpp"
-#include "policies/policyctl/predict.hpp"
+#include "keyvault/host_support/support.hpp"
+#include "policies/prediction/predict.hpp"
 #include "tests/unit/evidence/machine_facts.hpp"
 
 namespace gatehouse::test {

@@ -9,7 +9,7 @@
 #include <memory>
 #include <vector>
 
-#include "policies/bundle/bundle_writer.hpp"
+#include "policies/bundle_writer/bundle_writer.hpp"
 
 namespace gatehouse::policies {
 namespace {

@@ -6,14 +6,14 @@
 #include <nlohmann/json.hpp>
 
 #include "attestation/evidence/claims.hpp"
-#include "keyvault/tool/authority.hpp"
-#include "keyvault/tool/disk.hpp"
-#include "keyvault/tpm/policy.hpp"
+#include "keyvault/host_support/authority.hpp"
+#include "keyvault/host_support/disk.hpp"
 #include "keyvault/tpm/sealing.hpp"
-#include "keyvault/tpm/templates.hpp"
-#include "policies/policyctl/machine_model.hpp"
-#include "policies/policyctl/predict.hpp"
-#include "policies/policyctl/show.hpp"
+#include "keyvault/tpm_templates/policy.hpp"
+#include "keyvault/tpm_templates/templates.hpp"
+#include "policies/prediction/machine_model.hpp"
+#include "policies/prediction/predict.hpp"
+#include "policies/prediction/show.hpp"
 #include "tests/unit/policies/appliance.hpp"
 
 namespace gatehouse::policies {

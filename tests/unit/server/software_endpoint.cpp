@@ -8,9 +8,9 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
-#include "attestation/evidence/event_log_reader.hpp"
-#include "keyvault/tpm/policy.hpp"
-#include "policies/bundle/bundle_writer.hpp"
+#include "attestation/evidence_reader/event_log_reader.hpp"
+#include "keyvault/tpm_templates/policy.hpp"
+#include "policies/bundle_writer/bundle_writer.hpp"
 #include "tests/unit/evidence/machine_facts.hpp"
 
 namespace gatehouse::test {

@@ -12,7 +12,7 @@
 
 #include "attestation/evidence/claims.hpp"
 #include "attestation/protocol/messages.hpp"
-#include "policies/policyctl/predict.hpp"
+#include "policies/prediction/predict.hpp"
 
 namespace gatehouse::test {
 

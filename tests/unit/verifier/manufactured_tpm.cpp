@@ -8,7 +8,7 @@
 #include <filesystem>
 #include <stdexcept>
 
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 
 namespace gatehouse::test {
 namespace {

@@ -4,9 +4,9 @@
 #include <openssl/ecdsa.h>
 #include <openssl/rsa.h>
 
-#include "attestation/evidence/event_log_reader.hpp"
-#include "keyvault/tpm/policy.hpp"
-#include "policies/bundle/bundle_writer.hpp"
+#include "attestation/evidence_reader/event_log_reader.hpp"
+#include "keyvault/tpm_templates/policy.hpp"
+#include "policies/bundle_writer/bundle_writer.hpp"
 
 namespace gatehouse::test {
 namespace {

@@ -6,7 +6,7 @@
 
 #include "attestation/verifier/appraisal.hpp"
 #include "attestation/verifier/event_log.hpp"
-#include "keyvault/tool/authority.hpp"
+#include "keyvault/host_support/authority.hpp"
 #include "tests/unit/evidence/machine_facts.hpp"
 
 namespace gatehouse::test {

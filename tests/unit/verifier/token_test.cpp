@@ -12,7 +12,7 @@
 #include <nlohmann/json.hpp>
 
 #include "attestation/verifier/result.hpp"
-#include "keyvault/tool/authority.hpp"
+#include "keyvault/host_support/authority.hpp"
 
 namespace gatehouse::verifier {
 namespace {

@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "attestation/evidence/event_log_reader.hpp"
+#include "attestation/evidence_reader/event_log_reader.hpp"
 #include "attestation/verifier/appraisal.hpp"
-#include "keyvault/tool/authority.hpp"
-#include "policies/bundle/bundle_writer.hpp"
+#include "keyvault/host_support/authority.hpp"
+#include "policies/bundle_writer/bundle_writer.hpp"
 #include "tests/unit/keyvault/tool/endpoint.hpp"
 
 namespace gatehouse::verifier {

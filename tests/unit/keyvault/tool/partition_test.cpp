@@ -1,7 +1,7 @@
 #include <gtest/gtest.h>
 
-#include "keyvault/tool/disk.hpp"
-#include "keyvault/volume/gpt_check.hpp"
+#include "keyvault/host_support/disk.hpp"
+#include "keyvault/volume_writer/gpt_check.hpp"
 #include "tests/unit/policies/appliance.hpp"
 
 namespace gatehouse::volume {

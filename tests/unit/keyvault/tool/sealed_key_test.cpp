@@ -11,7 +11,7 @@
 #include <sstream>
 
 #include "ata/xts/xts.hpp"
-#include "keyvault/tool/authority.hpp"
+#include "keyvault/host_support/authority.hpp"
 #include "keyvault/tool/provision.hpp"
 #include "keyvault/tool/recovery_key.hpp"
 #include "keyvault/volume/format.hpp"

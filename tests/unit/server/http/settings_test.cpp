@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <fstream>
 
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 
 namespace gatehouse::http {
 namespace {

@@ -1,4 +1,4 @@
-#include "keyvault/volume/header_writer.hpp"
+#include "keyvault/volume_writer/header_writer.hpp"
 
 #include <algorithm>
 

@@ -1,13 +1,13 @@
-#include "policies/policyctl/show.hpp"
+#include "policies/prediction/show.hpp"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "attestation/evidence/event_log_reader.hpp"
+#include "attestation/evidence_reader/event_log_reader.hpp"
 #include "hypervisor/base/log.hpp"
 #include "keyvault/tpm/types.hpp"
-#include "policies/policyctl/machine_model.hpp"
-#include "policies/policyctl/predict.hpp"
+#include "policies/prediction/machine_model.hpp"
+#include "policies/prediction/predict.hpp"
 
 namespace gatehouse::policies {
 namespace {

@@ -1,4 +1,4 @@
-#include "policies/bundle/bundle_writer.hpp"
+#include "policies/bundle_writer/bundle_writer.hpp"
 
 namespace gatehouse::policies {
 namespace {

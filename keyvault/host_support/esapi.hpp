@@ -4,7 +4,7 @@
 #include <tss2/tss2_esys.h>
 #include <tss2/tss2_rc.h>
 
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 
 namespace gatehouse::host {
 

@@ -1,4 +1,4 @@
-#include "keyvault/tpm/templates.hpp"
+#include "keyvault/tpm_templates/templates.hpp"
 
 namespace gatehouse::tpm {
 namespace {

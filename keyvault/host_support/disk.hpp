@@ -1,8 +1,8 @@
 // A disk image file or a block device, and the partition table on it.
 #pragma once
 
-#include "keyvault/tool/support.hpp"
-#include "keyvault/volume/gpt_check.hpp"
+#include "keyvault/host_support/support.hpp"
+#include "keyvault/volume_writer/gpt_check.hpp"
 
 namespace gatehouse::host {
 

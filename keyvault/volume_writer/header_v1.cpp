@@ -1,4 +1,4 @@
-#include "keyvault/volume/header_v1.hpp"
+#include "keyvault/volume_writer/header_v1.hpp"
 
 #include <memory>
 #include <utility>

@@ -1,4 +1,4 @@
-#include "keyvault/volume/partition.hpp"
+#include "keyvault/volume_writer/partition.hpp"
 
 namespace gatehouse::volume {
 namespace {

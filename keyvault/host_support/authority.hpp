@@ -8,7 +8,7 @@
 
 #include <memory>
 
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 #include "keyvault/tpm/types.hpp"
 
 namespace gatehouse::host {

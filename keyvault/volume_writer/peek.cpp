@@ -1,4 +1,4 @@
-#include "keyvault/volume/peek.hpp"
+#include "keyvault/volume_writer/peek.hpp"
 
 #include "keyvault/volume/format.hpp"
 

@@ -1,4 +1,4 @@
-#include "keyvault/tool/authority.hpp"
+#include "keyvault/host_support/authority.hpp"
 
 #include <openssl/bn.h>
 #include <openssl/core_names.h>
@@ -8,7 +8,7 @@
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 
-#include "keyvault/tpm/templates.hpp"
+#include "keyvault/tpm_templates/templates.hpp"
 
 namespace gatehouse::host {
 namespace {

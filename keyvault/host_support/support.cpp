@@ -1,4 +1,4 @@
-#include "keyvault/tool/support.hpp"
+#include "keyvault/host_support/support.hpp"
 
 #include <fcntl.h>
 #include <poll.h>

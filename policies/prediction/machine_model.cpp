@@ -1,13 +1,13 @@
-#include "policies/policyctl/machine_model.hpp"
+#include "policies/prediction/machine_model.hpp"
 
 #include <algorithm>
 #include <cstdio>
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "attestation/evidence/claims_reader.hpp"
-#include "attestation/evidence/event_log_reader.hpp"
-#include "policies/policyctl/show.hpp"
+#include "attestation/evidence_reader/claims_reader.hpp"
+#include "attestation/evidence_reader/event_log_reader.hpp"
+#include "policies/prediction/show.hpp"
 
 namespace gatehouse::policies {
 namespace {

@@ -1,4 +1,4 @@
-#include "keyvault/tpm/policy.hpp"
+#include "keyvault/tpm_templates/policy.hpp"
 
 #include "keyvault/tpm/command.hpp"
 

@@ -1,4 +1,4 @@
-#include "keyvault/volume/gpt_check.hpp"
+#include "keyvault/volume_writer/gpt_check.hpp"
 
 namespace gatehouse::volume {
 

@@ -4,7 +4,7 @@
 // Tss2_MU_*_Unmarshal turns it into the structure that ESAPI takes. Sizes: see PublicArea.
 #pragma once
 
-#include "keyvault/tpm/policy.hpp"
+#include "keyvault/tpm_templates/policy.hpp"
 
 namespace gatehouse::tpm {
 

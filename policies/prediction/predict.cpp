@@ -1,10 +1,10 @@
-#include "policies/policyctl/predict.hpp"
+#include "policies/prediction/predict.hpp"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "keyvault/tool/disk.hpp"
-#include "policies/bundle/bundle_writer.hpp"
+#include "keyvault/host_support/disk.hpp"
+#include "policies/bundle_writer/bundle_writer.hpp"
 
 namespace gatehouse::policies {
 namespace {

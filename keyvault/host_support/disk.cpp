@@ -1,4 +1,4 @@
-#include "keyvault/tool/disk.hpp"
+#include "keyvault/host_support/disk.hpp"
 
 #include <fcntl.h>
 #include <linux/fs.h>

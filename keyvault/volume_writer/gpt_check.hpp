@@ -1,7 +1,7 @@
 // What the tools that lay a disk out know of partition tables besides: the whole table's rules, and the other partitions.
 #pragma once
 
-#include "keyvault/volume/partition.hpp"
+#include "keyvault/volume_writer/partition.hpp"
 
 namespace gatehouse::volume {
 

@@ -1,4 +1,4 @@
-#include "attestation/evidence/claims_reader.hpp"
+#include "attestation/evidence_reader/claims_reader.hpp"
 
 namespace gatehouse::evidence {
 namespace {

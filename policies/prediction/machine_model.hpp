@@ -10,7 +10,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
-#include "policies/policyctl/predict.hpp"
+#include "policies/prediction/predict.hpp"
 
 namespace gatehouse::policies {
 

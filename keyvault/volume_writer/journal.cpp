@@ -1,4 +1,4 @@
-#include "keyvault/volume/journal.hpp"
+#include "keyvault/volume_writer/journal.hpp"
 
 #include "keyvault/volume/wrap.hpp"
 

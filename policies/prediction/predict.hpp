@@ -7,8 +7,8 @@
 
 #include <nlohmann/json_fwd.hpp>
 
-#include "attestation/evidence/event_log_reader.hpp"
-#include "keyvault/tool/support.hpp"
+#include "attestation/evidence_reader/event_log_reader.hpp"
+#include "keyvault/host_support/support.hpp"
 #include "policies/bundle/bundle.hpp"
 
 namespace gatehouse::policies {
