@@ -69,6 +69,7 @@ class ConfigFilter {
         Disk* disk = nullptr;
     };
     [[nodiscard]] std::span<const Function> protected_functions() const { return std::span(functions_).first(count_); }
+    [[nodiscard]] bool is_disk(FunctionId function) const { return find_disk(function) != nullptr; }
 
     // The guest's accesses, from any processor; size 1, 2 or 4. An unaligned one reads all ones and writes nothing.
     [[nodiscard]] std::uint32_t read(FunctionId function, std::uint16_t offset, unsigned size);

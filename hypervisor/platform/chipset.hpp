@@ -15,6 +15,8 @@
 
 namespace gatehouse::platform {
 
+// Reset control: bit 2 resets, the whole machine if bit 1 was set before.
+inline constexpr std::uint16_t kResetControl = 0xcf9;
 // Index and data port of the FCH's PM registers.
 inline constexpr std::uint16_t kFchIndex = 0xcd6;
 inline constexpr std::uint16_t kFchData = 0xcd7;
