@@ -6,7 +6,8 @@
 //   u32 microcode             MSR 0000_008b, patch level
 //   u8  SMM locked            HWCR.SmmLock (MSR c001_0015, bit 0): 0 or 1
 //   u16 processors            how many have been counted and taken under control
-//   u8  IOMMU count, then for each: u16 PCI function (bus << 8 | device << 3 | function), u64 physical address of its registers
+//   u8  IOMMU count, then for each:
+//     u16 PCI function (bus << 8 | device << 3 | function)   u64 physical address of its registers
 #pragma once
 
 #include <tuple>

@@ -117,8 +117,8 @@ Status Machine::check_policy() {
     return {};
 }
 
-// Four words of RDRAND and 32 bytes of the TPM's. Processors have returned all ones with CF = 1: such words, and repeated
-// ones, are none.
+// Four words of RDRAND and 32 bytes of the TPM's. Processors have returned
+// all ones with CF = 1: such words, and repeated ones, are none.
 Status Machine::seed_random() {
     std::array<std::byte, 64> entropy{};
     std::array<unsigned long long, 4> words{};
@@ -276,8 +276,8 @@ Status Machine::leave_out(guest::FunctionId controller, const Failure& why) {
     return bar ? cpu::hide_device(bar->base, bar->length) : Status();
 }
 
-// A DMA of the controller lands where it may not? Then it reaches its arena, and one lands there: the same write would have
-// been seen before.
+// A DMA of the controller lands where it may not? Then it reaches its arena,
+// and one lands there: the same write would have been seen before.
 Result<bool> Machine::prove_refusal(Controller& controller) {
     constexpr std::byte kUntouched{0xa5};
     GATEHOUSE_ASSIGN(const std::uint64_t canary, cpu::kept_pages().take(1));
@@ -386,8 +386,8 @@ Status Machine::allow_guest_memory(memory::DmaMap& map) {
     return {};
 }
 
-// The functions that are there and have been reset reach the guest's memory from here on, disk controllers their arenas as
-// well. All other numbers stay refused.
+// The functions that are there and have been reset reach the guest's memory from
+// here on, disk controllers their arenas as well. All other numbers stay refused.
 Status Machine::release_dma() {
     bool complete = true;
     platform::for_each_function([&](guest::FunctionId function) {

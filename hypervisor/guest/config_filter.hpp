@@ -12,8 +12,8 @@
 //                    and MSI-X's (whose table, in a BAR, would be a second way to what MSI may not do) read as null
 //                    capabilities (identifier 0, PCI Code and ID Assignment 1.11, 2);
 //                    MSI, interrupt line, status and command bits pass; everything else is read-only
-// An MSI is a write by the device, which no I/O page table stops: its address stays within 0xfee0'0000-0xfeef'fffc, where
-// the interrupt controllers are (APM vol. 2, 16.11), by whole 32-bit writes only; the upper half stays 0.
+// An MSI is a write by the device, which no I/O page table stops: its address stays within 0xfee0'0000-0xfeef'fffc,
+// where the interrupt controllers are (APM vol. 2, 16.11), by whole 32-bit writes only; the upper half stays 0.
 // PCI Local Bus Specification 3.0, 6.1, 6.2.5 and 6.7; PCI-to-PCI Bridge Architecture 1.2, 3.2.5.
 //
 // The owner traps both ways to configuration space, the ports 0xcf8/0xcfc and the ECAM pages of the functions listed
