@@ -1,6 +1,5 @@
-// What the disk mediator needs from whoever runs it: guest memory, the controller's registers, memory that
-// the controller may reach, time, and the vector registers. The hypervisor implements these; tests model
-// them.
+// What the disk mediator needs from whoever runs it: guest memory, the controller's registers, memory that the
+// controller may reach, time, and the vector registers. The hypervisor implements these; tests model them.
 #pragma once
 
 #include <cstddef>
@@ -11,10 +10,9 @@ namespace gatehouse::ata {
 // Guest RAM by physical address, which is the address that the controller uses as well (identity).
 class GuestMemory {
   public:
-    // The `size` bytes at `physical`, or null if any of them is not guest RAM: hypervisor memory, MMIO,
-    // beyond the end, an address that wraps. Up to 4 MiB are asked for at once. The pointer must stay good
-    // for as long as the guest runs. The guest may change the bytes at any time; callers copy what they
-    // check.
+    // The `size` bytes at `physical`, or null if any of them is not guest RAM: hypervisor memory, MMIO, beyond
+    // the end, an address that wraps. Up to 4 MiB are asked for at once. The pointer must stay good for as long
+    // as the guest runs. The guest may change the bytes at any time; callers copy what they check.
     [[nodiscard]] virtual std::byte* map(std::uint64_t physical, std::uint64_t size) = 0;
 };
 
@@ -40,11 +38,10 @@ class Clock {
     [[nodiscard]] virtual std::uint64_t microseconds() = 0;
 };
 
-// The vector registers belong to the guest. Between begin() and end() the mediator uses xmm0-xmm15 and
-// MXCSR-free SSE instructions only: upper halves of ymm and zmm registers are left alone. begin() saves the
-// guest's xmm0-xmm15; end() puts them back, which also overwrites key-dependent values. Each is called at
-// most once per call into the mediator, always as a pair, on one CPU. CR0.TS must be clear and CR4.OSFXSR set
-// in between.
+// The vector registers belong to the guest. Between begin() and end() the mediator uses xmm0-xmm15 and MXCSR-free
+// SSE instructions only: upper halves of ymm and zmm registers are left alone. begin() saves the guest's xmm0-xmm15;
+// end() puts them back, which also overwrites key-dependent values. Each is called at most once per call into the
+// mediator, always as a pair, on one CPU. CR0.TS must be clear and CR4.OSFXSR set in between.
 class VectorUnit {
   public:
     virtual void begin() = 0;

@@ -7,6 +7,7 @@ namespace gatehouse::ata {
 namespace {
 
 using enum CommandKind;
+using enum Filter;
 
 constexpr std::uint16_t kHostToDevice = 0x0027;  // FIS bytes 0 and 1, port 0
 constexpr std::uint16_t kIsCommand = 0x8000;
@@ -14,11 +15,8 @@ constexpr std::uint8_t kReadDmaExt = 0x25;
 constexpr std::uint8_t kReadFpdmaQueued = 0x60;
 constexpr std::uint8_t kWriteFpdmaQueued = 0x61;
 
-// The rules complete a command whose opcode is allowed, or refuse it.
-CommandKind as_it_is(Command& command) {
-    if (command.kind == kDataIn) command.filter = Filter::kIdentify;
-    return command.kind;
-}
+// The rules complete a command, which has kind and filter of its row already, or refuse it.
+CommandKind as_it_is(Command& command) { return command.kind; }
 
 // Sectors addressed by LBA only; a count of zero is the greatest (ACS-4 section 7.2).
 CommandKind media(Command& command) {
@@ -38,9 +36,9 @@ CommandKind media(Command& command) {
 CommandKind log(Command& command) {
     const auto address = static_cast<std::uint8_t>(command.task.lba);
     command.count = command.extended ? command.task.count : command.task.count & 0xffu;
-    if (address == kLogDirectory) command.filter = Filter::kDirectory;
-    if (address == kQueuedErrorLog) command.filter = Filter::kQueuedError;
-    const bool filterable = command.filter == Filter::kNone || command.count == 1;
+    if (address == kLogDirectory) command.filter = kDirectory;
+    if (address == kQueuedErrorLog) command.filter = kQueuedError;
+    const bool filterable = command.filter == kNone || command.count == 1;
     return log_is_allowed(address) && command.count != 0 && filterable ? kDataIn : kRefused;
 }
 
@@ -67,38 +65,41 @@ struct Row {
     std::uint8_t opcode;
     bool extended;
     CommandKind kind;
+    Filter filter;  // of all data that the command moves; log() has more
     CommandKind (*rule)(Command&);
 };
+// ACS-4, section 7 and table A.2.
+// clang-format off
 constexpr Row kAllowed[] = {
-    // ACS-4, section 7 and table A.2
-    // 48-bit           kind         rule
-    {0x20, false, kMediaRead, media},               // READ SECTORS
-    {0x24, true, kMediaRead, media},                // READ SECTORS EXT
-    {kReadDmaExt, true, kMediaRead, media},         // READ DMA EXT
-    {0x2f, true, kDataIn, log},                     // READ LOG EXT
-    {0x30, false, kMediaWrite, media},              // WRITE SECTORS
-    {0x34, true, kMediaWrite, media},               // WRITE SECTORS EXT
-    {0x35, true, kMediaWrite, media},               // WRITE DMA EXT
-    {0x3d, true, kMediaWrite, media},               // WRITE DMA FUA EXT
-    {0x40, false, kNoData, as_it_is},               // READ VERIFY SECTORS
-    {0x42, true, kNoData, as_it_is},                // READ VERIFY SECTORS EXT
-    {0x47, true, kDataIn, log},                     // READ LOG DMA EXT
-    {kReadFpdmaQueued, true, kMediaRead, media},    // READ FPDMA QUEUED
-    {kWriteFpdmaQueued, true, kMediaWrite, media},  // WRITE FPDMA QUEUED
-    {0xb0, false, kDataIn, smart},                  // SMART
-    {0xc8, false, kMediaRead, media},               // READ DMA
-    {0xca, false, kMediaWrite, media},              // WRITE DMA
-    {0xe0, false, kNoData, as_it_is},               // STANDBY IMMEDIATE
-    {0xe1, false, kNoData, as_it_is},               // IDLE IMMEDIATE
-    {0xe2, false, kNoData, as_it_is},               // STANDBY
-    {0xe3, false, kNoData, as_it_is},               // IDLE
-    {0xe5, false, kNoData, as_it_is},               // CHECK POWER MODE
-    {0xe6, false, kNoData, as_it_is},               // SLEEP
-    {0xe7, false, kNoData, as_it_is},               // FLUSH CACHE
-    {0xea, true, kNoData, as_it_is},                // FLUSH CACHE EXT
-    {0xec, false, kDataIn, as_it_is},               // IDENTIFY DEVICE
-    {0xef, false, kNoData, set_features},           // SET FEATURES
+    // opcode           48-bit kind         filter     rule
+    {0x20,              false, kMediaRead,  kNone,     media},           // READ SECTORS
+    {0x24,              true,  kMediaRead,  kNone,     media},           // READ SECTORS EXT
+    {kReadDmaExt,       true,  kMediaRead,  kNone,     media},           // READ DMA EXT
+    {0x2f,              true,  kDataIn,     kNone,     log},             // READ LOG EXT
+    {0x30,              false, kMediaWrite, kNone,     media},           // WRITE SECTORS
+    {0x34,              true,  kMediaWrite, kNone,     media},           // WRITE SECTORS EXT
+    {0x35,              true,  kMediaWrite, kNone,     media},           // WRITE DMA EXT
+    {0x3d,              true,  kMediaWrite, kNone,     media},           // WRITE DMA FUA EXT
+    {0x40,              false, kNoData,     kNone,     as_it_is},        // READ VERIFY SECTORS
+    {0x42,              true,  kNoData,     kNone,     as_it_is},        // READ VERIFY SECTORS EXT
+    {0x47,              true,  kDataIn,     kNone,     log},             // READ LOG DMA EXT
+    {kReadFpdmaQueued,  true,  kMediaRead,  kNone,     media},           // READ FPDMA QUEUED
+    {kWriteFpdmaQueued, true,  kMediaWrite, kNone,     media},           // WRITE FPDMA QUEUED
+    {0xb0,              false, kDataIn,     kNone,     smart},           // SMART
+    {0xc8,              false, kMediaRead,  kNone,     media},           // READ DMA
+    {0xca,              false, kMediaWrite, kNone,     media},           // WRITE DMA
+    {0xe0,              false, kNoData,     kNone,     as_it_is},        // STANDBY IMMEDIATE
+    {0xe1,              false, kNoData,     kNone,     as_it_is},        // IDLE IMMEDIATE
+    {0xe2,              false, kNoData,     kNone,     as_it_is},        // STANDBY
+    {0xe3,              false, kNoData,     kNone,     as_it_is},        // IDLE
+    {0xe5,              false, kNoData,     kNone,     as_it_is},        // CHECK POWER MODE
+    {0xe6,              false, kNoData,     kNone,     as_it_is},        // SLEEP
+    {0xe7,              false, kNoData,     kNone,     as_it_is},        // FLUSH CACHE
+    {0xea,              true,  kNoData,     kNone,     as_it_is},        // FLUSH CACHE EXT
+    {0xec,              false, kDataIn,     kIdentify, as_it_is},        // IDENTIFY DEVICE
+    {0xef,              false, kNoData,     kNone,     set_features},    // SET FEATURES
 };
+// clang-format on
 
 std::uint16_t word(std::span<const std::byte, kPageSize> page, std::size_t index) {
     return load<std::uint16_t>(page.data() + 2 * index, Endian::kLittle);
@@ -162,6 +163,7 @@ Command classify(const TaskFile& task) {
     const auto* row = std::ranges::find(kAllowed, task.command, &Row::opcode);
     if (row == std::end(kAllowed)) return command;
     command.kind = row->kind;
+    command.filter = row->filter;
     command.extended = row->extended;
     command.kind = row->rule(command);
     return command;

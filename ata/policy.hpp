@@ -96,8 +96,8 @@ inline constexpr TaskFile kIdentifyDevice{.command = 0xec, .control = bits(TaskB
 inline constexpr std::size_t kPageSize = 512;
 using Page = std::span<std::byte, kPageSize>;
 
-// The sizes in IDENTIFY DEVICE data. kUnsupported: no 48-bit addresses; a logical sector of neither 512 nor
-// 4,096 bytes.
+// The sizes in IDENTIFY DEVICE data. kUnsupported: no 48-bit addresses;
+// a logical sector of neither 512 nor 4,096 bytes.
 [[nodiscard]] Result<Geometry> parse_geometry(std::span<const std::byte, kPageSize> page);
 
 // Edits IDENTIFY DEVICE data: every feature whose commands classify() refuses becomes unsupported and
@@ -114,8 +114,7 @@ inline constexpr std::uint8_t kQueuedErrorLog = 0x10;
 // Edits the log directory: logs that may not be read have no pages.
 void filter_log_directory(Page page);
 
-// Writes the NCQ Command Error log (ACS-4 section 9.13) that a drive holds after it aborted the queued
-// command `tag`.
+// Writes the NCQ Command Error log (ACS-4 section 9.13) that a drive holds after it aborted the queued command `tag`.
 void write_queued_error(Page page, std::uint8_t tag);
 
 }  // namespace gatehouse::ata

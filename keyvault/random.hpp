@@ -25,10 +25,9 @@ class RandomSource {
 //     random.seed(bytes_from_the_tpm);
 //     random.fill(nonce);
 //
-// At least 32 bytes must have been given to seed() before fill(), which gives 65,536 at most; anything else is a broken
-// invariant (panic). The
-// caller knows how much entropy its bytes hold: 32 bytes of real entropy are wanted before the first secret
-// is made. Not for several CPUs at once.
+// At least 32 bytes must have been given to seed() before fill(), which gives 65,536 at most; anything
+// else is a broken invariant (panic). The caller knows how much entropy its bytes hold: 32 bytes of
+// real entropy are wanted before the first secret is made. Not for several CPUs at once.
 class Random final : public RandomSource {
   public:
     Random();

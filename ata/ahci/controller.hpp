@@ -8,8 +8,8 @@
 //     hand_over()          the guest may run; from here on only read(), write() and stop()
 //
 // What the hypervisor owes:
-//   - Traps every guest access to the ABAR's first kRegisterSpace bytes and calls read() or write() with it. The rest of
-//     the BAR reads zeros. The ABAR itself is a virtual BAR: a guest that moves it moves only the trap.
+//   - Traps every guest access to the ABAR's first kRegisterSpace bytes and calls read() or write() with it. The rest
+//     of the BAR reads zeros. The ABAR itself is a virtual BAR: a guest that moves it moves only the trap.
 //   - Hides the other way to the registers, the index/data pair (AHCI 1.3.1 section 2.4): the SATA capability (ID 12h)
 //     is taken out of the PCI capability list, and I/O ports of the other BARs are refused. A controller in IDE mode
 //     (class code 0101h) is not this one: it must not be given to the guest at all.
@@ -39,10 +39,10 @@ class Controller {
     static constexpr std::uint32_t kRegisterSpace = 0x1100;  // generic host control and 32 ports
     static constexpr std::size_t kMaximumDisks = 8;          // further disks stay absent
 
-    // Takes the controller from the firmware and stops it. Ports where no ATA disk answers, or one that stays busy, stay
-    // absent, and so do ATAPI drives and port multipliers. The disks share the arena evenly, Port::kMinimumArena at least.
-    // kTimeout: a DMA engine does not let go. kNoSpace: the arena is too small for the disks found. kUnsupported: a
-    // controller of 32-bit addresses.
+    // Takes the controller from the firmware and stops it. Ports where no ATA disk answers, or one that
+    // stays busy, stay absent, and so do ATAPI drives and port multipliers. The disks share the arena
+    // evenly, Port::kMinimumArena at least. kTimeout: a DMA engine does not let go. kNoSpace: the arena
+    // is too small for the disks found. kUnsupported: a controller of 32-bit addresses.
     [[nodiscard]] Status take_over(const Environment& environment, const DmaArena& arena);
 
     // The ATA disks found. To be used before hand_over() only.

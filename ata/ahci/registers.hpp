@@ -8,31 +8,35 @@
 
 namespace gatehouse::ata::ahci {
 
-enum class Hba : std::uint32_t {  // section 3.1
-    kCapabilities = 0x00,         // CAP
-    kControl = 0x04,              // GHC
-    kInterruptStatus = 0x08,      // IS, write 1 to clear
-    kPortsImplemented = 0x0c,     // PI
-    kVersion = 0x10,              // VS
-    kCapabilities2 = 0x24,        // CAP2
-    kHandOff = 0x28,              // BOHC
+// Generic host control (section 3.1).
+enum class Hba : std::uint32_t {
+    kCapabilities = 0x00,      // CAP
+    kControl = 0x04,           // GHC
+    kInterruptStatus = 0x08,   // IS, write 1 to clear
+    kPortsImplemented = 0x0c,  // PI
+    kVersion = 0x10,           // VS
+    kCapabilities2 = 0x24,     // CAP2
+    kHandOff = 0x28,           // BOHC
 };
 
-enum class Capability : std::uint32_t {                                // CAP, section 3.1.1
+// CAP (section 3.1.1).
+enum class Capability : std::uint32_t {
     k64Bit = 1u << 31,                                                 // S64A
     kSlotsUnit = 1u << 8,                                              // NCS: slots - 1, in bits 12:8
     kNotOffered = 1u << 29 | 1u << 17 | 1u << 16 | 1u << 7 | 1u << 6,  // SSNTF, SPM, FBSS, CCCS, EMS
 };
 
-enum class GlobalControl : std::uint32_t {  // GHC, section 3.1.2
-    kAhciEnable = 1u << 31,                 // AE
-    kInterruptEnable = 1u << 1,             // IE
-    kReset = 1u << 0,                       // HR
+// GHC (section 3.1.2).
+enum class GlobalControl : std::uint32_t {
+    kAhciEnable = 1u << 31,      // AE
+    kInterruptEnable = 1u << 1,  // IE
+    kReset = 1u << 0,            // HR
 };
 
-enum class HandOff : std::uint32_t {  // BOHC, section 3.1.11; present if CAP2.BOH
-    kOsOwned = 1u << 1,               // OOS
-    kBios = 1u << 4 | 1u << 0,        // BB, BOS
+// BOHC (section 3.1.11); present if CAP2.BOH.
+enum class HandOff : std::uint32_t {
+    kOsOwned = 1u << 1,         // OOS
+    kBios = 1u << 4 | 1u << 0,  // BB, BOS
 };
 inline constexpr std::uint32_t kHandOffSupported = 1u << 0;  // CAP2.BOH, section 3.1.10
 
@@ -57,12 +61,14 @@ enum class PortRegister : std::uint32_t {
     kCommandIssue = 0x38,      // PxCI, write 1 to set
 };
 
-enum class PortInterrupt : std::uint32_t {                        // PxIS, section 3.3.5
+// PxIS (section 3.3.5).
+enum class PortInterrupt : std::uint32_t {
     kTaskFileError = 1u << 30,                                    // TFES
     kProgress = 1u << 5 | 1u << 3 | 1u << 2 | 1u << 1 | 1u << 0,  // DPS, SDBS, DSS, PSS, DHRS
 };
 
-enum class PortCommand : std::uint32_t {           // PxCMD, section 3.3.7
+// PxCMD (section 3.3.7).
+enum class PortCommand : std::uint32_t {
     kPower = 0xffu << 24 | 0x3u << 1,              // ICC, ASP, ALPE, DLAE, ATAPI (an LED's colour); POD, SUD
     kNotOffered = 1u << 23 | 1u << 22 | 1u << 17,  // APSTE, FBSCP, PMA
     kListRunning = 1u << 15,                       // CR
@@ -75,8 +81,7 @@ enum class PortCommand : std::uint32_t {           // PxCMD, section 3.3.7
 // PxSIG of an ATA disk and of a packet device (section 3.3.9).
 inline constexpr std::uint32_t kSignatureAta = 0x00000101;
 inline constexpr std::uint32_t kSignaturePacket = 0xeb140101;
-// PxSSTS.DET: device present, communication established (section 3.3.10); PxSCTL: DET, SPD and IPM
-// (section 3.3.11).
+// PxSSTS.DET: device present, communication established (section 3.3.10); PxSCTL: DET, SPD and IPM (section 3.3.11).
 inline constexpr std::uint32_t kDetectionMask = 0xf;
 inline constexpr std::uint32_t kDetectionUp = 0x3;
 inline constexpr std::uint32_t kSataControlMask = 0xfff;
@@ -93,8 +98,7 @@ enum class Header : std::uint32_t {
 };
 
 // Command table (section 4.2.3): command FIS at 0, ATAPI command at 40h, descriptors of 16 bytes from 80h.
-//   descriptor: DW0-1 address, 2-byte aligned    DW2 reserved    DW3 I (bit 31), bytes - 1 (bits 21:0, bit 0
-//   is one)
+//   DW0-1 address, 2-byte aligned    DW2 reserved    DW3 I (bit 31), bytes - 1 (bits 21:0, bit 0 is one)
 inline constexpr std::uint32_t kDescriptorOffset = 0x80;
 inline constexpr std::uint32_t kDescriptorSize = 16;
 inline constexpr std::uint32_t kDescriptorMaxBytes = 1u << 22;
@@ -105,7 +109,8 @@ inline constexpr std::uint32_t kDescriptorMaxBytes = 1u << 22;
 inline constexpr std::uint32_t kFisAreaSize = 256;
 inline constexpr std::uint32_t kRegisterFisOffset = 0x40;
 inline constexpr std::uint32_t kDeviceBitsTags = 0x5c;
-inline constexpr std::pair<std::uint8_t, std::uint8_t> kFisPlaces[] = {  // offset, size
+inline constexpr std::pair<std::uint8_t, std::uint8_t> kFisPlaces[] = {
+    // offset, size
     {0x00, 28},
     {0x20, 20},
     {kRegisterFisOffset, 20},

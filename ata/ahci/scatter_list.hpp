@@ -1,5 +1,4 @@
-// A cursor over physical region descriptors (AHCI 1.3.1 section 4.2.3.3): the guest's, or the mediator's own
-// shadow.
+// A cursor over physical region descriptors (AHCI 1.3.1 section 4.2.3.3): the guest's, or the mediator's own shadow.
 //
 // Each descriptor is fetched once, checked, and never looked at again, so that changing it later has no
 // effect. Data are reached through GuestMemory only: bytes that are not guest RAM are an error at the moment

@@ -2,18 +2,31 @@
 
 namespace gatehouse::evidence {
 
+namespace {
+
+template <typename T, typename... Member>
+void put(Writer& writer, const T& from, const std::tuple<Member T::*...>& members) {
+    const auto put_one = [&](const auto& value) {
+        using Value = std::remove_cvref_t<decltype(value)>;
+        if constexpr (std::is_enum_v<Value>) {
+            writer.u8(static_cast<std::underlying_type_t<Value>>(value));
+        } else if constexpr (std::is_integral_v<Value>) {
+            writer.patch(writer.reserve<Value>(), value);
+        } else {
+            writer.bytes(value);
+        }
+    };
+    std::apply([&](auto... member) { (put_one(from.*member), ...); }, members);
+}
+
+}  // namespace
+
 Result<std::size_t> encode_machine_facts(const MachineFacts& facts, MutableBytes out) {
     Writer writer(out, Endian::kBig);
     writer.u16(kMachineFactsVersion);
-    writer.u32(facts.processor_signature);
-    writer.u32(facts.microcode);
-    writer.u8(facts.smm_locked ? 1 : 0);
-    writer.u16(facts.processors);
+    put(writer, facts, kFactMembers);
     writer.u8(static_cast<std::uint8_t>(facts.iommu_count));
-    for (const IommuFact& iommu : facts.all_iommus()) {
-        writer.u16(iommu.function);
-        writer.u64(iommu.registers);
-    }
+    for (const IommuFact& iommu : facts.all_iommus()) put(writer, iommu, kIommuMembers);
     GATEHOUSE_TRY(writer.status("machine facts"));
     return writer.offset();
 }
@@ -26,27 +39,10 @@ Result<std::size_t> encode_claims(const Claims& claims, MutableBytes out) {
     writer.u64(kClaimsMagic);
     writer.u16(kClaimsVersion);
     const std::size_t size = writer.reserve<std::uint16_t>();
-    writer.u32(claims.hypervisor_version);
-    writer.u8(static_cast<std::uint8_t>(claims.launch));
-    writer.u8(static_cast<std::uint8_t>(claims.iommu));
-    writer.u16(claims.cpus);
-    writer.u32(claims.flags);
-    writer.u64(claims.kept_bytes);
-    writer.u64(claims.counter_limit);
-    writer.bytes(claims.policy_digest);
-    writer.bytes(claims.storage_root);
-    writer.u8(static_cast<std::uint8_t>(claims.acpi));
-    writer.u8(static_cast<std::uint8_t>(claims.vault_pin));
-    writer.bytes(claims.vault_id);
+    put(writer, claims, kClaimMembers);
     writer.sized(Bytes(facts).first(facts_size));
     writer.u8(static_cast<std::uint8_t>(claims.disk_count));
-    for (const DiskClaim& disk : std::span(claims.disks).first(claims.disk_count)) {
-        writer.bytes(disk.guid);
-        writer.u8(static_cast<std::uint8_t>(disk.state));
-        writer.u32(disk.key_epoch);
-        writer.u64(disk.generation);
-        writer.bytes(disk.sealed_name);
-    }
+    for (const DiskClaim& disk : std::span(claims.disks).first(claims.disk_count)) put(writer, disk, kDiskMembers);
     writer.patch(size, static_cast<std::uint16_t>(writer.offset()));
     GATEHOUSE_TRY(writer.status("claims"));
     return writer.offset();

@@ -1,5 +1,5 @@
-// Claims: the hypervisor's own statement about this boot. A quote carries their hash, so that the AK, which
-// only the measured hypervisor can use, vouches for them: TPMS_ATTEST.extraData = qualifying_data(nonce, encoded claims).
+// Claims: the hypervisor's own statement about this boot. A quote carries their hash, so that the AK, which only the
+// measured hypervisor can use, vouches for them: TPMS_ATTEST.extraData = qualifying_data(nonce, encoded claims).
 //
 // Encoding, big-endian, in this order:
 //   u64 magic kClaimsMagic    u16 version kClaimsVersion    u16 size (whole, in bytes)
@@ -16,8 +16,8 @@
 //   u8 disk_count, then for each disk, the boot vault's first:
 //     u8[16] disk GUID (as in the GPT)   u8 state (DiskState)   u32 key epoch
 //     u64 generation of the vault header   u8[34] Name of the sealed object that it was opened with
-// The last two tell a vault that was rolled back from the endpoint's own: the Name is fixed as long as the sealed secret
-// is, the generation only grows. Zeros for an absent disk; no Name (zeros) for a member.
+// The last two tell a vault that was rolled back from the endpoint's own: the Name is fixed as long as the
+// sealed secret is, the generation only grows. Zeros for an absent disk; no Name (zeros) for a member.
 #pragma once
 
 #include "attestation/evidence/machine_facts.hpp"
@@ -28,7 +28,6 @@ namespace gatehouse::evidence {
 inline constexpr std::uint64_t kClaimsMagic = 0x4748434c41494d31;  // "GHCLAIM1"
 inline constexpr std::uint16_t kClaimsVersion = 3;
 inline constexpr std::size_t kMaxDisks = 8;
-inline constexpr std::size_t kMaxClaimsSize = 143 + kMaxMachineFactsSize + kMaxDisks * 63;
 
 enum class Launch : std::uint8_t { kNone = 0, kSkinit = 1, kSenter = 2 };
 enum class Iommu : std::uint8_t { kNone = 0, kAmdVi = 1, kVtd = 2 };
@@ -76,12 +75,22 @@ struct Claims {
     std::array<DiskClaim, kMaxDisks> disks{};
 };
 
-// Writes the encoding to `out` and returns its size; kNoSpace if `out` is too small. `out` of kMaxClaimsSize
-// bytes always suffices.
+// What is encoded between the size and the machine facts, and of each disk, in this order.
+inline constexpr std::tuple kClaimMembers{
+    &Claims::hypervisor_version, &Claims::launch,        &Claims::iommu,         &Claims::cpus,         &Claims::flags,
+    &Claims::kept_bytes,         &Claims::counter_limit, &Claims::policy_digest, &Claims::storage_root, &Claims::acpi,
+    &Claims::vault_pin,          &Claims::vault_id};
+inline constexpr std::tuple kDiskMembers{&DiskClaim::guid, &DiskClaim::state, &DiskClaim::key_epoch,
+                                         &DiskClaim::generation, &DiskClaim::sealed_name};
+inline constexpr std::size_t kMaxClaimsSize =
+    sizeof(kClaimsMagic) + sizeof(kClaimsVersion) + 2 * sizeof(std::uint16_t) + encoded_size(kClaimMembers) +
+    kMaxMachineFactsSize + sizeof(std::uint8_t) + kMaxDisks * encoded_size(kDiskMembers);
+
+// Writes the encoding and returns its size; kNoSpace if `out` is too small. kMaxClaimsSize bytes always suffice.
 [[nodiscard]] Result<std::size_t> encode_claims(const Claims& claims, MutableBytes out);
 // What the quote's extraData must be:
-// SHA-256("gatehouse quote v3" || u16 length || nonce || u16 length || claims), lengths big-endian. No two pairs of nonce
-// and claims give the same bytes.
+//     SHA-256("gatehouse quote v3" || u16 length || nonce || u16 length || claims)
+// with big-endian lengths. No two pairs of nonce and claims give the same bytes.
 [[nodiscard]] Sha256Digest qualifying_data(Bytes nonce, Bytes encoded_claims);
 
 }  // namespace gatehouse::evidence

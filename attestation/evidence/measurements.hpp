@@ -20,9 +20,10 @@
 //
 // PCR 17 is code, PCR 18 payload and whose vault, PCR 19 the machine.
 //
-// In the event log each has type EV_EVENT_TAG (6) with a TCG_PCClientTaggedEvent (tag = MeasurementTag, data = the
-// name as in the table, no terminator; of a table "ACPI ", its signature, a blank and its OEM table ID), the caps EV_SEPARATOR (4) with kCapData. Event data is for people: the
-// digest is of the object, not of the event data (but for the cap). A verifier trusts digests and replay only.
+// In the event log each has type EV_EVENT_TAG (6) with a TCG_PCClientTaggedEvent (tag = MeasurementTag,
+// data = the name as in the table, no terminator; of a table "ACPI ", its signature, a blank and its
+// OEM table ID), the caps EV_SEPARATOR (4) with kCapData. Event data is for people: the digest is of
+// the object, not of the event data (but for the cap). A verifier trusts digests and replay only.
 // TCG PC Client Platform Firmware Profile 1.05, sections 10.2 and 10.4.
 #pragma once
 

@@ -154,8 +154,7 @@ AttestRequest parse<AttestRequest>(std::string_view body) {
 }
 
 std::string to_json(const AttestAnswer& message) {
-    // Whoever reads it refuses what is too long: a log with ten thousand faults must not make the answer
-    // unreadable.
+    // Whoever reads it refuses what is too long: a log with ten thousand faults must not make the answer unreadable.
     std::vector<std::string> failures;
     for (const auto& failure : message.failures) {
         if (failures.size() == kMaxFailures) break;

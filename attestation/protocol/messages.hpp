@@ -12,11 +12,10 @@
 //
 //   POST /v1/attestations/nonce          {} -> NonceAnswer
 //   POST /v1/attestations                AttestRequest -> AttestAnswer
-//   GET  /v1/attestations/wanted         200 {"attest": true} as soon as an operator asks for evidence; 204
-//   after
-//                                        50 s
-//   POST /v1/certificate                 {"csr": PEM} -> {"certificate": PEM}: a new one before the old one
-//   ends PUT  /v1/escrow                      EscrowRequest -> 204; a recovery blob, opaque to the server
+//   GET  /v1/attestations/wanted         200 {"attest": true} as soon as an operator asks for evidence;
+//                                        204 after 50 s
+//   POST /v1/certificate                 {"csr": PEM} -> {"certificate": PEM}: a new one before the old one ends
+//   PUT  /v1/escrow                      EscrowRequest -> 204; a recovery blob, opaque to the server
 //
 // Every error: status 4xx or 5xx, {"error": {"code": "short_name", "message": "what, where, what to do"}};
 // 429 and 503 carry Retry-After in seconds.

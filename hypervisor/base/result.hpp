@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <utility>
 
+#include "hypervisor/base/panic.hpp"
+
 namespace gatehouse {
 
 enum class Error : std::uint16_t {
@@ -68,15 +70,20 @@ class [[nodiscard]] Result : public Status {
     using Status::Status;
     constexpr Result(T value) : value_(std::move(value)) {}
 
-    // Only meaningful if ok(); a default-constructed T otherwise.
-    constexpr T& value() { return value_; }
-    constexpr const T& value() const { return value_; }
-    constexpr T& operator*() { return value_; }
-    constexpr const T& operator*() const { return value_; }
-    constexpr T* operator->() { return &value_; }
-    constexpr const T* operator->() const { return &value_; }
+    // The value; a failure has none, and asking for it is a broken invariant (panic).
+    constexpr T& value() { return check(), value_; }
+    constexpr const T& value() const { return check(), value_; }
+    constexpr T& operator*() { return value(); }
+    constexpr const T& operator*() const { return value(); }
+    constexpr T* operator->() { return &value(); }
+    constexpr const T* operator->() const { return &value(); }
 
   private:
+    // In the caller, whose address the panic tells.
+    [[gnu::always_inline]] constexpr void check() const {
+        if (!ok()) panic("value of a failed Result");
+    }
+
     T value_{};
 };
 

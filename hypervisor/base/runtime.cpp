@@ -1,5 +1,4 @@
-// What GCC and BearSSL expect of a C library, for programs that have none: the launcher, the SLB, the
-// hypervisor.
+// What GCC and BearSSL expect of a C library, for programs that have none: the launcher, the SLB, the hypervisor.
 //
 // BearSSL's static library is built with fortified string functions and stack protectors. The canary is read
 // from fs:0x28: whoever enters C++ code has FS point at 48 readable bytes.

@@ -15,10 +15,11 @@ class DiskController final : public cpu::MmioHandler, private ata::HbaRegisters,
   public:
     DiskController() = default;
 
-    // `abar`: physical address of BAR5, uncached in the identity map. `arena`: memory that this controller's DMA
-    // reaches. Errors: those of Controller::take_over().
+    // `abar`: physical address of BAR5, uncached in the identity map.
+    //
     // Before start(): has the first disk write a FIS to `area` (dma_proof.hpp). False: there is no disk.
     [[nodiscard]] Result<bool> provoke_dma(std::uint64_t abar, std::uint64_t area, ata::Clock& clock);
+    // `arena`: memory that this controller's DMA reaches. Errors: those of Controller::take_over().
     [[nodiscard]] Status start(std::uint64_t abar, const ata::DmaArena& arena, const memory::PhysicalMemory& guest,
                                ata::Clock& clock);
     [[nodiscard]] ata::ahci::Controller& controller() { return controller_; }

@@ -117,8 +117,8 @@ Status Machine::check_policy() {
     return {};
 }
 
-// Four words of RDRAND and 32 bytes of the TPM's. Processors have returned all ones with CF = 1: such words, and repeated
-// ones, are none.
+// Four words of RDRAND and 32 bytes of the TPM's. Processors have returned
+// all ones with CF = 1: such words, and repeated ones, are none.
 Status Machine::seed_random() {
     std::array<std::byte, 64> entropy{};
     std::array<unsigned long long, 4> words{};
@@ -251,9 +251,10 @@ Status Machine::open_controller(guest::FunctionId function) {
     GATEHOUSE_ASSIGN(const std::uint64_t arena, cpu::kept_pages().take(arena_size / memory::kPageSize));
     Controller& controller = controllers_[controller_count_];
     controller.function = function;
+    controller.registers = bar;
     controller.arena = {memory::at_physical(arena), arena, arena_size};
     GATEHOUSE_TRY(cpu::map_device(bar.base, bar.length));
-    GATEHOUSE_ASSIGN(const bool proven, prove_refusal(controller, bar.base));
+    GATEHOUSE_ASSIGN(const bool proven, prove_refusal(controller));
     GATEHOUSE_TRY(controller.mediator.start(bar.base, controller.arena, cpu::guest_memory(), *this));
     const auto disks = controller.mediator.controller().disks();
     if (iommus_.count != 0 && !proven && !disks.empty()) {
@@ -275,15 +276,15 @@ Status Machine::leave_out(guest::FunctionId controller, const Failure& why) {
     return bar ? cpu::hide_device(bar->base, bar->length) : Status();
 }
 
-// A DMA of the controller lands where it may not? Then it reaches its arena, and one lands there: the same write would have
-// been seen before.
-Result<bool> Machine::prove_refusal(Controller& controller, std::uint64_t abar) {
+// A DMA of the controller lands where it may not? Then it reaches its arena,
+// and one lands there: the same write would have been seen before.
+Result<bool> Machine::prove_refusal(Controller& controller) {
     constexpr std::byte kUntouched{0xa5};
     GATEHOUSE_ASSIGN(const std::uint64_t canary, cpu::kept_pages().take(1));
     const MutableBytes page(memory::at_physical(canary), memory::kPageSize);
     std::ranges::fill(page, kUntouched);
     Result<bool> has_disk = false;
-    if (iommus_.count != 0) has_disk = controller.mediator.provoke_dma(abar, canary, *this);
+    if (iommus_.count != 0) has_disk = controller.mediator.provoke_dma(controller.registers.base, canary, *this);
     if (std::ranges::any_of(page, [](std::byte value) { return value != kUntouched; })) {
         return {Error::kRefused, "IOMMU does not refuse: DMA of a disk controller landed", controller.function};
     }
@@ -294,7 +295,7 @@ Result<bool> Machine::prove_refusal(Controller& controller, std::uint64_t abar) 
     set_device(controller.function, {domain, controller.dma.root()});
     GATEHOUSE_TRY(refresh_iommus());
     if (!*has_disk) return false;
-    GATEHOUSE_TRY(controller.mediator.provoke_dma(abar, controller.arena.physical, *this));
+    GATEHOUSE_TRY(controller.mediator.provoke_dma(controller.registers.base, controller.arena.physical, *this));
     if (!holds_fis({controller.arena.data, memory::kPageSize})) {
         return {Error::kNotFound, "IOMMU cannot be proven: no FIS from a disk of controller", controller.function};
     }
@@ -309,8 +310,7 @@ Status Machine::open_disks() {
         if (!opened) GATEHOUSE_TRY(leave_out(function.id, opened.failure()));
     }
     for (Controller& one : controllers()) {
-        GATEHOUSE_ASSIGN(const Extent bar, registers_of(one.function));
-        GATEHOUSE_TRY(cpu::trap_mmio(bar.base, bar.length, one.mediator));
+        GATEHOUSE_TRY(cpu::trap_mmio(one.registers.base, one.registers.length, one.mediator));
         disks_.add(one.mediator.controller(), one.function);
     }
     TpmUnsealer unsealer(tpm_, random_, policy_);
@@ -386,14 +386,12 @@ Status Machine::allow_guest_memory(memory::DmaMap& map) {
     return {};
 }
 
-// The functions that are there and have been reset reach the guest's memory from here on, disk controllers their arenas as
-// well. All other numbers stay refused.
+// The functions that are there and have been reset reach the guest's memory from
+// here on, disk controllers their arenas as well. All other numbers stay refused.
 Status Machine::release_dma() {
     bool complete = true;
     platform::for_each_function([&](guest::FunctionId function) {
-        const bool is_disk = std::ranges::any_of(
-            config_.protected_functions(), [&](const auto& one) { return one.id == function && one.disk != nullptr; });
-        if (!is_disk) complete = resets_.add(function) && complete;
+        if (!config_.is_disk(function)) complete = resets_.add(function) && complete;
     });
     if (!complete) log("gatehouse: too many PCI functions to reset: the DMA of those that are left stays refused");
     resets_.run([](unsigned milliseconds) { (void)cpu::within(milliseconds * 1000, [] { return false; }); });

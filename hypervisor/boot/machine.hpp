@@ -63,6 +63,7 @@ class Machine final : platform::AcpiMemory, guest::PhysicalView, ata::Clock {
     };
     struct Controller {
         guest::FunctionId function = 0;
+        Extent registers;  // ABAR
         ata::DmaArena arena;
         memory::DmaMap dma;  // its arena, and then guest RAM
         DiskController mediator;
@@ -86,7 +87,7 @@ class Machine final : platform::AcpiMemory, guest::PhysicalView, ata::Clock {
     [[nodiscard]] Status open_controller(guest::FunctionId function);
     [[nodiscard]] Status leave_out(guest::FunctionId controller, const Failure& why);
     // False: it has no disk, so that nothing is proven.
-    [[nodiscard]] Result<bool> prove_refusal(Controller& controller, std::uint64_t abar);
+    [[nodiscard]] Result<bool> prove_refusal(Controller& controller);
     [[nodiscard]] Status measure_machine();
     [[nodiscard]] Status measure_tables();
     // RAM that is not kept: reading it asks no device.

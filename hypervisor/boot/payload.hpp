@@ -1,8 +1,8 @@
 // The payload: the modules that the hypervisor measures into PCR 18 and acts on.
 //
 // By now no device can write to memory (the SLB has set the IOMMU) and no other processor runs; what is left is the
-// hypervisor's own hand. Small modules are therefore copied into the kept region before they are measured, and used from
-// there; kernel and initrd stay where the launcher put them, and whatever is placed later keeps out of `busy`.
+// hypervisor's own hand. Small modules are therefore copied into the kept region before they are measured, and used
+// from there; kernel and initrd stay where the launcher put them, and whatever is placed later keeps out of `busy`.
 #pragma once
 
 #include "hypervisor/boot/measurer.hpp"
@@ -23,8 +23,9 @@ struct Payload {
     std::array<Extent, 2> busy{};  // kernel, initrd
 };
 
-// The memory map for the guest, from the launcher's word: sorted, disjoint, the kept region reserved; and everything that
-// it calls usable, ACPI or NVS is RAM. kOutOfRange with the range's base; errors of MemoryMap::add() and reserve().
+// The memory map for the guest, from the launcher's word: sorted, disjoint, the
+// kept region reserved; and everything that it calls usable, ACPI or NVS is RAM.
+// kOutOfRange with the range's base; errors of MemoryMap::add() and reserve().
 [[nodiscard]] Status build_memory_map(const launch::LaunchBlock& block, const memory::Ram& ram, guest::MemoryMap& map);
 
 // Every module is there (endpoint record and machine approval: if they are), in usable memory that is write-back, and

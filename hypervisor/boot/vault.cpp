@@ -8,7 +8,8 @@
 namespace gatehouse::boot {
 namespace {
 
-// UEFI 2.10, tables 5-5 and 5-6: the disk's GUID and the first LBA of the entries in a table's header; size of an entry.
+// UEFI 2.10, tables 5-5 and 5-6: the disk's GUID and the first LBA of
+// the entries in a table's header; size of an entry.
 constexpr std::size_t kDiskAt = 56;
 constexpr std::size_t kEntriesLbaAt = 72;
 constexpr std::size_t kEntrySize = 128;

@@ -1,9 +1,9 @@
 // Finds and opens the vaults of this endpoint, before the guest starts.
 //
-// Everything read from a disk is hostile: the partition table only says where to look; what counts is the vault
-// header, once its MAC has been verified, and the vault id that its root secret proves. Anybody can seal a vault of his own
-// to the same policy: so only the vault whose id is pinned is opened with the TPM (the *boot vault*), and with its
-// root secret the disks that its header lists (*members*). Every other disk stays absent, whatever is on it.
+// Everything read from a disk is hostile: the partition table only says where to look; what counts is the vault header,
+// once its MAC has been verified, and the vault id that its root secret proves. Anybody can seal a vault of his own to
+// the same policy: so only the vault whose id is pinned is opened with the TPM (the *boot vault*), and with its root
+// secret the disks that its header lists (*members*). Every other disk stays absent, whatever is on it.
 #pragma once
 
 #include "keyvault/volume/header.hpp"
@@ -42,10 +42,10 @@ struct VaultScratch {
     volume::Header header;
 };
 
-// Reads the header's copies in the vault partition, the first one of the primary partition table or, if that does not lead to
-// a header, of the backup. No checksum of a table is looked at: it would tell of accidents, and so does a place without a
-// header. What of the copies cannot be read, is no header or is that of another disk is left as zeros. kNotFound: no vault
-// here. kBadLength: its partition is too small. Other errors: the disk's, or no table.
+// Reads the header's copies in the vault partition, the first one of the primary partition table or, if that does not
+// lead to a header, of the backup. No checksum of a table is looked at: it would tell of accidents, and so does a
+// place without a header. What of the copies cannot be read, is no header or is that of another disk is left as zeros.
+// kNotFound: no vault here. kBadLength: its partition is too small. Other errors: the disk's, or no table.
 [[nodiscard]] Status load_vault(VaultDisk& disk, VaultScratch& scratch);
 
 struct OpenVault {
@@ -56,10 +56,10 @@ struct OpenVault {
 // The open vaults, the boot vault first. Large: static.
 class Vaults {
   public:
-    // Opens and attaches the boot vault, whose id is `pinned`, then its members. A vault that claims the pinned id and does
-    // not prove it is passed over. Of a header's copies the newest authentic one counts; its disk's GUID, sector size
-    // and capacity must be the disk's. A disk that stays absent is logged with the reason. Whatever comes of it, no
-    // secret is left here.
+    // Opens and attaches the boot vault, whose id is `pinned`, then its members. A vault that
+    // claims the pinned id and does not prove it is passed over. Of a header's copies the newest
+    // authentic one counts; its disk's GUID, sector size and capacity must be the disk's. A disk
+    // that stays absent is logged with the reason. Whatever comes of it, no secret is left here.
     // Errors: "boot vault: on no disk", or why the first one that claims the pinned id does not open: those of
     // Unsealer, open_header() and attach(), kMismatch, kRefused (interrupted provisioning).
     [[nodiscard]] Status open(std::span<VaultDisk* const> disks, const volume::VaultId& pinned, Unsealer& tpm);

@@ -1,5 +1,4 @@
-// Answers the mailbox (mailbox.hpp): one request at a time, from a private copy, whatever the guest writes
-// meanwhile.
+// Answers the mailbox (mailbox.hpp): one request at a time, from a private copy, whatever the guest writes meanwhile.
 #pragma once
 
 #include "attestation/evidence/claims.hpp"

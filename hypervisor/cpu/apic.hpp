@@ -30,9 +30,8 @@ struct Icr {
     // Trigger level, level 0: an INIT that does nothing.
     [[nodiscard]] bool is_deassert() const { return (value >> 14 & 3) == 2; }
     [[nodiscard]] std::uint8_t vector() const { return static_cast<std::uint8_t>(value); }
-    // Whether the processor `apic_id` is meant; `self`: it is the sender. An xAPIC's logical destination
-    // matches nobody: its logical IDs are the other processor's secret, and no system starts processors by
-    // them.
+    // Whether the processor `apic_id` is meant; `self`: it is the sender. An xAPIC's logical destination matches
+    // nobody: its logical IDs are the other processor's secret, and no system starts processors by them.
     [[nodiscard]] bool targets(std::uint32_t apic_id, bool self) const;
 };
 
@@ -47,8 +46,7 @@ void enable();
 void write(std::uint32_t reg, std::uint32_t value);
 // The guest's own write of its ICR, whose upper half an xAPIC has already.
 void write_icr(std::uint64_t value);
-// Sends ICR[31:0] = `command` to one processor and waits until it is out. The guest's ICR[63:32] is left as
-// it was.
+// Sends ICR[31:0] = `command` to one processor and waits until it is out. The guest's ICR[63:32] is left as it was.
 void send(std::uint32_t destination, std::uint32_t command);
 // As INIT does: vectors masked, timer stopped, disabled, nothing in service.
 void reset();

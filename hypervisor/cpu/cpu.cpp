@@ -30,9 +30,9 @@ constexpr std::uint64_t kExceptionFirst = 9;
 constexpr std::uint64_t kNmiFirst = 11;
 static_assert(kMaxCpus * kSlotPages * kPageSize <= memory::kStackWindow);
 
-// What decides where an access goes, RAM or elsewhere, and how it is cached (APM vol. 2, 7.7 and 7.9): every processor gets
-// the BSP's. SYSCFG is first with its MtrrFixDramModEn set, without which the fixed ranges' RdMem and WrMem are hidden,
-// and last as it is.
+// What decides where an access goes, RAM or elsewhere, and how it is cached (APM vol. 2, 7.7
+// and 7.9): every processor gets the BSP's. SYSCFG is first with its MtrrFixDramModEn set,
+// without which the fixed ranges' RdMem and WrMem are hidden, and last as it is.
 constexpr std::uint64_t kFixedModify = 1u << 19;
 constexpr std::uint64_t kCr0Own = 0x8001'0033;  // PG, WP, NE, ET, MP, PE
 constexpr std::uint32_t kRoutingMsrs[] = {
@@ -139,8 +139,8 @@ void bsp_main(std::uint64_t base) {
     hypervisor_main(base);
 }
 
-// The page table with which an AP comes from real mode: the first GiB at itself, executable, for the trampoline, and the
-// hypervisor's own top entry.
+// The page table with which an AP comes from real mode: the first GiB at itself,
+// executable, for the trampoline, and the hypervisor's own top entry.
 Result<std::uint64_t> make_start_table() {
     const auto table = [](std::uint64_t at) { return reinterpret_cast<std::uint64_t*>(memory::at_physical(at)); };
     constexpr std::uint64_t kTable = 0x3, kLargePage = 0x83;  // present, writable

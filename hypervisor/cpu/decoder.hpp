@@ -4,8 +4,8 @@
 //   c6/0 c7/0      MOV r/m,imm
 //   0f b6 b7       MOVZX                  to 32 or 64 bits
 //
-// with operand-size and REX prefixes, in 64-bit code (APM vol. 3, chapter 1). All else, AH to DH among the registers, is
-// refused with kUnsupported, missing bytes with kTruncated.
+// with operand-size and REX prefixes, in 64-bit code (APM vol. 3, chapter 1). All else, AH to
+// DH among the registers, is refused with kUnsupported, missing bytes with kTruncated.
 #pragma once
 
 #include "hypervisor/base/bytes.hpp"

@@ -9,9 +9,9 @@
 
 namespace gatehouse::cpu {
 
-// Called on the accessing processor, possibly on several at once. `size` is 1, 2 or 4, and the access lies wholly within
-// the handler's ports: one that does not is taken apart into bytes first, as the chipset does, each for its own handler
-// or for the real port. INS and OUTS to these ports are refused with #GP and do not come here.
+// Called on the accessing processor, possibly on several at once. `size` is 1, 2 or 4, and the access lies wholly
+// within the handler's ports: one that does not is taken apart into bytes first, as the chipset does, each for its
+// own handler or for the real port. INS and OUTS to these ports are refused with #GP and do not come here.
 class IoPortHandler {
   public:
     // Upper bytes beyond `size` are ignored.
@@ -32,8 +32,8 @@ class IoPortMap {
     [[nodiscard]] Status add(std::uint16_t first, std::uint16_t last, IoPortHandler& handler);
     // The smallest region that holds the whole access; nullptr: none does.
     [[nodiscard]] IoPortHandler* find(std::uint16_t port, unsigned size) const;
-    // An access of the guest's: by the handler that has it whole or, as the chipset decodes one that spans devices, byte by
-    // byte, by each byte's handler or `real` port.
+    // An access of the guest's: by the handler that has it whole or, as the chipset decodes
+    // one that spans devices, byte by byte, by each byte's handler or `real` port.
     [[nodiscard]] std::uint32_t read(std::uint16_t port, unsigned size, std::uint8_t (*real)(std::uint16_t)) const;
     void write(std::uint16_t port, unsigned size, std::uint32_t value, void (*real)(std::uint16_t, std::uint8_t)) const;
     // Sets the bit of every port that has a handler; one bit a port (APM vol. 2, 15.10.1).

@@ -9,6 +9,7 @@
 #include "hypervisor/cpu/per_cpu.hpp"
 #include "hypervisor/cpu/svm/vcpu.hpp"
 #include "hypervisor/cpu/vector.hpp"
+#include "hypervisor/platform/chipset.hpp"
 #include "hypervisor/platform/io.hpp"
 
 namespace gatehouse::cpu {
@@ -22,9 +23,8 @@ constinit std::atomic<PerCpu*> stopper = nullptr;
 void set_stop_actions(const StopActions& chosen) { actions = chosen; }
 
 void pulse_reset() {
-    constexpr std::uint16_t kResetControl = 0xcf9;
-    platform::out8(kResetControl, 0x02);
-    platform::out8(kResetControl, 0x06);
+    platform::out8(platform::kResetControl, 0x02);
+    platform::out8(platform::kResetControl, 0x06);
     const std::array<std::uint16_t, 5> no_table{};
     asm volatile("lidt %0; ud2" : : "m"(no_table));
     __builtin_unreachable();

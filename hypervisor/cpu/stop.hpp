@@ -11,12 +11,12 @@ struct StopActions {
 };
 void set_stop_actions(const StopActions& chosen);
 
-// Stops the other processors, wipes the keys and stops the devices; every processor has forgotten its secrets. For sleep
-// and power-off, whose last write the caller does itself; nothing but that may follow.
+// Stops the other processors, wipes the keys and stops the devices; every processor has forgotten its
+// secrets. For sleep and power-off, whose last write the caller does itself; nothing but that may follow.
 void prepare_stop();
 
-// Resets the machine: by the reset control port or, should that not work, by a triple fault, which PC chipsets turn into a
-// reset. After prepare_stop().
+// Resets the machine: by the reset control port or, should that not work, by a
+// triple fault, which PC chipsets turn into a reset. After prepare_stop().
 [[noreturn]] void pulse_reset();
 
 // Says why on the log, does all that and resets the machine.

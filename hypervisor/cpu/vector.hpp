@@ -21,9 +21,9 @@ class VectorSection {
     VectorSection& operator=(const VectorSection&) = delete;
 };
 
-// Clears what this processor may still hold of a secret: x87 and XMM registers, its saved copy of the guest's, and its
-// main stack below the caller's frame (all of it, on an exception's stack: there is no way back). Not within a section. The upper halves of YMM and ZMM never hold anything of the
-// hypervisor's (above).
+// Clears what this processor may still hold of a secret: x87 and XMM registers, its saved copy of the guest's,
+// and its main stack below the caller's frame (all of it, on an exception's stack: there is no way back). Not
+// within a section. The upper halves of YMM and ZMM never hold anything of the hypervisor's (above).
 void forget_secrets();
 
 }  // namespace gatehouse::cpu

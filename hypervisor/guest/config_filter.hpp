@@ -12,8 +12,8 @@
 //                    and MSI-X's (whose table, in a BAR, would be a second way to what MSI may not do) read as null
 //                    capabilities (identifier 0, PCI Code and ID Assignment 1.11, 2);
 //                    MSI, interrupt line, status and command bits pass; everything else is read-only
-// An MSI is a write by the device, which no I/O page table stops: its address stays within 0xfee0'0000-0xfeef'fffc, where
-// the interrupt controllers are (APM vol. 2, 16.11), by whole 32-bit writes only; the upper half stays 0.
+// An MSI is a write by the device, which no I/O page table stops: its address stays within 0xfee0'0000-0xfeef'fffc,
+// where the interrupt controllers are (APM vol. 2, 16.11), by whole 32-bit writes only; the upper half stays 0.
 // PCI Local Bus Specification 3.0, 6.1, 6.2.5 and 6.7; PCI-to-PCI Bridge Architecture 1.2, 3.2.5.
 //
 // The owner traps both ways to configuration space, the ports 0xcf8/0xcfc and the ECAM pages of the functions listed
@@ -69,6 +69,7 @@ class ConfigFilter {
         Disk* disk = nullptr;
     };
     [[nodiscard]] std::span<const Function> protected_functions() const { return std::span(functions_).first(count_); }
+    [[nodiscard]] bool is_disk(FunctionId function) const { return find_disk(function) != nullptr; }
 
     // The guest's accesses, from any processor; size 1, 2 or 4. An unaligned one reads all ones and writes nothing.
     [[nodiscard]] std::uint32_t read(FunctionId function, std::uint16_t offset, unsigned size);

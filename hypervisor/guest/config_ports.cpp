@@ -7,7 +7,8 @@ constexpr std::uint16_t kAddressPort = 0xcf8;
 constexpr std::uint16_t kDataPort = 0xcfc;
 constexpr std::uint32_t kAddressBits = 0x80fffffc;
 
-// Whether an access of `size` bytes at `port` is one to the register that the address register selects (bit 31: enabled).
+// Whether an access of `size` bytes at `port` is one to the register
+// that the address register selects (bit 31: enabled).
 bool selects(std::uint32_t address, std::uint16_t port, unsigned size) {
     return address >> 31 != 0 && port >= kDataPort && (port & 3) + size <= 4;
 }

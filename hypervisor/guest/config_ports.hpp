@@ -1,6 +1,7 @@
-// The guest's two ways to PCI configuration space, both through one ConfigFilter: ports 0xcf8 and 0xcfc
-// (configuration mechanism #1, PCI 3.0, 3.2.2.3.2) and the ECAM pages of protected functions (PCI
-// Express 5.0, 7.2.2).
+// The guest's two ways to PCI configuration space, both through one ConfigFilter:
+//
+//   ports 0xcf8 and 0xcfc                    configuration mechanism #1, PCI 3.0, 3.2.2.3.2
+//   the ECAM pages of protected functions    PCI Express 5.0, 7.2.2
 #pragma once
 
 #include "hypervisor/cpu/io_ports.hpp"
@@ -9,8 +10,8 @@
 
 namespace gatehouse::guest {
 
-// Answers for ports 0xcf8..0xcff, but for the reset control port among them. The address register is virtual; the real one
-// is written at each access.
+// Answers for ports 0xcf8..0xcff, but for the reset control port among them.
+// The address register is virtual; the real one is written at each access.
 class ConfigPorts final : public cpu::IoPortHandler {
   public:
     explicit ConfigPorts(ConfigFilter& filter) : filter_(filter) {}
@@ -22,7 +23,8 @@ class ConfigPorts final : public cpu::IoPortHandler {
     std::atomic<std::uint32_t> address_ = 0;
 };
 
-// Answers for pages of the ECAM window. Eight bytes at once are not to be expected of a root complex: they read as all ones.
+// Answers for pages of the ECAM window. Eight bytes at once are not to
+// be expected of a root complex: they read as all ones.
 class EcamPages final : public cpu::MmioHandler {
   public:
     explicit EcamPages(ConfigFilter& filter) : filter_(filter) {}

@@ -22,8 +22,8 @@ class MemoryMap {
     // Adds a range as the launcher tells it, which is hostile: kBadValue if it wraps or is empty; kOverlap if it
     // overlaps an earlier one and their types differ; kNoSpace if the table is full.
     [[nodiscard]] Status add(const MemoryRange& range);
-    // Makes [extent) unusable, which is RAM, but not the guest's (to which it is reserved); splits what it cuts. The whole
-    // extent must lie in usable memory: kOutOfRange.
+    // Makes [extent) unusable, which is RAM, but not the guest's (to which it is reserved);
+    // splits what it cuts. The whole extent must lie in usable memory: kOutOfRange.
     [[nodiscard]] Status reserve(const Extent& extent);
     [[nodiscard]] bool usable(const Extent& extent) const;
     // `extent` does not wrap, and no byte of it is RAM, by the map, the guest's or not.
@@ -57,14 +57,15 @@ struct LinuxImage {
     Extent initrd;  // page-aligned, below 4 GiB, stays where it is; length 0: none
     Bytes command_line;
     std::uint64_t rsdp = 0;
-    // struct screen_info as the launcher tells it; left out if its framebuffer is over RAM of the map or its kept region:
-    // the guest would draw there.
+    // struct screen_info as the launcher tells it; left out if its framebuffer is
+    // over RAM of the map or its kept region: the guest would draw there.
     std::array<std::byte, 64> screen{};
 };
 
-// Puts the kernel, boot_params, command line, GDT and page tables (the first 512 GiB at themselves) into usable memory of
-// `map` and returns where to enter, with boot_params in RSI. Errors name the field: kBadMagic ("kernel:
-// not a bzImage"), kBadVersion, kUnsupported (no 64-bit entry, not relocatable and its place taken), kNoSpace, kOverlap, kOutOfRange.
+// Puts the kernel, boot_params, command line, GDT and page tables (the first 512 GiB at
+// themselves) into usable memory of `map` and returns where to enter, with boot_params in RSI.
+// Errors name the field: kBadMagic ("kernel: not a bzImage"), kBadVersion, kUnsupported (no
+// 64-bit entry, not relocatable and its place taken), kNoSpace, kOverlap, kOutOfRange.
 [[nodiscard]] Result<cpu::svm::GuestEntry> load_linux(PhysicalView& memory, const MemoryMap& map,
                                                       const LinuxImage& image);
 

@@ -15,8 +15,8 @@ struct HandOff {
     std::uint32_t version = kHandOffVersion;
     std::uint32_t event_log_size = 0;
     std::uint32_t iommu_count = 0;  // AMD-Vi units that the SLB found and set to refuse all DMA; 0: DMA is free
-    // 1: PCR 17 held a measurement when the SLB started; 0: all zeros or all ones: there was no dynamic launch, and what
-    // is measured now will not fit any approval.
+    // 1: PCR 17 held a measurement when the SLB started; 0: all zeros or all ones: there
+    // was no dynamic launch, and what is measured now will not fit any approval.
     std::uint32_t dynamic_launch = 0;
     std::uint32_t bank_count = 0;  // active PCR banks
     std::array<HashAlgorithm, kMaxBanks> banks{};
@@ -26,8 +26,8 @@ struct HandOff {
 };
 static_assert(sizeof(HandOff) == 40);
 
-// The struct at the start of `block`, whose counts fit. kBadMagic, kBadVersion, kBadLength (of the event log), kBadValue
-// (a bank that cannot be hashed), kNoSpace (no bank, or too many), kTruncated.
+// The struct at the start of `block`, whose counts fit. kBadMagic, kBadVersion, kBadLength (of the
+// event log), kBadValue (a bank that cannot be hashed), kNoSpace (no bank, or too many), kTruncated.
 [[nodiscard]] Result<HandOff> parse_hand_off(Bytes block);
 
 }  // namespace gatehouse::launch

@@ -49,8 +49,8 @@ struct LaunchBlock {
     LaunchHeader header{};
     std::array<std::byte, kRsdpSize> rsdp{};  // a copy; of revision 0 with 16 trailing zero bytes
     std::uint32_t module_count = 0;
-    // Linux's struct screen_info, the first 64 bytes of boot_params: for the guest, which the hypervisor does not look at
-    // but for where the framebuffer is.
+    // Linux's struct screen_info, the first 64 bytes of boot_params: for the guest,
+    // which the hypervisor does not look at but for where the framebuffer is.
     std::array<std::byte, 64> screen{};
     std::uint32_t memory_count = 0;
     std::uint32_t reserved = 0;
@@ -69,10 +69,10 @@ static_assert(sizeof(LaunchBlock) <= kLaunchBlockSize);
 // The first fields alone. kTruncated, kBadMagic, kBadVersion, kMismatch (another kept region), kBadLength
 // (hypervisor_size does not fit the image area).
 [[nodiscard]] Result<LaunchHeader> parse_launch_header(Bytes bytes, std::uint64_t kept_base);
-// Copies the block at the start of `bytes` to `block`, about 7 KiB of plain data, and checks the copy: modules have known,
-// different roles, page-aligned addresses and at least one byte, lie below 4 GiB, and overlap neither each
-// other nor the kept region; memory ranges have a length and a known type and do not wrap. Errors name the field; detail
-// is its value or number.
+// Copies the block at the start of `bytes` to `block`, about 7 KiB of plain data, and checks the
+// copy: modules have known, different roles, page-aligned addresses and at least one byte, lie
+// below 4 GiB, and overlap neither each other nor the kept region; memory ranges have a length and
+// a known type and do not wrap. Errors name the field; detail is its value or number.
 [[nodiscard]] Status parse_launch_block(Bytes bytes, std::uint64_t kept_base, LaunchBlock& block);
 
 // Whether `image` starts with the header of hypervisor.bin and is as long as that says. kBadMagic, kBadLength.

@@ -1,9 +1,7 @@
-// What launcher, SLB and hypervisor owe each other in memory. All integers little-endian, all addresses
-// physical.
+// What launcher, SLB and hypervisor owe each other in memory. All integers little-endian, all addresses physical.
 //
-// The launcher reserves one *kept region*: RAM, below 4 GiB, 2 MiB aligned, kKeptSize bytes, in no other use.
-// The guest never sees it (but for the mailbox and the guest tables), and no device may reach it (but for the
-// disk arena).
+// The launcher reserves one *kept region*: RAM, below 4 GiB, 2 MiB aligned, kKeptSize bytes, in no other use. The guest
+// never sees it (but for the mailbox and the guest tables), and no device may reach it (but for the disk arena).
 //
 //   offset      size      contents
 //   0x000000    64 KiB    SLB: measured bytes, then its stack and page tables (SKINIT: 64 KiB aligned)

@@ -60,12 +60,12 @@ void relinquish_tpm() {
     }
 }
 
-// AMD64 APM vol. 2, 15.27.8 and 16.5: INIT, level, assert, all excluding self.
 void mask_legacy_interrupts() {
     platform::out8(0x21, 0xff);
     platform::out8(0xa1, 0xff);
 }
 
+// AMD64 APM vol. 2, 15.27.8 and 16.5: INIT, level, assert, all excluding self.
 void park_other_cpus() {
     constexpr std::uint32_t kInitToOthers = 0x000c4500;
     constexpr std::uint64_t kX2Apic = 1u << 10;

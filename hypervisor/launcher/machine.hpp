@@ -12,8 +12,7 @@ enum class Register : std::uint8_t { kEax, kEbx, kEcx, kEdx };
 [[nodiscard]] bool svm_disabled();
 [[noreturn]] void halt();
 
-// Gives up every locality of the TPM, whatever its interface: the CPU measures the SLB only if none is in
-// use.
+// Gives up every locality of the TPM, whatever its interface: the CPU measures the SLB only if none is in use.
 void relinquish_tpm();
 // Masks both 8259 interrupt controllers: the firmware's timer would interrupt a guest that has no handler for it.
 void mask_legacy_interrupts();

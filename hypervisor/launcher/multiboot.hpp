@@ -14,9 +14,8 @@ namespace gatehouse::launcher {
 inline constexpr std::uint32_t kMultibootMagic = 0x36d76289;  // in EAX at entry
 inline constexpr std::size_t kMultibootMaximumSize = 0x100000;
 
-// `launch` holds what goes into the launch block as it is: RSDP, screen, memory map (from the
-// memory map tag or, without one, from the UEFI map), and the modules at the addresses where the boot loader
-// put them.
+// `launch` holds what goes into the launch block as it is: RSDP, screen, memory map (from the memory map tag
+// or, without one, from the UEFI map), and the modules at the addresses where the boot loader put them.
 struct BootInformation {
     launch::LaunchBlock launch{};
     Extent slb{};         // length 0: not given
@@ -31,10 +30,9 @@ struct BootInformation {
 };
 
 // `bytes` starts with the information's total size and must hold all of it. Modules are told apart by their
-// strings: "slb", "hypervisor", "policy", "approval", "kernel", "initrd", "command-line",
-// "record", "machine-approval". Errors: kTruncated,
-// kBadLength, kBadValue (a module that ends before it starts; a role twice), kNotFound (an unknown role),
-// kNoSpace (too many ranges), kState (boot services still run).
+// strings: "slb", "hypervisor", "policy", "approval", "kernel", "initrd", "command-line", "record",
+// "machine-approval". Errors: kTruncated, kBadLength, kBadValue (a module that ends before it starts; a role
+// twice), kNotFound (an unknown role), kNoSpace (too many ranges), kState (boot services still run).
 [[nodiscard]] Status parse_multiboot(Bytes bytes, BootInformation& information);
 
 }  // namespace gatehouse::launcher

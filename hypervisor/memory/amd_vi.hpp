@@ -1,5 +1,4 @@
-// AMD-Vi: which memory each device reaches (AMD I/O Virtualization Technology Specification, 48882,
-// rev. 3.08).
+// AMD-Vi: which memory each device reaches (AMD I/O Virtualization Technology Specification, 48882, rev. 3.08).
 //
 // One device table of 65,536 entries, one for each device ID, serves every unit. The SLB fills it with
 // entries that refuse everything (block_dma), so that what it hashes afterwards cannot change; the hypervisor
@@ -19,8 +18,7 @@
 // Not done, on real machines:
 //  - the DRTM service of recent processors' security processor (TMR over all memory until the IOMMU is up);
 //  - a unit that the chipset can hide from configuration space altogether: its devices are not stopped. The
-//  number of
-//    units is in the claims, for the verifier to compare;
+//    number of units is in the claims, for the verifier to compare;
 //  - controllers that send under another function number than their own (some AHCI chips): their requests are
 //    treated as any device's, so such a disk does not work;
 //  - unity-mapped memory of IVMD blocks: devices of the firmware's do not reach reserved memory any more.
@@ -95,9 +93,9 @@ class IommuUnit {
     std::uint64_t completions_ = 0;
 };
 
-// The units of the machine: functions of class 0806, programming interface 0, in the root complex and not on a bus behind
-// a bridge, with secure device capability 0x0f of type 3 (3.2). What only claims the capability is none, and does not
-// count.
+// The units of the machine: functions of class 0806, programming interface 0, in the
+// root complex and not on a bus behind a bridge, with secure device capability 0x0f of
+// type 3 (3.2). What only claims the capability is none, and does not count.
 struct IommuPlace {
     platform::FunctionId function = 0;
     std::uint64_t registers = 0;  // physical

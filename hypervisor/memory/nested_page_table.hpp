@@ -28,9 +28,8 @@ class NestedPageTable {
     // Maps the 512 GiB around `address`, beyond what build() did. kOutOfRange: beyond the processor's, or no memory by
     // the processor's address map; kNoSpace.
     [[nodiscard]] Status extend(std::uint64_t address);
-    // Changes [base, base + size), whole pages. The caller flushes (svm::flush_nested_everywhere) if the
-    // guest runs and has lost something. kMisaligned, kOutOfRange, kNoSpace (nothing has been changed in the
-    // failed leaf).
+    // Changes [base, base + size), whole pages. The caller flushes (svm::flush_nested_everywhere) if the guest runs
+    // and has lost something. kMisaligned, kOutOfRange, kNoSpace (nothing has been changed in the failed leaf).
     [[nodiscard]] Status set(std::uint64_t base, std::uint64_t size, GuestAccess access);
     [[nodiscard]] Status hide(std::uint64_t base, std::uint64_t size) { return set(base, size, GuestAccess::kHidden); }
     [[nodiscard]] Status map(std::uint64_t base, std::uint64_t size) { return set(base, size, GuestAccess::kAll); }
@@ -39,8 +38,7 @@ class NestedPageTable {
     [[nodiscard]] GuestAccess access(std::uint64_t address) const;
     // Physical address of the top level, for VMCB.N_CR3.
     [[nodiscard]] std::uint64_t root() const { return root_; }
-    // Counts changes: a processor that last entered the guest with another number flushes before it enters
-    // again.
+    // Counts changes: a processor that last entered the guest with another number flushes before it enters again.
     [[nodiscard]] std::uint64_t generation() const { return generation_.load(); }
 
   private:

@@ -20,10 +20,10 @@ void write_msr(std::uint32_t msr, std::uint64_t value);
 
 class Ram {
   public:
-    // Reads the registers; SYSCFG.MtrrFixDramModEn, which shows RdMem and WrMem, is set meanwhile. Errors name the
-    // register: kRefused (variable-range DRAM off, an I/O range register in use, MTRRs off, the APIC not at its place),
-    // kUnsupported (more variable ranges than this knows, a TSEG mask with holes), kOutOfRange (TOP_MEM is 0 or above
-    // 4 GiB).
+    // Reads the registers; SYSCFG.MtrrFixDramModEn, which shows RdMem and WrMem, is set meanwhile.
+    // Errors name the register: kRefused (variable-range DRAM off, an I/O range register in use,
+    // MTRRs off, the APIC not at its place), kUnsupported (more variable ranges than this knows, a
+    // TSEG mask with holes), kOutOfRange (TOP_MEM is 0 or above 4 GiB).
     [[nodiscard]] Status read();
 
     // Every byte is RAM, else kOutOfRange with `item` and the extent's base.

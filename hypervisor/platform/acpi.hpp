@@ -1,5 +1,6 @@
-// The machine's ACPI tables, read as hostile bytes: the firmware and everything after it may have forged them. AML is
-// never run, and nothing that protects the hypervisor or its keys is taken from them. ACPI Specification 6.5, section 5.2.
+// The machine's ACPI tables, read as hostile bytes: the firmware and everything
+// after it may have forged them. AML is never run, and nothing that protects the
+// hypervisor or its keys is taken from them. ACPI Specification 6.5, section 5.2.
 #pragma once
 
 #include "hypervisor/base/bytes.hpp"
@@ -44,8 +45,8 @@ struct AcpiRoot {
     Bytes entries;  // addresses of tables; 0: none
     std::size_t entry_size;
 };
-// The XSDT, or the RSDT of a revision 0 RSDP. kTruncated, kBadMagic, kBadChecksum, kBadLength, kOutOfRange (of the RSDP or
-// the root), kNoSpace (more than kMaxAcpiTables entries).
+// The XSDT, or the RSDT of a revision 0 RSDP. kTruncated, kBadMagic, kBadChecksum, kBadLength,
+// kOutOfRange (of the RSDP or the root), kNoSpace (more than kMaxAcpiTables entries).
 [[nodiscard]] Result<AcpiRoot> find_acpi_root(Bytes rsdp, AcpiMemory& memory);
 
 }  // namespace gatehouse::platform

@@ -7,14 +7,16 @@
 //
 // A true ICH9 has other sleep types (S5 is 7); it never meets a processor with SKINIT, and its subsystem is another.
 // Sources: Intel ICH9 datasheet 13.1.13, 13.8.3; AMD BKDG for Family 15h Models 70h-7Fh, power management registers
-// PMx60 (event), PMx62 (control), PMx64 (timer), PMx68 (GPE0), as coreboot sets them in soc/amd/stoneyridge, with S5 in its
-// acpi/sleepstates.asl; QEMU hw/acpi/core.c, acpi_pm1_cnt_write() (type 0: off), and hw/isa/lpc_ich9.c.
+// PMx60 (event), PMx62 (control), PMx64 (timer), PMx68 (GPE0), as coreboot sets them in soc/amd/stoneyridge, with S5 in
+// its acpi/sleepstates.asl; QEMU hw/acpi/core.c, acpi_pm1_cnt_write() (type 0: off), and hw/isa/lpc_ich9.c.
 #pragma once
 
 #include "hypervisor/base/result.hpp"
 
 namespace gatehouse::platform {
 
+// Reset control: bit 2 resets, the whole machine if bit 1 was set before.
+inline constexpr std::uint16_t kResetControl = 0xcf9;
 // Index and data port of the FCH's PM registers.
 inline constexpr std::uint16_t kFchIndex = 0xcd6;
 inline constexpr std::uint16_t kFchData = 0xcd7;

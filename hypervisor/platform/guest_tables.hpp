@@ -5,11 +5,11 @@
 //   Name (_S5, Package (4) {t, t, 0, 0})    t: chipset's sleep type
 //   Scope (\_SB) { Device (PCI0) { Name (_HID, EisaId ("PNP0A08"))  Name (_CID, EisaId ("PNP0A03")) } }
 //
-// What this costs: no _PRT, so a device needs MSI or MSI-X, INTx is not routed; no _CRS, so Linux is to be told pci=nocrs, with
-// which it leaves bridges and devices where firmware has put them; no lid, battery, embedded controller or thermal zone; no
-// P-states and no C-states beyond C1 (the processor boosts as firmware left it). The power button is the fixed-hardware one.
-// Sleep states other than S5 do not exist. ACPI Specification 6.5, 5.2 and 20.2; IA-PC HPET Specification 1.0a, 3.2.4;
-// PCI Firmware Specification 3.3, 4.1.2.
+// What this costs: no _PRT, so a device needs MSI or MSI-X, INTx is not routed; no _CRS, so Linux is to be told
+// pci=nocrs, with which it leaves bridges and devices where firmware has put them; no lid, battery, embedded
+// controller or thermal zone; no P-states and no C-states beyond C1 (the processor boosts as firmware left it).
+// The power button is the fixed-hardware one. Sleep states other than S5 do not exist. ACPI Specification 6.5, 5.2
+// and 20.2; IA-PC HPET Specification 1.0a, 3.2.4; PCI Firmware Specification 3.3, 4.1.2.
 #pragma once
 
 #include "hypervisor/platform/acpi.hpp"

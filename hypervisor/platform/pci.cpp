@@ -19,8 +19,7 @@ std::optional<std::uint8_t> find_capability(FunctionId function, std::uint8_t id
 }
 
 Result<EcamWindow> ecam_window(std::uint64_t mmio_configuration) {
-    // BKDG and PPR of families 10h and later, MSRC001_0058: bit 0 enable, [5:2] log2 of the buses, [47:20]
-    // base
+    // BKDG and PPR of families 10h and later, MSRC001_0058: bit 0 enable, [5:2] log2 of the buses, [47:20] base
     constexpr std::uint64_t kEnable = 1;
     constexpr std::uint64_t kMegabytes = 0x0000fffffff00000;
     if ((mmio_configuration & kEnable) != 0) {
@@ -31,8 +30,7 @@ Result<EcamWindow> ecam_window(std::uint64_t mmio_configuration) {
         if (base == 0 || base % (std::uint64_t{0x100000} << bits) != 0) return {Error::kBadValue, "ECAM window", base};
         return EcamWindow{base, static_cast<std::uint8_t>((1u << bits) - 1)};
     }
-    // Intel 3 Series chipset data sheet 316966, 5.1.14, PCIEXBAR: bit 0 enable, [2:1] 256, 128 or 64 buses,
-    // base
+    // Intel 3 Series chipset data sheet 316966, 5.1.14, PCIEXBAR: bit 0 enable, [2:1] 256, 128 or 64 buses, base
     constexpr FunctionId kHostBridge = 0;
     constexpr std::uint32_t kQ35 = 0x29c08086;
     if (read_config(kHostBridge, 0x00, 4) != kQ35) return EcamWindow{};

@@ -32,10 +32,9 @@ struct EcamWindow {
     std::uint8_t last_bus = 0;
     friend bool operator==(const EcamWindow&, const EcamWindow&) = default;
 };
-// The window that the machine really decodes. ACPI's MCFG table only claims one: a forged claim would leave
-// the true window unwatched. From the processor, `mmio_configuration` being MSR kMmioConfigurationBase
-// (io.hpp), or from an Intel Q35 host bridge, which QEMU pairs with AMD processors. kBadValue,
-// kUnsupported.
+// The window that the machine really decodes. ACPI's MCFG table only claims one: a forged claim would leave the
+// true window unwatched. From the processor, `mmio_configuration` being MSR kMmioConfigurationBase (io.hpp), or
+// from an Intel Q35 host bridge, which QEMU pairs with AMD processors. kBadValue, kUnsupported.
 [[nodiscard]] Result<EcamWindow> ecam_window(std::uint64_t mmio_configuration);
 
 // Calls visit(FunctionId) for every function of every bus, in ascending order. All 256 buses are asked, not
@@ -53,8 +52,8 @@ void for_each_function(Visit&& visit) {
     }
 }
 
-// Calls visit(FunctionId) for every PCI bridge whose secondary side leads to the function's bus: by the bus numbers that
-// the bridges themselves route by.
+// Calls visit(FunctionId) for every PCI bridge whose secondary side leads to the
+// function's bus: by the bus numbers that the bridges themselves route by.
 template <typename Visit>
 void for_each_bridge_above(FunctionId function, Visit&& visit) {
     const std::uint32_t bus = function >> 8;

@@ -1,8 +1,8 @@
 // Resets PCI functions, so that whatever DMA they were told to do before the launch is forgotten.
 //
-// Bus mastering off does not do that: an armed ring goes on when a driver sets it again. A function counts as reset only
-// if its command register has been seen to fall back to zero (PCI 3.0, 6.2.2), whatever its capabilities promise. Tried
-// in this order, all functions at once:
+// Bus mastering off does not do that: an armed ring goes on when a driver sets it again. A
+// function counts as reset only if its command register has been seen to fall back to zero (PCI
+// 3.0, 6.2.2), whatever its capabilities promise. Tried in this order, all functions at once:
 //   - function level reset, of the PCI Express or the Advanced Features capability (PCIe 6.0, 6.6.2, 100 ms);
 //   - D3hot and back, where No_Soft_Reset is clear (PCI Power Management 1.2, 5.4.1, 10 ms each way);
 //   - secondary bus reset of the bridge, if all functions behind it may be reset (PCIe 6.0, 6.6.1, 100 ms).

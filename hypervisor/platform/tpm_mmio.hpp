@@ -1,5 +1,4 @@
-// TpmBus on the real thing: registers at kTpmBase, which must be mapped at itself and uncacheable, time by
-// the TSC.
+// TpmBus on the real thing: registers at kTpmBase, which must be mapped at itself and uncacheable, time by the TSC.
 #pragma once
 
 #include "hypervisor/platform/io.hpp"

@@ -5,8 +5,7 @@
 // byte of a response is stored before its size field has been checked against the buffer. A TPM that is
 // missing, hung or talks nonsense is answered with one Failure, at most about 20 s later.
 //
-// Errors of all calls, each with an item that names the wait or register; detail is the register's last
-// value:
+// Errors of all calls, each with an item that names the wait or register; detail is the register's last value:
 //   kNotFound      there is no TPM
 //   kUnsupported   an interface, a locality or a buffer that this TPM or this code does not have
 //   kTimeout       a wait ended
@@ -43,8 +42,8 @@ class TpmTransport final : public tpm::Transport {
     TpmTransport(const TpmTransport&) = delete;
     TpmTransport& operator=(const TpmTransport&) = delete;
 
-    // Before everything else: finds out the interface and requests the locality (0..4), which is never seized from
-    // another one.
+    // Before everything else: finds out the interface and requests the
+    // locality (0..4), which is never seized from another one.
     [[nodiscard]] Status open(unsigned locality);
 
     // A command that times out is cancelled; the locality stays ours.

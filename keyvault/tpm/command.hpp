@@ -1,7 +1,6 @@
 // Command: composes one TPM command in a Tpm's buffer, sends it, and takes the response's frame apart.
 //
-// The parts of a command are appended in the order of the wire (Part 1, 18): handles, authorization,
-// parameters.
+// The parts of a command are appended in the order of the wire (Part 1, 18): handles, authorization, parameters.
 //
 //     Command command(tpm, TPM2_CC_NV_Read, "TPM2_NV_Read");
 //     command.with(index, index).password().with(std::uint16_t{8}, std::uint16_t{0});
@@ -40,8 +39,7 @@ class Command {
     }
     // Appends marshalled bytes.
     Command& with_marshalled(Bytes bytes);
-    // A password session with an empty password: one for each handle that needs an authorization, in their
-    // order.
+    // A password session with an empty password: one for each handle that needs an authorization, in their order.
     Command& password();
     // Any other session, after the passwords.
     Command& session(TPM2_HANDLE session, Bytes nonce, TPMA_SESSION attributes, Bytes hmac);

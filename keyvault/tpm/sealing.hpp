@@ -48,8 +48,8 @@ struct UnsealRequest {
 };
 
 // Releases the 32-byte secret, if the machine is as approved, over a salted and encrypted session. The
-// transport is to be at locality 2. Who put the secret there is not known from this: the vault id is (volume/header.hpp).
-// Whatever happens, nothing stays loaded in the TPM. About 8 KiB of stack.
+// transport is to be at locality 2. Who put the secret there is not known from this: the vault id is
+// (volume/header.hpp). Whatever happens, nothing stays loaded in the TPM. About 8 KiB of stack.
 //
 // Errors besides Tpm's, each with its own item:
 //   kMismatch      "storage root key: Name is not the pinned one"

@@ -14,8 +14,8 @@ std::array<std::byte, 4> big_endian(std::uint32_t value) {
     return bytes;
 }
 
-// The point of a P-256 storage key: the end of its TPMT_PUBLIC (Part 2, 12.2.4). That it is such a key its Name says, which
-// was pinned; of any other the TPM makes nothing.
+// The point of a P-256 storage key: the end of its TPMT_PUBLIC (Part 2, 12.2.4). That it
+// is such a key its Name says, which was pinned; of any other the TPM makes nothing.
 Result<EccPoint> ecc_point(Bytes public_area) {
     constexpr std::size_t kSize = 2 * (2 + kCoordinateSize);
     Reader reader(public_area.last(std::min(kSize, public_area.size())), Endian::kBig);

@@ -64,15 +64,15 @@ class PolicySession {
     // the command's HMAC.
     [[nodiscard]] Result<Secret<32>> unseal(TPM2_HANDLE object, const Name& name);
 
-    // Quote by the loaded key `key` over PCRs and up to 64 bytes of `qualifying_data`. What is in it, and its signature,
-    // is the verifier's to check: nobody before him relies on it.
+    // Quote by the loaded key `key` over PCRs and up to 64 bytes of `qualifying_data`. What is in
+    // it, and its signature, is the verifier's to check: nobody before him relies on it.
     [[nodiscard]] Result<Quote> quote(TPM2_HANDLE key, Bytes qualifying_data, const PcrSelection& selection);
 
     // For this room: appends this session to a command, after its handles and passwords. A salted session authorizes
     // commands without parameters, on the object with this Name.
     void authorize(Command& command, Bytes name = {});
-    // Sends a command that this session authorizes; the response's parameters are authenticated if the session is salted,
-    // not decrypted.
+    // Sends a command that this session authorizes; the response's parameters
+    // are authenticated if the session is salted, not decrypted.
     [[nodiscard]] Result<Response> execute(Command& command);
 
   private:

@@ -1,8 +1,7 @@
 // Tpm: TPM 2.0 commands that need no session but a password session with an empty password.
 //
-// Every response is taken apart as hostile input: size field, tag, response code, handle and parameter sizes,
-// and nothing may be left over. TPM2_RC_RETRY, YIELDED, TESTING and NV_RATE are retried kMaximumAttempts
-// times.
+// Every response is taken apart as hostile input: size field, tag, response code, handle and parameter sizes, and
+// nothing may be left over. TPM2_RC_RETRY, YIELDED, TESTING and NV_RATE are retried kMaximumAttempts times.
 //
 // Errors of every command:
 //   kTpmError      the TPM refused; item is the command's name ("TPM2_PCR_Extend"), detail the response code
@@ -24,8 +23,7 @@ namespace gatehouse::tpm {
 
 class Tpm;
 
-// A transient object or session of the TPM, flushed when this goes; a failure to flush is not reported.
-// Movable.
+// A transient object or session of the TPM, flushed when this goes; a failure to flush is not reported. Movable.
 class Flushed {
   public:
     Flushed() = default;
@@ -53,22 +51,22 @@ class Tpm {
     Tpm(const Tpm&) = delete;
     Tpm& operator=(const Tpm&) = delete;
 
-    // The active PCR banks. kNoSpace if there are more than BankList holds: an unknown bank must not be
-    // overlooked.
+    // The active PCR banks. kNoSpace if there are more than BankList holds: an unknown bank must not be overlooked.
     [[nodiscard]] Result<BankList> active_banks();
     // Extends one PCR in the bank of each digest, with one command. At most BankList::kCapacity digests.
     [[nodiscard]] Status pcr_extend(unsigned pcr, std::span<const Digest> digests);
     // One PCR (0..23) of one bank; kMismatch if the TPM does not have it.
     [[nodiscard]] Result<Digest> pcr_read(HashAlgorithm bank, unsigned pcr);
 
-    // TPM2_Shutdown for a loss of power: without it, the TPM's clock goes back, and it may count a failed authorization.
+    // TPM2_Shutdown for a loss of power: without it, the TPM's clock
+    // goes back, and it may count a failed authorization.
     [[nodiscard]] Status shutdown();
 
     // Fills `out`, however many commands it takes.
     [[nodiscard]] Status get_random(MutableBytes out);
 
-    // A loaded or persistent object's public area. Whoever answers may lie: it is the object's that was meant if name_of() it
-    // is the Name that was pinned. The Name that the answer gives besides is not looked at.
+    // A loaded or persistent object's public area. Whoever answers may lie: it is the object's that was meant if
+    // name_of() it is the Name that was pinned. The Name that the answer gives besides is not looked at.
     [[nodiscard]] Result<PublicArea> read_public(TPM2_HANDLE object);
     // Loads a marshalled TPMT_PUBLIC for verifying signatures. Owner hierarchy: tickets of the null hierarchy
     // are empty (Part 3, 20.1), PolicyAuthorize refuses those.

@@ -33,8 +33,8 @@ struct PcrSelection {
     std::uint32_t pcrs = 0;
 };
 
-// The PCR banks that the TPM has, by their algorithms; one may be an algorithm that can_hash() does not know. A bank without
-// any PCR is inactive and left out.
+// The PCR banks that the TPM has, by their algorithms; one may be an algorithm that
+// can_hash() does not know. A bank without any PCR is inactive and left out.
 struct BankList {
     static constexpr std::size_t kCapacity = 8;
     std::array<HashAlgorithm, kCapacity> entries{};

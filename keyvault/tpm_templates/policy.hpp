@@ -31,7 +31,8 @@ class PolicyDigest {
 // order. `pcr17` and `pcr18` are SHA-256 values of 32 bytes.
 [[nodiscard]] Sha256Digest sealing_policy_digest(const Sha256Digest& pcr17, const Sha256Digest& pcr18,
                                                  const Name& counter, std::uint64_t limit);
-// What the authority approves of a machine, after the release: { PolicyAuthorize(authority, policy_ref), PolicyPCR 19 }.
+// What the authority approves of a machine, after the release:
+// { PolicyAuthorize(authority, policy_ref), PolicyPCR 19 }.
 [[nodiscard]] Sha256Digest machine_policy_digest(const Name& authority, Bytes policy_ref, const Sha256Digest& pcr19);
 // The sealed object's authPolicy: with `policy_ref` where the release alone is approved; with
 // machine_policy_ref(policy_ref) where the machine is as well.

@@ -63,10 +63,9 @@ PublicArea sealed_object_template(const Sha256Digest& policy) {
     return area_of<PublicArea>(writer);
 }
 
-// Without userWithAuth, signing (USER role) needs the policy: locality 2. Without adminWithPolicy, the ADMIN
-// role of TPM2_ActivateCredential takes the empty password: its policy would have to name the command besides
-// the locality (Part 1, 19.2.3: PolicyCommandCode), and it releases nothing but a proof that the key is in
-// this TPM.
+// Without userWithAuth, signing (USER role) needs the policy: locality 2. Without adminWithPolicy, the ADMIN role of
+// TPM2_ActivateCredential takes the empty password: its policy would have to name the command besides the locality
+// (Part 1, 19.2.3: PolicyCommandCode), and it releases nothing but a proof that the key is in this TPM.
 PublicArea attestation_key_template() {
     std::array<std::byte, 128> out{};
     Writer writer = begin(out, TPM2_ALG_ECC,

@@ -23,10 +23,10 @@
 // Wrapping is AES-256-GCM with a random 96-bit nonce; its associated data name the purpose, the disk and, for
 // a slot, the vault id, for a DEK, the epoch. The labels are in format.hpp.
 //
-// Anybody can make a vault, seal it to a public policy and write any vault id on it. What tells whose vault it is
-// is the root secret: born with the vault, kept through every rotation of the other keys, known to nobody else; the
-// vault id is its hash, so a pinned id can be claimed by all and proven by one. A *member* is a further disk of
-// the same endpoint: its KEK is wrapped under the root of the boot vault as well, and the boot vault's header lists its id.
+// Anybody can make a vault, seal it to a public policy and write any vault id on it. What tells whose vault it is is
+// the root secret: born with the vault, kept through every rotation of the other keys, known to nobody else; the vault
+// id is its hash, so a pinned id can be claimed by all and proven by one. A *member* is a further disk of the same
+// endpoint: its KEK is wrapped under the root of the boot vault as well, and the boot vault's header lists its id.
 //
 // An unauthenticated copy is read only as far as the slots; the rest of it is parsed after its MAC has been
 // verified with a key that came out of one of the slots. There is no null cipher.
@@ -170,9 +170,9 @@ struct Keys {
 // SHA-256("gatehouse vault id v1" || root).
 [[nodiscard]] VaultId vault_id(const Root& root);
 
-// What can be said of a copy before anything is authenticated: generation, disk, vault id and slots; of `header` nothing else
-// is changed. `copy` is what was read from the disk at one of kCopyOffset, at most kMaximumHeaderSize bytes.
-// Errors: kBadMagic, kBadVersion, kBadLength, kTruncated, kBadValue.
+// What can be said of a copy before anything is authenticated: generation, disk, vault id and slots; of
+// `header` nothing else is changed. `copy` is what was read from the disk at one of kCopyOffset, at most
+// kMaximumHeaderSize bytes. Errors: kBadMagic, kBadVersion, kBadLength, kTruncated, kBadValue.
 [[nodiscard]] Status preview(Bytes copy, Header& header);
 
 // The copies that look like a header, the most recent generation first (copy 0 first in a tie). `count` 0:
@@ -183,9 +183,9 @@ struct Candidates {
 };
 [[nodiscard]] Candidates select_candidates(Bytes copy0, Bytes copy1, std::uint32_t version = kHeaderVersion);
 
-// Opens a copy: slot secret -> KEK -> MAC -> everything else. `slot` is the one that `secret` belongs to. On failure
-// `keys` is wiped and `header` not to be used. A header whose cursor is not idle opens: what to do with it is the caller's.
-// Errors:
+// Opens a copy: slot secret -> KEK -> MAC -> everything else. `slot` is the one that
+// `secret` belongs to. On failure `keys` is wiped and `header` not to be used. A header
+// whose cursor is not idle opens: what to do with it is the caller's. Errors:
 //   kNotFound    "vault: no such slot"
 //   kAuthFailed  "vault slot": the secret is not this slot's, or the slot, the disk's GUID or the vault id was changed
 //   kBadMac      "vault header"
@@ -195,8 +195,8 @@ struct Candidates {
 [[nodiscard]] Status open_header(Bytes copy, SlotKind slot, const SlotSecret& secret, const Guid* disk, Header& header,
                                  Keys& keys);
 
-// Whether a header, whose tables are not longer than they can be, keeps the rules of the format, which open_header() and
-// serialise() both demand.
+// Whether a header, whose tables are not longer than they can be, keeps the
+// rules of the format, which open_header() and serialise() both demand.
 [[nodiscard]] Status validate(const Header& header);
 
 }  // namespace gatehouse::volume

@@ -1,4 +1,5 @@
-// What the tools that lay a disk out know of partition tables besides: the whole table's rules, and the other partitions.
+// What the tools that lay a disk out know of partition tables besides:
+// the whole table's rules, and the other partitions.
 #pragma once
 
 #include "keyvault/volume_writer/partition.hpp"
@@ -18,8 +19,8 @@ inline constexpr Guid kBiosBootPartitionType{std::byte{0x48}, std::byte{0x61}, s
                                              std::byte{0x74}, std::byte{0x4e}, std::byte{0x65}, std::byte{0x65},
                                              std::byte{0x64}, std::byte{0x45}, std::byte{0x46}, std::byte{0x49}};
 
-// Offset of the array's CRC-32 in a header, which an editor of the table must recompute; then the header's own, with its own
-// CRC zero (kGptHeaderCrcAt).
+// Offset of the array's CRC-32 in a header, which an editor of the table must
+// recompute; then the header's own, with its own CRC zero (kGptHeaderCrcAt).
 inline constexpr std::size_t kGptEntriesCrcAt = 88;
 
 // `table`: table_size() bytes. The CRC holds, and used entries are well-formed, in the usable range and

@@ -1,8 +1,9 @@
 // The journal of encryption in place: what makes it possible to go on after a power cut, for tools.
 //
-// Sectors are encrypted in windows of at most 16 MiB, each in ascending order of LBA and inside of one range of sectors that
-// are to be encrypted. A window may be on the disk in part when the power fails, and a sector does not show whether it
-// is ciphertext already. So the journal holds a keyed MAC of what each sector of the window will be. In this order:
+// Sectors are encrypted in windows of at most 16 MiB, each in ascending order of LBA and inside
+// of one range of sectors that are to be encrypted. A window may be on the disk in part when
+// the power fails, and a sector does not show whether it is ciphertext already. So the journal
+// holds a keyed MAC of what each sector of the window will be. In this order:
 //
 //     1. encrypt the window in memory; write its journal into the area that the cursor does not name; flush
 //     2. update(): cursor = {kEncrypting, that area, window}; it flushes
@@ -13,9 +14,9 @@
 // whose MAC is the journal's is ciphertext, every other one is still plaintext (disks write sectors whole); encrypt and
 // write those, flush, go on with 1 behind the window.
 //
-// The newest copy of the header may be lost, and the other one, which opens then, names the window before. Its successor may
-// have been under way: if the area that the cursor does not name holds a journal that begins where the next window does,
-// then everything before is on the disk, and that window is taken up as if the cursor named it.
+// The newest copy of the header may be lost, and the other one, which opens then, names the window before. Its
+// successor may have been under way: if the area that the cursor does not name holds a journal that begins where the
+// next window does, then everything before is on the disk, and that window is taken up as if the cursor named it.
 //
 // The two journals lie in the vault partition behind the two copies of the header. A journal, little-endian:
 //
@@ -27,8 +28,8 @@
 //         56     .  zeros
 //       4096    8n  for each sector the first 8 bytes of HMAC-SHA-256(LBA || ciphertext)
 //
-// Both by HKDF(KEK, "gatehouse vault v2: journal"). 2^-64 is the chance that a plaintext sector is taken for
-// ciphertext.
+// Both by HKDF(KEK, "gatehouse vault v2: journal"). 2^-64 is the chance
+// that a plaintext sector is taken for ciphertext.
 #pragma once
 
 #include <bearssl/bearssl_hmac.h>
@@ -61,8 +62,8 @@ class Journal {
     [[nodiscard]] Result<std::size_t> write(std::uint64_t first, Bytes ciphertext, std::size_t sector_size,
                                             MutableBytes out) const;
 
-    // The MACs in a journal, one after the other, which must be that of this window. `area`: kJournalSize bytes as read.
-    // kBadMac: it is not, or was changed.
+    // The MACs in a journal, one after the other, which must be that of this window.
+    // `area`: kJournalSize bytes as read. kBadMac: it is not, or was changed.
     [[nodiscard]] Result<Bytes> read(std::uint64_t first, std::uint64_t count, Bytes area) const;
     // Of how many sectors the window is that begins at `first`, if this is its journal; errors as read().
     [[nodiscard]] Result<std::uint64_t> window(std::uint64_t first, Bytes area) const;

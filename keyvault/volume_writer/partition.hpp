@@ -1,5 +1,5 @@
-// The GUID partition table, as far as the tools that make vaults need it: who is who on the disk, from hostile sectors. A boot
-// only searches it (hypervisor/boot/vault.hpp).
+// The GUID partition table, as far as the tools that make vaults need it: who is who on
+// the disk, from hostile sectors. A boot only searches it (hypervisor/boot/vault.hpp).
 //
 // A table is a header sector (primary at LBA 1, backup at the last LBA) and an array of entries wherever the
 // header says; both carry a CRC-32, which finds accidents, not attackers: what matters for security (which
@@ -53,18 +53,17 @@ struct GptEntry {
 // on, give the result of the bytes before as `before`.
 [[nodiscard]] std::uint32_t crc32(Bytes bytes, std::uint32_t before = 0);
 
-// `sector`: the whole sector (512 or 4,096 bytes), which was read from `lba` of a disk of `total_sectors`.
-// Everything that the header says lies inside of the disk, and neither header nor array lies among the usable
-// sectors. Errors: kBadMagic, kBadVersion, kBadLength, kBadChecksum, kMismatch (lba), kOutOfRange, kOverlap,
-// kUnsupported.
+// `sector`: the whole sector (512 or 4,096 bytes), which was read from `lba` of a disk of `total_sectors`. Everything
+// that the header says lies inside of the disk, and neither header nor array lies among the usable sectors. Errors:
+// kBadMagic, kBadVersion, kBadLength, kBadChecksum, kMismatch (lba), kOutOfRange, kOverlap, kUnsupported.
 [[nodiscard]] Result<GptHeader> parse_gpt_header(Bytes sector, std::uint64_t lba, std::uint64_t total_sectors);
 
 // Entry number `index` < entry_count of a table.
 [[nodiscard]] GptEntry gpt_entry(Bytes table, std::uint32_t index);
 
-// The only partition of a type in `table`, table_size() bytes, whose CRC must hold; it lies in the usable range. The other
-// entries are of no concern. kBadLength, kBadChecksum; kNotFound if there is none, kBadValue if there are several,
-// kOutOfRange (detail: its first LBA).
+// The only partition of a type in `table`, table_size() bytes, whose CRC must hold; it lies in
+// the usable range. The other entries are of no concern. kBadLength, kBadChecksum; kNotFound if
+// there is none, kBadValue if there are several, kOutOfRange (detail: its first LBA).
 [[nodiscard]] Result<GptEntry> find_partition(const GptHeader& header, Bytes table, const Guid& type);
 
 }  // namespace gatehouse::volume

@@ -1,10 +1,11 @@
 // The policy bundle: the measured configuration of an appliance; and what lies outside of it and is checked by it: the
 // authority's approvals of a release and of a machine, and the endpoint's record.
 //
-// The bundle is a module of the boot, measured into PCR 18 whole. It says what the hypervisor is to do and whom to
-// believe; it carries no PCR values. The other files are modules as well, but are not measured: the approvals carry the
-// authority's signatures over one sealing policy each, which the TPM itself checks (TPM2_VerifySignature,
-// TPM2_PolicyAuthorize), the record one of the fleet's enrollment key, which the hypervisor checks: forged ones open nothing.
+// The bundle is a module of the boot, measured into PCR 18 whole. It says what the hypervisor is
+// to do and whom to believe; it carries no PCR values. The other files are modules as well, but
+// are not measured: the approvals carry the authority's signatures over one sealing policy each,
+// which the TPM itself checks (TPM2_VerifySignature, TPM2_PolicyAuthorize), the record one of the
+// fleet's enrollment key, which the hypervisor checks: forged ones open nothing.
 //
 // Bundle, little-endian:
 //   u8[8] "GHPOLICY"   u32 version (2)   u32 size (whole, in bytes)   u32 flags (BundleFlag)

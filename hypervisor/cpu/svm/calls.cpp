@@ -32,8 +32,7 @@ void ring(std::uint32_t apic_id, std::uint32_t shorthand = 0) {
 // Longer than any handler takes: a TPM command and its cancellation time out after 12 seconds.
 constexpr std::uint64_t kLongestHandler = 15'000'000;  // microseconds
 
-// Answers a call to this processor while it waits for another, so that two that call each other both get
-// through.
+// Answers a call to this processor while it waits for another, so that two that call each other both get through.
 void answer_own_call() {
     Vcpu& own = *this_cpu().vcpu;
     if (!own.called) return;

@@ -18,8 +18,8 @@ constexpr std::uint64_t kRflagsInterrupt = 1u << 9;
 constexpr std::uint64_t kRflagsResume = 1u << 16;
 constexpr std::uint64_t kDr6SingleStep = 1u << 14;
 
-// Skips CPUID, RDMSR, WRMSR, INVD or WBINVD: 0x0f and another byte, behind prefixes perhaps (in 64-bit code; elsewhere they
-// are not looked for).
+// Skips CPUID, RDMSR, WRMSR, INVD or WBINVD: 0x0f and another byte, behind
+// prefixes perhaps (in 64-bit code; elsewhere they are not looked for).
 void skip_opcode(Vcpu& vcpu) {
     std::array<std::byte, kMaxInstruction> code{};
     const std::size_t size = vcpu.vmcb.next_rip != 0 ? 0 : fetch_instruction(vcpu, code);
@@ -53,9 +53,8 @@ bool write_efer(Vcpu& vcpu, std::uint64_t value) {
     return accepted;
 }
 
-// The APIC stays at its place and on: it is how processors of the hypervisor call each other. A guest that
-// turns its APIC off, as on the way from x2APIC to xAPIC mode, gets one that has been reset, and reads what
-// it wrote.
+// The APIC stays at its place and on: it is how processors of the hypervisor call each other. A guest that turns
+// its APIC off, as on the way from x2APIC to xAPIC mode, gets one that has been reset, and reads what it wrote.
 bool write_apic_base(Vcpu& vcpu, std::uint64_t value) {
     constexpr std::uint64_t kX2apic = 1u << 10, kEnable = 1u << 11, kBsp = 1u << 8;
     const std::uint64_t now = read_msr(kMsrApicBase);

@@ -16,8 +16,7 @@ constexpr std::uint64_t kDeCfgMask = 1u << 9 | 1u << 1;              // Zenbleed
 constexpr MsrRule kPass = MsrRule::kPass, kDrop = MsrRule::kDrop;
 constexpr MsrRule kMask = MsrRule::kMask, kFault = MsrRule::kFault;
 
-// The first row that matches counts. APM vol. 2, appendix A; Processor Programming References for families
-// 17h, 19h.
+// The first row that matches counts. APM vol. 2, appendix A; Processor Programming References for families 17h, 19h.
 constexpr std::array kRows{
     Row{0x10, 0x10, {kPass, kDrop}},    // TSC: the hypervisor's clock
     Row{0x200, 0x26f, {kPass, kDrop}},  // MTRRs: how the hypervisor's own memory is cached

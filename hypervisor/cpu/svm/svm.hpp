@@ -1,8 +1,7 @@
 // AMD SVM: one guest on all processors (AMD64 Architecture Programmer's Manual, "APM", vol. 2, chapter 15).
 //
-// Intercepted: CPUID, some MSRs (policy.hpp) and ports, SVM instructions, INIT, shutdown, nested page
-// faults. Nothing else: interrupts, NMIs and exceptions go straight to the guest, and an idle guest causes no
-// exits.
+// Intercepted: CPUID, some MSRs (policy.hpp) and ports, SVM instructions, INIT, shutdown, nested page faults.
+// Nothing else: interrupts, NMIs and exceptions go straight to the guest, and an idle guest causes no exits.
 #pragma once
 
 #include "hypervisor/base/result.hpp"

@@ -62,8 +62,8 @@ void enter_init(Vcpu& vcpu);
 // the processor back is not missed; until the processor shows life by using its APIC.
 void suspect_offline(Vcpu& vcpu);
 void show_life(Vcpu& vcpu);
-// Makes the others stop for good, each at the end of what its handler does: true if all have. All are called at once, and
-// not by their IDs: a guest may have given its APIC another.
+// Makes the others stop for good, each at the end of what its handler does: true if all have.
+// All are called at once, and not by their IDs: a guest may have given its APIC another.
 [[nodiscard]] bool stop_others();
 // No processor is left in INIT: stop_others() may call them.
 void all_taken(std::uint64_t low_page);
