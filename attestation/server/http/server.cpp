@@ -5,6 +5,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <exception>
 #include <future>
 #include <thread>
 #include <tuple>
@@ -153,7 +154,7 @@ Server::Server(Application& application, const ServerOptions& options, const Tls
 Server::~Server() {
     try {
         if (!inside_->threads.empty()) (void)stop();
-    } catch (const std::exception&) {
+    } catch (...) {
         std::terminate();  // its threads still run
     }
 }
