@@ -25,7 +25,7 @@ struct Arguments {
     std::int64_t lifetime_s = 0;
 };
 
-const server::Principal kConsole{.name = "console", .role = server::Role::kAdmin};
+server::Principal console() { return {.name = "console", .role = server::Role::kAdmin}; }
 
 Settings settings_of(const Arguments& arguments) {
     Settings settings = read_settings(arguments.config);
@@ -122,9 +122,9 @@ ExitCode run_token_create(const Arguments& arguments) {
     const bool is_certificate = !arguments.request.empty();
     Service service = open_service(arguments);
     const std::string made = is_certificate
-                                 ? service.create_certificate(kConsole, arguments.name, *role, arguments.lifetime_s,
+                                 ? service.create_certificate(console(), arguments.name, *role, arguments.lifetime_s,
                                                               read_request(arguments.request))
-                                 : service.create_token(kConsole, arguments.name, *role, arguments.lifetime_s) + "\n";
+                                 : service.create_token(console(), arguments.name, *role, arguments.lifetime_s) + "\n";
     if (arguments.as_json) {
         print_json(
             {{"name", arguments.name},
@@ -137,7 +137,7 @@ ExitCode run_token_create(const Arguments& arguments) {
 }
 
 ExitCode run_token_list(const Arguments& arguments) {
-    const auto tokens = open_service(arguments).tokens(kConsole);
+    const auto tokens = open_service(arguments).tokens(console());
     json rows = json::array();
     for (const auto& token : tokens) rows.push_back(to_json(token));
     if (arguments.as_json) {
@@ -162,7 +162,7 @@ ExitCode run_token_list(const Arguments& arguments) {
 }
 
 ExitCode run_token_revoke(const Arguments& arguments) {
-    open_service(arguments).revoke_token(kConsole, arguments.name);
+    open_service(arguments).revoke_token(console(), arguments.name);
     return ExitCode::kYes;
 }
 

@@ -5,10 +5,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <charconv>
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <system_error>
 
 namespace gatehouse::http {
 
@@ -33,8 +35,10 @@ std::optional<std::chrono::microseconds> watchdog_interval() {
     const char* const text = std::getenv("WATCHDOG_USEC");
     const char* const pid = std::getenv("WATCHDOG_PID");
     if (text == nullptr || (pid != nullptr && std::to_string(::getpid()) != pid)) return std::nullopt;
-    const long long microseconds = std::atoll(text);
-    if (microseconds <= 0) return std::nullopt;
+    long long microseconds = 0;
+    const char* const end = text + std::strlen(text);
+    const auto [rest, fault] = std::from_chars(text, end, microseconds);
+    if (fault != std::errc() || rest != end || microseconds <= 0) return std::nullopt;
     return std::chrono::microseconds(microseconds / 2);
 }
 
