@@ -4,19 +4,15 @@ namespace gatehouse::evidence {
 
 namespace {
 
+void put_one(Writer& writer, Bytes value) { writer.bytes(value); }
+template <typename T>
+requires std::is_scalar_v<T>
+void put_one(Writer& writer, T value) {
+    for (std::size_t i = sizeof(T); i-- > 0;) writer.u8(static_cast<std::uint8_t>(std::uint64_t(value) >> 8 * i));
+}
 template <typename T, typename... Member>
 void put(Writer& writer, const T& from, const std::tuple<Member T::*...>& members) {
-    const auto put_one = [&](const auto& value) {
-        using Value = std::remove_cvref_t<decltype(value)>;
-        if constexpr (std::is_enum_v<Value>) {
-            writer.u8(static_cast<std::underlying_type_t<Value>>(value));
-        } else if constexpr (std::is_integral_v<Value>) {
-            writer.patch(writer.reserve<Value>(), value);
-        } else {
-            writer.bytes(value);
-        }
-    };
-    std::apply([&](auto... member) { (put_one(from.*member), ...); }, members);
+    std::apply([&](auto... member) { (put_one(writer, from.*member), ...); }, members);
 }
 
 }  // namespace

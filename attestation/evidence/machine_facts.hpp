@@ -43,8 +43,8 @@ template <typename T, typename... Member>
 [[nodiscard]] constexpr std::size_t encoded_size(const std::tuple<Member T::*...>&) {
     return (sizeof(Member) + ...);
 }
-inline constexpr std::size_t kMaxMachineFactsSize = sizeof(kMachineFactsVersion) + encoded_size(kFactMembers) +
-                                                    sizeof(std::uint8_t) + kMaxFactIommus * encoded_size(kIommuMembers);
+inline constexpr std::size_t kMaxMachineFactsSize =
+    sizeof(kMachineFactsVersion) + encoded_size(kFactMembers) + 1 + kMaxFactIommus * encoded_size(kIommuMembers);
 
 // Writes the encoding; kNoSpace if `out` is too small. kMaxMachineFactsSize bytes always suffice.
 [[nodiscard]] Result<std::size_t> encode_machine_facts(const MachineFacts& facts, MutableBytes out);

@@ -7,7 +7,8 @@ namespace gatehouse {
 // supplies it: the SLB, the hypervisor, and host programs (which abort).
 [[noreturn]] void panic(const char* why);
 
-inline void require(bool invariant, const char* why) {
+// In its caller, whose address the panic tells.
+[[gnu::always_inline]] constexpr void require(bool invariant, const char* why) {
     if (!invariant) panic(why);
 }
 

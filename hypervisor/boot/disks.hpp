@@ -13,8 +13,6 @@ namespace gatehouse::boot {
 // One AHCI controller: the real registers below, the guest's accesses above.
 class DiskController final : public cpu::MmioHandler, private ata::HbaRegisters, private ata::GuestMemory {
   public:
-    DiskController() = default;
-
     // `abar`: physical address of BAR5, uncached in the identity map.
     //
     // Before start(): has the first disk write a FIS to `area` (dma_proof.hpp). False: there is no disk.

@@ -67,7 +67,7 @@ void Machine::Power::prepare_stop() {
 }
 
 void Machine::Power::wait_for_the_end() {
-    (void)cpu::within(2'000'000, [] { return false; });
+    (void)until(platform::microseconds, 2'000'000, [] { return false; });
     cpu::pulse_reset();
 }
 
@@ -204,9 +204,8 @@ Status Machine::find_devices() {
 }
 
 void Machine::set_device(guest::FunctionId function, const memory::DmaDomain& domain) {
-    auto* table =
-        reinterpret_cast<memory::DeviceTableEntry*>(memory::at_physical(kept_base_ + launch::kDeviceTableOffset));
-    table[function] = memory::device_table_entry(domain);
+    std::byte* const table = memory::at_physical(kept_base_ + launch::kDeviceTableOffset);
+    reinterpret_cast<memory::DeviceTableEntry*>(table)[function] = memory::device_table_entry(domain);
 }
 
 Status Machine::start_iommus() {
@@ -346,7 +345,7 @@ Status Machine::trap_guest() {
     }
     power_ports_.watch(chipset_.pm1_control, chipset_.s5_type);
     for (const std::uint16_t port :
-         {guest::PowerPorts::kKeyboard, guest::PowerPorts::kSystemControlA, guest::PowerPorts::kResetControl}) {
+         {guest::PowerPorts::kKeyboard, guest::PowerPorts::kSystemControlA, platform::kResetControl}) {
         GATEHOUSE_TRY(cpu::port_map().add(port, port, power_ports_));
     }
     // A byte for the controller's output port that the launcher has announced: neither a reset nor A20 off.
@@ -359,13 +358,12 @@ Status Machine::trap_guest() {
         GATEHOUSE_TRY(cpu::hide_device(kFchRegisters, 2 * memory::kPageSize));
     }
     GATEHOUSE_TRY(cpu::port_map().add(channel::kDoorbellPort, channel::kDoorbellPort + 3, doorbell_));
-    memory::NestedPageTable& nested = cpu::nested_pages();
     GATEHOUSE_TRY(cpu::hide_device(platform::kTpmBase, platform::kTpmLocalities * memory::kPageSize));
     for (const memory::IommuPlace& place : iommus_.all()) {
         GATEHOUSE_TRY(cpu::hide_device(place.registers, memory::kIommuRegisterSpace));
     }
-    GATEHOUSE_TRY(nested.map(kept_base_ + launch::kMailboxOffset, launch::kMailboxSize));
-    return nested.map(kept_base_ + launch::kGuestTablesOffset, launch::kGuestTablesSize);
+    GATEHOUSE_TRY(cpu::nested_pages().map(kept_base_ + launch::kMailboxOffset, launch::kMailboxSize));
+    return cpu::nested_pages().map(kept_base_ + launch::kGuestTablesOffset, launch::kGuestTablesSize);
 }
 
 Status Machine::start_processors() {
@@ -391,10 +389,11 @@ Status Machine::allow_guest_memory(memory::DmaMap& map) {
 Status Machine::release_dma() {
     bool complete = true;
     platform::for_each_function([&](guest::FunctionId function) {
-        if (!config_.is_disk(function)) complete = resets_.add(function) && complete;
+        if (config_.find_disk(function) == nullptr) complete = resets_.add(function) && complete;
     });
     if (!complete) log("gatehouse: too many PCI functions to reset: the DMA of those that are left stays refused");
-    resets_.run([](unsigned milliseconds) { (void)cpu::within(milliseconds * 1000, [] { return false; }); });
+    resets_.run(
+        [](unsigned milliseconds) { (void)until(platform::microseconds, milliseconds * 1000, [] { return false; }); });
     GATEHOUSE_TRY(allow_guest_memory(general_dma_));
     for (const platform::FunctionResets::Function& function : resets_.all()) {
         if (function.reset) {

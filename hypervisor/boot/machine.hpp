@@ -28,12 +28,10 @@ namespace gatehouse::boot {
 // Version of the hypervisor as its claims state it: major << 16 | minor << 8 | patch.
 inline constexpr std::uint32_t kVersion = 0 << 16 | 1 << 8 | 0;
 
-// There is one. Very large: static storage.
+// There is one, which is never copied (its locks cannot be). Very large: static storage.
 class Machine final : platform::AcpiMemory, guest::PhysicalView, ata::Clock {
   public:
     explicit Machine(std::uint64_t kept_base);
-    Machine(const Machine&) = delete;
-    Machine& operator=(const Machine&) = delete;
 
     // Everything up to the guest's entry. If it fails, the guest must not start, and no key is in memory.
     [[nodiscard]] Result<cpu::svm::GuestEntry> prepare();

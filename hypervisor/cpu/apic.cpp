@@ -15,7 +15,7 @@ constexpr std::uint32_t kSpuriousReset = 0xff;  // vector 0xff, APIC disabled by
 volatile std::uint32_t& at(std::uint32_t reg) { return *reinterpret_cast<volatile std::uint32_t*>(kPage + reg); }
 std::uint32_t msr_of(std::uint32_t reg) { return kMsrX2Apic + reg / 16; }
 void wait_sent() {
-    (void)within(100'000, [] { return (at(kIcrLow) & kDeliveryPending) == 0; });
+    (void)until(platform::microseconds, 100'000, [] { return (at(kIcrLow) & kDeliveryPending) == 0; });
 }
 
 }  // namespace

@@ -131,7 +131,7 @@ void set_control_registers() {
 }
 
 void wait(std::uint64_t microseconds) {
-    (void)within(microseconds, [] { return false; });
+    (void)until(platform::microseconds, microseconds, [] { return false; });
 }
 
 void bsp_main(std::uint64_t base) {
@@ -160,7 +160,7 @@ Status admit(Lobby& lobby) {
     lobby.stack = cpu.stack;
     lobby.cpu = reinterpret_cast<std::uint64_t>(&cpu);
     lobby.turn = cpu.index - 1;
-    if (!within(1'000'000, [&cpu] { return cpu.online.load(); })) {
+    if (!until(platform::microseconds, 1'000'000, [&cpu] { return cpu.online.load(); })) {
         return {Error::kTimeout, "processor does not come in; number", cpu.index};
     }
     if (cpu.apic_id >= 0xff && !apic::x2apic()) return {Error::kUnsupported, "APIC ID in xAPIC mode", cpu.apic_id};

@@ -1,6 +1,7 @@
 // Instructions that C++ has no words for.
 #pragma once
 
+#include "hypervisor/base/until.hpp"
 #include "hypervisor/platform/io.hpp"
 
 namespace gatehouse::cpu {
@@ -65,14 +66,5 @@ extern "C" [[nodiscard]] bool try_write_msr(std::uint32_t msr, std::uint64_t val
 // Drops this processor's translations.
 inline void reload_cr3() { asm volatile("mov %%cr3, %%rax; mov %%rax, %%cr3" : : : "rax", "memory"); }
 inline void pause() { asm volatile("pause"); }
-
-// Whether it is `done` within so many microseconds (platform::microseconds(): or a longer time).
-template <typename Condition>
-[[nodiscard]] bool within(std::uint64_t microseconds, Condition done) {
-    for (const std::uint64_t start = platform::microseconds(); !done(); pause()) {
-        if (platform::microseconds() - start > microseconds) return false;
-    }
-    return true;
-}
 
 }  // namespace gatehouse::cpu

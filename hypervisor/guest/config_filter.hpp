@@ -69,7 +69,8 @@ class ConfigFilter {
         Disk* disk = nullptr;
     };
     [[nodiscard]] std::span<const Function> protected_functions() const { return std::span(functions_).first(count_); }
-    [[nodiscard]] bool is_disk(FunctionId function) const { return find_disk(function) != nullptr; }
+    // nullptr: no protected disk.
+    [[nodiscard]] Disk* find_disk(FunctionId function) const;
 
     // The guest's accesses, from any processor; size 1, 2 or 4. An unaligned one reads all ones and writes nothing.
     [[nodiscard]] std::uint32_t read(FunctionId function, std::uint16_t offset, unsigned size);
@@ -92,8 +93,6 @@ class ConfigFilter {
     };
     // nullptr: not protected.
     [[nodiscard]] const Function* find(FunctionId function) const;
-    // nullptr: no protected disk.
-    [[nodiscard]] Disk* find_disk(FunctionId function) const;
     void size_bars(FunctionId function, Disk& disk);
     void walk_capabilities(FunctionId function, Disk& disk);
     [[nodiscard]] std::uint8_t disk_byte(FunctionId function, const Disk& disk, std::uint16_t offset);

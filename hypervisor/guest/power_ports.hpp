@@ -36,8 +36,6 @@ class PowerPorts final : public cpu::IoPortHandler {
   public:
     static constexpr std::uint16_t kKeyboard = 0x64;
     static constexpr std::uint16_t kSystemControlA = 0x92;
-    static constexpr std::uint16_t kResetControl = platform::kResetControl;
-    static constexpr std::uint16_t kFchData = platform::kFchData;
 
     explicit PowerPorts(PowerActions& actions) : actions_(actions) {}
     // The chipset's PM1 control register and the SLP_TYP of its S5 (platform/chipset.hpp). Before the guest runs.

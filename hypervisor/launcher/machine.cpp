@@ -3,6 +3,7 @@
 #include <array>
 
 #include "hypervisor/base/log.hpp"
+#include "hypervisor/base/until.hpp"
 #include "hypervisor/platform/io.hpp"
 
 namespace gatehouse::launcher {
@@ -28,8 +29,7 @@ volatile T& mmio(std::uint64_t address) {
 }
 
 void wait(std::uint64_t microseconds) {
-    const std::uint64_t start = platform::microseconds();
-    while (platform::microseconds() - start < microseconds) asm volatile("pause");
+    (void)until(platform::microseconds, microseconds, [] { return false; });
 }
 
 }  // namespace
@@ -82,7 +82,7 @@ void park_other_cpus() {
         constexpr std::uint32_t kPending = 1u << 12;
         volatile std::uint32_t& command = mmio<std::uint32_t>((base & 0xffffff000) + kInterruptCommandLow);
         command = kInitToOthers;
-        for (unsigned tries = 0; tries < 1000 && (command & kPending) != 0; ++tries) wait(1);
+        (void)until(platform::microseconds, 1000, [&command] { return (command & kPending) == 0; });
     }
     wait(20'000);
 }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "hypervisor/base/until.hpp"
+
 namespace gatehouse::memory {
 namespace {
 
@@ -87,12 +89,8 @@ void IommuUnit::submit(std::uint64_t low, std::uint64_t high) {
 
 template <typename Condition>
 Status IommuUnit::wait_until(Condition&& holds, const char* item) {
-    const std::uint64_t start = registers_.microseconds();
-    while (!holds()) {
-        if (registers_.microseconds() - start > kTimeLimit) return {Error::kTimeout, item, registers_.read(kStatus)};
-        asm volatile("pause");
-    }
-    return {};
+    if (until([this] { return registers_.microseconds(); }, kTimeLimit, holds)) return {};
+    return {Error::kTimeout, item, registers_.read(kStatus)};
 }
 
 Status IommuUnit::invalidate_all() {

@@ -29,8 +29,7 @@ template <typename T>
 
 // An MSR that the processor does not have raises #GP, which is fatal here: ask CPUID first.
 [[nodiscard]] inline std::uint64_t read_msr(std::uint32_t msr) {
-    std::uint32_t low = 0;
-    std::uint32_t high = 0;
+    std::uint32_t low = 0, high = 0;
     asm volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(msr));
     return std::uint64_t{high} << 32 | low;
 }

@@ -1,5 +1,6 @@
 #include "hypervisor/platform/serial.hpp"
 
+#include "hypervisor/base/until.hpp"
 #include "hypervisor/platform/io.hpp"
 
 namespace gatehouse::platform {
@@ -17,11 +18,8 @@ enum Port : std::uint16_t {
 
 // False if the transmitter is stuck.
 bool write_character(char character) {
-    constexpr unsigned kPatience = 100000;  // polls; a character takes 87 us
-    for (unsigned i = 0; (in8(kLineStatus) & 0x20) == 0; ++i) {
-        if (i == kPatience) return false;
-        asm volatile("pause");
-    }
+    constexpr std::uint64_t kPatience = 100'000;  // microseconds; a character takes 87
+    if (!until(microseconds, kPatience, [] { return (in8(kLineStatus) & 0x20) != 0; })) return false;
     out8(kData, static_cast<std::uint8_t>(character));
     return true;
 }

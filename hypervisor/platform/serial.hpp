@@ -8,7 +8,7 @@ namespace gatehouse::platform {
 // 115,200 baud, 8 data bits, no parity, no interrupts.
 void start_serial();
 // A line and CR LF; a LogSink. A port that is missing loses the line; one that is stuck, its rest after a
-// tenth of a second or so.
+// tenth of a second.
 void write_serial(std::string_view line);
 
 }  // namespace gatehouse::platform

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "hypervisor/base/until.hpp"
+
 namespace gatehouse::platform {
 namespace {
 
@@ -85,15 +87,12 @@ Result<std::uint32_t> TpmTransport::read(std::uint32_t offset) {
     return now;
 }
 
-// Looks until the register is so or the time is over, and once more after that.
 Status TpmTransport::await(std::uint32_t offset, std::uint32_t mask, std::uint32_t value, std::uint64_t microseconds,
                            const char* item) {
-    for (const std::uint64_t start = bus_.microseconds();;) {
-        const bool last = bus_.microseconds() - start > microseconds;
-        GATEHOUSE_ASSIGN(const std::uint32_t now, read(offset));
-        if ((now & mask) == value) return {};
-        if (last) return {Error::kTimeout, item, now};
-    }
+    Result<std::uint32_t> now = 0;
+    const auto is_over = [&] { return !(now = read(offset)) || (*now & mask) == value; };
+    if (until([this] { return bus_.microseconds(); }, microseconds, is_over)) return now.failure();
+    return {Error::kTimeout, item, *now};
 }
 
 Status TpmTransport::await_locality(std::uint64_t microseconds, const char* item) {
@@ -122,8 +121,7 @@ Status TpmTransport::open(unsigned locality) {
 }
 
 void TpmTransport::pause() {
-    const std::uint64_t start = bus_.microseconds();
-    while (bus_.microseconds() - start < 20'000) continue;
+    (void)until([this] { return bus_.microseconds(); }, 20'000, [] { return false; });
 }
 
 Result<std::size_t> TpmTransport::transmit(Bytes command, MutableBytes response) {

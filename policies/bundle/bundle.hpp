@@ -37,8 +37,6 @@
 //   u8[64] signature             ECDSA P-256, r || s, over SHA-256 of all bytes before it
 #pragma once
 
-#include <string_view>
-
 #include "hypervisor/base/hash.hpp"
 
 namespace gatehouse::policies {
@@ -54,7 +52,6 @@ inline constexpr std::size_t kPointSize = 65;  // 0x04 || X || Y
 inline constexpr std::size_t kRecordSignatureSize = 64;
 inline constexpr std::size_t kMaxPolicyRef = 32;
 inline constexpr std::size_t kMaxLabel = 64;
-inline constexpr std::string_view kMachineRefSuffix = "/machine";
 
 enum class BundleFlag : std::uint32_t {
     kAllowNoIommu = 1u << 0,  // go on without an IOMMU: any device can then read the key

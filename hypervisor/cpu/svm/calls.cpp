@@ -50,7 +50,7 @@ void call(Vcpu& target) {
     }
     target.called = true;
     ring(target.cpu->apic_id);
-    const bool answered = within(kLongestHandler, [&] {
+    const bool answered = until(platform::microseconds, kLongestHandler, [&] {
         answer_own_call();
         return !target.called || stop_flag;
     });
@@ -187,7 +187,9 @@ bool stop_others() {
     for_each_other([](Vcpu& other) { other.called = true; });
     ring(0, apic::kOthers);
     bool all = true;
-    for_each_other([&](Vcpu& other) { all = all && within(kLongestHandler, [&] { return other.stopped.load(); }); });
+    for_each_other([&](Vcpu& other) {
+        all = all && until(platform::microseconds, kLongestHandler, [&] { return other.stopped.load(); });
+    });
     return all;
 }
 
