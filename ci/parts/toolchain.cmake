@@ -11,6 +11,9 @@
 #
 # The target unit_tests builds what ctest runs by the label `unit`, and nothing measured.
 
+# Seconds. Tests wait for states, on a machine that may be busy with other things: this only ends those that never end.
+set(GATEHOUSE_TEST_TIMEOUT 1800)
+
 add_library(gatehouse_warnings INTERFACE)
 target_compile_options(gatehouse_warnings INTERFACE
     $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wconversion -Wshadow -Werror>
@@ -65,9 +68,9 @@ function(gatehouse_test name)
     target_link_libraries(${name} PRIVATE gatehouse_host gatehouse_host_panic GTest::gmock GTest::gtest GTest::gtest_main)
     if(test_TOGETHER)
         add_test(NAME ${name} COMMAND ${name} --gtest_brief=1)
-        set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 300)
+        set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT ${GATEHOUSE_TEST_TIMEOUT})
     else()
-        gtest_discover_tests(${name} PROPERTIES LABELS unit TIMEOUT 300 DISCOVERY_TIMEOUT 60)
+        gtest_discover_tests(${name} PROPERTIES LABELS unit TIMEOUT ${GATEHOUSE_TEST_TIMEOUT} DISCOVERY_TIMEOUT ${GATEHOUSE_TEST_TIMEOUT})
     endif()
     add_dependencies(unit_tests ${name})
 endfunction()

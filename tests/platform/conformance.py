@@ -3,7 +3,7 @@
 
 Each case boots the probe (tests/platform/probe) on the emulator with a software TPM of its own, and judges what the
 probe printed.  `conformance.py --emulator QEMU --probe ELF --work DIR CASE`: exit status 0 the case holds, 1 it does
-not (what was expected and where the logs are is on stderr), 2 usage, 3 the machine could not be run.
+not (it says what was expected, and shows the end of the serial line), 2 usage, 3 the machine could not be run.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tarfile
 
-from machine import CPU, DEFAULT_BANKS, Machine, MachineError, create_tpm_state
+from machine import CPU, DEFAULT_BANKS, Machine, MachineError, create_tpm_state, serial_logs
 
 GENERAL_PROTECTION = 0x800D0000  # what the probe prints for an exception: bit 31, vector << 16, error code
 INVALID_OPCODE = 0x80060000
@@ -132,7 +132,7 @@ class Bench:
         with Machine(self.emulator, disks, cpus, grub or "bios", memory_mb=256 if grub else memory_mb,
                      tpm_state=state if tpm else None, tpm=tpm, iommu=iommu, cpu=cpu, extra=extra, log_dir=logs,
                      **options) as machine:
-            status = machine.wait_for_exit(120)
+            status = machine.wait_for_exit(600)
             run = Run(machine.serial_text())
         if "unexpected_exception" in run.facts:
             raise Failed(f"the probe met exception {run.facts['unexpected_exception']:#x}")
@@ -536,12 +536,12 @@ def main(arguments):
         print(f"holds: {case.__doc__}")
         return 0
     except Failed as failure:
-        print(f"does not hold: {case.__doc__}\n{failure}\nlogs: {work}", file=sys.stderr)
+        print(f"does not hold: {case.__doc__}\n{failure}\nlogs: {work}", flush=True)
         return 1
     except (MachineError, OSError, subprocess.CalledProcessError) as error:
-        print(f"error: {error}\nlogs: {work}", file=sys.stderr)
+        print(f"error: {error}\nlogs: {work}", flush=True)
         return 3
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(serial_logs.run(lambda: main(sys.argv[1:])))

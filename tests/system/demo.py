@@ -20,11 +20,10 @@ sys.path.append(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__f
 
 import appliance as lab  # noqa: E402  (attacks' place is known only now)
 import harness  # noqa: E402
+from machine import serial_logs  # noqa: E402
 import task_disk  # noqa: E402
 import verifier  # noqa: E402
 
-BOOT_TIMEOUT = 240
-GUEST_TIMEOUT = 420
 # A measured program that does not go on says so, in one line that ends like this.
 REFUSED = r"no key is released"
 STARTED = r"gatehouse: guest starts"
@@ -57,6 +56,8 @@ class Table:
     def add(self, name, expected, found, ok):
         self.rows.append({"name": name, "expected": str(expected), "found": str(found), "ok": bool(ok)})
         say(f"  {'holds' if ok else 'DOES NOT HOLD'}: {name}: {found}")
+        if not ok:
+            serial_logs.failed()
 
     def compare(self, name, expected, found):
         self.add(name, expected, found, expected == found)
@@ -164,10 +165,10 @@ def boot_with(options, box, predicted, superblock, server, table):
     logs = os.path.join(options.logs, "boot")
     with box.machine(options.emulator, logs, options.cpus, options.firmware, snapshot=False, task=task,
                      extra=verifier.qemu_arguments(server.port)) as machine:
-        text = watch(machine, STARTED + "|" + REFUSED, BOOT_TIMEOUT)
+        text = watch(machine, STARTED + "|" + REFUSED, lab.BOOT_TIMEOUT)
         say("    the guest boots")
         try:
-            machine.wait_for_exit(GUEST_TIMEOUT)
+            machine.wait_for_exit(lab.GUEST_TIMEOUT)
         except Exception as error:  # pylint: disable=broad-except
             say(f"    {error}")
         text = machine.serial_text()
@@ -349,4 +350,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(serial_logs.run(main))
