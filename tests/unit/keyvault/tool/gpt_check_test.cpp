@@ -1,7 +1,8 @@
+#include "keyvault/volume/gpt_check.hpp"
+
 #include <gtest/gtest.h>
 
 #include "keyvault/tool/disk.hpp"
-#include "keyvault/volume/gpt_check.hpp"
 #include "tests/unit/policies/appliance.hpp"
 
 namespace gatehouse::volume {
