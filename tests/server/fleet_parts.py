@@ -18,7 +18,8 @@ import urllib.parse
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 
-from software_tpm import HostTpm, create_tpm_state  # noqa: E402  (their place is known only now)
+from quote import qualifying_data  # noqa: E402  (their place is known only now)
+from software_tpm import HostTpm, create_tpm_state  # noqa: E402
 from waiting import PATIENCE, wait_until  # noqa: E402
 
 
@@ -261,12 +262,6 @@ class Server:
         if self.process and self.process.poll() is None:
             self.process.kill() if kill else self.process.terminate()
             self.process.wait(timeout=PATIENCE)
-
-
-def qualifying_data(nonce, claims):
-    """What a quote is over, in hexadecimal (attestation/evidence/claims.hpp)."""
-    parts = b"".join(len(part).to_bytes(2, "big") + part for part in (nonce, claims))
-    return hashlib.sha256(b"gatehouse quote v3" + parts).hexdigest()
 
 
 class Agent:

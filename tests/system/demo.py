@@ -7,7 +7,6 @@ image, or from the exit status of a verifier.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import re
@@ -21,6 +20,7 @@ sys.path.append(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__f
 import appliance as lab  # noqa: E402  (attacks' place is known only now)
 import harness  # noqa: E402
 from machine import serial_logs  # noqa: E402
+from quote import qualifying_data  # noqa: E402
 import task_disk  # noqa: E402
 import verifier  # noqa: E402
 
@@ -247,12 +247,6 @@ def verify(options, box, evidence, nonce):
     return done.returncode, (done.stdout.strip().splitlines() or ["no output"])[-1]
 
 
-def qualification(nonce, claims):
-    """What is quoted with the PCRs (attestation/evidence/claims.hpp)."""
-    parts = b"".join(len(part).to_bytes(2, "big") + part for part in (nonce, claims))
-    return hashlib.sha256(b"gatehouse quote v3" + parts).hexdigest()
-
-
 def quote_rows(options, box, nonce_file, evidence, predicted, table):
     nonce = read_text(nonce_file)
     status, last = verify(options, box, evidence, nonce)
@@ -261,7 +255,7 @@ def quote_rows(options, box, nonce_file, evidence, predicted, table):
     table.add("the same quote for another nonce", "refused, exit status 1", f"status {status}", status == 1)
     try:
         with open(os.path.join(evidence, "claims.bin"), "rb") as file:
-            qualified = qualification(bytes.fromhex(nonce), file.read())
+            qualified = qualifying_data(bytes.fromhex(nonce), file.read())
     except OSError:
         qualified = ""
     check = subprocess.run(["tpm2_checkquote", "-u", box.path("ak.pem"), "-m", os.path.join(evidence, "quote.msg"), "-s",
