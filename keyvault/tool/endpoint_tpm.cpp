@@ -2,6 +2,8 @@
 
 #include <tss2/tss2_mu.h>
 
+#include <memory>
+
 #include "keyvault/tpm/templates.hpp"
 
 namespace gatehouse::host {

@@ -4,6 +4,8 @@
 
 #include <string>
 
+#include "keyvault/tool/support.hpp"
+
 namespace gatehouse::agent {
 namespace {
 

@@ -5,6 +5,8 @@
 #include <fstream>
 #include <string>
 
+#include "keyvault/tool/support.hpp"
+
 namespace gatehouse::agent {
 namespace {
 
