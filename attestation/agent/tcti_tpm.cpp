@@ -1,7 +1,6 @@
 #include "attestation/agent/tcti_tpm.hpp"
 
 #include <tss2/tss2_mu.h>
-#include <tss2/tss2_tctildr.h>
 
 #include "attestation/agent/ek_templates.hpp"
 
@@ -20,43 +19,13 @@ Buffer to_buffer(const std::uint8_t* bytes, std::size_t size) {
 
 }  // namespace
 
-TctiTpm::TctiTpm(const std::string& tcti) {
-    if (Tss2_TctiLdr_Initialize(tcti.c_str(), &tcti_) != TSS2_RC_SUCCESS) {
-        throw ToolError("TPM: cannot be reached by the source " + tcti + "; is it there, and are you root?");
-    }
-    if (const TSS2_RC code = Esys_Initialize(&context_, tcti_, nullptr); code != TSS2_RC_SUCCESS) {
-        Tss2_TctiLdr_Finalize(&tcti_);
-        check(code, "initialization");
-    }
-}
-
-TctiTpm::~TctiTpm() {
-    Esys_Finalize(&context_);
-    Tss2_TctiLdr_Finalize(&tcti_);
-}
-
-bool TctiTpm::exists(TPM2_HANDLE handle) const {
-    Freed<TPMS_CAPABILITY_DATA> data;
-    TPMI_YES_NO more = 0;
-    check(Esys_GetCapability(context_, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, TPM2_CAP_HANDLES, handle, 1, &more,
-                             &data.pointer),
-          "handles");
-    const TPML_HANDLE& handles = data->data.handles;
-    return handles.count != 0 && handles.handle[0] == handle;
-}
-
-ESYS_TR TctiTpm::persistent(TPM2_HANDLE handle) const {
-    ESYS_TR resource = ESYS_TR_NONE;
-    check(Esys_TR_FromTPMPublic(context_, handle, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &resource),
-          "persistent handle");
-    return resource;
-}
+TctiTpm::TctiTpm(const std::string& tcti) : EsapiTpm(tcti, "the source " + tcti + "; is it there, and are you root?") {}
 
 std::optional<Buffer> TctiTpm::nv_contents(TPM2_HANDLE index) const {
     if (!exists(index)) return std::nullopt;
     const ESYS_TR resource = persistent(index);
     Freed<TPM2B_NV_PUBLIC> area;
-    check(Esys_NV_ReadPublic(context_, resource, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &area.pointer, nullptr),
+    check(Esys_NV_ReadPublic(context(), resource, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &area.pointer, nullptr),
           "NV index");
     // By the index's own, empty authorization where it allows that, as the profile wants it; else by the
     // owner's.
@@ -67,7 +36,7 @@ std::optional<Buffer> TctiTpm::nv_contents(TPM2_HANDLE index) const {
         const auto offset = static_cast<std::uint16_t>(contents.size());
         const auto size = std::min(kPart, static_cast<std::uint16_t>(area->nvPublic.dataSize - offset));
         Freed<TPM2B_MAX_NV_BUFFER> part;
-        check(Esys_NV_Read(context_, by_index ? resource : ESYS_TR_RH_OWNER, resource, ESYS_TR_PASSWORD, ESYS_TR_NONE,
+        check(Esys_NV_Read(context(), by_index ? resource : ESYS_TR_RH_OWNER, resource, ESYS_TR_PASSWORD, ESYS_TR_NONE,
                            ESYS_TR_NONE, size, offset, &part.pointer),
               "reading an NV index");
         const Bytes bytes = std::as_bytes(std::span(part->buffer, part->size));
@@ -79,7 +48,7 @@ std::optional<Buffer> TctiTpm::nv_contents(TPM2_HANDLE index) const {
 
 Buffer TctiTpm::public_area(ESYS_TR object) const {
     Freed<TPM2B_PUBLIC> area;
-    check(Esys_ReadPublic(context_, object, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &area.pointer, nullptr, nullptr),
+    check(Esys_ReadPublic(context(), object, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &area.pointer, nullptr, nullptr),
           "public area");
     std::array<std::uint8_t, sizeof(TPMT_PUBLIC)> bytes{};
     std::size_t size = 0;
@@ -91,7 +60,7 @@ void TctiTpm::create_primary(ESYS_TR hierarchy, const TPM2B_PUBLIC& area, Transi
     const TPM2B_SENSITIVE_CREATE sensitive{};
     const TPM2B_DATA outside{};
     const TPML_PCR_SELECTION pcrs{};
-    check(Esys_CreatePrimary(context_, hierarchy, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &sensitive, &area,
+    check(Esys_CreatePrimary(context(), hierarchy, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &sensitive, &area,
                              &outside, &pcrs, &key.handle, nullptr, nullptr, nullptr, nullptr),
           "making a primary key (is an authorization set?)");
 }

@@ -10,26 +10,16 @@ namespace gatehouse::agent {
 
 using host::Buffer;
 
-class TctiTpm {
+class TctiTpm : public host::EsapiTpm {
   public:
     explicit TctiTpm(const std::string& tcti);
-    ~TctiTpm();
-    TctiTpm(const TctiTpm&) = delete;
-    TctiTpm& operator=(const TctiTpm&) = delete;
 
-    [[nodiscard]] ESYS_CONTEXT* context() const { return context_; }
-    [[nodiscard]] bool exists(TPM2_HANDLE handle) const;
     // nullopt if there is no such index.
     [[nodiscard]] std::optional<Buffer> nv_contents(TPM2_HANDLE index) const;
     // TPMT_PUBLIC.
     [[nodiscard]] Buffer public_area(ESYS_TR object) const;
-    [[nodiscard]] ESYS_TR persistent(TPM2_HANDLE handle) const;
     // Fills `key` with a primary key.
     void create_primary(ESYS_TR hierarchy, const TPM2B_PUBLIC& area, host::Transient& key) const;
-
-  private:
-    TSS2_TCTI_CONTEXT* tcti_ = nullptr;
-    ESYS_CONTEXT* context_ = nullptr;
 };
 
 // The endorsement key: a persistent one, or made anew from its template, which gives the same key each time.

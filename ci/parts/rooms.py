@@ -16,7 +16,7 @@ class Rooms:
 
     def __init__(self, tree):
         self.kinds, self.of_directory, self.headers, self.faults = {}, {}, set(), []
-        for number, line in enumerate((tree / "rooms.txt").read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate((tree / "ci" / "rooms.txt").read_text(encoding="utf-8").splitlines(), 1):
             kind, *names = line.split("#")[0].split() or [None]
             if kind is None:
                 continue

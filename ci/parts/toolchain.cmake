@@ -12,6 +12,9 @@
 #
 # The target unit_tests builds what ctest runs by the label `unit`, and nothing measured.
 
+# Seconds. Tests wait for states, on a machine that may be busy with other things: this only ends those that never end.
+set(GATEHOUSE_TEST_TIMEOUT 1800)
+
 add_library(gatehouse_warnings INTERFACE)
 target_compile_options(gatehouse_warnings INTERFACE
     $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wconversion -Wshadow -Werror>
@@ -41,8 +44,8 @@ target_compile_options(gatehouse_measured INTERFACE
 find_library(BEARSSL_LIBRARY NAMES libbearssl.a REQUIRED)
 
 # GATEHOUSE_KIND_<directory>: the kind of its room.
-set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/rooms.txt)
-file(STRINGS ${PROJECT_SOURCE_DIR}/rooms.txt lines REGEX "^(measured|freestanding|host|test) ")
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/ci/rooms.txt)
+file(STRINGS ${PROJECT_SOURCE_DIR}/ci/rooms.txt lines REGEX "^(measured|freestanding|host|test) ")
 foreach(line IN LISTS lines)
     string(REGEX REPLACE " *#.*" "" line "${line}")
     string(REPLACE " " ";" words "${line}")
@@ -106,9 +109,10 @@ function(gatehouse_test name)
     target_link_libraries(${name} PRIVATE gatehouse_host gatehouse_host_panic GTest::gmock GTest::gtest GTest::gtest_main)
     if(test_TOGETHER)
         add_test(NAME ${name} COMMAND ${name} --gtest_brief=1)
-        set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 300)
+        set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT ${GATEHOUSE_TEST_TIMEOUT})
     else()
-        gtest_discover_tests(${name} PROPERTIES LABELS unit TIMEOUT 300 DISCOVERY_TIMEOUT 60)
+        gtest_discover_tests(${name}
+            PROPERTIES LABELS unit TIMEOUT ${GATEHOUSE_TEST_TIMEOUT} DISCOVERY_TIMEOUT ${GATEHOUSE_TEST_TIMEOUT})
     endif()
     add_dependencies(unit_tests ${name})
 endfunction()

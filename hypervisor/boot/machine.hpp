@@ -25,8 +25,8 @@
 
 namespace gatehouse::boot {
 
-// Version of the hypervisor as its claims state it: major << 16 | minor << 8 | patch.
-inline constexpr std::uint32_t kVersion = 0 << 16 | 1 << 8 | 0;
+// Version of the hypervisor, the project's, as its claims state it: major << 16 | minor << 8 | patch.
+inline constexpr std::uint32_t kVersion = GATEHOUSE_VERSION_NUMBER;
 
 // There is one, which is never copied (its locks cannot be). Very large: static storage.
 class Machine final : platform::AcpiMemory, guest::PhysicalView, ata::Clock {

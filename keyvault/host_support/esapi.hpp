@@ -1,8 +1,9 @@
-// What programs that use ESAPI share: errors in words, and owners of what it hands out.
+// What programs that use ESAPI share: the way to a TPM, errors in words, and owners of what it hands out.
 #pragma once
 
 #include <tss2/tss2_esys.h>
 #include <tss2/tss2_rc.h>
+#include <tss2/tss2_tctildr.h>
 
 #include "keyvault/host_support/support.hpp"
 
@@ -34,6 +35,49 @@ struct Transient {
     }
     Transient(const Transient&) = delete;
     Transient& operator=(const Transient&) = delete;
+};
+
+// A TPM. Errors: ToolError.
+class EsapiTpm {
+  public:
+    // `tcti` as in tctildr(3): "device:/dev/tpmrm0", "swtpm:path=/run/swtpm.sock"; `source` is how the operator named it.
+    EsapiTpm(const std::string& tcti, const std::string& source) {
+        if (Tss2_TctiLdr_Initialize(tcti.c_str(), &tcti_) != TSS2_RC_SUCCESS) {
+            throw ToolError("TPM: cannot be reached by " + source);
+        }
+        if (const TSS2_RC code = Esys_Initialize(&context_, tcti_, nullptr); code != TSS2_RC_SUCCESS) {
+            Tss2_TctiLdr_Finalize(&tcti_);
+            check(code, "initialization");
+        }
+    }
+    ~EsapiTpm() {
+        Esys_Finalize(&context_);
+        Tss2_TctiLdr_Finalize(&tcti_);
+    }
+    EsapiTpm(const EsapiTpm&) = delete;
+    EsapiTpm& operator=(const EsapiTpm&) = delete;
+
+    [[nodiscard]] ESYS_CONTEXT* context() const { return context_; }
+    // Whether there is a persistent object, or an NV index, of this handle.
+    [[nodiscard]] bool exists(TPM2_HANDLE handle) const {
+        Freed<TPMS_CAPABILITY_DATA> data;
+        TPMI_YES_NO more = 0;
+        check(Esys_GetCapability(context_, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, TPM2_CAP_HANDLES, handle, 1, &more,
+                                 &data.pointer),
+              "handles");
+        const TPML_HANDLE& handles = data->data.handles;
+        return handles.count != 0 && handles.handle[0] == handle;
+    }
+    [[nodiscard]] ESYS_TR persistent(TPM2_HANDLE handle) const {
+        ESYS_TR resource = ESYS_TR_NONE;
+        check(Esys_TR_FromTPMPublic(context_, handle, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &resource),
+              "persistent handle");
+        return resource;
+    }
+
+  private:
+    TSS2_TCTI_CONTEXT* tcti_ = nullptr;
+    ESYS_CONTEXT* context_ = nullptr;
 };
 
 [[nodiscard]] inline const std::uint8_t* octets(Bytes bytes) {

@@ -1,9 +1,9 @@
 #include "keyvault/tool/endpoint_tpm.hpp"
 
 #include <tss2/tss2_mu.h>
-#include <tss2/tss2_tctildr.h>
 
-#include "keyvault/host_support/esapi.hpp"
+#include <memory>
+
 #include "keyvault/tpm_templates/templates.hpp"
 
 namespace gatehouse::host {
@@ -62,43 +62,13 @@ class EndpointTpm::Session {
     Transient session_;
 };
 
-EndpointTpm::EndpointTpm(const std::string& tcti) {
-    if (Tss2_TctiLdr_Initialize(tcti.c_str(), &tcti_) != TSS2_RC_SUCCESS) {
-        throw ToolError("TPM: cannot be reached by --tcti " + tcti);
-    }
-    if (const TSS2_RC code = Esys_Initialize(&context_, tcti_, nullptr); code != TSS2_RC_SUCCESS) {
-        Tss2_TctiLdr_Finalize(&tcti_);
-        check(code, "initialization");
-    }
-}
-
-EndpointTpm::~EndpointTpm() {
-    Esys_Finalize(&context_);
-    Tss2_TctiLdr_Finalize(&tcti_);
-}
-
-bool EndpointTpm::exists(TPM2_HANDLE handle) const {
-    Freed<TPMS_CAPABILITY_DATA> data;
-    TPMI_YES_NO more = 0;
-    check(Esys_GetCapability(context_, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, TPM2_CAP_HANDLES, handle, 1, &more,
-                             &data.pointer),
-          "handles");
-    const TPML_HANDLE& handles = data->data.handles;
-    return handles.count != 0 && handles.handle[0] == handle;
-}
-
-ESYS_TR EndpointTpm::open_handle(TPM2_HANDLE handle) const {
-    ESYS_TR resource = ESYS_TR_NONE;
-    check(Esys_TR_FromTPMPublic(context_, handle, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &resource),
-          "persistent handle");
-    return resource;
-}
+EndpointTpm::EndpointTpm(const std::string& tcti) : EsapiTpm(tcti, "--tcti " + tcti) {}
 
 std::optional<tpm::Name> EndpointTpm::storage_root_key() {
     if (!exists(tpm::kStorageRootKey)) return std::nullopt;
     Freed<TPM2B_PUBLIC> area;
     Freed<TPM2B_NAME> name;
-    check(Esys_ReadPublic(context_, open_handle(tpm::kStorageRootKey), ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE,
+    check(Esys_ReadPublic(context(), persistent(tpm::kStorageRootKey), ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE,
                           &area.pointer, &name.pointer, nullptr),
           "storage root key");
     const tpm::Name reported = name_from(*name.pointer, "storage root key");
@@ -115,13 +85,13 @@ std::optional<tpm::Name> EndpointTpm::storage_root_key() {
 tpm::Name EndpointTpm::require_storage_root_key() {
     if (const auto name = storage_root_key()) return *name;
     const TPM2B_PUBLIC area = public_of(tpm::storage_root_key_template().bytes());
-    Transient key(context_);
-    check(Esys_CreatePrimary(context_, ESYS_TR_RH_OWNER, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &kNoSensitive,
+    Transient key(context());
+    check(Esys_CreatePrimary(context(), ESYS_TR_RH_OWNER, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &kNoSensitive,
                              &area, &kNoData, &kNoPcrs, &key.handle, nullptr, nullptr, nullptr, nullptr),
           "making the storage root key");
-    ESYS_TR persistent = ESYS_TR_NONE;
-    check(Esys_EvictControl(context_, ESYS_TR_RH_OWNER, key.handle, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE,
-                            tpm::kStorageRootKey, &persistent),
+    ESYS_TR kept = ESYS_TR_NONE;
+    check(Esys_EvictControl(context(), ESYS_TR_RH_OWNER, key.handle, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE,
+                            tpm::kStorageRootKey, &kept),
           "keeping the storage root key");
     const auto name = storage_root_key();
     if (!name) throw ToolError("TPM: the storage root key was not kept");
@@ -130,7 +100,7 @@ tpm::Name EndpointTpm::require_storage_root_key() {
 
 std::uint64_t EndpointTpm::read_counter(ESYS_TR index) const {
     Freed<TPM2B_MAX_NV_BUFFER> data;
-    check(Esys_NV_Read(context_, index, index, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, 8, 0, &data.pointer),
+    check(Esys_NV_Read(context(), index, index, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, 8, 0, &data.pointer),
           "reading the rollback counter");
     if (data->size != 8) throw ToolError("TPM: the rollback counter has no 8 bytes");
     return load<std::uint64_t>(std::as_bytes(std::span(data->buffer)).data(), Endian::kBig);
@@ -138,9 +108,9 @@ std::uint64_t EndpointTpm::read_counter(ESYS_TR index) const {
 
 std::optional<RollbackCounter> EndpointTpm::rollback_counter(TPM2_HANDLE index) {
     if (!exists(index)) return std::nullopt;
-    const ESYS_TR resource = open_handle(index);
+    const ESYS_TR resource = persistent(index);
     Freed<TPM2B_NAME> name;
-    check(Esys_TR_GetName(context_, resource, &name.pointer), "rollback counter");
+    check(Esys_TR_GetName(context(), resource, &name.pointer), "rollback counter");
     const tpm::Name found = name_from(*name.pointer, "rollback counter");
     // Defined and never incremented: an earlier run was interrupted.
     if (found == tpm::name_of(tpm::rollback_counter_public(index, false).bytes())) return std::nullopt;
@@ -159,13 +129,13 @@ RollbackCounter EndpointTpm::require_rollback_counter(TPM2_HANDLE index) {
         check(Tss2_MU_TPMS_NV_PUBLIC_Unmarshal(octets(area.bytes()), area.size(), &offset, &definition.nvPublic),
               "rollback counter");
         ESYS_TR defined = ESYS_TR_NONE;
-        check(Esys_NV_DefineSpace(context_, ESYS_TR_RH_OWNER, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &kNoAuth,
+        check(Esys_NV_DefineSpace(context(), ESYS_TR_RH_OWNER, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &kNoAuth,
                                   &definition, &defined),
               "making the rollback counter");
     }
     // The first increment gives it its lasting Name.
     check(
-        Esys_NV_Increment(context_, ESYS_TR_RH_OWNER, open_handle(index), ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE),
+        Esys_NV_Increment(context(), ESYS_TR_RH_OWNER, persistent(index), ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE),
         "starting the rollback counter");
     const auto counter = rollback_counter(index);
     if (!counter) throw ToolError("TPM: the rollback counter was not made");
@@ -173,12 +143,12 @@ RollbackCounter EndpointTpm::require_rollback_counter(TPM2_HANDLE index) {
 }
 
 TpmObject EndpointTpm::create(Bytes public_template, const TPM2B_SENSITIVE_CREATE& sensitive) {
-    const ESYS_TR parent = open_handle(tpm::kStorageRootKey);
-    const Session session(context_, parent);
+    const ESYS_TR parent = persistent(tpm::kStorageRootKey);
+    const Session session(context(), parent);
     const TPM2B_PUBLIC area = public_of(public_template);
     Freed<TPM2B_PRIVATE> private_part;
     Freed<TPM2B_PUBLIC> public_part;
-    check(Esys_Create(context_, parent, session.handle(), ESYS_TR_NONE, ESYS_TR_NONE, &sensitive, &area, &kNoData,
+    check(Esys_Create(context(), parent, session.handle(), ESYS_TR_NONE, ESYS_TR_NONE, &sensitive, &area, &kNoData,
                       &kNoPcrs, &private_part.pointer, &public_part.pointer, nullptr, nullptr, nullptr),
           "creating an object");
     TpmObject object{.public_area = area_of(public_part->publicArea), .private_blob = {}};
@@ -207,17 +177,17 @@ bool EndpointTpm::can_load(Bytes public_area, Bytes private_blob) {
     if (private_blob.size() > sizeof(secret.buffer)) return false;
     secret.size = static_cast<std::uint16_t>(private_blob.size());
     std::memcpy(secret.buffer, private_blob.data(), private_blob.size());
-    Transient object(context_);
-    return Esys_Load(context_, open_handle(tpm::kStorageRootKey), ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &secret,
+    Transient object(context());
+    return Esys_Load(context(), persistent(tpm::kStorageRootKey), ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &secret,
                      &area, &object.handle) == TSS2_RC_SUCCESS;
 }
 
 void EndpointTpm::random(MutableBytes out) {
-    const Session session(context_, open_handle(tpm::kStorageRootKey));
+    const Session session(context(), persistent(tpm::kStorageRootKey));
     session.encrypt_response_only();
     Freed<TPM2B_DIGEST> bytes;
-    check(Esys_GetRandom(context_, session.handle(), ESYS_TR_NONE, ESYS_TR_NONE, static_cast<std::uint16_t>(out.size()),
-                         &bytes.pointer),
+    check(Esys_GetRandom(context(), session.handle(), ESYS_TR_NONE, ESYS_TR_NONE,
+                         static_cast<std::uint16_t>(out.size()), &bytes.pointer),
           "random numbers");
     if (bytes->size != out.size()) throw ToolError("TPM: fewer random numbers than asked for");
     copy_bytes(out, std::as_bytes(std::span(bytes->buffer, bytes->size)));

@@ -4,12 +4,8 @@
 // root key, its parameters encrypted, so that neither secrets nor random numbers cross the bus in the clear.
 #pragma once
 
-#include <tss2/tss2_esys.h>
-
-#include <memory>
-
 #include "hypervisor/base/secret.hpp"
-#include "keyvault/host_support/support.hpp"
+#include "keyvault/host_support/esapi.hpp"
 #include "keyvault/tpm/sealing.hpp"
 
 namespace gatehouse::host {
@@ -24,13 +20,10 @@ struct RollbackCounter {
     std::uint64_t value = 0;
 };
 
-class EndpointTpm {
+class EndpointTpm : EsapiTpm {
   public:
-    // `tcti` as in tctildr(3): "device:/dev/tpmrm0", "swtpm:path=/run/swtpm.sock".
+    // `tcti` as in tctildr(3).
     explicit EndpointTpm(const std::string& tcti);
-    ~EndpointTpm();
-    EndpointTpm(const EndpointTpm&) = delete;
-    EndpointTpm& operator=(const EndpointTpm&) = delete;
 
     // Name of the storage root key at tpm::kStorageRootKey, if there is one. ToolError if it is another kind
     // of key than storage_root_key_template() makes.
@@ -54,13 +47,8 @@ class EndpointTpm {
 
   private:
     class Session;
-    [[nodiscard]] ESYS_TR open_handle(TPM2_HANDLE handle) const;
-    [[nodiscard]] bool exists(TPM2_HANDLE handle) const;
     [[nodiscard]] std::uint64_t read_counter(ESYS_TR index) const;
     [[nodiscard]] TpmObject create(Bytes public_template, const TPM2B_SENSITIVE_CREATE& sensitive);
-
-    TSS2_TCTI_CONTEXT* tcti_ = nullptr;
-    ESYS_CONTEXT* context_ = nullptr;
 };
 
 }  // namespace gatehouse::host

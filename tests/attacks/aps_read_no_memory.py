@@ -3,5 +3,5 @@
 from harness import Attack
 
 # SYSCFG.MtrrFixDramModEn, then the fixed ranges without RdMem, then closed again (APM vol. 2, 7.9.1).
-ATTACK = Attack("firmware", "processor that does not come", cpus=2, timeout=90,
+ATTACK = Attack("firmware", "processor that does not come", cpus=2,
                 operations=["ap-msr 0xc0010010 0x1c0000", "ap-msr 0x258 0x0606060606060606", "ap-msr 0xc0010010 0x140000"])

@@ -102,6 +102,6 @@ def engine(machine, _box):
 
 def armed_device(mode, options, **keywords):
     """Refused if it is disarmed when the guest starts, or none of its transfers is taken."""
-    return Attack("device", operations=arm(mode), rogues=(f"addr=10.0,class=0x0200,{options}",), watch=engine, timeout=180,
+    return Attack("device", operations=arm(mode), rogues=(f"addr=10.0,class=0x0200,{options}",), watch=engine,
                   refused=lambda seen: seen.watched is not None and "guest starts" in seen.text and
                   (not seen.watched["armed"] or seen.watched["result"] != 0 or seen.watched["all"] == 0), **keywords)

@@ -3,7 +3,7 @@
 from harness import Attack
 
 # The byte at 0xcf9 is the last of four.
-ATTACK = Attack("guest", alone=True, timeout=240, until="STILL-RUNS",
+ATTACK = Attack("guest", alone=True, until="STILL-RUNS",
                 guest=r"""
 echo "guest: OUT to 0xcf6" > /dev/console
 $probe outl 0xcf6 0x06000000

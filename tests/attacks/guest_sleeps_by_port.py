@@ -3,7 +3,7 @@
 from harness import Attack
 
 # SLP_EN (bit 13) with each SLP_TYP (bits 12:10) but S5's own. The machine must be reset; nothing after it runs.
-ATTACK = Attack("guest", alone=True, timeout=240, until="STILL-AWAKE",
+ATTACK = Attack("guest", alone=True, until="STILL-AWAKE",
                 guest=r"""
 port=$((0x$(od -An -tx4 -j64 -N4 /sys/firmware/acpi/tables/FACP | tr -d ' ')))
 echo "guest: PM1 control at $port" > /dev/console

@@ -29,6 +29,7 @@ sys.modules.setdefault("harness", sys.modules[__name__])  # attack files import 
 
 import appliance as lab  # noqa: E402
 import task_disk  # noqa: E402
+from machine import serial_logs  # noqa: E402
 
 ATTACKERS = ("launcher", "firmware", "disk", "device", "guest", "network", "operator")
 ROLES = {"policy": 1, "approval": 2, "kernel": 3, "initrd": 4, "command-line": 5, "record": 6, "machine-approval": 7}
@@ -37,7 +38,7 @@ REFUSED = r"no key is released"
 STOPPED = r"slb: stopped|gatehouse: stopped|launcher: stopped"
 STARTED = r"gatehouse: guest starts"
 AT_ONCE = 2
-SCRIPT_TIMEOUT = 90  # of the guest's
+SCRIPT_TIMEOUT = 600  # seconds, by the guest's clock
 # Of a guest's script: results go to the directory "$results"; all are variables of the environment.
 GUEST = r"""
 set -u
@@ -232,10 +233,10 @@ class Attack:
     need not come to its end."""
 
     def __init__(self, attacker, refusal=None, operations=(), files=None, change=None, refused=None, cpus=1, until=None,
-                 timeout=120, watch=None, guest=None, judge=None, alone=False, **machine):
+                 watch=None, guest=None, judge=None, alone=False, **machine):
         if attacker not in ATTACKERS or sum(x is not None for x in (refusal, refused, guest)) == 0:
             raise ValueError("attacker is one of " + ", ".join(ATTACKERS) + "; refusal, refused or guest is needed")
-        self.attacker, self.refusal, self.change, self.cpus, self.timeout = attacker, refusal, change, cpus, timeout
+        self.attacker, self.refusal, self.change, self.cpus = attacker, refusal, change, cpus
         names = {name.replace("-", "_"): number for name, number in ROLES.items()} | BLOCK
         self.operations = [operation.format(**names) for operation in operations]
         self.files, self.own_test, self.machine = files or {}, refused, machine
@@ -248,7 +249,8 @@ class Attack:
             return name
         return repr((self.operations, sorted(self.files), self.change, self.cpus, sorted(self.machine.items())))
 
-    def boot(self, box, logs, task=None, until=None):
+    def boot(self, box, logs, task=None, until=None, timeout=lab.BOOT_TIMEOUT):
+        """`timeout` bounds a failure: an attack has its end."""
         if self.operations or self.files:
             box.hostile_launcher(self.operations, self.files)
         if self.change:
@@ -259,7 +261,7 @@ class Attack:
         until = until or self.until
         with box.appliance.machine(box.options.emulator, logs, max(self.cpus, box.options.cpus), box.options.firmware,
                                    task=task, **settings) as machine:
-            end = time.monotonic() + self.timeout
+            end = time.monotonic() + timeout
             while not until.search(machine.serial_text()) and machine.process.poll() is None and time.monotonic() < end:
                 time.sleep(0.1)
             watched = self.watch(machine, box) if self.watch else None
@@ -309,8 +311,8 @@ def run_in_guest(attacks, box, logs):
     task = box.path("task.img")
     task_disk.make(task, guest_task(box, attacks), guest_files(box))
     first = next(iter(attacks.values()))
-    first.timeout = 240 + 10 * len(attacks)
-    seen = first.boot(box, logs, task, re.compile(f"{REFUSED}|{STOPPED}|guest: power off|machine is reset"))
+    until = re.compile(f"{REFUSED}|{STOPPED}|guest: power off|machine is reset")
+    seen = first.boot(box, logs, task, until, lab.BOOT_TIMEOUT + lab.GUEST_TIMEOUT)
     results = box.path("guest")
     os.makedirs(results)
     whole = task_disk.results(task, results)
@@ -359,6 +361,8 @@ def perform(shared, attacks):
     finally:
         if box and not shared.options.keep:
             lab.remove(box.directory)
+    if not all(found[name][0] for name in attacks):
+        serial_logs.failed(os.path.join(logs, "serial.log"))
     seconds = (time.monotonic() - start) / len(attacks)
     return [{"name": name, "attacker": attacks[name].attacker, "refused": bool(found[name][0]), "found": found[name][1],
              "seconds": round(seconds, 1)} for name in attacks]
@@ -421,4 +425,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(serial_logs.run(main))

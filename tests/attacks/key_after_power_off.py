@@ -5,7 +5,7 @@ from harness import Attack
 import key_search
 
 ATTACK = Attack("guest", alone=True, watch=key_search.after_the_end,
-                timeout=240, until="keys wiped", extra=["-no-shutdown"], guest=r"""
+                until="keys wiped", extra=["-no-shutdown"], guest=r"""
 dd if=$disk of=/dev/null bs=1M count=16 iflag=direct
 (sleep 1; systemctl poweroff --force --force) > /dev/null 2>&1 &
 sleep 60

@@ -5,7 +5,7 @@ from harness import Attack
 import key_search
 
 ATTACK = Attack("guest", alone=True, watch=key_search.after_the_end,
-                timeout=240, until=r"keys wiped|\(triple fault\)", extra=["-no-shutdown"], guest=r"""
+                until=r"keys wiped|\(triple fault\)", extra=["-no-shutdown"], guest=r"""
 dd if=$disk of=/dev/null bs=1M count=16 iflag=direct
 (sleep 1; echo triple > /sys/kernel/reboot/type; echo 1 > /sys/kernel/reboot/force; reboot -f -f) > /dev/null 2>&1 &
 sleep 60

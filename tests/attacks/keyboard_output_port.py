@@ -3,7 +3,7 @@
 from harness import Attack
 
 # Command 0xd1: the next byte for port 0x60 is the output port's. The machine goes on, or the keys are wiped first.
-ATTACK = Attack("guest", alone=True, timeout=240, until="STILL-RUNS",
+ATTACK = Attack("guest", alone=True, until="STILL-RUNS",
                 guest=r"""
 $probe outb 0x64 0xd1 && echo "guest: the command is sent" > /dev/console
 $probe outb 0x60 0xfe && sleep 5 && echo STILL-RUNS > /dev/console

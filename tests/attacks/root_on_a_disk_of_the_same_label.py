@@ -2,7 +2,7 @@
 
 from harness import Attack, Lab
 
-ATTACK = Attack("disk", timeout=240, until=rf"guest: no task disk|{Lab.MARK}|machine is reset",
+ATTACK = Attack("disk", until=rf"guest: no task disk|{Lab.MARK}|machine is reset",
                 extra=lambda box: ["-drive", f"if=none,id=plain,format=raw,snapshot=on,file={box.shared.plain_disk().image}",
                                    "-device", "virtio-blk-pci,drive=plain"],
                 refused=lambda seen: Lab.MARK not in seen.text and "guest: no task disk" in seen.text)

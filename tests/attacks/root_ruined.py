@@ -10,5 +10,5 @@ def ruin(box):
     box.patch_disk(root.start * lab.SECTOR + 1024, os.urandom(1024))
 
 
-ATTACK = Attack("disk", change=ruin, until=r"\(initramfs\)|# $|machine is reset", timeout=240,
+ATTACK = Attack("disk", change=ruin, until=r"\(initramfs\)|# $|machine is reset",
                 refused=lambda seen: "machine is reset" in seen.text and "(initramfs)" not in seen.text)

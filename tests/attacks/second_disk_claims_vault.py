@@ -21,7 +21,7 @@ def liar(box):
             file.write(bytes.fromhex(box.shared.appliance.identity["vault_id"]))
 
 
-ATTACK = Attack("disk", change=liar, disks=lambda box: [box.path("liar.raw"), box.appliance.image], timeout=240,
+ATTACK = Attack("disk", change=liar, disks=lambda box: [box.path("liar.raw"), box.appliance.image],
                 until=rf"guest: no task disk|{Lab.MARK}|machine is reset",
                 refused=lambda seen: seen.came_to_an_end and Lab.MARK not in seen.text and "port 0: vault opened" not in seen.text and
                 ("port 1: vault opened" in seen.text or seen.is_stopped))

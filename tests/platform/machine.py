@@ -4,13 +4,11 @@
 Python's standard library only.  As a module:
 
     with Machine(emulator, disks=["disk.img"], cpus=2, firmware="uefi", tpm_state="tpm", log_dir="out") as machine:
-        machine.wait_for_line(r"login:", timeout=60)
+        machine.wait_for_line(r"login:", timeout=600)
         machine.qmp("query-status")
-        status = machine.wait_for_exit(timeout=30)      # or machine.kill()
+        status = machine.wait_for_exit(timeout=600)     # or machine.kill()
 
-    create_tpm_state("tpm", banks=["sha256", "sha384"])  # a new TPM: keys, and which PCR banks are active
-    with HostTpm("tpm") as tpm:                          # the same TPM for host programs, while no machine runs
-        subprocess.run(["tpm2_pcrread"], env=tpm.environment)
+`tpm_state` is a directory made by software_tpm.create_tpm_state().
 
 As a program: `machine.py run | new-tpm | with-tpm`, see --help.
 
@@ -32,21 +30,24 @@ launch (register 384h, bit 0).  Virtio devices are behind the IOMMU only with io
 """
 
 import argparse
-import fcntl
 import json
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import time
+
+sys.path.append(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "support"))
+
+import serial_logs  # noqa: E402  (their place is known only now)
+from software_tpm import (DEFAULT_BANKS, HostTpm, SoftwareTpm, create_tpm_state, die_with_parent, end_process,  # noqa: E402
+                          listens)
+from waiting import PATIENCE, wait_until  # noqa: E402
 
 OVMF_CODE = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 OVMF_VARIABLES = "/usr/share/OVMF/OVMF_VARS_4M.fd"
-DEFAULT_BANKS = ("sha1", "sha256", "sha384", "sha512")
 CPU = "EPYC,+svm,+npt,+skinit,+svm-lock"
 IOMMUS = {"amd": "amd-iommu,pt=off,intremap=on", "amd-pt": "amd-iommu,pt=on,intremap=on,refuses=off",
           "intel": "intel-iommu,intremap=on,pt=off"}
@@ -54,138 +55,6 @@ IOMMUS = {"amd": "amd-iommu,pt=off,intremap=on", "amd-pt": "amd-iommu,pt=on,intr
 
 class MachineError(Exception):
     """What failed, and where to look."""
-
-
-def _wait_until(condition, timeout, what):
-    deadline = time.monotonic() + timeout
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() >= deadline:
-            raise MachineError(f"{what}: nothing after {timeout} s")
-        time.sleep(0.02)
-
-
-def _listens(path):
-    """Whether a UNIX socket there takes connections: its file is there before (/proc/net/unix, SO_ACCEPTCON)."""
-    with open("/proc/net/unix", encoding="utf-8", errors="replace") as file:
-        return any(words[3] == "00010000" and words[-1] == path for words in map(str.split, file))
-
-
-def _stop(process, grace=5):
-    """Ends a process that this module started, and waits for it."""
-    if process is None or process.poll() is not None:
-        return
-    process.terminate()
-    try:
-        process.wait(grace)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _die_with_parent():
-    """In the child: be ended when the thread that started it ends (PR_SET_PDEATHSIG)."""
-    import ctypes
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-
-
-class _Swtpm:
-    """One swtpm process over one state directory.  Sockets live in a short path of their own (sun_path is short)."""
-
-    def __init__(self, state, log, for_host):
-        if not os.path.isdir(state):
-            raise MachineError(f"{state}: no such TPM state; make one with create_tpm_state")
-        self.lock = open(os.path.join(state, ".lock"), "w", encoding="ascii")
-        try:
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.lock.close()
-            raise MachineError(f"{state}: this TPM is in use by another machine or program") from None
-        self.sockets = tempfile.mkdtemp(prefix="swtpm-")
-        self.data = os.path.join(self.sockets, "tpm")
-        self.control = self.data + ".ctrl"
-        command = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}", "--ctrl", f"type=unixio,path={self.control}",
-                   "--log", f"file={log},level=2,truncate"]
-        if for_host:
-            command += ["--server", f"type=unixio,path={self.data}", "--flags", "not-need-init,startup-clear"]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.DEVNULL, preexec_fn=_die_with_parent)
-        needed = [self.control] + ([self.data] if for_host else [])
-        try:
-            _wait_until(lambda: self.process.poll() is not None or all(map(_listens, needed)), 10, "swtpm")
-            if self.process.poll() is not None:
-                raise MachineError(f"swtpm ended with status {self.process.returncode}; its log is {log}")
-        except MachineError:
-            self.stop()
-            raise
-
-    def stop(self):
-        _stop(self.process)
-        shutil.rmtree(self.sockets, ignore_errors=True)
-        self.lock.close()
-
-
-def create_tpm_state(state, banks=DEFAULT_BANKS, endorsement_key=True, vendor=None):
-    """Makes directory `state` hold a new TPM 2.0 (whatever was there is removed) with these PCR banks active.  `vendor` is
-    a directory for the TPM vendor's CA, made by the first TPM of it: then the endorsement keys have certificates (in NV
-    0x01c00002 and 0x01c00016) by VENDOR/issuercert.pem, whose own is by VENDOR/swtpm-localca-rootca-cert.pem."""
-    shutil.rmtree(state, ignore_errors=True)
-    os.makedirs(state)
-    command = ["swtpm_setup", "--tpm2", "--tpm-state", state, "--pcr-banks", ",".join(banks), "--overwrite"]
-    if endorsement_key:
-        command += ["--createek", "--ecc"]
-    if vendor:
-        command += ["--create-ek-cert", "--config", _vendor_configuration(os.path.abspath(vendor))]
-    result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                            text=True, check=False)
-    if result.returncode != 0:
-        raise MachineError(f"swtpm_setup failed for {state}:\n{result.stdout}")
-
-
-def _vendor_configuration(vendor):
-    """The CA's configuration in its own directory; the path of the file that swtpm_setup takes."""
-    os.makedirs(vendor, exist_ok=True)
-    files = {
-        "ca.conf": f"statedir = {vendor}\nsigningkey = {vendor}/signkey.pem\nissuercert = {vendor}/issuercert.pem\n"
-                   f"certserial = {vendor}/certserial\n",
-        "ca.options": "--platform-manufacturer gatehouse\n--platform-version 1\n--platform-model test\n",
-        "setup.conf": f"create_certs_tool = {shutil.which('swtpm_localca')}\ncreate_certs_tool_config = {vendor}/ca.conf\n"
-                      f"create_certs_tool_options = {vendor}/ca.options\n",
-    }
-    for name, text in files.items():
-        with open(os.path.join(vendor, name), "w", encoding="utf-8") as file:
-            file.write(text)
-    return os.path.join(vendor, "setup.conf")
-
-
-class HostTpm:
-    """The TPM in `state`, started up, for programs on the host, at locality 0; shut down in order at the end."""
-
-    def __init__(self, state, log=None):
-        self.state = os.path.abspath(state)
-        self.log = log or os.path.join(self.state, "swtpm-host.log")
-        self.swtpm = None
-
-    @property
-    def tcti(self):
-        return f"swtpm:path={self.swtpm.data}"
-
-    @property
-    def environment(self):
-        return dict(os.environ, TPM2TOOLS_TCTI=self.tcti, TSS2_TCTI=self.tcti)
-
-    def __enter__(self):
-        self.swtpm = _Swtpm(self.state, self.log, for_host=True)
-        return self
-
-    def __exit__(self, *_):
-        try:
-            subprocess.run(["tpm2_shutdown", "--clear"], env=self.environment, stdout=subprocess.DEVNULL,
-                           stderr=subprocess.DEVNULL, timeout=10, check=False)
-        finally:
-            self.swtpm.stop()
 
 
 class Machine:
@@ -242,16 +111,18 @@ class Machine:
         command = self._arguments + ["-qmp", f"unix:{monitor},server=on,wait=off"]
         try:
             if self.tpm_state:
-                self.swtpm = _Swtpm(self.tpm_state, os.path.join(self.log_dir, "swtpm.log"), for_host=False)
+                self.swtpm = SoftwareTpm(self.tpm_state, os.path.join(self.log_dir, "swtpm.log"), for_host=False)
                 command += ["-chardev", f"socket,id=tpm,path={self.swtpm.control}",
                             "-tpmdev", "emulator,id=tpm,chardev=tpm", "-device", f"tpm-{self.tpm},tpmdev=tpm"]
             with open(os.path.join(self.log_dir, "command"), "w", encoding="utf-8") as file:
                 file.write(" ".join(command) + "\n")
             open(self.serial_path, "wb").close()
+            serial_logs.started(self.serial_path)
             with open(self.log_path, "wb") as log:
                 self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                                preexec_fn=_die_with_parent)
-            _wait_until(lambda: self.process.poll() is not None or _listens(monitor), 20, "the emulator")
+                                                preexec_fn=die_with_parent)
+            wait_until("the emulator's monitor", lambda: self.process.poll() is not None or listens(monitor),
+                       error=MachineError)
             if self.process.poll() is None:
                 self._monitor = socket.socket(socket.AF_UNIX)
                 try:
@@ -270,7 +141,7 @@ class Machine:
 
     def _ended_soon(self):
         try:
-            self.process.wait(2)
+            self.process.wait(PATIENCE)
             return True
         except subprocess.TimeoutExpired:
             return False
@@ -296,7 +167,7 @@ class Machine:
                                    f" serial line: {self.serial_path}")
             return match
 
-        return _wait_until(found, timeout, f"{pattern!r} on the serial line ({self.serial_path})")
+        return wait_until(f"{pattern!r} on the serial line ({self.serial_path})", found, timeout, MachineError)
 
     def wait_for_exit(self, timeout):
         """The emulator's exit status; MachineError when it still runs after `timeout` seconds."""
@@ -329,7 +200,7 @@ class Machine:
             self._monitor_file.close()
             self._monitor.close()
             self._monitor_file = self._monitor = None
-        _stop(self.process)
+        end_process(self.process)
         if self.swtpm is not None:
             self.swtpm.stop()
             self.swtpm = None
@@ -355,7 +226,7 @@ def main(arguments):
     run.add_argument("--snapshot", action="store_true", help="leave the disk images unchanged")
     run.add_argument("--logs", metavar="DIR")
     run.add_argument("--until", metavar="REGEX", help="end it when the serial output has this")
-    run.add_argument("--timeout", type=float, default=120, metavar="SECONDS")
+    run.add_argument("--timeout", type=float, default=PATIENCE, metavar="SECONDS")
     run.add_argument("extra", nargs="*", help="further arguments of QEMU, after --")
     new = actions.add_parser("new-tpm", help="make a new software TPM")
     new.add_argument("state", metavar="DIR")

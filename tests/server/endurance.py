@@ -14,7 +14,8 @@ import time
 import unittest
 
 import harness
-from harness import Endpoint, Server
+from harness import PATIENCE, Endpoint, Server
+from waiting import wait_until
 
 PROGRAM = ""
 IDLE = 10000
@@ -38,7 +39,20 @@ def read_to_end(connection):
     return got
 
 
+def in_time(attempt):
+    """What `attempt` gives, once it is not nothing: where the machine was too busy for us to be faster than the server's
+    limits, we try again."""
+    def answer():
+        try:
+            return attempt()
+        except (OSError, harness.http.client.HTTPException):
+            return None
+    return wait_until("an answer", answer)
+
+
 class Slow(unittest.TestCase):
+    """The server's limits are short here."""
+
     @classmethod
     def setUpClass(cls):
         cls.server = Server(PROGRAM, SHORT)
@@ -49,24 +63,27 @@ class Slow(unittest.TestCase):
 
     def trickle(self, start, piece):
         """Sends a byte every 0.2 s for ever; what the server says when it has had enough."""
-        with self.server.connect() as connection:
-            connection.sendall(start)
-            connection.settimeout(0.2)
-            got = b""
-            for _ in range(100):
-                try:
-                    part = connection.recv(65536)
-                    if not part:
-                        return got
-                    got += part
-                except TimeoutError:
+        def attempt():
+            with self.server.connect() as connection:
+                connection.sendall(start)
+                connection.settimeout(0.2)
+                got = b""
+                end = time.monotonic() + PATIENCE
+                while time.monotonic() < end:
                     try:
-                        connection.sendall(piece)
+                        part = connection.recv(65536)
+                        if not part:
+                            return got
+                        got += part
+                    except TimeoutError:
+                        try:
+                            connection.sendall(piece)
+                        except (ConnectionError, ssl.SSLError):
+                            return got
                     except (ConnectionError, ssl.SSLError):
                         return got
-                except (ConnectionError, ssl.SSLError):
-                    return got
-        self.fail("the server waited for 20 s")
+            self.fail("the server waits for ever")
+        return in_time(attempt)
 
     def test_a_header_that_trickles_is_cut_off(self):
         self.assertTrue(self.trickle(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ", b"a").startswith(b"HTTP/1.1 408 "))
@@ -79,7 +96,7 @@ class Slow(unittest.TestCase):
         self.assertTrue(got.startswith(b"HTTP/1.1 408 "), got)
 
     def test_an_idle_connection_ends_without_a_word(self):
-        with self.server.connect() as connection:
+        with in_time(self.server.connect) as connection:
             self.assertEqual(read_to_end(connection), b"")
 
     def test_slowloris_does_not_keep_others_out(self):
@@ -91,26 +108,32 @@ class Slow(unittest.TestCase):
             connection.sendall(b"\x16\x03\x01\x02\x00\x01\x00")
         context = self.server.context()
         for i in range(150):
-            connection = self.server.connect(context=context)
-            connection.sendall((b"GET / HTTP/1.1\r\nX: ", b"POST /v1/enrollments HTTP/1.1\r\nHost: a\r\n"
-                                b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n")[i % 2])
-            crowd.append(connection)
+            beginning = (b"GET / HTTP/1.1\r\nX: ", b"POST /v1/enrollments HTTP/1.1\r\nHost: a\r\n"
+                         b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n")[i % 2]
+
+            def begun():
+                connection = self.server.connect(context=context)
+                connection.sendall(beginning)
+                return connection
+            crowd.append(in_time(begun))
         for _ in range(20):
-            self.assertEqual(self.server.call("GET", "/healthz").status, 200)
+            self.assertEqual(in_time(lambda: self.server.call("GET", "/healthz")).status, 200)
         for connection in crowd:  # each is closed by the server, however long we are willing to wait
-            connection.settimeout(30)
+            connection.settimeout(PATIENCE)
             read_to_end(connection)
             connection.close()
-        metrics = self.server.call("GET", "/metrics").body.decode()
-        self.assertGreaterEqual(int(re.search(r"gatehouse_connections_timed_out_total (\d+)", metrics).group(1)), 150)
-        self.assertLess(int(re.search(r"gatehouse_connections (\d+)", metrics).group(1)), 10)
+
+        def count(name):
+            metrics = in_time(lambda: self.server.call("GET", "/metrics")).body.decode()
+            return int(re.search(rf"{name} (\d+)", metrics).group(1))
+        self.assertGreaterEqual(count("gatehouse_connections_timed_out_total"), 150)
+        wait_until("the connections' end", lambda: count("gatehouse_connections") < 10)
 
 
 class Crowd(unittest.TestCase):
     def test_idle_connections_cost_little(self):
         count = min(IDLE, harness.raise_descriptor_limit() - 500)
-        # A busy machine takes longer than the usual limits to open them all.
-        server = Server(PROGRAM, harness.OPEN_LIMITS + "[timeouts]\nhandshake = 900.0\nidle = 900.0\n")
+        server = Server(PROGRAM)
         self.addCleanup(server.close)
         server.call("GET", "/healthz")
         before = server.memory()
@@ -140,7 +163,7 @@ class Crowd(unittest.TestCase):
             self.assertLess(each, 64 << 10)
 
     def test_at_its_limit_the_longest_idle_makes_room(self):
-        server = Server(PROGRAM, harness.OPEN_LIMITS + "max_connections = 20\n")
+        server = Server(PROGRAM, harness.OPEN_LIMITS + "max_connections = 20\n" + harness.LONG_TIMEOUTS)
         self.addCleanup(server.close)
         context = server.context()
         crowd = [server.connect(context=context) for _ in range(40)]
@@ -150,7 +173,7 @@ class Crowd(unittest.TestCase):
 
 
     def test_a_peer_that_takes_all_connections_gets_in_its_own_way_only(self):
-        server = Server(PROGRAM, harness.OPEN_LIMITS + "max_connections = 20\n[timeouts]\nhead = 300.0\n")
+        server = Server(PROGRAM, harness.OPEN_LIMITS + "max_connections = 20\n" + harness.LONG_TIMEOUTS)
         self.addCleanup(server.close)
         context = server.context()
         other = server.connect(context=context, source="127.0.0.2")
@@ -173,14 +196,15 @@ class Limits(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.directory = tempfile.TemporaryDirectory(prefix="gatehouse-limits-")
+        # Nothing is given back while the test runs, however long that takes.
         cls.server = Server(PROGRAM, """
 open_metrics_on_loopback = false
 [limits]
-anonymous = [0.01, 30]
-enrollment = [0.01, 3]
-pages = [0.01, 5]
-failures = [0.01, 4]
-endpoint = [0.01, 6]
+anonymous = [0.000001, 30]
+enrollment = [0.000001, 3]
+pages = [0.000001, 5]
+failures = [0.000001, 4]
+endpoint = [0.000001, 6]
 """)
         cls.endpoint = Endpoint(cls.directory.name).enroll(cls.server)
 
@@ -269,8 +293,7 @@ class Ends(unittest.TestCase):
         writers = [threading.Thread(target=write, args=(i,)) for i in range(8)]
         for writer in writers:
             writer.start()
-        while len(acknowledged) < 300:
-            time.sleep(0.005)
+        wait_until("what is acknowledged", lambda: len(acknowledged) >= 300)
         self.server.end(signal.SIGKILL)
         stop.set()
         for writer in writers:
@@ -289,8 +312,7 @@ class Ends(unittest.TestCase):
         with self.server.client() as client:
             self.assertEqual(client.call("GET", "/healthz").status, 200)
             self.server.process.send_signal(signal.SIGHUP)
-            while serial() == before:
-                pass
+            wait_until("another certificate", lambda: serial() != before)
             self.assertEqual(client.call("GET", "/healthz").status, 200, "open connections go on")
 
     def test_backup_and_restore(self):
@@ -335,7 +357,7 @@ class Ends(unittest.TestCase):
         path = os.path.join(self.directory.name, "notify")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.bind(path)
-            manager.settimeout(30)
+            manager.settimeout(PATIENCE)
             server = Server(PROGRAM, environment={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "2000000"})
             self.addCleanup(server.close)
             self.assertEqual(manager.recv(100), b"READY=1")
@@ -358,7 +380,7 @@ class Ends(unittest.TestCase):
         while b"listening on " not in said and (piece := os.read(reader, 4096)):
             said += piece
         process.terminate()
-        self.assertEqual(process.wait(60), 0)
+        self.assertEqual(process.wait(PATIENCE), 0)
         self.assertNotIn(b"gh_", said)
         self.assertIn(b"token create NAME --role admin", said)
 

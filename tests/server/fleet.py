@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """End to end: software TPMs with endorsement certificates, the real server, the real agent; TLS and client certificates.
 
-usage: fleet.py --build DIR --database sqlite|postgresql
+usage: fleet.py --build DIR --database sqlite|postgresql [--only STEP]...
+       fleet.py --list
 
-With PostgreSQL, which the test starts, two server processes share the database, each taking part.
+With PostgreSQL, which the test starts, two server processes share the database, each taking part.  A step is run by
+itself with --only, its number or a part of its name, after the steps that it needs; --list names them.
 """
 import argparse
 import base64
@@ -20,13 +22,22 @@ from fleet_parts import (Agent, Authority, Pages, Postgresql, Receiver, Refused,
 ARGUMENTS = argparse.Namespace(build=None, database=None)
 
 
+def needs(*numbers):
+    """Of a step: those that must have been before it, which need others."""
+    def mark(step):
+        step.needs = numbers
+        return step
+    return mark
+
+
 def policy(name, version, pcrs):
-    return {"gatehouse_attestation_policy": 1, "name": name, "version": version, "source": "tpm", "lease_s": 60,
+    """Its lease is longer than the test: who turns stale does so by an earlier end, in the database."""
+    return {"gatehouse_attestation_policy": 1, "name": name, "version": version, "source": "tpm", "lease_s": 3600,
             "pcrs": {"sha256": {str(pcr): [value] for pcr, value in pcrs.items()}}}
 
 
 class FleetTest(unittest.TestCase):
-    """One fleet's life; each test goes on where the one before it left off."""
+    """One fleet's life, step by step; a step says what it needs of those before it."""
 
     @classmethod
     def setUpClass(cls):
@@ -114,6 +125,7 @@ class FleetTest(unittest.TestCase):
         self.assertIn("waits for an operator", agent("enroll", "--ca-pin", pin, status=1))
         self.assertEqual(as_der(agent.state / "ca.pem"), as_der(self.server.ca))
 
+    @needs(3)
     def test_04_an_unknown_vendors_tpm_waits_for_an_operator(self):
         agent = self.agents[0]
         waiting = self.reader.get("/v1/enrollments?state=waiting")["items"]
@@ -145,11 +157,13 @@ class FleetTest(unittest.TestCase):
         self.assertEqual(self.reader.get(f"/v1/endpoints/{agent.endpoint}")["vendor"], "swtpm")
         self.assertIn("token: unknown, used or expired", self.agents[2]("enroll", "--token", token, status=3))
 
+    @needs(4, 5)
     def test_06_a_registered_endorsement_key_is_approved(self):
         self.admin.put(f"/v1/endorsements/{self.tpms[2].ek_hash()}", {"group": "default"})
         self.assertIn("enrolled as", self.agents[2]("enroll"))
         self.assertEqual(self.reader.get("/v1/counts")["new"], 3)
 
+    @needs(4)
     def test_07_without_a_policy_nothing_is_accepted(self):
         answer = self.agents[0]("attest", "--json", status=1)
         self.assertEqual(answer["verdict"], "untrusted")
@@ -157,6 +171,7 @@ class FleetTest(unittest.TestCase):
         self.assertEqual(self.state_of(self.agents[0]), "untrusted")
         self.assertIn("untrusted", self.agents[0]("status", status=1))
 
+    @needs(6)
     def test_08_a_reported_policy_has_no_effect_and_an_enforced_one_has(self):
         self.admin.put("/v1/actions/hook", {"kind": "webhook", "target": self.receiver.url, "secret": "a shared secret"})
         self.admin.put("/v1/policy-authorities/site", {"public_key": self.authority.public})
@@ -178,11 +193,13 @@ class FleetTest(unittest.TestCase):
         self.assertEqual(result["gatehouse.source"], "tpm")
         self.assertTrue(result["submods"]["gatehouse"]["ear.appraisal-policy-id"].startswith("kiosks:1:"))
 
+    @needs(8)
     def test_09_a_policy_that_the_authority_did_not_sign_is_refused(self):
         good = self.authority.sign(policy("kiosks", 7, self.tpms[0].pcrs()))
         for bad in (good[:-8] + "AAAAAAAA", good.replace(".", ".e30", 1), "no jws"):
             self.refused(422, self.admin.ask, "POST", "/v1/policies", bad, "application/jose")
 
+    @needs(8)
     def test_10_the_pcr_that_changed_is_named(self):
         agent, tpm = self.agents[1], self.tpms[1]
         agent("attest")
@@ -198,6 +215,7 @@ class FleetTest(unittest.TestCase):
         explained = self.reader.get(f"/v1/endpoints/{agent.endpoint}/explain?policy=kiosks&version=1")["differences"]
         self.assertTrue(any("PCR 5" in one and tpm.pcrs()[5] in one for one in explained), explained)
 
+    @needs(10)
     def test_11_a_roll_out_accepts_old_and_new(self):
         agent, tpm = self.agents[1], self.tpms[1]
         self.add_policy(2, tpm.pcrs())
@@ -215,6 +233,7 @@ class FleetTest(unittest.TestCase):
         self.assign(1, "enforce")
         self.agents[0]("attest")
 
+    @needs(8)
     def test_12_a_nonce_is_good_once_wherever_it_came_from(self):
         agent = self.agents[0]
         first = self.server.rest(identity=agent.identity)
@@ -236,6 +255,7 @@ class FleetTest(unittest.TestCase):
         self.assertTrue(any("signature" in one for one in answer["failures"]), answer["failures"])
         agent("attest")
 
+    @needs(8)
     def test_13_the_daemon_attests_when_wanted_and_recovers_from_being_killed(self):
         agent = self.agents[0]
 
@@ -257,10 +277,10 @@ class FleetTest(unittest.TestCase):
         self.assertGreater(seen(), 0)
         agent("attest")
 
+    @needs(8)
     def test_14_who_is_silent_turns_stale_and_is_on_the_revocation_list(self):
         agent, endpoint = self.agents[0], self.agents[0].endpoint
         self.assertEqual(self.state_of(agent), "unmeasured")
-        # The shortest lease that a policy may give is a minute; the test does not wait for it.
         self.database.execute(f"UPDATE endpoints SET lease_until = last_seen - 1 WHERE id = '{endpoint}'")
         wait_until("stale", lambda: self.state_of(agent) == "stale")
         self.assertEqual([one["id"] for one in self.reader.get("/v1/endpoints?state=stale")["items"]], [endpoint])
@@ -277,6 +297,7 @@ class FleetTest(unittest.TestCase):
         agent("attest")
         wait_until("off the list", lambda: endpoint not in listed())
 
+    @needs(4)
     def test_15_escrow_is_opaque_and_for_administrators(self):
         endpoint = self.agents[0].endpoint
         blob = base64.b64encode(bytes(range(256))).decode()
@@ -289,6 +310,7 @@ class FleetTest(unittest.TestCase):
         self.assertTrue(any(one["action"].startswith("escrow") and one["subject"].startswith(endpoint)
                             and one["who"] == "test" for one in audited), [one["action"] for one in audited])
 
+    @needs(8)
     def test_16_a_retired_endpoint_is_refused_until_it_enrolls_again(self):
         agent, endpoint = self.agents[2], self.agents[2].endpoint
         agent("attest")
@@ -330,6 +352,7 @@ class FleetTest(unittest.TestCase):
         history = self.reader.get(f"/v1/endpoints/{agent.endpoint}/attestations")["items"]
         self.assertGreaterEqual(len(history), 1)
 
+    @needs(8)
     def test_17_another_enrollment_of_the_same_tpm_ends_the_old_certificate(self):
         agent = self.agents[2]
         before = self.root / "before.pem"
@@ -338,6 +361,7 @@ class FleetTest(unittest.TestCase):
         agent("attest")
         self.refused(401, self.server.rest(identity=before).post, "/v1/attestations/nonce", {})
 
+    @needs(6)
     def test_18_a_certificate_is_renewed_and_the_new_one_takes_over(self):
         agent = self.agents[2]
         key, request = self.root / "new.key", self.root / "new.csr"
@@ -351,6 +375,7 @@ class FleetTest(unittest.TestCase):
         self.refused(401, old.post, "/v1/attestations/nonce", {})
         agent("enroll", "--again")
 
+    @needs(8)
     def test_19_who_lost_the_tpms_vendor_is_untrusted_until_it_is_back(self):
         agent = self.agents[1]
         agent("attest")
@@ -365,6 +390,7 @@ class FleetTest(unittest.TestCase):
         agent("attest")
         self.assertEqual(self.state_of(agent), "unmeasured")
 
+    @needs(11, 14, 16)
     def test_20_webhooks_are_signed_and_retried(self):
         wait_until("the delivery that was refused first",
                    lambda: any(number == self.receiver.refused[0] for number, _ in self.receiver.events)
@@ -376,10 +402,11 @@ class FleetTest(unittest.TestCase):
         wait_until("every change of the endpoint", lambda: changes() >= {
             ("untrusted", "unmeasured"), ("unmeasured", "untrusted"), ("unmeasured", "stale"), ("stale", "unmeasured")})
         # The server that was killed right then may have claimed it: another delivers it once the claim is over, a minute.
-        wait_until("the retirement", lambda: any(event["to"] == "retired" for _, event in self.receiver.events), 180)
+        wait_until("the retirement", lambda: any(event["to"] == "retired" for _, event in self.receiver.events))
         self.assertEqual(self.receiver.faults, [])
         self.assertIn("PCR 5", " ".join(event["reason"] for _, event in self.receiver.events))
 
+    @needs(4)
     def test_21_an_operator_logs_in_with_a_client_certificate(self):
         key, request, identity = self.root / "olga.key", self.root / "olga.csr", self.root / "olga.pem"
         run("openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key,
@@ -405,6 +432,7 @@ class FleetTest(unittest.TestCase):
         self.assertEqual(olga.get("/")[0], 303)
         self.assertNotIn("Continue as", olga.get("/log-in")[1])
 
+    @needs(8)
     def test_22_a_backup_made_while_running_is_restored_whole(self):
         counts = self.admin.get("/v1/counts")
         if self.database.kind == "sqlite":
@@ -428,6 +456,7 @@ class FleetTest(unittest.TestCase):
         agent.configure(restored)
         agent("attest")  # CA, certificates and keys are the same
 
+    @needs(16, 19)
     def test_23_the_audit_log_is_whole_and_a_change_is_found(self):
         self.assertEqual(self.server.console("audit", "verify").returncode, 0)
         exported = self.server.console("audit", "export").stdout.splitlines()
@@ -444,13 +473,41 @@ class FleetTest(unittest.TestCase):
         self.assertIn("2", broken.stdout)
 
 
+STEPS = {int(name.split("_")[1]): name for name in sorted(dir(FleetTest)) if name.startswith("test_")}
+
+
+def with_needs(wanted):
+    """The numbers of these steps and of all that they need, in order."""
+    found, left = set(), list(wanted)
+    while left:
+        number = left.pop()
+        if number not in found:
+            found.add(number)
+            left += getattr(getattr(FleetTest, STEPS[number]), "needs", ())
+    return sorted(found)
+
+
+def step(text):
+    found = [number for number, name in STEPS.items() if (int(text) == number if text.isdigit() else text in name)]
+    if len(found) != 1:
+        raise argparse.ArgumentTypeError(f"{text}: {len(found)} steps are called so (--list has them)")
+    return found[0]
+
+
 def main():
+    if sys.argv[1:] == ["--list"]:
+        for number, name in STEPS.items():
+            needed = with_needs([number])[:-1]
+            print(f"{name}{': after ' + ', '.join(map(str, needed)) if needed else ''}")
+        return 0
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=lambda text: pathlib.Path(text).resolve(), required=True)
     parser.add_argument("--database", choices=["sqlite", "postgresql"], required=True)
+    parser.add_argument("--only", type=step, action="append", metavar="STEP", default=[])
     parser.parse_args(namespace=ARGUMENTS)
-    unittest.main(argv=[sys.argv[0], "--verbose", "--failfast"])
+    suite = unittest.TestSuite(FleetTest(STEPS[number]) for number in with_needs(ARGUMENTS.only or STEPS))
+    return 0 if unittest.TextTestRunner(verbosity=2, failfast=True).run(suite).wasSuccessful() else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

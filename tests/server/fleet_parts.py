@@ -11,12 +11,16 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import tempfile
 import threading
-import time
 import urllib.parse
 
-PATIENCE = 60  # seconds: for what must happen, but not at once
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+
+from quote import qualifying_data  # noqa: E402  (their place is known only now)
+from software_tpm import HostTpm, create_tpm_state  # noqa: E402
+from waiting import PATIENCE, wait_until  # noqa: E402
 
 
 def run(*command, check=True, **more):
@@ -31,53 +35,26 @@ def start(command, log, output=os.devnull, **more):
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=errors, **more)
 
 
-def wait_until(what, condition, patience=PATIENCE):
-    """The condition's first true value; it is what is waited for, the time only bounds a failure."""
-    end = time.monotonic() + patience
-    while time.monotonic() < end:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.05)
-    raise AssertionError(f"{what}: not within {patience} s")
-
-
 def as_der(pem_path):
     text = pathlib.Path(pem_path).read_text()
     return ssl.PEM_cert_to_DER_cert(text[text.index("-----BEGIN"):])
 
 
 class Tpm:
-    """swtpm with endorsement certificates made by swtpm_localca, whose CA is in the directory `ca`."""
+    """A software TPM with endorsement certificates by the vendor whose CA is in the directory `ca`."""
 
     def __init__(self, directory, ca):
         self.directory = pathlib.Path(directory)
         state = self.directory / "state"
-        state.mkdir(parents=True)
-        pathlib.Path(ca).mkdir(exist_ok=True)
-        config = self.directory / "localca.conf"
-        config.write_text(f"statedir = {ca}\nsigningkey = {ca}/signkey.pem\nissuercert = {ca}/issuercert.pem\n"
-                          f"certserial = {ca}/certserial\n")
-        options = self.directory / "localca.options"
-        options.write_text("--platform-manufacturer Gatehouse\n--platform-version 1\n--platform-model Test\n")
-        setup = self.directory / "setup.conf"
-        setup.write_text(f"create_certs_tool = {shutil.which('swtpm_localca')}\n"
-                         f"create_certs_tool_config = {config}\ncreate_certs_tool_options = {options}\n")
-        run("swtpm_setup", "--tpm2", "--tpmstate", f"dir://{state}", "--create-ek-cert", "--pcr-banks", "sha256",
-            "--config", setup, "--overwrite", "--logfile", self.directory / "setup.log")
-        self.socket = self.directory / "tpm"
-        self.process = start(
-            ["swtpm", "socket", "--tpm2", "--server", f"type=unixio,path={self.socket}",
-             "--ctrl", f"type=unixio,path={self.socket}.ctrl", "--tpmstate", f"dir={state}",
-             "--flags", "not-need-init,startup-clear"], self.directory / "swtpm.log")
-        wait_until("swtpm's sockets", lambda: pathlib.Path(f"{self.socket}.ctrl").exists() and self.socket.exists())
+        create_tpm_state(state, banks=["sha256"], endorsement_key=False, vendor=ca)
+        self.device = HostTpm(state).__enter__()
 
     @property
     def tcti(self):
-        return f"swtpm:path={self.socket}"
+        return self.device.tcti
 
     def tool(self, *command):
-        return run(*command, env={**os.environ, "TPM2TOOLS_TCTI": self.tcti}, cwd=self.directory)
+        return run(*command, env=self.device.environment, cwd=self.directory)
 
     def pcrs(self):
         """Values of PCRs 0-9 and 14, hex by number."""
@@ -94,8 +71,7 @@ class Tpm:
         return hashlib.sha256((self.directory / "ek.tpmt").read_bytes()).hexdigest()
 
     def stop(self):
-        self.process.kill()
-        self.process.wait()
+        self.device.__exit__()
 
 
 class Sqlite:
@@ -286,12 +262,6 @@ class Server:
         if self.process and self.process.poll() is None:
             self.process.kill() if kill else self.process.terminate()
             self.process.wait(timeout=PATIENCE)
-
-
-def qualifying_data(nonce, claims):
-    """What a quote is over, in hexadecimal (attestation/evidence/claims.hpp)."""
-    parts = b"".join(len(part).to_bytes(2, "big") + part for part in (nonce, claims))
-    return hashlib.sha256(b"gatehouse quote v3" + parts).hexdigest()
 
 
 class Agent:

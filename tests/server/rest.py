@@ -201,7 +201,7 @@ class Rest(unittest.TestCase):
         waiting.start()
         wish = self.server.admin("POST", f"/v1/endpoints/{self.endpoint.id}/attest-now")
         self.assertEqual(wish.status, 202)
-        waiting.join(30)
+        waiting.join(harness.PATIENCE)
         self.assertEqual(answers[0].json(), {"attest": True})
 
     def test_lists_of_the_fleet(self):

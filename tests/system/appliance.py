@@ -26,6 +26,9 @@ POLICY_REFERENCE = "gatehouse-demo"
 COUNTER_LIMIT = 1
 SECTOR = 512
 MEMORY = 768  # MiB
+# Seconds until the guest starts, and from then to the end of its task: on a busy machine. They only bound a failure.
+BOOT_TIMEOUT = 900
+GUEST_TIMEOUT = 1800
 
 
 class ApplianceError(Exception):

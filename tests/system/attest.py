@@ -30,7 +30,7 @@ install -m 644 attestation-agent.service /etc/systemd/system/
 systemctl mask --runtime systemd-networkd-wait-online  # the network is up, by hand
 systemctl daemon-reload
 systemctl start attestation-agent || exit 1
-for i in $(seq 600); do
+for i in $(seq 6000); do
     ! grep -q '"verdict"' /var/lib/gatehouse-agent/state.json || break
     sleep 0.1
 done
@@ -51,8 +51,6 @@ gatehouse-channel status --json > results/status.json || exit 1
 mount -o remount,ro /
 echo "evidence sent"
 """
-BOOT_TIMEOUT = 240
-GUEST_TIMEOUT = 420
 RAW_IO = f"{1 << 17:016x}"  # CAP_SYS_RAWIO, as /proc shows it
 
 
@@ -66,8 +64,8 @@ def boot(options, box, server, name, agent, files=()):
     extra = verifier.qemu_arguments(server.port)
     print(f"boot {name}: serial log {logs}/serial.log", flush=True)
     with box.machine(options.emulator, logs, options.cpus, snapshot=False, task=task, extra=extra) as machine:
-        machine.wait_for_line(r"gatehouse: guest starts", BOOT_TIMEOUT)
-        machine.wait_for_exit(GUEST_TIMEOUT)
+        machine.wait_for_line(r"gatehouse: guest starts", lab.BOOT_TIMEOUT)
+        machine.wait_for_exit(lab.GUEST_TIMEOUT)
     status = task_disk.results(task, work)
     results = os.path.join(work, "results")
     if status != 0:
@@ -99,8 +97,9 @@ def first_boot(options, box, server, check):
     check("by the certificate of its TPM's vendor", endpoint["vendor"] == "swtpm", endpoint["vendor"])
     check("as evidence of a measured hypervisor", endpoint["source"] == "hypervisor", endpoint["source"])
     check_service(results, check)
+    # More than one where the machine is slow: the service attests again before its lease ends.
     attestations = server.attestations()
-    check("the server has one attestation, the service's", len(attestations) == 1, len(attestations))
+    check("the server has the service's attestation", len(attestations) >= 1, len(attestations))
     last = server.last()
     check("the server's verdict", last["state"] == "trusted", last["reason"])
     check("no rule fails", not failing(last["verdict"]), failing(last["verdict"]))
@@ -149,13 +148,13 @@ def main():
     check = checks.Check()
     with verifier.AttestationServer(options.build, os.path.join(options.work, "server")) as server:
         server.trust_vendor(box)
-        server.expect(box)
+        server.expect(box, verifier.LEASE_S)
         first_boot(options, box, server, check)
-        stale = server.wait_for_state("stale", 2 * verifier.LEASE_S + 60)
+        stale = server.wait_for_state("stale")
         check("off and out of its lease, the endpoint is stale", stale["state"] == "stale", stale["reason"])
         other_kernel(options, box, server, check)
     return check.status()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(checks.serial_logs.run(main))

@@ -4,6 +4,7 @@ import argparse
 import os
 
 import appliance as lab
+from machine import serial_logs  # its run() is what a test's main() runs in
 
 
 def arguments(description, **further):
@@ -29,6 +30,8 @@ class Check:
     def __call__(self, what, ok, found=""):
         print(f"{'ok    ' if ok else 'FAILED'} {what}{': ' + str(found) if found != '' else ''}", flush=True)
         self.failed += not ok
+        if not ok:
+            serial_logs.failed()
 
     def status(self):
         print("all held" if self.failed == 0 else f"{self.failed} did not hold")

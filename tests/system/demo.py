@@ -7,7 +7,6 @@ image, or from the exit status of a verifier.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import re
@@ -20,11 +19,11 @@ sys.path.append(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__f
 
 import appliance as lab  # noqa: E402  (attacks' place is known only now)
 import harness  # noqa: E402
+from machine import serial_logs  # noqa: E402
+from quote import qualifying_data  # noqa: E402
 import task_disk  # noqa: E402
 import verifier  # noqa: E402
 
-BOOT_TIMEOUT = 240
-GUEST_TIMEOUT = 420
 # A measured program that does not go on says so, in one line that ends like this.
 REFUSED = r"no key is released"
 STARTED = r"gatehouse: guest starts"
@@ -57,6 +56,8 @@ class Table:
     def add(self, name, expected, found, ok):
         self.rows.append({"name": name, "expected": str(expected), "found": str(found), "ok": bool(ok)})
         say(f"  {'holds' if ok else 'DOES NOT HOLD'}: {name}: {found}")
+        if not ok:
+            serial_logs.failed()
 
     def compare(self, name, expected, found):
         self.add(name, expected, found, expected == found)
@@ -164,10 +165,10 @@ def boot_with(options, box, predicted, superblock, server, table):
     logs = os.path.join(options.logs, "boot")
     with box.machine(options.emulator, logs, options.cpus, options.firmware, snapshot=False, task=task,
                      extra=verifier.qemu_arguments(server.port)) as machine:
-        text = watch(machine, STARTED + "|" + REFUSED, BOOT_TIMEOUT)
+        text = watch(machine, STARTED + "|" + REFUSED, lab.BOOT_TIMEOUT)
         say("    the guest boots")
         try:
-            machine.wait_for_exit(GUEST_TIMEOUT)
+            machine.wait_for_exit(lab.GUEST_TIMEOUT)
         except Exception as error:  # pylint: disable=broad-except
             say(f"    {error}")
         text = machine.serial_text()
@@ -246,12 +247,6 @@ def verify(options, box, evidence, nonce):
     return done.returncode, (done.stdout.strip().splitlines() or ["no output"])[-1]
 
 
-def qualification(nonce, claims):
-    """What is quoted with the PCRs (attestation/evidence/claims.hpp)."""
-    parts = b"".join(len(part).to_bytes(2, "big") + part for part in (nonce, claims))
-    return hashlib.sha256(b"gatehouse quote v3" + parts).hexdigest()
-
-
 def quote_rows(options, box, nonce_file, evidence, predicted, table):
     nonce = read_text(nonce_file)
     status, last = verify(options, box, evidence, nonce)
@@ -260,7 +255,7 @@ def quote_rows(options, box, nonce_file, evidence, predicted, table):
     table.add("the same quote for another nonce", "refused, exit status 1", f"status {status}", status == 1)
     try:
         with open(os.path.join(evidence, "claims.bin"), "rb") as file:
-            qualified = qualification(bytes.fromhex(nonce), file.read())
+            qualified = qualifying_data(bytes.fromhex(nonce), file.read())
     except OSError:
         qualified = ""
     check = subprocess.run(["tpm2_checkquote", "-u", box.path("ak.pem"), "-m", os.path.join(evidence, "quote.msg"), "-s",
@@ -349,4 +344,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(serial_logs.run(main))

@@ -93,8 +93,8 @@ def main():
     task = os.path.join(work, "task.img")
     task_disk.make(task, f"vault={vault.start}\nvault_sectors={vault.size}\n{TASK}")
     with box.machine(options.emulator, logs, options.cpus, snapshot=False, task=task) as machine:
-        machine.wait_for_line(r"gatehouse: guest starts", 240)
-        machine.wait_for_exit(1200)
+        machine.wait_for_line(r"gatehouse: guest starts", lab.BOOT_TIMEOUT)
+        machine.wait_for_exit(lab.GUEST_TIMEOUT)
         text = machine.serial_text()
     print(f"serial log: {logs}/serial.log")
     status = task_disk.results(task, work)
@@ -117,4 +117,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(checks.serial_logs.run(main))

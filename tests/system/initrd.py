@@ -15,7 +15,6 @@ import checks
 
 LINE = "boot=gatehouse ro panic=10 systemd.import_credentials=no console=ttyS0,115200"
 SHELL = r"\(initramfs\)|# $|emergency mode|Give root password|sh: can't access tty"
-TIMEOUT = 240
 
 
 def guest(options, work):
@@ -48,7 +47,8 @@ def boot(options, work, name, disks, table=lab.boot_disk_table(), line=LINE, ext
     with lab.machine.Machine(options.emulator, disks=disks, memory_mb=512, snapshot=True, extra=arguments,
                              log_dir=os.path.join(options.output, "logs", name)) as machine:
         try:
-            machine.wait_for_line(r"Run /init[\s\S]*(EXT4-fs \(sd..\): mounted[^\n]*[\s\S]*systemd\[1\]|" + SHELL + ")", TIMEOUT)
+            machine.wait_for_line(r"Run /init[\s\S]*(EXT4-fs \(sd..\): mounted[^\n]*[\s\S]*systemd\[1\]|" + SHELL + ")",
+                                  lab.BOOT_TIMEOUT)
         except lab.machine.MachineError as error:
             if machine.process.poll() is None:
                 raise lab.ApplianceError(f"{name}: neither a root nor a reset: {error}") from None
@@ -81,17 +81,16 @@ def main():
          "command line is not[^\n]*" + reset),
         ("break= on the line", dict(disks=[ruined], line=LINE + " break=mount"), "cannot be mounted: " + reset),
     ]
-    failed = 0
+    check = checks.Check()
     for name, how, expected in cases:
         text = boot(options, work, re.sub(r"\W+", "-", name), **how)
         found = re.search(expected, text)
         shell = re.search(SHELL, text)
-        print(f"{'ok' if found and not shell else 'FAILED':<8}{name}: {found[0].splitlines()[-1] if found else 'not ' + expected}"
-              f"{', a shell' if shell else ''}", flush=True)
-        failed += not found or bool(shell)
+        check(name, bool(found) and not shell, (found[0].splitlines()[-1] if found else "not " + expected) +
+              (", a shell" if shell else ""))
     lab.remove(work)
-    return 1 if failed else 0
+    return check.status()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(checks.serial_logs.run(main))

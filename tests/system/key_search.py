@@ -10,6 +10,7 @@ import re
 import time
 
 import appliance
+from machine import PATIENCE
 
 
 def _substitution():
@@ -81,8 +82,8 @@ def in_memory(machine, wanted, path, size):
 
 
 def after_the_end(machine, box):
-    """The machine's state and the places of key material, once it has shut down (QEMU's -no-shutdown) or 30 s have passed."""
-    end = time.monotonic() + 30
+    """The machine's state and the places of key material, once it has shut down (QEMU's -no-shutdown) or does not in time."""
+    end = time.monotonic() + PATIENCE
     while machine.qmp("query-status")["status"] != "shutdown" and time.monotonic() < end:
         time.sleep(0.2)
     wanted = needles(box.appliance.dm_table()[0]["key"])

@@ -27,8 +27,6 @@ done
 gatehouse-channel quote --nonce "$(cat nonce)" -o results/evidence || exit 1
 echo "quote fetched"
 """
-BOOT_TIMEOUT = 240
-GUEST_TIMEOUT = 420
 PCR_19 = r"gatehouse: PCR 19 ([0-9a-f]{64})"
 REFUSED = r"[^\n]*no key is released"
 
@@ -60,7 +58,7 @@ class Lab:
         task = self.path(f"{name}.img")
         task_disk.make(task, "exit 1\n")
         with self.machine(name, tables, task) as machine:
-            line = machine.wait_for_line(REFUSED, BOOT_TIMEOUT)[0]
+            line = machine.wait_for_line(REFUSED, lab.BOOT_TIMEOUT)[0]
             text = machine.serial_text()
         unsealed = lab.unseal_results(os.path.join(self.options.output, "logs", name, "swtpm.log"))
         self.check("the TPM releases no key", 0 not in unsealed, f"{line.strip()}; TPM2_Unseal: {unsealed}")
@@ -76,10 +74,10 @@ class Lab:
         task = os.path.join(work, "task.img")
         task_disk.make(task, TASK, [("nonce", os.path.join(work, "nonce"))])
         with self.machine(name, tables, task) as machine:
-            line = machine.wait_for_line(rf"gatehouse: guest starts|{REFUSED}", BOOT_TIMEOUT)[0]
+            line = machine.wait_for_line(rf"gatehouse: guest starts|{REFUSED}", lab.BOOT_TIMEOUT)[0]
             if "guest starts" not in line:
                 raise lab.ApplianceError(f"{name}: {line.strip()}")
-            machine.wait_for_exit(GUEST_TIMEOUT)
+            machine.wait_for_exit(lab.GUEST_TIMEOUT)
             value = re.search(PCR_19, machine.serial_text())[1]
         status = task_disk.results(task, work)
         self.check("the guest runs and fetches a quote", status == 0, f"status {status}")
@@ -173,4 +171,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(checks.serial_logs.run(main))

@@ -48,7 +48,7 @@ def read(*parts):
 def run_task(machine, task, directory):
     """Runs the machine to its end; the task's results in `directory`/results."""
     with machine:
-        machine.wait_for_exit(600)
+        machine.wait_for_exit(lab.BOOT_TIMEOUT + lab.GUEST_TIMEOUT)
     status = task_disk.results(task, directory)
     if status != 0:
         raise lab.ApplianceError(f"the task ended with status {status}; serial log: {machine.serial_path}")
@@ -112,4 +112,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(checks.serial_logs.run(main))

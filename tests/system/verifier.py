@@ -9,11 +9,11 @@ import os
 import ssl
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 
 import appliance as lab
+from machine import PATIENCE, end_process, wait_until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 GUEST_ADDRESS = "10.0.2.15"
@@ -22,17 +22,18 @@ SERVER_PORT = 8443
 GROUP = "kiosks"
 POLICY = "appliance"
 LEASE_S = 60  # the least that a policy may give
+LONG_LEASE_S = 3600  # longer than any test
 
 # What a guest does first: the network card, and the address by hand, for there is nobody to give one.
 NETWORK = f"""
 modprobe e1000e
-udevadm settle --timeout=120  # udev renames it
+udevadm settle --timeout=600  # udev renames it
 device=
 for link in /sys/class/net/*; do [ ! -e "$link/device" ] || device=${{link##*/}}; done
 [ -n "$device" ] || {{ echo "no network card"; exit 1; }}
 ip address add {GUEST_ADDRESS}/24 dev "$device"
 ip link set "$device" up
-for i in $(seq 300); do
+for i in $(seq 3000); do
     [ "$(cat "/sys/class/net/$device/carrier")" != 1 ] || break
     sleep 0.1
 done
@@ -90,13 +91,7 @@ class AttestationServer:
         return self
 
     def __exit__(self, *_):
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        end_process(self.process)
 
     def api(self, method, path, body=None, kind="application/json"):
         """The answer to a request of the administrator; ApplianceError with what the server said otherwise."""
@@ -106,7 +101,7 @@ class AttestationServer:
         if data is not None:
             request.add_header("Content-Type", kind)
         try:
-            with urllib.request.urlopen(request, timeout=30,
+            with urllib.request.urlopen(request, timeout=PATIENCE,
                                         context=ssl.create_default_context(cafile=self.ca)) as answer:
                 text = answer.read()
         except urllib.error.HTTPError as error:
@@ -123,11 +118,11 @@ class AttestationServer:
         self.api("PUT", "/v1/vendors/swtpm", {"roots": [der("swtpm-localca-rootca-cert.pem")],
                                               "intermediates": [der("issuercert.pem")], "revocations": []})
 
-    def expect(self, box):
+    def expect(self, box, lease_s=LONG_LEASE_S):
         """A group whose endpoints must run what the appliance's image has: predicted, signed by its authority."""
         policy, signed = box.path("attestation-policy.json"), box.path("attestation-policy.jws")
         box.tool("policyctl", "attestation-policy", "--name", POLICY, "--version", "1", "--reference",
-                 box.path("predicted.json"), "--lease", str(LEASE_S), "-o", policy)
+                 box.path("predicted.json"), "--lease", str(lease_s), "-o", policy)
         box.tool("policyctl", "sign-attestation-policy", policy, "--key", box.path("authority.pem"), "-o", signed)
         with open(box.path("authority.pub"), encoding="ascii") as file:
             self.api("PUT", "/v1/policy-authorities/operator", {"public_key": file.read()})
@@ -152,14 +147,12 @@ class AttestationServer:
         """The only endpoint's attestations, the newest first."""
         return self.api("GET", f"/v1/endpoints/{self.endpoint()['id']}/attestations")["items"]
 
-    def wait_for_state(self, state, timeout):
+    def wait_for_state(self, state):
         """The endpoint once it is in this state; it is polled, as a page would."""
-        deadline = time.monotonic() + timeout
-        while (endpoint := self.endpoint())["state"] != state:
-            if time.monotonic() > deadline:
-                raise lab.ApplianceError(f"the endpoint is {endpoint['state']} after {timeout} s, not {state}")
-            time.sleep(0.5)
-        return endpoint
+        def reached():
+            endpoint = self.endpoint()
+            return endpoint if endpoint["state"] == state else None
+        return wait_until(f"endpoint in state {state}", reached, 2 * LEASE_S + PATIENCE, lab.ApplianceError)
 
 
 def agent_command(action):

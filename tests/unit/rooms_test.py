@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT / "ci/parts"))
 from rooms import KINDS, Rooms, faults_of_tree  # noqa: E402
 
 GOOD = {
-    "rooms.txt": "measured low low/part  # comment\nmeasured middle\nhost program\ntest tests/unit\nheaders cstdint\n",
+    "ci/rooms.txt": "measured low low/part  # comment\nmeasured middle\nhost program\ntest tests/unit\nheaders cstdint\n",
     "low/bytes.hpp": "#include <cstdint>\n",
     "low/part/part.cpp": '#include "low/bytes.hpp"\n',
     "middle/box.cpp": '#include <cstdint>\n\n#include "low/bytes.hpp"\n#include "middle/box.hpp"\n',
@@ -36,8 +36,8 @@ class Rule(unittest.TestCase):
             self.assertEqual(faults_of_tree(pathlib.Path(scratch), files), list(faults))
 
     def assert_list_faults(self, old, new, *faults):
-        self.assertIn(old, GOOD["rooms.txt"])
-        self.assert_faults({"rooms.txt": GOOD["rooms.txt"].replace(old, new)}, *faults)
+        self.assertIn(old, GOOD["ci/rooms.txt"])
+        self.assert_faults({"ci/rooms.txt": GOOD["ci/rooms.txt"].replace(old, new)}, *faults)
 
     def test_accepts_a_good_tree(self):
         self.assert_faults({})

@@ -8,6 +8,8 @@ import path from 'node:path';
 
 const CHROMIUM_ARGUMENTS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
     '--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage'];
+// What is waited for is a state; this only bounds a failure, on a machine that is busy with other things.
+const PATIENCE = 300000;
 
 export class Harness {
     constructor(serverProgram, chromiumProgram, nodeModules, screenshots) {
@@ -32,7 +34,7 @@ export class Harness {
             if (!this.stopping) this.fail(`the server ended in the middle of the test: ${signal ?? code}`);
         });
         this.browser = await this.playwright.chromium.launch({
-            executablePath: this.chromiumProgram, args: CHROMIUM_ARGUMENTS, timeout: 180000 });
+            executablePath: this.chromiumProgram, args: CHROMIUM_ARGUMENTS, timeout: PATIENCE });
     }
 
     async stop() {
@@ -41,12 +43,16 @@ export class Harness {
         if (this.server) this.server.stdin.end();
     }
 
-    // A browser window of its own, logged in with `token` if one is given.
+    // A browser window of its own, logged in with `token` if one is given. Nothing in it changes but by what the test
+    // does: no colour moves (what is examined is where it moves to), and the pages that renew themselves do not.
     async open({ token, width = 1360, height = 900, scheme = 'light', script = true } = {}) {
         const context = await this.browser.newContext({ ignoreHTTPSErrors: true, viewport: { width, height },
-            colorScheme: scheme, javaScriptEnabled: script, baseURL: this.url });
-        context.setDefaultTimeout(60000);
+            colorScheme: scheme, javaScriptEnabled: script, baseURL: this.url, reducedMotion: 'reduce' });
+        context.setDefaultTimeout(PATIENCE);
         const page = await context.newPage();
+        page.renewal = 'held';
+        await page.route((url) => url.searchParams.has('live'),
+            (route) => page.renewal === 'held' ? undefined : route.continue());
         page.expected = [];   // statuses, and words of the console, that the next steps are to bring about
         page.on('console', (message) => {
             const text = message.text();
@@ -68,9 +74,25 @@ export class Harness {
             await page.goto('/log-in');
             await page.fill('#token', token);
             await page.click('button:has-text("Log in")');
-            await page.waitForSelector('h1:has-text("Fleet overview")');
+            await this.arrive(page, 'h1:has-text("Fleet overview")');
         }
         return page;
+    }
+
+    // Waits for a page that has `selector`, whole: what stands further down may come later.
+    async arrive(page, selector) {
+        await page.waitForSelector(selector);
+        await page.waitForLoadState('load');
+    }
+
+    // A check of what becomes true in its own time: `predicate` runs in the page, with `argument`.
+    async becomes(page, predicate, argument, what) {
+        let holds = true;
+        await page.waitForFunction(predicate, argument).catch((error) => {
+            if (error.name !== 'TimeoutError') throw error;
+            holds = false;
+        });
+        this.check(holds, what);
     }
 
     async shot(page, name) {

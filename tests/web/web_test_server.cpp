@@ -4,6 +4,7 @@
 //   web_test_server [ENDPOINTS]     that many endpoints more, straight into the database
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -30,6 +31,9 @@ int serve(int more) {
     http::ServerOptions place;
     place.port = 0;
     place.workers = 4;
+    // A browser on a busy machine is slow, and not to be cut off for it.
+    using std::chrono::minutes;
+    place.handshake = place.head = place.body = place.idle = place.answer = minutes(5);
     const auto keys = fleet.service().server_certificate({"127.0.0.1"});
     http::Server server(application, place, {keys.certificate, keys.key, fleet.service().ca_certificate()});
     server.start();

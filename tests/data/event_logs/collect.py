@@ -102,5 +102,5 @@ if __name__ == "__main__":
         sys.exit(__doc__)
     try:
         main(*sys.argv[1:])
-    except MachineError as error:
+    except (MachineError, OSError) as error:
         sys.exit(f"error: {error}")

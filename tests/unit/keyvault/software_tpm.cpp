@@ -23,7 +23,7 @@ constexpr std::uint32_t kHashStart = 6;
 constexpr std::uint32_t kHashData = 7;
 constexpr std::uint32_t kHashEnd = 8;
 constexpr std::uint32_t kSuccess = 0;
-constexpr int kTimeoutMilliseconds = 20'000;
+constexpr int kTimeoutMilliseconds = 300'000;
 
 [[noreturn]] void fail(const std::string& what) { throw std::runtime_error("swtpm: " + what); }
 

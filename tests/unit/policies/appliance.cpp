@@ -281,17 +281,6 @@ bool openssl_verifies(const std::string& public_key, Bytes message, Bytes signat
 
 Buffer vault_id() { return Buffer(kSha256Size, std::byte{0x5b}); }
 
-evidence::MachineFacts machine_facts() {
-    evidence::MachineFacts facts{.processor_signature = 0x00a20f12,
-                                 .microcode = 0x0a201025,
-                                 .smm_locked = true,
-                                 .processors = 2,
-                                 .iommus = {},
-                                 .iommu_count = 1};
-    facts.iommus[0] = {.function = 2, .registers = 0xfeb80000};
-    return facts;
-}
-
 Buffer launch_log(const policies::Prediction& prediction, Bytes vault_id, const std::vector<Table>& tables,
                   const evidence::MachineFacts& facts) {
     Buffer buffer(evidence::kEventLogSize);

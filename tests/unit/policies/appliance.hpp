@@ -80,8 +80,6 @@ class Appliance {
 // 0x000b and 32 bytes: the name of nobody's SRK, and the id of nobody's vault, both pinned by a new Appliance.
 [[nodiscard]] Buffer srk_name();
 [[nodiscard]] Buffer vault_id();
-// What a machine's hypervisor reads of it.
-[[nodiscard]] evidence::MachineFacts machine_facts();
 
 // Private key in PEM; `type` "EC", "RSA" or "P-384".
 void make_key(const std::string& type, const std::string& path);
@@ -96,6 +94,6 @@ struct Table {
 // machine's tables or none.
 [[nodiscard]] Buffer launch_log(const policies::Prediction& prediction, Bytes vault_id,
                                 const std::vector<Table>& tables = {},
-                                const evidence::MachineFacts& facts = machine_facts());
+                                const evidence::MachineFacts& facts = sample_machine());
 
 }  // namespace gatehouse::test

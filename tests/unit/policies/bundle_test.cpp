@@ -23,12 +23,13 @@ const Buffer kSrkName = [] {
     return name;
 }();
 
+constexpr std::uint32_t kCounterIndex = 0x01801234;
 const Sha256Digest kVaultId = sha256(literal_bytes("vault"));
 
 // Of one endpoint.
 Bundle sample_bundle() {
     return {.flags = static_cast<std::uint32_t>(BundleFlag::kAllowNoIommu),
-            .counter_index = 0x01804748,
+            .counter_index = kCounterIndex,
             .srk_name = kSrkName,
             .vault_id = kVaultId,
             .enrollment = {},
@@ -43,7 +44,7 @@ Approval sample_approval() {
             .signature = literal_bytes("a TPMT_SIGNATURE")};
 }
 
-MachineApproval sample_machine() {
+MachineApproval sample_machine_approval() {
     return {.pcr19 = sha256(literal_bytes("19")),
             .policy_digest = sha256(literal_bytes("policy")),
             .signature = literal_bytes("a TPMT_SIGNATURE")};
@@ -83,35 +84,24 @@ class Enrollment {
 
 Record sample_record() { return {.srk_name = kSrkName, .vault_id = kVaultId, .label = literal_bytes("desk 7")}; }
 
-Buffer written(const Record& record, const Enrollment& enrollment) {
-    Buffer out(kMaxRecordSize);
-    const auto size = write_unsigned_record(record, out);
+// What `write` makes of it.
+template <typename Part, typename Write>
+Buffer written_by(Write write, const Part& part, std::size_t most) {
+    Buffer out(most);
+    const auto size = write(part, out);
     EXPECT_TRUE(size.ok());
     out.resize(*size);
+    return out;
+}
+Buffer written(const Bundle& bundle) { return written_by(write_bundle, bundle, kMaxBundleSize); }
+Buffer written(const Approval& approval) { return written_by(write_approval, approval, kMaxApprovalSize); }
+Buffer written(const MachineApproval& approval) {
+    return written_by(write_machine_approval, approval, kMaxApprovalSize);
+}
+Buffer written(const Record& record, const Enrollment& enrollment) {
+    Buffer out = written_by(write_unsigned_record, record, kMaxRecordSize);
     const Buffer signature = enrollment.sign(out);
     out.insert(out.end(), signature.begin(), signature.end());
-    return out;
-}
-
-Buffer written(const MachineApproval& approval) {
-    Buffer out(kMaxApprovalSize);
-    const auto size = write_machine_approval(approval, out);
-    EXPECT_TRUE(size.ok());
-    out.resize(*size);
-    return out;
-}
-Buffer written(const Bundle& bundle) {
-    Buffer out(kMaxBundleSize);
-    const auto size = write_bundle(bundle, out);
-    EXPECT_TRUE(size.ok());
-    out.resize(*size);
-    return out;
-}
-Buffer written(const Approval& approval) {
-    Buffer out(kMaxApprovalSize);
-    const auto size = write_approval(approval, out);
-    EXPECT_TRUE(size.ok());
-    out.resize(*size);
     return out;
 }
 
@@ -121,7 +111,7 @@ TEST(Bundle, ComesBackAsItWas) {
     ASSERT_TRUE(bundle.ok());
     EXPECT_TRUE(bundle->has(BundleFlag::kAllowNoIommu));
     EXPECT_FALSE(bundle->has(BundleFlag::kMachineAcpi));
-    EXPECT_EQ(bundle->counter_index, 0x01804748u);
+    EXPECT_EQ(bundle->counter_index, kCounterIndex);
     EXPECT_TRUE(equal_bytes(bundle->srk_name, kSrkName));
     EXPECT_TRUE(equal_bytes(bundle->vault_id, kVaultId));
     EXPECT_TRUE(bundle->enrollment.empty());
@@ -134,7 +124,7 @@ TEST(Bundle, HasTheLayoutOfTheHeader) {
     EXPECT_EQ(file.size(), 24u + 2 + 34 + 2 + 32 + 2 + 2 + 13 + 2 + 10);
     EXPECT_TRUE(equal_bytes(Bytes(file).first(8), literal_bytes("GHPOLICY")));
     EXPECT_EQ(load<std::uint32_t>(file.data() + 12, Endian::kLittle), file.size());
-    EXPECT_EQ(load<std::uint32_t>(file.data() + 20, Endian::kLittle), 0x01804748u);
+    EXPECT_EQ(load<std::uint32_t>(file.data() + 20, Endian::kLittle), kCounterIndex);
     EXPECT_EQ(load<std::uint16_t>(file.data() + 24, Endian::kLittle), 34u);
 }
 
@@ -275,11 +265,11 @@ TEST(Approval, IsNotABundleNorTheOtherWayRound) {
 }
 
 TEST(MachineApproval, ComesBackAsItWasAndIsRefusedIfCut) {
-    const Buffer file = written(sample_machine());
+    const Buffer file = written(sample_machine_approval());
     const auto approval = parse_machine_approval(file);
     ASSERT_TRUE(approval.ok());
-    EXPECT_EQ(approval->pcr19, sample_machine().pcr19);
-    EXPECT_EQ(approval->policy_digest, sample_machine().policy_digest);
+    EXPECT_EQ(approval->pcr19, sample_machine_approval().pcr19);
+    EXPECT_EQ(approval->policy_digest, sample_machine_approval().policy_digest);
     EXPECT_TRUE(equal_bytes(approval->signature, literal_bytes("a TPMT_SIGNATURE")));
     for (std::size_t size = 0; size < file.size(); ++size) {
         EXPECT_EQ(parse_machine_approval(Bytes(file).first(size)).error(), Error::kTruncated) << size;

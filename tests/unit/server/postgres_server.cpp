@@ -18,7 +18,7 @@
 namespace gatehouse::test {
 namespace {
 
-constexpr std::chrono::seconds kPatience{60};
+constexpr std::chrono::seconds kPatience{300};
 
 [[noreturn]] void fail(const std::string& what) { throw std::runtime_error("PostgreSQL: " + what); }
 

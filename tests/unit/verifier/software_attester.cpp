@@ -6,6 +6,7 @@
 
 #include "attestation/evidence_reader/event_log_reader.hpp"
 #include "keyvault/tpm_templates/policy.hpp"
+#include "keyvault/tpm/sealing.hpp"
 #include "policies/bundle_writer/bundle_writer.hpp"
 
 namespace gatehouse::test {
@@ -41,7 +42,7 @@ Buffer tagged(const evidence::Measurement& measurement) {
 
 policies::BundleFacts bundle_facts() {
     policies::BundleFacts facts;
-    facts.counter_index = 0x01804748;
+    facts.counter_index = tpm::kRollbackCounter;
     facts.srk_name = some_name("srk");
     facts.vault_id = filler("vault");
     facts.authority = filler("authority", 90);

@@ -1,5 +1,5 @@
 // Evidence as a TPM and a hypervisor would make it, signed by a key in software, so that each field of it can
-// be another than any TPM would put there. Evidence of a TPM (swtpm) is verify_test.cpp's.
+// be another than any TPM would put there. Evidence of a TPM (swtpm) is appraisal_test.cpp's.
 #pragma once
 
 #include <optional>

@@ -86,7 +86,7 @@ void Endpoint::launch(const std::vector<Table>& tables) {
         const Buffer file = appliance.boot_file(policies::measured_files()[i]);
         measure(measurement.pcr, &measurement, is_slb ? measured : Bytes(file));
     }
-    measure(evidence::kMachinePcr, &evidence::kMachineMeasurement, encoded(machine_facts()));
+    measure(evidence::kMachinePcr, &evidence::kMachineMeasurement, encoded(sample_machine()));
     for (const Table& table : tables) {
         const evidence::Measurement row{evidence::kMachinePcr, evidence::MeasurementTag::kAcpiTable, table.name};
         measure(row.pcr, &row, host::text_bytes(table.content));
@@ -149,7 +149,7 @@ evidence::Claims Endpoint::claims() const {
         .counter_limit = provisioned["counter"]["value"].get<std::uint64_t>(),
         .policy_digest = sha256(appliance.read("policy.bundle")),
         .vault_pin = evidence::VaultPin::kBundle,
-        .machine = machine_facts(),
+        .machine = sample_machine(),
         .disk_count = 1,
     };
     copy_bytes(claims.vault_id, vault_id());

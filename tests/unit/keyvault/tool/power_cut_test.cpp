@@ -256,6 +256,27 @@ bool put_right(FragileDisk& disk) {
     return false;
 }
 
+// The disk after provisioning was cut at the operation of this number.
+FragileDisk disk_cut_at(unsigned cut, std::uint64_t chance) {
+    FragileDisk disk(image());
+    disk.fail_at(cut);
+    EXPECT_THROW(provision_on(disk, 1), ToolError);
+    disk.power_up(chance);
+    return disk;
+}
+
+// `action` with a cut at the operation of this number, or at its end if that comes first.
+template <typename Action>
+void with_a_cut_at(unsigned cut, FragileDisk& disk, Action action) {
+    disk.fail_at(cut);
+    try {
+        action();
+        disk.power_up(1);
+    } catch (const ToolError&) {
+        disk.power_up(cut * 17 + 2);
+    }
+}
+
 TEST(PowerCut, AtAnyWriteOrFlushOfProvisioningLosesNothing) {
     const unsigned whole = operations_of_a_whole_run();
     ASSERT_GT(whole, 50u);
@@ -263,10 +284,7 @@ TEST(PowerCut, AtAnyWriteOrFlushOfProvisioningLosesNothing) {
     for (unsigned cut = 1; cut <= whole; ++cut) {
         for (const std::uint64_t chance : kChances) {
             SCOPED_TRACE("operation " + std::to_string(cut) + ", chance " + std::to_string(chance));
-            FragileDisk disk(image());
-            disk.fail_at(cut);
-            EXPECT_THROW(provision_on(disk, 1), ToolError);
-            disk.power_up(chance);
+            FragileDisk disk = disk_cut_at(cut, chance);
             resumed += put_right(disk) ? 1 : 0;
             ASSERT_NO_FATAL_FAILURE(expect_done(disk));
         }
@@ -279,17 +297,8 @@ TEST(PowerCut, OfAResumedRunLosesNothingEither) {
     for (unsigned cut = 8; cut <= whole; cut += 7) {
         for (unsigned second = 1; second < whole; second += 5) {
             SCOPED_TRACE("operations " + std::to_string(cut) + ", " + std::to_string(second));
-            FragileDisk disk(image());
-            disk.fail_at(cut);
-            EXPECT_THROW(provision_on(disk, 1), ToolError);
-            disk.power_up(cut * 31 + 2);
-            disk.fail_at(second);
-            try {
-                (void)put_right(disk);
-                disk.power_up(1);
-            } catch (const ToolError&) {
-                disk.power_up(second * 17 + 2);
-            }
+            FragileDisk disk = disk_cut_at(cut, cut * 31 + 2);
+            with_a_cut_at(second, disk, [&] { (void)put_right(disk); });
             (void)put_right(disk);
             ASSERT_NO_FATAL_FAILURE(expect_done(disk));
         }
@@ -314,10 +323,7 @@ TEST(PowerCut, ThatCostsTheNewestHeaderEncryptsNothingTwice) {
     for (unsigned cut = 1; cut <= whole; ++cut) {
         for (const std::uint64_t chance : kChances) {
             SCOPED_TRACE("operation " + std::to_string(cut) + ", chance " + std::to_string(chance));
-            FragileDisk disk(image());
-            disk.fail_at(cut);
-            EXPECT_THROW(provision_on(disk, 1), ToolError);
-            disk.power_up(chance);
+            FragileDisk disk = disk_cut_at(cut, chance);
             if (!lose_newest_copy(disk)) continue;
             ++lost;
             ASSERT_TRUE(put_right(disk));
@@ -333,18 +339,9 @@ TEST(PowerCut, ThatCostsTheNewestHeaderMayBeFollowedByAnother) {
     for (unsigned cut = 8; cut <= whole; cut += 3) {
         for (unsigned second = 1; second < 16; ++second) {
             SCOPED_TRACE("operations " + std::to_string(cut) + ", " + std::to_string(second));
-            FragileDisk disk(image());
-            disk.fail_at(cut);
-            EXPECT_THROW(provision_on(disk, 1), ToolError);
-            disk.power_up(cut * 31 + 2);
+            FragileDisk disk = disk_cut_at(cut, cut * 31 + 2);
             if (!lose_newest_copy(disk)) continue;
-            disk.fail_at(second);
-            try {
-                (void)put_right(disk);
-                disk.power_up(1);
-            } catch (const ToolError&) {
-                disk.power_up(second * 17 + 2);
-            }
+            with_a_cut_at(second, disk, [&] { (void)put_right(disk); });
             ASSERT_TRUE(put_right(disk));
             ASSERT_NO_FATAL_FAILURE(expect_done(disk));
         }
@@ -379,10 +376,7 @@ TEST(PowerCut, AfterAFlushThatFailedLosesNothing) {
 // The older copy is opened by mistake, or because the newer one is lost, after the guest has written.
 TEST(PowerCut, BetweenTheLastCursorsLeavesNoCopyThatWouldEncryptAgain) {
     const unsigned whole = operations_of_a_whole_run();
-    FragileDisk disk(image());
-    disk.fail_at(whole - 1);  // the write of the second idle copy
-    EXPECT_THROW(provision_on(disk, 1), ToolError);
-    disk.power_up(0);
+    FragileDisk disk = disk_cut_at(whole - 1, 0);  // the write of the second idle copy
     const PartitionTable table = read_primary_table(disk);
     const HeaderCopies copies = read_header_copies(disk, table.vault_partition());
     const auto vault = std::make_unique<OpenVault>();
@@ -477,13 +471,7 @@ TEST(Upgrade, MayBeCutAtAnyWriteOrFlush) {
                 disk.fail_at(cut);
                 EXPECT_THROW((void)upgrade_on(disk, 2), ToolError);
                 disk.power_up(chance);
-                disk.fail_at(second);
-                try {
-                    (void)upgrade_on(disk, 3);
-                    disk.power_up(1);
-                } catch (const ToolError&) {
-                    disk.power_up(second * 17 + 2);
-                }
+                with_a_cut_at(second, disk, [&] { (void)upgrade_on(disk, 3); });
                 finished += upgrade_on(disk, 4) ? 0 : 1;
                 ASSERT_NO_FATAL_FAILURE(expect_done(disk));
             }
@@ -549,10 +537,7 @@ TEST(BadSectors, InTheOtherJournalMatterOnlyIfAHeaderIsLost) {
     unsigned refused = 0;
     for (unsigned cut = 1; cut <= whole; ++cut) {
         SCOPED_TRACE("operation " + std::to_string(cut));
-        FragileDisk disk(image());
-        disk.fail_at(cut);
-        EXPECT_THROW(provision_on(disk, 1), ToolError);
-        disk.power_up(1);
+        FragileDisk disk = disk_cut_at(cut, 1);
         FragileDisk lost(disk.content());
         if (!lose_newest_copy(lost)) continue;
         for (FragileDisk* const each : {&disk, &lost}) {

@@ -10,7 +10,7 @@ using server::Role;
 using testing::HasSubstr;
 using testing::Not;
 
-using PageTest = WebTest;
+using PagesTest = WebTest;
 
 void expect_headers(const web::Response& response, const std::string& what) {
     EXPECT_EQ(header(response, "Content-Security-Policy"),
@@ -23,7 +23,7 @@ void expect_headers(const web::Response& response, const std::string& what) {
     EXPECT_EQ(header(response, "Cross-Origin-Opener-Policy"), "same-origin") << what;
 }
 
-TEST_F(PageTest, EveryAnswerCarriesThePolicyOfItsContent) {
+TEST_F(PagesTest, EveryAnswerCarriesThePolicyOfItsContent) {
     Browser stranger(pages_);
     expect_headers(stranger.get("/"), "a redirection");
     expect_headers(stranger.get("/log-in"), "the log-in page");
@@ -38,7 +38,7 @@ TEST_F(PageTest, EveryAnswerCarriesThePolicyOfItsContent) {
     expect_headers(browser.post("/tokens", {{"csrf", ""}}), "a refused form");
 }
 
-TEST_F(PageTest, HasNothingInlineAndNothingFromElsewhere) {
+TEST_F(PagesTest, HasNothingInlineAndNothingFromElsewhere) {
     fleet_.assign(hypervisor_policy("p", 1), "default");
     const auto member = fleet_.enroll("a");
     member.endpoint->other_kernel = true;
@@ -57,7 +57,7 @@ TEST_F(PageTest, HasNothingInlineAndNothingFromElsewhere) {
     }
 }
 
-TEST_F(PageTest, ServesAssetsForEverByTheirHash) {
+TEST_F(PagesTest, ServesAssetsForEverByTheirHash) {
     Browser browser(pages_);
     const std::string body = browser.get("/log-in").body;
     const std::regex name("/assets/[a-z]+-[0-9a-f]{16}\\.[a-z]+");
@@ -78,7 +78,7 @@ TEST_F(PageTest, ServesAssetsForEverByTheirHash) {
               303u);  // to the log-in page, as all else
 }
 
-TEST_F(PageTest, TellsFromAnotherWhatIsNotThere) {
+TEST_F(PagesTest, TellsFromAnotherWhatIsNotThere) {
     Browser browser = logged_in(Role::kReadOnly);
     EXPECT_EQ(browser.get("/endpoints/nobody").status, 404u);
     EXPECT_EQ(browser.get("/nothing").status, 404u);
@@ -87,7 +87,7 @@ TEST_F(PageTest, TellsFromAnotherWhatIsNotThere) {
     EXPECT_EQ(browser.get("/policies/x/y").status, 400u);
 }
 
-TEST_F(PageTest, PagesThroughTheList) {
+TEST_F(PagesTest, PagesThroughTheList) {
     for (int i = 0; i < 3; ++i) (void)fleet_.enroll("base-" + std::to_string(i));
     fleet_.add_copies(120);
     Browser browser = logged_in(Role::kReadOnly);
@@ -110,7 +110,7 @@ TEST_F(PageTest, PagesThroughTheList) {
     EXPECT_THAT(browser.get("/endpoints?q=nowhere").body, HasSubstr("No endpoint matches"));
 }
 
-TEST_F(PageTest, AnswersAPartOfThePageAlone) {
+TEST_F(PagesTest, AnswersAPartOfThePageAlone) {
     (void)fleet_.enroll("a");
     Browser browser = logged_in(Role::kReadOnly);
     browser.headers["hx-request"] = "true";
@@ -120,7 +120,7 @@ TEST_F(PageTest, AnswersAPartOfThePageAlone) {
     EXPECT_THAT(browser.get("/?live=1").body, testing::StartsWith("<div id=\"live\""));
 }
 
-TEST_F(PageTest, SaysInOneLineWhyAPartOfThePageWasRefused) {
+TEST_F(PagesTest, SaysInOneLineWhyAPartOfThePageWasRefused) {
     Browser browser = logged_in(Role::kReadOnly);
     browser.headers["hx-request"] = "true";
     const auto refused = browser.get("/endpoints?state=%3Cpurple%3E");
@@ -131,7 +131,7 @@ TEST_F(PageTest, SaysInOneLineWhyAPartOfThePageWasRefused) {
     EXPECT_THAT(browser.get("/endpoints?state=purple").body, HasSubstr("<main"));
 }
 
-TEST_F(PageTest, NamesTheEventThatDoesNotBelong) {
+TEST_F(PagesTest, NamesTheEventThatDoesNotBelong) {
     fleet_.assign(hypervisor_policy("p", 1), "default");
     const auto member = fleet_.enroll("a");
     fleet_.attest(member);
@@ -159,7 +159,7 @@ TEST_F(PageTest, NamesTheEventThatDoesNotBelong) {
     EXPECT_THAT(table, testing::ContainsRegex("<tr class=\"\"><th scope=\"row\" class=\"number\">17<"));
 }
 
-TEST_F(PageTest, ComparesWithAnotherPolicy) {
+TEST_F(PagesTest, ComparesWithAnotherPolicy) {
     fleet_.assign(hypervisor_policy("p", 1), "default");
     const auto added = fleet_.service().add_policy(
         admin_, fleet_.signed_policy(hypervisor_policy("p", 2, R"({"minimum_hypervisor": "200.0.0"})")));
@@ -173,7 +173,7 @@ TEST_F(PageTest, ComparesWithAnotherPolicy) {
     EXPECT_EQ(added.version, 2u);
 }
 
-TEST_F(PageTest, ShowsWhatAStagedPolicyWouldDo) {
+TEST_F(PagesTest, ShowsWhatAStagedPolicyWouldDo) {
     fleet_.assign(hypervisor_policy("p", 1), "default");
     fleet_.assign(hypervisor_policy("p", 2, R"({"minimum_hypervisor": "200.0.0"})"), "default", server::Stage::kReport);
     fleet_.attest(fleet_.enroll("a"));
@@ -186,7 +186,7 @@ TEST_F(PageTest, ShowsWhatAStagedPolicyWouldDo) {
     EXPECT_THAT(body, HasSubstr("1 pass · <strong class=\"quiet\">0 fail</strong> · 1 not judged yet"));
 }
 
-TEST_F(PageTest, ListsWhomAStagedPolicyWouldRefuse) {
+TEST_F(PagesTest, ListsWhomAStagedPolicyWouldRefuse) {
     fleet_.assign(hypervisor_policy("p", 1), "default");
     fleet_.assign(hypervisor_policy("p", 2, R"({"minimum_hypervisor": "200.0.0"})"), "default", server::Stage::kReport);
     const auto a = fleet_.enroll("a-<i>"), b = fleet_.enroll("b-host");
@@ -206,7 +206,7 @@ TEST_F(PageTest, ListsWhomAStagedPolicyWouldRefuse) {
     EXPECT_EQ(browser.get("/policies/p/2?group=nobody").status, 404u);
 }
 
-TEST_F(PageTest, PagesThroughThoseWhoWouldBeRefused) {
+TEST_F(PagesTest, PagesThroughThoseWhoWouldBeRefused) {
     fleet_.assign(hypervisor_policy("p", 1, R"({"minimum_hypervisor": "200.0.0"})"), "default", server::Stage::kReport);
     fleet_.attest(fleet_.enroll("a"));
     fleet_.add_copies(120);
@@ -227,14 +227,14 @@ TEST_F(PageTest, PagesThroughThoseWhoWouldBeRefused) {
     EXPECT_EQ(seen.size(), 121u);
 }
 
-TEST_F(PageTest, VerifiesTheAuditLogAndSaysWhereItIsBroken) {
+TEST_F(PagesTest, VerifiesTheAuditLogAndSaysWhereItIsBroken) {
     Browser browser = logged_in(Role::kReadOnly);
     EXPECT_THAT(browser.post("/audit/verify", {}).body, HasSubstr("Good:"));
     fleet_.sql("DROP TRIGGER audit_no_update; UPDATE audit SET who = 'nobody' WHERE number = 1");
     EXPECT_THAT(browser.post("/audit/verify", {}).body, HasSubstr("Broken:"));
 }
 
-TEST_F(PageTest, KeepsTheChosenColours) {
+TEST_F(PagesTest, KeepsTheChosenColours) {
     Browser browser = logged_in(Role::kReadOnly);
     EXPECT_THAT(browser.get("/").body, HasSubstr("data-theme=\"system\""));
     const auto response = browser.post("/theme", {{"theme", "dark"}, {"back", "/endpoints"}});
@@ -244,7 +244,7 @@ TEST_F(PageTest, KeepsTheChosenColours) {
     EXPECT_THAT(browser.get("/").body, HasSubstr("data-theme=\"system\""));
 }
 
-TEST_F(PageTest, SaysWhatToDoWhereThereIsNothing) {
+TEST_F(PagesTest, SaysWhatToDoWhereThereIsNothing) {
     Browser browser = logged_in(Role::kReadOnly);
     EXPECT_THAT(browser.get("/endpoints").body, HasSubstr("No endpoints yet"));
     EXPECT_THAT(browser.get("/enrollments").body, HasSubstr("No enrollment waits"));

@@ -1,11 +1,11 @@
 // Long polls while the database is out of order.
+#include "attestation/server/http/connection.hpp"
+
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sqlite3.h>
 
 #include <filesystem>
-
-#include "attestation/server/http/connection.hpp"
 
 namespace gatehouse::http {
 namespace {

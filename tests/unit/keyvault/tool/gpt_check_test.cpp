@@ -1,7 +1,8 @@
+#include "keyvault/volume_writer/gpt_check.hpp"
+
 #include <gtest/gtest.h>
 
 #include "keyvault/host_support/disk.hpp"
-#include "keyvault/volume_writer/gpt_check.hpp"
 #include "tests/unit/policies/appliance.hpp"
 
 namespace gatehouse::volume {

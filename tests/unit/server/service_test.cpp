@@ -19,7 +19,7 @@ using server::DatabaseError;
 using server::Session;
 using testing::HasSubstr;
 
-class Keeping : public ServiceTest {
+class ServiceState : public ServiceTest {
   protected:
     // Behind the server's back.
     void change(const std::string& sql) {
@@ -45,7 +45,7 @@ class Keeping : public ServiceTest {
 
 // --- tokens and roles
 
-TEST_P(Keeping, FirstAdminTokenIsGivenOnce) {
+TEST_P(ServiceState, FirstAdminTokenIsGivenOnce) {
     const auto token = service_->first_admin_token();
     ASSERT_TRUE(token.has_value());
     EXPECT_EQ(service_->first_admin_token(), std::nullopt);
@@ -58,7 +58,7 @@ TEST_P(Keeping, FirstAdminTokenIsGivenOnce) {
     EXPECT_EQ(service_->first_admin_token(), std::nullopt);  // not by revoking the last one either
 }
 
-TEST_P(Keeping, TokenEndsAndOnlyItsHashIsStored) {
+TEST_P(ServiceState, TokenEndsAndOnlyItsHashIsStored) {
     const std::string token = service_->create_token(kAdmin, "dashboard", Role::kReadOnly, 60);
     EXPECT_EQ(service_->authenticate(token)->name, "dashboard");
     EXPECT_EQ(service_->authenticate(token + "A"), std::nullopt);
@@ -73,7 +73,7 @@ TEST_P(Keeping, TokenEndsAndOnlyItsHashIsStored) {
     EXPECT_EQ(service_->authenticate(token), std::nullopt);
 }
 
-TEST_P(Keeping, RolesAreHeldTo) {
+TEST_P(ServiceState, RolesAreHeldTo) {
     const auto forbidden = [](auto body) { EXPECT_EQ(code_of(body), "forbidden"); };
     forbidden([&] { (void)service_->create_token(kOperator, "x", Role::kReadOnly, 0); });
     forbidden([&] { (void)service_->tokens(kOperator); });
@@ -103,7 +103,7 @@ TEST_P(Keeping, RolesAreHeldTo) {
 
 // --- audit log
 
-TEST_P(Keeping, AuditLogIsAGaplessChain) {
+TEST_P(ServiceState, AuditLogIsAGaplessChain) {
     write_some();
     service_->note("anonymous", "login.failed", "web", R"({"peer":"::1"})");
     const Service::AuditCheck check = service_->verify_audit();
@@ -119,7 +119,7 @@ TEST_P(Keeping, AuditLogIsAGaplessChain) {
     EXPECT_EQ(last, 5);
 }
 
-TEST_P(Keeping, DatabaseRefusesToChangeTheAuditLog) {
+TEST_P(ServiceState, DatabaseRefusesToChangeTheAuditLog) {
     write_some();
     for (const char* const sql :
          {"UPDATE audit SET who = 'nobody' WHERE number = 2", "DELETE FROM audit WHERE number = 4"}) {
@@ -133,7 +133,7 @@ TEST_P(Keeping, DatabaseRefusesToChangeTheAuditLog) {
     EXPECT_TRUE(service_->verify_audit().ok);
 }
 
-TEST_P(Keeping, AuditCheckFindsAChangedEntry) {
+TEST_P(ServiceState, AuditCheckFindsAChangedEntry) {
     write_some();
     without_audit_triggers();
     change("UPDATE audit SET subject = 'five' WHERE number = 2");
@@ -142,21 +142,21 @@ TEST_P(Keeping, AuditCheckFindsAChangedEntry) {
     EXPECT_THAT(check.fault, HasSubstr("entry 2"));
 }
 
-TEST_P(Keeping, AuditCheckFindsAMissingEntry) {
+TEST_P(ServiceState, AuditCheckFindsAMissingEntry) {
     write_some();
     without_audit_triggers();
     change("DELETE FROM audit WHERE number = 3");
     EXPECT_THAT(service_->verify_audit().fault, HasSubstr("entry 3 is missing"));
 }
 
-TEST_P(Keeping, AuditCheckFindsALogThatWasCutShort) {
+TEST_P(ServiceState, AuditCheckFindsALogThatWasCutShort) {
     write_some();
     without_audit_triggers();
     change("DELETE FROM audit WHERE number = 4");
     EXPECT_THAT(service_->verify_audit().fault, HasSubstr("after number 3 are missing"));
 }
 
-TEST_P(Keeping, AuditChainHoldsAmongManyWriters) {
+TEST_P(ServiceState, AuditChainHoldsAmongManyWriters) {
     const auto other = another();
     std::vector<std::thread> threads;
     for (int i = 0; i < 8; ++i) {
@@ -171,7 +171,7 @@ TEST_P(Keeping, AuditChainHoldsAmongManyWriters) {
     EXPECT_EQ(check.entries, 80);
 }
 
-TEST_P(Keeping, RefusedCallLeavesNoTrace) {
+TEST_P(ServiceState, RefusedCallLeavesNoTrace) {
     write_some();
     EXPECT_EQ(code_of([&] { service_->create_group(kOperator, "one"); }), "exists");
     EXPECT_EQ(service_->verify_audit().entries, 4);
@@ -179,7 +179,7 @@ TEST_P(Keeping, RefusedCallLeavesNoTrace) {
 
 // --- secrets and schema
 
-TEST_P(Keeping, KeysSurviveARestartAndAreSharedByServers) {
+TEST_P(ServiceState, KeysSurviveARestartAndAreSharedByServers) {
     const std::string authority = service_->ca_certificate(), results = service_->result_key();
     EXPECT_EQ(another()->ca_certificate(), authority);
     reopen();
@@ -187,7 +187,7 @@ TEST_P(Keeping, KeysSurviveARestartAndAreSharedByServers) {
     EXPECT_EQ(service_->result_key(), results);
 }
 
-TEST_P(Keeping, ServersThatStartAtOnceAgree) {
+TEST_P(ServiceState, ServersThatStartAtOnceAgree) {
     service_.reset();
     options_.directory = path("fresh");
     if (on_sqlite()) {
@@ -203,13 +203,13 @@ TEST_P(Keeping, ServersThatStartAtOnceAgree) {
     for (const std::string& authority : authorities) EXPECT_EQ(authority, authorities[0]);
 }
 
-TEST_P(Keeping, AnotherServersMasterKeyIsRefused) {
+TEST_P(ServiceState, AnotherServersMasterKeyIsRefused) {
     server::ServiceOptions stranger = options_;
     stranger.directory = path("other");
     EXPECT_THAT(opening_error(stranger), HasSubstr("master.key"));
 }
 
-TEST_P(Keeping, KeyFileIsItsOwnersAlone) {
+TEST_P(ServiceState, KeyFileIsItsOwnersAlone) {
     const std::string file = options_.directory + "/master.key";
     struct stat facts {};
     ASSERT_EQ(::stat(file.c_str(), &facts), 0);
@@ -220,12 +220,12 @@ TEST_P(Keeping, KeyFileIsItsOwnersAlone) {
     EXPECT_THAT(opening_error(options_), HasSubstr("chmod 600"));
 }
 
-TEST_P(Keeping, DatabaseOfANewerProgramIsRefused) {
+TEST_P(ServiceState, DatabaseOfANewerProgramIsRefused) {
     change("UPDATE schema_version SET version = version + 1");
     EXPECT_THAT(opening_error(options_), HasSubstr("newer"));
 }
 
-TEST_P(Keeping, ServerCertificateIsForItsNames) {
+TEST_P(ServiceState, ServerCertificateIsForItsNames) {
     const Service::KeyPair pair = service_->server_certificate({"attest.example", "127.0.0.1", "::1"});
     EXPECT_THAT(pair.certificate, HasSubstr("BEGIN CERTIFICATE"));
     EXPECT_THAT(pair.key, HasSubstr("PRIVATE KEY"));
@@ -234,7 +234,7 @@ TEST_P(Keeping, ServerCertificateIsForItsNames) {
 
 // --- fleet
 
-TEST_P(Keeping, FleetIsPagedSearchedAndFiltered) {
+TEST_P(ServiceState, FleetIsPagedSearchedAndFiltered) {
     std::vector<std::string> ids;
     for (int i = 0; i < 5; ++i) ids.push_back(enroll(SoftwareEndpoint("PC-10" + std::to_string(i) + "_%")));
     const auto names = [&](const Service::EndpointQuery& query) {
@@ -269,7 +269,7 @@ TEST_P(Keeping, FleetIsPagedSearchedAndFiltered) {
     EXPECT_EQ(code_of([&] { (void)service_->endpoint(kReader, "nobody"); }), "not_found");
 }
 
-TEST_P(Keeping, EscrowedBlobIsGivenToAnAdminAndNotedFirst) {
+TEST_P(ServiceState, EscrowedBlobIsGivenToAnAdminAndNotedFirst) {
     const SoftwareEndpoint endpoint;
     const std::string id = enroll(endpoint);
     service_->put_escrow(id, {"recovery", sample_bytes("blob", 100)});
@@ -283,7 +283,7 @@ TEST_P(Keeping, EscrowedBlobIsGivenToAnAdminAndNotedFirst) {
     service_->put_escrow(id, {"recovery", Buffer(1)});
 }
 
-TEST_P(Keeping, RevocationListNamesWhomNotToTrust) {
+TEST_P(ServiceState, RevocationListNamesWhomNotToTrust) {
     enforce(hypervisor_policy("laptops", 1));
     SoftwareEndpoint good("good"), bad("bad"), silent("silent"), gone("gone");
     bad.other_kernel = true;
@@ -310,7 +310,7 @@ TEST_P(Keeping, RevocationListNamesWhomNotToTrust) {
     EXPECT_EQ(service_->revocation_list(), service_->revocation_list());
 }
 
-TEST_P(Keeping, OldHistoryIsDroppedButForThePresentRun) {
+TEST_P(ServiceState, OldHistoryIsDroppedButForThePresentRun) {
     enforce(hypervisor_policy("laptops", 1));
     SoftwareEndpoint endpoint;
     const std::string id = enroll(endpoint);
@@ -325,7 +325,7 @@ TEST_P(Keeping, OldHistoryIsDroppedButForThePresentRun) {
 }
 
 // What would wait for ever without the time-outs: another session holds the lock.
-class TimeOuts : public Keeping {};
+class TimeOuts : public ServiceState {};
 TEST_P(TimeOuts, AStatementThatWaitsTooLongFailsAndTheNextOneWorks) {
     const auto setting = [](const std::string& url, const std::string& name) {
         std::string value;
@@ -348,8 +348,8 @@ TEST_P(TimeOuts, AStatementThatWaitsTooLongFailsAndTheNextOneWorks) {
     EXPECT_NO_THROW(database->write(touch));
 }
 
-INSTANTIATE_TEST_SUITE_P(SQLite, Keeping, testing::Values("SQLite"));
-INSTANTIATE_TEST_SUITE_P(PostgreSQL, Keeping, testing::Values("PostgreSQL"));
+INSTANTIATE_TEST_SUITE_P(SQLite, ServiceState, testing::Values("SQLite"));
+INSTANTIATE_TEST_SUITE_P(PostgreSQL, ServiceState, testing::Values("PostgreSQL"));
 INSTANTIATE_TEST_SUITE_P(PostgreSQL, TimeOuts, testing::Values("PostgreSQL"));
 
 // --- backup

@@ -1,3 +1,5 @@
+#include "hypervisor/memory/nested_page_table.hpp"
+
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -5,7 +7,6 @@
 #include <memory>
 
 #include "hypervisor/memory/host_page_table.hpp"
-#include "hypervisor/memory/nested_page_table.hpp"
 
 // Tables are built in pages of this program: a "physical address" of a table is its pointer.
 namespace gatehouse::memory {

@@ -25,7 +25,7 @@ std::vector<std::uint32_t> ports_of(ahci::Controller& controller) {
     return ports;
 }
 
-TEST(Life, ReadsSectorsBeforeTheGuest) {
+TEST(Controller, ReadsSectorsBeforeTheGuest) {
     Machine m;
     ahci::Port& port = m.take_over();
     std::vector<std::byte> out(1000 * 512);
@@ -41,7 +41,7 @@ TEST(Life, ReadsSectorsBeforeTheGuest) {
     m.expect_untouched();
 }
 
-TEST(Life, DeviceErrorIsReportedAndTheNextCommandWorks) {
+TEST(Controller, DeviceErrorIsReportedAndTheNextCommandWorks) {
     Machine m;
     ahci::Port& port = m.take_over();
     ASSERT_TRUE(port.identify().ok());
@@ -53,14 +53,14 @@ TEST(Life, DeviceErrorIsReportedAndTheNextCommandWorks) {
     EXPECT_TRUE(port.read_sectors(51, out).ok());
 }
 
-TEST(Life, HungDiskIsATimeout) {
+TEST(Controller, HungDiskIsATimeout) {
     Machine m;
     ahci::Port& port = m.take_over();
     m.hba.never_answers = true;
     EXPECT_EQ(port.identify().error(), Error::kTimeout);
 }
 
-TEST(Life, DiskThatStaysBusyIsAbsentAndTheOthersWork) {
+TEST(Controller, DiskThatStaysBusyIsAbsentAndTheOthersWork) {
     PhysicalMemory memory{16 * kMegabyte, 8 * kMegabyte, 6 * kMegabyte, 4 * kMegabyte};
     HbaModel hba{memory, 2};
     DiskModel busy{512, 4096}, good{512, 4096};
@@ -74,7 +74,7 @@ TEST(Life, DiskThatStaysBusyIsAbsentAndTheOthersWork) {
     EXPECT_TRUE(controller.disks()[0].identify().ok());
 }
 
-TEST(Life, EngineThatFirmwareLeftRunningForeverIsATimeout) {
+TEST(Controller, EngineThatFirmwareLeftRunningForeverIsATimeout) {
     Bare bare;
     bare.hba.plug(0, bare.disk);
     bare.hba.write(0x118, 0x11);
@@ -82,7 +82,7 @@ TEST(Life, EngineThatFirmwareLeftRunningForeverIsATimeout) {
     EXPECT_EQ(bare.controller.take_over(bare.environment, bare.memory.arena()).error(), Error::kTimeout);
 }
 
-TEST(Life, PacketDevicesAndEmptyPortsAreAbsent) {
+TEST(Controller, PacketDevicesAndEmptyPortsAreAbsent) {
     Bare bare;
     DiskModel cdrom{512, 16};
     DiskModel silent{512, 16};
@@ -93,7 +93,7 @@ TEST(Life, PacketDevicesAndEmptyPortsAreAbsent) {
     EXPECT_EQ(ports_of(bare.controller), std::vector{3u});
 }
 
-TEST(Life, DiskWithoutVolumeIsAbsentForTheGuest) {
+TEST(Controller, DiskWithoutVolumeIsAbsentForTheGuest) {
     Bare bare;
     DiskModel other{512, 4096};
     bare.hba.plug(0, bare.disk);
@@ -109,7 +109,7 @@ TEST(Life, DiskWithoutVolumeIsAbsentForTheGuest) {
     EXPECT_NE(bare.controller.read(0x3a8, 4), 0u) << "PxSSTS of port 5";
 }
 
-TEST(Life, ArenaTooSmallForTheDisksIsRefused) {
+TEST(Controller, ArenaTooSmallForTheDisksIsRefused) {
     Bare bare;
     DiskModel other{512, 4096};
     bare.hba.plug(0, bare.disk);
@@ -119,7 +119,7 @@ TEST(Life, ArenaTooSmallForTheDisksIsRefused) {
     EXPECT_EQ(bare.controller.take_over(bare.environment, arena).error(), Error::kNoSpace);
 }
 
-TEST(Life, HandedOverPortLooksAsAfterReset) {
+TEST(Controller, HandedOverPortLooksAsAfterReset) {
     Machine m;
     m.launch();
     EXPECT_EQ(m.reg(PortRegister::kCommand) & 0xc011, 0u) << "ST, FRE, FR, CR";
@@ -130,7 +130,7 @@ TEST(Life, HandedOverPortLooksAsAfterReset) {
     EXPECT_EQ(m.mediator->read(4, 4) & 3, 0u);
 }
 
-TEST(Life, StopEndsAllDma) {
+TEST(Controller, StopEndsAllDma) {
     Machine m;
     m.launch();
     m.boot_guest();

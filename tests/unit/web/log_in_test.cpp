@@ -10,9 +10,9 @@ using testing::Not;
 
 constexpr const char* kCookie = "__Host-gatehouse";
 
-using SessionTest = WebTest;
+using LogInTest = WebTest;
 
-TEST_F(SessionTest, LeadsStrangersToTheLogInPageAndBack) {
+TEST_F(LogInTest, LeadsStrangersToTheLogInPageAndBack) {
     Browser browser(pages_);
     const auto response = browser.get("/endpoints?state=stale");
     EXPECT_EQ(response.status, 303u);
@@ -24,7 +24,7 @@ TEST_F(SessionTest, LeadsStrangersToTheLogInPageAndBack) {
     EXPECT_EQ(browser.get("/endpoints?state=stale").status, 200u);
 }
 
-TEST_F(SessionTest, DoesNotLeadElsewhereAfterLogIn) {
+TEST_F(LogInTest, DoesNotLeadElsewhereAfterLogIn) {
     Browser browser(pages_);
     (void)browser.get("/log-in");
     const auto response =
@@ -32,7 +32,7 @@ TEST_F(SessionTest, DoesNotLeadElsewhereAfterLogIn) {
     EXPECT_EQ(header(response, "Location"), "/");
 }
 
-TEST_F(SessionTest, TellsAPartOfAPageToGoToTheLogInPage) {
+TEST_F(LogInTest, TellsAPartOfAPageToGoToTheLogInPage) {
     Browser browser(pages_);
     browser.headers["hx-request"] = "true";
     const auto response = browser.get("/?live=1");
@@ -40,7 +40,7 @@ TEST_F(SessionTest, TellsAPartOfAPageToGoToTheLogInPage) {
     EXPECT_EQ(header(response, "HX-Redirect"), "/log-in");
 }
 
-TEST_F(SessionTest, LeadsAPartOfAPageBackToItsPageAndNowhereElse) {
+TEST_F(LogInTest, LeadsAPartOfAPageBackToItsPageAndNowhereElse) {
     Browser browser(pages_);
     browser.headers["hx-request"] = "true";
     const auto redirected_from = [&](const char* page) {
@@ -54,7 +54,7 @@ TEST_F(SessionTest, LeadsAPartOfAPageBackToItsPageAndNowhereElse) {
         EXPECT_EQ(redirected_from(other), "/log-in") << other;
 }
 
-TEST_F(SessionTest, SetsACookieThatStaysWhereItBelongs) {
+TEST_F(LogInTest, SetsACookieThatStaysWhereItBelongs) {
     Browser browser(pages_);
     const auto response = browser.log_in(fleet_.token("t", Role::kReadOnly));
     const std::string cookie = header(response, "Set-Cookie");
@@ -64,7 +64,7 @@ TEST_F(SessionTest, SetsACookieThatStaysWhereItBelongs) {
     EXPECT_THAT(cookie, Not(HasSubstr("Expires")));
 }
 
-TEST_F(SessionTest, NeverTakesASessionThatItDidNotBegin) {
+TEST_F(LogInTest, NeverTakesASessionThatItDidNotBegin) {
     Browser browser(pages_);
     browser.cookies[kCookie] = "chosen-by-somebody-else";
     EXPECT_EQ(browser.get("/").status, 303u);
@@ -73,7 +73,7 @@ TEST_F(SessionTest, NeverTakesASessionThatItDidNotBegin) {
     EXPECT_EQ(browser.get("/").status, 200u);
 }
 
-TEST_F(SessionTest, EndsTheOldSessionAtTheNextLogIn) {
+TEST_F(LogInTest, EndsTheOldSessionAtTheNextLogIn) {
     Browser browser(pages_);
     const std::string token = fleet_.token("t", Role::kReadOnly);
     (void)browser.log_in(token);
@@ -85,7 +85,7 @@ TEST_F(SessionTest, EndsTheOldSessionAtTheNextLogIn) {
     EXPECT_EQ(other.get("/").status, 303u);
 }
 
-TEST_F(SessionTest, EndsAtLogOut) {
+TEST_F(LogInTest, EndsAtLogOut) {
     Browser browser = logged_in(Role::kReadOnly);
     const std::string name = browser.cookies[kCookie];
     EXPECT_EQ(browser.get("/").status, 200u);
@@ -96,7 +96,7 @@ TEST_F(SessionTest, EndsAtLogOut) {
     EXPECT_EQ(browser.get("/").status, 303u);
 }
 
-TEST_F(SessionTest, EndsWhenItsTokenIsRevoked) {
+TEST_F(LogInTest, EndsWhenItsTokenIsRevoked) {
     Browser browser = logged_in(Role::kReadOnly);
     fleet_.service().revoke_token(admin_, "test-read-only");
     EXPECT_EQ(browser.get("/").status, 303u);
@@ -105,7 +105,7 @@ TEST_F(SessionTest, EndsWhenItsTokenIsRevoked) {
     EXPECT_EQ(browser.get("/").status, 303u);
 }
 
-TEST_F(SessionTest, EndsWhenIdle) {
+TEST_F(LogInTest, EndsWhenIdle) {
     Browser browser = logged_in(Role::kReadOnly);
     fleet_.set_time(fleet_.now() + 14 * 60);
     EXPECT_EQ(browser.get("/").status, 200u);
@@ -117,7 +117,7 @@ TEST_F(SessionTest, EndsWhenIdle) {
     EXPECT_EQ(browser.get("/").status, 303u);
 }
 
-TEST_F(SessionTest, RefusesAWrongTokenWithoutSayingWhatIsWrong) {
+TEST_F(LogInTest, RefusesAWrongTokenWithoutSayingWhatIsWrong) {
     Browser browser(pages_);
     const auto unknown = browser.log_in("gh_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
     EXPECT_EQ(unknown.status, 401u);
@@ -129,7 +129,7 @@ TEST_F(SessionTest, RefusesAWrongTokenWithoutSayingWhatIsWrong) {
     EXPECT_THAT(unknown.body, Not(HasSubstr("gh_AAAA")));
 }
 
-TEST_F(SessionTest, LimitsAttemptsByNetwork) {
+TEST_F(LogInTest, LimitsAttemptsByNetwork) {
     Browser browser(pages_);
     for (int i = 0; i < 10; ++i) EXPECT_EQ(browser.log_in("wrong").status, 401u);
     const auto refused = browser.log_in(fleet_.token("t", Role::kReadOnly));
@@ -144,7 +144,7 @@ TEST_F(SessionTest, LimitsAttemptsByNetwork) {
     EXPECT_EQ(browser.log_in(fleet_.token("v", Role::kReadOnly)).status, 303u);
 }
 
-TEST_F(SessionTest, RefusesALogInFormOfAnotherBrowser) {
+TEST_F(LogInTest, RefusesALogInFormOfAnotherBrowser) {
     Browser attacker(pages_), victim(pages_);
     (void)attacker.get("/log-in");
     (void)victim.get("/log-in");
@@ -154,7 +154,7 @@ TEST_F(SessionTest, RefusesALogInFormOfAnotherBrowser) {
     EXPECT_EQ(victim.log_in(token).status, 403u);
 }
 
-TEST_F(SessionTest, WritesLogInsAndTheirFailuresToTheAuditLog) {
+TEST_F(LogInTest, WritesLogInsAndTheirFailuresToTheAuditLog) {
     Browser browser(pages_);
     (void)browser.log_in("wrong");
     (void)browser.log_in(fleet_.token("alice", Role::kReadOnly));
@@ -169,7 +169,7 @@ TEST_F(SessionTest, WritesLogInsAndTheirFailuresToTheAuditLog) {
                                            R"(alice session.end {"peer":"192.0.2.1"})"));
 }
 
-TEST_F(SessionTest, BelongsToAClientCertificateWhileItIsShown) {
+TEST_F(LogInTest, BelongsToAClientCertificateWhileItIsShown) {
     Browser browser(pages_);
     browser.certificate = server::Principal{"olga", Role::kOperator};
     EXPECT_THAT(browser.get("/log-in").body, HasSubstr("Continue as"));
@@ -179,7 +179,7 @@ TEST_F(SessionTest, BelongsToAClientCertificateWhileItIsShown) {
     EXPECT_EQ(browser.get("/").status, 303u);
 }
 
-TEST_F(SessionTest, TakesNoCertificateThatIsNotThere) {
+TEST_F(LogInTest, TakesNoCertificateThatIsNotThere) {
     Browser browser(pages_);
     (void)browser.get("/log-in");
     EXPECT_EQ(browser.post("/log-in", {{"with", "certificate"}}).status, 401u);
