@@ -68,42 +68,43 @@ class Machine final : platform::AcpiMemory, guest::PhysicalView, ata::Clock {
     };
     [[nodiscard]] std::span<Controller> controllers() { return std::span(controllers_).first(controller_count_); }
 
+    // machine.cpp: what is measured, decided and told
     [[nodiscard]] Status read_blocks();
     [[nodiscard]] Status start_tpm();
     [[nodiscard]] Status measure();
     [[nodiscard]] Status show_pcr(std::uint32_t pcr);
     [[nodiscard]] Status check_policy();
     [[nodiscard]] Status seed_random();
+    [[nodiscard]] Status start_processors();
+    [[nodiscard]] Status measure_machine();
+    [[nodiscard]] Status measure_tables();
+    void state_claims();
+    [[nodiscard]] Result<cpu::svm::GuestEntry> load_guest();
+    // RAM that is not kept: reading it asks no device.
+    [[nodiscard]] Bytes view(std::uint64_t physical, std::uint64_t size) override;
+    [[nodiscard]] MutableBytes at(std::uint64_t physical, std::size_t size) override {
+        return {memory::at_physical(physical), size};
+    }
+    [[nodiscard]] MutableBytes kept(std::uint64_t offset, std::uint64_t size) { return at(kept_base_ + offset, size); }
+    [[nodiscard]] std::uint64_t microseconds() override { return platform::microseconds(); }
+
+    // devices.cpp: what devices reach, and which of them the guest does
     // Chipset, ECAM window, and the functions that are protected.
     [[nodiscard]] Status find_devices();
     [[nodiscard]] Status start_iommus();
+    void set_device(guest::FunctionId function, const memory::DmaDomain& domain);
     // After a change of the device table or of an I/O page table.
     [[nodiscard]] Status refresh_iommus();
-    [[nodiscard]] Status open_disks();
     [[nodiscard]] Result<Extent> registers_of(guest::FunctionId controller) const;
     // kRefused if the IOMMU lets its DMA through; with any other error the controller is left out.
     [[nodiscard]] Status open_controller(guest::FunctionId function);
     [[nodiscard]] Status leave_out(guest::FunctionId controller, const Failure& why);
     // False: it has no disk, so that nothing is proven.
     [[nodiscard]] Result<bool> prove_refusal(Controller& controller);
-    [[nodiscard]] Status measure_machine();
-    [[nodiscard]] Status measure_tables();
-    // RAM that is not kept: reading it asks no device.
-    [[nodiscard]] Bytes view(std::uint64_t physical, std::uint64_t size) override;
-    [[nodiscard]] MutableBytes at(std::uint64_t physical, std::size_t size) override {
-        return {memory::at_physical(physical), size};
-    }
-    [[nodiscard]] std::uint64_t microseconds() override { return platform::microseconds(); }
+    [[nodiscard]] Status open_disks();
     [[nodiscard]] Status trap_guest();
-    [[nodiscard]] Status start_processors();
-    [[nodiscard]] Status release_dma();
-    [[nodiscard]] Result<cpu::svm::GuestEntry> load_guest();
-    void state_claims();
-    void set_device(guest::FunctionId function, const memory::DmaDomain& domain);
     [[nodiscard]] Status allow_guest_memory(memory::DmaMap& map);
-    [[nodiscard]] MutableBytes kept(std::uint64_t offset, std::uint64_t size) const {
-        return {memory::at_physical(kept_base_ + offset), size};
-    }
+    [[nodiscard]] Status release_dma();
 
     std::uint64_t kept_base_;
     launch::LaunchBlock block_;
