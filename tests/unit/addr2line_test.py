@@ -20,8 +20,8 @@ def output_of(*command):
 
 
 def look_up(*arguments, text=""):
-    done = subprocess.run([ROOT / "ci/addr2line", "--build", BUILD, *arguments], input=text, capture_output=True, text=True,
-                          check=False)
+    done = subprocess.run([ROOT / "ci/addr2line", "--build", BUILD, *arguments], input=text, capture_output=True,
+                          text=True, check=False)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -55,7 +55,8 @@ class Addresses(unittest.TestCase):
                 status, out, _ = look_up(address)
                 line = 1 + next(number for number, text in enumerate((ROOT / file).read_text().splitlines())
                                 if text.startswith(f"void {symbol}(") and text.endswith("{"))
-                self.assertEqual((status, out.splitlines()[0]), (0, f"{address}  {program.name}: {symbol} at {file}:{line}"))
+                self.assertEqual((status, out.splitlines()[0]),
+                                 (0, f"{address}  {program.name}: {symbol} at {file}:{line}"))
 
     def test_a_panic_is_found_where_it_was_called(self):
         calls = calls_of_panic()
