@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "attestation/evidence/launch_log_reader.hpp"
+#include "attestation/evidence/event_log_reader.hpp"
 #include "attestation/verifier/appraisal_case.hpp"
 
 namespace gatehouse::verifier {

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "attestation/evidence/claims_reader.hpp"
-#include "attestation/evidence/launch_log_reader.hpp"
+#include "attestation/evidence/event_log_reader.hpp"
 #include "policies/policyctl/show.hpp"
 
 namespace gatehouse::policies {

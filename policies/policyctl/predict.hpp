@@ -7,7 +7,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
-#include "attestation/evidence/launch_log_reader.hpp"
+#include "attestation/evidence/event_log_reader.hpp"
 #include "keyvault/tool/support.hpp"
 #include "policies/bundle/bundle.hpp"
 

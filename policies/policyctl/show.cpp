@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "attestation/evidence/launch_log_reader.hpp"
+#include "attestation/evidence/event_log_reader.hpp"
 #include "hypervisor/base/log.hpp"
 #include "keyvault/tpm/types.hpp"
 #include "policies/policyctl/machine_model.hpp"

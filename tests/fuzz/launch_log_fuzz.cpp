@@ -1,6 +1,6 @@
 // The launch's event log and the claims, as the hypervisor writes them.
 #include "attestation/evidence/claims_reader.hpp"
-#include "attestation/evidence/launch_log_reader.hpp"
+#include "attestation/evidence/event_log_reader.hpp"
 #include "tests/fuzz/fuzz.hpp"
 
 using namespace gatehouse;

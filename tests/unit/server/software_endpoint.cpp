@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
-#include "attestation/evidence/launch_log_reader.hpp"
+#include "attestation/evidence/event_log_reader.hpp"
 #include "keyvault/tpm/policy.hpp"
 #include "policies/bundle/bundle_writer.hpp"
 #include "tests/unit/evidence/machine_facts.hpp"

@@ -4,7 +4,7 @@
 #include <openssl/ecdsa.h>
 #include <openssl/rsa.h>
 
-#include "attestation/evidence/launch_log_reader.hpp"
+#include "attestation/evidence/event_log_reader.hpp"
 #include "keyvault/tpm/policy.hpp"
 #include "policies/bundle/bundle_writer.hpp"
 

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "attestation/evidence/launch_log_reader.hpp"
+#include "attestation/evidence/event_log_reader.hpp"
 #include "attestation/verifier/appraisal.hpp"
 #include "keyvault/tool/authority.hpp"
 #include "policies/bundle/bundle_writer.hpp"

@@ -1,4 +1,4 @@
-#include "attestation/evidence/launch_log.hpp"
+#include "attestation/evidence/event_log.hpp"
 
 namespace gatehouse::evidence {
 namespace {

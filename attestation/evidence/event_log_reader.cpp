@@ -1,4 +1,4 @@
-#include "attestation/evidence/launch_log_reader.hpp"
+#include "attestation/evidence/event_log_reader.hpp"
 
 #include <algorithm>
 

@@ -4,7 +4,7 @@
 #include <map>
 #include <sstream>
 
-#include "attestation/evidence/launch_log_reader.hpp"
+#include "attestation/evidence/event_log_reader.hpp"
 #include "keyvault/tool/support.hpp"
 
 namespace gatehouse::evidence {
