@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Every file and every test that a document names is there.
+"""Every file and every test that a document names is there, every room has its page, and THREATS.md has every attack.
 
 In *.md of the checkout: the targets of links; what stands in code type and looks like a file (it has a known ending, or is a
 path of a top-level directory); in THREATS.md also the attacks (tests/attacks/NAME.py) and, in quotes behind "demo row", rows
@@ -53,18 +53,32 @@ def faults_of(document, files, rooms, attacks, demo):
             yield f'the row "{row}" of the demonstration'
 
 
+def missing(files, rooms):
+    """What should be written and is not: the pages of rooms (directories of the top level, tools aside), attacks."""
+    for room in sorted(room for room in rooms if room != "ci" and not room.startswith(".")):
+        if f"{room}/README.md" not in files:
+            yield f"{room}/README.md is not there"
+    threats = (ROOT / "policies/THREATS.md").read_text(encoding="utf-8")
+    for file in sorted(ROOT.glob("tests/attacks/*.py")):
+        if "\nATTACK = " in file.read_text(encoding="utf-8") and f"`{file.stem}`" not in threats:
+            yield f"policies/THREATS.md: the attack `{file.stem}` is not in it"
+
+
 def main():
     files = tracked()
     rooms = {file.split("/")[0] for file in files if "/" in file}
     attacks = {pathlib.Path(file).stem for file in files if file.startswith("tests/attacks/")}
     demo = (ROOT / "tests/system/demo.py").read_text(encoding="utf-8")
     failed = 0
+    for fault in missing(files, rooms):
+        print(fault)
+        failed += 1
     documents = sorted(file for file in files if file.endswith(".md"))
     for document in documents:
         for fault in faults_of(document, files, rooms, attacks, demo):
             print(f"{document}: {fault} is not there")
             failed += 1
-    print(f"{len(documents)} documents, {failed} names of what is not there")
+    print(f"{len(documents)} documents, {failed} faults")
     return 1 if failed or not documents else 0
 
 
