@@ -22,7 +22,7 @@ Response page_response(const server::Page<Record>& page, More... more) {
 }
 
 Response list_endpoints(Call& call) {
-    server::Service::EndpointQuery query;
+    server::EndpointQuery query;
     query.search = call.query("search");
     query.group = call.query("group");
     query.cursor = call.query("cursor");

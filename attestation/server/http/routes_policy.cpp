@@ -76,7 +76,7 @@ Response list_assignments(Call& call) {
 }
 
 Response list_refused(Call& call) {
-    server::Service::RefusedQuery query;
+    server::RefusedQuery query;
     query.group = call.parameter(0);
     query.policy = call.parameter(1);
     query.version = version_of(call.parameter(2));
