@@ -1,5 +1,7 @@
 // What follows a change of state: an audit entry, and events for the actions, written in the transaction of
 // the change; and their delivery, at least once each, by whichever server process claims them.
+#include "attestation/server/database/actions.hpp"
+
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -13,9 +15,7 @@ namespace gatehouse::server {
 
 // An event that this process has claimed, for one action.
 struct Delivery {
-    std::int64_t number = 0;
-    std::string event;
-    std::int64_t attempts = 0;
+    EventRow row;
     bool tried = false;
     std::string fault;
 };
@@ -30,30 +30,26 @@ constexpr Seconds kFirstPause = 10, kLongestPause = 7200;
 constexpr std::size_t kMostSecret = 256;
 constexpr Seconds kListLifetime = 600;
 
-struct Target {
-    std::string kind, target;
-    Buffer secret;
-};
-
 std::string secret_name(const std::string& action) { return "action " + action; }
 
-std::string deliver_one(const Target& target, const std::string& directory, const Delivery& delivery, Seconds now) {
+std::string deliver_one(const ActionRow& target, const std::string& directory, const Delivery& delivery, Seconds now) {
     try {
-        if (target.kind == "command") return run_command(command_path(directory, target.target), delivery.event);
+        if (target.kind == "command") return run_command(command_path(directory, target.target), delivery.row.event);
         const std::string time = std::to_string(now);
-        const Sha256Digest mac =
-            hmac_sha256(target.secret, {host::text_bytes(time), literal_bytes("."), host::text_bytes(delivery.event)});
+        const Sha256Digest mac = hmac_sha256(
+            target.secret, {host::text_bytes(time), literal_bytes("."), host::text_bytes(delivery.row.event)});
         return post_webhook(parse_webhook_url(target.target),
                             {{"Gatehouse-Signature", "t=" + time + ",v1=" + host::hex(mac)},
-                             {"Gatehouse-Delivery", std::to_string(delivery.number)}},
-                            delivery.event);
+                             {"Gatehouse-Delivery", std::to_string(delivery.row.number)}},
+                            delivery.row.event);
     } catch (const std::exception& error) {
         return error.what();
     }
 }
 
 // In order, till one fails or the round is over: a target that is down is not tried with each event.
-void deliver_all(const Target& target, const std::string& directory, std::vector<Delivery>& deliveries, Seconds now) {
+void deliver_all(const ActionRow& target, const std::string& directory, std::vector<Delivery>& deliveries,
+                 Seconds now) {
     const auto end = std::chrono::steady_clock::now() + kRound;
     for (Delivery& one : deliveries) {
         if (std::chrono::steady_clock::now() >= end) return;
@@ -74,10 +70,7 @@ void Service::Inside::record_change(Session& session, const StateChange& change,
                                {"endpoint", change.endpoint},  {"hostname", change.hostname}, {"group", change.group},
                                {"from", name_of(change.from)}, {"to", name_of(change.to)},    {"reason", change.reason},
                                {"policy", change.policy}};
-    session.execute(
-        "INSERT INTO outbox (action, event, created, attempts, due, claim, claimed_until) "
-        "SELECT name, CAST($1 AS TEXT), CAST($2 AS BIGINT), 0, CAST($2 AS BIGINT), '', 0 FROM actions",
-        {event.dump(), now()});
+    add_event(session, event.dump(), now());
     const nlohmann::json detail{{"from", name_of(change.from)},
                                 {"to", name_of(change.to)},
                                 {"reason", change.reason},
@@ -87,33 +80,24 @@ void Service::Inside::record_change(Session& session, const StateChange& change,
 
 void Service::Inside::deliver() {
     const Seconds at = now();
-    const bool due = read([&](Session& session) {
-        return !session.query("SELECT 1 FROM outbox WHERE due <= $1 AND claimed_until < $1 LIMIT 1", {at}).empty();
-    });
-    if (!due) return;
+    if (!read([&](Session& session) { return has_event_due(session, at); })) return;
     const std::string claim = host::hex(random_bytes(16));
     std::map<std::string, std::vector<Delivery>> work;  // by action
-    std::map<std::string, Target> targets;
+    std::map<std::string, ActionRow> targets;
     database->write([&](Session& session) {
         work.clear();
         targets.clear();
-        for (const Row& row : session.query("SELECT name, kind, target, secret FROM actions"))
-            targets[row.text(0)] = {row.text(1), row.text(2), row.blob(3)};
         // Of each by itself: what waits for one that is down does not hold up the others.
-        for (const auto& [name, target] : targets) {
-            for (const Row& row :
-                 session.query("UPDATE outbox SET claim = $1, claimed_until = $2 WHERE number IN "
-                               "(SELECT number FROM outbox WHERE action = $5 AND due <= $3 AND "
-                               "claimed_until < $3 ORDER BY number LIMIT $4 /*+ FOR UPDATE SKIP LOCKED +*/) "
-                               "RETURNING number, event, attempts",
-                               {claim, at + kClaim, at, kMostClaimed, name})) {
-                work[name].push_back({row.integer(0), row.text(1), row.integer(2), false, {}});
-            }
+        for (const ActionRow& target : list_actions(session)) {
+            targets[target.name] = target;
+            for (EventRow& row : claim_events(session, target.name, claim, at, at + kClaim, kMostClaimed))
+                work[target.name].push_back({std::move(row), false, {}});
         }
     });
     for (auto& [name, deliveries] : work) {
-        std::ranges::sort(deliveries, {}, &Delivery::number);  // RETURNING has no order
-        Target& target = targets.at(name);
+        std::ranges::sort(deliveries, {},
+                          [](const Delivery& one) { return one.row.number; });  // the answer had no order
+        ActionRow& target = targets.at(name);
         target.secret = sealer.unseal(secret_name(name), target.secret);
     }
     {
@@ -134,20 +118,17 @@ void Service::Inside::settle(const std::map<std::string, std::vector<Delivery>>&
     database->write([&](Session& session) {
         std::vector<AuditNote> given_up;
         for (const auto& [name, deliveries] : work) {
-            const bool known = session.one("SELECT 1 FROM actions WHERE name = $1", {name}).has_value();
+            const bool known = has_action(session, name);
             for (const Delivery& one : deliveries) {
-                const bool last = !one.fault.empty() && one.attempts + 1 >= kMostAttempts;
+                const bool last = !one.fault.empty() && one.row.attempts + 1 >= kMostAttempts;
                 if (!known || last || (one.tried && one.fault.empty())) {
-                    session.execute("DELETE FROM outbox WHERE number = $1 AND claim = $2", {one.number, claim});
+                    drop_event(session, one.row.number, claim);
                 } else {
-                    session.execute(
-                        "UPDATE outbox SET attempts = $1, due = $2, claimed_until = 0 "
-                        "WHERE number = $3 AND claim = $4",
-                        {one.attempts + (one.tried ? 1 : 0), one.tried ? now() + pause_after(one.attempts) : now(),
-                         one.number, claim});
+                    postpone_event(session, one.row.number, claim, one.row.attempts + (one.tried ? 1 : 0),
+                                   one.tried ? now() + pause_after(one.row.attempts) : now());
                 }
                 if (last) {
-                    const nlohmann::json detail{{"event", one.number}, {"fault", clean_text(one.fault, 1024)}};
+                    const nlohmann::json detail{{"event", one.row.number}, {"fault", clean_text(one.fault, 1024)}};
                     given_up.push_back({"system", "action.give_up", name, detail.dump()});
                 }
             }
@@ -178,9 +159,7 @@ void Service::add_action(const Principal& by, const Action& action) {
     const Buffer sealed = inside_->sealer.seal(secret_name(action.name), host::text_bytes(action.secret));
     const nlohmann::json detail{{"kind", action.kind}, {"target", shown}};
     inside_->write({by.name, "action.add", action.name, detail.dump()}, [&](Session& session) {
-        if (session.execute("INSERT INTO actions (name, kind, target, secret) VALUES ($1, $2, $3, $4) "
-                            "ON CONFLICT (name) DO NOTHING",
-                            {action.name, action.kind, action.target, sealed}) == 0) {
+        if (!server::add_action(session, {action.name, action.kind, action.target, sealed})) {
             throw ServiceError(409, "exists",
                                "action \"" + action.name + "\": there is one of that name; remove it first");
         }
@@ -190,17 +169,15 @@ void Service::add_action(const Principal& by, const Action& action) {
 void Service::remove_action(const Principal& by, const std::string& name) {
     demand_role(by, Role::kAdmin);
     inside_->write({by.name, "action.remove", clean_text(name, 64)}, [&](Session& session) {
-        if (session.execute("DELETE FROM actions WHERE name = $1", {name}) == 0) not_found("action \"" + name + "\"");
-        session.execute("DELETE FROM outbox WHERE action = $1", {name});
+        if (!server::remove_action(session, name)) not_found("action \"" + name + "\"");
     });
 }
 
 std::vector<Service::Action> Service::actions(const Principal& by) {
     demand_role(by, Role::kAdmin);
     std::vector<Action> all;
-    for (const Row& row : inside_->read(
-             [](Session& session) { return session.query("SELECT name, kind, target FROM actions ORDER BY name"); }))
-        all.push_back({row.text(0), row.text(1), row.text(2), {}});
+    for (ActionRow& row : inside_->read([](Session& session) { return list_actions(session); }))
+        all.push_back({std::move(row.name), std::move(row.kind), std::move(row.target), {}});
     return all;
 }
 
@@ -224,16 +201,12 @@ std::string Service::Inside::make_revocation_list(Seconds now) {
         // Every change of state has an audit entry, so the number rises with each; read first, so that it
         // never is ahead of what the list has.
         list["number"] = audit_length(session);
-        for (const Row& row :
-             session.query("SELECT id, ek_hash, state, since, lease_until, reason FROM endpoints "
-                           "WHERE state IN (3, 4, 5) OR (state IN (1, 2) AND lease_until < $1) ORDER BY id",
-                           {now})) {
-            const State state = static_cast<State>(row.integer(2));
-            const bool silent = state == State::kTrusted || state == State::kUnmeasured;
-            endpoints.push_back({{"id", row.text(0)},
-                                 {"ek_hash", row.text(1)},
-                                 {"since", silent ? row.integer(4) : row.integer(3)},
-                                 {"reason", name_of(silent ? State::kStale : state)}});
+        for (const Distrusted& one : list_distrusted(session, now)) {
+            const bool silent = one.state == State::kTrusted || one.state == State::kUnmeasured;
+            endpoints.push_back({{"id", one.id},
+                                 {"ek_hash", one.ek_hash},
+                                 {"since", silent ? one.lease_until : one.since},
+                                 {"reason", name_of(silent ? State::kStale : one.state)}});
         }
     });
     return verifier::sign_jws(list.dump(), "gatehouse-revocations+jws", result_key.get());

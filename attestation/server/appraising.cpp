@@ -2,7 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "attestation/protocol/claims_json.hpp"
+#include "attestation/protocol/verdict_json.hpp"
 #include "attestation/server/inside.hpp"
 
 namespace gatehouse::server {
@@ -19,6 +19,11 @@ std::string refusal_of(const verifier::Verdict& verdict) {
 }
 
 }  // namespace
+
+std::string first_failure(const std::vector<verifier::Finding>& findings) {
+    const auto failed = std::ranges::find(findings, false, &verifier::Finding::ok);
+    return failed == findings.end() ? "" : clean_text(failed->rule + ": " + failed->detail, 1024);
+}
 
 std::string name_of(const LoadedPolicy& loaded) {
     return loaded.policy.name + ":" + std::to_string(loaded.policy.version);
@@ -94,38 +99,8 @@ Judgement judge_all(const EvidenceSet& evidence, const Subject& subject,
 }
 
 std::string verdict_json(const verifier::Verdict& verdict) {
-    nlohmann::json pcrs = nlohmann::json::array();
-    for (const auto& one : verdict.pcrs)
-        pcrs.push_back({{"pcr", one.pcr}, {"expected", one.expected}, {"found", one.found}});
-    nlohmann::json events = nlohmann::json::array();
-    for (const auto& one : verdict.events) {
-        events.push_back({{"number", one.number},
-                          {"offset", one.offset},
-                          {"pcr", one.pcr},
-                          {"type", one.type},
-                          {"name", clean_text(one.name, 1024)},
-                          {"digest", one.digest},
-                          {"ok", one.ok}});
-    }
-    nlohmann::json tables = nlohmann::json::array();
-    for (const auto& one : verdict.tables)
-        tables.push_back({{"name", clean_text(one.name, 256)}, {"ok", one.ok}, {"logged", one.logged}});
-    nlohmann::json quirks = nlohmann::json::array();
-    for (const std::string& one : verdict.quirks) quirks.push_back(clean_text(one, 1024));
-    const nlohmann::json all{
-        {"findings", nlohmann::json::parse(findings_json(verdict.findings))},
-        {"coverage",
-         {{"events", verdict.coverage.events},
-          {"events_judged", verdict.coverage.events_judged},
-          {"pcrs", verdict.coverage.pcrs},
-          {"pcrs_judged", verdict.coverage.pcrs_judged}}},
-        {"quirks", quirks},
-        {"policy", verdict.policy.empty() ? "" : verdict.policy + ":" + std::to_string(verdict.policy_version)},
-        {"pcrs", pcrs},
-        {"events", events},
-        {"vault_pinned_by", verdict.vault_pinned_by},
-        {"acpi_tables", tables},
-        {"claims", verdict.claims ? nlohmann::json(protocol::claims_json(*verdict.claims)) : nlohmann::json(nullptr)}};
+    nlohmann::json all = protocol::verdict_json(verdict);
+    all["policy"] = verdict.policy.empty() ? "" : verdict.policy + ":" + std::to_string(verdict.policy_version);
     return all.dump();
 }
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "attestation/server/records.hpp"
+#include "attestation/server/database/records.hpp"
 #include "attestation/verifier/policy.hpp"
 
 namespace gatehouse::server {
@@ -36,6 +36,14 @@ struct Subject {
 // key was not checked for it; and any, while the TPM that it comes from has lost what vouched for it.
 [[nodiscard]] verifier::Verdict judge(const EvidenceSet& evidence, const Subject& subject, const LoadedPolicy* policy,
                                       bool with_views);
+
+inline constexpr const char* kEndorsementRule = "endorsement";  // of the finding, and in front of the reason
+
+// "rule: detail" of the first that does not hold; empty: all do.
+[[nodiscard]] std::string first_failure(const std::vector<verifier::Finding>& findings);
+
+// As protocol::verdict_json() has it, with "policy": "name:version", or "".
+[[nodiscard]] std::string verdict_json(const verifier::Verdict& verdict);
 
 struct Outcome {
     std::shared_ptr<const LoadedPolicy> policy;

@@ -10,172 +10,79 @@
 #include <nlohmann/json.hpp>
 
 #include "attestation/server/appraising.hpp"
+#include "attestation/server/database/tpm_state.hpp"
 #include "attestation/server/inside.hpp"
 #include "attestation/verifier/result.hpp"
 #include "attestation/verifier/token.hpp"
 
 namespace gatehouse::server {
 
-// The endpoint as attest() needs it.
-struct Known {
-    std::string id, hostname, group, source, ek_hash, vendor, reason, policy, outcomes, endorsement_fault;
-    State state = State::kNew;
-    Buffer ak_public, tpm, log_hash;
-    std::int64_t last_nonce = 0, run = 0, run_length = 0, last_seen = 0, generation = 0;
-};
-
 namespace {
 
 constexpr std::size_t kTimeSize = 8, kRandomSize = 8, kMacSize = 16;
 constexpr std::int64_t kMicroseconds = 1'000'000;
 constexpr unsigned kAttempts = 4;
-constexpr unsigned kShards = 16;  // of the time line
 constexpr unsigned kNextAfterRefusal = 60, kLeastNext = 20;
 
 Sha256Digest nonce_mac(Bytes key, const std::string& endpoint, Bytes time_and_random) {
     return hmac_sha256(key, {host::text_bytes(endpoint), time_and_random});
 }
 
-constexpr const char* kKnownColumns =
-    "SELECT hostname, group_name, source, ek_hash, vendor, reason, policy, outcomes, state, ak_public, tpm, "
-    "log_hash, "
-    "last_nonce, run, run_length, last_seen, (SELECT value FROM settings WHERE name = 'assignments'), "
-    "endorsement_fault FROM endpoints WHERE id = $1";
-
-Known known_of(const std::string& id, const Row& row) {
-    return {.id = id,
-            .hostname = row.text(0),
-            .group = row.text(1),
-            .source = row.text(2),
-            .ek_hash = row.text(3),
-            .vendor = row.text(4),
-            .reason = row.text(5),
-            .policy = row.text(6),
-            .outcomes = row.text(7),
-            .endorsement_fault = row.text(17),
-            .state = static_cast<State>(row.integer(8)),
-            .ak_public = row.blob(9),
-            .tpm = row.blob(10),
-            .log_hash = row.blob(11),
-            .last_nonce = row.integer(12),
-            .run = row.integer(13),
-            .run_length = row.integer(14),
-            .last_seen = row.integer(15),
-            .generation = row.integer(16)};
-}
-
 std::string rule_of(const std::string& reason) { return reason.substr(0, reason.find(':')); }
 
-// All that one attestation writes.
+// All that one attestation writes: `verdict` and, of a new run, its row.
 struct Record {
-    Seconds now = 0;
-    std::int64_t nonce_time = 0;
-    Seconds lease_until = 0;
-    std::string policy;
-    Buffer tpm;  // to be remembered
-    Buffer log_hash;
+    VerdictRow verdict;
     bool new_run = false;
     std::string result;
-    std::string verdict;  // of a new run
+    std::string verdict_json;  // of a new run
 };
 
-// False if the endpoint is not as it was judged any more: other evidence, another key, another group, stale,
-// retired or without its vendor meanwhile, or judged by policies that are not the present ones. Without this,
-// evidence that was on its way while a policy was withdrawn would get that policy's whole lease.
-bool update_endpoint(Session& session, const Known& known, const Judgement& judgement, const Record& record) {
-    // On SQLite there is one writer. On PostgreSQL, whoever changes assignments takes this lock alone
-    // (count_assignments()): the statement after it sees either the old number, and the change comes after
-    // this transaction, or the new one.
-    (void)session.query(kShareAssignments);
-    return session.execute(
-               "UPDATE endpoints SET state = $1, since = CASE WHEN state = $1 THEN since ELSE $2 END, "
-               "last_seen = $2, "
-               "lease_until = $3, reason = $4, policy = $5, tpm = $6, last_nonce = $7, log_hash = $8, "
-               "outcomes = $9, "
-               "run_length = $10 WHERE id = $11 AND last_nonce = $12 AND ak_public = $13 AND state = $14 AND "
-               "run = $15 AND group_name = $16 AND endorsement_fault = $18 AND "
-               "(SELECT value FROM settings WHERE name = 'assignments') = $17",
-               {static_cast<std::int64_t>(judgement.state), record.now, record.lease_until, judgement.reason,
-                record.policy, record.tpm, record.nonce_time, record.log_hash, judgement.outcomes(),
-                record.new_run ? 1 : known.run_length + 1, known.id, known.last_nonce, known.ak_public,
-                static_cast<std::int64_t>(known.state), known.run, known.group, known.generation,
-                known.endorsement_fault}) == 1;
-}
-
-// An endpoint that keeps changing its mind writes a row, with all that was found, each time: its oldest go.
-void drop_oldest_runs(Session& session, const std::string& endpoint, unsigned most) {
-    session.execute(
-        "DELETE FROM history WHERE endpoint = $1 AND number <= (SELECT number FROM history WHERE endpoint = "
-        "$1 ORDER BY number DESC LIMIT 1 OFFSET $2)",
-        {endpoint, most});
-}
-
-std::int64_t start_run(Session& session, const Known& known, const Judgement& judgement, const Record& record) {
-    if (known.run != 0) {
-        session.execute("UPDATE history SET until = $1, length = $2 WHERE number = $3",
-                        {known.last_seen, known.run_length, known.run});
-    }
-    const Rows made = session.query(
-        "INSERT INTO history (endpoint, time, until, length, state, policy, reason, result, verdict) "
-        "VALUES ($1, $2, $2, 1, $3, $4, $5, $6, $7) RETURNING number",
-        {known.id, record.now, static_cast<std::int64_t>(judgement.state), record.policy, judgement.reason,
-         record.result, record.verdict});
-    const std::int64_t run = made.at(0).integer(0);
-    session.execute("UPDATE endpoints SET run = $1 WHERE id = $2", {run, known.id});
+std::int64_t start_run(Session& session, const KnownEndpoint& known, const Record& record, unsigned most) {
+    if (known.run != 0) end_run(session, known.run, known.last_seen, known.run_length);
+    const std::int64_t run =
+        add_run(session, {known.id, record.verdict.now, record.verdict.state, record.verdict.policy,
+                          record.verdict.reason, record.result, record.verdict_json});
+    set_present_run(session, known.id, run);
+    // An endpoint that keeps changing its mind writes a row, with all that was found, each time: its oldest go.
+    drop_oldest_runs(session, known.id, most);
     return run;
 }
 
-void keep_evidence(Session& session, const Known& known, const Judgement& judgement, const Record& record,
-                   const EvidenceSet& evidence, std::int64_t run) {
-    session.execute(
-        "INSERT INTO evidence (endpoint, number, time, state, policy, reason, source, nonce, quote, "
-        "signature, claims, "
-        "pcr_values, tpm_before, result) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, "
-        "$14) "
-        "ON CONFLICT (endpoint) DO UPDATE SET number = excluded.number, time = excluded.time, state = "
-        "excluded.state, "
-        "policy = excluded.policy, reason = excluded.reason, source = excluded.source, nonce = "
-        "excluded.nonce, "
-        "quote = excluded.quote, signature = excluded.signature, claims = excluded.claims, "
-        "pcr_values = excluded.pcr_values, tpm_before = excluded.tpm_before, result = excluded.result",
-        {known.id, run, record.now, static_cast<std::int64_t>(judgement.state), record.policy, judgement.reason,
-         evidence.source, evidence.nonce, evidence.quote, evidence.signature, evidence.claims, evidence.pcr_values,
-         known.tpm, record.result});
-    if (record.log_hash == known.log_hash) return;
-    session.execute(
-        "INSERT INTO event_logs (endpoint, log) VALUES ($1, $2) "
-        "ON CONFLICT (endpoint) DO UPDATE SET log = excluded.log",
-        {known.id, evidence.event_log});
+void keep_evidence(Session& session, const KnownEndpoint& known, const Record& record, const EvidenceSet& evidence,
+                   std::int64_t run) {
+    put_evidence(session, {.endpoint = known.id,
+                           .run = run,
+                           .time = record.verdict.now,
+                           .state = record.verdict.state,
+                           .policy = record.verdict.policy,
+                           .reason = record.verdict.reason,
+                           .source = evidence.source,
+                           .nonce = evidence.nonce,
+                           .quote = evidence.quote,
+                           .signature = evidence.signature,
+                           .claims = evidence.claims,
+                           .pcr_values = evidence.pcr_values,
+                           .tpm_before = known.tpm,
+                           .result = record.result});
+    if (record.verdict.log_hash != known.log_hash) put_event_log(session, known.id, evidence.event_log);
 }
 
-void count_hour(Session& session, const Known& known, State state, Seconds now) {
-    const std::size_t shard = session.is_postgresql() ? std::hash<std::string>{}(known.id) % kShards : 0;
-    session.execute(
-        "INSERT INTO hours (hour, shard, trusted, unmeasured, untrusted) VALUES ($1, $2, $3, $4, $5) "
-        "ON CONFLICT (hour, shard) DO UPDATE SET trusted = hours.trusted + excluded.trusted, "
-        "unmeasured = hours.unmeasured + excluded.unmeasured, untrusted = hours.untrusted + "
-        "excluded.untrusted",
-        {now / 3600 * 3600, shard, state == State::kTrusted, state == State::kUnmeasured, state == State::kUntrusted});
-}
-
-void keep_outcomes(Session& session, const Known& known, const Judgement& judgement) {
+void keep_outcomes(Session& session, const KnownEndpoint& known, const Judgement& judgement) {
     if (judgement.outcomes() == known.outcomes) return;
-    session.execute("DELETE FROM outcomes WHERE endpoint = $1", {known.id});
+    drop_outcomes(session, known.id);
     for (const Outcome& one : judgement.tried) {
         const verifier::Policy& policy = one.policy->policy;
-        session.execute(
-            "INSERT INTO outcomes (group_name, policy, version, endpoint, ok, reason) "
-            "VALUES ($1, $2, $3, $4, $5, $6)",
-            {known.group, policy.name, policy.version, known.id, one.refusal.empty(), one.refusal});
+        add_outcome(session, {known.group, policy.name, policy.version, known.id, one.refusal.empty(), one.refusal});
     }
 }
 
-std::string signed_result(const std::string& issuer, EVP_PKEY* key, const Known& known, const Judgement& judgement,
-                          const EvidenceSet& evidence, const Record& record) {
+std::string signed_result(const std::string& issuer, EVP_PKEY* key, const KnownEndpoint& known,
+                          const Judgement& judgement, const EvidenceSet& evidence, const Record& record) {
     verifier::ResultFacts facts;
     facts.issuer = issuer;
-    facts.issued = record.now;
-    facts.expires = std::max(record.lease_until, record.now);
+    facts.issued = record.verdict.now;
+    facts.expires = std::max(record.verdict.lease_until, record.verdict.now);
     copy_bytes(facts.ek_hash, host::from_hex(known.ek_hash, "EK hash"));
     facts.nonce = evidence.nonce;
     facts.vector = verifier::trust_vector(judgement.verdict.findings, evidence.source == "hypervisor",
@@ -240,10 +147,9 @@ protocol::AttestAnswer Service::attest(const std::string& endpoint, const protoc
     const EvidenceSet evidence{request.source, request.nonce,     request.quote,     request.signature,
                                request.claims, request.event_log, request.pcr_values};
     for (unsigned attempt = 0; attempt < kAttempts; ++attempt) {
-        static const std::string select = kKnownColumns;
-        const auto row = inside_->read([&](Session& session) { return session.one(select, {endpoint}); });
-        if (!row) not_found(endpoint_name(clean_text(endpoint, 64)));
-        const Known known = known_of(endpoint, *row);
+        const auto found = inside_->read([&](Session& session) { return find_known(session, endpoint); });
+        if (!found) not_found(endpoint_name(clean_text(endpoint, 64)));
+        const KnownEndpoint& known = *found;
         if (known.state == State::kRetired) throw ServiceError(403, "retired", endpoint_name(endpoint) + " is retired");
         if (nonce_time <= known.last_nonce)
             throw ServiceError(409, "nonce", "nonce: it or a newer one was used already; ask for a new one");
@@ -254,12 +160,13 @@ protocol::AttestAnswer Service::attest(const std::string& endpoint, const protoc
     throw ServiceError(503, "busy", endpoint_name(endpoint) + " is being changed; try again", 1);
 }
 
-std::optional<protocol::AttestAnswer> Service::Inside::judge_and_record(const Known& known, std::int64_t nonce_time,
+std::optional<protocol::AttestAnswer> Service::Inside::judge_and_record(const KnownEndpoint& known,
+                                                                        std::int64_t nonce_time,
                                                                         const EvidenceSet& evidence) {
     std::vector<std::shared_ptr<const LoadedPolicy>> enforced, reported;
-    const auto all = assignments_of(known.generation);
+    const auto all = assignments_of(known.assignments);
     if (const auto found = all->find(known.group); found != all->end()) {
-        for (const Assigned& one : found->second)
+        for (const AssignedPolicy& one : found->second)
             (one.stage == Stage::kEnforce ? enforced : reported).push_back(policy(one.policy, one.version));
     }
     // The one that accepted last time is likely to do so again.
@@ -270,31 +177,35 @@ std::optional<protocol::AttestAnswer> Service::Inside::judge_and_record(const Kn
     Judgement judgement = judge_all(evidence, subject, enforced, reported);
     const bool accepted = judgement.state != State::kUntrusted;
     Record record;
-    record.now = now();
-    record.nonce_time = nonce_time;
-    record.lease_until = accepted ? record.now + judgement.policy->policy.lease_s : 0;
-    if (judgement.policy) record.policy = name_of(*judgement.policy);
-    record.tpm = judgement.verdict.tpm ? encode_tpm(*judgement.verdict.tpm) : known.tpm;
+    VerdictRow& verdict = record.verdict;
+    verdict.state = judgement.state;
+    verdict.now = now();
+    verdict.nonce_time = nonce_time;
+    verdict.lease_until = accepted ? verdict.now + judgement.policy->policy.lease_s : 0;
+    verdict.reason = judgement.reason;
+    if (judgement.policy) verdict.policy = name_of(*judgement.policy);
+    verdict.outcomes = judgement.outcomes();
+    verdict.tpm = judgement.verdict.tpm ? encode_tpm(*judgement.verdict.tpm) : known.tpm;
     const Sha256Digest log_hash = sha256(evidence.event_log);
-    record.log_hash.assign(log_hash.begin(), log_hash.end());
-    record.new_run = known.run == 0 || known.state != judgement.state || known.policy != record.policy ||
-                     rule_of(known.reason) != rule_of(judgement.reason);
-    if (record.new_run) record.verdict = verdict_json(judge(evidence, subject, judgement.policy.get(), true));
+    verdict.log_hash.assign(log_hash.begin(), log_hash.end());
+    record.new_run = known.run == 0 || known.state != verdict.state || known.policy != verdict.policy ||
+                     rule_of(known.reason) != rule_of(verdict.reason);
+    verdict.run_length = record.new_run ? 1 : known.run_length + 1;
+    if (record.new_run) record.verdict_json = verdict_json(judge(evidence, subject, judgement.policy.get(), true));
     record.result = signed_result(options.issuer, result_key.get(), known, judgement, evidence, record);
 
     bool done = false;
     database->write([&](Session& session) {
-        done = update_endpoint(session, known, judgement, record);
+        done = set_verdict(session, known, verdict);
         if (!done) return;
-        const std::int64_t run = record.new_run ? start_run(session, known, judgement, record) : known.run;
-        if (record.new_run) drop_oldest_runs(session, known.id, options.history_runs);
-        keep_evidence(session, known, judgement, record, evidence, run);
+        const std::int64_t run = record.new_run ? start_run(session, known, record, options.history_runs) : known.run;
+        keep_evidence(session, known, record, evidence, run);
         keep_outcomes(session, known, judgement);
-        count_hour(session, known, judgement.state, record.now);
-        if (known.state == judgement.state) return;
+        count_verdict(session, known.id, verdict.state, verdict.now);
+        if (known.state == verdict.state) return;
         record_change(
             session,
-            {known.id, known.hostname, known.group, known.state, judgement.state, judgement.reason, record.policy},
+            {known.id, known.hostname, known.group, known.state, verdict.state, verdict.reason, verdict.policy},
             endpoint_name(known.id));
     });
     if (!done) return std::nullopt;
@@ -304,7 +215,7 @@ std::optional<protocol::AttestAnswer> Service::Inside::judge_and_record(const Kn
     protocol::AttestAnswer answer;
     answer.verdict = name_of(judgement.state);
     answer.result = std::move(record.result);
-    answer.lease_until = record.lease_until;
+    answer.lease_until = verdict.lease_until;
     answer.next_s = accepted ? std::max(kLeastNext, judgement.policy->policy.lease_s / 3) : kNextAfterRefusal;
     answer.next_nonce = new_nonce(known.id);
     for (const verifier::Finding& finding : judgement.verdict.findings) {

@@ -7,7 +7,7 @@
 // space, `detail` as a string.
 #pragma once
 
-#include "attestation/server/database.hpp"
+#include "attestation/server/database/audit_rows.hpp"
 #include "attestation/server/service.hpp"
 
 namespace gatehouse::server {
@@ -22,11 +22,6 @@ void append_audit(Session& session, Seconds now, const AuditNote& note);
 
 // Number of the newest row.
 [[nodiscard]] std::int64_t audit_length(Session& session);
-
-// Rows after `after`, oldest first, at most `limit`.
-[[nodiscard]] std::vector<AuditEntry> audit_after(Session& session, std::int64_t after, unsigned limit);
-// Rows before `before`, newest first.
-[[nodiscard]] std::vector<AuditEntry> audit_before(Session& session, std::int64_t before, unsigned limit);
 
 // Walks the whole log.
 [[nodiscard]] Service::AuditCheck check_audit(Database& database);

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "attestation/server/records.hpp"
+#include "attestation/server/database/records.hpp"
 
 namespace gatehouse::server {
 

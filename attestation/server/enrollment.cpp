@@ -2,10 +2,17 @@
 // a client certificate once somebody, or something set up beforehand, approves it.
 #include <nlohmann/json.hpp>
 
+#include "attestation/server/database/administration.hpp"
+#include "attestation/server/database/enrollments.hpp"
+#include "attestation/server/database/tpm_state.hpp"
+#include "attestation/server/identifier.hpp"
 #include "attestation/server/inside.hpp"
 #include "attestation/verifier/token.hpp"
 
 namespace gatehouse::server {
+
+using namespace enrollment_state;
+
 namespace {
 
 constexpr std::int64_t kMostAttempts = 5;
@@ -13,28 +20,6 @@ constexpr std::size_t kMostChain = 8;
 constexpr std::size_t kMostCertificate = 16 * 1024;
 constexpr std::size_t kMostPublicArea = 2048;
 constexpr const char* kDefaultGroup = "default";
-
-constexpr const char* kEnrollmentColumns =
-    "id, state, time, hostname, source, ek_hash, vendor, manufacturer, model, endorsed, findings, reason, "
-    "(SELECT e.id FROM endpoints e WHERE e.ek_hash = enrollments.ek_hash)";
-
-Enrollment enrollment_of(const Row& row) {
-    Enrollment one;
-    one.id = row.text(0);
-    one.state = row.text(1);
-    one.time = row.integer(2);
-    one.hostname = row.text(3);
-    one.source = row.text(4);
-    one.ek_hash = row.text(5);
-    one.vendor = row.text(6);
-    one.manufacturer = row.text(7);
-    one.model = row.text(8);
-    one.endorsed = row.flag(9);
-    one.findings = findings_from_json(row.text(10));
-    one.reason = row.text(11);
-    one.replaces = row.text(12);
-    return one;
-}
 
 verifier::Source source_of(const std::string& name) {
     for (const verifier::Source one : {verifier::Source::kHypervisor, verifier::Source::kTpm}) {
@@ -66,76 +51,33 @@ std::vector<verifier::Finding> checked_attestation_key(const protocol::EnrollReq
     return findings;
 }
 
-// The enrollment as activate() and approve() need it.
-struct Open {
-    std::string id, state, hostname, source, ek_hash, csr, vendor, manufacturer, model, reason, endpoint, certificate,
-        endorsement;
-    Buffer ek_public, ak_public, secret_hash, token_hash;
-    std::int64_t attempts = 0;
-    Seconds time = 0, expires = 0;
-    bool endorsed = false;
-};
-
-std::optional<Open> find_open(Session& session, const std::string& id) {
-    const auto row = session.one(
-        "SELECT state, hostname, source, ek_hash, csr, vendor, manufacturer, model, reason, endpoint, "
-        "certificate, "
-        "ak_public, secret_hash, token_hash, attempts, expires, endorsed, ek_public, "
-        "endorsement, time FROM enrollments WHERE id = $1 /*+ FOR UPDATE +*/",
-        {id});
-    if (!row) return std::nullopt;
-    return Open{.id = id,
-                .state = row->text(0),
-                .hostname = row->text(1),
-                .source = row->text(2),
-                .ek_hash = row->text(3),
-                .csr = row->text(4),
-                .vendor = row->text(5),
-                .manufacturer = row->text(6),
-                .model = row->text(7),
-                .reason = row->text(8),
-                .endpoint = row->text(9),
-                .certificate = row->text(10),
-                .endorsement = row->text(18),
-                .ek_public = row->blob(17),
-                .ak_public = row->blob(11),
-                .secret_hash = row->blob(12),
-                .token_hash = row->blob(13),
-                .attempts = row->integer(14),
-                .time = row->integer(19),
-                .expires = row->integer(15),
-                .endorsed = row->flag(16)};
-}
-
-protocol::EnrollStatus status_of(const Open& open) {
+protocol::EnrollStatus status_of(const OpenEnrollment& open) {
     protocol::EnrollStatus status;
     status.state = open.state;
-    if (open.state == "approved") {
+    if (open.state == kApproved) {
         status.endpoint_id = open.endpoint;
         status.certificate = open.certificate;
     }
-    if (open.state == "rejected") status.reason = open.reason;
+    if (open.state == kRejected) status.reason = open.reason;
     return status;
 }
 
-bool knows_secret(const Open& open, Bytes secret) { return equal_secret(open.secret_hash, sha256(secret)); }
+bool knows_secret(const OpenEnrollment& open, Bytes secret) { return equal_secret(open.secret_hash, sha256(secret)); }
 
-void set_state(Session& session, Open& open, const char* state, const std::string& reason) {
+void set_state(Session& session, OpenEnrollment& open, const char* state, const std::string& reason) {
     open.state = state;
     open.reason = reason;
-    session.execute("UPDATE enrollments SET state = $1, reason = $2 WHERE id = $3", {state, reason, open.id});
+    set_enrollment_state(session, open.id, state, reason);
 }
 
-std::string key_of(const Open& open) { return host::hex(verifier::endorsement_key_hash(open.ek_public)); }
+std::string key_of(const OpenEnrollment& open) { return host::hex(verifier::endorsement_key_hash(open.ek_public)); }
 
 // The endpoint, if any, whose EK this is though it was shown with other attributes or another policy then:
 // the TPM has only one of that key, and is one endpoint only.
-std::optional<std::string> disguised(Session& session, const Open& open) {
-    // In the words of the index, without which this would read the whole fleet.
-    const auto row = session.one("SELECT id FROM endpoints WHERE ek_key <> '' AND ek_key = $1 AND ek_hash <> $2",
-                                 {key_of(open), open.ek_hash});
-    if (!row) return std::nullopt;
-    return "endpoint " + row->text(0) + " has this EK, in another public area";
+std::optional<std::string> disguised(Session& session, const OpenEnrollment& open) {
+    const auto other = id_of_disguised(session, key_of(open), open.ek_hash);
+    if (!other) return std::nullopt;
+    return "endpoint " + *other + " has this EK, in another public area";
 }
 
 // What stays known of an endpoint's TPM when its attestation key is another.
@@ -145,64 +87,23 @@ Buffer kept_of(Bytes tpm, Agreement agreement) {
     return kept.vaults.empty() ? Buffer{} : encode_tpm(kept);
 }
 
-// The endpoint that has this EK: its new key takes the place of the old one, its history stays.
-void replace_endpoint(Session& session, const Open& open, const std::string& group, Seconds now, const Issued& issued,
-                      const Buffer& tpm) {
-    session.execute(
-        "UPDATE history SET until = e.last_seen, length = e.run_length FROM endpoints e "
-        "WHERE e.id = $1 AND history.number = e.run",
-        {open.endpoint});
-    session.execute(
-        "UPDATE endpoints SET hostname = $1, search = $2, group_name = $3, source = $4, state = $5, vendor = "
-        "$6, "
-        "manufacturer = $7, model = $8, ak_public = $9, enrolled = $10, since = $10, lease_until = 0, reason "
-        "= '', "
-        "policy = '', tpm = $14, wanted = 0, log_hash = $11, outcomes = '', run = 0, run_length = 0, "
-        "certificate = $12, next_certificate = $11, ek_key = $15, endorsement_fault = '' WHERE id = $13",
-        {open.hostname, lower_case(open.hostname + " " + open.endpoint + " " + open.ek_hash), group, open.source,
-         static_cast<std::int64_t>(State::kNew), open.vendor, open.manufacturer, open.model, open.ak_public, now,
-         Bytes(), issued.hash, open.endpoint, tpm, key_of(open)});
-    session.execute("DELETE FROM evidence WHERE endpoint = $1", {open.endpoint});
-    session.execute("DELETE FROM event_logs WHERE endpoint = $1", {open.endpoint});
-    session.execute("DELETE FROM outcomes WHERE endpoint = $1", {open.endpoint});
-}
-
-void insert_endpoint(Session& session, const Open& open, const std::string& group, Seconds now, const Issued& issued) {
-    session.execute(
-        "INSERT INTO endpoints (id, hostname, search, group_name, source, state, ek_hash, vendor, "
-        "manufacturer, model, "
-        "ak_public, enrolled, since, last_seen, lease_until, reason, policy, tpm, last_nonce, wanted, "
-        "log_hash, "
-        "outcomes, run, run_length, certificate, next_certificate, ek_key) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, 0, 0, '', '', $13, 0, 0, $13, '', "
-        "0, 0, $14, "
-        "$13, $15)",
-        {open.endpoint, open.hostname, lower_case(open.hostname + " " + open.endpoint + " " + open.ek_hash), group,
-         open.source, static_cast<std::int64_t>(State::kNew), open.ek_hash, open.vendor, open.manufacturer, open.model,
-         open.ak_public, now, Bytes(), issued.hash, key_of(open)});
-}
-
-// What vouches for the endpoint, to be checked again with other vendors than now.
-void keep_endorsement(Session& session, const Open& open) {
-    session.execute("DELETE FROM endorsements WHERE endpoint = $1", {open.endpoint});
-    if (open.endorsed) {
-        session.execute("INSERT INTO endorsements (endpoint, time, content) VALUES ($1, $2, $3)",
-                        {open.endpoint, open.time, open.endorsement});
-    }
-    session.execute("UPDATE endpoints SET endorsement_checked = $1 WHERE id = $2",
-                    {open.endorsed ? kNeverChecked : kNothingToCheck, open.endpoint});
-}
-
-void drop_expired(Session& session, Seconds now) {
-    session.execute("DELETE FROM enrollments WHERE state = 'challenged' AND expires < $1", {now});
-}
-
-std::int64_t open_enrollments(Session& session) {
-    return session.one("SELECT COUNT(*) FROM enrollments WHERE state IN ('challenged', 'waiting')").value().integer(0);
+NewEndpoint endpoint_of(const OpenEnrollment& open, const std::string& group, Seconds now, const Issued& issued) {
+    return {.id = open.endpoint,
+            .hostname = open.hostname,
+            .group = group,
+            .source = open.source,
+            .ek_hash = open.ek_hash,
+            .ek_key = key_of(open),
+            .vendor = open.vendor,
+            .manufacturer = open.manufacturer,
+            .model = open.model,
+            .ak_public = open.ak_public,
+            .enrolled = now,
+            .certificate = issued.hash};
 }
 
 void demand_group(Session& session, const std::string& group) {
-    if (!session.one("SELECT 1 FROM groups WHERE name = $1", {group})) not_found("group \"" + group + "\"");
+    if (!has_group(session, group)) not_found("group \"" + group + "\"");
 }
 
 // What approves an enrollment without an operator.
@@ -213,22 +114,20 @@ struct Automatic {
     Agreement agreement = Agreement::kNow;
 };
 
-Automatic automatic(Session& session, const Open& open, Seconds now) {
-    const auto present = session.one("SELECT id, source, state FROM endpoints WHERE ek_hash = $1", {open.ek_hash});
-    if (present && present->integer(2) == static_cast<std::int64_t>(State::kRetired))
-        return {{}, {}, "endpoint " + present->text(0) + " with this EK was retired"};
+Automatic automatic(Session& session, const OpenEnrollment& open, Seconds now) {
+    const auto present = find_by_ek(session, open.ek_hash);
+    if (present && present->state == State::kRetired)
+        return {{}, {}, "endpoint " + present->id + " with this EK was retired"};
     if (const auto why_not = disguised(session, open)) return {{}, {}, *why_not};
     // Evidence of another source is worth less, or more, than what somebody agreed to.
-    if (present && present->text(1) != open.source)
-        return {{}, {}, "endpoint " + present->text(0) + " with this EK has source \"" + present->text(1) + "\""};
-    if (const auto row = session.one("SELECT group_name FROM registered WHERE ek_hash = $1", {open.ek_hash}))
-        return {row->text(0), "registered EK", {}, Agreement::kBeforehand};
+    if (present && present->source != open.source)
+        return {{}, {}, "endpoint " + present->id + " with this EK has source \"" + present->source + "\""};
+    if (const auto group = registered_group(session, open.ek_hash))
+        return {*group, "registered EK", {}, Agreement::kBeforehand};
     if (!open.endorsed) return {{}, {}, "EK not endorsed: " + open.reason};
     if (open.token_hash.empty()) return {{}, {}, "came without a token, its EK is not registered"};
-    const Rows used = session.query(
-        "DELETE FROM enrollment_tokens WHERE hash = $1 AND expires > $2 RETURNING group_name", {open.token_hash, now});
-    if (used.empty()) return {{}, {}, "its token was used by another one meanwhile, or expired"};
-    return {used.front().text(0), "enrollment token", {}};
+    if (const auto group = use_enrollment_token(session, open.token_hash, now)) return {*group, "enrollment token", {}};
+    return {{}, {}, "its token was used by another one meanwhile, or expired"};
 }
 
 }  // namespace
@@ -236,49 +135,42 @@ Automatic automatic(Session& session, const Open& open, Seconds now) {
 // Within a write job; its last step.
 void Service::Inside::approve(Session& session, const std::string& id, const std::string& group, const std::string& who,
                               Agreement agreement) {
-    Open open = find_open(session, id).value();
+    OpenEnrollment open = lock_enrollment(session, id).value();
     demand_group(session, group);
     if (const auto why_not = disguised(session, open)) throw ServiceError(409, "endorsement_key", *why_not);
-    const auto present =
-        session.one("SELECT id, state, tpm FROM endpoints WHERE ek_hash = $1 /*+ FOR UPDATE +*/", {open.ek_hash});
-    open.endpoint = present ? present->text(0) : new_id(now());
+    const auto present = lock_by_ek(session, open.ek_hash);
+    open.endpoint = present ? present->id : new_id(now());
     const Key request_key = key_of_request(open.csr);
     const Issued issued = authority->issue_client(request_key.get(), open.endpoint, now(), options.certificate_days);
+    const NewEndpoint endpoint = endpoint_of(open, group, now(), issued);
     if (present) {
-        replace_endpoint(session, open, group, now(), issued, kept_of(present->blob(2), agreement));
+        replace_endpoint(session, endpoint, kept_of(present->tpm, agreement));
     } else {
-        insert_endpoint(session, open, group, now(), issued);
+        add_endpoint(session, endpoint);
     }
-    keep_endorsement(session, open);
-    session.execute("UPDATE enrollments SET state = 'approved', endpoint = $1, certificate = $2 WHERE id = $3",
-                    {open.endpoint, issued.pem, id});
+    set_endorsement(session, open.endpoint, open.time, open.endorsed ? open.endorsement : "");
+    set_enrollment_approved(session, id, open.endpoint, issued.pem);
     const nlohmann::json detail{{"endpoint", open.endpoint}, {"group", group},
                                 {"ek_hash", open.ek_hash},   {"source", open.source},
                                 {"hostname", open.hostname}, {"replaces", bool(present)}};
-    if (present && present->integer(1) != static_cast<std::int64_t>(State::kNew)) {
-        record_change(session,
-                      {open.endpoint, open.hostname, group, static_cast<State>(present->integer(1)), State::kNew,
-                       "enrolled again", ""},
+    if (present && present->state != State::kNew) {
+        record_change(session, {open.endpoint, open.hostname, group, present->state, State::kNew, "enrolled again", ""},
                       who);
     }
     append_audit(session, now(), {who, "endpoint.approve", id, detail.dump()});
 }
 
 void Service::Inside::drop_old_enrollments(Session& session) {
-    drop_expired(session, now());
-    session.execute("DELETE FROM enrollment_tokens WHERE expires < $1", {now()});
+    drop_unanswered_enrollments(session, now());
+    drop_enrollment_tokens(session, now());
     const std::string why = "nobody approved it within " + std::to_string(options.waiting_days) + " days: enroll again";
-    const Rows forgotten = session.query(
-        "UPDATE enrollments SET state = 'rejected', reason = $1 WHERE state = 'waiting' AND time < $2 "
-        "RETURNING id, hostname, ek_hash",
-        {why, now() - Seconds{options.waiting_days} * 86'400});
-    for (const Row& row : forgotten) {
-        const nlohmann::json detail{{"hostname", row.text(1)}, {"ek_hash", row.text(2)}, {"reason", why}};
-        append_audit(session, now(), {"system", "enrollment.expire", row.text(0), detail.dump()});
+    for (const RejectedEnrollment& one :
+         reject_waiting_since(session, now() - Seconds{options.waiting_days} * 86'400, why)) {
+        const nlohmann::json detail{{"hostname", one.hostname}, {"ek_hash", one.ek_hash}, {"reason", why}};
+        append_audit(session, now(), {"system", "enrollment.expire", one.id, detail.dump()});
     }
     // Those that were decided are in the audit log.
-    session.execute("DELETE FROM enrollments WHERE state IN ('approved', 'rejected') AND time < $1",
-                    {now() - Seconds{options.history_days} * 86'400});
+    drop_decided_enrollments(session, now() - Seconds{options.history_days} * 86'400);
 }
 
 protocol::EnrollChallenge Service::enroll(const protocol::EnrollRequest& request) {
@@ -303,38 +195,43 @@ protocol::EnrollChallenge Service::enroll(const protocol::EnrollRequest& request
         throw ServiceError(422, "endorsement_key", std::string("endorsement key refused: ") + error.what());
     }
 
-    const std::string ek_hash = host::hex(verifier::endorsement_hash(request.ek_public));
-    const std::string hostname = clean_text(request.hostname, 1012);
+    const Sha256Digest secret_hash = sha256(secret);
     const bool endorsed = endorsement.accepted();
-    const Buffer token_hash = [&] {
-        if (request.token.empty()) return Buffer{};
+    OpenEnrollment open{.id = challenge.id,
+                        .state = kChallenged,
+                        .time = now,
+                        .expires = now + challenge.expires_s,
+                        .hostname = clean_text(request.hostname, 1012),
+                        .source = request.source,
+                        .ek_hash = host::hex(verifier::endorsement_hash(request.ek_public)),
+                        .ek_public = request.ek_public,
+                        .ak_public = request.ak_public,
+                        .csr = request.csr,
+                        .vendor = endorsed ? clean_text(endorsement.vendor, 256) : "",
+                        .manufacturer = clean_text(endorsement.manufacturer, 256),
+                        .model = clean_text(endorsement.model, 256),
+                        .endorsed = endorsed,
+                        .findings = std::move(findings),
+                        .reason = first_failure(endorsement.findings),
+                        .secret_hash = Buffer(secret_hash.begin(), secret_hash.end()),
+                        .token_hash = {},
+                        .endpoint = {},
+                        .certificate = {},
+                        .endorsement = endorsed ? endorsement_json(request.ek_certificate, request.ek_chain) : ""};
+    if (!request.token.empty()) {
         const Sha256Digest hash = sha256(host::text_bytes(request.token));
-        return Buffer(hash.begin(), hash.end());
-    }();
+        open.token_hash.assign(hash.begin(), hash.end());
+    }
     inside_->database->write([&](Session& session) {
-        if (!token_hash.empty() &&
-            !session.one("SELECT 1 FROM enrollment_tokens WHERE hash = $1 AND expires > $2", {token_hash, now})) {
+        const bool has_token = !open.token_hash.empty();
+        if (has_token && !has_enrollment_token(session, open.token_hash, now))
             throw ServiceError(403, "enrollment_token", "token: unknown, used or expired; ask for a new one");
-        }
-        drop_expired(session, now);
+        drop_unanswered_enrollments(session, now);
         // Strangers can fill the queue; who was announced is let in all the same.
-        const bool announced =
-            !token_hash.empty() || session.one("SELECT 1 FROM registered WHERE ek_hash = $1", {ek_hash});
-        if (!announced && open_enrollments(session) >= inside_->options.most_open_enrollments)
+        const bool announced = has_token || registered_group(session, open.ek_hash);
+        if (!announced && count_open_enrollments(session) >= inside_->options.most_open_enrollments)
             throw ServiceError(503, "too_many_enrollments", "too many enrollments are open; try again later", 60);
-        session.execute(
-            "INSERT INTO enrollments (id, state, time, expires, hostname, source, ek_hash, ek_public, "
-            "ak_public, csr, "
-            "vendor, manufacturer, model, endorsed, findings, reason, secret_hash, attempts, token_hash, "
-            "endpoint, "
-            "certificate, endorsement) VALUES ($1, 'challenged', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, "
-            "$12, "
-            "$13, $14, $15, $16, 0, $17, '', '', $18)",
-            {challenge.id, now, now + challenge.expires_s, hostname, request.source, ek_hash, request.ek_public,
-             request.ak_public, request.csr, endorsed ? clean_text(endorsement.vendor, 256) : "",
-             clean_text(endorsement.manufacturer, 256), clean_text(endorsement.model, 256), endorsed,
-             findings_json(findings), first_failure(endorsement.findings), sha256(secret), token_hash,
-             endorsed ? endorsement_json(request.ek_certificate, request.ek_chain) : ""});
+        add_enrollment(session, open);
     });
     return challenge;
 }
@@ -346,29 +243,26 @@ protocol::EnrollStatus Service::activate(const std::string& id, Bytes secret) {
     bool fresh = false;
     inside_->database->write([&](Session& session) {
         wrong = false;
-        std::optional<Open> open = find_open(session, id);
-        if (!open || (open->state == "challenged" && open->expires < now))
+        std::optional<OpenEnrollment> open = lock_enrollment(session, id);
+        if (!open || (open->state == kChallenged && open->expires < now))
             throw ServiceError(404, "enrollment",
                                "enrollment " + clean_text(id, 64) + ": unknown or expired; enroll again");
         if (open->attempts >= kMostAttempts)
             throw ServiceError(403, "activation", "too many wrong secrets; enroll again");
         wrong = !knows_secret(*open, secret);
         if (wrong) {
-            session.execute("UPDATE enrollments SET attempts = attempts + 1 WHERE id = $1", {id});
+            count_wrong_secret(session, id);
             return;
         }
-        fresh = open->state == "challenged";
+        fresh = open->state == kChallenged;
         if (fresh) {
             // A later one by the same TPM takes the place of those that wait.
-            session.execute(
-                "UPDATE enrollments SET state = 'rejected', reason = 'the same TPM enrolled again' "
-                "WHERE ek_hash = $1 AND state = 'waiting' AND id <> $2",
-                {open->ek_hash, id});
+            reject_others_waiting(session, open->ek_hash, id, "the same TPM enrolled again");
             const Automatic by = automatic(session, *open, now);
-            set_state(session, *open, "waiting", by.why_not);
+            set_state(session, *open, kWaiting, by.why_not);
             if (!by.group.empty()) {
                 inside_->approve(session, id, by.group, by.by, by.agreement);
-                open = find_open(session, id);
+                open = lock_enrollment(session, id);
             } else {
                 const nlohmann::json detail{
                     {"ek_hash", open->ek_hash}, {"hostname", open->hostname}, {"reason", by.why_not}};
@@ -384,10 +278,8 @@ protocol::EnrollStatus Service::activate(const std::string& id, Bytes secret) {
 
 protocol::EnrollStatus Service::enrollment_status(const std::string& id, Bytes secret) {
     // As activate(), so that secrets cannot be tried here without being counted.
-    const auto open = inside_->read(
-        [&](Session& session) { return session.one("SELECT state FROM enrollments WHERE id = $1", {id}); });
-    if (open && open->text(0) == "challenged")
-        throw ServiceError(409, "enrollment", "the challenge is not answered yet");
+    const auto state = inside_->read([&](Session& session) { return enrollment_state_of(session, id); });
+    if (state == kChallenged) throw ServiceError(409, "enrollment", "the challenge is not answered yet");
     return activate(id, secret);
 }
 
@@ -395,15 +287,8 @@ Page<Enrollment> Service::enrollments(const Principal& by, const std::string& st
                                       unsigned limit) {
     demand_role(by, Role::kReadOnly);
     const unsigned size = page_size(limit);
-    static const std::string select = std::string("SELECT ") + kEnrollmentColumns + " FROM enrollments WHERE ";
-    static const std::string of_state = select + "state = $1 AND id > $2 ORDER BY enrollments.id LIMIT $3";
-    static const std::string of_all = select + "id > $1 ORDER BY enrollments.id LIMIT $2";
-    const Rows rows = inside_->read([&](Session& session) {
-        return state.empty() ? session.query(of_all, {cursor, size + 1})
-                             : session.query(of_state, {state, cursor, size + 1});
-    });
     Page<Enrollment> page;
-    for (const Row& row : rows) page.rows.push_back(enrollment_of(row));
+    page.rows = inside_->read([&](Session& session) { return list_enrollments(session, state, cursor, size + 1); });
     if (page.rows.size() > size) {
         page.rows.pop_back();
         page.next = page.rows.back().id;
@@ -413,17 +298,16 @@ Page<Enrollment> Service::enrollments(const Principal& by, const std::string& st
 
 Enrollment Service::enrollment(const Principal& by, const std::string& id) {
     demand_role(by, Role::kReadOnly);
-    static const std::string select = std::string("SELECT ") + kEnrollmentColumns + " FROM enrollments WHERE id = $1";
-    const auto row = inside_->read([&](Session& session) { return session.one(select, {id}); });
-    if (!row) not_found("enrollment " + clean_text(id, 64));
-    return enrollment_of(*row);
+    auto found = inside_->read([&](Session& session) { return find_enrollment(session, id); });
+    if (!found) not_found("enrollment " + clean_text(id, 64));
+    return std::move(*found);
 }
 
 namespace {
 
-void demand_waiting(const std::optional<Open>& open, const std::string& id) {
+void demand_waiting(const std::optional<OpenEnrollment>& open, const std::string& id) {
     if (!open) not_found("enrollment " + clean_text(id, 64));
-    if (open->state != "waiting")
+    if (open->state != kWaiting)
         throw ServiceError(409, "enrollment_state", "enrollment " + id + " is " + open->state + ", not waiting");
 }
 
@@ -432,7 +316,7 @@ void demand_waiting(const std::optional<Open>& open, const std::string& id) {
 void Service::approve(const Principal& by, const std::string& id, const std::string& group) {
     demand_role(by, Role::kOperator);
     inside_->database->write([&](Session& session) {
-        demand_waiting(find_open(session, id), id);
+        demand_waiting(lock_enrollment(session, id), id);
         inside_->approve(session, id, group.empty() ? kDefaultGroup : group, by.name, Agreement::kNow);
     });
 }
@@ -442,9 +326,9 @@ void Service::reject(const Principal& by, const std::string& id, const std::stri
     const std::string why = clean_text(reason, 1024);
     const nlohmann::json detail{{"reason", why}};
     inside_->write({by.name, "enrollment.reject", clean_text(id, 64), detail.dump()}, [&](Session& session) {
-        std::optional<Open> open = find_open(session, id);
+        std::optional<OpenEnrollment> open = lock_enrollment(session, id);
         demand_waiting(open, id);
-        set_state(session, *open, "rejected", why);
+        set_state(session, *open, kRejected, why);
     });
 }
 
@@ -457,8 +341,7 @@ std::string Service::create_enrollment_token(const Principal& by, const std::str
     const nlohmann::json detail{{"group", group}, {"lifetime_s", lifetime_s}};
     inside_->write({by.name, "enrollment_token.create", clean_text(group, 64), detail.dump()}, [&](Session& session) {
         demand_group(session, group);
-        session.execute("INSERT INTO enrollment_tokens (hash, group_name, expires) VALUES ($1, $2, $3)",
-                        {sha256(host::text_bytes(text)), group, inside_->now() + lifetime_s});
+        add_enrollment_token(session, sha256(host::text_bytes(text)), group, inside_->now() + lifetime_s);
     });
     return text;
 }
@@ -471,10 +354,7 @@ void Service::register_endorsement(const Principal& by, const std::string& ek_ha
     const nlohmann::json detail{{"group", group}};
     inside_->write({by.name, "endorsement.register", hash, detail.dump()}, [&](Session& session) {
         demand_group(session, group);
-        session.execute(
-            "INSERT INTO registered (ek_hash, group_name) VALUES ($1, $2) "
-            "ON CONFLICT (ek_hash) DO UPDATE SET group_name = excluded.group_name",
-            {hash, group});
+        put_registered(session, hash, group);
     });
 }
 

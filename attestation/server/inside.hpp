@@ -9,10 +9,11 @@
 //   kept.cpp         the last evidence, appraised once more
 //   rules.cpp        policies and their assignment
 //   actions.cpp      events, and telling them to others
+//
+// What is kept, and every SQL string, is in database/.
 #pragma once
 
 #include <atomic>
-#include <limits>
 #include <list>
 #include <map>
 #include <mutex>
@@ -20,7 +21,12 @@
 #include "attestation/server/appraising.hpp"
 #include "attestation/server/audit.hpp"
 #include "attestation/server/authority.hpp"
-#include "attestation/server/database.hpp"
+#include "attestation/server/database/attestations.hpp"
+#include "attestation/server/database/database.hpp"
+#include "attestation/server/database/endpoints.hpp"
+#include "attestation/server/database/policies.hpp"
+#include "attestation/server/database/text.hpp"
+#include "attestation/server/demands.hpp"
 #include "attestation/server/secrets.hpp"
 #include "attestation/server/service.hpp"
 #include "attestation/verifier/policy.hpp"
@@ -62,51 +68,10 @@ class Cache {
     std::map<std::string, typename Order::iterator> places_;
 };
 
-// --- small things (text.cpp)
-
-// Valid UTF-8 without NUL, at most `limit` bytes: what is not becomes U+FFFD.
-[[nodiscard]] std::string clean_text(std::string_view text, std::size_t limit);
-[[nodiscard]] std::string lower_case(std::string text);
-// For LIKE ... ESCAPE '\': lower-case text that has `search` in it.
-[[nodiscard]] std::string like_pattern(const std::string& search);
-// 1 to 64 of [a-z0-9._-], or ServiceError (400) naming the item.
-void demand_name(const std::string& name, const char* item);
-// 26 characters of Crockford's base 32: 48 bits of milliseconds, 80 random ones.
-[[nodiscard]] std::string new_id(Seconds now);
-[[nodiscard]] std::string findings_json(const std::vector<verifier::Finding>& findings);
-[[nodiscard]] std::vector<verifier::Finding> findings_from_json(const std::string& json);
-// "rule: detail" of the first that does not hold.
-[[nodiscard]] std::string first_failure(const std::vector<verifier::Finding>& findings);
-// At least `role`; ServiceError (403).
-void demand_role(const Principal& by, Role role);
-[[nodiscard]] inline unsigned page_size(unsigned limit) { return limit == 0 ? 50 : std::min(limit, 500u); }
-[[nodiscard]] std::string endpoint_name(const std::string& id);  // "endpoint ID", as the audit log calls it
-
-// A cursor that is a number; ServiceError (400).
-[[nodiscard]] std::int64_t number_of_cursor(const std::string& cursor);
-[[noreturn]] void not_found(const std::string& what);
-
-// Locks of a transaction around the assignments of policies (PostgreSQL; the number is "GHpolicy"): shared by
-// those that act on them, alone for who changes them. Taken first.
-inline constexpr const char* kShareAssignments =
-    "SELECT 1 /*+ FROM pg_advisory_xact_lock_shared(5136478998878577529) +*/";
-inline constexpr const char* kLockAssignments = "SELECT 1 /*+ FROM pg_advisory_xact_lock(5136478998878577529) +*/";
 // How long a verdict still stands by what is not enforced for the endpoint any more.
 inline constexpr Seconds kGrace = 300;
 
-// --- what an endpoint's columns are, in the order of kEndpointColumns
-inline constexpr const char* kEndpointColumns =
-    "id, hostname, group_name, source, state, ek_hash, vendor, manufacturer, model, ak_public, enrolled, "
-    "last_seen, lease_until, reason, tpm, endorsement_fault";
-// kStale if a lease that is kept has ended.
-[[nodiscard]] State state_at(State kept, Seconds lease_until, Seconds now);
-[[nodiscard]] Endpoint endpoint_of(const Row& row, Seconds now);
-[[nodiscard]] Buffer encode_tpm(const verifier::TpmState& tpm);
-[[nodiscard]] verifier::TpmState decode_tpm(Bytes bytes);
-
-// --- what vouches for an endpoint's TPM: vendors.cpp, and the tables' columns in migrations.cpp
-inline constexpr std::int64_t kNothingToCheck = std::numeric_limits<std::int64_t>::max(), kNeverChecked = -1;
-inline constexpr const char* kEndorsementRule = "endorsement";  // of the finding, and in front of the reason
+// What is kept of what vouches for an endpoint's TPM: vendors.cpp.
 [[nodiscard]] std::string endorsement_json(Bytes certificate, const std::vector<Buffer>& chain);
 
 // A change of an endpoint's state: audited, and written down for the actions. Within a write job, its last
@@ -118,7 +83,6 @@ struct StateChange {
 };
 
 struct Delivery;  // actions.cpp
-struct Known;     // an endpoint as attest() reads it: attesting.cpp
 
 // When somebody agreed to an enrollment: to this one, now (an operator, or who gave out its token), or to the
 // TPM beforehand (a registered EK). The latter says nothing of a vault that is another one than before: what
@@ -135,13 +99,8 @@ struct Service::Inside {
     Key result_key;
     Buffer nonce_key;
 
-    struct Assigned {
-        std::string policy;
-        std::uint64_t version;
-        Stage stage;
-    };
-    using Assignments = std::map<std::string, std::vector<Assigned>>;  // by group
-    std::mutex assignments_mutex;                                      // of the next two
+    using Assignments = std::map<std::string, std::vector<AssignedPolicy>>;  // by group
+    std::mutex assignments_mutex;                                            // of the next two
     std::int64_t assignments_generation = -1;
     std::shared_ptr<const Assignments> assignments;
 
@@ -185,12 +144,13 @@ struct Service::Inside {
     [[nodiscard]] std::int64_t check_nonce(const std::string& endpoint, Bytes nonce);
     [[nodiscard]] std::shared_ptr<const verifier::AttestationKey> key(const Buffer& ak_public);
     // nullopt if the endpoint is not as `known` any more.
-    [[nodiscard]] std::optional<protocol::AttestAnswer> judge_and_record(const Known& known, std::int64_t nonce_time,
+    [[nodiscard]] std::optional<protocol::AttestAnswer> judge_and_record(const KnownEndpoint& known,
+                                                                         std::int64_t nonce_time,
                                                                          const EvidenceSet& evidence);
     // rules.cpp
     [[nodiscard]] std::shared_ptr<const Assignments> assignments_of(std::int64_t generation);
     [[nodiscard]] std::shared_ptr<const LoadedPolicy> policy(const std::string& name, std::uint64_t version);
-    void end_leases(Session& session, const std::string& group, const std::string& policy);
+    void withdraw(Session& session, const std::string& group, const std::string& policy);
     // vendors.cpp
     struct Trust {
         std::int64_t generation = -1;  // of settings 'vendors'
@@ -210,9 +170,6 @@ struct Service::Inside {
     void settle(const std::map<std::string, std::vector<Delivery>>& work, const std::string& claim);
     // fleet.cpp
     void mark_stale();
-    // An endpoint's state changes without evidence: its run in the history ends, and a row of its own tells
-    // of the change.
-    void leave_state(Session& session, const std::string& endpoint, State to, Seconds at, const std::string& reason);
     void drop_old(Session& session);
 };
 

@@ -2,6 +2,7 @@
 // policies. What is shown is thus what the verifier says, and nothing of it needs to be stored.
 #include <nlohmann/json.hpp>
 
+#include "attestation/server/database/tpm_state.hpp"
 #include "attestation/server/inside.hpp"
 
 namespace gatehouse::server {
@@ -15,34 +16,26 @@ struct Kept {
 };
 
 std::optional<Kept> find_kept(Session& session, const std::string& endpoint) {
-    const auto row = session.one(
-        "SELECT v.number, v.time, v.state, v.policy, v.reason, v.result, v.source, v.nonce, v.quote, "
-        "v.signature, "
-        "v.claims, v.pcr_values, v.tpm_before, l.log, e.source, e.ak_public, e.run_length, h.time, "
-        "e.endorsement_fault "
-        "FROM evidence v JOIN endpoints e ON e.id = v.endpoint LEFT JOIN event_logs l ON l.endpoint = "
-        "v.endpoint "
-        "LEFT JOIN history h ON h.number = v.number WHERE v.endpoint = $1",
-        {endpoint});
-    if (!row) {
-        if (!session.one("SELECT 1 FROM endpoints WHERE id = $1", {endpoint}))
-            not_found(endpoint_name(clean_text(endpoint, 64)));
+    const auto found = find_evidence(session, endpoint);
+    if (!found) {
+        if (!has_endpoint(session, endpoint)) not_found(endpoint_name(clean_text(endpoint, 64)));
         return std::nullopt;
     }
+    const EvidenceRow& row = found->evidence;
     Kept kept;
-    Attestation& one = kept.attestation;
-    one.number = row->integer(0);
-    one.endpoint = endpoint;
-    one.time = one.until = row->integer(1);
-    one.state = static_cast<State>(row->integer(2));
-    one.policy = row->text(3);
-    one.reason = row->text(4);
-    one.result = row->text(5);
-    one.count = row->integer(16);
-    kept.evidence = {row->text(6),  row->blob(7),  row->blob(8), row->blob(9),
-                     row->blob(10), row->blob(13), row->blob(11)};
-    kept.subject = {row->text(14), nullptr, decode_tpm(row->blob(12)), row->text(18)};
-    kept.ak_public = row->blob(15);
+    kept.attestation = {.number = row.run,
+                        .endpoint = endpoint,
+                        .time = row.time,
+                        .state = row.state,
+                        .policy = row.policy,
+                        .reason = row.reason,
+                        .result = row.result,
+                        .verdict_json = {},
+                        .until = row.time,
+                        .count = found->run_length};
+    kept.evidence = {row.source, row.nonce, row.quote, row.signature, row.claims, found->event_log, row.pcr_values};
+    kept.subject = {found->source, nullptr, decode_tpm(row.tpm_before), found->endorsement_fault};
+    kept.ak_public = found->ak_public;
     return kept;
 }
 

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <filesystem>
 
+#include "attestation/server/database/administration.hpp"
 #include "hypervisor/base/hash.hpp"
 
 namespace gatehouse::server {
@@ -112,22 +113,18 @@ Buffer Sealer::unseal(std::string_view name, Bytes sealed) const {
 
 Buffer shared_secret(Database& database, const Sealer& sealer, const std::string& name,
                      const std::function<Buffer()>& make) {
-    const auto stored = [&](Session& session) {
-        return session.one("SELECT value FROM secrets WHERE name = $1", {name});
-    };
-    std::optional<Row> row;
-    database.read([&](Session& session) { row = stored(session); });
-    if (!row) {
+    std::optional<Buffer> sealed_one;
+    database.read([&](Session& session) { sealed_one = find_secret(session, name); });
+    if (!sealed_one) {
         Buffer fresh = make();
         const Buffer sealed = sealer.seal(name, fresh);
         wipe(fresh);
         database.write([&](Session& session) {
-            session.execute("INSERT INTO secrets (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING",
-                            {name, sealed});
-            row = stored(session);
+            add_secret(session, name, sealed);
+            sealed_one = find_secret(session, name);  // another process may have been first
         });
     }
-    return sealer.unseal(name, row.value().blob(0));
+    return sealer.unseal(name, sealed_one.value());
 }
 
 }  // namespace gatehouse::server

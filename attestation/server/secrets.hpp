@@ -11,7 +11,7 @@
 
 #include <functional>
 
-#include "attestation/server/database.hpp"
+#include "attestation/server/database/database.hpp"
 #include "hypervisor/base/secret.hpp"
 
 namespace gatehouse::server {

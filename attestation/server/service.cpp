@@ -2,8 +2,9 @@
 
 #include <chrono>
 
+#include "attestation/server/database/administration.hpp"
+#include "attestation/server/database/migrations.hpp"
 #include "attestation/server/inside.hpp"
-#include "attestation/server/migrations.hpp"
 #include "attestation/verifier/token.hpp"
 
 namespace gatehouse::server {
@@ -21,12 +22,6 @@ struct NewToken {
 NewToken new_token() {
     const std::string text = std::string(kTokenPrefix) + verifier::base64url(random_bytes(kTokenSize));
     return {text, sha256(host::text_bytes(text))};
-}
-
-void insert_token(Session& session, const Sha256Digest& hash, const std::string& name, Role role, Seconds now,
-                  Seconds expires) {
-    session.execute("INSERT INTO tokens (hash, name, role, created, expires, last_used) VALUES ($1, $2, $3, $4, $5, 0)",
-                    {hash, name, static_cast<std::int64_t>(role), now, expires});
 }
 
 }  // namespace
@@ -76,11 +71,9 @@ std::optional<std::string> Service::first_admin_token() {
     bool first = false;
     inside_->database->write([&](Session& session) {
         // Noted apart from the tokens: who revokes the last one does not get another by a restart.
-        first = session.execute(
-                    "INSERT INTO settings (name, value) VALUES ('first token', 1) "
-                    "ON CONFLICT (name) DO NOTHING") == 1;
+        first = take_first_token(session);
         if (!first) return;
-        insert_token(session, token.hash, "first-admin", Role::kAdmin, inside_->now(), 0);
+        add_token(session, token.hash, {"first-admin", Role::kAdmin, inside_->now(), 0, 0});
         append_audit(session, inside_->now(), {"system", "token.create", "first-admin", R"({"role":"admin"})"});
     });
     if (!first) return std::nullopt;
@@ -110,25 +103,20 @@ std::optional<Principal> Service::authenticate_certificate(Bytes certificate_der
 }
 
 std::optional<Principal> Service::Inside::principal_of(const Sha256Digest& hash) {
-    const auto row = read([&](Session& session) {
-        return session.one("SELECT name, role, expires, last_used FROM tokens WHERE hash = $1", {hash});
-    });
-    if (!row || (row->integer(2) != 0 && row->integer(2) <= now())) return std::nullopt;
-    if (now() - row->integer(3) >= kTokenUseStep) {
-        database->write([&](Session& session) {
-            session.execute("UPDATE tokens SET last_used = $1 WHERE hash = $2", {now(), hash});
-        });
-    }
-    return Principal{row->text(0), static_cast<Role>(row->integer(1))};
+    const auto token = read([&](Session& session) { return find_token(session, hash); });
+    if (!token || (token->expires != 0 && token->expires <= now())) return std::nullopt;
+    if (now() - token->last_used >= kTokenUseStep)
+        database->write([&](Session& session) { use_token(session, hash, now()); });
+    return Principal{token->name, token->role};
 }
 
 void Service::Inside::add_token(const Principal& by, const std::string& name, Role role, Seconds expires,
                                 const Sha256Digest& hash) {
     const std::string detail = std::string(R"({"role":")") + name_of(role) + "\"}";
     write({by.name, "token.create", name, detail}, [&](Session& session) {
-        if (session.one("SELECT 1 FROM tokens WHERE name = $1", {name}))
+        if (has_token_named(session, name))
             throw ServiceError(409, "exists", "token \"" + name + "\": there is one of that name; revoke it first");
-        insert_token(session, hash, name, role, now(), expires);
+        server::add_token(session, hash, {name, role, now(), expires, 0});
     });
 }
 
@@ -157,22 +145,15 @@ std::string Service::create_certificate(const Principal& by, const std::string& 
     return issued.pem;
 }
 
-std::vector<Service::Token> Service::tokens(const Principal& by) {
+std::vector<Token> Service::tokens(const Principal& by) {
     demand_role(by, Role::kAdmin);
-    const Rows rows = inside_->read([](Session& session) {
-        return session.query("SELECT name, role, created, expires, last_used FROM tokens ORDER BY name");
-    });
-    std::vector<Token> all;
-    for (const Row& row : rows) {
-        all.push_back({row.text(0), static_cast<Role>(row.integer(1)), row.integer(2), row.integer(3), row.integer(4)});
-    }
-    return all;
+    return inside_->read([](Session& session) { return list_tokens(session); });
 }
 
 void Service::revoke_token(const Principal& by, const std::string& name) {
     demand_role(by, Role::kAdmin);
     inside_->write({by.name, "token.revoke", clean_text(name, 64)}, [&](Session& session) {
-        if (session.execute("DELETE FROM tokens WHERE name = $1", {name}) == 0) not_found("token \"" + name + "\"");
+        if (!remove_token(session, name)) not_found("token \"" + name + "\"");
     });
 }
 
@@ -180,24 +161,13 @@ void Service::revoke_token(const Principal& by, const std::string& name) {
 
 std::optional<std::string> Service::endpoint_of_certificate(Bytes certificate_der) {
     const Sha256Digest hash = sha256(certificate_der);
-    const auto present = inside_->read([&](Session& session) {
-        return session.one("SELECT id FROM endpoints WHERE certificate = $1 AND state <> $2",
-                           {hash, static_cast<std::int64_t>(State::kRetired)});
-    });
-    if (present) return present->text(0);
-    const auto renewed = inside_->read([&](Session& session) {
-        return session.one("SELECT id FROM endpoints WHERE next_certificate = $1 AND state <> $2",
-                           {hash, static_cast<std::int64_t>(State::kRetired)});
-    });
+    if (auto present = inside_->read([&](Session& session) { return id_of_certificate(session, hash); }))
+        return present;
+    const auto renewed = inside_->read([&](Session& session) { return id_of_next_certificate(session, hash); });
     if (!renewed) return std::nullopt;
     // The endpoint has the new one: from now on the old one is superseded.
-    inside_->database->write([&](Session& session) {
-        session.execute(
-            "UPDATE endpoints SET certificate = $1, next_certificate = $2 WHERE id = $3 AND next_certificate "
-            "= $1",
-            {hash, Bytes(), renewed->text(0)});
-    });
-    return renewed->text(0);
+    inside_->database->write([&](Session& session) { use_next_certificate(session, *renewed, hash); });
+    return renewed;
 }
 
 std::string Service::renew_certificate(const std::string& endpoint, const std::string& csr) {
@@ -205,10 +175,7 @@ std::string Service::renew_certificate(const std::string& endpoint, const std::s
     const Issued issued =
         inside_->authority->issue_client(key.get(), endpoint, inside_->now(), inside_->options.certificate_days);
     inside_->write({endpoint_name(endpoint), "certificate.renew", endpoint}, [&](Session& session) {
-        const std::int64_t changed =
-            session.execute("UPDATE endpoints SET next_certificate = $1 WHERE id = $2 AND state <> $3",
-                            {issued.hash, endpoint, static_cast<std::int64_t>(State::kRetired)});
-        if (changed == 0) not_found(endpoint_name(endpoint));
+        if (!set_next_certificate(session, endpoint, issued.hash)) not_found(endpoint_name(endpoint));
     });
     return issued.pem;
 }

@@ -10,7 +10,7 @@
 #include <memory>
 
 #include "attestation/protocol/messages.hpp"
-#include "attestation/server/records.hpp"
+#include "attestation/server/database/records.hpp"
 #include "attestation/verifier/endorsement.hpp"
 
 namespace gatehouse::server {
@@ -78,11 +78,6 @@ class Service {
     // is listed and revoked like a token. `lifetime_s` 0: as long as an endpoint's.
     [[nodiscard]] std::string create_certificate(const Principal& by, const std::string& name, Role role,
                                                  Seconds lifetime_s, const std::string& csr);
-    struct Token {
-        std::string name;
-        Role role;
-        Seconds created, expires, last_used;
-    };
     [[nodiscard]] std::vector<Token> tokens(const Principal& by);
     void revoke_token(const Principal& by, const std::string& name);
 
@@ -122,13 +117,6 @@ class Service {
     [[nodiscard]] std::vector<std::string> take_wishes(const std::function<bool(const std::string& endpoint)>& waits);
 
     // --- fleet
-    struct EndpointQuery {
-        std::string search;  // part of hostname, id or EK hash
-        std::optional<State> state;
-        std::string group;
-        std::string cursor;
-        unsigned limit = 50;  // at most 500
-    };
     [[nodiscard]] Page<Endpoint> endpoints(const Principal& by, const EndpointQuery& query);
     [[nodiscard]] Endpoint endpoint(const Principal& by, const std::string& id);
     [[nodiscard]] Page<Attestation> history(const Principal& by, const std::string& endpoint, const std::string& cursor,
@@ -154,13 +142,6 @@ class Service {
                 Stage stage);
     void unassign(const Principal& by, const std::string& group, const std::string& policy, std::uint64_t version);
     [[nodiscard]] std::vector<Assignment> assignments(const Principal& by);
-    struct RefusedQuery {
-        std::string group, policy;
-        std::uint64_t version = 0;
-        std::string search;  // part of hostname, id or EK hash
-        std::string cursor;
-        unsigned limit = 50;  // at most 500
-    };
     // The endpoints of the group whose last evidence the policy refused (`would_fail` of the assignment), as
     // it was judged when it came: of a policy that only reports, those that would be untrusted if it alone
     // were enforced.
@@ -223,10 +204,5 @@ class Service {
     struct Inside;
     std::unique_ptr<Inside> inside_;
 };
-
-// {"findings": [{"rule", "ok", "detail"}], "coverage": {...}, "quirks": [...], "policy": "name:version",
-//  "pcrs": [{"pcr", "expected", "found"}], "events": [{"number", "offset", "pcr", "type", "name", "digest",
-//  "ok"}], "claims": {...} or null}
-[[nodiscard]] std::string verdict_json(const verifier::Verdict& verdict);
 
 }  // namespace gatehouse::server

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 
+#include "attestation/server/database/administration.hpp"
 #include "attestation/server/inside.hpp"
 #include "attestation/verifier/token.hpp"
 #include "attestation/verifier/trust_store.hpp"
@@ -39,30 +40,6 @@ verifier::Vendor vendor_of(const std::string& name, const std::string& json) {
             buffers_of(content.at("revocations")), content.value("require_crl", false)};
 }
 
-void count_vendors(Session& session) {
-    session.execute("UPDATE settings SET value = value + 1 WHERE name = 'vendors'");
-}
-
-// An endpoint whose endorsement was last checked with other vendors than now.
-struct Unchecked {
-    std::string id, vendor, fault;
-    std::int64_t checked = kNeverChecked;
-    Seconds accepted = 0;
-    std::string content;  // endorsement_json(); empty of endpoints that an older program enrolled
-};
-
-std::vector<Unchecked> find_unchecked(Session& session, std::int64_t generation) {
-    std::vector<Unchecked> all;
-    for (const Row& row :
-         session.query("SELECT e.id, e.vendor, e.endorsement_fault, e.endorsement_checked, COALESCE(s.time, 0), "
-                       "COALESCE(s.content, '') FROM endpoints e LEFT JOIN endorsements s ON s.endpoint = e.id "
-                       "WHERE e.endorsement_checked < $1 ORDER BY e.endorsement_checked, e.id LIMIT $2",
-                       {generation, kCheckedAtOnce})) {
-        all.push_back({row.text(0), row.text(1), row.text(2), row.integer(3), row.integer(4), row.text(5)});
-    }
-    return all;
-}
-
 std::string fault_of(const Unchecked& one, const verifier::TrustStore& store) {
     if (one.content.empty()) {
         const bool known = std::ranges::any_of(store.contents().vendors,
@@ -84,14 +61,12 @@ std::string endorsement_json(Bytes certificate, const std::vector<Buffer>& chain
 }
 
 Service::Inside::Trust Service::Inside::trust() {
-    const std::int64_t generation = read([](Session& session) {
-        return session.one("SELECT value FROM settings WHERE name = 'vendors'").value().integer(0);
-    });
+    const std::int64_t generation = read([](Session& session) { return counter(session, Counter::kVendors); });
     const std::lock_guard lock(trust_mutex);
     if (generation != trust_generation) {
         auto fresh = std::make_shared<verifier::TrustStore>();
-        const Rows rows = read([](Session& session) { return session.query("SELECT name, content FROM vendors"); });
-        for (const Row& row : rows) fresh->add(vendor_of(row.text(0), row.text(1)));
+        for (const VendorRow& row : read([](Session& session) { return list_vendors(session); }))
+            fresh->add(vendor_of(row.name, row.content));
         trust_store = fresh;
         trust_generation = generation;
     }
@@ -106,7 +81,8 @@ void Service::Inside::check_endorsements() {
 // False if all are checked. Several servers may check the same ones: each result is written once.
 bool Service::Inside::check_some_endorsements() {
     const Trust by = trust();
-    const std::vector<Unchecked> found = read([&](Session& session) { return find_unchecked(session, by.generation); });
+    const std::vector<Unchecked> found =
+        read([&](Session& session) { return list_unchecked(session, by.generation, kCheckedAtOnce); });
     if (found.empty()) return false;
     std::vector<std::string> faults;
     faults.reserve(found.size());
@@ -117,23 +93,16 @@ bool Service::Inside::check_some_endorsements() {
         for (std::size_t i = 0; i < found.size(); ++i) {
             const Unchecked& one = found[i];
             const std::string& fault = faults[i];
-            const std::int64_t written = session.execute(
-                "UPDATE endpoints SET endorsement_checked = $1, endorsement_fault = $2, "
-                "wanted = CASE WHEN endorsement_fault = $2 THEN wanted ELSE $3 END "
-                "WHERE id = $4 AND endorsement_checked = $5",
-                {by.generation, fault, now(), one.id, one.checked});
-            if (written == 0 || fault == one.fault) continue;
+            if (!set_checked(session, one, by.generation, fault, now()) || fault == one.fault) continue;
             const nlohmann::json detail{{"fault", fault}};
             notes.push_back({"system", "endpoint.endorsement", one.id, detail.dump()});
             if (fault.empty()) continue;
-            const Row row =
-                session.one("SELECT hostname, group_name, state, policy FROM endpoints WHERE id = $1", {one.id})
-                    .value();
-            const State from = static_cast<State>(row.integer(2));
-            if (from != State::kTrusted && from != State::kUnmeasured) continue;
+            const EndpointSummary endpoint = find_summary(session, one.id).value();
+            if (endpoint.state != State::kTrusted && endpoint.state != State::kUnmeasured) continue;
             const std::string reason = std::string(kEndorsementRule) + ": " + fault;
             leave_state(session, one.id, State::kUntrusted, now(), reason);
-            changes.push_back({one.id, row.text(0), row.text(1), from, State::kUntrusted, reason, row.text(3)});
+            changes.push_back({one.id, endpoint.hostname, endpoint.group, endpoint.state, State::kUntrusted, reason,
+                               endpoint.policy});
         }
         // After all rows are locked: the audit log's lock comes last (see append_audit()).
         for (const AuditNote& note : notes) append_audit(session, now(), note);
@@ -157,30 +126,22 @@ void Service::add_vendor(const Principal& by, const verifier::Vendor& vendor) {
                                 {"intermediates", vendor.intermediates.size()},
                                 {"revocations", vendor.revocations.size()}};
     inside_->write({by.name, "vendor.add", vendor.name, detail.dump()}, [&](Session& session) {
-        session.execute(
-            "INSERT INTO vendors (name, content) VALUES ($1, $2) "
-            "ON CONFLICT (name) DO UPDATE SET content = excluded.content",
-            {vendor.name, vendor_json(vendor)});
-        count_vendors(session);
+        put_vendor(session, {vendor.name, vendor_json(vendor)});
+        count_up(session, Counter::kVendors);
     });
 }
 
 void Service::remove_vendor(const Principal& by, const std::string& name) {
     demand_role(by, Role::kAdmin);
     inside_->write({by.name, "vendor.remove", clean_text(name, 128)}, [&](Session& session) {
-        if (session.execute("DELETE FROM vendors WHERE name = $1", {name}) == 0)
-            not_found("vendor \"" + clean_text(name, 128) + "\"");
-        count_vendors(session);
+        if (!server::remove_vendor(session, name)) not_found("vendor \"" + clean_text(name, 128) + "\"");
+        count_up(session, Counter::kVendors);
     });
 }
 
 std::vector<std::string> Service::vendors(const Principal& by) {
     demand_role(by, Role::kReadOnly);
-    const Rows rows =
-        inside_->read([](Session& session) { return session.query("SELECT name FROM vendors ORDER BY name"); });
-    std::vector<std::string> names;
-    for (const Row& row : rows) names.push_back(row.text(0));
-    return names;
+    return inside_->read([](Session& session) { return list_vendor_names(session); });
 }
 
 }  // namespace gatehouse::server

@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "attestation/protocol/claims_json.hpp"
+#include "attestation/protocol/verdict_json.hpp"
 #include "attestation/tool/endorsement_report.hpp"
 #include "attestation/tool/log_report.hpp"
 #include "attestation/verifier/appraisal.hpp"
@@ -60,47 +60,18 @@ host::Buffer nonce_of(const VerifyRequest& request) {
     return host::from_hex(request.nonce, "--nonce");
 }
 
-json verdict_json(const Judged& judged) {
+json judged_json(const Judged& judged) {
     const Verdict& verdict = judged.verdict;
-    json rules = json::array();
-    for (const Finding& finding : verdict.findings) {
-        rules.push_back({{"rule", finding.rule}, {"ok", finding.ok}, {"detail", finding.detail}});
-    }
-    json pcrs = json::array();
-    for (const Verdict::PcrView& pcr : verdict.pcrs)
-        pcrs.push_back({{"pcr", pcr.pcr}, {"expected", pcr.expected}, {"found", pcr.found}});
-    json events = json::array();
-    for (const Verdict::EventView& event : verdict.events) {
-        events.push_back({{"number", event.number},
-                          {"offset", event.offset},
-                          {"pcr", event.pcr},
-                          {"type", event_type_name(static_cast<LogEventType>(event.type))},
-                          {"name", event.name},
-                          {"digest", event.digest},
-                          {"ok", event.ok}});
-    }
-    const Coverage& coverage = verdict.coverage;
-    json tables = json::array();
-    for (const Verdict::TableView& table : verdict.tables)
-        tables.push_back({{"name", table.name}, {"ok", table.ok}, {"logged", table.logged}});
-    json result{{"accepted", verdict.accepted()},
-                {"vault_pinned", !verdict.vault_pinned_by.empty()},
-                {"vault_pinned_by", verdict.vault_pinned_by},
-                {"acpi_tables", tables},
-                {"rules", rules},
-                {"policy", verdict.policy},
-                {"policy_version", verdict.policy_version},
-                {"coverage",
-                 {{"events", coverage.events},
-                  {"events_judged", coverage.events_judged},
-                  {"pcrs", coverage.pcrs},
-                  {"pcrs_judged", coverage.pcrs_judged}}},
-                {"quirks", verdict.quirks},
-                {"pcrs", pcrs},
-                {"events", events},
-                {"claims", nullptr},
-                {"quote", nullptr}};
-    if (verdict.claims) result["claims"] = protocol::claims_json(*verdict.claims);
+    json result = protocol::verdict_json(verdict);
+    result["rules"] = std::move(result["findings"]);
+    result.erase("findings");
+    for (json& event : result["events"])
+        event["type"] = event_type_name(static_cast<LogEventType>(event["type"].get<std::uint32_t>()));
+    result["accepted"] = verdict.accepted();
+    result["vault_pinned"] = !verdict.vault_pinned_by.empty();
+    result["policy"] = verdict.policy;
+    result["policy_version"] = verdict.policy_version;
+    result["quote"] = nullptr;
     if (const auto quote = parse_attestation(judged.quote); quote.ok()) {
         result["quote"] = {{"clock", quote->clock},
                            {"reset_count", quote->reset_count},
@@ -248,7 +219,7 @@ ExitCode run_verify(const VerifyRequest& request) {
     pin(request, policy);
     const Judged judged = judge(request, policy);
     if (request.as_json) {
-        std::printf("%s\n", verdict_json(judged).dump(2).c_str());
+        std::printf("%s\n", judged_json(judged).dump(2).c_str());
     } else {
         print_lines(judged.verdict);
     }

@@ -115,7 +115,7 @@ Html results(const Context& context, const Filter& filter, const server::Counts&
 
 Response endpoints_page(Context& context) {
     const Filter filter{context.query("q"), context.query("state"), context.query("group"), context.query("cursor")};
-    server::Service::EndpointQuery query;
+    server::EndpointQuery query;
     query.search = filter.search;
     query.group = filter.group;
     query.cursor = filter.cursor;

@@ -73,7 +73,7 @@ std::string verdict_of_fleet(const server::Counts& counts) {
 }
 
 void attention_rows(Context& context, State state, unsigned limit, Html& rows) {
-    server::Service::EndpointQuery query;
+    server::EndpointQuery query;
     query.state = state;
     query.limit = limit;
     for (const server::Endpoint& one : context.service.endpoints(context.by, query).rows) {

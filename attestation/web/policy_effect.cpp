@@ -75,12 +75,12 @@ Url url_of_effect(const Assignment& one) {
 
 Html refused_list(const Context& context, const std::vector<Assignment>& assignments) {
     const Assignment& one = chosen(context, assignments);
-    server::Service::RefusedQuery query{.group = one.group,
-                                        .policy = one.policy,
-                                        .version = one.version,
-                                        .search = context.query("q"),
-                                        .cursor = context.query("cursor"),
-                                        .limit = kRows};
+    server::RefusedQuery query{.group = one.group,
+                               .policy = one.policy,
+                               .version = one.version,
+                               .search = context.query("q"),
+                               .cursor = context.query("cursor"),
+                               .limit = kRows};
     const auto page = context.service.refused(context.by, query);
     Html out;
     out.put("<div id=\"refused\">");

@@ -11,7 +11,7 @@
 #include <optional>
 #include <string>
 
-#include "attestation/server/records.hpp"
+#include "attestation/server/database/records.hpp"
 
 namespace gatehouse::web {
 

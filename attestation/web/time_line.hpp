@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "attestation/server/records.hpp"
+#include "attestation/server/database/records.hpp"
 #include "attestation/web/html.hpp"
 
 namespace gatehouse::web {

@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "attestation/server/records.hpp"
+#include "attestation/server/database/records.hpp"
 
 namespace gatehouse::http {
 

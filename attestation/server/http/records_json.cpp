@@ -121,7 +121,7 @@ json to_json(const server::Service::AuditCheck& check) {
     return {{"ok", check.ok}, {"entries", check.entries}, {"head", check.head}, {"fault", check.fault}};
 }
 
-json to_json(const server::Service::Token& token) {
+json to_json(const server::Token& token) {
     return {{"name", token.name},
             {"role", name_of(token.role)},
             {"created", token.created},

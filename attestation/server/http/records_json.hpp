@@ -16,6 +16,6 @@ namespace gatehouse::http {
 [[nodiscard]] nlohmann::json to_json(const server::AuditEntry& entry);
 [[nodiscard]] nlohmann::json to_json(const server::Counts& counts);
 [[nodiscard]] nlohmann::json to_json(const server::Service::AuditCheck& check);
-[[nodiscard]] nlohmann::json to_json(const server::Service::Token& token);
+[[nodiscard]] nlohmann::json to_json(const server::Token& token);
 
 }  // namespace gatehouse::http

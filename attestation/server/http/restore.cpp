@@ -1,11 +1,12 @@
 #include "attestation/server/http/restore.hpp"
 
 #include <fcntl.h>
-#include <sqlite3.h>
 #include <sys/file.h>
 #include <unistd.h>
 
 #include <filesystem>
+
+#include "attestation/server/database/database.hpp"
 
 namespace gatehouse::http {
 namespace {
@@ -14,18 +15,8 @@ using host::ToolError;
 namespace fs = std::filesystem;
 
 void check_integrity(const std::string& path, const std::string& shown) {
-    sqlite3* database = nullptr;
-    std::string answer;
-    const int opened = sqlite3_open_v2(path.c_str(), &database, SQLITE_OPEN_READWRITE, nullptr);
-    const auto take = [](void* out, int, char** columns, char**) {
-        *static_cast<std::string*>(out) = columns[0] == nullptr ? "" : columns[0];
-        return 0;
-    };
-    const bool asked =
-        opened == SQLITE_OK && sqlite3_exec(database, "PRAGMA integrity_check(1)", take, &answer, nullptr) == SQLITE_OK;
-    if (!asked) answer = sqlite3_errmsg(database);
-    sqlite3_close(database);
-    if (!asked || answer != "ok") throw ToolError(shown + ": not a whole backup: " + answer);
+    const std::string fault = server::integrity_fault(path);
+    if (!fault.empty()) throw ToolError(shown + ": not a whole backup: " + fault);
 }
 
 void flush(const std::string& path) {

@@ -33,7 +33,7 @@ Response delete_token(Call& call) {
     return no_content();
 }
 
-Response create_enrollment_token(Call& call) {
+Response enrollment_token(Call& call) {
     const JsonBody body(call.request.body, {"group", "lifetime_s"});
     const std::string group = body.text("group");
     const auto lifetime = body.number_or("lifetime_s", 86400, kMostLifetime);
@@ -121,18 +121,12 @@ Response export_audit(Call& call) {
 std::vector<Route> administration_routes() {
     using enum Access;
     using enum BodyKind;
+    // clang-format off
     return {
         {"GET", "/v1/tokens", "listTokens", kAdmin, kNone, 0, {}, list_tokens},
         {"POST", "/v1/tokens", "createToken", kAdmin, kJson, kSmallBody, {}, create_token},
         {"DELETE", "/v1/tokens/{name}", "deleteToken", kAdmin, kNone, 0, {}, delete_token},
-        {"POST",
-         "/v1/enrollment-tokens",
-         "createEnrollmentToken",
-         kOperator,
-         kJson,
-         kSmallBody,
-         {},
-         create_enrollment_token},
+        {"POST", "/v1/enrollment-tokens", "createEnrollmentToken", kOperator, kJson, kSmallBody, {}, enrollment_token},
         {"PUT", "/v1/endorsements/{ek_hash}", "putEndorsement", kOperator, kJson, kSmallBody, {}, put_endorsement},
         {"GET", "/v1/vendors", "listVendors", kReadOnly, kNone, 0, {}, list_vendors},
         {"PUT", "/v1/vendors/{name}", "putVendor", kAdmin, kJson, kMediumBody, {}, put_vendor},
@@ -144,6 +138,7 @@ std::vector<Route> administration_routes() {
         {"GET", "/v1/audit/verify", "verifyAudit", kReadOnly, kNone, 0, {}, verify_audit},
         {"GET", "/v1/audit/export", "exportAudit", kReadOnly, kNone, 0, {}, export_audit},
     };
+    // clang-format on
 }
 
 }  // namespace gatehouse::http

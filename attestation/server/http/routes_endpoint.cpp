@@ -57,15 +57,17 @@ Response put_escrow(Call& call) {
 std::vector<Route> endpoint_routes() {
     using enum Access;
     using enum BodyKind;
+    // clang-format off
     return {
         {"POST", "/v1/attestations", "attest", kEndpoint, kJson, protocol::kMaxBody, {}, attest},
         {"POST", "/v1/attestations/nonce", "nonce", kEndpoint, kOptionalJson, kSmallBody, {}, nonce},
-        {"GET", "/v1/attestations/wanted", "wanted", kEndpoint, kNone, 0, {}, wanted},
+        {"GET",  "/v1/attestations/wanted", "wanted", kEndpoint, kNone, 0, {}, wanted},
         {"POST", "/v1/certificate", "renewCertificate", kEndpoint, kJson, kSmallBody, {}, renew_certificate},
-        {"PUT", "/v1/escrow", "putEscrow", kEndpoint, kJson, kMaxEscrowBody, {}, put_escrow},
-        {"POST", "/v1/enrollments", "enroll", kPublic, kJson, protocol::kMaxBody, {}, enroll},
-        {"POST", "/v1/enrollments/{id}/activation", "activate", kPublic, kJson, kSmallBody, {}, activate},
+        {"PUT",  "/v1/escrow", "putEscrow", kEndpoint, kJson, kMaxEscrowBody, {}, put_escrow},
+        {"POST", "/v1/enrollments", "enroll", kPublic,   kJson, protocol::kMaxBody, {}, enroll},
+        {"POST", "/v1/enrollments/{id}/activation", "activate", kPublic,   kJson, kSmallBody, {}, activate},
     };
+    // clang-format on
 }
 
 }  // namespace gatehouse::http

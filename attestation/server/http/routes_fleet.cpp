@@ -22,7 +22,7 @@ Response page_response(const server::Page<Record>& page, More... more) {
 }
 
 Response list_endpoints(Call& call) {
-    server::Service::EndpointQuery query;
+    server::EndpointQuery query;
     query.search = call.query("search");
     query.group = call.query("group");
     query.cursor = call.query("cursor");
@@ -44,7 +44,7 @@ Response change_endpoint(Call& call) {
     return json_response(to_json(call.service.endpoint(call.by, call.parameter(0))));
 }
 
-Response retire_endpoint(Call& call) {
+Response retire(Call& call) {
     const JsonBody body(call.request.body, {"reason"});
     call.service.retire(call.by, call.parameter(0), body.text_or("reason", ""));
     return no_content();
@@ -134,52 +134,28 @@ Response time_line(Call& call) {
 std::vector<Route> fleet_routes() {
     using enum Access;
     using enum BodyKind;
+    const std::vector<const char*> searched{"search", "state", "group", "cursor", "limit"};
+    const std::vector<const char*> of_state{"state", "cursor", "limit"}, paged{"cursor", "limit"};
+    // clang-format off
     return {
-        {"GET",
-         "/v1/endpoints",
-         "listEndpoints",
-         kReadOnly,
-         kNone,
-         0,
-         {"search", "state", "group", "cursor", "limit"},
-         list_endpoints},
+        {"GET", "/v1/endpoints", "listEndpoints", kReadOnly, kNone, 0, searched, list_endpoints},
         {"GET", "/v1/endpoints/{id}", "getEndpoint", kReadOnly, kNone, 0, {}, get_endpoint},
         {"PATCH", "/v1/endpoints/{id}", "changeEndpoint", kOperator, kJson, kSmallBody, {}, change_endpoint},
-        {"POST",
-         "/v1/endpoints/{id}/retire",
-         "retireEndpoint",
-         kOperator,
-         kOptionalJson,
-         kSmallBody,
-         {},
-         retire_endpoint},
+        {"POST", "/v1/endpoints/{id}/retire", "retireEndpoint", kOperator, kOptionalJson, kSmallBody, {}, retire},
         {"POST", "/v1/endpoints/{id}/attest-now", "attestNow", kOperator, kOptionalJson, kSmallBody, {}, attest_now},
-        {"GET",
-         "/v1/endpoints/{id}/attestations",
-         "listAttestations",
-         kReadOnly,
-         kNone,
-         0,
-         {"cursor", "limit"},
-         history},
+        {"GET", "/v1/endpoints/{id}/attestations", "listAttestations", kReadOnly, kNone, 0, paged, history},
         {"GET", "/v1/endpoints/{id}/attestations/last", "lastAttestation", kReadOnly, kNone, 0, {}, last_attestation},
         {"GET", "/v1/endpoints/{id}/explain", "explain", kReadOnly, kNone, 0, {"policy", "version"}, explain},
         {"GET", "/v1/endpoints/{id}/escrow", "listEscrow", kOperator, kNone, 0, {}, escrow_names},
         {"GET", "/v1/endpoints/{id}/escrow/{name}", "getEscrow", kAdmin, kNone, 0, {}, get_escrow},
-        {"GET",
-         "/v1/enrollments",
-         "listEnrollments",
-         kReadOnly,
-         kNone,
-         0,
-         {"state", "cursor", "limit"},
-         list_enrollments},
+        {"GET", "/v1/enrollments", "listEnrollments", kReadOnly, kNone, 0, of_state, list_enrollments},
         {"GET", "/v1/enrollments/{id}", "getEnrollment", kEnrollment, kNone, 0, {}, get_enrollment},
         {"POST", "/v1/enrollments/{id}/approve", "approveEnrollment", kOperator, kJson, kSmallBody, {}, approve},
         {"POST", "/v1/enrollments/{id}/reject", "rejectEnrollment", kOperator, kOptionalJson, kSmallBody, {}, reject},
         {"GET", "/v1/counts", "counts", kReadOnly, kNone, 0, {}, counts},
         {"GET", "/v1/time-line", "timeLine", kReadOnly, kNone, 0, {"hours"}, time_line},
     };
+    // clang-format on
 }
 
 }  // namespace gatehouse::http

@@ -13,6 +13,8 @@ using nlohmann::json;
 
 constexpr std::size_t kMaxPolicy = 2u << 20;
 constexpr unsigned kPage = 50, kMostPage = 500;
+constexpr const char* kAssignment = "/v1/assignments/{group}/{policy}/{version}";
+constexpr const char* kRefused = "/v1/assignments/{group}/{policy}/{version}/refused";
 
 std::uint64_t version_of(const std::string& text) {
     std::uint64_t version = 0;
@@ -74,7 +76,7 @@ Response list_assignments(Call& call) {
 }
 
 Response list_refused(Call& call) {
-    server::Service::RefusedQuery query;
+    server::RefusedQuery query;
     query.group = call.parameter(0);
     query.policy = call.parameter(1);
     query.version = version_of(call.parameter(2));
@@ -108,6 +110,8 @@ Response delete_assignment(Call& call) {
 std::vector<Route> policy_routes() {
     using enum Access;
     using enum BodyKind;
+    const std::vector<const char*> searched{"search", "cursor", "limit"};
+    // clang-format off
     return {
         {"GET", "/v1/policies", "listPolicies", kReadOnly, kNone, 0, {}, list_policies},
         {"POST", "/v1/policies", "addPolicy", kOperator, kJws, kMaxPolicy, {}, add_policy},
@@ -118,31 +122,11 @@ std::vector<Route> policy_routes() {
         {"GET", "/v1/groups", "listGroups", kReadOnly, kNone, 0, {}, list_groups},
         {"PUT", "/v1/groups/{name}", "putGroup", kOperator, kOptionalJson, kSmallBody, {}, put_group},
         {"GET", "/v1/assignments", "listAssignments", kReadOnly, kNone, 0, {}, list_assignments},
-        {"GET",
-         "/v1/assignments/{group}/{policy}/{version}/refused",
-         "listRefused",
-         kReadOnly,
-         kNone,
-         0,
-         {"search", "cursor", "limit"},
-         list_refused},
-        {"PUT",
-         "/v1/assignments/{group}/{policy}/{version}",
-         "putAssignment",
-         kOperator,
-         kJson,
-         kSmallBody,
-         {},
-         put_assignment},
-        {"DELETE",
-         "/v1/assignments/{group}/{policy}/{version}",
-         "deleteAssignment",
-         kOperator,
-         kNone,
-         0,
-         {},
-         delete_assignment},
+        {"GET", kRefused, "listRefused", kReadOnly, kNone, 0, searched, list_refused},
+        {"PUT", kAssignment, "putAssignment", kOperator, kJson, kSmallBody, {}, put_assignment},
+        {"DELETE", kAssignment, "deleteAssignment", kOperator, kNone, 0, {}, delete_assignment},
     };
+    // clang-format on
 }
 
 }  // namespace gatehouse::http

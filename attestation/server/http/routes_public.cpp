@@ -35,14 +35,16 @@ Response revocations(Call& call) {
 std::vector<Route> public_routes() {
     using enum Access;
     using enum BodyKind;
+    // clang-format off
     return {
-        {"GET", "/healthz", "health", kPublic, kNone, 0, {}, healthz},
-        {"GET", "/metrics", "metrics", kMetrics, kNone, 0, {}, nullptr},
-        {"GET", "/v1/openapi.json", "openapi", kPublic, kNone, 0, {}, openapi},
-        {"GET", "/v1/ca", "ca", kPublic, kNone, 0, {}, ca},
-        {"GET", "/v1/result-key", "resultKey", kPublic, kNone, 0, {}, result_key},
-        {"GET", "/v1/revocations", "revocations", kPublic, kNone, 0, {}, revocations},
+        {"GET", "/healthz",         "health",      kPublic,  kNone, 0, {}, healthz},
+        {"GET", "/metrics",         "metrics",     kMetrics, kNone, 0, {}, nullptr},
+        {"GET", "/v1/openapi.json", "openapi",     kPublic,  kNone, 0, {}, openapi},
+        {"GET", "/v1/ca",           "ca",          kPublic,  kNone, 0, {}, ca},
+        {"GET", "/v1/result-key",   "resultKey",   kPublic,  kNone, 0, {}, result_key},
+        {"GET", "/v1/revocations",  "revocations", kPublic,  kNone, 0, {}, revocations},
     };
+    // clang-format on
 }
 
 }  // namespace gatehouse::http

@@ -462,7 +462,7 @@ TEST_P(Policies, NamesWhomAStagedOneRefusesAndWhy) {
     (void)attest(accepted, good);
     std::ranges::sort(refused);
 
-    server::Service::RefusedQuery query{
+    server::RefusedQuery query{
         .group = "default", .policy = "laptops", .version = 2, .search = "", .cursor = "", .limit = 2};
     const auto first = service_->refused(kReader, query);
     ASSERT_EQ(first.rows.size(), 2u);
@@ -493,7 +493,7 @@ TEST_P(Policies, RefusalIsOfTheLastEvidence) {
     SoftwareEndpoint endpoint;
     const std::string id = enroll(endpoint);
     (void)attest(id, endpoint);
-    const server::Service::RefusedQuery query{
+    const server::RefusedQuery query{
         .group = "default", .policy = "laptops", .version = 2, .search = "", .cursor = "", .limit = 50};
     const std::string before = service_->refused(kReader, query).rows.at(0).detail;
     endpoint.claims.counter_limit = 8;  // refused as before, for another detail

@@ -7,7 +7,7 @@
 
 #include "attestation/server/audit.hpp"
 #include "attestation/server/authority.hpp"
-#include "attestation/server/database.hpp"
+#include "attestation/server/database/record.hpp"
 #include "attestation/verifier/token.hpp"
 #include "tests/unit/server/service_fixture.hpp"
 
@@ -66,8 +66,8 @@ TEST_P(ServiceState, TokenEndsAndOnlyItsHashIsStored) {
     EXPECT_EQ(service_->tokens(kAdmin).at(0).last_used, *now_);
     const std::unique_ptr<Database> database = Database::open(options_.database);
     database->read([&](Session& session) {
-        const server::Row row = session.one("SELECT hash FROM tokens WHERE name = 'dashboard'").value();
-        EXPECT_TRUE(equal_bytes(row.blob(0), sha256(host::text_bytes(token))));
+        const auto hash = server::value<host::Buffer>(session, "SELECT hash FROM tokens WHERE name = 'dashboard'");
+        EXPECT_TRUE(equal_bytes(hash.value(), sha256(host::text_bytes(token))));
     });
     *now_ += 60;
     EXPECT_EQ(service_->authenticate(token), std::nullopt);
@@ -237,7 +237,7 @@ TEST_P(ServiceState, ServerCertificateIsForItsNames) {
 TEST_P(ServiceState, FleetIsPagedSearchedAndFiltered) {
     std::vector<std::string> ids;
     for (int i = 0; i < 5; ++i) ids.push_back(enroll(SoftwareEndpoint("PC-10" + std::to_string(i) + "_%")));
-    const auto names = [&](const Service::EndpointQuery& query) {
+    const auto names = [&](const EndpointQuery& query) {
         std::vector<std::string> all;
         for (const server::Endpoint& one : service_->endpoints(kReader, query).rows) all.push_back(one.id);
         std::ranges::sort(all);
@@ -328,9 +328,10 @@ TEST_P(ServiceState, OldHistoryIsDroppedButForThePresentRun) {
 class TimeOuts : public ServiceState {};
 TEST_P(TimeOuts, AStatementThatWaitsTooLongFailsAndTheNextOneWorks) {
     const auto setting = [](const std::string& url, const std::string& name) {
-        std::string value;
-        Database::open(url)->read([&](Session& session) { value = session.one("SHOW " + name)->text(0); });
-        return value;
+        std::string shown;
+        Database::open(url)->read(
+            [&](Session& session) { shown = server::value<std::string>(session, "SHOW " + name).value(); });
+        return shown;
     };
     EXPECT_EQ(setting(options_.database, "statement_timeout"), "1min");
     EXPECT_EQ(setting(options_.database, "lock_timeout"), "20s");

@@ -10,7 +10,7 @@
 #include <set>
 #include <sstream>
 
-#include "attestation/server/database.hpp"
+#include "attestation/server/database/attestations.hpp"
 #include "tests/unit/server/service_fixture.hpp"
 
 namespace gatehouse::test {
@@ -86,8 +86,8 @@ TEST_P(SuddenDeath, LosesNoAcknowledgedWrite) {
     const std::unique_ptr<server::Database> database = server::Database::open(options_.database);
     database->read([&](server::Session& session) {
         for (const auto& [id, time] : nonces) {
-            EXPECT_GE(session.one("SELECT last_nonce FROM endpoints WHERE id = $1", {id}).value().integer(0), time);
-            EXPECT_TRUE(session.one("SELECT 1 FROM evidence WHERE endpoint = $1", {id}).has_value());
+            EXPECT_GE(server::find_known(session, id).value().last_nonce, time);
+            EXPECT_TRUE(server::find_evidence(session, id).has_value());
         }
     });
 }

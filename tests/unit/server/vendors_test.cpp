@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "attestation/server/authority.hpp"
-#include "attestation/server/database.hpp"
+#include "attestation/server/database/session.hpp"
 #include "attestation/verifier/token.hpp"
 #include "tests/unit/server/service_fixture.hpp"
 #include "tests/unit/verifier/certificates.hpp"
@@ -138,15 +138,11 @@ TEST_P(Vendors, FleetIsCheckedWholeAndByAnyServer) {
             const std::string name = "copy" + std::to_string(i);
             session.execute(
                 "INSERT INTO endpoints (id, hostname, search, group_name, source, state, ek_hash, vendor, "
-                "manufacturer, model, ak_public, enrolled, since, last_seen, lease_until, reason, policy, "
-                "tpm, "
-                "last_nonce, wanted, log_hash, outcomes, run, run_length, certificate, next_certificate, "
-                "ek_key, "
-                "endorsement_checked) SELECT $1, hostname, search, group_name, source, state, $1, vendor, "
-                "manufacturer, model, ak_public, enrolled, since, last_seen, lease_until, reason, policy, "
-                "tpm, "
-                "last_nonce, wanted, log_hash, outcomes, 0, run_length, next_certificate, next_certificate, "
-                "'', -1 "
+                "manufacturer, model, ak_public, enrolled, since, last_seen, lease_until, reason, policy, tpm, last_nonce, wanted, "
+                "log_hash, outcomes, run, run_length, certificate, next_certificate, ek_key, endorsement_checked) "
+                "SELECT $1, hostname, search, group_name, source, state, $1, vendor, manufacturer, "
+                "model, ak_public, enrolled, since, last_seen, lease_until, reason, policy, tpm, last_nonce, wanted, "
+                "log_hash, outcomes, 0, run_length, next_certificate, next_certificate, '', -1 "
                 "FROM endpoints WHERE id = $2",
                 {name, id});
         }

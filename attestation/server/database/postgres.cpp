@@ -1,10 +1,12 @@
-#include "attestation/server/postgres.hpp"
+#include "attestation/server/database/postgres.hpp"
 
 #include <condition_variable>
 #include <mutex>
 #include <pqxx/pqxx>
 #include <thread>
 #include <unordered_map>
+
+#include "attestation/server/database/session.hpp"
 
 namespace gatehouse::server {
 namespace {
@@ -53,7 +55,7 @@ std::string as_text(const Param& param) {
     return "\\x" + host::hex(std::get<Bytes>(param.held()));
 }
 
-Row::Value as_value(const pqxx::field& field, pqxx::oid type) {
+Value as_value(const pqxx::field& field, pqxx::oid type) {
     if (field.is_null()) return std::monostate{};
     const std::string_view text(field.c_str(), field.size());
     switch (type) {
@@ -93,10 +95,10 @@ class PostgresSession final : public Session {
         Rows rows;
         rows.reserve(result.size());
         for (const auto& row : result) {
-            std::vector<Row::Value> values;
+            Row values;
             values.reserve(types.size());
             for (pqxx::row::size_type i = 0; i < row.size(); ++i) values.push_back(as_value(row[i], types[i]));
-            rows.emplace_back(std::move(values));
+            rows.push_back(std::move(values));
         }
         return rows;
     }

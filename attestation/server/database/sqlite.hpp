@@ -6,7 +6,7 @@
 // wait for writers.
 #pragma once
 
-#include "attestation/server/database.hpp"
+#include "attestation/server/database/database.hpp"
 
 namespace gatehouse::server {
 

@@ -1,4 +1,4 @@
-#include "attestation/server/sqlite.hpp"
+#include "attestation/server/database/sqlite.hpp"
 
 #include <fcntl.h>
 #include <sqlite3.h>
@@ -11,6 +11,8 @@
 #include <mutex>
 #include <thread>
 #include <unordered_map>
+
+#include "attestation/server/database/session.hpp"
 
 namespace gatehouse::server {
 namespace {
@@ -71,8 +73,8 @@ SqliteSession::SqliteSession(const std::string& path, int cache_kib) {
     if (answer != SQLITE_OK) throw host::ToolError(path + ": cannot be opened: " + sqlite3_errstr(answer));
     sqlite3_busy_timeout(opened, kBusyMilliseconds);
     script(
-        "PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA cache_size "
-        "= -" +
+        "PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; "
+        "PRAGMA cache_size = -" +
         std::to_string(cache_kib));
 }
 
@@ -105,7 +107,7 @@ int bind(sqlite3_stmt* statement, int place, const Param& param) {
                                bytes.size(), SQLITE_STATIC);
 }
 
-Row::Value column_value(sqlite3_stmt* statement, int column) {
+Value column_value(sqlite3_stmt* statement, int column) {
     switch (sqlite3_column_type(statement, column)) {
         case SQLITE_INTEGER: return sqlite3_column_int64(statement, column);
         case SQLITE_TEXT: {
@@ -142,11 +144,11 @@ void SqliteSession::run(std::string_view sql, std::span<const Param> params, Eac
 Rows SqliteSession::query_with(std::string_view sql, std::span<const Param> params) {
     Rows rows;
     run(sql, params, [&rows](sqlite3_stmt* statement) {
-        std::vector<Row::Value> values;
+        Row values;
         const int columns = sqlite3_column_count(statement);
         values.reserve(static_cast<std::size_t>(columns));
         for (int i = 0; i < columns; ++i) values.push_back(column_value(statement, i));
-        rows.emplace_back(std::move(values));
+        rows.push_back(std::move(values));
     });
     return rows;
 }
@@ -323,6 +325,21 @@ void SqliteDatabase::backup(const std::string& path) {
 }
 
 }  // namespace
+
+std::string integrity_fault(const std::string& path) {
+    sqlite3* opened = nullptr;
+    const int answer = sqlite3_open_v2(path.c_str(), &opened, SQLITE_OPEN_READWRITE, nullptr);
+    const Connection connection(opened);
+    std::string said;
+    const auto take = [](void* out, int, char** columns, char**) {
+        *static_cast<std::string*>(out) = columns[0] == nullptr ? "" : columns[0];
+        return 0;
+    };
+    const bool asked =
+        answer == SQLITE_OK && sqlite3_exec(opened, "PRAGMA integrity_check(1)", take, &said, nullptr) == SQLITE_OK;
+    if (!asked) return sqlite3_errmsg(opened);
+    return said == "ok" ? "" : said.empty() ? "no answer" : said;
+}
 
 std::unique_ptr<Database> open_sqlite(const std::string& path) { return std::make_unique<SqliteDatabase>(path); }
 

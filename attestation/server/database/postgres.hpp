@@ -6,7 +6,7 @@
 // DatabaseError. A server process that is stopped, on a machine that goes on, is not noticed.
 #pragma once
 
-#include "attestation/server/database.hpp"
+#include "attestation/server/database/database.hpp"
 
 namespace gatehouse::server {
 

@@ -5,7 +5,7 @@
 // {text} (compared byte by byte), {without rowid} (SQLite: rows are kept in the primary key's tree).
 #pragma once
 
-#include "attestation/server/database.hpp"
+#include "attestation/server/database/database.hpp"
 
 namespace gatehouse::server {
 

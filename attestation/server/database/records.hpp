@@ -57,10 +57,18 @@ struct Attestation {
     std::string policy;  // "name:version"
     std::string reason;
     std::string result;        // EAT
-    std::string verdict_json;  // findings, coverage, quirks, PCRs and events, as verdict_json() of
-                               // service.hpp has them
+    std::string verdict_json;  // findings, coverage, quirks, PCRs and events, as verdict_json() has them
     Seconds until = 0;         // time of the run's last one
     std::int64_t count = 1;    // how many they are
+};
+
+// Which endpoints a listing is of; an empty member restricts nothing.
+struct EndpointQuery {
+    std::string search;  // part of hostname, id or EK hash
+    std::optional<State> state;
+    std::string group;
+    std::string cursor;
+    unsigned limit = 50;  // at most 500
 };
 
 struct Enrollment {
@@ -103,6 +111,20 @@ struct Refusal {
     State state = State::kNew;
     Seconds last_seen = 0;
     std::string rule, detail;  // the first that failed; empty if it was judged by an older program
+};
+
+struct RefusedQuery {
+    std::string group, policy;
+    std::uint64_t version = 0;
+    std::string search;  // part of hostname, id or EK hash
+    std::string cursor;
+    unsigned limit = 50;  // at most 500
+};
+
+struct Token {
+    std::string name;
+    Role role = Role::kReadOnly;
+    Seconds created = 0, expires = 0, last_used = 0;
 };
 
 struct AuditEntry {

@@ -1,6 +1,8 @@
-#include "attestation/server/migrations.hpp"
+#include "attestation/server/database/migrations.hpp"
 
 #include <array>
+
+#include "attestation/server/database/record.hpp"
 
 namespace gatehouse::server {
 namespace {
@@ -302,8 +304,7 @@ void migrate_locked(Session& session) {
     // SQLite's transaction is the lock; PostgreSQL's number is "GHmigrat".
     session.script("/*+ SELECT pg_advisory_xact_lock(5136475674490593652) +*/");
     session.script("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)");
-    const std::optional<Row> row = session.one("SELECT version FROM schema_version");
-    const std::int64_t present = row ? row->integer(0) : 0;
+    const std::int64_t present = value<std::int64_t>(session, "SELECT version FROM schema_version").value_or(0);
     const auto newest = static_cast<std::int64_t>(kMigrations.size());
     if (present > newest) {
         throw host::ToolError("the database has schema version " + std::to_string(present) + ", this program knows " +
@@ -316,7 +317,7 @@ void migrate_locked(Session& session) {
         session.script(spelled(session.is_postgresql() ? step.postgresql : step.sqlite, session.is_postgresql()));
     }
     session.execute("DELETE FROM schema_version");
-    session.execute("INSERT INTO schema_version (version) VALUES ($1)", {newest});
+    insert(session, "schema_version", {{"version", newest}});
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "attestation/server/records.hpp"
+#include "attestation/server/database/records.hpp"
 
 #include <array>
 
