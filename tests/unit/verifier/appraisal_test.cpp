@@ -118,9 +118,9 @@ class Appraisal : public testing::Test {
     static std::unique_ptr<volume::Header> header_;
     static std::unique_ptr<EvidenceFiles> good_;
 };
-std::unique_ptr<test::Endpoint> Verify::endpoint_;
-std::unique_ptr<volume::Header> Verify::header_;
-std::unique_ptr<EvidenceFiles> Verify::good_;
+std::unique_ptr<test::Endpoint> Appraisal::endpoint_;
+std::unique_ptr<volume::Header> Appraisal::header_;
+std::unique_ptr<EvidenceFiles> Appraisal::good_;
 
 // Offsets in TPMS_ATTEST: magic, type, qualified signer (34 bytes), extra data (32 bytes), clock information.
 constexpr std::size_t kTypeAt = 4;
@@ -238,7 +238,7 @@ TEST_F(Appraisal, RejectsAKeyOfAnotherSrkThanTheBundlePins) {
 
 // --- one image, many endpoints
 
-class VerifyOwnRoot : public Verify {
+class VerifyOwnRoot : public Appraisal {
   protected:
     // Reference values made on another endpoint: the same image, its bundle pinning that one's SRK.
     static Expectations expectations_of_another() {
@@ -421,7 +421,7 @@ struct ClaimCase {
     void (*change)(evidence::Claims&);
     const char* rule;
 };
-class VerifyClaims : public Verify, public testing::WithParamInterface<ClaimCase> {};
+class VerifyClaims : public Appraisal, public testing::WithParamInterface<ClaimCase> {};
 
 // Claims that the hypervisor itself makes: quoted and authentic, and not acceptable.
 TEST_P(VerifyClaims, AreRejectedByTheirRule) {
@@ -544,7 +544,7 @@ TEST(VerifyUncapped, RejectsALaunchThatWasNotCapped) {
 
 // --- the tool
 
-class Attest : public Verify {
+class Attest : public Appraisal {
   protected:
     static std::string directory(const EvidenceFiles& files) {
         const std::string path = endpoint_->appliance.path("evidence");
