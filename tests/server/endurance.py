@@ -273,7 +273,7 @@ class Ends(unittest.TestCase):
         for connection in (idle, polling, halfway):
             connection.close()
         self.server.start()
-        self.assertIsNone(re.search(rb"gh_\S{20}", self.server.started), "the first token is printed once")
+        self.assertIsNone(re.search(r"gh_\S{20}", self.server.said), "the first token is printed once")
         self.assertIn("last", self.server.admin("GET", "/v1/groups").json()["names"])
 
     def test_what_was_acknowledged_outlives_kill_9(self):
@@ -322,7 +322,7 @@ class Ends(unittest.TestCase):
         self.server.admin("PUT", "/v1/groups/after")
         self.server.command("restore", backup, "--force", status=3)  # it runs
         self.server.end()
-        self.assertIn(b"--force", self.server.command("restore", backup, status=3, with_errors=True))
+        self.assertIn("--force", self.server.command("restore", backup, status=3, with_errors=True))
         with open(backup, "rb") as file:
             whole = file.read()
         for name, damaged in (("short", whole[:len(whole) // 2]), ("empty", b""), ("text", b"not a database" * 100)):
@@ -340,7 +340,7 @@ class Ends(unittest.TestCase):
                      if "audit" in name][0]
             database.execute(f"UPDATE {table} SET subject = 'forged' WHERE number = 1")
         database.close()
-        self.assertIn(b"audit", self.server.command("restore", forged, "--force", status=3, with_errors=True))
+        self.assertIn("audit", self.server.command("restore", forged, "--force", status=3, with_errors=True))
         self.server.command("restore", backup, "--force")
         self.server.start()
         names = self.server.admin("GET", "/v1/groups").json()["names"]
@@ -350,7 +350,7 @@ class Ends(unittest.TestCase):
         self.assertIn("database.restore", audited)
 
     def test_one_server_for_one_directory(self):
-        self.assertIn(b"runs here", self.server.command("serve", "--listen", "127.0.0.1:0", status=3,
+        self.assertIn("runs here", self.server.command("serve", "--listen", "127.0.0.1:0", status=3,
                                                                                  with_errors=True))
 
     def test_tells_the_service_manager(self):
@@ -385,9 +385,9 @@ class Ends(unittest.TestCase):
         self.assertIn(b"token create NAME --role admin", said)
 
     def test_settings_that_are_wrong_are_named(self):
-        for text, named in (("lisen = 'x'", b"lisen"), ("[limits]\nworkers = 0", b"limits.workers"),
-                            ("names = 'a'", b"names"), ("[timeouts]\nbody = 'x'", b"timeouts.body"), ("x", b"server.toml:1"),
-                            ("[limits]\nanonymous = [1]", b"limits.anonymous"), ("listen = 'localhost'", b"--listen")):
+        for text, named in (("lisen = 'x'", "lisen"), ("[limits]\nworkers = 0", "limits.workers"),
+                            ("names = 'a'", "names"), ("[timeouts]\nbody = 'x'", "timeouts.body"), ("x", "server.toml:1"),
+                            ("[limits]\nanonymous = [1]", "limits.anonymous"), ("listen = 'localhost'", "--listen")):
             with open(self.server.config, "w", encoding="ascii") as file:
                 file.write(text)
             said = self.server.command("ca", status=2, with_errors=True)

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -18,7 +19,8 @@ import urllib.parse
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 
-from quote import qualifying_data  # noqa: E402  (their place is known only now)
+import harness  # noqa: E402  (their place is known only now)
+from quote import qualifying_data  # noqa: E402
 from software_tpm import HostTpm, create_tpm_state  # noqa: E402
 from waiting import PATIENCE, wait_until  # noqa: E402
 
@@ -220,48 +222,18 @@ class Pages:
         return self.ask("POST", path, urllib.parse.urlencode({**form, "csrf": csrf}))
 
 
-class Server:
-    """attestation-server, its data directory and its database."""
+class Server(harness.Server):
+    """With the limits that it comes with."""
 
     def __init__(self, build, directory, database_url):
-        self.program = build / "bin/attestation-server"
-        self.directory = pathlib.Path(directory)
-        self.database_url = database_url
-        self.data = self.directory / "data"
-        self.options = ["--data", self.data, "--database", database_url]
-        self.directory.mkdir(exist_ok=True)
-        self.process = None
-
-    def start(self):
-        reader, writer = os.pipe()
-        (self.directory / "output").unlink(missing_ok=True)
-        self.process = start(
-            [self.program, "serve", "--listen", "127.0.0.1:0", "--ready-fd", str(writer), *self.options],
-            self.directory / "log", self.directory / "output", pass_fds=[writer])
-        os.close(writer)
-        with os.fdopen(reader) as ready:
-            self.place = ready.readline().strip()
-        if not self.place:
-            raise AssertionError(f"the server did not start: {(self.directory / 'log').read_text()}")
-        self.ca = self.directory / "ca.pem"
-        self.ca.write_text(self.console("ca").stdout)
-        self.said = (self.directory / "output").read_text()
-        return self
-
-    @property
-    def url(self):
-        return f"https://{self.place}"
-
-    def console(self, *command, check=True):
-        return run(self.program, *command, *self.options, check=check)
+        super().__init__(build / "bin/attestation-server", config="", directory=directory, database=database_url,
+                         started=False)
 
     def rest(self, token="", identity=None):
         return Rest(self.place, self.ca, token, identity)
 
     def stop(self, kill=False):
-        if self.process and self.process.poll() is None:
-            self.process.kill() if kill else self.process.terminate()
-            self.process.wait(timeout=PATIENCE)
+        self.end(signal.SIGKILL if kill else signal.SIGTERM)
 
 
 class Agent:

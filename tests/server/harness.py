@@ -10,6 +10,7 @@ import hmac
 import http.client
 import json
 import os
+import pathlib
 import re
 import resource
 import signal
@@ -74,49 +75,64 @@ def check_answer(answer):
 
 
 class Server:
-    """One process of attestation-server on a directory, which outlives the process."""
+    """attestation-server on a directory and a database, which outlive the process: one process at a time, started at
+    once unless `started` is false. Of each: `place` (ADDRESS:PORT), `port`, `said` (what it printed until it was ready),
+    `ca` and `pem` (its CA's certificate, as a file and as text), `token` (the administrator's, if it told one)."""
 
-    def __init__(self, program, config=OPEN_LIMITS + LONG_TIMEOUTS, directory=None, environment=None):
+    def __init__(self, program, config=OPEN_LIMITS + LONG_TIMEOUTS, directory=None, environment=None, database=None, started=True):
         self.program = program
         self.own = None if directory else tempfile.TemporaryDirectory(prefix="gatehouse-server-")
-        self.directory = directory or self.own.name
-        self.data = os.path.join(self.directory, "data")
-        self.config = os.path.join(self.directory, "server.toml")
+        self.directory = pathlib.Path(directory or self.own.name)
+        self.directory.mkdir(exist_ok=True)
+        self.data = self.directory / "data"
+        self.config = self.directory / "server.toml"
+        self.config.write_text(config, encoding="ascii")
+        self.options = ["--config", self.config, "--data", self.data, *(["--database", database] if database else [])]
         self.environment = environment
-        with open(self.config, "w", encoding="ascii") as file:
-            file.write(config)
         self.token = None
         self.process = None
-        self.start()
+        if started:
+            self.start()
 
     def start(self):
-        self.log = open(os.path.join(self.directory, "log"), "ab")
-        self.process = subprocess.Popen(
-            [self.program, "serve", "--config", self.config, "--data", self.data, "--listen", "127.0.0.1:0"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log,
-            env={**os.environ, **(self.environment or {})})
-        self.started = b""
-        for line in self.process.stdout:
-            self.started += line
-            found = re.match(rb"\s+(gh_\S+)$", line)
-            if found:
-                self.token = found.group(1).decode()
-            if line.startswith(b"listening on "):
-                self.port = int(line.rsplit(b":", 1)[1])
-                break
-        else:
-            raise AssertionError(f"the server did not start: {self.log_text()}")
-        self.pem = self.command("ca").decode()
+        reader, writer = os.pipe()
+        with open(self.directory / "log", "ab") as log, open(self.directory / "output", "wb") as output:
+            self.process = subprocess.Popen(
+                [self.program, "serve", "--listen", "127.0.0.1:0", "--ready-fd", str(writer), *self.options],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=log, pass_fds=[writer],
+                env={**os.environ, **(self.environment or {})})
+        os.close(writer)
+        with os.fdopen(reader) as ready:  # it ends as well if the process does
+            self.place = ready.readline().strip()
+        assert self.place, f"the server did not start: {self.log_text()}"
+        self.port = int(self.place.rsplit(":", 1)[1])
+        self.said = (self.directory / "output").read_text()
+        if found := re.search(r"^\s+(gh_\S+)$", self.said, re.MULTILINE):
+            self.token = found.group(1)
+        self.pem = self.console("ca").stdout
+        self.ca = self.directory / "ca.pem"
+        self.ca.write_text(self.pem)
+        return self
+
+    @property
+    def url(self):
+        return f"https://{self.place}"
 
     def log_text(self):
-        with open(os.path.join(self.directory, "log"), encoding="utf-8", errors="replace") as file:
-            return file.read()
+        return (self.directory / "log").read_text(encoding="utf-8", errors="replace")
+
+    def console(self, *arguments, check=True):
+        """Another command of the program on the same directory and database."""
+        done = subprocess.run([self.program, *arguments, *self.options], stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, timeout=PATIENCE, check=False)
+        assert done.returncode == 0 or not check, (arguments, done)
+        return done
 
     def command(self, *arguments, status=0, with_errors=False):
-        result = subprocess.run([self.program, *arguments, "--config", self.config, "--data", self.data],
-                                stdin=subprocess.DEVNULL, capture_output=True, check=False)
-        assert result.returncode == status, (arguments, result)
-        return result.stdout + result.stderr if with_errors else result.stdout
+        """The same with this exit status; what it printed."""
+        done = self.console(*arguments, check=False)
+        assert done.returncode == status, (arguments, done)
+        return done.stdout + done.stderr if with_errors else done.stdout
 
     def end(self, how=signal.SIGTERM):
         """Ends the process; its exit status."""
@@ -124,8 +140,6 @@ class Server:
             return None
         self.process.send_signal(how)
         status = self.process.wait(PATIENCE)
-        self.process.stdout.close()
-        self.log.close()
         self.process = None
         return status
 

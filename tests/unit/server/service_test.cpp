@@ -237,7 +237,7 @@ TEST_P(ServiceState, ServerCertificateIsForItsNames) {
 TEST_P(ServiceState, FleetIsPagedSearchedAndFiltered) {
     std::vector<std::string> ids;
     for (int i = 0; i < 5; ++i) ids.push_back(enroll(SoftwareEndpoint("PC-10" + std::to_string(i) + "_%")));
-    const auto names = [&](const EndpointQuery& query) {
+    const auto names = [&](const server::EndpointQuery& query) {
         std::vector<std::string> all;
         for (const server::Endpoint& one : service_->endpoints(kReader, query).rows) all.push_back(one.id);
         std::ranges::sort(all);
