@@ -36,18 +36,14 @@
 #include "ata/policy.hpp"
 #include "hypervisor/base/extent.hpp"
 #include "hypervisor/base/spin_lock.hpp"
+#include "hypervisor/base/until.hpp"
 
 namespace gatehouse::ata::ahci {
 
 // Waits until condition() holds, at most `limit` milliseconds.
 template <typename Condition>
 [[nodiscard]] bool wait_for(Clock& clock, std::uint64_t limit, Condition condition) {
-    const std::uint64_t start = clock.microseconds();
-    while (!condition()) {
-        if (clock.microseconds() - start > limit * 1000) return false;
-        __builtin_ia32_pause();
-    }
-    return true;
+    return until([&clock] { return clock.microseconds(); }, limit * 1000, condition);
 }
 
 // A port's registers on the real controller.
@@ -57,8 +53,7 @@ struct PortHardware {
 
     [[nodiscard]] std::uint32_t read(PortRegister reg) const { return registers->read(base + bits(reg)); }
     void write(PortRegister reg, std::uint32_t value) const { registers->write(base + bits(reg), value); }
-    // Stops command list and FIS reception (AHCI 1.3.1 section 10.1.2: 500 ms each) and the port's
-    // interrupts.
+    // Stops command list and FIS reception (AHCI 1.3.1 section 10.1.2: 500 ms each) and the port's interrupts.
     [[nodiscard]] Status stop(Clock& clock) const;
 };
 
@@ -110,6 +105,8 @@ class Port {
     struct Access {
         explicit Access(Port& p) : port(p) { port.lock_.lock(); }
         ~Access();
+        Access(const Access&) = delete;
+        Access& operator=(const Access&) = delete;
         Port& port;
     };
     struct Slot {

@@ -12,8 +12,10 @@
 #
 # The target unit_tests builds what ctest runs by the label `unit`, and nothing measured.
 
-# Seconds. Tests wait for states, on a machine that may be busy with other things: this only ends those that never end.
-set(GATEHOUSE_TEST_TIMEOUT 1800)
+# Seconds. Tests wait for states, on a machine that may be busy with other things: this only ends those that never end,
+# early enough that what they printed is seen within CI's time.
+set(GATEHOUSE_TEST_TIMEOUT 900)
+set(GATEHOUSE_SYSTEM_TEST_TIMEOUT 2400)
 
 add_library(gatehouse_warnings INTERFACE)
 target_compile_options(gatehouse_warnings INTERFACE

@@ -71,12 +71,14 @@ class [[nodiscard]] Result : public Status {
     constexpr Result(T value) : value_(std::move(value)) {}
 
     // The value; a failure has none, and asking for it is a broken invariant (panic).
-    constexpr T& value() { return require(ok(), "value of a failed Result"), value_; }
-    constexpr const T& value() const { return require(ok(), "value of a failed Result"), value_; }
-    constexpr T& operator*() { return value(); }
-    constexpr const T& operator*() const { return value(); }
-    constexpr T* operator->() { return &value(); }
-    constexpr const T* operator->() const { return &value(); }
+    [[gnu::always_inline]] constexpr T& value() { return require(ok(), "value of a failed Result"), value_; }
+    [[gnu::always_inline]] constexpr const T& value() const {
+        return require(ok(), "value of a failed Result"), value_;
+    }
+    [[gnu::always_inline]] constexpr T& operator*() { return value(); }
+    [[gnu::always_inline]] constexpr const T& operator*() const { return value(); }
+    [[gnu::always_inline]] constexpr T* operator->() { return &value(); }
+    [[gnu::always_inline]] constexpr const T* operator->() const { return &value(); }
 
   private:
     T value_{};

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "hypervisor/base/log.hpp"
+#include "hypervisor/base/until.hpp"
 #include "hypervisor/cpu/console_log.hpp"
 #include "hypervisor/cpu/instructions.hpp"
 #include "hypervisor/cpu/per_cpu.hpp"

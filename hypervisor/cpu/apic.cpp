@@ -1,5 +1,6 @@
 #include "hypervisor/cpu/apic.hpp"
 
+#include "hypervisor/base/until.hpp"
 #include "hypervisor/cpu/instructions.hpp"
 
 namespace gatehouse::cpu::apic {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "hypervisor/base/panic.hpp"
+#include "hypervisor/base/until.hpp"
 #include "hypervisor/cpu/apic.hpp"
 #include "hypervisor/cpu/exceptions.hpp"
 #include "hypervisor/cpu/instructions.hpp"

@@ -1,7 +1,6 @@
 // Instructions that C++ has no words for.
 #pragma once
 
-#include "hypervisor/base/until.hpp"
 #include "hypervisor/platform/io.hpp"
 
 namespace gatehouse::cpu {

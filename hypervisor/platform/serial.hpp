@@ -7,8 +7,8 @@ namespace gatehouse::platform {
 
 // 115,200 baud, 8 data bits, no parity, no interrupts.
 void start_serial();
-// A line and CR LF; a LogSink. A port that is missing loses the line; one that is stuck, its rest after a
-// tenth of a second.
+// A line and CR LF; a LogSink. A port that is missing loses the line; one that is stuck, its rest after
+// 0.1 to 0.5 s.
 void write_serial(std::string_view line);
 
 }  // namespace gatehouse::platform

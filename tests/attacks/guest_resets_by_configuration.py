@@ -9,4 +9,4 @@ echo "guest: OUT to 0xcf6" > /dev/console
 $probe outl 0xcf6 0x06000000
 sleep 5
 echo STILL-RUNS > /dev/console
-""", refused=lambda seen: seen.ended and "OUT to 0xcf6" in seen.text and "keys wiped" in seen.text)
+""", refused=lambda seen: seen.ended and "OUT to 0xcf6" in seen.text and "keys wiped" in seen.text and "STILL-RUNS" not in seen.text)

@@ -38,7 +38,7 @@ REFUSED = r"no key is released"
 STOPPED = r"slb: stopped|gatehouse: stopped|launcher: stopped"
 STARTED = r"gatehouse: guest starts"
 AT_ONCE = 2
-SCRIPT_TIMEOUT = 600  # seconds, by the guest's clock
+SCRIPT_TIMEOUT = 120  # seconds, by the guest's clock
 # Of a guest's script: results go to the directory "$results"; all are variables of the environment.
 GUEST = r"""
 set -u
@@ -312,7 +312,7 @@ def run_in_guest(attacks, box, logs):
     task_disk.make(task, guest_task(box, attacks), guest_files(box))
     first = next(iter(attacks.values()))
     until = re.compile(f"{REFUSED}|{STOPPED}|guest: power off|machine is reset")
-    seen = first.boot(box, logs, task, until, lab.BOOT_TIMEOUT + lab.GUEST_TIMEOUT)
+    seen = first.boot(box, logs, task, until, lab.BOOT_TIMEOUT + SCRIPT_TIMEOUT * len(attacks))
     results = box.path("guest")
     os.makedirs(results)
     whole = task_disk.results(task, results)

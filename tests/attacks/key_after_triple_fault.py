@@ -8,6 +8,6 @@ ATTACK = Attack("guest", alone=True, watch=key_search.after_the_end,
                 until=r"keys wiped|\(triple fault\)", extra=["-no-shutdown"], guest=r"""
 dd if=$disk of=/dev/null bs=1M count=16 iflag=direct
 (sleep 1; echo triple > /sys/kernel/reboot/type; echo 1 > /sys/kernel/reboot/force; reboot -f -f) > /dev/null 2>&1 &
-sleep 60
+sleep infinity
 """, refused=lambda seen: seen.watched and seen.watched["status"] == "shutdown" and
-                not seen.watched["found"])
+                not seen.watched["found"] and "triple fault" in seen.text)

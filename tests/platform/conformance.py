@@ -138,7 +138,7 @@ class Bench:
         with Machine(self.emulator, disks, cpus, grub or "bios", memory_mb=256 if grub else memory_mb,
                      tpm_state=state if tpm else None, tpm=tpm, iommu=iommu, cpu=cpu, extra=extra, log_dir=logs,
                      **options) as machine:
-            status = machine.wait_for_exit(600)
+            status = machine.wait_for_exit(240)
             run = Run(machine.serial_text())
         if "unexpected_exception" in run.facts:
             raise Failed(f"the probe met exception {run.facts['unexpected_exception']:#x}")

@@ -141,7 +141,7 @@ class Machine:
 
     def _ended_soon(self):
         try:
-            self.process.wait(PATIENCE)
+            self.process.wait(20)
             return True
         except subprocess.TimeoutExpired:
             return False

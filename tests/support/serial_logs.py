@@ -4,6 +4,7 @@ A machine tells when it starts; what fails is the last one that did, unless it i
 """
 import os
 import re
+import signal
 import sys
 import traceback
 
@@ -45,8 +46,15 @@ def show():
         print(excerpt(path), end="", flush=True)
 
 
+def _end(*_):
+    raise TimeoutError("the test's time is over")
+
+
 def run(main):
-    """The exit status of a test's `main`; if it is not 0, what shows why has been printed."""
+    """The exit status of a test's `main`; if it is not 0, what shows why has been printed, before ctest's patience
+    (GATEHOUSE_TEST_TIMEOUT, seconds) is at its end."""
+    signal.signal(signal.SIGALRM, _end)
+    signal.alarm(max(0, int(os.environ.get("GATEHOUSE_TEST_TIMEOUT", 0)) - 60))
     try:
         status = main()
     except Exception:  # pylint: disable=broad-except

@@ -28,7 +28,7 @@ def listens(path):
         return any(words[3] == "00010000" and words[-1] == path for words in map(str.split, file))
 
 
-def end_process(process, grace=PATIENCE):
+def end_process(process, grace=20):
     """Ends a process, and waits for it; by force if it does not end in time."""
     if process is None or process.poll() is not None:
         return

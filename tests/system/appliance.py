@@ -27,8 +27,8 @@ COUNTER_LIMIT = 1
 SECTOR = 512
 MEMORY = 768  # MiB
 # Seconds until the guest starts, and from then to the end of its task: on a busy machine. They only bound a failure.
-BOOT_TIMEOUT = 900
-GUEST_TIMEOUT = 1800
+BOOT_TIMEOUT = 450
+GUEST_TIMEOUT = 1200
 
 
 class ApplianceError(Exception):

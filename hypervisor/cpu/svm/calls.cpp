@@ -1,6 +1,7 @@
 // Calls between processors, and the guest's INIT and SIPI.
 #include "hypervisor/base/log.hpp"
 #include "hypervisor/base/spin_lock.hpp"
+#include "hypervisor/base/until.hpp"
 #include "hypervisor/cpu/cpu.hpp"
 #include "hypervisor/cpu/instructions.hpp"
 #include "hypervisor/cpu/stop.hpp"

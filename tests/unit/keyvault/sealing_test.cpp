@@ -29,7 +29,7 @@ class Sealing : public ::testing::Test {
     }
     Result<Secret<32>> unseal_with(const UnsealRequest& request) { return unseal_with(tpm_, request); }
     void expect_refused(const Result<Secret<32>>& secret, Error error, std::string_view item) {
-        EXPECT_FALSE(secret.ok()) << "the secret got out with the refusal";
+        EXPECT_FALSE(secret.ok()) << "it was unsealed";
         EXPECT_EQ(secret.error(), error) << error_name(secret.error()) << " " << std::hex << secret.failure().detail;
         EXPECT_EQ(secret.failure().item, item);
     }

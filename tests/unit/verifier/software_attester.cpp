@@ -5,8 +5,8 @@
 #include <openssl/rsa.h>
 
 #include "attestation/evidence_reader/event_log_reader.hpp"
-#include "keyvault/tpm_templates/policy.hpp"
 #include "keyvault/tpm/sealing.hpp"
+#include "keyvault/tpm_templates/policy.hpp"
 #include "policies/bundle_writer/bundle_writer.hpp"
 
 namespace gatehouse::test {
