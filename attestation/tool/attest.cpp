@@ -9,7 +9,7 @@
 
 #include "attestation/protocol/verdict_json.hpp"
 #include "attestation/tool/endorsement_report.hpp"
-#include "attestation/tool/log_report.hpp"
+#include "attestation/tool/event_log_report.hpp"
 #include "attestation/verifier/appraisal.hpp"
 #include "attestation/verifier/event_log.hpp"
 #include "keyvault/host_support/authority.hpp"

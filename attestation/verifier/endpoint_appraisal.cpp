@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "attestation/evidence_reader/event_log_reader.hpp"
+#include "attestation/evidence_reader/launch_log_reader.hpp"
 #include "attestation/verifier/appraisal_case.hpp"
 
 namespace gatehouse::verifier {

@@ -4,7 +4,7 @@
 // notices; a log that has one too many would not mean anything either. Any failure is final for the boot: no key.
 #pragma once
 
-#include "attestation/evidence/event_log.hpp"
+#include "attestation/evidence/launch_log.hpp"
 #include "hypervisor/launch/layout.hpp"
 #include "keyvault/tpm/tpm.hpp"
 

@@ -1,7 +1,7 @@
 // What the channel tells on the real machine.
 #pragma once
 
-#include "attestation/evidence/event_log.hpp"
+#include "attestation/evidence/launch_log.hpp"
 #include "hypervisor/base/spin_lock.hpp"
 #include "hypervisor/channel/server.hpp"
 #include "hypervisor/cpu/io_ports.hpp"

@@ -81,7 +81,7 @@ enum class ModuleRole : std::uint32_t {
 
 // --- hand-off block --------------------------------------------------------------------------------------
 // hand_off.hpp, HandOff: the struct as it lies in memory, then the TCG crypto-agile event log so far
-// (evidence/event_log.hpp).
+// (evidence/launch_log.hpp).
 inline constexpr std::uint64_t kHandOffMagic = 0x31464f44'4e484847;  // "GHHNDOF1"
 inline constexpr std::uint32_t kHandOffVersion = 2;
 inline constexpr std::size_t kMaxBanks = 4;

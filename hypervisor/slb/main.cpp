@@ -7,7 +7,7 @@
 // No secrets pass through here.
 #include <algorithm>
 
-#include "attestation/evidence/event_log.hpp"
+#include "attestation/evidence/launch_log.hpp"
 #include "hypervisor/base/log.hpp"
 #include "hypervisor/base/panic.hpp"
 #include "hypervisor/boot/measurer.hpp"

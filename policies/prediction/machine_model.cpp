@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "attestation/evidence_reader/claims_reader.hpp"
-#include "attestation/evidence_reader/event_log_reader.hpp"
+#include "attestation/evidence_reader/launch_log_reader.hpp"
 #include "policies/prediction/show.hpp"
 
 namespace gatehouse::policies {

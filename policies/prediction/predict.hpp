@@ -7,7 +7,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
-#include "attestation/evidence_reader/event_log_reader.hpp"
+#include "attestation/evidence_reader/launch_log_reader.hpp"
 #include "keyvault/host_support/support.hpp"
 #include "policies/bundle/bundle.hpp"
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "attestation/evidence_reader/event_log_reader.hpp"
+#include "attestation/evidence_reader/launch_log_reader.hpp"
 #include "hypervisor/base/log.hpp"
 #include "keyvault/tpm/types.hpp"
 #include "policies/prediction/machine_model.hpp"

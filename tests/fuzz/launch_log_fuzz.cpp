@@ -1,6 +1,6 @@
 // The launch's event log and the claims, as the hypervisor writes them.
 #include "attestation/evidence_reader/claims_reader.hpp"
-#include "attestation/evidence_reader/event_log_reader.hpp"
+#include "attestation/evidence_reader/launch_log_reader.hpp"
 #include "tests/fuzz/fuzz.hpp"
 
 using namespace gatehouse;

@@ -10,9 +10,9 @@
 #include <optional>
 
 #include "attestation/server/http/limits.hpp"
-#include "attestation/server/http/log.hpp"
 #include "attestation/server/http/message.hpp"
 #include "attestation/server/http/metrics.hpp"
+#include "attestation/server/http/server_log.hpp"
 #include "attestation/server/service.hpp"
 #include "attestation/web/pages.hpp"
 

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "attestation/server/http/application.hpp"
-#include "attestation/server/http/log.hpp"
 #include "attestation/server/http/server.hpp"
+#include "attestation/server/http/server_log.hpp"
 #include "attestation/server/service.hpp"
 
 namespace gatehouse::http {

@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
-#include "attestation/evidence_reader/event_log_reader.hpp"
+#include "attestation/evidence_reader/launch_log_reader.hpp"
 #include "keyvault/tpm_templates/policy.hpp"
 #include "policies/bundle_writer/bundle_writer.hpp"
 #include "tests/unit/evidence/machine_facts.hpp"

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "attestation/evidence_reader/event_log_reader.hpp"
+#include "attestation/evidence_reader/launch_log_reader.hpp"
 #include "keyvault/host_support/authority.hpp"
 #include "policies/bundle_writer/bundle_writer.hpp"
 #include "tests/unit/keyvault/tool/endpoint.hpp"

@@ -9,7 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "attestation/tool/endorsement_report.hpp"
-#include "attestation/tool/log_report.hpp"
+#include "attestation/tool/event_log_report.hpp"
 #include "attestation/verifier/quick_hash.hpp"
 #include "tests/unit/verifier/certificates.hpp"
 

@@ -4,7 +4,7 @@
 #include <openssl/ecdsa.h>
 #include <openssl/rsa.h>
 
-#include "attestation/evidence_reader/event_log_reader.hpp"
+#include "attestation/evidence_reader/launch_log_reader.hpp"
 #include "keyvault/tpm/sealing.hpp"
 #include "keyvault/tpm_templates/policy.hpp"
 #include "policies/bundle_writer/bundle_writer.hpp"

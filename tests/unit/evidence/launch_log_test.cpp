@@ -4,7 +4,7 @@
 #include <map>
 #include <sstream>
 
-#include "attestation/evidence_reader/event_log_reader.hpp"
+#include "attestation/evidence_reader/launch_log_reader.hpp"
 #include "keyvault/host_support/support.hpp"
 
 namespace gatehouse::evidence {

@@ -1,4 +1,4 @@
-// The launch's event log: TCG crypto-agile format, written into a fixed buffer (event_log_reader.hpp reads it).
+// The launch's event log: TCG crypto-agile format, written into a fixed buffer (launch_log_reader.hpp reads it).
 //
 // Format, little-endian (TCG PC Client Platform Firmware Profile 1.05, sections 10.2 and 10.4.5.1):
 //

@@ -1,4 +1,4 @@
-#include "attestation/evidence_reader/event_log_reader.hpp"
+#include "attestation/evidence_reader/launch_log_reader.hpp"
 
 #include <algorithm>
 

@@ -1,4 +1,4 @@
-#include "attestation/tool/log_report.hpp"
+#include "attestation/tool/event_log_report.hpp"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>

@@ -1,4 +1,4 @@
-#include "attestation/evidence/event_log.hpp"
+#include "attestation/evidence/launch_log.hpp"
 
 namespace gatehouse::evidence {
 namespace {

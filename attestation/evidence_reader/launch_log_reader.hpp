@@ -1,7 +1,7 @@
-// The launch's event log (event_log.hpp), read as hostile bytes, and replayed. For verifiers and tools.
+// The launch's event log (launch_log.hpp), read as hostile bytes, and replayed. For verifiers and tools.
 #pragma once
 
-#include "attestation/evidence/event_log.hpp"
+#include "attestation/evidence/launch_log.hpp"
 
 namespace gatehouse::evidence {
 

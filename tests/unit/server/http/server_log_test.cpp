@@ -1,4 +1,4 @@
-#include "attestation/server/http/log.hpp"
+#include "attestation/server/http/server_log.hpp"
 
 #include <gmock/gmock.h>
 #include <unistd.h>
