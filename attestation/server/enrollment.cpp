@@ -148,7 +148,7 @@ void Service::Inside::approve(Session& session, const std::string& id, const std
     } else {
         add_endpoint(session, endpoint);
     }
-    set_endorsement(session, open.endpoint, open.time, open.endorsed ? open.endorsement : "");
+    set_endorsement(session, open.endpoint, open.endorsed, open.time, open.endorsement);
     set_enrollment_approved(session, id, open.endpoint, issued.pem);
     const nlohmann::json detail{{"endpoint", open.endpoint}, {"group", group},
                                 {"ek_hash", open.ek_hash},   {"source", open.source},

@@ -30,7 +30,7 @@ struct OpenEnrollment {
     std::int64_t attempts = 0;          // with a wrong secret
     Buffer token_hash;                  // of the one-time token; empty: came without
     std::string endpoint, certificate;  // once approved
-    std::string endorsement;            // what vouches for it; empty: nothing
+    std::string endorsement;            // what vouches for it; also empty if an older program did not keep it
 };
 
 void add_enrollment(Session& session, const OpenEnrollment& enrollment);
