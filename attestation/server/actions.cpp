@@ -176,8 +176,10 @@ void Service::remove_action(const Principal& by, const std::string& name) {
 std::vector<Service::Action> Service::actions(const Principal& by) {
     demand_role(by, Role::kAdmin);
     std::vector<Action> all;
-    for (ActionRow& row : inside_->read([](Session& session) { return list_actions(session); }))
-        all.push_back({std::move(row.name), std::move(row.kind), std::move(row.target), {}});
+    for (ActionSummary& row : inside_->read([](Session& session) { return list_action_summaries(session); })) {
+        all.push_back(
+            {.name = std::move(row.name), .kind = std::move(row.kind), .target = std::move(row.target), .secret = {}});
+    }
     return all;
 }
 
