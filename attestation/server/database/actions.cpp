@@ -18,11 +18,7 @@ template <>
 inline constexpr auto kColumns<EventRow> = std::tuple{
     Column{"number", &EventRow::number}, Column{"event", &EventRow::event}, Column{"attempts", &EventRow::attempts}};
 
-bool add_action(Session& session, const ActionRow& action) {
-    return insert_new(
-        session, "actions", "name",
-        {{"name", action.name}, {"kind", action.kind}, {"target", action.target}, {"secret", action.secret}});
-}
+bool add_action(Session& session, const ActionRow& action) { return insert_new(session, "actions", "name", action); }
 
 bool remove_action(Session& session, const std::string& name) {
     const bool known = erase(session, "actions", {{"name", name}}) != 0;

@@ -87,9 +87,7 @@ std::vector<std::string> list_vendor_names(Session& session) {
     return values<std::string>(session, "SELECT name FROM vendors ORDER BY name");
 }
 
-void put_vendor(Session& session, const VendorRow& vendor) {
-    put(session, "vendors", "name", {{"name", vendor.name}, {"content", vendor.content}});
-}
+void put_vendor(Session& session, const VendorRow& vendor) { put(session, "vendors", "name", vendor); }
 
 bool remove_vendor(Session& session, const std::string& name) {
     return erase(session, "vendors", {{"name", name}}) != 0;
