@@ -159,7 +159,8 @@ void Service::add_action(const Principal& by, const Action& action) {
     const Buffer sealed = inside_->sealer.seal(secret_name(action.name), host::text_bytes(action.secret));
     const nlohmann::json detail{{"kind", action.kind}, {"target", shown}};
     inside_->write({by.name, "action.add", action.name, detail.dump()}, [&](Session& session) {
-        if (!server::add_action(session, {action.name, action.kind, action.target, sealed})) {
+        if (!server::add_action(
+                session, {.name = action.name, .kind = action.kind, .target = action.target, .secret = sealed})) {
             throw ServiceError(409, "exists",
                                "action \"" + action.name + "\": there is one of that name; remove it first");
         }
