@@ -13,11 +13,7 @@ template <>
 inline constexpr auto kColumns<VendorRow> =
     std::tuple{Column{"name", &VendorRow::name}, Column{"content", &VendorRow::content}};
 
-namespace {
-
 const char* name_of(Counter which) { return which == Counter::kAssignments ? "assignments" : "vendors"; }
-
-}  // namespace
 
 std::int64_t counter(Session& session, Counter which) {
     return number(session, "SELECT value FROM settings WHERE name = $1", {name_of(which)});
