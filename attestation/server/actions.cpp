@@ -159,7 +159,8 @@ void Service::add_action(const Principal& by, const Action& action) {
     const Buffer sealed = inside_->sealer.seal(secret_name(action.name), host::text_bytes(action.secret));
     const nlohmann::json detail{{"kind", action.kind}, {"target", shown}};
     inside_->write({by.name, "action.add", action.name, detail.dump()}, [&](Session& session) {
-        if (!server::add_action(session, {action.name, action.kind, action.target, sealed})) {
+        if (!server::add_action(
+                session, {.name = action.name, .kind = action.kind, .target = action.target, .secret = sealed})) {
             throw ServiceError(409, "exists",
                                "action \"" + action.name + "\": there is one of that name; remove it first");
         }
@@ -176,8 +177,10 @@ void Service::remove_action(const Principal& by, const std::string& name) {
 std::vector<Service::Action> Service::actions(const Principal& by) {
     demand_role(by, Role::kAdmin);
     std::vector<Action> all;
-    for (ActionRow& row : inside_->read([](Session& session) { return list_actions(session); }))
-        all.push_back({std::move(row.name), std::move(row.kind), std::move(row.target), {}});
+    for (ActionSummary& row : inside_->read([](Session& session) { return list_action_summaries(session); })) {
+        all.push_back(
+            {.name = std::move(row.name), .kind = std::move(row.kind), .target = std::move(row.target), .secret = {}});
+    }
     return all;
 }
 

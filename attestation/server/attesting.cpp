@@ -40,9 +40,13 @@ struct Record {
 
 std::int64_t start_run(Session& session, const KnownEndpoint& known, const Record& record, unsigned most) {
     if (known.run != 0) end_run(session, known.run, known.last_seen, known.run_length);
-    const std::int64_t run =
-        add_run(session, {known.id, record.verdict.now, record.verdict.state, record.verdict.policy,
-                          record.verdict.reason, record.result, record.verdict_json});
+    const std::int64_t run = add_run(session, {.endpoint = known.id,
+                                               .time = record.verdict.now,
+                                               .state = record.verdict.state,
+                                               .policy = record.verdict.policy,
+                                               .reason = record.verdict.reason,
+                                               .result = record.result,
+                                               .verdict = record.verdict_json});
     set_present_run(session, known.id, run);
     // An endpoint that keeps changing its mind writes a row, with all that was found, each time: its oldest go.
     drop_oldest_runs(session, known.id, most);
@@ -73,7 +77,12 @@ void keep_outcomes(Session& session, const KnownEndpoint& known, const Judgement
     drop_outcomes(session, known.id);
     for (const Outcome& one : judgement.tried) {
         const verifier::Policy& policy = one.policy->policy;
-        add_outcome(session, {known.group, policy.name, policy.version, known.id, one.refusal.empty(), one.refusal});
+        add_outcome(session, {.group = known.group,
+                              .policy = policy.name,
+                              .version = policy.version,
+                              .endpoint = known.id,
+                              .ok = one.refusal.empty(),
+                              .reason = one.refusal});
     }
 }
 

@@ -148,7 +148,7 @@ void Service::Inside::approve(Session& session, const std::string& id, const std
     } else {
         add_endpoint(session, endpoint);
     }
-    set_endorsement(session, open.endpoint, open.time, open.endorsed ? open.endorsement : "");
+    set_endorsement(session, open.endpoint, open.endorsed, open.time, open.endorsement);
     set_enrollment_approved(session, id, open.endpoint, issued.pem);
     const nlohmann::json detail{{"endpoint", open.endpoint}, {"group", group},
                                 {"ek_hash", open.ek_hash},   {"source", open.source},
@@ -211,7 +211,6 @@ protocol::EnrollChallenge Service::enroll(const protocol::EnrollRequest& request
                         .manufacturer = clean_text(endorsement.manufacturer, 256),
                         .model = clean_text(endorsement.model, 256),
                         .endorsed = endorsed,
-                        .findings = std::move(findings),
                         .reason = first_failure(endorsement.findings),
                         .secret_hash = Buffer(secret_hash.begin(), secret_hash.end()),
                         .token_hash = {},
@@ -231,7 +230,7 @@ protocol::EnrollChallenge Service::enroll(const protocol::EnrollRequest& request
         const bool announced = has_token || registered_group(session, open.ek_hash);
         if (!announced && count_open_enrollments(session) >= inside_->options.most_open_enrollments)
             throw ServiceError(503, "too_many_enrollments", "too many enrollments are open; try again later", 60);
-        add_enrollment(session, open);
+        add_enrollment(session, open, findings);
     });
     return challenge;
 }

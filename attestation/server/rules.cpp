@@ -165,7 +165,7 @@ void Service::assign(const Principal& by, const std::string& group, const std::s
             throw ServiceError(
                 409, "authority",
                 "policy " + version_name(policy, version) + ": the authority that signed it was removed");
-        put_assignment(session, {group, policy, version, stage});
+        put_assignment(session, {.group = group, .policy = policy, .version = version, .stage = stage});
         if (stage == Stage::kReport) inside_->withdraw(session, group, version_name(policy, version));
     });
 }

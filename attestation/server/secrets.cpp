@@ -113,18 +113,18 @@ Buffer Sealer::unseal(std::string_view name, Bytes sealed) const {
 
 Buffer shared_secret(Database& database, const Sealer& sealer, const std::string& name,
                      const std::function<Buffer()>& make) {
-    std::optional<Buffer> sealed_one;
-    database.read([&](Session& session) { sealed_one = find_secret(session, name); });
-    if (!sealed_one) {
+    std::optional<Buffer> found;
+    database.read([&](Session& session) { found = find_secret(session, name); });
+    if (!found) {
         Buffer fresh = make();
         const Buffer sealed = sealer.seal(name, fresh);
         wipe(fresh);
         database.write([&](Session& session) {
             add_secret(session, name, sealed);
-            sealed_one = find_secret(session, name);  // another process may have been first
+            found = find_secret(session, name);  // another process may have been first
         });
     }
-    return sealer.unseal(name, sealed_one.value());
+    return sealer.unseal(name, found.value());
 }
 
 }  // namespace gatehouse::server

@@ -73,7 +73,7 @@ std::optional<std::string> Service::first_admin_token() {
         // Noted apart from the tokens: who revokes the last one does not get another by a restart.
         first = take_first_token(session);
         if (!first) return;
-        add_token(session, token.hash, {"first-admin", Role::kAdmin, inside_->now(), 0, 0});
+        add_token(session, token.hash, {.name = "first-admin", .role = Role::kAdmin, .created = inside_->now()});
         append_audit(session, inside_->now(), {"system", "token.create", "first-admin", R"({"role":"admin"})"});
     });
     if (!first) return std::nullopt;
@@ -116,7 +116,7 @@ void Service::Inside::add_token(const Principal& by, const std::string& name, Ro
     write({by.name, "token.create", name, detail}, [&](Session& session) {
         if (has_token_named(session, name))
             throw ServiceError(409, "exists", "token \"" + name + "\": there is one of that name; revoke it first");
-        server::add_token(session, hash, {name, role, now(), expires, 0});
+        server::add_token(session, hash, {.name = name, .role = role, .created = now(), .expires = expires});
     });
 }
 

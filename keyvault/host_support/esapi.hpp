@@ -37,23 +37,9 @@ struct Transient {
     Transient& operator=(const Transient&) = delete;
 };
 
-// A TPM. Errors: ToolError.
+// A TPM; the base of those that know what it is for. Errors: ToolError.
 class EsapiTpm {
   public:
-    // `tcti` as in tctildr(3): "device:/dev/tpmrm0", "swtpm:path=/run/swtpm.sock"; `source` is how the operator named it.
-    EsapiTpm(const std::string& tcti, const std::string& source) {
-        if (Tss2_TctiLdr_Initialize(tcti.c_str(), &tcti_) != TSS2_RC_SUCCESS) {
-            throw ToolError("TPM: cannot be reached by " + source);
-        }
-        if (const TSS2_RC code = Esys_Initialize(&context_, tcti_, nullptr); code != TSS2_RC_SUCCESS) {
-            Tss2_TctiLdr_Finalize(&tcti_);
-            check(code, "initialization");
-        }
-    }
-    ~EsapiTpm() {
-        Esys_Finalize(&context_);
-        Tss2_TctiLdr_Finalize(&tcti_);
-    }
     EsapiTpm(const EsapiTpm&) = delete;
     EsapiTpm& operator=(const EsapiTpm&) = delete;
 
@@ -73,6 +59,22 @@ class EsapiTpm {
         check(Esys_TR_FromTPMPublic(context_, handle, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &resource),
               "persistent handle");
         return resource;
+    }
+
+  protected:
+    // `tcti` as in tctildr(3): "device:/dev/tpmrm0", "swtpm:path=/run/swtpm.sock"; `source` is how the operator named it.
+    EsapiTpm(const std::string& tcti, const std::string& source) {
+        if (Tss2_TctiLdr_Initialize(tcti.c_str(), &tcti_) != TSS2_RC_SUCCESS) {
+            throw ToolError("TPM: cannot be reached by " + source);
+        }
+        if (const TSS2_RC code = Esys_Initialize(&context_, tcti_, nullptr); code != TSS2_RC_SUCCESS) {
+            Tss2_TctiLdr_Finalize(&tcti_);
+            check(code, "initialization");
+        }
+    }
+    ~EsapiTpm() {
+        Esys_Finalize(&context_);
+        Tss2_TctiLdr_Finalize(&tcti_);
     }
 
   private:

@@ -10,14 +10,15 @@ inline constexpr auto kColumns<ActionRow> =
                Column{"secret", &ActionRow::secret}};
 
 template <>
+inline constexpr auto kColumns<ActionSummary> =
+    std::tuple{Column{"name", &ActionSummary::name}, Column{"kind", &ActionSummary::kind},
+               Column{"target", &ActionSummary::target}};
+
+template <>
 inline constexpr auto kColumns<EventRow> = std::tuple{
     Column{"number", &EventRow::number}, Column{"event", &EventRow::event}, Column{"attempts", &EventRow::attempts}};
 
-bool add_action(Session& session, const ActionRow& action) {
-    return insert_new(
-        session, "actions", "name",
-        {{"name", action.name}, {"kind", action.kind}, {"target", action.target}, {"secret", action.secret}});
-}
+bool add_action(Session& session, const ActionRow& action) { return insert_new(session, "actions", "name", action); }
 
 bool remove_action(Session& session, const std::string& name) {
     const bool known = erase(session, "actions", {{"name", name}}) != 0;
@@ -31,6 +32,10 @@ bool has_action(Session& session, const std::string& name) {
 
 std::vector<ActionRow> list_actions(Session& session) {
     return select<ActionRow>(session, "FROM actions ORDER BY name");
+}
+
+std::vector<ActionSummary> list_action_summaries(Session& session) {
+    return select<ActionSummary>(session, "FROM actions ORDER BY name");
 }
 
 void add_event(Session& session, const std::string& event, Seconds now) {

@@ -14,6 +14,10 @@ struct ActionRow {
 [[nodiscard]] bool remove_action(Session& session, const std::string& name);  // its events go as well
 [[nodiscard]] bool has_action(Session& session, const std::string& name);
 [[nodiscard]] std::vector<ActionRow> list_actions(Session& session);  // by name
+struct ActionSummary {
+    std::string name, kind, target;
+};
+[[nodiscard]] std::vector<ActionSummary> list_action_summaries(Session& session);  // by name
 
 // --- events
 struct EventRow {

@@ -13,11 +13,7 @@ template <>
 inline constexpr auto kColumns<VendorRow> =
     std::tuple{Column{"name", &VendorRow::name}, Column{"content", &VendorRow::content}};
 
-namespace {
-
 const char* name_of(Counter which) { return which == Counter::kAssignments ? "assignments" : "vendors"; }
-
-}  // namespace
 
 std::int64_t counter(Session& session, Counter which) {
     return number(session, "SELECT value FROM settings WHERE name = $1", {name_of(which)});
@@ -87,9 +83,7 @@ std::vector<std::string> list_vendor_names(Session& session) {
     return values<std::string>(session, "SELECT name FROM vendors ORDER BY name");
 }
 
-void put_vendor(Session& session, const VendorRow& vendor) {
-    put(session, "vendors", "name", {{"name", vendor.name}, {"content", vendor.content}});
-}
+void put_vendor(Session& session, const VendorRow& vendor) { put(session, "vendors", "name", vendor); }
 
 bool remove_vendor(Session& session, const std::string& name) {
     return erase(session, "vendors", {{"name", name}}) != 0;

@@ -9,6 +9,7 @@ namespace gatehouse::server {
 
 // --- counters: counted up with each change of what they are named after, so that every process knows of it
 enum class Counter : std::uint8_t { kAssignments, kVendors };
+[[nodiscard]] const char* name_of(Counter which);  // of its row of the settings
 [[nodiscard]] std::int64_t counter(Session& session, Counter which);
 void count_up(Session& session, Counter which);
 // True once in the life of a database: noted apart from the tokens.

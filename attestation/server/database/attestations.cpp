@@ -1,5 +1,6 @@
 #include "attestation/server/database/attestations.hpp"
 
+#include "attestation/server/database/administration.hpp"
 #include "attestation/server/database/policies.hpp"
 #include "attestation/server/database/record.hpp"
 
@@ -25,7 +26,7 @@ inline constexpr auto kColumns<KnownEndpoint> = std::tuple{
     Column{"run", &KnownEndpoint::run},
     Column{"run_length", &KnownEndpoint::run_length},
     Column{"last_seen", &KnownEndpoint::last_seen},
-    Column{"(SELECT value FROM settings WHERE name = 'assignments')", &KnownEndpoint::assignments},
+    Column{"(SELECT value FROM settings WHERE name = $2)", &KnownEndpoint::assignments},  // see find_known()
 };
 
 template <>
@@ -79,7 +80,7 @@ constexpr unsigned kShards = 16;  // of the time line, so that PostgreSQL's writ
 }  // namespace
 
 std::optional<KnownEndpoint> find_known(Session& session, const std::string& id) {
-    return find<KnownEndpoint>(session, "FROM endpoints WHERE id = $1", {id});
+    return find<KnownEndpoint>(session, "FROM endpoints WHERE id = $1", {id, name_of(Counter::kAssignments)});
 }
 
 bool set_verdict(Session& session, const KnownEndpoint& known, const VerdictRow& verdict) {
@@ -92,10 +93,11 @@ bool set_verdict(Session& session, const KnownEndpoint& known, const VerdictRow&
                "run_length = $10 "
                "WHERE id = $11 AND last_nonce = $12 AND ak_public = $13 AND state = $14 AND run = $15 "
                "AND group_name = $16 AND endorsement_fault = $17 "
-               "AND (SELECT value FROM settings WHERE name = 'assignments') = $18",
+               "AND (SELECT value FROM settings WHERE name = $19) = $18",
                {verdict.state, verdict.now, verdict.lease_until, verdict.reason, verdict.policy, verdict.tpm,
                 verdict.nonce_time, verdict.log_hash, verdict.outcomes, verdict.run_length, known.id, known.last_nonce,
-                known.ak_public, known.state, known.run, known.group, known.endorsement_fault, known.assignments}) == 1;
+                known.ak_public, known.state, known.run, known.group, known.endorsement_fault, known.assignments,
+                name_of(Counter::kAssignments)}) == 1;
 }
 
 std::int64_t add_run(Session& session, const RunRow& run) {

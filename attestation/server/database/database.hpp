@@ -9,9 +9,10 @@
 //   inside only: session.hpp (statements), record.hpp (records by name), migrations.hpp (the tables), sqlite, postgres
 //
 // A record is a struct with one table of columns: which SQL expression goes into which member (record.hpp). All reads
-// are by that table; one more column is one more line. The calls take the Session of a job and do one thing to the
-// rows: they judge nothing, check nobody's role, write no audit entry. What is sought and is not there is an empty
-// optional or false.
+// are by that table, and writes of a whole record that is a row as it is. Writers of rows that are read in parts, in
+// joins or not at all (endpoints, evidence, outcomes, a token with its hash) name the columns themselves. The calls
+// take the Session of a job and do one thing to the rows: they judge nothing, check nobody's role, write no audit
+// entry. What is sought and is not there is an empty optional or false.
 //
 // Errors: DatabaseError, of a database that refuses or is out of reach, and of a column that is of another type than
 // the record's, which is a fault of the program.

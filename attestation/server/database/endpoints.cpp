@@ -337,11 +337,11 @@ bool set_checked(Session& session, const Unchecked& one, std::int64_t number, co
                {number, fault, now, one.id, one.checked}) != 0;
 }
 
-void set_endorsement(Session& session, const std::string& id, Seconds accepted, const std::string& content) {
+void set_endorsement(Session& session, const std::string& id, bool endorsed, Seconds accepted,
+                     const std::string& content) {
     erase(session, "endorsements", {{"endpoint", id}});
-    if (!content.empty()) insert(session, "endorsements", {{"endpoint", id}, {"time", accepted}, {"content", content}});
-    update(session, "endpoints", {{"endorsement_checked", content.empty() ? kNothingToCheck : kNeverChecked}},
-           {{"id", id}});
+    if (endorsed) insert(session, "endorsements", {{"endpoint", id}, {"time", accepted}, {"content", content}});
+    update(session, "endpoints", {{"endorsement_checked", endorsed ? kNeverChecked : kNothingToCheck}}, {{"id", id}});
 }
 
 }  // namespace gatehouse::server

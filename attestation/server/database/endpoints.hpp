@@ -103,7 +103,8 @@ struct Unchecked {
 // False if somebody else checked it meanwhile. With another fault than before, evidence is wanted.
 [[nodiscard]] bool set_checked(Session& session, const Unchecked& one, std::int64_t number, const std::string& fault,
                                Seconds now);
-// `content` empty: nobody vouches for it.
-void set_endorsement(Session& session, const std::string& id, Seconds accepted, const std::string& content);
+// Not `endorsed`: nobody vouches for it, and there is nothing to check.
+void set_endorsement(Session& session, const std::string& id, bool endorsed, Seconds accepted,
+                     const std::string& content);
 
 }  // namespace gatehouse::server

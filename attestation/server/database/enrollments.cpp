@@ -22,7 +22,6 @@ inline constexpr auto kColumns<OpenEnrollment> = std::tuple{
     Column{"manufacturer", &OpenEnrollment::manufacturer},
     Column{"model", &OpenEnrollment::model},
     Column{"endorsed", &OpenEnrollment::endorsed},
-    Column{"findings", &OpenEnrollment::findings},
     Column{"reason", &OpenEnrollment::reason},
     Column{"secret_hash", &OpenEnrollment::secret_hash},
     Column{"attempts", &OpenEnrollment::attempts},
@@ -31,6 +30,14 @@ inline constexpr auto kColumns<OpenEnrollment> = std::tuple{
     Column{"certificate", &OpenEnrollment::certificate},
     Column{"endorsement", &OpenEnrollment::endorsement},
 };
+
+struct NewEnrollment : OpenEnrollment {
+    std::vector<verifier::Finding> findings;
+};
+
+template <>
+inline constexpr auto kColumns<NewEnrollment> =
+    std::tuple_cat(kColumns<OpenEnrollment>, std::tuple{Column{"findings", &NewEnrollment::findings}});
 
 template <>
 inline constexpr auto kColumns<Enrollment> = std::tuple{
@@ -54,7 +61,10 @@ inline constexpr auto kColumns<RejectedEnrollment> =
     std::tuple{Column{"id", &RejectedEnrollment::id}, Column{"hostname", &RejectedEnrollment::hostname},
                Column{"ek_hash", &RejectedEnrollment::ek_hash}};
 
-void add_enrollment(Session& session, const OpenEnrollment& enrollment) { insert(session, "enrollments", enrollment); }
+void add_enrollment(Session& session, const OpenEnrollment& enrollment,
+                    const std::vector<verifier::Finding>& findings) {
+    insert(session, "enrollments", NewEnrollment{enrollment, findings});
+}
 
 std::optional<OpenEnrollment> lock_enrollment(Session& session, const std::string& id) {
     return find<OpenEnrollment>(session, "FROM enrollments WHERE id = $1 /*+ FOR UPDATE +*/", {id});

@@ -15,7 +15,7 @@ inline constexpr const char* kApproved = "approved";
 inline constexpr const char* kRejected = "rejected";
 }  // namespace enrollment_state
 
-// All that is kept of one.
+// All that is kept of one but for its findings.
 struct OpenEnrollment {
     std::string id, state;
     Seconds time = 0, expires = 0;  // when it came; when its challenge ends
@@ -24,16 +24,15 @@ struct OpenEnrollment {
     std::string csr;
     std::string vendor, manufacturer, model;
     bool endorsed = false;  // the EK certificate was accepted
-    std::vector<verifier::Finding> findings;
     std::string reason;
     Buffer secret_hash;
     std::int64_t attempts = 0;          // with a wrong secret
     Buffer token_hash;                  // of the one-time token; empty: came without
     std::string endpoint, certificate;  // once approved
-    std::string endorsement;            // what vouches for it; empty: nothing
+    std::string endorsement;            // what vouches for it; also empty if an older program did not keep it
 };
 
-void add_enrollment(Session& session, const OpenEnrollment& enrollment);
+void add_enrollment(Session& session, const OpenEnrollment& enrollment, const std::vector<verifier::Finding>& findings);
 [[nodiscard]] std::optional<OpenEnrollment> lock_enrollment(Session& session, const std::string& id);
 [[nodiscard]] std::optional<std::string> enrollment_state_of(Session& session, const std::string& id);
 [[nodiscard]] std::optional<Enrollment> find_enrollment(Session& session, const std::string& id);

@@ -106,11 +106,7 @@ bool has_assignment(Session& session, const std::string& group, const std::strin
 }
 
 void put_assignment(Session& session, const AssignedPolicy& assigned) {
-    put(session, "assignments", "group_name, policy, version",
-        {{"group_name", assigned.group},
-         {"policy", assigned.policy},
-         {"version", assigned.version},
-         {"stage", assigned.stage}});
+    put(session, "assignments", "group_name, policy, version", assigned);
 }
 
 bool remove_assignment(Session& session, const std::string& group, const std::string& policy, std::uint64_t version) {

@@ -24,22 +24,15 @@ std::string pairs(NamedValues values, std::size_t first, const char* between) {
 }
 
 // INSERT INTO table (a, b) VALUES ($1, $2)
-template <typename Columns>
-std::string insertion(std::string_view table, const Columns& columns) {
+std::string insertion(std::string_view table, NamedValues row) {
     std::string names, places;
     std::size_t count = 0;
-    for (const char* const column : columns) {
+    for (const Named& one : row) {
         const char* const between = count == 0 ? "" : ", ";
-        names += between + std::string(column);
+        names += between + std::string(one.column);
         places += between + std::string("$") + std::to_string(++count);
     }
     return "INSERT INTO " + std::string(table) + " (" + names + ") VALUES (" + places + ")";
-}
-
-std::string insertion(std::string_view table, NamedValues row) {
-    std::vector<const char*> columns;
-    for (const Named& one : row) columns.push_back(one.column);
-    return insertion(table, columns);
 }
 
 bool is_of(std::string_view key, std::string_view column) {
@@ -54,8 +47,8 @@ void from_value(Value&& value, verifier::TpmState& out) { out = decode_tpm(kept_
 void from_value(Value&& value, std::vector<verifier::Finding>& out) {
     out = findings_from_json(kept_as<std::string>(std::move(value)));
 }
-Value to_value(const verifier::TpmState& value) { return encode_tpm(value); }
-Value to_value(const std::vector<verifier::Finding>& value) { return findings_json(value); }
+Buffer to_value(const verifier::TpmState& value) { return encode_tpm(value); }
+std::string to_value(const std::vector<verifier::Finding>& value) { return findings_json(value); }
 
 std::int64_t number(Session& session, std::string_view sql, Params params) {
     return value<std::int64_t>(session, sql, params).value();
@@ -93,24 +86,6 @@ std::int64_t update(Session& session, std::string_view table, NamedValues change
 std::int64_t erase(Session& session, std::string_view table, NamedValues which) {
     return session.execute_with("DELETE FROM " + std::string(table) + " WHERE " + pairs(which, 1, " AND "),
                                 params_of(which));
-}
-
-void insert_values(Session& session, std::string_view table, std::span<const char* const> columns,
-                   std::span<const Value> values) {
-    std::vector<Param> params;
-    for (const Value& one : values) {
-        std::visit(
-            [&params](const auto& held) {
-                using Held = std::decay_t<decltype(held)>;
-                if constexpr (std::is_same_v<Held, std::monostate>) {
-                    refuse_type();
-                } else {
-                    params.emplace_back(held);
-                }
-            },
-            one);
-    }
-    session.execute_with(insertion(table, columns), params);
 }
 
 }  // namespace gatehouse::server

@@ -13,8 +13,8 @@
 //   select<Token>(session, "FROM tokens ORDER BY name")                     SELECT name, role, ... FROM tokens ...
 //   find<Token>(session, "FROM tokens WHERE hash = $1", {hash})             the first of them, if there is one
 //   returning<Token>(session, "DELETE FROM tokens WHERE expires < $1", {t}) ... RETURNING name, role, ...
-//   insert(session, "tokens", token)                                        all its columns
-//   insert(session, "groups", {{"name", name}})                             values by name
+//   insert(session, "policies", policy)                                     all its columns; so insert_new() and put()
+//   insert(session, "groups", {{"name", name}})                             values by name; likewise
 //   update(session, "tokens", {{"last_used", now}}, {{"hash", hash}})       SET ... WHERE hash = ... AND ...
 //
 // One value alone needs no record: value<T>(), values<T>(), exists().
@@ -65,17 +65,13 @@ void from_value(Value&& value, T& out) {
 void from_value(Value&& value, verifier::TpmState& out);
 void from_value(Value&& value, std::vector<verifier::Finding>& out);
 
+// What a Param can view.
 template <typename T>
-Value to_value(const T& value) {
-    if constexpr (std::is_same_v<T, std::string> || std::is_same_v<T, Buffer>) {
-        return value;
-    } else {
-        static_assert(std::is_integral_v<T> || std::is_enum_v<T>);
-        return static_cast<std::int64_t>(value);
-    }
+const T& to_value(const T& value) {
+    return value;
 }
-[[nodiscard]] Value to_value(const verifier::TpmState& value);
-[[nodiscard]] Value to_value(const std::vector<verifier::Finding>& value);
+[[nodiscard]] Buffer to_value(const verifier::TpmState& value);
+[[nodiscard]] std::string to_value(const std::vector<verifier::Finding>& value);
 
 // --- reading
 
@@ -163,17 +159,26 @@ void put(Session& session, std::string_view table, std::string_view key, NamedVa
 std::int64_t update(Session& session, std::string_view table, NamedValues changes, NamedValues which);
 std::int64_t erase(Session& session, std::string_view table, NamedValues which);
 
-void insert_values(Session& session, std::string_view table, std::span<const char* const> columns,
-                   std::span<const Value> values);
-template <typename Record>
-void insert(Session& session, std::string_view table, const Record& record) {
-    std::apply(
+// `then`, given all that is in a record, by name.
+template <typename Record, typename Then>
+auto with_values(const Record& record, Then then) {
+    return std::apply(
         [&](const auto&... column) {
-            const std::array<const char*, sizeof...(column)> names{column.expression...};
-            const std::array<Value, sizeof...(column)> all{to_value(std::invoke(column.place, record))...};
-            insert_values(session, table, names, all);
+            return then(NamedValues{{column.expression, to_value(std::invoke(column.place, record))}...});
         },
         kColumns<Record>);
+}
+template <typename Record>
+void insert(Session& session, std::string_view table, const Record& record) {
+    with_values(record, [&](NamedValues row) { insert(session, table, row); });
+}
+template <typename Record>
+bool insert_new(Session& session, std::string_view table, std::string_view key, const Record& record) {
+    return with_values(record, [&](NamedValues row) { return insert_new(session, table, key, row); });
+}
+template <typename Record>
+void put(Session& session, std::string_view table, std::string_view key, const Record& record) {
+    with_values(record, [&](NamedValues row) { put(session, table, key, row); });
 }
 
 }  // namespace gatehouse::server

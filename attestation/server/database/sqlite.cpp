@@ -337,8 +337,9 @@ std::string integrity_fault(const std::string& path) {
     };
     const bool asked =
         answer == SQLITE_OK && sqlite3_exec(opened, "PRAGMA integrity_check(1)", take, &said, nullptr) == SQLITE_OK;
-    if (!asked) return sqlite3_errmsg(opened);
-    return said == "ok" ? "" : said.empty() ? "no answer" : said;
+    if (!asked) said = sqlite3_errmsg(opened);
+    if (asked && said == "ok") return "";
+    return said.empty() ? "no answer" : said;
 }
 
 std::unique_ptr<Database> open_sqlite(const std::string& path) { return std::make_unique<SqliteDatabase>(path); }

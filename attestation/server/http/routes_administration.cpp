@@ -33,7 +33,7 @@ Response delete_token(Call& call) {
     return no_content();
 }
 
-Response enrollment_token(Call& call) {
+Response make_enrollment_token(Call& call) {
     const JsonBody body(call.request.body, {"group", "lifetime_s"});
     const std::string group = body.text("group");
     const auto lifetime = body.number_or("lifetime_s", 86400, kMostLifetime);
@@ -126,7 +126,7 @@ std::vector<Route> administration_routes() {
         {"GET", "/v1/tokens", "listTokens", kAdmin, kNone, 0, {}, list_tokens},
         {"POST", "/v1/tokens", "createToken", kAdmin, kJson, kSmallBody, {}, create_token},
         {"DELETE", "/v1/tokens/{name}", "deleteToken", kAdmin, kNone, 0, {}, delete_token},
-        {"POST", "/v1/enrollment-tokens", "createEnrollmentToken", kOperator, kJson, kSmallBody, {}, enrollment_token},
+        {"POST", "/v1/enrollment-tokens", "createEnrollmentToken", kOperator, kJson, kSmallBody, {}, make_enrollment_token},
         {"PUT", "/v1/endorsements/{ek_hash}", "putEndorsement", kOperator, kJson, kSmallBody, {}, put_endorsement},
         {"GET", "/v1/vendors", "listVendors", kReadOnly, kNone, 0, {}, list_vendors},
         {"PUT", "/v1/vendors/{name}", "putVendor", kAdmin, kJson, kMediumBody, {}, put_vendor},

@@ -129,6 +129,22 @@ TEST_P(Vendors, WhatIsRevokedWhileAnEnrollmentWaitsIsFoundOnceItIsApproved) {
     EXPECT_EQ(attest(id, endpoint_).verdict, "untrusted");
 }
 
+TEST_P(Vendors, OneThatWaitedSinceAnOlderProgramIsChecked) {
+    protocol::EnrollRequest request = endpoint_.enroll_request();
+    request.ek_certificate = ek_.der();
+    const protocol::EnrollChallenge challenge = service_->enroll(request);
+    (void)service_->activate(challenge.id, endpoint_.activate(challenge));
+    // Endorsed, and the certificate was not kept: the fifth migration leaves such.
+    Database::open(options_.database)->write([&](Session& session) {
+        session.execute("UPDATE enrollments SET endorsement = '' WHERE id = $1", {challenge.id});
+    });
+    service_->approve(kOperator, challenge.id, "default");
+    service_->remove_vendor(kAdmin, "Vendor");
+    service_->tick();
+    const std::string id = service_->endpoints(kReader, {}).rows.at(0).id;
+    EXPECT_EQ(fault_of(id), "Vendor is not trusted any more, and the EK certificate was not kept: enroll again");
+}
+
 TEST_P(Vendors, FleetIsCheckedWholeAndByAnyServer) {
     // More than are checked at once. They were enrolled by an older program, which kept no certificates.
     const std::string id = enroll_endorsed(endpoint_, ek_);
