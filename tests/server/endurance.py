@@ -19,14 +19,6 @@ from waiting import wait_until
 
 PROGRAM = ""
 IDLE = 10000
-SHORT = harness.OPEN_LIMITS + """
-[timeouts]
-handshake = 1.0
-head = 1.0
-body = 1.0
-idle = 2.0
-answer = 2.0
-"""
 
 
 def short(*limits):
@@ -79,64 +71,42 @@ def begin_requests(connect, count=150):
     return crowd
 
 
-def in_time(attempt):
-    """What `attempt` gives, once it is not nothing: where the machine was too busy for us to be faster than the server's
-    limits, we try again."""
-    def answer():
-        try:
-            return attempt()
-        except (OSError, harness.http.client.HTTPException):
-            return None
-    return wait_until("an answer", answer)
-
-
 class Slow(unittest.TestCase):
-    """The server's limits are short here."""
-
-    @classmethod
-    def setUpClass(cls):
-        cls.server = Server(PROGRAM, SHORT)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.server.close()
-
-    def trickle(self, start, piece):
+    def trickle(self, limit, start, piece):
         """Sends a byte every 0.2 s for ever; what the server says when it has had enough."""
-        def attempt():
-            with self.server.connect() as connection:
-                connection.sendall(start)
-                connection.settimeout(0.2)
-                got = b""
-                end = time.monotonic() + PATIENCE
-                while time.monotonic() < end:
+        server = Server(PROGRAM, short(limit))
+        self.addCleanup(server.close)
+        with server.connect() as connection:
+            connection.sendall(start)
+            connection.settimeout(0.2)
+            end, got = time.monotonic() + PATIENCE, None
+            while got is None:
+                self.assertLess(time.monotonic(), end, "the server waits for ever")
+                try:
+                    got = connection.recv(65536)
+                except TimeoutError:
                     try:
-                        part = connection.recv(65536)
-                        if not part:
-                            return got
-                        got += part
-                    except TimeoutError:
-                        try:
-                            connection.sendall(piece)
-                        except (ConnectionError, ssl.SSLError):
-                            return got
+                        connection.sendall(piece)
                     except (ConnectionError, ssl.SSLError):
-                        return got
-            self.fail("the server waits for ever")
-        return in_time(attempt)
+                        got = b""  # what it said before it closed is still to be read
+            connection.settimeout(PATIENCE)
+            return got + read_to_end(connection)
 
     def test_a_header_that_trickles_is_cut_off(self):
-        self.assertTrue(self.trickle(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ", b"a").startswith(b"HTTP/1.1 408 "))
+        got = self.trickle("head", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ", b"a")
+        self.assertTrue(got.startswith(b"HTTP/1.1 408 "), got)
 
     def test_a_body_that_trickles_is_cut_off(self):
         head = b"POST /v1/enrollments HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        got = self.trickle(head + b"Content-Length: 1000\r\n\r\n{", b" ")
+        got = self.trickle("body", head + b"Content-Length: 1000\r\n\r\n{", b" ")
         self.assertTrue(got.startswith(b"HTTP/1.1 408 "), got)
-        got = self.trickle(head + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n")
+        got = self.trickle("body", head + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n")
         self.assertTrue(got.startswith(b"HTTP/1.1 408 "), got)
 
     def test_an_idle_connection_ends_without_a_word(self):
-        with in_time(self.server.connect) as connection:
+        server = Server(PROGRAM, short("idle"))
+        self.addCleanup(server.close)
+        with server.connect() as connection:
             self.assertEqual(read_to_end(connection), b"")
 
     def test_each_handshake_of_a_crowd_is_cut_off(self):
