@@ -7,6 +7,15 @@ SOURCE = re.compile(r"\.(c|cc|cpp|h|hpp|inc|S)(\.in)?$")
 INCLUDE = re.compile(r"^\s*#\s*include(?:_next)?\b\s*(.*)", re.M)
 INCLUDED = re.compile(r'"([^"]+)"|<([^>]+)>')
 
+# The one room that speaks SQL, its headers with which one does, and who may include those: it, and tests that forge rows.
+DATABASE = "attestation/server/database"
+SPEAKING = {f"{DATABASE}/session.hpp", f"{DATABASE}/record.hpp"}
+MAY_SPEAK = {DATABASE, "tests/unit/server"}
+# A comment, a character, or a string with what stands in it.
+LITERAL = re.compile(r"//[^\n]*|/\*.*?\*/|(?<!\w)'(?:[^'\\\n]|\\.)+'"
+                     r'|R"(?P<mark>[^()\\\s"]*)\((?P<raw>.*?)\)(?P=mark)"|"(?P<plain>(?:[^"\\\n]|\\.)*)"', re.S)
+STATEMENT = re.compile(r"(?:\s|\\n)*(?:SELECT|INSERT|UPDATE|DELETE|CREATE|PRAGMA)\s")
+
 
 class Rooms:
     """The list of a tree: the kinds of the rooms, in order, and the room of each directory.
@@ -47,6 +56,18 @@ class Rooms:
         return self.kinds.get(self.of(name)) == "measured"
 
 
+def line_of(text, position):
+    return text.count("\n", 0, position) + 1
+
+
+def sql_faults(name, kind, text):
+    """SQL in a source that is not of the database's room: tests may write it, nobody else."""
+    if kind == "test" or name.rpartition("/")[0] == DATABASE:
+        return []
+    return [f"{name}:{line_of(text, literal.start())}: an SQL statement, outside of {DATABASE}"
+            for literal in LITERAL.finditer(text) if STATEMENT.match(literal["raw"] or literal["plain"] or "")]
+
+
 def faults_of_tree(tree, names):
     """What is against rooms.txt in the files of the tree at `names`, a line each."""
     rooms = Rooms(tree)
@@ -64,8 +85,9 @@ def faults_of_tree(tree, names):
             faults.append(f"{name}: its directory is in no room of rooms.txt")
             continue
         text = (tree / name).read_text(encoding="utf-8")
+        faults += sql_faults(name, rooms.kinds[room], text)
         for include in INCLUDE.finditer(text):
-            at = f"{name}:{text.count(chr(10), 0, include.start(1)) + 1}"
+            at = f"{name}:{line_of(text, include.start(1))}"
             found = INCLUDED.match(include[1])
             quoted, outside = found.groups() if found else (None, None)
             if found is None:
@@ -81,6 +103,8 @@ def faults_of_tree(tree, names):
                 pass  # a program of Linux: any
             elif quoted not in names:
                 faults.append(f'{at}: "{quoted}" is not a file of this tree, from its top')
+            elif quoted in SPEAKING and name.rpartition("/")[0] not in MAY_SPEAK:
+                faults.append(f"{at}: {quoted} is for " + " and ".join(sorted(MAY_SPEAK)) + " only")
             elif rooms.of(quoted) is not None and place[rooms.of(quoted)] > place[room]:
                 leaves = rooms.measured(name) and not rooms.measured(quoted)
                 faults.append(f"{at}: {room} includes {rooms.of(quoted)}, which "

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Every #include of the checkout is as rooms.txt allows; and this test finds it where one is not."""
+"""Every #include of the checkout is as rooms.txt allows, and SQL stands in the database's room alone; and this test
+finds it where that is not so."""
 
 import pathlib
 import subprocess
@@ -10,7 +11,7 @@ import unittest
 sys.dont_write_bytecode = True
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "ci/parts"))
-from rooms import KINDS, Rooms, faults_of_tree  # noqa: E402
+from rooms import KINDS, SPEAKING, Rooms, faults_of_tree  # noqa: E402
 
 GOOD = {
     "ci/rooms.txt": "measured low low/part  # comment\nmeasured middle\nhost program\ntest tests/unit\nheaders cstdint\n",
@@ -77,6 +78,45 @@ class Rule(unittest.TestCase):
         self.assert_faults({"low/part/part.cpp": "#include <middle/box.hpp>\n"},
                            'low/part/part.cpp:1: <middle/box.hpp> is of this tree: "middle/box.hpp"')
 
+    def assert_database_faults(self, changed, *faults):
+        """The same for a tree with a database in it."""
+        database = {"ci/rooms.txt": GOOD["ci/rooms.txt"].replace(
+                        "host program\n", "host attestation/server/database\nhost program\ntest tests/unit/server\n"),
+                    "attestation/server/database/session.hpp": "", "attestation/server/database/record.hpp": "",
+                    "attestation/server/database/rows.cpp": '#include "attestation/server/database/record.hpp"\n'
+                                                            'const char* const kRows = "SELECT 1";\n',
+                    "tests/unit/server/rows_test.cpp": '#include "attestation/server/database/session.hpp"\n'
+                                                       'const char* const kForged = "DELETE FROM audit";\n'}
+        self.assert_faults(database | changed, *faults)
+
+    def test_accepts_sql_in_the_database_and_in_tests(self):
+        self.assert_database_faults({})
+
+    def test_refuses_sql_elsewhere(self):
+        for statement in ('"SELECT 1"', '"INSERT INTO t VALUES (1)"', '"UPDATE t SET a = 1"', '" DELETE FROM t"',
+                          'R"sql(\n    CREATE TABLE t (a INTEGER)\n)sql"', 'R"(PRAGMA user_version)"', '"\\nSELECT 1"',
+                          'u8"SELECT 1"', '"a", "SELECT 1"', '"// a", "SELECT 1"', '"\\"", "SELECT 1"',
+                          "'\"', \"SELECT 1\""):
+            with self.subTest(statement):
+                self.assert_database_faults(
+                    {"program/main.cpp": f"\nsend({statement});\n"},
+                    "program/main.cpp:2: an SQL statement, outside of attestation/server/database")
+
+    def test_accepts_words_of_sql_that_are_no_statement(self):
+        for text in ('route("DELETE", "/v1/tokens");', '// "SELECT 1"', '/* "SELECT 1"\n"SELECT 1" */',
+                     'say("SELECTED 1");', 'say("to UPDATE a row");', "number = 10'000; say(\"'\"); // SELECT 1"):
+            with self.subTest(text):
+                self.assert_database_faults({"program/main.cpp": text})
+
+    def test_refuses_the_headers_of_sql_elsewhere(self):
+        for place in ("program", "tests/unit"):
+            for header in ("session", "record"):
+                with self.subTest(place=place, header=header):
+                    path = f"attestation/server/database/{header}.hpp"
+                    self.assert_database_faults({f"{place}/other.cpp": f'\n#include "{path}"\n'},
+                                                f"{place}/other.cpp:2: {path} is for attestation/server/database and "
+                                                "tests/unit/server only")
+
     def test_refuses_an_include_that_it_cannot_read(self):
         self.assert_faults({"low/part/part.cpp": "#include BOX\n"},
                            "low/part/part.cpp:1: an include that this test cannot read: BOX")
@@ -109,6 +149,8 @@ class ThisTree(unittest.TestCase):
         names = [name for name in names if (ROOT / name).is_file()]
         self.assertEqual("\n".join(faults_of_tree(ROOT, names)), "")
         self.assertEqual(set(Rooms(ROOT).kinds.values()), set(KINDS))
+        for name in SPEAKING:  # what the rule names is there
+            self.assertIn(name, names)
 
 
 if __name__ == "__main__":

@@ -273,15 +273,25 @@ const worksWithoutScripts = async () => {
     await page.context().close();
 };
 
+// A change on the server, made elsewhere, appears in the page that is open.
 const renewsItself = async () => {
     const page = await harness.open({ token: harness.reader });
     page.renewal = 'free';
+    const before = Number(await page.locator('#live .tile.retired .figure').innerText());
+    const elsewhere = await harness.open({ token: harness.operator });
+    await elsewhere.goto(`${await endpointOf(elsewhere, 'trusted', 'laptop-')}/retire`);
+    await elsewhere.fill('#reason', 'renewal');
+    await elsewhere.click('button.danger');
+    await arrive(elsewhere, '.notice');
+    await elsewhere.context().close();
     await page.evaluate(() => {
-        window.before = document.querySelector('#live');
+        window.isTheSamePage = true;
         void htmx.ajax('GET', '/?live=1', { source: '#live', target: '#live', swap: 'outerHTML', select: '#live' });
     });
-    await page.waitForFunction(() => !window.before.isConnected && document.querySelector('#live .as-of'));
-    check(await page.locator('#live').count() === 1, 'the overview renews itself');
+    await becomes(page, (many) => Number(document.querySelector('#live .tile.retired .figure')?.innerText) === many,
+        before + 1, 'the overview renews itself');
+    check(await page.evaluate(() => window.isTheSamePage === true), 'without being loaded again');
+    check(await page.locator('#live').count() === 1, 'and there is one of it');
     await page.context().close();
 };
 
