@@ -163,7 +163,7 @@ std::optional<std::string> Service::endpoint_of_certificate(Bytes certificate_de
     const Sha256Digest hash = sha256(certificate_der);
     if (auto present = inside_->read([&](Session& session) { return id_of_certificate(session, hash); }))
         return present;
-    const auto renewed = inside_->read([&](Session& session) { return id_of_next_certificate(session, hash); });
+    auto renewed = inside_->read([&](Session& session) { return id_of_next_certificate(session, hash); });
     if (!renewed) return std::nullopt;
     // The endpoint has the new one: from now on the old one is superseded.
     inside_->database->write([&](Session& session) { use_next_certificate(session, *renewed, hash); });

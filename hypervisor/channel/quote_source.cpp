@@ -14,7 +14,7 @@ Result<Source::Quote> QuoteSource::quote(const Sha256Digest& qualifying_data) {
     if (key_public_.empty()) return {Error::kState, "no attestation key"};
     auto made = tpm::quote(tpm_, random_, key_public_, key_private_, qualifying_data, tpm::kQuotedPcrs);
     if (!made) log("gatehouse: quote: ", made.failure());
-    GATEHOUSE_ASSIGN(last_, std::move(made));
+    GATEHOUSE_ASSIGN(last_, made);
     return Quote{last_.attest.bytes(), last_.signature.bytes(), key_public_};
 }
 

@@ -65,7 +65,7 @@ std::string state_in(std::initializer_list<State> states) {
     return "state IN (" + text + ")";
 }
 // Those that a lease goes with.
-const std::string kIsLeased = state_in({State::kTrusted, State::kUnmeasured});
+std::string is_leased() { return state_in({State::kTrusted, State::kUnmeasured}); }
 
 Endpoint as_of(Endpoint&& kept, Seconds now) {
     if (kept.state != State::kStale && state_at(kept.state, kept.lease_until, now) == State::kStale) {
@@ -93,7 +93,7 @@ void restrict_to(Listing& listing, State state, Seconds now) {
             listing.add("lease_until >= ", now);
             break;
         case State::kStale:
-            listing.add("(" + state_in({State::kStale}) + " OR (" + kIsLeased + " AND lease_until < ", now, "))");
+            listing.add("(" + state_in({State::kStale}) + " OR (" + is_leased() + " AND lease_until < ", now, "))");
             break;
         default: listing.add("state = ", state);
     }
@@ -147,7 +147,7 @@ std::int64_t count_leases_ended(Session& session, State state, Seconds now) {
 std::vector<Distrusted> list_distrusted(Session& session, Seconds now) {
     static const std::string from = "FROM endpoints WHERE " +
                                     state_in({State::kUntrusted, State::kStale, State::kRetired}) + " OR (" +
-                                    kIsLeased + " AND lease_until < $1) ORDER BY id";
+                                    is_leased() + " AND lease_until < $1) ORDER BY id";
     return select<Distrusted>(session, from, {now});
 }
 
@@ -161,13 +161,13 @@ std::optional<EndpointSummary> lock_summary(Session& session, const std::string&
 
 std::vector<std::string> list_leases_ended(Session& session, Seconds now, unsigned limit) {
     static const std::string sql =
-        "SELECT id FROM endpoints WHERE " + kIsLeased + " AND lease_until < $1 ORDER BY id LIMIT $2";
+        "SELECT id FROM endpoints WHERE " + is_leased() + " AND lease_until < $1 ORDER BY id LIMIT $2";
     return values<std::string>(session, sql, {now, limit});
 }
 
 std::optional<EndpointSummary> lock_if_lease_ended(Session& session, const std::string& id, Seconds now) {
     static const std::string from =
-        "FROM endpoints WHERE id = $1 AND " + kIsLeased + " AND lease_until < $2 /*+ FOR UPDATE +*/";
+        "FROM endpoints WHERE id = $1 AND " + is_leased() + " AND lease_until < $2 /*+ FOR UPDATE +*/";
     return find<EndpointSummary>(session, from, {id, now});
 }
 
@@ -204,7 +204,7 @@ void end_leases(Session& session, const std::string& group, const std::string& p
     static const std::string sql =
         "UPDATE endpoints SET wanted = $4, lease_until = CASE WHEN lease_until > $1 THEN $1 ELSE lease_until END "
         "WHERE group_name = $2 AND policy = $3 AND " +
-        kIsLeased;
+        is_leased();
     session.execute(sql, {lease_until, group, policy, now});
 }
 
