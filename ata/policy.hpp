@@ -79,10 +79,8 @@ struct Command {
 
 [[nodiscard]] Command classify(const TaskFile& task);
 
-// A command that every ATA disk aborts: IDENTIFY PACKET DEVICE (ACS-4 section 7.14: "for devices that
-// implement the PACKET feature set"; all others return command aborted). NOP would say it better, but QEMU's
-// disks complete it.
-inline constexpr TaskFile kAlwaysAborted{.command = 0xa1, .control = bits(TaskBit::kConventional)};
+// CHECK POWER MODE (ACS-4 section 7.4): changes nothing, wakes nothing up, and ends with an interrupt.
+inline constexpr TaskFile kCheckPowerMode{.command = 0xe5, .control = bits(TaskBit::kConventional)};
 
 // The tag of a queued command.
 [[nodiscard]] inline std::uint32_t tag_of(const TaskFile& task) { return (task.count >> 3) & 0x1f; }

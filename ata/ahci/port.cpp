@@ -8,6 +8,7 @@ using enum PortRegister;
 
 constexpr std::uint64_t kStopLimit = 500;     // milliseconds
 constexpr std::uint64_t kDiskLimit = 10'000;  // milliseconds: a disk may still be spinning up
+constexpr std::uint64_t kGrace = 100'000;     // microseconds
 
 // PxCMD bits that the guest may set, and how PxCLB, PxCLBU, PxFB and PxFBU are aligned.
 constexpr std::uint32_t kGuestCommandBits =
@@ -123,13 +124,17 @@ std::uint32_t Port::read(PortRegister reg) {
     const Access access(*this);
     if (bits(reg) < sizeof(address_)) return address_[bits(reg) / 4];
     if (reg == kInterruptStatus) {
-        const std::uint32_t status = hardware_.read(reg);
-        return status & ~process();
+        const std::uint32_t status = hardware_.read(reg) & ~process();
+        return status | errors_;
     }
     if (is_one_of(reg, kTaskFile, kSataActive, kCommandIssue)) (void)process();
+    if (reg == kTaskFile && refused_) return kRefusal;
     if (reg == kSataActive) return active_;
-    if (reg == kCommandIssue) return (waiting_ | running_) & ~accepted_;
-    if (reg == kCommand) return hardware_.read(reg) & ~bits(PortCommand::kNotOffered);
+    if (reg == kCommandIssue) return started_ ? (waiting_ | running_ | aborting_) & ~accepted_ : 0;
+    if (reg == kCommand) {
+        settle();
+        return hardware_.read(reg) & ~bits(PortCommand::kNotOffered) & ~(draining_ ? bits(PortCommand::kStart) : 0);
+    }
     const bool link = is_one_of(reg, kSataStatus, kSataControl, kSataError);
     return link || is_one_of(reg, kInterruptEnable, kTaskFile, kSignature) ? hardware_.read(reg) : 0;
 }
@@ -139,6 +144,7 @@ void Port::write(PortRegister reg, std::uint32_t value) {
     if (bits(reg) < sizeof(address_)) address_[bits(reg) / 4] = value & kAddressMasks[bits(reg) / 4];
     if (is_one_of(reg, kInterruptStatus, kInterruptEnable, kSataError)) hardware_.write(reg, value);
     if (reg == kSataControl) {
+        if ((value & kDetectionMask) != 0) abandon();
         forget_fis();  // what came before a link reset must not be taken for what comes after
         hardware_.write(reg, value & kSataControlMask);
     }
@@ -146,6 +152,7 @@ void Port::write(PortRegister reg, std::uint32_t value) {
     if (reg == kSataActive && started_) active_ |= value & slot_mask_;
     if (reg == kCommandIssue && started_) issue(value & slot_mask_);
     if (reg == kInterruptStatus) {
+        errors_ &= ~value;
         // Cleared first, then waiting and split commands go on: an interrupt of theirs is never lost.
         announced_ = false;
         if ((waiting_ | split_) != 0) (void)process();
@@ -157,24 +164,50 @@ void Port::write_command(std::uint32_t value) {
     value &= kGuestCommandBits;
     fis_enabled_ = (value & bits(PortCommand::kFisEnable)) != 0;
     if (started_ && (value & kStart) == 0) {
-        (void)process();  // the last look at what was finished
+        (void)collect();  // the last look at what was finished
+        draining_ = (running_ & queued_) != 0;
+        drained_since_ = environment_.clock->microseconds();
         drop_slots();
     } else if (!started_ && (value & kStart) != 0) {
+        settle();
         // While the engine is still stopping, shadow tables and bounce memory are the device's.
-        started_ = (hardware_.read(kCommand) & bits(PortCommand::kListRunning)) == 0;
+        started_ = !draining_ && (hardware_.read(kCommand) & bits(PortCommand::kListRunning)) == 0;
         if (!started_) value &= ~kStart;
-        free_ = ~std::uint64_t{0} >> (kMaximumUnits - units_);
+        if (!draining_) free_ = ~std::uint64_t{0} >> (kMaximumUnits - units_);
     }
-    hardware_.write(kCommand, value);
+    next_command_ = value & ~bits(PortCommand::kOverride);
+    if (!draining_) hardware_.write(kCommand, value);
 }
 
+// What the guest no longer sees. The device may still hold running_.
 void Port::drop_slots() {
-    started_ = false;
-    active_ = waiting_ = running_ = queued_ = aborting_ = split_ = accepted_ = 0;
+    started_ = refused_ = false;
+    active_ = waiting_ = queued_ = aborting_ = split_ = accepted_ = errors_ = 0;
+    if (!draining_) running_ = 0;
+}
+
+// Stops the device once it holds no command any more, or, in error, has had time to let go of all.
+void Port::settle() {
+    if (!draining_) return;
+    const bool idle = (running_ & (hardware_.read(kCommandIssue) | hardware_.read(kSataActive))) == 0;
+    const bool failed = (hardware_.read(kTaskFile) & bits(TaskBit::kError)) != 0 &&
+                        environment_.clock->microseconds() - drained_since_ >= kGrace;
+    if (!idle && !failed) return;
+    draining_ = false;
+    running_ = 0;
+    hardware_.write(kCommand, next_command_);
+}
+
+// A port reset ends whatever is in flight.
+void Port::abandon() {
+    if (started_ || draining_) hardware_.write(kCommand, hardware_.read(kCommand) & ~bits(PortCommand::kStart));
+    draining_ = false;
+    drop_slots();
 }
 
 void Port::reset() {
     const Access access(*this);
+    draining_ = false;
     drop_slots();
     fis_enabled_ = false;
     place_shadow();

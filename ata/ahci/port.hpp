@@ -15,13 +15,17 @@
 //          into a command's share of bounce memory (1.25 MiB) is done in several device commands, the slot being busy
 //          for the guest until the last. A waiting command is started in the order of arrival; queued (NCQ) and other
 //          commands are never mixed in the device.
-// refused  a command that policy, volume or a descriptor forbids is replaced by one that every disk aborts. The device
-//          itself then reports the error and interrupts, in every detail as hardware does: PxTFD, PxIS.TFES, PxCI left
-//          set, port halted until PxCMD.ST is cleared. For a queued command the NCQ error log is supplied.
+// refused  a command that policy, volume or a descriptor forbids waits until the device is idle, and is replaced by one
+//          that does nothing, for its interrupt. What the guest then sees is the abort of a drive that does not have the
+//          command: PxTFD, PxIS.TFES, PxCI left set, port halted until PxCMD.ST is cleared; for a queued one the NCQ
+//          error log as well. The drive itself has seen no error, and has none to recover from.
 // finish   decrypts in place. Only then do PxCI, PxSACT and the guest's copy of the received FIS show it. Bits of PxIS
 //          are shown from before the look at PxCI, so they never announce what is not finished.
-// stop     PxCMD.ST = 0 drops all slots. Shadow tables and bounce units are used again only after PxCMD.CR = 0: until
-//          then the device may still be reading them.
+// stop     PxCMD.ST = 0 drops all slots for the guest; nothing is started any more. With queued commands under way the
+//          device keeps its ST until it has ended them, and the guest reads PxCMD.CR = 1 for so long: there are controllers
+//          (QEMU's to 10.0) whose queued transfers outlive CR, and would land in tables, bounce units or guest pages that
+//          have a new use then. A drive in error has given up what it held (it waits for the error log to be read), after
+//          a grace of 100 ms. A drive that does neither is stopped by resetting port or controller, as drivers do then.
 //
 // Arena of a port:   0x00000  command list (1 KiB), received FIS (256 bytes)
 //                    0x01000  sink: what hidden sectors are read into
@@ -128,6 +132,8 @@ class Port {
     [[nodiscard]] Status execute(const TaskFile& task, std::size_t size);
     void write_command(std::uint32_t value);
     void drop_slots();
+    void settle();
+    void abandon();
     void place_shadow() const;
     void forget_fis() const { wipe(arena_.data + kCommandListSize, kFisAreaSize); }
     void enter_vectors();
@@ -136,6 +142,8 @@ class Port {
     void issue(std::uint32_t value);
     [[nodiscard]] Command fetch_command(Slot& slot);
     [[nodiscard]] std::uint32_t process();
+    [[nodiscard]] std::uint32_t collect();
+    void refuse(std::uint32_t slots);
     void start_waiting();
     [[nodiscard]] bool start(Slot& slot);
     void finish(Slot& slot);
@@ -173,6 +181,11 @@ class Port {
     // The guest's registers.
     std::array<std::uint32_t, 4> address_{};  // PxCLB, PxCLBU, PxFB, PxFBU
     bool started_ = false;                    // PxCMD.ST
+    bool draining_ = false;                   // not started, but the device holds running_ still
+    bool refused_ = false;                    // halted by a refused command: PxTFD shows kRefusal
+    std::uint32_t errors_ = 0;                // PxIS bits of ours
+    std::uint32_t next_command_ = 0;          // PxCMD, once the port is drained
+    std::uint64_t drained_since_ = 0;         // microseconds
     bool fis_enabled_ = false;                // PxCMD.FRE
     bool announced_ = false;    // a finished command's PxIS bits may not have been cleared by the guest yet
     std::uint32_t active_ = 0;  // PxSACT

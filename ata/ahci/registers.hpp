@@ -78,6 +78,9 @@ enum class PortCommand : std::uint32_t {
     kStart = 1u << 0,                              // ST
 };
 
+// PxTFD, and STATUS and ERROR of a FIS, of a drive that has aborted a command: DRDY, ERR; ABRT (ACS-4 section 6.2, 6.3).
+inline constexpr std::uint32_t kRefusal = 0x0451;
+
 // PxSIG of an ATA disk and of a packet device (section 3.3.9).
 inline constexpr std::uint32_t kSignatureAta = 0x00000101;
 inline constexpr std::uint32_t kSignaturePacket = 0xeb140101;
@@ -107,7 +110,7 @@ inline constexpr std::uint32_t kDescriptorMaxBytes = 1u << 22;
 // type. The second dword of Set Device Bits has the tags. A place whose first byte, the FIS type, is zero has
 // received nothing.
 inline constexpr std::uint32_t kFisAreaSize = 256;
-inline constexpr std::uint32_t kRegisterFisOffset = 0x40;
+inline constexpr std::uint32_t kRegisterFisOffset = 0x40;  // of which STATUS is byte 2, ERROR byte 3
 inline constexpr std::uint32_t kDeviceBitsTags = 0x5c;
 inline constexpr std::pair<std::uint8_t, std::uint8_t> kFisPlaces[] = {
     // offset, size

@@ -63,14 +63,15 @@ Command Port::fetch_command(Slot& slot) {
 }
 
 void Port::start_waiting() {
-    while (waiting_ != 0) {
+    while (waiting_ != 0 && aborting_ == 0) {
         Slot* oldest = &slots_[lowest(waiting_)];
         for (std::uint32_t rest = waiting_; rest != 0; rest &= rest - 1) {
             if (slots_[lowest(rest)].ticket < oldest->ticket) oldest = &slots_[lowest(rest)];
         }
-        const bool queued = oldest->command.queued && oldest->command.kind != kRefused;
-        const bool mixed = (running_ & (queued ? ~queued_ : queued_)) != 0;
-        if (mixed || !start(*oldest)) return;
+        // In the device, queued and other commands are never mixed, and a refused one is alone.
+        const bool alone = oldest->command.kind == kRefused;
+        const std::uint32_t foreign = alone ? ~0u : oldest->command.queued ? ~queued_ : queued_;
+        if ((running_ & foreign) != 0 || !start(*oldest)) return;
     }
 }
 
@@ -78,7 +79,7 @@ void Port::start_waiting() {
 // turns out to be forbidden stays waiting, as refused.
 bool Port::start(Slot& slot) {
     const CommandKind kind = slot.command.kind;
-    TaskFile task = kind == kRefused ? kAlwaysAborted : slot.command.task;
+    TaskFile task = kind == kRefused ? kCheckPowerMode : slot.command.task;
     bool valid = true;
     slot.descriptors = slot.part = 0;
     const auto free_units = static_cast<std::uint32_t>(std::popcount(free_));
@@ -118,17 +119,28 @@ void Port::store_command(const Slot& slot, const TaskFile& task, std::uint32_t h
     writer.u64(arena_.physical + static_cast<std::uint64_t>(table(slot) - arena_.data));
 }
 
-// Finishes what the device has finished, then starts what waits. Returns the PxIS bits that it cleared
-// because they announced no more than a part of a command.
+// Finishes what the device has finished, then starts what waits; as collect().
 std::uint32_t Port::process() {
+    if (!started_) return 0;
+    const std::uint32_t hidden = collect();
+    start_waiting();
+    return hidden;
+}
+
+// Finishes what the device has finished. Returns the PxIS bits that it cleared because they announced no more than a
+// part of a command.
+std::uint32_t Port::collect() {
     const std::uint32_t issued = running_ == 0 ? 0 : hardware_.read(kCommandIssue);
     const std::uint32_t active = running_ == 0 ? 0 : hardware_.read(kSataActive);
     accepted_ |= running_ & queued_ & ~issued;
-    // A refused command is never finished, only dropped. Nor is, while the task file shows an error, any
-    // command that is not queued: it may be the one that failed (QEMU before 8.1 clears PxCI all the same).
-    std::uint32_t finished = running_ & ~(issued | active | aborting_);
+    // While the task file shows an error, no command is finished that is not queued: it may be the one that failed (QEMU
+    // before 8.1 clears PxCI all the same). Nor is any on a port that runs no more: its registers were reset.
+    std::uint32_t finished = running_ & ~(issued | active);
+    if (finished != 0 && (hardware_.read(kCommand) & bits(PortCommand::kStart)) == 0) finished = 0;
     const bool unqueued = (finished & ~queued_) != 0;
     if (unqueued && (hardware_.read(kTaskFile) & bits(TaskBit::kError)) != 0) finished &= queued_;
+    if ((finished & aborting_) != 0) refuse(finished & aborting_);
+    finished &= ~aborting_;
     for (std::uint32_t rest = finished; rest != 0; rest &= rest - 1) finish(slots_[lowest(rest)]);
     publish_fis();
 
@@ -136,8 +148,17 @@ std::uint32_t Port::process() {
     const bool only_part = finished != 0 && running_ == 0 && !announced_;
     const std::uint32_t hidden = only_part ? bits(PortInterrupt::kProgress) : 0;
     if (only_part) hardware_.write(kInterruptStatus, hidden);
-    start_waiting();
     return hidden;
+}
+
+// The device has interrupted for a refused command: its abort, in registers and in the FIS.
+void Port::refuse(std::uint32_t slots) {
+    running_ &= ~slots;
+    refused_ = true;
+    errors_ = bits(PortInterrupt::kTaskFileError);
+    std::byte* fis = arena_.data + kCommandListSize + kRegisterFisOffset;
+    store(fis + 2, static_cast<std::uint16_t>(kRefusal), Endian::kLittle);
+    store(fis + 12, std::uint16_t{0}, Endian::kLittle);  // COUNT had the power mode
 }
 
 // The device is through with the slot's part.

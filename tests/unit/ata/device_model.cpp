@@ -259,6 +259,7 @@ void HbaModel::reset_port(std::uint32_t port) {
     PortModel& p = ports_[port];
     p.current.reset();
     p.queue.clear();
+    p.late.clear();
     p.halted = false;
     p.stopping = 0;
     for (const auto r : {PortRegister::kInterruptStatus, PortRegister::kInterruptEnable, PortRegister::kSataError,
@@ -270,6 +271,13 @@ void HbaModel::reset_port(std::uint32_t port) {
         reg(port, PortRegister::kTaskFile) = kReady;
         p.disk->queued_error_tag = 0x80;
     }
+}
+
+void HbaModel::lose_registers() {
+    const std::lock_guard lock(mutex);
+    for (auto& [number, p] : ports_) reset_port(number);
+    control_ = 0;
+    status_ = 0;
 }
 
 void HbaModel::write_port(std::uint32_t port, std::uint32_t offset, std::uint32_t value) {
@@ -309,6 +317,12 @@ void HbaModel::write_port(std::uint32_t port, std::uint32_t offset, std::uint32_
                 reg(port, PortRegister::kCommandIssue) = 0;
                 reg(port, PortRegister::kSataActive) = 0;
                 p.stopping = 6;
+                if (late_transfers) {
+                    for (const Inflight& c : p.queue) {
+                        if (c.phase == 0) p.late.push_back(c);
+                    }
+                    p.queue.clear();
+                }
             }
             reg(port, PortRegister::kCommand) = next;
             break;
@@ -372,6 +386,7 @@ bool HbaModel::step_port(std::uint32_t port) {
             p.link_reset = 0;
             p.current.reset();
             p.queue.clear();
+            p.late.clear();
             reg(port, PortRegister::kSataStatus) = 0x123;
             reg(port, PortRegister::kSignature) = p.signature;
             reg(port, PortRegister::kSataError) |= 1u << 26;
@@ -382,7 +397,12 @@ bool HbaModel::step_port(std::uint32_t port) {
         return true;
     }
     const bool running = (command & bits(PortCommand::kListRunning)) != 0;
-    if (!running || never_answers) return false;
+    if (!p.late.empty() && chance(16) == 0) {
+        execute(port, p.late.back());
+        p.late.pop_back();
+        return true;
+    }
+    if (!running || never_answers) return !p.late.empty();
     if ((command & 1) == 0) {
         // Told to stop, but not there yet: what is in flight may still move data.
         if (p.stopping > 1) {
@@ -462,6 +482,12 @@ bool HbaModel::fetch_next(std::uint32_t port) {
         if (tag != slot || (reg(port, PortRegister::kSataActive) >> slot & 1) == 0) ++protocol_violations;
         p.queue.push_back(c);
         deepest_queue = std::max<std::uint64_t>(deepest_queue, p.queue.size());
+        if (error_stays && (reg(port, PortRegister::kTaskFile) & kError) != 0) {
+            p.halted = true;
+            raise(port, bits(PortInterrupt::kTaskFileError));
+            return true;
+        }
+        if (std::ranges::any_of(p.late, [&](const Inflight& other) { return other.slot == slot; })) p.queue.pop_back();
         post_register_fis(port, kReady, 0, false);
         reg(port, PortRegister::kTaskFile) = kReady;
         reg(port, PortRegister::kCommandIssue) &= ~(1u << slot);
@@ -663,7 +689,6 @@ void HbaModel::execute(std::uint32_t port, Inflight& c) {
         case 0xe7:
         case 0xea:
         case 0xef: return;
-        case 0xa1: return fail(kAbort);
         default: ++disk.dangerous_commands; return;
     }
 }

@@ -92,6 +92,8 @@ class HbaModel final : public HbaRegisters, public Clock {
     // One step of one port, chosen by chance. False: nothing to do.
     bool step();
     void run();  // until there is nothing to do
+    // All registers as after a reset of the function, which nobody has told the mediator of.
+    void lose_registers();
     // True once for each interrupt message.
     bool take_interrupt();
 
@@ -100,6 +102,8 @@ class HbaModel final : public HbaRegisters, public Clock {
     bool clear_issue_on_error = false;  // as QEMU before 8.1
     std::uint32_t busy_ports = 0;       // bit n: the disk at port n never gets ready
     bool never_stops = false;           // CR stays set
+    bool late_transfers = false;        // queued commands outlive PxCMD.CR, and their tags are taken (QEMU to 10.0)
+    bool error_stays = false;           // a queued command that meets an earlier error in PxTFD fails (QEMU to 10.0)
     bool never_answers = false;         // commands are never executed
     bool never_leaves_reset = false;
     bool paused = false;  // step() does nothing
@@ -134,6 +138,7 @@ class HbaModel final : public HbaRegisters, public Clock {
         int link_reset = 0;
         std::optional<Inflight> current;
         std::vector<Inflight> queue;
+        std::vector<Inflight> late;  // of late_transfers
         std::uint32_t next_slot = 0;
     };
 
