@@ -391,7 +391,8 @@ TEST_F(InFlight, NothingLandsOnceTheGuestReadsThatTheEngineHasStopped) {
         const auto pattern = prepare();
         m().hba.late_transfers = true;
         fill_queue();
-        m().stop_port();
+        m().set(PortRegister::kCommand, m().reg(PortRegister::kCommand) & ~1u);
+        while ((m().reg(PortRegister::kCommand) & bits(PortCommand::kListRunning)) != 0) m().hba.step();
         m().start_port();
         // The same tags at once, and the buffers for something else.
         for (std::uint32_t slot = 0; slot < 32; ++slot) {
