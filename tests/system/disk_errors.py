@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+"""What goes wrong at the disk, beside load: nothing is lost, nothing hangs, and the guest keeps its command queueing.
+
+First the guest sends refused commands, one after the other, beside fio at queue depth 32: the drive must not be left in
+error by them, so Linux sees no failed read or write and never turns NCQ off.  Then it reads a sector that the disk cannot
+read, beside the same load: that read fails, each time, and nothing else does, though Linux stops the port with commands of
+fio's under way and issues them again.  What was written is verified after each, and compared with what the host decrypts.
+"""
+
+import hashlib
+import os
+import sys
+
+import appliance as lab
+import checks
+import task_disk
+
+TASK = r"""
+set -u
+disk=/dev/sda
+scratch=/dev/sda5
+fail() { echo "FAILED: $*"; dmesg > results/dmesg-failed; tail -60 results/dmesg-failed; exit 1; }
+load() {
+    fio --name="$1" --filename=$scratch --direct=1 --ioengine=libaio --iodepth=32 --rw=randwrite --bsrange=512-131072 \
+        --blockalign=512 --size=24M --verify=crc32c --verify_fatal=1 --do_verify=1 --randseed="$2" \
+        --output-format=terse > "results/fio-$1"
+}
+depth=$(cat /sys/block/sda/device/queue_depth)
+
+echo "refused commands beside load"
+dmesg -C
+(
+    set +e
+    refused=0
+    while [ ! -e /run/load-ended ]; do
+        # SECURITY ERASE PREPARE, READ BUFFER, SMART SELF-TEST, a vendor's code
+        for command in "85 06 20 00 00 00 00 00 00 00 00 00 00 00 f3 00" "85 06 20 00 00 00 00 00 00 00 00 00 00 00 e4 00" \
+            "85 06 20 00 d4 00 00 00 01 00 4f 00 c2 00 b0 00" "85 06 20 00 00 00 00 00 00 00 00 00 00 00 fa 00"; do
+            # shellcheck disable=SC2086
+            if sg_raw $disk $command > /dev/null 2>> results/sg; then touch results/executed; fi
+            refused=$((refused + 1))
+        done
+    done
+    echo $refused > results/refused
+) &
+load first 1 || fail "fio beside refused commands"
+load second 2 || fail "fio beside refused commands"
+touch /run/load-ended
+wait
+[ ! -e results/executed ] || fail "a refused command was executed"
+[ "$(cat results/refused)" -ge 20 ] || fail "only $(cat results/refused) commands were refused"
+dmesg > results/dmesg-refused
+if grep -E "failed command: (READ|WRITE) FPDMA|NCQ disabled|hard resetting" results/dmesg-refused; then
+    fail "refused commands cost reads and writes"
+fi
+[ "$(cat /sys/block/sda/device/queue_depth)" = "$depth" ] || fail "NCQ is off"
+
+echo "a sector that cannot be read"
+# Slowly, as Linux turns NCQ off after a few errors in a few minutes, and some retries of its own.
+(
+    load third 3 && load fourth 4 || touch results/load-failed
+    touch /run/load-ended
+) &
+rm -f /run/load-ended
+for attempt in 1 2; do
+    sleep 2
+    if dd if=$disk of=/dev/null bs=512 skip="$unreadable" count=1 iflag=direct 2>> results/dd; then
+        fail "attempt $attempt: the sector was read"
+    fi
+    [ ! -e /run/load-ended ] || fail "attempt $attempt came after the load"
+    dd if=$disk of=/dev/null bs=512 skip=$((unreadable - 1)) count=1 iflag=direct 2>> results/dd || fail "its neighbour"
+done
+wait
+[ ! -e results/load-failed ] || fail "fio beside an unreadable sector"
+dmesg > results/dmesg-unreadable
+grep -q "failed command: READ FPDMA" results/dmesg-unreadable || fail "no queued command failed: nothing was tried"
+dd if=$scratch bs=1M count=24 iflag=direct 2> /dev/null | sha256sum | cut -d' ' -f1 > results/sha256
+sync
+echo "all done"
+"""
+
+BLKDEBUG = """[inject-error]
+event = "read_aio"
+iotype = "read"
+errno = "5"
+sector = "{sector}"
+"""
+TESTED = 24 << 20  # bytes of the partition
+
+
+def main():
+    options = checks.arguments(__doc__, cpus={"type": int, "default": 2})
+    work = options.work
+    logs = os.path.join(options.output, "logs")
+    box = lab.Appliance(options.build, work)
+    box.make_ready()
+    scratch = lab.partitions(box.image)["guest-scratch"]
+    unreadable = scratch.start + (40 << 20) // lab.SECTOR  # where no program looks by itself
+    task = os.path.join(work, "task.img")
+    task_disk.make(task, f"unreadable={unreadable}\n{TASK}")
+    faults = os.path.join(work, "blkdebug")
+    with open(faults, "w", encoding="ascii") as file:
+        file.write(BLKDEBUG.format(sector=unreadable))
+    with box.machine(options.emulator, logs, options.cpus, snapshot=False, task=task,
+                     disks=[f"blkdebug:{faults}:{box.image}"]) as machine:
+        machine.wait_for_line(r"gatehouse: guest starts", lab.BOOT_TIMEOUT)
+        machine.wait_for_exit(lab.GUEST_TIMEOUT)
+        text = machine.serial_text()
+    print(f"serial log: {logs}/serial.log")
+    status = task_disk.results(task, work)
+    results = os.path.join(work, "results")
+    if status != 0:
+        print("\n".join(line for line in text.replace("\r", "").splitlines() if "guest:" in line)[-6000:])
+        print(f"the guest's task ended with status {status}")
+        return 1
+    with open(os.path.join(results, "sha256"), encoding="ascii") as file:
+        expected = file.read().strip()
+    with open(os.path.join(results, "refused"), encoding="ascii") as file:
+        refused = int(file.read())
+    plain = os.path.join(work, "scratch.img")
+    box.decrypt_partition("guest-scratch", plain)
+    with open(plain, "rb") as file:
+        found = hashlib.sha256(file.read(TESTED)).hexdigest()
+    os.unlink(plain)
+    print(f"{refused} commands refused; partition by the guest {expected}, on the host {found}")
+    return 0 if expected == found else 1
+
+
+if __name__ == "__main__":
+    sys.exit(checks.serial_logs.run(main))
