@@ -83,37 +83,48 @@ echo "all done"
 """
 
 
-def main():
-    options = checks.arguments(__doc__, cpus={"type": int, "default": 2})
-    work = options.work
-    logs = os.path.join(options.output, "logs")
-    box = lab.Appliance(options.build, work)
-    box.make_ready()
+def make_task(box, path):
     vault = lab.partitions(box.image)["gatehouse-vault"]
-    task = os.path.join(work, "task.img")
-    task_disk.make(task, f"vault={vault.start}\nvault_sectors={vault.size}\n{TASK}")
-    with box.machine(options.emulator, logs, options.cpus, snapshot=False, task=task) as machine:
-        machine.wait_for_line(r"gatehouse: guest starts", lab.BOOT_TIMEOUT)
-        machine.wait_for_exit(lab.GUEST_TIMEOUT)
-        text = machine.serial_text()
-    print(f"serial log: {logs}/serial.log")
+    task_disk.make(path, f"vault={vault.start}\nvault_sectors={vault.size}\n{TASK}")
+
+
+def judge(box, task, work):
+    """What is wrong after a guest's run, as a list of texts; prints the hashes."""
     status = task_disk.results(task, work)
-    results = os.path.join(work, "results")
     if status != 0:
-        print("\n".join(line for line in text.replace("\r", "").splitlines() if "guest:" in line)[-4000:])
-        print(f"the guest's task ended with status {status}")
-        return 1
-    with open(os.path.join(results, "sha256"), encoding="ascii") as file:
+        return [f"the guest's task ended with status {status}"]
+    with open(os.path.join(work, "results", "sha256"), encoding="ascii") as file:
         expected = file.read().strip()
     plain = os.path.join(work, "scratch.img")
     box.decrypt_partition("guest-scratch", plain)
     with open(plain, "rb") as file:
         found = hashlib.sha256(file.read()).hexdigest()
     os.unlink(plain)
-    print(f"partition by the guest {expected}, decrypted on the host {found}")
-    boot_now = lab.sha256_of_partition(box.image, "gatehouse-boot")
-    print(f"boot partition unchanged: {boot_now == box.boot_hash}")
-    return 0 if expected == found and boot_now == box.boot_hash else 1
+    print(f"partition by the guest {expected}, decrypted on the host {found}", flush=True)
+    wrong = [] if found == expected else ["the partition is not what the guest read"]
+    if lab.sha256_of_partition(box.image, "gatehouse-boot") != box.boot_hash:
+        wrong.append("the boot partition has changed")
+    return wrong
+
+
+def main():
+    options = checks.arguments(__doc__, cpus={"type": int, "default": 2})
+    logs = os.path.join(options.output, "logs")
+    box = lab.Appliance(options.build, options.work)
+    box.make_ready()
+    task = os.path.join(options.work, "task.img")
+    make_task(box, task)
+    with box.machine(options.emulator, logs, options.cpus, snapshot=False, task=task) as machine:
+        machine.wait_for_line(r"gatehouse: guest starts", lab.BOOT_TIMEOUT)
+        machine.wait_for_exit(lab.GUEST_TIMEOUT)
+        text = machine.serial_text()
+    print(f"serial log: {logs}/serial.log")
+    wrong = judge(box, task, options.work)
+    if wrong:
+        print("\n".join(line for line in text.replace("\r", "").splitlines() if "guest:" in line)[-4000:])
+    for problem in wrong:
+        print(problem)
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":
