@@ -6,6 +6,7 @@
 #include "hypervisor/boot/vault.hpp"
 #include "hypervisor/cpu/mmio.hpp"
 #include "hypervisor/memory/physical_memory.hpp"
+#include "hypervisor/platform/io.hpp"
 #include "hypervisor/platform/pci.hpp"
 
 namespace gatehouse::boot {
@@ -32,6 +33,7 @@ class DiskController final : public cpu::MmioHandler, private ata::HbaRegisters,
     std::byte* map(std::uint64_t physical, std::uint64_t size) override;
 
     std::uint64_t abar_ = 0;
+    platform::Mmio<ata::HbaRegisters> registers_{HostPhysical()};
     const memory::PhysicalMemory* guest_ = nullptr;
     ata::ahci::Controller controller_;
 };

@@ -43,8 +43,8 @@ constexpr std::uint32_t kRoutingMsrs[] = {
     0x26b,      0x26c,      0x26d,      0x26e,      0x26f,      0x2ff,      kMsrSyscfg};
 constinit std::array<std::uint64_t, std::size(kRoutingMsrs)> routing{};  // the BSP's
 // What nobody can set, or has been measured for all: HWCR's lock of SMM, TSEG, the microcode level.
-constexpr std::pair<std::uint32_t, std::uint64_t> kSame[] = {
-    {kMsrHwcr, 1}, {0xc0010112, ~0ull}, {0xc0010113, ~0ull}, {0x8b, ~0ull}};
+constexpr std::pair<Msr, std::uint64_t> kSame[] = {
+    {kMsrHwcr, 1}, {kMsrSmmAddress, ~0ull}, {kMsrSmmMask, ~0ull}, {kMsrPatchLevel, ~0ull}};
 constinit std::array<std::uint64_t, std::size(kSame)> same{};  // the BSP's
 
 // What the trampoline reads (entry.S): page table, stack and PerCpu of whose turn it is, then the hypervisor's own page
@@ -80,7 +80,7 @@ Status make_stacks(PerCpu& cpu) {
     return {};
 }
 
-std::uint64_t own_value(const std::pair<std::uint32_t, std::uint64_t>& row) {
+std::uint64_t own_value(const std::pair<Msr, std::uint64_t>& row) {
     std::uint64_t value = 0;
     (void)try_read_msr(row.first, &value);
     return value & row.second;
@@ -90,7 +90,7 @@ void read_routing() {
     for (std::size_t i = 0; i < same.size(); ++i) same[i] = own_value(kSame[i]);
     (void)try_read_msr(kMsrSyscfg, &routing.back());
     (void)try_write_msr(kMsrSyscfg, routing.back() | kFixedModify);
-    for (std::size_t i = 0; i + 1 < routing.size(); ++i) (void)try_read_msr(kRoutingMsrs[i], &routing[i]);
+    for (std::size_t i = 0; i + 1 < routing.size(); ++i) (void)try_read_msr(Msr{kRoutingMsrs[i]}, &routing[i]);
     (void)try_write_msr(kMsrSyscfg, routing.back());
 }
 
@@ -102,7 +102,7 @@ void adopt_routing() {
     }
     asm volatile("mov %0, %%cr0; wbinvd" : : "r"(kCr0Own | kCr0Cd) : "memory");
     for (std::size_t i = 0; i < routing.size(); ++i) {
-        const std::uint32_t msr = kRoutingMsrs[i];
+        const Msr msr{kRoutingMsrs[i]};
         std::uint64_t own = 0;
         (void)try_read_msr(msr, &own);
         if (own == routing[i]) continue;

@@ -8,17 +8,17 @@ namespace gatehouse::memory {
 namespace {
 
 // MMIO registers (48882, 3.4).
-enum Register : std::uint32_t {
-    kDeviceTableBase = 0x0000,  // [51:12] base, [8:0] size: (n + 1) * 4 KiB
-    kCommandBase = 0x0008,      // [51:12] base, [59:56] length: 2^n entries of 16 bytes
-    kControl = 0x0018,
-    kExclusionBase = 0x0020,  // [51:12] base, bit 1 for all devices, bit 0 enable: untranslated and unchecked
-    kExclusionLimit = 0x0028,
-    kExtendedFeature = 0x0030,
-    kCommandHead = 0x2000,  // byte offset
-    kCommandTail = 0x2008,
-    kStatus = 0x2020,
-};
+using Register = IommuRegisters::Register;
+constexpr Register kDeviceTableBase{0x0000};  // [51:12] base, [8:0] size: (n + 1) * 4 KiB
+constexpr Register kCommandBase{0x0008};      // [51:12] base, [59:56] length: 2^n entries of 16 bytes
+constexpr Register kControl{0x0018};
+constexpr Register kExclusionBase{
+    0x0020};  // [51:12] base, bit 1 for all devices, bit 0 enable: untranslated and unchecked
+constexpr Register kExclusionLimit{0x0028};
+constexpr Register kExtendedFeature{0x0030};
+constexpr Register kCommandHead{0x2000};  // byte offset
+constexpr Register kCommandTail{0x2008};
+constexpr Register kStatus{0x2020};
 
 enum Control : std::uint64_t {
     kIommuEnable = 1u << 0,

@@ -31,18 +31,19 @@
 
 namespace gatehouse::memory {
 
-// A unit's register file, mapped at itself and uncacheable; 64-bit accesses; `offset` is a multiple of 8 below 16 KiB.
+// A unit's register file, mapped at itself and uncacheable; all are 64 bits wide.
 // In registers.cpp; tests link a model in its place.
 class IommuRegisters {
   public:
-    explicit IommuRegisters(std::uint64_t base) : base_(base) {}
-    [[nodiscard]] std::uint64_t read(std::uint32_t offset) const;
-    void write(std::uint32_t offset, std::uint64_t value) const;
+    using Register = platform::Register<IommuRegisters, std::uint64_t>;
+    explicit IommuRegisters(HostPhysical base) : base_(base) {}
+    [[nodiscard]] std::uint64_t read(Register reg) const;
+    void write(Register reg, std::uint64_t value) const;
     // For time-outs; never goes back.
     [[nodiscard]] std::uint64_t microseconds() const;
 
   private:
-    std::uint64_t base_;
+    HostPhysical base_;
 };
 
 inline constexpr std::size_t kMaxIommus = 16;
@@ -69,7 +70,7 @@ class IommuUnit {
   public:
     // `registers`: their place. `queues`: kIommuQueuesSize bytes, and their physical address.
     IommuUnit(std::uint64_t registers, MutableBytes queues, std::uint64_t queues_physical)
-        : registers_(registers), queues_(queues), physical_(queues_physical) {}
+        : registers_(HostPhysical(registers)), queues_(queues), physical_(queues_physical) {}
 
     // Makes the unit use the table and forget what it knew. `has_tunnel`: IommuPlace. kTimeout, kMismatch (a
     // register does not hold).

@@ -45,7 +45,7 @@ Status check_position(std::uint64_t base, memory::Ram& ram) {
     GATEHOUSE_TRY(ram.read());
     GATEHOUSE_TRY(ram.check_write_back({base, launch::kKeptSize}, "kept region is not RAM"));
     GATEHOUSE_ASSIGN(const platform::EcamWindow window,
-                     platform::ecam_window(platform::read_msr(platform::kMmioConfigurationBase)));
+                     platform::ecam_window(platform::read_msr(kMsrMmioConfiguration)));
     return ram.check_devices(window.base);
 }
 

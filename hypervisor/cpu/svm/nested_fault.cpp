@@ -21,9 +21,9 @@ class ApicPage final : public MmioHandler {
     std::uint64_t read(std::uint64_t, unsigned) override { return 0; }
     void write(std::uint64_t address, unsigned size, std::uint64_t value) override {
         if (address % 16 != 0 || size != 4 || apic::x2apic()) return;
-        const auto reg = static_cast<std::uint32_t>(address - apic::kPage);
+        const apic::Register reg{static_cast<std::uint32_t>(address - apic::kPage)};
         const auto word = static_cast<std::uint32_t>(value);
-        if (reg != apic::kIcrLow) return apic::write(reg, word);
+        if (reg.offset != apic::kIcrLow.offset) return apic::write(reg, word);
         send_guest_ipi(*this_cpu().vcpu, std::uint64_t{apic::read(apic::kIcrHigh)} << 32 | word);
     }
 };

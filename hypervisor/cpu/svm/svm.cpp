@@ -51,9 +51,9 @@ void set_control(Vmcb& vmcb) {
 // (the first four have a second address), instruction-based sampling.
 void silence_counters() {
     constexpr std::uint32_t kIbsFetch = 0xc0011030, kIbsOp = 0xc0011033;
-    for (std::uint32_t msr = 0xc0010200; msr < 0xc0010250; msr += 2) (void)try_write_msr(msr, 0);
+    for (std::uint32_t msr = 0xc0010200; msr < 0xc0010250; msr += 2) (void)try_write_msr(Msr{msr}, 0);
     for (const std::uint32_t msr : {0xc0010000, 0xc0010001, 0xc0010002, 0xc0010003, kIbsFetch, kIbsOp}) {
-        (void)try_write_msr(msr, 0);
+        (void)try_write_msr(Msr{msr}, 0);
     }
 }
 

@@ -213,9 +213,11 @@ std::map<std::uint64_t, IommuModel*> models;
 }  // namespace
 
 // As registers.cpp is on the machine.
-std::uint64_t IommuRegisters::read(std::uint32_t offset) const { return models.at(base_)->read(offset); }
-void IommuRegisters::write(std::uint32_t offset, std::uint64_t value) const { models.at(base_)->write(offset, value); }
-std::uint64_t IommuRegisters::microseconds() const { return models.at(base_)->microseconds(); }
+std::uint64_t IommuRegisters::read(Register reg) const { return models.at(base_.value())->read(reg.offset); }
+void IommuRegisters::write(Register reg, std::uint64_t value) const {
+    models.at(base_.value())->write(reg.offset, value);
+}
+std::uint64_t IommuRegisters::microseconds() const { return models.at(base_.value())->microseconds(); }
 
 namespace {
 
