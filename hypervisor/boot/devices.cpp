@@ -71,7 +71,7 @@ Status Machine::find_devices() {
 }
 
 void Machine::set_device(guest::FunctionId function, const memory::DmaDomain& domain) {
-    std::byte* const table = memory::at_physical(kept_base_ + launch::kDeviceTableOffset);
+    std::byte* const table = memory::at_physical(HostPhysical(kept_base_ + launch::kDeviceTableOffset));
     reinterpret_cast<memory::DeviceTableEntry*>(table)[function] = memory::device_table_entry(domain);
 }
 
@@ -87,9 +87,9 @@ Status Machine::start_iommus() {
 Status Machine::refresh_iommus() {
     for (std::size_t i = 0; i < iommus_.count; ++i) {
         const std::uint64_t queues = memory::kIommuQueuesOffset + i * memory::kIommuQueuesSize;
-        memory::IommuUnit unit(iommus_.places[i].registers, kept(queues, memory::kIommuQueuesSize),
-                               kept_base_ + queues);
-        GATEHOUSE_TRY(unit.adopt(kept_base_ + launch::kDeviceTableOffset));
+        memory::IommuUnit unit(HostPhysical(iommus_.places[i].registers), kept(queues, memory::kIommuQueuesSize),
+                               HostPhysical(kept_base_ + queues));
+        GATEHOUSE_TRY(unit.adopt(HostPhysical(kept_base_ + launch::kDeviceTableOffset)));
         GATEHOUSE_TRY(unit.invalidate_all());
     }
     return {};
@@ -114,7 +114,7 @@ Status Machine::open_controller(guest::FunctionId function) {
     const auto number = static_cast<std::uint64_t>(std::ranges::count(
         config_.protected_functions(), guest::FunctionKind::kDisk, &guest::ConfigFilter::Function::kind));
     const std::uint64_t arena_size = kAllArenas / number & ~(memory::kPageSize - 1);
-    GATEHOUSE_ASSIGN(const std::uint64_t arena, cpu::kept_pages().take(arena_size / memory::kPageSize));
+    GATEHOUSE_ASSIGN(const HostPhysical arena, cpu::kept_pages().take(arena_size / memory::kPageSize));
     Controller& controller = controllers_[controller_count_];
     controller.function = function;
     controller.registers = bar;
@@ -146,7 +146,7 @@ Status Machine::leave_out(guest::FunctionId controller, const Failure& why) {
 // and one lands there: the same write would have been seen before.
 Result<bool> Machine::prove_refusal(Controller& controller) {
     constexpr std::byte kUntouched{0xa5};
-    GATEHOUSE_ASSIGN(const std::uint64_t canary, cpu::kept_pages().take(1));
+    GATEHOUSE_ASSIGN(const HostPhysical canary, cpu::kept_pages().take(1));
     const MutableBytes page(memory::at_physical(canary), memory::kPageSize);
     std::ranges::fill(page, kUntouched);
     Result<bool> has_disk = false;
@@ -156,7 +156,7 @@ Result<bool> Machine::prove_refusal(Controller& controller) {
     }
     GATEHOUSE_TRY(has_disk);
     GATEHOUSE_TRY(controller.dma.create(cpu::kept_pages()));
-    GATEHOUSE_TRY(controller.dma.allow({controller.arena.physical, controller.arena.size}));
+    GATEHOUSE_TRY(controller.dma.allow({controller.arena.physical.value(), controller.arena.size}));
     const auto domain = static_cast<std::uint16_t>(kFirstDiskDomain + (&controller - controllers_.data()));
     set_device(controller.function, {domain, controller.dma.root()});
     GATEHOUSE_TRY(refresh_iommus());

@@ -99,7 +99,7 @@ Bytes Machine::view(std::uint64_t physical, std::uint64_t size) {
     const Extent extent{physical, size};
     const bool good = physical >= memory::kPageSize && ram_.check(extent, "ACPI table").ok() &&
                       extent.end() <= memory::kIdentityLimit && !extent.overlaps({kept_base_, launch::kKeptSize});
-    return good ? Bytes(memory::at_physical(physical), size) : Bytes{};
+    return good ? Bytes(memory::at_physical(HostPhysical(physical)), size) : Bytes{};
 }
 
 // acpi = machine: the tables that the guest will get, into PCR 19.
