@@ -1,8 +1,8 @@
 // Addresses that must not be taken for each other, nor for numbers.
 //
 // A guest's physical address is the machine's, or it is nothing (memory/nested_page_table.hpp), so that only the type
-// tells them apart: a GuestPhysical is what the guest says, a HostPhysical what the hypervisor has chosen or checked. From
-// the one to the other, and to a pointer, leads PhysicalMemory::guest() alone (memory/physical_memory.hpp).
+// tells them apart: a GuestPhysical is what the guest says, a HostPhysical what the hypervisor has chosen or checked.
+// From the one to the other, and to a pointer, leads PhysicalMemory::guest() alone (memory/physical_memory.hpp).
 #pragma once
 
 #include <compare>
@@ -27,7 +27,7 @@ class Address {
     // For the checks themselves, in hypervisor/memory.
     [[nodiscard]] constexpr std::uint64_t unchecked() const requires(kHostile) { return value_; }
     // An entry of a table that leads there: its flags are below the address, or above.
-    friend constexpr std::uint64_t operator|(Address to, std::uint64_t flags) requires(!kHostile) { return to.value_ | flags; }
+    constexpr std::uint64_t operator|(std::uint64_t bits) const requires(!kHostile) { return value_ | bits; }
     // clang-format on
 
   private:

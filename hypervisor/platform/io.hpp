@@ -1,7 +1,7 @@
 // Ports, model-specific registers, devices' registers and time: the instructions, with names.
 //
-// What can be read or written is declared once, with its place and its width. No access chooses a width, and what is one
-// kind's, or one device's, is no other's: it does not compile.
+// What can be read or written is declared once, with its place and its width. No access chooses a width, and what is
+// one kind's, or one device's, is no other's: it does not compile.
 #pragma once
 
 #include <concepts>
