@@ -3,17 +3,24 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
+
+#include "hypervisor/base/address.hpp"
 
 namespace gatehouse::ata {
 
-// Guest RAM by physical address, which is the address that the controller uses as well (identity).
+// Guest RAM, checked: for the mediator, and for the controller.
+struct GuestBytes {
+    std::byte* data = nullptr;
+    HostPhysical physical;
+};
+
+// Guest RAM by the guest's addresses.
 class GuestMemory {
   public:
-    // The `size` bytes at `physical`, or null if any of them is not guest RAM: hypervisor memory, MMIO, beyond
+    // The `size` bytes at `address`, or null if any of them is not guest RAM: hypervisor memory, MMIO, beyond
     // the end, an address that wraps. Up to 4 MiB are asked for at once. The pointer must stay good for as long
     // as the guest runs. The guest may change the bytes at any time; callers copy what they check.
-    [[nodiscard]] virtual std::byte* map(std::uint64_t physical, std::uint64_t size) = 0;
+    [[nodiscard]] virtual GuestBytes map(GuestPhysical address, std::uint64_t size) = 0;
 };
 
 // The real controller's register file (AHCI: ABAR), uncached. Offsets in bytes, multiples of 4. May be called
@@ -28,7 +35,7 @@ class HbaRegisters {
 // Contiguous, 4,096-byte aligned.
 struct DmaArena {
     std::byte* data = nullptr;
-    std::uint64_t physical = 0;
+    HostPhysical physical;
     std::uint64_t size = 0;  // bytes
 };
 

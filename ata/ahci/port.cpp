@@ -34,9 +34,9 @@ Status PortHardware::stop(Clock& clock) const {
 // --- Before the guest ---
 
 void Port::place_shadow() const {
-    const std::uint64_t fis = arena_.physical + kCommandListSize;
-    hardware_.write(kCommandList, static_cast<std::uint32_t>(arena_.physical));
-    hardware_.write(kCommandListUpper, static_cast<std::uint32_t>(arena_.physical >> 32));
+    const std::uint64_t list = arena_.physical.value(), fis = list + kCommandListSize;
+    hardware_.write(kCommandList, static_cast<std::uint32_t>(list));
+    hardware_.write(kCommandListUpper, static_cast<std::uint32_t>(list >> 32));
     hardware_.write(kFis, static_cast<std::uint32_t>(fis));
     hardware_.write(kFisUpper, static_cast<std::uint32_t>(fis >> 32));
     forget_fis();

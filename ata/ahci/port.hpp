@@ -77,7 +77,9 @@ class Port {
     // --- Before the guest, on one CPU ---
 
     // The device only reads them.
-    [[nodiscard]] Extent command_tables() const { return {arena_.physical + kTablesOffset, kSlots * kTableSize}; }
+    [[nodiscard]] Extent command_tables() const {
+        return {(arena_.physical + kTablesOffset).value(), kSlots * kTableSize};
+    }
 
     // Gives a stopped port its arena (at least kMinimumArena) and starts it. kTimeout: busy for 10 s;
     // kNotFound: what answers is no ATA disk.
@@ -153,7 +155,7 @@ class Port {
     // slots.cpp: data
     [[nodiscard]] bool map_read(Slot& slot);
     [[nodiscard]] bool map_pieces(Slot& slot, std::uint32_t size);
-    void add_descriptor(Slot& slot, std::uint64_t physical, std::uint32_t size) const;
+    void add_descriptor(Slot& slot, HostPhysical physical, std::uint32_t size) const;
     [[nodiscard]] std::uint32_t share(const Slot& slot) const;
     [[nodiscard]] std::uint32_t sectors_per_unit() const { return kUnitSize / volume_.geometry.sector_size; }
     [[nodiscard]] bool encrypt_write(Slot& slot);
@@ -164,8 +166,8 @@ class Port {
         return arena_.data + kTablesOffset + slot.index * kTableSize;
     }
     [[nodiscard]] ScatterList shadow(const Slot& slot) const;
-    [[nodiscard]] std::uint64_t address(PortRegister low) const {
-        return address_[bits(low) / 4] | std::uint64_t{address_[bits(low) / 4 + 1]} << 32;
+    [[nodiscard]] GuestPhysical address(PortRegister low) const {
+        return GuestPhysical(address_[bits(low) / 4] | std::uint64_t{address_[bits(low) / 4 + 1]} << 32);
     }
 
     SpinLock lock_;

@@ -16,21 +16,21 @@ std::uint32_t ScatterList::contiguous() {
     std::array<std::byte, kDescriptorSize> copy{};
     fetch(copy, next_);
     Reader reader(copy);
-    address_ = reader.u64();
+    address_ = GuestPhysical(reader.u64());
     reader.skip(sizeof(std::uint32_t));
     const std::uint32_t last = reader.u32() & (kDescriptorMaxBytes - 1);
-    const bool valid = (address_ & 1) == 0 && (last & 1) != 0;
+    const bool valid = address_.within(2) == 0 && (last & 1) != 0;
     left_ = valid ? last + 1 : 0;
     count_ = valid ? count_ - 1 : 0;
     next_ += kDescriptorSize;
     return left_;
 }
 
-std::byte* ScatterList::take(std::uint32_t size) {
-    std::byte* data = memory_->map(address_, size);
-    address_ += size;
+GuestBytes ScatterList::take(std::uint32_t size) {
+    const GuestBytes taken = memory_->map(address_, size);
+    address_ = address_ + size;
     left_ -= size;
-    return data;
+    return taken;
 }
 
 void ScatterList::skip(std::uint64_t size) {

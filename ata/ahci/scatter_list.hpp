@@ -24,10 +24,8 @@ class ScatterList {
 
     // Bytes ahead without a gap; 0 at the end, or where a descriptor has an odd address or an odd size.
     [[nodiscard]] std::uint32_t contiguous();
-    // Physical address of the next byte, after contiguous().
-    [[nodiscard]] std::uint64_t address() const { return address_; }
     // The next `size` bytes, which must not exceed contiguous(), and moves past them. Null: not guest RAM.
-    [[nodiscard]] std::byte* take(std::uint32_t size);
+    [[nodiscard]] GuestBytes take(std::uint32_t size);
     // Moves past `size` bytes whatever they are.
     void skip(std::uint64_t size);
 
@@ -42,7 +40,7 @@ class ScatterList {
         while (size != 0) {
             const std::uint32_t gapless = contiguous();
             const auto part = static_cast<std::uint32_t>(size < gapless ? size : gapless);
-            std::byte* data = part == 0 ? nullptr : take(part);
+            std::byte* data = part == 0 ? nullptr : take(part).data;
             if (data == nullptr) return false;
             action(data, part);
             size -= part;
@@ -53,7 +51,7 @@ class ScatterList {
     GuestMemory* memory_ = nullptr;
     const std::byte* next_ = nullptr;
     std::uint32_t count_ = 0;
-    std::uint64_t address_ = 0;
+    GuestPhysical address_;  // of the next byte
     std::uint32_t left_ = 0;
 };
 

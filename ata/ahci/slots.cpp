@@ -32,18 +32,18 @@ void Port::issue(std::uint32_t value) {
 Command Port::fetch_command(Slot& slot) {
     Command refused;
     GuestMemory& memory = *environment_.memory;
-    const std::byte* header = memory.map(address(kCommandList) + slot.index * kHeaderSize, kHeaderSize);
+    const std::byte* header = memory.map(address(kCommandList) + slot.index * kHeaderSize, kHeaderSize).data;
     if (header == nullptr) return refused;
     std::array<std::byte, kHeaderSize> header_copy{};
     fetch(header_copy, header);
     Reader reader(header_copy);
     const std::uint32_t flags = reader.u32();
     reader.skip(sizeof(std::uint32_t));
-    const std::uint64_t base = reader.u64() & ~std::uint64_t{0x7f};
+    const GuestPhysical base{reader.u64() & ~std::uint64_t{0x7f}};
     const std::uint32_t descriptors = flags >> 16;
     if ((flags & bits(Header::kForbidden)) != 0) return refused;
 
-    const std::byte* guest_table = memory.map(base, kDescriptorOffset + descriptors * kDescriptorSize);
+    const std::byte* guest_table = memory.map(base, kDescriptorOffset + descriptors * kDescriptorSize).data;
     if (guest_table == nullptr) return refused;
     slot.guest = ScatterList(memory, guest_table + kDescriptorOffset, descriptors);
     slot.header = flags & bits(Header::kSoftReset);
@@ -116,7 +116,7 @@ void Port::store_command(const Slot& slot, const TaskFile& task, std::uint32_t h
     Writer writer(MutableBytes(arena_.data + slot.index * kHeaderSize, kHeaderSize));
     writer.u32(header | kTaskFileFisSize / 4 | slot.descriptors << 16);
     writer.u32(0);
-    writer.u64(arena_.physical + static_cast<std::uint64_t>(table(slot) - arena_.data));
+    writer.u64((arena_.physical + static_cast<std::uint64_t>(table(slot) - arena_.data)).value());
 }
 
 // Finishes what the device has finished, then starts what waits; as collect().
@@ -178,13 +178,13 @@ void Port::finish(Slot& slot) {
     }
     accepted_ &= ~slot.bit();
     if (slot.command.queued) active_ &= ~slot.bit();
-    std::byte* count = environment_.memory->map(address(kCommandList) + count_offset, sizeof(std::uint32_t));
+    std::byte* count = environment_.memory->map(address(kCommandList) + count_offset, sizeof(std::uint32_t)).data;
     if (count != nullptr) store(count, slot.transferred, Endian::kLittle);
 }
 
 // Copies received FISes to the guest: never one that tells of a command which is not finished.
 void Port::publish_fis() const {
-    std::byte* area = fis_enabled_ ? environment_.memory->map(address(kFis), kFisAreaSize) : nullptr;
+    std::byte* area = fis_enabled_ ? environment_.memory->map(address(kFis), kFisAreaSize).data : nullptr;
     if (area == nullptr) return;
     std::array<std::byte, kFisAreaSize> copy{};
     fetch(copy, arena_.data + kCommandListSize);
@@ -209,10 +209,10 @@ ScatterList Port::shadow(const Slot& slot) const {
     return {*environment_.memory, table(slot) + kDescriptorOffset, slot.descriptors};
 }
 
-void Port::add_descriptor(Slot& slot, std::uint64_t physical, std::uint32_t size) const {
+void Port::add_descriptor(Slot& slot, HostPhysical physical, std::uint32_t size) const {
     const std::size_t at = kDescriptorOffset + std::size_t{slot.descriptors++} * kDescriptorSize;
     Writer writer(MutableBytes(table(slot) + at, kDescriptorSize));
-    writer.u64(physical);
+    writer.u64(physical.value());
     writer.u32(0);
     writer.u32(size - 1);
 }
@@ -222,9 +222,9 @@ bool Port::map_pieces(Slot& slot, std::uint32_t size) {
     const std::uint32_t limit = slot.descriptors + kMaximumPieces;
     while (size != 0) {
         const std::uint32_t piece = std::min(size, slot.guest.contiguous());
-        const std::uint64_t physical = slot.guest.address();
-        if (piece == 0 || slot.descriptors == limit || slot.guest.take(piece) == nullptr) return false;
-        add_descriptor(slot, physical, piece);
+        const GuestBytes taken = slot.guest.take(piece);
+        if (piece == 0 || slot.descriptors == limit || taken.data == nullptr) return false;
+        add_descriptor(slot, taken.physical, piece);
         size -= piece;
     }
     return true;
@@ -269,7 +269,7 @@ void Port::decrypt_read(const Slot& slot) {
         enter_vectors();
         count = std::min(data.contiguous() / size, count);
         ScatterList back = data;
-        std::byte* sectors = count != 0 ? data.take(count * size) : sector_.data();
+        std::byte* sectors = count != 0 ? data.take(count * size).data : sector_.data();
         if (sectors == nullptr || (count == 0 && !data.copy_out(MutableBytes(sectors, size)))) return;
         volume_.key->transform(XtsKey::Direction::kDecrypt, sectors, sectors, std::max(count, 1u), size, lba);
         if (count == 0) (void)back.copy_in(Bytes(sectors, size));
@@ -296,7 +296,7 @@ bool Port::encrypt_write(Slot& slot) {
         for (std::byte* to = arena_.data + offset; slot.part < end;) {
             const std::uint32_t whole = std::min(slot.guest.contiguous() / size, end - slot.part);
             const std::uint32_t count = std::max(whole, 1u);
-            const std::byte* from = whole != 0 ? slot.guest.take(whole * size) : to;
+            const std::byte* from = whole != 0 ? slot.guest.take(whole * size).data : to;
             if (from == nullptr || (whole == 0 && !slot.guest.copy_out(MutableBytes(to, size)))) return false;
             volume_.key->transform(XtsKey::Direction::kEncrypt, from, to, count, size,
                                    slot.command.lba + slot.done + slot.part);

@@ -26,6 +26,10 @@ constexpr std::uint16_t kGeneralDomain = 1, kFirstDiskDomain = 2;
 
 constexpr std::uint64_t kFchRegisters = 0xfed80000;  // the FCH's PM and ACPI registers once more, in memory
 
+// A register of configuration space, wherever it is: the guest chooses place and width.
+template <typename T>
+constexpr platform::Register<struct Configuration, T> kConfiguration{0};
+
 }  // namespace
 
 std::uint64_t Machine::PciPorts::ecam_address(guest::FunctionId function, std::uint16_t offset) const {
@@ -37,23 +41,25 @@ std::uint32_t Machine::PciPorts::read(guest::FunctionId function, std::uint16_t 
     if (offset < 0x100) return platform::read_config(function, offset, size);
     const std::uint64_t address = ecam_address(function, offset);
     if (address == 0) return 0xffffffff;
-    if (size == 1) return platform::mapped<std::uint8_t>(address);
-    if (size == 2) return platform::mapped<std::uint16_t>(address);
-    return platform::mapped<std::uint32_t>(address);
+    const platform::Mmio<Configuration> space{HostPhysical(address)};
+    if (size == 1) return space.read(kConfiguration<std::uint8_t>);
+    if (size == 2) return space.read(kConfiguration<std::uint16_t>);
+    return space.read(kConfiguration<std::uint32_t>);
 }
 
 void Machine::PciPorts::write(guest::FunctionId function, std::uint16_t offset, unsigned size, std::uint32_t value) {
     if (offset < 0x100) return platform::write_config(function, offset, size, value);
     const std::uint64_t address = ecam_address(function, offset);
     if (address == 0) return;
-    if (size == 1) platform::mapped<std::uint8_t>(address) = static_cast<std::uint8_t>(value);
-    if (size == 2) platform::mapped<std::uint16_t>(address) = static_cast<std::uint16_t>(value);
-    if (size == 4) platform::mapped<std::uint32_t>(address) = value;
+    const platform::Mmio<Configuration> space{HostPhysical(address)};
+    if (size == 1) space.write(kConfiguration<std::uint8_t>, static_cast<std::uint8_t>(value));
+    if (size == 2) space.write(kConfiguration<std::uint16_t>, static_cast<std::uint16_t>(value));
+    if (size == 4) space.write(kConfiguration<std::uint32_t>, value);
 }
 
 Status Machine::find_devices() {
     GATEHOUSE_ASSIGN(chipset_, platform::find_chipset());
-    GATEHOUSE_ASSIGN(pci_.ecam, platform::ecam_window(platform::read_msr(platform::kMmioConfigurationBase)));
+    GATEHOUSE_ASSIGN(pci_.ecam, platform::ecam_window(platform::read_msr(kMsrMmioConfiguration)));
     Status status;
     platform::for_each_function([&](platform::FunctionId function) {
         const std::uint32_t code = platform::class_of(function);
@@ -65,7 +71,7 @@ Status Machine::find_devices() {
 }
 
 void Machine::set_device(guest::FunctionId function, const memory::DmaDomain& domain) {
-    std::byte* const table = memory::at_physical(kept_base_ + launch::kDeviceTableOffset);
+    std::byte* const table = memory::at_physical(HostPhysical(kept_base_ + launch::kDeviceTableOffset));
     reinterpret_cast<memory::DeviceTableEntry*>(table)[function] = memory::device_table_entry(domain);
 }
 
@@ -81,9 +87,9 @@ Status Machine::start_iommus() {
 Status Machine::refresh_iommus() {
     for (std::size_t i = 0; i < iommus_.count; ++i) {
         const std::uint64_t queues = memory::kIommuQueuesOffset + i * memory::kIommuQueuesSize;
-        memory::IommuUnit unit(iommus_.places[i].registers, kept(queues, memory::kIommuQueuesSize),
-                               kept_base_ + queues);
-        GATEHOUSE_TRY(unit.adopt(kept_base_ + launch::kDeviceTableOffset));
+        memory::IommuUnit unit(HostPhysical(iommus_.places[i].registers), kept(queues, memory::kIommuQueuesSize),
+                               HostPhysical(kept_base_ + queues));
+        GATEHOUSE_TRY(unit.adopt(HostPhysical(kept_base_ + launch::kDeviceTableOffset)));
         GATEHOUSE_TRY(unit.invalidate_all());
     }
     return {};
@@ -108,7 +114,7 @@ Status Machine::open_controller(guest::FunctionId function) {
     const auto number = static_cast<std::uint64_t>(std::ranges::count(
         config_.protected_functions(), guest::FunctionKind::kDisk, &guest::ConfigFilter::Function::kind));
     const std::uint64_t arena_size = kAllArenas / number & ~(memory::kPageSize - 1);
-    GATEHOUSE_ASSIGN(const std::uint64_t arena, cpu::kept_pages().take(arena_size / memory::kPageSize));
+    GATEHOUSE_ASSIGN(const HostPhysical arena, cpu::kept_pages().take(arena_size / memory::kPageSize));
     Controller& controller = controllers_[controller_count_];
     controller.function = function;
     controller.registers = bar;
@@ -140,7 +146,7 @@ Status Machine::leave_out(guest::FunctionId controller, const Failure& why) {
 // and one lands there: the same write would have been seen before.
 Result<bool> Machine::prove_refusal(Controller& controller) {
     constexpr std::byte kUntouched{0xa5};
-    GATEHOUSE_ASSIGN(const std::uint64_t canary, cpu::kept_pages().take(1));
+    GATEHOUSE_ASSIGN(const HostPhysical canary, cpu::kept_pages().take(1));
     const MutableBytes page(memory::at_physical(canary), memory::kPageSize);
     std::ranges::fill(page, kUntouched);
     Result<bool> has_disk = false;
@@ -150,7 +156,7 @@ Result<bool> Machine::prove_refusal(Controller& controller) {
     }
     GATEHOUSE_TRY(has_disk);
     GATEHOUSE_TRY(controller.dma.create(cpu::kept_pages()));
-    GATEHOUSE_TRY(controller.dma.allow({controller.arena.physical, controller.arena.size}));
+    GATEHOUSE_TRY(controller.dma.allow({controller.arena.physical.value(), controller.arena.size}));
     const auto domain = static_cast<std::uint16_t>(kFirstDiskDomain + (&controller - controllers_.data()));
     set_device(controller.function, {domain, controller.dma.root()});
     GATEHOUSE_TRY(refresh_iommus());
@@ -189,16 +195,17 @@ Status Machine::trap_guest() {
     }
     power_ports_.watch(chipset_.pm1_control, chipset_.s5_type);
     for (const std::uint16_t port :
-         {guest::PowerPorts::kKeyboard, guest::PowerPorts::kSystemControlA, platform::kResetControl}) {
+         {guest::PowerPorts::kKeyboard, guest::PowerPorts::kSystemControlA, platform::kResetControl.number}) {
         GATEHOUSE_TRY(cpu::port_map().add(port, port, power_ports_));
     }
     // A byte for the controller's output port that the launcher has announced: neither a reset nor A20 off.
-    platform::out(0x64, 1, 0xd1);
-    platform::out(0x60, 1, 0xdf);
+    constexpr platform::Port<std::uint8_t> kCommand{guest::PowerPorts::kKeyboard}, kData{0x60};
+    platform::out(kCommand, 0xd1);
+    platform::out(kData, 0xdf);
     const std::uint16_t pm1_control = chipset_.pm1_control;
     GATEHOUSE_TRY(cpu::port_map().add(pm1_control, static_cast<std::uint16_t>(pm1_control + 1), power_ports_));
     if (chipset_.fch) {
-        GATEHOUSE_TRY(cpu::port_map().add(platform::kFchData, platform::kFchData, power_ports_));
+        GATEHOUSE_TRY(cpu::port_map().add(platform::kFchData.number, platform::kFchData.number, power_ports_));
         GATEHOUSE_TRY(cpu::hide_device(kFchRegisters, 2 * memory::kPageSize));
     }
     GATEHOUSE_TRY(cpu::port_map().add(channel::kDoorbellPort, channel::kDoorbellPort + 3, doorbell_));

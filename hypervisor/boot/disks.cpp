@@ -5,7 +5,6 @@
 #include "hypervisor/base/log.hpp"
 #include "hypervisor/boot/dma_proof.hpp"
 #include "hypervisor/cpu/vector.hpp"
-#include "hypervisor/platform/io.hpp"
 #include "keyvault/tpm/types.hpp"
 
 namespace gatehouse::boot {
@@ -20,42 +19,44 @@ class SavedVectors final : public ata::VectorUnit {
 
 constinit SavedVectors saved_vectors;
 
+using HbaRegister = platform::Register<ata::HbaRegisters, std::uint32_t>;
+
 }  // namespace
 
-Result<bool> DiskController::provoke_dma(std::uint64_t abar, std::uint64_t area, ata::Clock& clock) {
-    abar_ = abar;
+Result<bool> DiskController::provoke_dma(std::uint64_t abar, HostPhysical area, ata::Clock& clock) {
+    abar_ = GuestPhysical(abar);
+    registers_ = platform::Mmio<ata::HbaRegisters>(HostPhysical(abar));
     return provoke_fis(*this, clock, area);
 }
 
 Status DiskController::start(std::uint64_t abar, const ata::DmaArena& arena, const memory::PhysicalMemory& guest,
                              ata::Clock& clock) {
-    abar_ = abar;
+    abar_ = GuestPhysical(abar);
+    registers_ = platform::Mmio<ata::HbaRegisters>(HostPhysical(abar));
     guest_ = &guest;
     return controller_.take_over({.memory = this, .registers = this, .clock = &clock, .vectors = &saved_vectors},
                                  arena);
 }
 
-std::uint64_t DiskController::read(std::uint64_t address, unsigned size) {
+std::uint64_t DiskController::read(GuestPhysical address, unsigned size) {
     const std::uint64_t offset = address - abar_;
     if (offset + size > ata::ahci::Controller::kRegisterSpace) return 0;
     return controller_.read(static_cast<std::uint32_t>(offset), size);
 }
 
-void DiskController::write(std::uint64_t address, unsigned size, std::uint64_t value) {
+void DiskController::write(GuestPhysical address, unsigned size, std::uint64_t value) {
     const std::uint64_t offset = address - abar_;
     if (offset + size > ata::ahci::Controller::kRegisterSpace) return;
     controller_.write(static_cast<std::uint32_t>(offset), size, value);
 }
 
-std::uint32_t DiskController::read(std::uint32_t offset) { return platform::mapped<std::uint32_t>(abar_ + offset); }
+std::uint32_t DiskController::read(std::uint32_t offset) { return registers_.read(HbaRegister{offset}); }
 
-void DiskController::write(std::uint32_t offset, std::uint32_t value) {
-    platform::mapped<std::uint32_t>(abar_ + offset) = value;
-}
+void DiskController::write(std::uint32_t offset, std::uint32_t value) { registers_.write(HbaRegister{offset}, value); }
 
-std::byte* DiskController::map(std::uint64_t physical, std::uint64_t size) {
-    const auto bytes = guest_->guest(physical, size);
-    return bytes ? bytes->data() : nullptr;
+ata::GuestBytes DiskController::map(GuestPhysical address, std::uint64_t size) {
+    const auto place = guest_->guest(address, size);
+    return place ? ata::GuestBytes{memory::at_physical(*place), *place} : ata::GuestBytes{};
 }
 
 Status PortDisk::attach(const volume::Header& header, const volume::Dek& dek) {

@@ -6,6 +6,7 @@
 #include "hypervisor/boot/vault.hpp"
 #include "hypervisor/cpu/mmio.hpp"
 #include "hypervisor/memory/physical_memory.hpp"
+#include "hypervisor/platform/io.hpp"
 #include "hypervisor/platform/pci.hpp"
 
 namespace gatehouse::boot {
@@ -16,22 +17,23 @@ class DiskController final : public cpu::MmioHandler, private ata::HbaRegisters,
     // `abar`: physical address of BAR5, uncached in the identity map.
     //
     // Before start(): has the first disk write a FIS to `area` (dma_proof.hpp). False: there is no disk.
-    [[nodiscard]] Result<bool> provoke_dma(std::uint64_t abar, std::uint64_t area, ata::Clock& clock);
+    [[nodiscard]] Result<bool> provoke_dma(std::uint64_t abar, HostPhysical area, ata::Clock& clock);
     // `arena`: memory that this controller's DMA reaches. Errors: those of Controller::take_over().
     [[nodiscard]] Status start(std::uint64_t abar, const ata::DmaArena& arena, const memory::PhysicalMemory& guest,
                                ata::Clock& clock);
     [[nodiscard]] ata::ahci::Controller& controller() { return controller_; }
 
     // Offsets beyond the registers read zero and ignore writes.
-    std::uint64_t read(std::uint64_t address, unsigned size) override;
-    void write(std::uint64_t address, unsigned size, std::uint64_t value) override;
+    std::uint64_t read(GuestPhysical address, unsigned size) override;
+    void write(GuestPhysical address, unsigned size, std::uint64_t value) override;
 
   private:
     std::uint32_t read(std::uint32_t offset) override;
     void write(std::uint32_t offset, std::uint32_t value) override;
-    std::byte* map(std::uint64_t physical, std::uint64_t size) override;
+    ata::GuestBytes map(GuestPhysical address, std::uint64_t size) override;
 
-    std::uint64_t abar_ = 0;
+    GuestPhysical abar_;
+    platform::Mmio<ata::HbaRegisters> registers_{HostPhysical()};
     const memory::PhysicalMemory* guest_ = nullptr;
     ata::ahci::Controller controller_;
 };

@@ -24,7 +24,7 @@ std::optional<PortHardware> port_with_device(ata::HbaRegisters& registers) {
 
 }  // namespace
 
-Result<bool> provoke_fis(ata::HbaRegisters& registers, ata::Clock& clock, std::uint64_t area) {
+Result<bool> provoke_fis(ata::HbaRegisters& registers, ata::Clock& clock, HostPhysical area) {
     constexpr std::uint32_t kQuiet = 0x300;            // PxSCTL.IPM: no power saving states
     constexpr std::uint32_t kReset = 1;                // PxSCTL.DET
     constexpr std::uint32_t kBusy = 0x88;              // PxTFD: BSY, DRQ
@@ -34,8 +34,8 @@ Result<bool> provoke_fis(ata::HbaRegisters& registers, ata::Clock& clock, std::u
     if (!port) return false;
     const PortHardware& hardware = *port;
     GATEHOUSE_TRY(hardware.stop(clock));
-    hardware.write(kFis, static_cast<std::uint32_t>(area));
-    hardware.write(kFisUpper, static_cast<std::uint32_t>(area >> 32));
+    hardware.write(kFis, static_cast<std::uint32_t>(area.value()));
+    hardware.write(kFisUpper, static_cast<std::uint32_t>(area.value() >> 32));
     hardware.write(kSataControl, kQuiet | kReset);
     (void)wait_for(clock, 1, [] { return false; });
     hardware.write(kSataControl, kQuiet);

@@ -99,7 +99,7 @@ Bytes Machine::view(std::uint64_t physical, std::uint64_t size) {
     const Extent extent{physical, size};
     const bool good = physical >= memory::kPageSize && ram_.check(extent, "ACPI table").ok() &&
                       extent.end() <= memory::kIdentityLimit && !extent.overlaps({kept_base_, launch::kKeptSize});
-    return good ? Bytes(memory::at_physical(physical), size) : Bytes{};
+    return good ? Bytes(memory::at_physical(HostPhysical(physical)), size) : Bytes{};
 }
 
 // acpi = machine: the tables that the guest will get, into PCR 19.
@@ -123,8 +123,8 @@ Status Machine::measure_tables() {
 Status Machine::measure_machine() {
     evidence::MachineFacts& facts = claims_.machine;
     std::uint64_t microcode = 0, hwcr = 0;
-    if (!cpu::try_read_msr(0x8b, &microcode)) microcode = 0;
-    if (!cpu::try_read_msr(cpu::kMsrHwcr, &hwcr)) hwcr = 0;
+    if (!cpu::try_read_msr(kMsrPatchLevel, &microcode)) microcode = 0;
+    if (!cpu::try_read_msr(kMsrHwcr, &hwcr)) hwcr = 0;
     facts.processor_signature = cpu::cpuid(1).eax;
     facts.microcode = static_cast<std::uint32_t>(microcode);
     facts.smm_locked = (hwcr & 1) != 0;
@@ -183,17 +183,18 @@ Result<cpu::svm::GuestEntry> Machine::load_guest() {
     writer.u16(disks_.boot_disk().function());
     writer.u8(static_cast<std::uint8_t>(disks_.boot_disk().port()));
     if (tables_.all().empty()) {  // ACPI mode from the start: the FADT has no SMI_CMD to ask firmware by
-        platform::out(chipset_.pm1_control, 2, platform::in(chipset_.pm1_control, 2) | 1);
+        const platform::Port<std::uint16_t> pm1_control{chipset_.pm1_control};
+        platform::out(pm1_control, static_cast<std::uint16_t>(platform::in(pm1_control) | 1));
     }
-    platform::mapped<std::uint32_t>(platform::kIoApicBase) = 0;  // register 0: its ID, in the window at 0x10
+    const platform::Mmio<platform::IoApic> io_apic{HostPhysical(platform::kIoApicBase)};
+    io_apic.write(platform::kIoApicSelect, platform::kIoApicId);
     std::array<std::uint32_t, cpu::kMaxCpus> apic_ids{};
     for (std::size_t i = 0; i < cpu::cpu_count(); ++i) apic_ids[i] = cpu::cpu_at(i).apic_id;
     const platform::GuestPlatform machine{
         .apic_ids = std::span(apic_ids).first(cpu::cpu_count()),
-        .io_apic_id =
-            static_cast<std::uint8_t>(platform::mapped<std::uint32_t>(platform::kIoApicBase + 0x10) >> 24 & 0xf),
+        .io_apic_id = static_cast<std::uint8_t>(io_apic.read(platform::kIoApicWindow) >> 24 & 0xf),
         .chipset = chipset_,
-        .hpet = platform::mapped<std::uint64_t>(platform::kHpetBase),
+        .hpet = platform::Mmio<platform::Hpet>(HostPhysical(platform::kHpetBase)).read(platform::kHpetCapabilities),
         .ecam = pci_.ecam,
         .channel = body,
         .machine_tables = tables_.all()};

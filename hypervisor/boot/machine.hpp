@@ -82,10 +82,12 @@ class Machine final : platform::AcpiMemory, guest::PhysicalView, ata::Clock {
     [[nodiscard]] Result<cpu::svm::GuestEntry> load_guest();
     // RAM that is not kept: reading it asks no device.
     [[nodiscard]] Bytes view(std::uint64_t physical, std::uint64_t size) override;
-    [[nodiscard]] MutableBytes at(std::uint64_t physical, std::size_t size) override {
+    [[nodiscard]] MutableBytes at(HostPhysical physical, std::size_t size) override {
         return {memory::at_physical(physical), size};
     }
-    [[nodiscard]] MutableBytes kept(std::uint64_t offset, std::uint64_t size) { return at(kept_base_ + offset, size); }
+    [[nodiscard]] MutableBytes kept(std::uint64_t offset, std::uint64_t size) {
+        return at(HostPhysical(kept_base_ + offset), size);
+    }
     [[nodiscard]] std::uint64_t microseconds() override { return platform::microseconds(); }
 
     // devices.cpp: what devices reach, and which of them the guest does

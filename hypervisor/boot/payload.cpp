@@ -41,10 +41,10 @@ Result<Payload> find_payload(const launch::LaunchBlock& block, const guest::Memo
         if (module == nullptr && limits.optional) continue;
         if (module == nullptr) return {Error::kNotFound, limits.name};
         if (module->size == 0 || module->size > limits.max_size) return {Error::kBadLength, limits.name, module->size};
-        const Extent place = module->extent();
-        if (!map.usable(place)) return {Error::kOutOfRange, limits.name, place.base};
-        GATEHOUSE_TRY(ram.check_write_back(place, limits.name));
-        MutableBytes contents = memory.at(place.base, place.length);
+        const auto place = map.usable(module->extent());
+        if (!place) return {Error::kOutOfRange, limits.name, module->address};
+        GATEHOUSE_TRY(ram.check_write_back(module->extent(), limits.name));
+        MutableBytes contents = memory.at(*place, module->size);
         if (!limits.in_place) {
             if (room.size() < contents.size()) return {Error::kNoSpace, limits.name, contents.size()};
             const MutableBytes copy = room.first(contents.size());

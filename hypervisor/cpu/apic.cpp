@@ -13,10 +13,10 @@ constexpr std::uint32_t kDeliveryPending = 1u << 12;
 constexpr std::uint32_t kMasked = 1u << 16;
 constexpr std::uint32_t kSpuriousReset = 0xff;  // vector 0xff, APIC disabled by software
 
-volatile std::uint32_t& at(std::uint32_t reg) { return *reinterpret_cast<volatile std::uint32_t*>(kPage + reg); }
-std::uint32_t msr_of(std::uint32_t reg) { return kMsrX2Apic + reg / 16; }
+constexpr platform::Mmio<Page> page{HostPhysical(kPage)};
+Msr msr_of(Register reg) { return Msr{kMsrX2Apic + reg.offset / 16}; }
 void wait_sent() {
-    (void)until(platform::microseconds, 100'000, [] { return (at(kIcrLow) & kDeliveryPending) == 0; });
+    (void)until(platform::microseconds, 100'000, [] { return (page.read(kIcrLow) & kDeliveryPending) == 0; });
 }
 
 }  // namespace
@@ -24,7 +24,7 @@ void wait_sent() {
 void enable() {
     const std::uint64_t flags = read_msr(kMsrApicBase) & (kBaseBsp | kBaseX2apic | kBaseEnable);
     write_msr(kMsrApicBase, kPage | flags | kBaseEnable);
-    if (!x2apic()) at(kId) = id() << 24;  // the launcher may have given it another
+    if (!x2apic()) page.write(kId, id() << 24);  // the launcher may have given it another
 }
 
 bool x2apic() { return (read_msr(kMsrApicBase) & kBaseX2apic) != 0; }
@@ -35,13 +35,15 @@ std::uint32_t id() {
     return topology.ebx != 0 ? topology.edx : cpuid(1).ebx >> 24;
 }
 
-std::uint32_t read(std::uint32_t reg) { return x2apic() ? static_cast<std::uint32_t>(read_msr(msr_of(reg))) : at(reg); }
+std::uint32_t read(Register reg) {
+    return x2apic() ? static_cast<std::uint32_t>(read_msr(msr_of(reg))) : page.read(reg);
+}
 
-void write(std::uint32_t reg, std::uint32_t value) {
+void write(Register reg, std::uint32_t value) {
     if (x2apic()) {
         write_msr(msr_of(reg), value);
     } else {
-        at(reg) = value;
+        page.write(reg, value);
     }
 }
 
@@ -49,23 +51,23 @@ void write_icr(std::uint64_t value) {
     if (x2apic()) {
         write_msr(kMsrX2ApicIcr, value);
     } else {
-        at(kIcrLow) = static_cast<std::uint32_t>(value);
+        page.write(kIcrLow, static_cast<std::uint32_t>(value));
     }
 }
 
 void send(std::uint32_t destination, std::uint32_t command) {
     if (x2apic()) return write_icr(std::uint64_t{destination} << 32 | command);
     wait_sent();
-    const std::uint32_t guest_high = at(kIcrHigh);
-    at(kIcrHigh) = destination << 24;
-    at(kIcrLow) = command;
+    const std::uint32_t guest_high = page.read(kIcrHigh);
+    page.write(kIcrHigh, destination << 24);
+    page.write(kIcrLow, command);
     wait_sent();
-    at(kIcrHigh) = guest_high;
+    page.write(kIcrHigh, guest_high);
 }
 
 void reset() {
     for (int i = 0; i < 256; ++i) write(kEndOfInterrupt, 0);  // of all that are in service
-    for (std::uint32_t reg = kTimer; reg <= kError; reg += 0x10) write(reg, kMasked);
+    for (std::uint32_t at = kTimer.offset; at <= kError.offset; at += 0x10) write(Register{at}, kMasked);
     write(kTimerInitial, 0);
     write(kTaskPriority, 0);
     write(kSpurious, kSpuriousReset);

@@ -1,24 +1,23 @@
 // The local APIC: sending IPIs, and what a guest's IPI means (APM vol. 2, chapter 16).
 #pragma once
 
-#include <cstdint>
+#include "hypervisor/platform/io.hpp"
 
 namespace gatehouse::cpu::apic {
 
 inline constexpr std::uint64_t kPage = 0xfee00000;
 
 // Register offsets (table 16-2); an x2APIC's MSR is 0x800 + offset / 16.
-enum Register : std::uint32_t {
-    kId = 0x020,
-    kTaskPriority = 0x080,
-    kEndOfInterrupt = 0x0b0,
-    kSpurious = 0x0f0,
-    kIcrLow = 0x300,
-    kIcrHigh = 0x310,  // xAPIC only; an x2APIC's ICR is one 64-bit register
-    kTimer = 0x320,    // local vector table: timer ...
-    kError = 0x370,    // ... error, 0x10 apart
-    kTimerInitial = 0x380,
-};
+using Register = platform::Register<struct Page, std::uint32_t>;
+inline constexpr Register kId{0x020};
+inline constexpr Register kTaskPriority{0x080};
+inline constexpr Register kEndOfInterrupt{0x0b0};
+inline constexpr Register kSpurious{0x0f0};
+inline constexpr Register kIcrLow{0x300};
+inline constexpr Register kIcrHigh{0x310};  // xAPIC only; an x2APIC's ICR is one 64-bit register
+inline constexpr Register kTimer{0x320};    // local vector table: timer ...
+inline constexpr Register kError{0x370};    // ... error, 0x10 apart
+inline constexpr Register kTimerInitial{0x380};
 
 // What a guest writes to its interrupt command register (16.5).
 struct Icr {
@@ -42,8 +41,8 @@ void enable();
 [[nodiscard]] bool x2apic();
 // As the processor says (CPUID), whatever the APIC has been told.
 [[nodiscard]] std::uint32_t id();
-[[nodiscard]] std::uint32_t read(std::uint32_t reg);
-void write(std::uint32_t reg, std::uint32_t value);
+[[nodiscard]] std::uint32_t read(Register reg);
+void write(Register reg, std::uint32_t value);
 // The guest's own write of its ICR, whose upper half an xAPIC has already.
 void write_icr(std::uint64_t value);
 // Sends ICR[31:0] = `command` to one processor and waits until it is out. The guest's ICR[63:32] is left as it was.

@@ -43,8 +43,8 @@ constexpr std::uint32_t kRoutingMsrs[] = {
     0x26b,      0x26c,      0x26d,      0x26e,      0x26f,      0x2ff,      kMsrSyscfg};
 constinit std::array<std::uint64_t, std::size(kRoutingMsrs)> routing{};  // the BSP's
 // What nobody can set, or has been measured for all: HWCR's lock of SMM, TSEG, the microcode level.
-constexpr std::pair<std::uint32_t, std::uint64_t> kSame[] = {
-    {kMsrHwcr, 1}, {0xc0010112, ~0ull}, {0xc0010113, ~0ull}, {0x8b, ~0ull}};
+constexpr std::pair<Msr, std::uint64_t> kSame[] = {
+    {kMsrHwcr, 1}, {kMsrSmmAddress, ~0ull}, {kMsrSmmMask, ~0ull}, {kMsrPatchLevel, ~0ull}};
 constinit std::array<std::uint64_t, std::size(kSame)> same{};  // the BSP's
 
 // What the trampoline reads (entry.S): page table, stack and PerCpu of whose turn it is, then the hypervisor's own page
@@ -80,7 +80,7 @@ Status make_stacks(PerCpu& cpu) {
     return {};
 }
 
-std::uint64_t own_value(const std::pair<std::uint32_t, std::uint64_t>& row) {
+std::uint64_t own_value(const std::pair<Msr, std::uint64_t>& row) {
     std::uint64_t value = 0;
     (void)try_read_msr(row.first, &value);
     return value & row.second;
@@ -90,7 +90,7 @@ void read_routing() {
     for (std::size_t i = 0; i < same.size(); ++i) same[i] = own_value(kSame[i]);
     (void)try_read_msr(kMsrSyscfg, &routing.back());
     (void)try_write_msr(kMsrSyscfg, routing.back() | kFixedModify);
-    for (std::size_t i = 0; i + 1 < routing.size(); ++i) (void)try_read_msr(kRoutingMsrs[i], &routing[i]);
+    for (std::size_t i = 0; i + 1 < routing.size(); ++i) (void)try_read_msr(Msr{kRoutingMsrs[i]}, &routing[i]);
     (void)try_write_msr(kMsrSyscfg, routing.back());
 }
 
@@ -102,7 +102,7 @@ void adopt_routing() {
     }
     asm volatile("mov %0, %%cr0; wbinvd" : : "r"(kCr0Own | kCr0Cd) : "memory");
     for (std::size_t i = 0; i < routing.size(); ++i) {
-        const std::uint32_t msr = kRoutingMsrs[i];
+        const Msr msr{kRoutingMsrs[i]};
         std::uint64_t own = 0;
         (void)try_read_msr(msr, &own);
         if (own == routing[i]) continue;
@@ -142,10 +142,10 @@ void bsp_main(std::uint64_t base) {
 
 // The page table with which an AP comes from real mode: the first GiB at itself,
 // executable, for the trampoline, and the hypervisor's own top entry.
-Result<std::uint64_t> make_start_table() {
-    const auto table = [](std::uint64_t at) { return reinterpret_cast<std::uint64_t*>(memory::at_physical(at)); };
+Result<HostPhysical> make_start_table() {
+    const auto table = [](HostPhysical at) { return reinterpret_cast<std::uint64_t*>(memory::at_physical(at)); };
     constexpr std::uint64_t kTable = 0x3, kLargePage = 0x83;  // present, writable
-    GATEHOUSE_ASSIGN(const std::uint64_t root, pool.take(2));
+    GATEHOUSE_ASSIGN(const HostPhysical root, pool.take(2));
     table(root)[0] = (root + kPageSize) | kTable;
     table(root)[511] = table(host_pages.root())[511];
     table(root + kPageSize)[0] = kLargePage;
@@ -176,7 +176,7 @@ extern "C" [[noreturn]] void bsp_start(std::uint64_t base) {
     write_msr(kMsrFsBase, reinterpret_cast<std::uint64_t>(&bsp));
     bsp.self = &bsp;
     kept = base;
-    pool = memory::PagePool(base + launch::kArenaOffset, launch::kArenaSize);
+    pool = memory::PagePool(HostPhysical(base + launch::kArenaOffset), launch::kArenaSize);
     build_interrupt_table();
     set_control_registers();
     const memory::ImageSections sections{offset_in_image(image_rodata), offset_in_image(image_data),
@@ -184,7 +184,7 @@ extern "C" [[noreturn]] void bsp_start(std::uint64_t base) {
     require(host_pages.build(pool, base + launch::kImageOffset, sections).ok(), "no room for page tables");
     require(make_stacks(bsp).ok(), "no room for stacks");
     cpus_online = 1;
-    asm volatile("mov %0, %%cr3" : : "r"(host_pages.root()) : "memory");
+    asm volatile("mov %0, %%cr3" : : "r"(host_pages.root().value()) : "memory");
     switch_stack(bsp.stack, bsp_main, base);
 }
 
@@ -205,12 +205,12 @@ IoPortMap& port_map() { return ports; }
 std::size_t cpu_count() { return cpus_online; }
 PerCpu& cpu_at(std::size_t index) { return cpus[index]; }
 
-std::uint64_t physical_address(const void* object) {
+HostPhysical physical_address(const void* object) {
     const auto address = reinterpret_cast<std::uint64_t>(object);
-    if (address < memory::kIdentityLimit) return address;
+    if (address < memory::kIdentityLimit) return HostPhysical(address);
     require(address >= launch::kImageVirtual && address < launch::kImageVirtual + launch::kImageMaxSize,
             "physical address of a stack object");
-    return kept + launch::kImageOffset + (address - launch::kImageVirtual);
+    return HostPhysical(kept + launch::kImageOffset + (address - launch::kImageVirtual));
 }
 
 Status map_device(std::uint64_t base, std::uint64_t size) {
@@ -233,7 +233,7 @@ Status hide_device(std::uint64_t base, std::uint64_t size) {
 
 Status start_aps(std::uint64_t low_page) {
     if (low_page % kPageSize != 0 || low_page >= 0xa0000) return {Error::kOutOfRange, "trampoline page", low_page};
-    const MutableBytes page(memory::at_physical(low_page), kPageSize);
+    const MutableBytes page(memory::at_physical(HostPhysical(low_page)), kPageSize);
     const Bytes code(reinterpret_cast<const std::byte*>(trampoline),
                      static_cast<std::size_t>(trampoline_end - trampoline));
     read_routing();
@@ -241,8 +241,9 @@ Status start_aps(std::uint64_t low_page) {
     asm volatile("wbinvd" : : : "memory");
     if (!equal_bytes(page.first(code.size()), code)) return {Error::kMismatch, "trampoline page", low_page};
     auto& lobby = *reinterpret_cast<Lobby*>(page.data() + (trampoline_data - trampoline));
-    GATEHOUSE_ASSIGN(lobby.start_cr3, make_start_table());
-    lobby.cr3 = host_pages.root();
+    GATEHOUSE_ASSIGN(const HostPhysical start, make_start_table());
+    lobby.start_cr3 = start.value();
+    lobby.cr3 = host_pages.root().value();
     apic::send(0, apic::kOthers | apic::kCommandInit);
     wait(10'000);
     for (const std::uint64_t then : {200u, 100'000u}) {  // Intel MP specification 1.4, B.4

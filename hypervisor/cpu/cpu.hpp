@@ -54,8 +54,8 @@ inline constexpr std::size_t kMaxCpus = 64;
 // How many processors the hypervisor runs on.
 [[nodiscard]] std::size_t cpu_count();
 
-// Physical address of an object in the hypervisor's image or in the identity map.
-[[nodiscard]] std::uint64_t physical_address(const void* object);
+// Where an object is, in the hypervisor's image or in the identity map.
+[[nodiscard]] HostPhysical physical_address(const void* object);
 
 }  // namespace gatehouse::cpu
 

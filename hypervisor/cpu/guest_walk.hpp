@@ -9,7 +9,7 @@
 namespace gatehouse::cpu {
 
 // kOutOfRange: a table outside of the guest's RAM; kNotFound: not present.
-[[nodiscard]] Result<std::uint64_t> guest_physical(const memory::PhysicalMemory& memory, std::uint64_t cr3,
+[[nodiscard]] Result<GuestPhysical> guest_physical(const memory::PhysicalMemory& memory, std::uint64_t cr3,
                                                    bool five_levels, std::uint64_t address);
 
 }  // namespace gatehouse::cpu

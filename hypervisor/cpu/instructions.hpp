@@ -15,21 +15,8 @@ struct CpuidLeaf {
     return out;
 }
 
-// Model-specific registers (APM vol. 2, appendix A).
-enum Msr : std::uint32_t {
-    kMsrApicBase = 0x0000001b,
-    kMsrPat = 0x00000277,
-    kMsrX2Apic = 0x00000800,  // + register offset / 16
-    kMsrX2ApicIcr = 0x00000830,
-    kMsrEfer = 0xc0000080,
-    kMsrFsBase = 0xc0000100,
-    kMsrSyscfg = 0xc0010010,
-    kMsrHwcr = 0xc0010015,
-    kMsrTopMem2 = 0xc001001d,
-    kMsrPatchLoader = 0xc0010020,
-    kMsrVmCr = 0xc0010114,
-    kMsrVmHsavePa = 0xc0010117,
-};
+using platform::read_msr;
+using platform::write_msr;
 
 inline constexpr std::uint64_t kEferSce = 1u << 0;
 inline constexpr std::uint64_t kEferLme = 1u << 8;
@@ -55,12 +42,9 @@ inline constexpr std::uint64_t kCr4La57 = 1u << 12;
 inline constexpr std::uint64_t kCr4Osxsave = 1u << 18;
 inline constexpr std::uint64_t kCr4Pke = 1u << 22;
 
-using platform::read_msr;
-using platform::write_msr;
-
 // As read_msr and write_msr; false where the processor answers with #GP. Entry.S.
-extern "C" [[nodiscard]] bool try_read_msr(std::uint32_t msr, std::uint64_t* value);
-extern "C" [[nodiscard]] bool try_write_msr(std::uint32_t msr, std::uint64_t value);
+extern "C" [[nodiscard]] bool try_read_msr(Msr msr, std::uint64_t* value);
+extern "C" [[nodiscard]] bool try_write_msr(Msr msr, std::uint64_t value);
 
 // Drops this processor's translations.
 inline void reload_cr3() { asm volatile("mov %%cr3, %%rax; mov %%rax, %%cr3" : : : "rax", "memory"); }

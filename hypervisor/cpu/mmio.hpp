@@ -3,18 +3,20 @@
 
 #include <array>
 
+#include "hypervisor/base/address.hpp"
+#include "hypervisor/base/extent.hpp"
 #include "hypervisor/base/result.hpp"
 
 namespace gatehouse::cpu {
 
 // Called on the accessing processor, possibly on several at once: a handler brings its own lock. It must not
-// touch vector registers but in a VectorSection. `address` is physical, `size` is 1, 2, 4 or 8; an access
+// touch vector registers but in a VectorSection. `size` is 1, 2, 4 or 8; an access
 // lies within one page but need not be aligned.
 class MmioHandler {
   public:
     // Upper bytes beyond `size` are ignored.
-    virtual std::uint64_t read(std::uint64_t address, unsigned size) = 0;
-    virtual void write(std::uint64_t address, unsigned size, std::uint64_t value) = 0;
+    virtual std::uint64_t read(GuestPhysical address, unsigned size) = 0;
+    virtual void write(GuestPhysical address, unsigned size, std::uint64_t value) = 0;
 
   protected:
     ~MmioHandler() = default;
@@ -28,12 +30,11 @@ class MmioMap {
     // kMisaligned: not whole 4 KiB pages; kOverlap; kNoSpace.
     [[nodiscard]] Status add(std::uint64_t base, std::uint64_t size, MmioHandler& handler);
     // Whose page this is; nullptr: nobody's.
-    [[nodiscard]] MmioHandler* find(std::uint64_t address) const;
+    [[nodiscard]] MmioHandler* find(GuestPhysical address) const;
 
   private:
     struct Region {
-        std::uint64_t base = 0;
-        std::uint64_t size = 0;
+        Extent place;
         MmioHandler* handler = nullptr;
     };
     std::array<Region, kMaxRegions> regions_{};

@@ -23,8 +23,8 @@ constinit std::atomic<PerCpu*> stopper = nullptr;
 void set_stop_actions(const StopActions& chosen) { actions = chosen; }
 
 void pulse_reset() {
-    platform::out8(platform::kResetControl, 0x02);
-    platform::out8(platform::kResetControl, 0x06);
+    platform::out(platform::kResetControl, 0x02);
+    platform::out(platform::kResetControl, 0x06);
     const std::array<std::uint16_t, 5> no_table{};
     asm volatile("lidt %0; ud2" : : "m"(no_table));
     __builtin_unreachable();

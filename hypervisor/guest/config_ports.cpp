@@ -32,15 +32,16 @@ void ConfigPorts::write(std::uint16_t port, unsigned size, std::uint32_t value) 
     if (selects(address, port, size)) filter_.write(function_of(address), offset_of(address, port), size, value);
 }
 
-std::uint64_t EcamPages::read(std::uint64_t address, unsigned size) {
+std::uint64_t EcamPages::read(GuestPhysical address, unsigned size) {
     if (size == 8) return ~std::uint64_t{0};
-    return filter_.read(static_cast<FunctionId>((address - base_) >> 12), address & 0xfff, size);
+    return filter_.read(static_cast<FunctionId>((address - base_) >> 12),
+                        static_cast<std::uint16_t>(address.within(0x1000)), size);
 }
 
-void EcamPages::write(std::uint64_t address, unsigned size, std::uint64_t value) {
+void EcamPages::write(GuestPhysical address, unsigned size, std::uint64_t value) {
     if (size == 8) return;
-    filter_.write(static_cast<FunctionId>((address - base_) >> 12), address & 0xfff, size,
-                  static_cast<std::uint32_t>(value));
+    filter_.write(static_cast<FunctionId>((address - base_) >> 12), static_cast<std::uint16_t>(address.within(0x1000)),
+                  size, static_cast<std::uint32_t>(value));
 }
 
 }  // namespace gatehouse::guest

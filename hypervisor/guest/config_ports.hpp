@@ -29,13 +29,13 @@ class EcamPages final : public cpu::MmioHandler {
   public:
     explicit EcamPages(ConfigFilter& filter) : filter_(filter) {}
     // Where the page of function 0 is, or would be.
-    void set_base(std::uint64_t base) { base_ = base; }
-    std::uint64_t read(std::uint64_t address, unsigned size) override;
-    void write(std::uint64_t address, unsigned size, std::uint64_t value) override;
+    void set_base(std::uint64_t base) { base_ = GuestPhysical(base); }
+    std::uint64_t read(GuestPhysical address, unsigned size) override;
+    void write(GuestPhysical address, unsigned size, std::uint64_t value) override;
 
   private:
     ConfigFilter& filter_;
-    std::uint64_t base_ = 0;
+    GuestPhysical base_;
 };
 
 }  // namespace gatehouse::guest

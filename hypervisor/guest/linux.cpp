@@ -113,8 +113,9 @@ void put(MutableBytes to, std::size_t at, const T& value) {
 }  // namespace
 
 Result<cpu::svm::GuestEntry> load_linux(PhysicalView& memory, const MemoryMap& map, const LinuxImage& image) {
-    if (!map.usable(image.kernel)) return {Error::kOutOfRange, "kernel", image.kernel.base};
-    const MutableBytes file = memory.at(image.kernel.base, image.kernel.length);
+    const auto place = map.usable(image.kernel);
+    if (!place) return {Error::kOutOfRange, "kernel", image.kernel.base};
+    const MutableBytes file = memory.at(*place, image.kernel.length);
     GATEHOUSE_ASSIGN(SetupHeader header, parse_header(file));
 
     if (image.initrd.length != 0) {
@@ -135,7 +136,7 @@ Result<cpu::svm::GuestEntry> load_linux(PhysicalView& memory, const MemoryMap& m
     busy[2] = {kernel, header.init_size};
     GATEHOUSE_ASSIGN(const std::uint64_t block, map.find(kBlockSize, kPage, kBelow4GiB, busy));
 
-    const MutableBytes setup = memory.at(block, kBlockSize);
+    const MutableBytes setup = memory.at(HostPhysical(block), kBlockSize);
     std::ranges::fill(setup, std::byte{0});
     const MutableBytes params = setup.subspan(kParamsAt, kPage);
     copy_bytes(params.subspan(kSetupAt), Bytes(file).first(header.end()).subspan(kSetupAt));
@@ -162,7 +163,7 @@ Result<cpu::svm::GuestEntry> load_linux(PhysicalView& memory, const MemoryMap& m
     put(setup, kPml4At, (block + kPdptAt) | 0x3);
     for (std::uint64_t i = 0; i < 512; ++i) put(setup, kPdptAt + 8 * i, (i << 30) | 0x83);
 
-    copy_bytes(memory.at(kernel, header.init_size), Bytes(file).subspan(header.setup_size()));
+    copy_bytes(memory.at(HostPhysical(kernel), header.init_size), Bytes(file).subspan(header.setup_size()));
     return cpu::svm::GuestEntry{.rip = kernel + kEntry64,
                                 .rsi = block + kParamsAt,
                                 .rsp = block + kStackTop,

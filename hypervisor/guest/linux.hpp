@@ -5,6 +5,9 @@
 // although its hash has been extended by then: a file that does not fit is refused with the field's name.
 #pragma once
 
+#include <optional>
+
+#include "hypervisor/base/address.hpp"
 #include "hypervisor/cpu/svm/svm.hpp"
 #include "hypervisor/launch/launch_block.hpp"
 
@@ -25,7 +28,8 @@ class MemoryMap {
     // Makes [extent) unusable, which is RAM, but not the guest's (to which it is reserved);
     // splits what it cuts. The whole extent must lie in usable memory: kOutOfRange.
     [[nodiscard]] Status reserve(const Extent& extent);
-    [[nodiscard]] bool usable(const Extent& extent) const;
+    // Where `extent` is, if all of it is usable memory.
+    [[nodiscard]] std::optional<HostPhysical> usable(const Extent& extent) const;
     // `extent` does not wrap, and no byte of it is RAM, by the map, the guest's or not.
     [[nodiscard]] bool is_no_ram(const Extent& extent) const;
     // The highest aligned place for `size` bytes in usable memory in [0x1000, below) that overlaps none of `busy`.
@@ -42,11 +46,10 @@ class MemoryMap {
     std::size_t count_ = 0;
 };
 
-// Physical memory as the boot code sees it: `at` yields `size` bytes at a physical address, which it has checked
-// against the memory map before.
+// Physical memory as the boot code sees it: `at` yields `size` bytes that the memory map has given or found usable.
 class PhysicalView {
   public:
-    [[nodiscard]] virtual MutableBytes at(std::uint64_t physical, std::size_t size) = 0;
+    [[nodiscard]] virtual MutableBytes at(HostPhysical physical, std::size_t size) = 0;
 
   protected:
     ~PhysicalView() = default;

@@ -41,10 +41,11 @@ Status MemoryMap::reserve(const Extent& extent) {
     return {Error::kOutOfRange, "reserved extent", extent.base};
 }
 
-bool MemoryMap::usable(const Extent& extent) const {
-    return !extent.wraps() && std::ranges::any_of(ranges(), [&](const MemoryRange& range) {
+std::optional<HostPhysical> MemoryMap::usable(const Extent& extent) const {
+    const bool good = !extent.wraps() && std::ranges::any_of(ranges(), [&](const MemoryRange& range) {
         return range.type == MemoryType::kUsable && range.extent().contains(extent);
     });
+    return good ? std::optional(HostPhysical(extent.base)) : std::nullopt;
 }
 
 bool MemoryMap::is_no_ram(const Extent& extent) const {

@@ -18,13 +18,13 @@ void PowerPorts::write(std::uint16_t port, unsigned size, std::uint32_t value) {
     const auto last_byte = static_cast<std::uint8_t>(value >> 8 * (size - 1));
     bool ends = false, wrong_sleep = false;
     switch (last) {
-        case platform::kFchData: return;
+        case platform::kFchData.number: return;
         case kKeyboard:
             if (last_byte == kWriteOutputPort) return;
             ends = (last_byte & 0xf1) == 0xf0;
             break;
         case kSystemControlA: ends = (last_byte & 1) != 0; break;
-        case platform::kResetControl: ends = (last_byte & 4) != 0; break;
+        case platform::kResetControl.number: ends = (last_byte & 4) != 0; break;
         default:
             ends = last == pm1_control_ + 1u && (last_byte & kSleepEnable) != 0;
             wrong_sleep = ends && (last_byte >> 2 & 7) != s5_type_;
@@ -35,7 +35,7 @@ void PowerPorts::write(std::uint16_t port, unsigned size, std::uint32_t value) {
     }
     if (wrong_sleep) {
         log("gatehouse: no sleep state but S5: the machine is reset");
-        actions_.write(platform::kResetControl, 1, kResetMachine);
+        actions_.write(platform::kResetControl.number, 1, kResetMachine);
     } else {
         actions_.write(port, size, value);
     }

@@ -5,6 +5,7 @@
 #include "hypervisor/base/log.hpp"
 #include "hypervisor/base/until.hpp"
 #include "hypervisor/platform/io.hpp"
+#include "hypervisor/platform/tpm_transport.hpp"
 
 namespace gatehouse::launcher {
 namespace {
@@ -12,20 +13,10 @@ namespace {
 using platform::read_msr;
 using platform::write_msr;
 
-constexpr std::uint32_t kApicBase = 0x1b;
-constexpr std::uint32_t kX2ApicInterruptCommand = 0x830;
-constexpr std::uint32_t kEfer = 0xc0000080;
-constexpr std::uint32_t kVmCr = 0xc0010114;
-
 std::array<std::uint32_t, 4> cpuid(std::uint32_t leaf) {
     std::array<std::uint32_t, 4> out{};
     asm volatile("cpuid" : "=a"(out[0]), "=b"(out[1]), "=c"(out[2]), "=d"(out[3]) : "a"(leaf), "c"(0));
     return out;
-}
-
-template <typename T>
-volatile T& mmio(std::uint64_t address) {
-    return *reinterpret_cast<volatile T*>(address);
 }
 
 void wait(std::uint64_t microseconds) {
@@ -39,7 +30,7 @@ bool has_feature(std::uint32_t leaf, Register where, unsigned bit) {
     return ((cpuid(leaf)[static_cast<std::size_t>(where)] >> bit) & 1) != 0;
 }
 
-bool svm_disabled() { return (read_msr(kVmCr) & 1u << 4) != 0; }
+bool svm_disabled() { return (read_msr(kMsrVmCr) & 1u << 4) != 0; }
 
 void halt() {
     for (;;) asm volatile("cli; hlt");
@@ -47,22 +38,25 @@ void halt() {
 
 // FIFO: TPM_ACCESS.activeLocality (PTP 1.05, 6.5.2.4). CRB: TPM_LOC_CTRL.relinquish (6.5.3.3).
 void relinquish_tpm() {
-    constexpr std::uint64_t kBase = 0xfed40000;
+    using platform::TpmBus;
     constexpr unsigned kLocalities = 4;  // the fifth is the CPU's own
-    const bool crb = (mmio<std::uint32_t>(kBase + 0x30) & 0xf) == 1;
+    const auto page = [](unsigned locality) {
+        return platform::Mmio<TpmBus>(HostPhysical(platform::kTpmBase + locality * 0x1000));
+    };
+    const bool crb = (page(0).read(platform::kTpmInterfaceId) & platform::kTpmIdTypeMask) == platform::kTpmIdCrb;
     for (unsigned locality = 0; locality < kLocalities; ++locality) {
-        const std::uint64_t registers = kBase + locality * 0x1000;
         if (crb) {
-            mmio<std::uint32_t>(registers + 0x08) = 1u << 1;
+            page(locality).write(platform::kTpmLocalityControl, platform::kTpmControlRelinquish);
         } else {
-            mmio<std::uint8_t>(registers) = 1u << 5;
+            page(locality).write(platform::kTpmAccess, platform::kTpmAccessActive);
         }
     }
 }
 
 void mask_legacy_interrupts() {
-    platform::out8(0x21, 0xff);
-    platform::out8(0xa1, 0xff);
+    constexpr platform::Port<std::uint8_t> kFirst{0x21}, kSecond{0xa1};
+    platform::out(kFirst, 0xff);
+    platform::out(kSecond, 0xff);
 }
 
 // AMD64 APM vol. 2, 15.27.8 and 16.5: INIT, level, assert, all excluding self.
@@ -70,26 +64,26 @@ void park_other_cpus() {
     constexpr std::uint32_t kInitToOthers = 0x000c4500;
     constexpr std::uint64_t kX2Apic = 1u << 10;
     constexpr std::uint64_t kEnabled = 1u << 11;
-    const std::uint64_t base = read_msr(kApicBase);
+    const std::uint64_t base = read_msr(kMsrApicBase);
     if ((base & kEnabled) == 0) {
         log("launcher: the local APIC is off: other CPUs cannot be parked");
         return;
     }
     if ((base & kX2Apic) != 0) {
-        write_msr(kX2ApicInterruptCommand, kInitToOthers);
+        write_msr(kMsrX2ApicIcr, kInitToOthers);
     } else {
-        constexpr std::uint64_t kInterruptCommandLow = 0x300;
+        constexpr platform::Register<struct Apic, std::uint32_t> kInterruptCommandLow{0x300};
         constexpr std::uint32_t kPending = 1u << 12;
-        volatile std::uint32_t& command = mmio<std::uint32_t>((base & 0xffffff000) + kInterruptCommandLow);
-        command = kInitToOthers;
-        (void)until(platform::microseconds, 1000, [&command] { return (command & kPending) == 0; });
+        const platform::Mmio<Apic> apic(HostPhysical(base & 0xffffff000));
+        apic.write(kInterruptCommandLow, kInitToOthers);
+        (void)until(platform::microseconds, 1000, [&] { return (apic.read(kInterruptCommandLow) & kPending) == 0; });
     }
     wait(20'000);
 }
 
 void enable_svm() {
     constexpr std::uint64_t kSvme = 1u << 12;
-    write_msr(kEfer, read_msr(kEfer) | kSvme);
+    write_msr(kMsrEfer, read_msr(kMsrEfer) | kSvme);
 }
 
 }  // namespace gatehouse::launcher

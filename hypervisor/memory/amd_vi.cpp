@@ -8,17 +8,17 @@ namespace gatehouse::memory {
 namespace {
 
 // MMIO registers (48882, 3.4).
-enum Register : std::uint32_t {
-    kDeviceTableBase = 0x0000,  // [51:12] base, [8:0] size: (n + 1) * 4 KiB
-    kCommandBase = 0x0008,      // [51:12] base, [59:56] length: 2^n entries of 16 bytes
-    kControl = 0x0018,
-    kExclusionBase = 0x0020,  // [51:12] base, bit 1 for all devices, bit 0 enable: untranslated and unchecked
-    kExclusionLimit = 0x0028,
-    kExtendedFeature = 0x0030,
-    kCommandHead = 0x2000,  // byte offset
-    kCommandTail = 0x2008,
-    kStatus = 0x2020,
-};
+using Register = IommuRegisters::Register;
+constexpr Register kDeviceTableBase{0x0000};  // [51:12] base, [8:0] size: (n + 1) * 4 KiB
+constexpr Register kCommandBase{0x0008};      // [51:12] base, [59:56] length: 2^n entries of 16 bytes
+constexpr Register kControl{0x0018};
+constexpr Register kExclusionBase{
+    0x0020};  // [51:12] base, bit 1 for all devices, bit 0 enable: untranslated and unchecked
+constexpr Register kExclusionLimit{0x0028};
+constexpr Register kExtendedFeature{0x0030};
+constexpr Register kCommandHead{0x2000};  // byte offset
+constexpr Register kCommandTail{0x2008};
+constexpr Register kStatus{0x2020};
 
 enum Control : std::uint64_t {
     kIommuEnable = 1u << 0,
@@ -74,7 +74,7 @@ void fence() { asm volatile("mfence" : : : "memory"); }
 }  // namespace
 
 DeviceTableEntry device_table_entry(const DmaDomain& domain) {
-    const std::uint64_t access = domain.root == 0 ? 0 : domain.root | kMode4 | kReadable | kWritable;
+    const std::uint64_t access = domain.root == HostPhysical() ? 0 : domain.root | kMode4 | kReadable | kWritable;
     return {kValid | kTranslationValid | access, domain.id, kInterruptValid | kForwardUnmapped, 0};
 }
 
@@ -99,12 +99,12 @@ Status IommuUnit::invalidate_all() {
         return {Error::kUnsupported, "IOMMU: INVALIDATE_IOMMU_ALL", features};
     ++completions_;
     submit(kInvalidateAll, 0);
-    submit(kCompletionWait | (physical_ + kWordAt) | kStore, completions_);
+    submit((physical_ + kWordAt) | kCompletionWait | kStore, completions_);
     const auto* word = reinterpret_cast<const volatile std::uint64_t*>(queues_.data() + kWordAt);
     return wait_until([&] { return *word == completions_; }, "IOMMU: command queue");
 }
 
-Status IommuUnit::enable(std::uint64_t device_table_physical, bool has_tunnel) {
+Status IommuUnit::enable(HostPhysical device_table, bool has_tunnel) {
     // What the firmware blocks of devices' SMIs stays blocked.
     const std::uint64_t smi_filter = registers_.read(kControl) & kSmiFilterEnable;
     const std::uint64_t control = kEnabled | (has_tunnel ? std::uint64_t{kTunnelEnable} : 0) | smi_filter;
@@ -115,7 +115,7 @@ Status IommuUnit::enable(std::uint64_t device_table_physical, bool has_tunnel) {
     tail_ = 0;
     registers_.write(kExclusionBase, 0);
     registers_.write(kExclusionLimit, 0);
-    registers_.write(kDeviceTableBase, device_table_physical | kTableSizeField);
+    registers_.write(kDeviceTableBase, device_table | kTableSizeField);
     registers_.write(kCommandBase, physical_ | kQueueLength);
     registers_.write(kCommandHead, 0);
     registers_.write(kCommandTail, 0);
@@ -123,13 +123,13 @@ Status IommuUnit::enable(std::uint64_t device_table_physical, bool has_tunnel) {
     registers_.write(kControl, control);
     const std::uint64_t written = registers_.read(kControl);
     if ((written & control) != control) return {Error::kMismatch, "IOMMU: control", written};
-    GATEHOUSE_TRY(adopt(device_table_physical));
+    GATEHOUSE_TRY(adopt(device_table));
     return invalidate_all();
 }
 
-Status IommuUnit::adopt(std::uint64_t device_table_physical) {
+Status IommuUnit::adopt(HostPhysical device_table) {
     const std::uint64_t base = registers_.read(kDeviceTableBase);
-    if ((base & (kAddressMask | 0x1ff)) != (device_table_physical | kTableSizeField)) {
+    if ((base & (kAddressMask | 0x1ff)) != (device_table | kTableSizeField)) {
         return {Error::kMismatch, "IOMMU: device table base", base};
     }
     const std::uint64_t control = registers_.read(kControl);
@@ -137,24 +137,24 @@ Status IommuUnit::adopt(std::uint64_t device_table_physical) {
     const std::uint64_t exclusion = registers_.read(kExclusionBase);
     if ((exclusion & kExclusionEnable) != 0) return {Error::kMismatch, "IOMMU: exclusion range", exclusion};
     const std::uint64_t commands = registers_.read(kCommandBase);
-    if ((commands & kAddressMask) != physical_) return {Error::kMismatch, "IOMMU: command buffer", commands};
+    if ((commands & kAddressMask) != physical_.value()) return {Error::kMismatch, "IOMMU: command buffer", commands};
     tail_ = static_cast<std::uint32_t>(registers_.read(kCommandTail) & 0xff0);
     completions_ = load<std::uint64_t>(queues_.data() + kWordAt, Endian::kLittle);
     return {};
 }
 
 Result<std::uint64_t*> DmaMap::entry_for(std::uint64_t address, unsigned level) {
-    std::uint64_t table = root_;
+    HostPhysical table = root_;
     for (unsigned at = kTopLevel;; --at) {
         auto* entry = reinterpret_cast<std::uint64_t*>(at_physical(table)) + ((address / level_size(at)) & 0x1ff);
         if (at == level) return entry;
         if ((*entry & next_level(7)) == 0) {  // nothing, or one leaf, which becomes 512 of the level below
-            GATEHOUSE_ASSIGN(const std::uint64_t below, pool_->take(1));
+            GATEHOUSE_ASSIGN(const HostPhysical below, pool_->take(1));
             auto* leaves = reinterpret_cast<std::uint64_t*>(at_physical(below));
             for (std::uint64_t i = 0; i < 512 && *entry != 0; ++i) leaves[i] = *entry + i * level_size(at - 1);
             *entry = below | kPresent | next_level(at - 1) | kReadable | kWritable;
         }
-        table = *entry & kAddressMask;
+        table = HostPhysical(*entry & kAddressMask);
     }
 }
 

@@ -31,18 +31,19 @@
 
 namespace gatehouse::memory {
 
-// A unit's register file, mapped at itself and uncacheable; 64-bit accesses; `offset` is a multiple of 8 below 16 KiB.
+// A unit's register file, mapped at itself and uncacheable; all are 64 bits wide.
 // In registers.cpp; tests link a model in its place.
 class IommuRegisters {
   public:
-    explicit IommuRegisters(std::uint64_t base) : base_(base) {}
-    [[nodiscard]] std::uint64_t read(std::uint32_t offset) const;
-    void write(std::uint32_t offset, std::uint64_t value) const;
+    using Register = platform::Register<IommuRegisters, std::uint64_t>;
+    explicit IommuRegisters(HostPhysical base) : base_(base) {}
+    [[nodiscard]] std::uint64_t read(Register reg) const;
+    void write(Register reg, std::uint64_t value) const;
     // For time-outs; never goes back.
     [[nodiscard]] std::uint64_t microseconds() const;
 
   private:
-    std::uint64_t base_;
+    HostPhysical base_;
 };
 
 inline constexpr std::size_t kMaxIommus = 16;
@@ -57,7 +58,7 @@ static_assert(kIommuQueuesOffset + kMaxIommus * kIommuQueuesSize <= launch::kGue
 // Where devices' IDs lead. `root` 0 and kNone: nowhere.
 struct DmaDomain {
     std::uint16_t id = 0;
-    std::uint64_t root = 0;  // physical address of a four-level I/O page table; 0: no access at all
+    HostPhysical root;  // of a four-level I/O page table; 0: no access at all
 };
 
 // One device table entry: four 64-bit words, little-endian (48882, 2.2.2.1, table 7).
@@ -68,15 +69,15 @@ using DeviceTableEntry = std::array<std::uint64_t, 4>;
 class IommuUnit {
   public:
     // `registers`: their place. `queues`: kIommuQueuesSize bytes, and their physical address.
-    IommuUnit(std::uint64_t registers, MutableBytes queues, std::uint64_t queues_physical)
+    IommuUnit(HostPhysical registers, MutableBytes queues, HostPhysical queues_physical)
         : registers_(registers), queues_(queues), physical_(queues_physical) {}
 
     // Makes the unit use the table and forget what it knew. `has_tunnel`: IommuPlace. kTimeout, kMismatch (a
     // register does not hold).
-    [[nodiscard]] Status enable(std::uint64_t device_table_physical, bool has_tunnel);
+    [[nodiscard]] Status enable(HostPhysical device_table, bool has_tunnel);
     // Continues with a unit that enable() has set up before, maybe by an earlier stage. kMismatch if it is
     // not enabled with this table and no way around it.
-    [[nodiscard]] Status adopt(std::uint64_t device_table_physical);
+    [[nodiscard]] Status adopt(HostPhysical device_table);
     // Drops every cached device table entry and translation. kTimeout; kUnsupported: a unit older than any chipset that
     // the hypervisor runs on (platform/chipset.hpp), without INVALIDATE_IOMMU_ALL.
     [[nodiscard]] Status invalidate_all();
@@ -88,7 +89,7 @@ class IommuUnit {
 
     IommuRegisters registers_;
     MutableBytes queues_;
-    std::uint64_t physical_;
+    HostPhysical physical_;
     std::uint32_t tail_ = 0;
     std::uint64_t completions_ = 0;
 };
@@ -112,8 +113,8 @@ struct IommuList {
 
 // SLB: fills the device table and turns every unit on; no device reaches memory afterwards. Then reads the
 // table back: kMismatch if a device changed it in the meantime. Returns the number of units, which may be 0.
-// `kept` is the kept region as the caller sees it.
-[[nodiscard]] Result<std::uint32_t> block_dma(MutableBytes kept, std::uint64_t kept_base, const Ram& ram);
+// `kept` is the kept region as the caller sees it, which is at `base`.
+[[nodiscard]] Result<std::uint32_t> block_dma(MutableBytes kept, HostPhysical base, const Ram& ram);
 
 // An I/O page table: identity for what is allowed, nothing else. Pages come from a pool.
 class DmaMap {
@@ -125,13 +126,13 @@ class DmaMap {
     [[nodiscard]] Status allow(const Extent& memory);
     // Takes the right to write from whole pages that it may reach. kOutOfRange if it may not; kNoSpace.
     [[nodiscard]] Status forbid_writes(const Extent& memory);
-    [[nodiscard]] std::uint64_t root() const { return root_; }
+    [[nodiscard]] HostPhysical root() const { return root_; }
 
   private:
     [[nodiscard]] Result<std::uint64_t*> entry_for(std::uint64_t address, unsigned level);
 
     PagePool* pool_ = nullptr;
-    std::uint64_t root_ = 0;
+    HostPhysical root_;
 };
 
 }  // namespace gatehouse::memory

@@ -59,7 +59,7 @@ Result<IommuList> find_iommus(const Ram& ram) {
     return list;
 }
 
-Result<std::uint32_t> block_dma(MutableBytes kept, std::uint64_t kept_base, const Ram& ram) {
+Result<std::uint32_t> block_dma(MutableBytes kept, HostPhysical base, const Ram& ram) {
     GATEHOUSE_ASSIGN(const IommuList list, find_iommus(ram));
     const DeviceTableEntry refuse = device_table_entry({});
     const auto table = kept.subspan(launch::kDeviceTableOffset, launch::kDeviceTableSize);
@@ -68,8 +68,8 @@ Result<std::uint32_t> block_dma(MutableBytes kept, std::uint64_t kept_base, cons
     std::ranges::fill(all, refuse);
     for (std::size_t i = 0; i < list.count; ++i) {
         const std::uint64_t queues = kIommuQueuesOffset + i * kIommuQueuesSize;
-        GATEHOUSE_TRY(IommuUnit(list.places[i].registers, kept.subspan(queues, kIommuQueuesSize), kept_base + queues)
-                          .enable(kept_base + launch::kDeviceTableOffset, list.places[i].has_tunnel));
+        IommuUnit unit(HostPhysical(list.places[i].registers), kept.subspan(queues, kIommuQueuesSize), base + queues);
+        GATEHOUSE_TRY(unit.enable(base + launch::kDeviceTableOffset, list.places[i].has_tunnel));
     }
     asm volatile("" : : : "memory");
     if (std::ranges::any_of(all, [&](const DeviceTableEntry& entry) { return entry != refuse; })) {

@@ -15,7 +15,7 @@ constexpr std::uint64_t kMiB2 = std::uint64_t{2} << 20;
 constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 constexpr std::uint64_t kDevices = 0xfe00'0000;  // no RAM from here to 4 GiB
 
-std::uint64_t* table(std::uint64_t address) { return reinterpret_cast<std::uint64_t*>(at_physical(address)); }
+std::uint64_t* table(HostPhysical address) { return reinterpret_cast<std::uint64_t*>(at_physical(address)); }
 
 }  // namespace
 
@@ -23,11 +23,11 @@ Status HostPageTable::build(PagePool& pool, std::uint64_t image, const ImageSect
     // Pages in this order: top level, low and high directory pointers, the first page table, the image's
     // directory and page table, stack page tables, four directories.
     constexpr std::size_t kStackTables = kStackWindow / kMiB2;
-    GATEHOUSE_ASSIGN(const std::uint64_t first, pool.take(6 + kStackTables + 4));
+    GATEHOUSE_ASSIGN(const HostPhysical first, pool.take(6 + kStackTables + 4));
     root_ = first;
-    const std::uint64_t low = first + kPageSize, high = low + kPageSize, first_pages = high + kPageSize;
-    const std::uint64_t image_directory = first_pages + kPageSize, image_pages = image_directory + kPageSize;
-    const std::uint64_t stacks = image_pages + kPageSize, directories = stacks + kStackTables * kPageSize;
+    const HostPhysical low = first + kPageSize, high = low + kPageSize, first_pages = high + kPageSize;
+    const HostPhysical image_directory = first_pages + kPageSize, image_pages = image_directory + kPageSize;
+    const HostPhysical stacks = image_pages + kPageSize, directories = stacks + kStackTables * kPageSize;
 
     table(root_)[0] = low | kTable;
     table(root_)[511] = high | kTable;
@@ -61,15 +61,15 @@ Status HostPageTable::set_uncached(PagePool& pool, std::uint64_t base, std::uint
     if (base + size < base || base + size > kIdentityLimit || base < kMiB2) {
         return {Error::kOutOfRange, "device registers", base};
     }
-    std::uint64_t* const pointers = table(table(root_)[0] & kAddress);
+    std::uint64_t* const pointers = table(HostPhysical(table(root_)[0] & kAddress));
     for (std::uint64_t at = base & ~(kMiB2 - 1); at < base + size; at += kMiB2) {
         std::uint64_t& pointer = pointers[at / kGiB];
         if ((pointer & kLarge) != 0) {
-            GATEHOUSE_ASSIGN(const std::uint64_t directory, pool.take(1));
+            GATEHOUSE_ASSIGN(const HostPhysical directory, pool.take(1));
             for (std::uint64_t i = 0; i < 512; ++i) table(directory)[i] = pointer + i * kMiB2;
             pointer = directory | kTable;
         }
-        table(pointer & kAddress)[at / kMiB2 % 512] |= kUncached;
+        table(HostPhysical(pointer & kAddress))[at / kMiB2 % 512] |= kUncached;
     }
     return {};
 }
@@ -79,7 +79,7 @@ Status HostPageTable::map_stack(PagePool& pool, std::uint64_t address, std::size
     if (address < kStackVirtual || offset / kPageSize + count > kStackWindow / kPageSize) {
         return {Error::kOutOfRange, "stack window", address};
     }
-    GATEHOUSE_ASSIGN(const std::uint64_t pages, pool.take(count));
+    GATEHOUSE_ASSIGN(const HostPhysical pages, pool.take(count));
     for (std::size_t i = 0; i < count; ++i) {
         const std::uint64_t page = offset / kPageSize + i;
         table(stack_tables_[page / 512])[page % 512] = (pages + i * kPageSize) | kData;

@@ -35,11 +35,11 @@ class HostPageTable {
     // in leaves of 2 MiB. The caller flushes the TLB. kOutOfRange, kNoSpace.
     [[nodiscard]] Status set_uncached(PagePool& pool, std::uint64_t base, std::uint64_t size);
     // For CR3.
-    [[nodiscard]] std::uint64_t root() const { return root_; }
+    [[nodiscard]] HostPhysical root() const { return root_; }
 
   private:
-    std::uint64_t root_ = 0;
-    std::array<std::uint64_t, kStackWindow / 0x200000> stack_tables_{};
+    HostPhysical root_;
+    std::array<HostPhysical, kStackWindow / 0x200000> stack_tables_{};
 };
 
 }  // namespace gatehouse::memory

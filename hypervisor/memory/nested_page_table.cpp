@@ -20,9 +20,11 @@ constexpr std::uint64_t kGiB512 = std::uint64_t{512} << 30;
 constexpr std::uint64_t kHyperTransport =
     0xfd'0000'0000;  // to 1 TiB: ports and configuration space once more, no memory
 
-Entry& slot(std::uint64_t table, std::uint64_t address, std::uint64_t leaf_size) {
+Entry& slot(HostPhysical table, std::uint64_t address, std::uint64_t leaf_size) {
     return reinterpret_cast<Entry*>(at_physical(table))[(address / leaf_size) % 512];
 }
+
+HostPhysical table_of(Entry entry) { return HostPhysical(entry & kAddress); }
 
 // Other processors walk the table meanwhile: one store, never a half-written entry.
 void publish(Entry& entry, Entry value) { std::atomic_ref(entry).store(value, std::memory_order_release); }
@@ -44,14 +46,14 @@ Status NestedPageTable::build(PagePool& pool, unsigned physical_bits, std::uint6
     return {};
 }
 
-Status NestedPageTable::extend(std::uint64_t address) {
+Status NestedPageTable::extend(GuestPhysical address) {
     const SpinGuard guard(lock_);
-    return walk(address, kGiB).failure();
+    return walk(address.unchecked(), kGiB).failure();
 }
 
 // Maps the 512 GiB of a top entry.
 Status NestedPageTable::fill(Entry& top, std::uint64_t address) {
-    GATEHOUSE_ASSIGN(const std::uint64_t pointers, pool_->take(1));
+    GATEHOUSE_ASSIGN(const HostPhysical pointers, pool_->take(1));
     const std::uint64_t first = address & ~(kGiB512 - 1);
     for (std::uint64_t at = first; at < std::min(first + kGiB512, limit_); at += kGiB) {
         if (at >= kHyperTransport && at < 2 * kGiB512) continue;
@@ -63,7 +65,7 @@ Status NestedPageTable::fill(Entry& top, std::uint64_t address) {
 
 // Replaces a leaf by a table of 512 smaller leaves with the same rights.
 Status NestedPageTable::split(Entry& entry, std::uint64_t leaf_size) {
-    GATEHOUSE_ASSIGN(const std::uint64_t table, pool_->take(1));
+    GATEHOUSE_ASSIGN(const HostPhysical table, pool_->take(1));
     const std::uint64_t smaller = leaf_size / 512;
     const Entry first = smaller == kPageSize ? entry & ~kLarge : entry;
     for (std::uint64_t i = 0; i < 512; ++i) slot(table, i * smaller, smaller) = first + i * smaller;
@@ -76,14 +78,14 @@ Result<Entry*> NestedPageTable::walk(std::uint64_t address, std::uint64_t leaf_s
     if (address >= limit_) return {Error::kOutOfRange, "physical address", address};
     Entry& top = slot(root_, address, kGiB512);
     if ((top & kPresent) == 0) GATEHOUSE_TRY(fill(top, address));
-    Entry* entry = &slot(top & kAddress, address, kGiB);
+    Entry* entry = &slot(table_of(top), address, kGiB);
     for (std::uint64_t size = kGiB; size > kPageSize; size /= 512) {
         if ((*entry & kPresent) == 0) return {Error::kOutOfRange, "nothing is mapped", address};
         if ((*entry & kLarge) != 0) {
             if (size <= leaf_size) return entry;
             GATEHOUSE_TRY(split(*entry, size));
         }
-        entry = &slot(*entry & kAddress, address, size / 512);
+        entry = &slot(table_of(*entry), address, size / 512);
     }
     return entry;
 }
@@ -103,16 +105,17 @@ Status NestedPageTable::set(std::uint64_t base, std::uint64_t size, GuestAccess 
     return {};
 }
 
-GuestAccess NestedPageTable::access(std::uint64_t address) const {
+GuestAccess NestedPageTable::access(GuestPhysical guest) const {
+    const std::uint64_t address = guest.unchecked();
     Entry entry = address < limit_ ? slot(root_, address, kGiB512) : 0;
     if ((entry & kPresent) == 0) return GuestAccess::kTrap;
     for (std::uint64_t size = kGiB; size >= kPageSize; size /= 512) {
-        entry = std::atomic_ref(slot(entry & kAddress, address, size)).load(std::memory_order_acquire);
+        entry = std::atomic_ref(slot(table_of(entry), address, size)).load(std::memory_order_acquire);
         if ((entry & kPresent) == 0) return GuestAccess::kTrap;
         if ((entry & kLarge) != 0) break;
     }
     if ((entry & kWritable) != 0) return GuestAccess::kAll;
-    return (entry & kAddress) == ones_ ? GuestAccess::kHidden : GuestAccess::kTrapWrites;
+    return table_of(entry) == ones_ ? GuestAccess::kHidden : GuestAccess::kTrapWrites;
 }
 
 }  // namespace gatehouse::memory

@@ -27,7 +27,7 @@ class NestedPageTable {
     [[nodiscard]] Status build(PagePool& pool, unsigned physical_bits, std::uint64_t high_ram_end);
     // Maps the 512 GiB around `address`, beyond what build() did. kOutOfRange: beyond the processor's, or no memory by
     // the processor's address map; kNoSpace.
-    [[nodiscard]] Status extend(std::uint64_t address);
+    [[nodiscard]] Status extend(GuestPhysical address);
     // Changes [base, base + size), whole pages. The caller flushes (svm::flush_nested_everywhere) if the guest runs
     // and has lost something. kMisaligned, kOutOfRange, kNoSpace (nothing has been changed in the failed leaf).
     [[nodiscard]] Status set(std::uint64_t base, std::uint64_t size, GuestAccess access);
@@ -35,9 +35,9 @@ class NestedPageTable {
     [[nodiscard]] Status map(std::uint64_t base, std::uint64_t size) { return set(base, size, GuestAccess::kAll); }
 
     // What the guest may do at `address`; kTrap where nothing is mapped.
-    [[nodiscard]] GuestAccess access(std::uint64_t address) const;
-    // Physical address of the top level, for VMCB.N_CR3.
-    [[nodiscard]] std::uint64_t root() const { return root_; }
+    [[nodiscard]] GuestAccess access(GuestPhysical address) const;
+    // The top level, for VMCB.N_CR3.
+    [[nodiscard]] HostPhysical root() const { return root_; }
     // Counts changes: a processor that last entered the guest with another number flushes before it enters again.
     [[nodiscard]] std::uint64_t generation() const { return generation_.load(); }
 
@@ -47,9 +47,9 @@ class NestedPageTable {
     [[nodiscard]] Result<std::uint64_t*> walk(std::uint64_t address, std::uint64_t leaf_size);
 
     PagePool* pool_ = nullptr;
-    std::uint64_t root_ = 0;
+    HostPhysical root_;
     std::uint64_t limit_ = 0;  // highest physical address + 1
-    std::uint64_t ones_ = 0;   // a page of all ones
+    HostPhysical ones_;        // a page of all ones
     std::atomic<std::uint64_t> generation_{1};
     mutable SpinLock lock_;
 };

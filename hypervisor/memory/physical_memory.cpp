@@ -4,12 +4,12 @@
 
 namespace gatehouse::memory {
 
-Result<std::uint64_t> PagePool::take(std::size_t count, std::uint64_t alignment) {
+Result<HostPhysical> PagePool::take(std::size_t count, std::uint64_t alignment) {
     const std::uint64_t first = (next_ + alignment - 1) & ~(alignment - 1);
     if (first > end_ || count > (end_ - first) / kPageSize) return {Error::kNoSpace, "kept pages", count};
     next_ = first + count * kPageSize;
-    std::memset(at_physical(first), 0, count * kPageSize);
-    return first;
+    std::memset(at_physical(HostPhysical(first)), 0, count * kPageSize);
+    return HostPhysical(first);
 }
 
 Status PhysicalMemory::add(const Extent& ram) {
@@ -34,12 +34,12 @@ Status PhysicalMemory::check_outside(const Extent& registers) const {
     return {};
 }
 
-Result<MutableBytes> PhysicalMemory::guest(std::uint64_t address, std::uint64_t size) const {
-    const Extent wanted{address, size};
+Result<HostPhysical> PhysicalMemory::guest(GuestPhysical address, std::uint64_t size) const {
+    const Extent wanted{address.unchecked(), size};
     if (wanted.wraps() || std::ranges::none_of(ranges(), [&](const Extent& range) { return range.contains(wanted); })) {
-        return {Error::kOutOfRange, "guest memory", address};
+        return {Error::kOutOfRange, "guest memory", wanted.base};
     }
-    return MutableBytes(at_physical(address), size);
+    return HostPhysical(wanted.base);
 }
 
 }  // namespace gatehouse::memory

@@ -3,6 +3,7 @@
 // Both are reached through the identity map (cpu/cpu.hpp): a physical address is a pointer.
 #pragma once
 
+#include "hypervisor/base/address.hpp"
 #include "hypervisor/base/bytes.hpp"
 #include "hypervisor/base/extent.hpp"
 
@@ -16,7 +17,9 @@ inline constexpr std::uint64_t kIdentityLimit = std::uint64_t{512} << 30;
 [[nodiscard]] constexpr std::uint64_t page_up(std::uint64_t address) {
     return (address + kPageSize - 1) & ~(kPageSize - 1);
 }
-[[nodiscard]] inline std::byte* at_physical(std::uint64_t address) { return reinterpret_cast<std::byte*>(address); }
+[[nodiscard]] inline std::byte* at_physical(HostPhysical address) {
+    return reinterpret_cast<std::byte*>(address.value());
+}
 
 // Hands out pages once, zeroed, upwards; nothing is given back. Used by the BSP before the guest starts; the
 // nested page table takes pages under its own lock later.
@@ -24,11 +27,11 @@ class PagePool {
   public:
     PagePool() = default;
     // [base, base + size) in whole pages.
-    PagePool(std::uint64_t base, std::uint64_t size) : next_(base), end_(base + size) {}
+    PagePool(HostPhysical base, std::uint64_t size) : next_(base.value()), end_(next_ + size) {}
 
-    // Physical address of `count` consecutive pages, the first aligned to `alignment` (a power of two, at
+    // `count` consecutive pages, the first aligned to `alignment` (a power of two, at
     // least a page). kNoSpace if there are no more.
-    [[nodiscard]] Result<std::uint64_t> take(std::size_t count, std::uint64_t alignment = kPageSize);
+    [[nodiscard]] Result<HostPhysical> take(std::size_t count, std::uint64_t alignment = kPageSize);
     [[nodiscard]] std::uint64_t left() const { return end_ - next_; }
 
   private:
@@ -48,8 +51,8 @@ class PhysicalMemory {
     [[nodiscard]] Status add(const Extent& ram);
     // kOverlap if a part of `registers` has been added as RAM.
     [[nodiscard]] Status check_outside(const Extent& registers) const;
-    // The bytes, if all of them are the guest's RAM, or kOutOfRange.
-    [[nodiscard]] Result<MutableBytes> guest(std::uint64_t address, std::uint64_t size) const;
+    // Where the guest's bytes are, if all `size` of them are its RAM, or kOutOfRange.
+    [[nodiscard]] Result<HostPhysical> guest(GuestPhysical address, std::uint64_t size) const;
 
   private:
     [[nodiscard]] std::span<const Extent> ranges() const { return std::span(ranges_).first(count_); }

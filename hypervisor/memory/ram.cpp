@@ -7,21 +7,6 @@
 namespace gatehouse::memory {
 namespace {
 
-enum Msr : std::uint32_t {
-    kApicBase = 0x1b,
-    kCapabilities = 0xfe,    // MTRRcap: [7:0] variable ranges
-    kFirstVariable = 0x200,  // base: [51:12], [7:0] type; then mask: [51:12], bit 11 valid
-    kFix64K = 0x250,         // one byte for each of 8 ranges of 64 KiB from 0
-    kFix16K = 0x258,         // of 16 KiB from 0x80000
-    kDefaultType = 0x2ff,    // bit 11 enable, bit 10 fixed ranges, [7:0] type
-    kSysCfg = 0xc0010010,
-    kIorrMask0 = 0xc0010017,  // bit 11 valid
-    kIorrMask1 = 0xc0010019,
-    kTopMem = 0xc001001a,
-    kTopMem2 = 0xc001001d,
-    kSmmAddress = 0xc0010112,  // APM vol. 2, 10.2.5: [51:17]
-    kSmmMask = 0xc0010113,     // [51:17], bit 1: TSEG is protected
-};
 enum SysCfg : std::uint64_t {
     kFixDramEnable = 1u << 18,
     kFixDramModify = 1u << 19,
@@ -47,40 +32,40 @@ constexpr std::uint64_t kApicPlace = 0xfee00000;
 
 Status Ram::read() {
     *this = {};
-    const std::uint64_t configuration = read_msr(kSysCfg);
+    const std::uint64_t configuration = read_msr(kMsrSyscfg);
     if ((configuration & kVarDramEnable) == 0) return {Error::kRefused, "SYSCFG: no variable-range DRAM"};
     // One address bit would say whether memory is encrypted: each page would have a second address.
     if ((configuration & kEncryption) != 0) return {Error::kRefused, "SYSCFG: memory encryption is on", configuration};
-    for (const std::uint32_t mask : {kIorrMask0, kIorrMask1}) {
+    for (const Msr mask : {kMsrIorrMask0, kMsrIorrMask1}) {
         if ((read_msr(mask) & kValid) != 0) return {Error::kRefused, "I/O range register in use", mask};
     }
-    if (const std::uint64_t apic = read_msr(kApicBase) & kAddress; apic != kApicPlace) {
+    if (const std::uint64_t apic = read_msr(kMsrApicBase) & kAddress; apic != kApicPlace) {
         return {Error::kRefused, "APIC base", apic};
     }
-    const std::uint64_t top = read_msr(kTopMem) & kAddress;
-    const std::uint64_t top2 = (configuration & kTom2Enable) != 0 ? read_msr(kTopMem2) & kAddress : 0;
+    const std::uint64_t top = read_msr(kMsrTopMem) & kAddress;
+    const std::uint64_t top2 = (configuration & kTom2Enable) != 0 ? read_msr(kMsrTopMem2) & kAddress : 0;
     if (top <= kOneMiB || top > kFourGiB) return {Error::kOutOfRange, "TOP_MEM", top};
     low_ = {kOneMiB, top - kOneMiB};
     high_ = {kFourGiB, std::max(top2, kFourGiB) - kFourGiB};
-    if (const std::uint64_t mask = read_msr(kSmmMask); (mask & 2) != 0) {
-        smm_ = {read_msr(kSmmAddress) & mask & kSmmAddressBits, (kSmmAddressBits & ~mask) + 0x20000};
+    if (const std::uint64_t mask = read_msr(kMsrSmmMask); (mask & 2) != 0) {
+        smm_ = {read_msr(kMsrSmmAddress) & mask & kSmmAddressBits, (kSmmAddressBits & ~mask) + 0x20000};
         if ((smm_.length & (smm_.length - 1)) != 0) return {Error::kUnsupported, "TSEG mask", mask};
     }
 
     fixed_dram_ = (configuration & kFixDramEnable) != 0;
-    if (fixed_dram_) write_msr(kSysCfg, configuration | kFixDramModify);
-    fixed_ = {read_msr(kFix64K), read_msr(kFix16K)};
-    if (fixed_dram_) write_msr(kSysCfg, configuration);
+    if (fixed_dram_) write_msr(kMsrSyscfg, configuration | kFixDramModify);
+    fixed_ = {read_msr(kMsrMtrrFix64K), read_msr(kMsrMtrrFix16K)};
+    if (fixed_dram_) write_msr(kMsrSyscfg, configuration);
 
-    const std::uint64_t types = read_msr(kDefaultType);
-    const std::uint64_t count = read_msr(kCapabilities) & 0xff;
+    const std::uint64_t types = read_msr(kMsrMtrrDefault);
+    const std::uint64_t count = read_msr(kMsrMtrrCap) & 0xff;
     if ((types & kValid) == 0) return {Error::kRefused, "MTRRs are off", types};
     if (count > kVariableRanges) return {Error::kUnsupported, "variable-range MTRRs", count};
     fixed_types_ = (types & kFixedEnable) != 0;
     default_type_ = static_cast<std::uint8_t>(types);
     for (std::uint32_t i = 0; i < count; ++i) {
-        const std::uint64_t base = read_msr(kFirstVariable + 2 * i);
-        const std::uint64_t mask = read_msr(kFirstVariable + 2 * i + 1);
+        const std::uint64_t base = read_msr(Msr{kMsrMtrrVariable + 2 * i});
+        const std::uint64_t mask = read_msr(Msr{kMsrMtrrVariable + 2 * i + 1});
         // A valid mask without address bits matches everything: bit 11 is no address bit, so it stays a mask.
         variable_[i] = {base & kAddress, (mask & kValid) != 0 ? mask & (kAddress | kValid) : 0,
                         static_cast<std::uint8_t>(base)};

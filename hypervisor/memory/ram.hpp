@@ -11,12 +11,13 @@
 
 #include "hypervisor/base/extent.hpp"
 #include "hypervisor/base/result.hpp"
+#include "hypervisor/platform/io.hpp"
 
 namespace gatehouse::memory {
 
 // Model-specific registers of this processor. In registers.cpp; tests link a model in its place.
-[[nodiscard]] std::uint64_t read_msr(std::uint32_t msr);
-void write_msr(std::uint32_t msr, std::uint64_t value);
+[[nodiscard]] std::uint64_t read_msr(Msr msr);
+void write_msr(Msr msr, std::uint64_t value);
 
 class Ram {
   public:

@@ -4,14 +4,12 @@
 
 namespace gatehouse::memory {
 
-std::uint64_t read_msr(std::uint32_t msr) { return platform::read_msr(msr); }
-void write_msr(std::uint32_t msr, std::uint64_t value) { platform::write_msr(msr, value); }
+std::uint64_t read_msr(Msr msr) { return platform::read_msr(msr); }
+void write_msr(Msr msr, std::uint64_t value) { platform::write_msr(msr, value); }
 
-std::uint64_t IommuRegisters::read(std::uint32_t offset) const {
-    return platform::mapped<std::uint64_t>(base_ + offset);
-}
-void IommuRegisters::write(std::uint32_t offset, std::uint64_t value) const {
-    platform::mapped<std::uint64_t>(base_ + offset) = value;
+std::uint64_t IommuRegisters::read(Register reg) const { return platform::Mmio<IommuRegisters>(base_).read(reg); }
+void IommuRegisters::write(Register reg, std::uint64_t value) const {
+    platform::Mmio<IommuRegisters>(base_).write(reg, value);
 }
 std::uint64_t IommuRegisters::microseconds() const { return platform::microseconds(); }
 

@@ -12,14 +12,15 @@
 #pragma once
 
 #include "hypervisor/base/result.hpp"
+#include "hypervisor/platform/io.hpp"
 
 namespace gatehouse::platform {
 
 // Reset control: bit 2 resets, the whole machine if bit 1 was set before.
-inline constexpr std::uint16_t kResetControl = 0xcf9;
+inline constexpr Port<std::uint8_t> kResetControl{0xcf9};
 // Index and data port of the FCH's PM registers.
-inline constexpr std::uint16_t kFchIndex = 0xcd6;
-inline constexpr std::uint16_t kFchData = 0xcd7;
+inline constexpr Port<std::uint8_t> kFchIndex{0xcd6};
+inline constexpr Port<std::uint8_t> kFchData{0xcd7};
 // One PM register of an AMD FCH. In pci_ports.cpp, as read_config; tests link a model in its place.
 [[nodiscard]] std::uint8_t read_fch(std::uint8_t index);
 

@@ -98,7 +98,7 @@ void write_fadt(Writer& fadt, const Chipset& chipset, std::uint64_t dsdt) {
     fadt.u8(0);
     fadt.u32(kC1 | kNoSleepButton | kNoRtcWake | kResetRegister | 1);  // 1: WBINVD works
     fadt.u32(0x01000801);                                              // reset register: a byte, a port
-    fadt.u64(kResetControl);
+    fadt.u64(kResetControl.number);
     fadt.u8(6);
     fadt.zeros(115);
 }

@@ -14,12 +14,16 @@
 
 #include "hypervisor/platform/acpi.hpp"
 #include "hypervisor/platform/chipset.hpp"
+#include "hypervisor/platform/io.hpp"
 #include "hypervisor/platform/pci.hpp"
 
 namespace gatehouse::platform {
 
 inline constexpr std::uint64_t kIoApicBase = 0xfec00000;
+inline constexpr Register<struct IoApic, std::uint32_t> kIoApicSelect{0x00}, kIoApicWindow{0x10};
+inline constexpr std::uint32_t kIoApicId = 0;  // register behind the window: [27:24]
 inline constexpr std::uint64_t kHpetBase = 0xfed00000;
+inline constexpr Register<struct Hpet, std::uint64_t> kHpetCapabilities{0x00};
 
 struct GuestPlatform {
     std::span<const std::uint32_t> apic_ids;

@@ -33,7 +33,7 @@ struct EcamWindow {
     friend bool operator==(const EcamWindow&, const EcamWindow&) = default;
 };
 // The window that the machine really decodes. ACPI's MCFG table only claims one: a forged claim would leave the
-// true window unwatched. From the processor, `mmio_configuration` being MSR kMmioConfigurationBase (io.hpp), or
+// true window unwatched. From the processor, `mmio_configuration` being MSR kMsrMmioConfiguration (io.hpp), or
 // from an Intel Q35 host bridge, which QEMU pairs with AMD processors. kBadValue, kUnsupported.
 [[nodiscard]] Result<EcamWindow> ecam_window(std::uint64_t mmio_configuration);
 

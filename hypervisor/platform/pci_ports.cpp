@@ -5,12 +5,12 @@
 namespace gatehouse::platform {
 namespace {
 
-constexpr std::uint16_t kAddressPort = 0xcf8;
+constexpr Port<std::uint32_t> kAddressPort{0xcf8};
 constexpr std::uint16_t kDataPort = 0xcfc;
 
 // Selects the register and returns the port of its data.
 std::uint16_t select(FunctionId function, std::uint16_t offset) {
-    out(kAddressPort, 4, 0x80000000u | std::uint32_t{function} << 8 | (offset & 0xfcu));
+    out(kAddressPort, 0x80000000u | std::uint32_t{function} << 8 | (offset & 0xfcu));
     return static_cast<std::uint16_t>(kDataPort + (offset & 3));
 }
 
@@ -25,8 +25,8 @@ void write_config(FunctionId function, std::uint16_t offset, unsigned size, std:
 }
 
 std::uint8_t read_fch(std::uint8_t index) {
-    out8(kFchIndex, index);
-    return in8(kFchData);
+    out(kFchIndex, index);
+    return in(kFchData);
 }
 
 }  // namespace gatehouse::platform

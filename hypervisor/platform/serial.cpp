@@ -7,33 +7,31 @@ namespace gatehouse::platform {
 namespace {
 
 // 16550 registers (PC16550D data sheet, table II).
-enum Port : std::uint16_t {
-    kData = 0x3f8,             // and divisor, low byte, if DLAB
-    kInterruptEnable = 0x3f9,  // and divisor, high byte, if DLAB
-    kFifoControl = 0x3fa,
-    kLineControl = 0x3fb,  // bit 7: DLAB
-    kModemControl = 0x3fc,
-    kLineStatus = 0x3fd,  // bit 5: transmitter holding register empty
-};
+constexpr Port<std::uint8_t> kData{0x3f8};             // and divisor, low byte, if DLAB
+constexpr Port<std::uint8_t> kInterruptEnable{0x3f9};  // and divisor, high byte, if DLAB
+constexpr Port<std::uint8_t> kFifoControl{0x3fa};
+constexpr Port<std::uint8_t> kLineControl{0x3fb};  // bit 7: DLAB
+constexpr Port<std::uint8_t> kModemControl{0x3fc};
+constexpr Port<std::uint8_t> kLineStatus{0x3fd};  // bit 5: transmitter holding register empty
 
 // False if the transmitter is stuck.
 bool write_character(char character) {
     constexpr std::uint64_t kPatience = 100'000;  // microseconds; a character takes 87
-    if (!until(microseconds, kPatience, [] { return (in8(kLineStatus) & 0x20) != 0; })) return false;
-    out8(kData, static_cast<std::uint8_t>(character));
+    if (!until(microseconds, kPatience, [] { return (in(kLineStatus)&0x20) != 0; })) return false;
+    out(kData, static_cast<std::uint8_t>(character));
     return true;
 }
 
 }  // namespace
 
 void start_serial() {
-    out8(kInterruptEnable, 0);
-    out8(kLineControl, 0x80);
-    out8(kData, 1);  // divisor 1: 115,200 baud
-    out8(kInterruptEnable, 0);
-    out8(kLineControl, 0x03);
-    out8(kFifoControl, 0x07);
-    out8(kModemControl, 0x03);
+    out(kInterruptEnable, 0);
+    out(kLineControl, 0x80);
+    out(kData, 1);  // divisor 1: 115,200 baud
+    out(kInterruptEnable, 0);
+    out(kLineControl, 0x03);
+    out(kFifoControl, 0x07);
+    out(kModemControl, 0x03);
 }
 
 void write_serial(std::string_view line) {

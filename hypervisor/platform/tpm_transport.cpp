@@ -18,20 +18,15 @@ constexpr std::uint64_t kTimeoutC = 750'000;
 constexpr std::uint64_t kTimeoutCommand = 10'000'000;
 
 // Common to both interfaces (PTP 6.4.2)
-constexpr std::uint32_t kInterfaceId = 0x30;
-constexpr std::uint32_t kIdTypeMask = 0xf;
 constexpr std::uint32_t kIdFifo = 0x0;
-constexpr std::uint32_t kIdCrb = 0x1;
 constexpr std::uint32_t kIdTis13 = 0xf;
 constexpr std::uint32_t kIdAllLocalities = 1u << 8;
-constexpr std::uint32_t kAccess = 0x00;  // FIFO: 8 bits; CRB: 32 bits, "locality state"
 constexpr std::uint8_t kAccessValid = 1u << 7;
 
 // FIFO (PTP 6.5.2)
-constexpr std::uint32_t kStatus = 0x18;
-constexpr std::uint32_t kDataFifo = 0x24;
+constexpr TpmBus::Register32 kStatus{0x18};
+constexpr TpmBus::Register8 kDataFifo{0x24};
 
-constexpr std::uint8_t kAccessActive = 1u << 5;  // written: relinquish
 constexpr std::uint8_t kAccessRequestUse = 1u << 1;
 
 constexpr std::uint32_t kStatusValid = 1u << 7;  // Expect and dataAvail mean something
@@ -43,17 +38,13 @@ constexpr std::uint32_t kStatusExpect = 1u << 3;
 constexpr std::uint32_t kStatusContradiction = kStatusReady | kStatusValid | kStatusDataAvailable;
 
 // CRB (PTP 6.5.3)
-constexpr std::uint32_t kLocalityControl = 0x08;
-constexpr std::uint32_t kLocalityStatus = 0x0c;
-constexpr std::uint32_t kControlRequest = 0x40;
-constexpr std::uint32_t kControlStatus = 0x44;
-constexpr std::uint32_t kControlCancel = 0x48;
-constexpr std::uint32_t kControlStart = 0x4c;
-constexpr std::uint32_t kCommandSize = 0x58;
-constexpr std::uint32_t kCommandAddress = 0x5c;  // 64 bits
-constexpr std::uint32_t kResponseSize = 0x64;
-constexpr std::uint32_t kResponseAddress = 0x68;  // 64 bits
-constexpr std::uint32_t kDataBuffer = 0x80;       // to the end of the locality's page
+constexpr TpmBus::Register32 kLocalityState{0x00};
+constexpr TpmBus::Register32 kLocalityStatus{0x0c};
+constexpr TpmBus::Register32 kControlRequest{0x40};
+constexpr TpmBus::Register32 kControlStatus{0x44};
+constexpr TpmBus::Register32 kControlCancel{0x48};
+constexpr TpmBus::Register32 kControlStart{0x4c};
+constexpr std::uint32_t kDataBuffer = 0x80;  // to the end of the locality's page
 
 constexpr std::uint32_t kControlRequestAccess = 1u << 0;
 constexpr std::uint32_t kStatusGranted = 1u << 0;
@@ -76,47 +67,50 @@ Result<std::size_t> response_size(Bytes header, std::size_t capacity) {
 
 }  // namespace
 
-Result<std::uint32_t> TpmTransport::read(std::uint32_t offset) {
-    const bool narrow = !crb_ && offset == kAccess;
-    const std::uint32_t now = narrow ? bus_.read8(at(offset)) : bus_.read32(at(offset));
-    if (crb_ && offset == kControlStatus && (now & kStatusError) != 0) {
+template <typename T>
+Result<T> TpmTransport::read(Register<TpmBus, T> reg) {
+    const T now = bus_.read(at(reg));
+    if (crb_ && reg.offset == kControlStatus.offset && (now & kStatusError) != 0) {
         return {Error::kDeviceError, "TPM reports a fatal error", now};
     }
-    const bool contradiction = !crb_ && offset == kStatus && (now & kStatusContradiction) == kStatusContradiction;
-    if (contradiction || now == (narrow ? 0xff : kAllOnes)) return {Error::kDeviceError, "TPM register", now};
+    const bool is_status = !crb_ && reg.offset == kStatus.offset;
+    const bool contradiction = is_status && (now & kStatusContradiction) == kStatusContradiction;
+    if (contradiction || now == static_cast<T>(kAllOnes)) return {Error::kDeviceError, "TPM register", now};
     return now;
 }
 
-Status TpmTransport::await(std::uint32_t offset, std::uint32_t mask, std::uint32_t value, std::uint64_t microseconds,
+template <typename T>
+Status TpmTransport::await(Register<TpmBus, T> reg, std::uint32_t mask, std::uint32_t value, std::uint64_t microseconds,
                            const char* item) {
-    Result<std::uint32_t> now = 0;
-    const auto is_over = [&] { return !(now = read(offset)) || (*now & mask) == value; };
+    Result<T> now = T{0};
+    const auto is_over = [&] { return !(now = read(reg)) || (*now & mask) == value; };
     if (until([this] { return bus_.microseconds(); }, microseconds, is_over)) return now.failure();
     return {Error::kTimeout, item, *now};
 }
 
 Status TpmTransport::await_locality(std::uint64_t microseconds, const char* item) {
-    constexpr std::uint32_t kOurs = kAccessValid | kAccessActive;
+    constexpr std::uint32_t kOurs = kAccessValid | kTpmAccessActive;
     return crb_ ? await(kLocalityStatus, kStatusGranted, kStatusGranted, microseconds, item)
-                : await(kAccess, kOurs, kOurs, microseconds, item);
+                : await(kTpmAccess, kOurs, kOurs, microseconds, item);
 }
 
 Status TpmTransport::open(unsigned locality) {
     constexpr const char* kNoAnswer = "no TPM answers at 0xfed40000";
+    const std::uint32_t id = bus_.read(kTpmInterfaceId);
+    if (id == kAllOnes && bus_.read(kTpmAccess) == 0xff) return {Error::kNotFound, kNoAnswer, id};
+    const std::uint32_t type = id & kTpmIdTypeMask;
     locality_ = locality;
-    const std::uint32_t id = bus_.read32(kInterfaceId);
-    if (id == kAllOnes && bus_.read8(kAccess) == 0xff) return {Error::kNotFound, kNoAnswer, id};
-    const std::uint32_t type = id & kIdTypeMask;
-    crb_ = type == kIdCrb;
+    crb_ = type == kTpmIdCrb;
     if (!crb_ && type != kIdFifo && type != kIdTis13) return {Error::kUnsupported, "TPM interface type", id};
     if (crb_ && locality != 0 && (id & kIdAllLocalities) == 0) {
         return {Error::kUnsupported, "TPM CRB interface has locality 0 only", id};
     }
-    GATEHOUSE_TRY(await(kAccess, kAccessValid, kAccessValid, kTimeoutA, kNoAnswer));
-    if (crb_) bus_.write32(at(kLocalityControl), kControlRequestAccess);
-    if (!crb_) bus_.write8(at(kAccess), kAccessRequestUse);
+    GATEHOUSE_TRY(crb_ ? await(kLocalityState, kAccessValid, kAccessValid, kTimeoutA, kNoAnswer)
+                       : await(kTpmAccess, kAccessValid, kAccessValid, kTimeoutA, kNoAnswer));
+    if (crb_) bus_.write(at(kTpmLocalityControl), kControlRequestAccess);
+    if (!crb_) bus_.write(at(kTpmAccess), kAccessRequestUse);
     const Status granted = await_locality(kTimeoutA, "TPM does not grant the locality");
-    if (!granted && !crb_) bus_.write8(at(kAccess), kAccessActive);  // withdraws the request
+    if (!granted && !crb_) bus_.write(at(kTpmAccess), kTpmAccessActive);  // withdraws the request
     return granted;
 }
 
@@ -133,10 +127,10 @@ Result<std::size_t> TpmTransport::transmit(Bytes command, MutableBytes response)
     const auto size = exchange(command, response);
     // Drops whatever is left, and a command that still runs.
     if (!crb_) {
-        bus_.write32(at(kStatus), kStatusReady);
+        bus_.write(at(kStatus), kStatusReady);
         return size;
     }
-    bus_.write32(at(kControlRequest), kRequestIdle);
+    bus_.write(at(kControlRequest), kRequestIdle);
     const Status idle = await(kControlRequest, kRequestIdle, 0, kTimeoutC, "TPM does not go idle");
     GATEHOUSE_TRY(size);
     GATEHOUSE_TRY(idle);
@@ -162,21 +156,21 @@ Result<std::size_t> TpmTransport::exchange(Bytes command, MutableBytes response)
 // Moves bytes from..to by their index while the status has all of `needed`, as many at a time as its burst count says.
 template <typename Move>
 Status TpmTransport::fifo_move(std::size_t from, std::size_t to, std::uint32_t needed, const char* item, Move move) {
-    const std::uint64_t start = bus_.microseconds();
-    while (from < to) {
-        if (bus_.microseconds() - start > kTimeoutB) return {Error::kTimeout, item, to - from};
-        GATEHOUSE_ASSIGN(const std::uint32_t now, read(kStatus));
-        if ((now & needed) != needed) continue;
-        const std::size_t burst = now >> 8 & 0xffff;
+    Result<std::uint32_t> now = 0u;
+    const auto is_over = [&] {
+        if (from == to || !(now = read(kStatus))) return true;
+        const std::size_t burst = (*now & needed) == needed ? *now >> 8 & 0xffff : 0;
         for (const std::size_t end = std::min(from + burst, to); from < end; ++from) move(from);
-    }
-    return {};
+        return from == to;
+    };
+    if (until([this] { return bus_.microseconds(); }, kTimeoutB, is_over)) return now.failure();
+    return {Error::kTimeout, item, to - from};
 }
 
 Status TpmTransport::fifo_execute(Bytes command) {
     constexpr std::uint32_t kExpecting = kStatusValid | kStatusExpect, kAnswered = kStatusValid | kStatusDataAvailable;
-    const auto put = [&](std::size_t i) { bus_.write8(at(kDataFifo), std::to_integer<std::uint8_t>(command[i])); };
-    bus_.write32(at(kStatus), kStatusReady);
+    const auto put = [&](std::size_t i) { bus_.write(at(kDataFifo), std::to_integer<std::uint8_t>(command[i])); };
+    bus_.write(at(kStatus), kStatusReady);
     GATEHOUSE_TRY(await(kStatus, kStatusReady, kStatusReady, kTimeoutB, "TPM does not get ready"));
     // It knows the command's size by its header: it expects more until the last byte, and no more after it.
     const std::size_t last = command.size() - 1;
@@ -184,49 +178,48 @@ Status TpmTransport::fifo_execute(Bytes command) {
     GATEHOUSE_TRY(await(kStatus, kExpecting, kExpecting, kTimeoutC, "TPM stops taking the command"));
     GATEHOUSE_TRY(fifo_move(last, last + 1, 0, "TPM takes the command too slowly", put));
     GATEHOUSE_TRY(await(kStatus, kExpecting, kStatusValid, kTimeoutC, "TPM expects more than the command"));
-    bus_.write32(at(kStatus), kStatusGo);
+    bus_.write(at(kStatus), kStatusGo);
     return await(kStatus, kAnswered, kAnswered, kTimeoutCommand, "TPM does not answer the command");
 }
 
 Status TpmTransport::fifo_receive(MutableBytes response, std::size_t from, std::size_t to) {
     return fifo_move(from, to, kStatusValid | kStatusDataAvailable, "TPM response ends early",
-                     [&](std::size_t i) { response[i] = std::byte{bus_.read8(at(kDataFifo))}; });
+                     [&](std::size_t i) { response[i] = std::byte{bus_.read(at(kDataFifo))}; });
 }
 
 // --- CRB
 
-Result<std::uint32_t> TpmTransport::crb_buffer(std::uint32_t address_register, std::uint32_t size_register,
-                                               std::size_t size) {
-    const std::uint64_t address =
-        bus_.read32(at(address_register)) | std::uint64_t{bus_.read32(at(address_register + 4))} << 32;
-    const std::uint64_t capacity = bus_.read32(at(size_register));
-    const std::uint64_t first = kTpmBase + at(kDataBuffer);
-    const std::uint64_t end = kTpmBase + at(0x1000);
+Result<TpmBus::Register8> TpmTransport::crb_bytes(const CrbBuffer& buffer, std::size_t size) {
+    const std::uint64_t address = bus_.read(at(buffer.address)) | std::uint64_t{bus_.read(at(buffer.address_upper))}
+                                                                      << 32;
+    const std::uint64_t capacity = bus_.read(at(buffer.size));
+    const std::uint64_t page = kTpmBase + locality_ * 0x1000, first = page + kDataBuffer, end = page + 0x1000;
     if (address < first || address >= end) return {Error::kUnsupported, "TPM buffer", address};
     if (size > capacity || size > end - address) return {Error::kNoSpace, "TPM buffer", capacity};
-    return static_cast<std::uint32_t>(address - kTpmBase);
+    return TpmBus::Register8{static_cast<std::uint32_t>(address - kTpmBase)};
 }
 
 Status TpmTransport::crb_execute(Bytes command) {
-    bus_.write32(at(kControlRequest), kRequestReady);
+    bus_.write(at(kControlRequest), kRequestReady);
     GATEHOUSE_TRY(await(kControlRequest, kRequestReady, 0, kTimeoutC, "TPM does not get ready"));
     GATEHOUSE_TRY(await(kControlStatus, kStatusIdle, 0, kTimeoutC, "TPM stays idle"));
-    GATEHOUSE_ASSIGN(std::uint32_t at_byte, crb_buffer(kCommandAddress, kCommandSize, command.size()));
-    for (const std::byte byte : command) bus_.write8(at_byte++, std::to_integer<std::uint8_t>(byte));
-    bus_.write32(at(kControlStart), 1);
+    GATEHOUSE_ASSIGN(TpmBus::Register8 to, crb_bytes(kCommandBuffer, command.size()));
+    for (const std::byte byte : command) bus_.write(to, std::to_integer<std::uint8_t>(byte)), ++to.offset;
+    bus_.write(at(kControlStart), 1);
     const Status answered = await(kControlStart, 1, 0, kTimeoutCommand, "TPM does not answer the command");
     if (answered.error() == Error::kTimeout) {
-        bus_.write32(at(kControlCancel), 1);
+        bus_.write(at(kControlCancel), 1);
         (void)await(kControlStart, 1, 0, kTimeoutB, "TPM does not cancel the command");
-        bus_.write32(at(kControlCancel), 0);
+        bus_.write(at(kControlCancel), 0);
     }
     GATEHOUSE_TRY(answered);
     return read(kControlStatus).failure();
 }
 
 Status TpmTransport::crb_receive(MutableBytes response, std::size_t from, std::size_t to) {
-    GATEHOUSE_ASSIGN(const std::uint32_t buffer, crb_buffer(kResponseAddress, kResponseSize, to));
-    for (; from < to; ++from) response[from] = std::byte{bus_.read8(buffer + static_cast<std::uint32_t>(from))};
+    GATEHOUSE_ASSIGN(TpmBus::Register8 next, crb_bytes(kResponseBuffer, to));
+    next.offset += static_cast<std::uint32_t>(from);
+    for (; from < to; ++from, ++next.offset) response[from] = std::byte{bus_.read(next)};
     return {};
 }
 

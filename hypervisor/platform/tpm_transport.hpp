@@ -15,6 +15,7 @@
 //   kState         the locality is not ours (any more)
 #pragma once
 
+#include "hypervisor/platform/io.hpp"
 #include "keyvault/tpm/transport.hpp"
 
 namespace gatehouse::platform {
@@ -25,16 +26,27 @@ inline constexpr unsigned kTpmLocalities = 5;  // 0x1000 bytes of registers each
 // The TPM's registers and the time. Offsets are from kTpmBase, below kTpmLocalities * 0x1000.
 class TpmBus {
   public:
-    virtual std::uint8_t read8(std::uint32_t offset) = 0;
-    virtual std::uint32_t read32(std::uint32_t offset) = 0;
-    virtual void write8(std::uint32_t offset, std::uint8_t value) = 0;
-    virtual void write32(std::uint32_t offset, std::uint32_t value) = 0;
+    using Register8 = Register<TpmBus, std::uint8_t>;
+    using Register32 = Register<TpmBus, std::uint32_t>;
+    virtual std::uint8_t read(Register8 reg) = 0;
+    virtual std::uint32_t read(Register32 reg) = 0;
+    virtual void write(Register8 reg, std::uint8_t value) = 0;
+    virtual void write(Register32 reg, std::uint32_t value) = 0;
     // Never goes back. May run slow, which prolongs the waits, but not fast.
     virtual std::uint64_t microseconds() = 0;
 
   protected:
     ~TpmBus() = default;
 };
+
+// In the page of a locality; what the launcher needs too.
+inline constexpr TpmBus::Register8 kTpmAccess{0x00};            // FIFO (PTP 6.5.2)
+inline constexpr TpmBus::Register32 kTpmLocalityControl{0x08};  // CRB (PTP 6.5.3)
+inline constexpr TpmBus::Register32 kTpmInterfaceId{0x30};      // of both (PTP 6.4.2)
+inline constexpr std::uint32_t kTpmIdTypeMask = 0xf;
+inline constexpr std::uint32_t kTpmIdCrb = 0x1;
+inline constexpr std::uint8_t kTpmAccessActive = 1u << 5;  // written: relinquish
+inline constexpr std::uint32_t kTpmControlRelinquish = 1u << 1;
 
 class TpmTransport final : public tpm::Transport {
   public:
@@ -52,11 +64,16 @@ class TpmTransport final : public tpm::Transport {
 
   private:
     // A register of the open locality.
-    [[nodiscard]] std::uint32_t at(std::uint32_t offset) const { return locality_ * 0x1000 + offset; }
+    template <typename Reg>
+    [[nodiscard]] Reg at(Reg reg) const {
+        return {locality_ * 0x1000 + reg.offset};
+    }
     // All ones, where nothing answers, what contradicts itself, and a status of a fatal error are kDeviceError.
-    [[nodiscard]] Result<std::uint32_t> read(std::uint32_t offset);
+    template <typename T>
+    [[nodiscard]] Result<T> read(Register<TpmBus, T> reg);
     // Waits until (register & mask) == value.
-    [[nodiscard]] Status await(std::uint32_t offset, std::uint32_t mask, std::uint32_t value,
+    template <typename T>
+    [[nodiscard]] Status await(Register<TpmBus, T> reg, std::uint32_t mask, std::uint32_t value,
                                std::uint64_t microseconds, const char* item);
     // Waits until the locality is ours.
     [[nodiscard]] Status await_locality(std::uint64_t microseconds, const char* item);
@@ -68,9 +85,12 @@ class TpmTransport final : public tpm::Transport {
     // Bytes from..to of the response.
     [[nodiscard]] Status fifo_receive(MutableBytes response, std::size_t from, std::size_t to);
 
-    // The offset of a buffer of `size` bytes, whose address and size are in these registers.
-    [[nodiscard]] Result<std::uint32_t> crb_buffer(std::uint32_t address_register, std::uint32_t size_register,
-                                                   std::size_t size);
+    struct CrbBuffer {
+        TpmBus::Register32 size, address, address_upper;
+    };
+    static constexpr CrbBuffer kCommandBuffer{{0x58}, {0x5c}, {0x60}}, kResponseBuffer{{0x64}, {0x68}, {0x6c}};
+    // The first of `size` bytes of a buffer, whose address and size are in these registers.
+    [[nodiscard]] Result<TpmBus::Register8> crb_bytes(const CrbBuffer& buffer, std::size_t size);
     [[nodiscard]] Status crb_execute(Bytes command);
     [[nodiscard]] Status crb_receive(MutableBytes response, std::size_t from, std::size_t to);
 

@@ -45,7 +45,7 @@ Status check_position(std::uint64_t base, memory::Ram& ram) {
     GATEHOUSE_TRY(ram.read());
     GATEHOUSE_TRY(ram.check_write_back({base, launch::kKeptSize}, "kept region is not RAM"));
     GATEHOUSE_ASSIGN(const platform::EcamWindow window,
-                     platform::ecam_window(platform::read_msr(platform::kMmioConfigurationBase)));
+                     platform::ecam_window(platform::read_msr(kMsrMmioConfiguration)));
     return ram.check_devices(window.base);
 }
 
@@ -69,7 +69,7 @@ Result<std::uint32_t> block_dma(std::uint64_t base, const memory::Ram& ram) {
         platform::write_config(function, kCommand, 2, command & ~kBusMasterEnable);
         if (quiet_count < quiet.size()) quiet[quiet_count++] = function;
     });
-    auto count = memory::block_dma(kept(0, launch::kKeptSize), base, ram);
+    auto count = memory::block_dma(kept(0, launch::kKeptSize), HostPhysical(base), ram);
     for (const platform::FunctionId function : std::span(quiet).first(quiet_count)) {
         const std::uint32_t command = platform::read_config(function, kCommand, 2);
         platform::write_config(function, kCommand, 2, command | kBusMasterEnable);

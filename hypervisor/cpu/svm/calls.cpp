@@ -68,7 +68,7 @@ void for_each_other(Function function) {
 
 void set_startup_trap(bool armed) {
     const auto access = armed ? memory::GuestAccess::kTrapWrites : memory::GuestAccess::kAll;
-    if (nested_pages().access(apic::kPage) == access) return;
+    if (nested_pages().access(GuestPhysical(apic::kPage)) == access) return;
     if (!nested_pages().set(apic::kPage, memory::kPageSize, access).ok()) log("apic: the page cannot be remapped");
 }
 

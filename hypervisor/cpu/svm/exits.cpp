@@ -75,7 +75,7 @@ bool write_apic_base(Vcpu& vcpu, std::uint64_t value) {
     return true;
 }
 
-bool read_guest_msr(Vcpu& vcpu, std::uint32_t msr, std::uint64_t& value) {
+bool read_guest_msr(Vcpu& vcpu, Msr msr, std::uint64_t& value) {
     switch (msr_policy(msr).read) {
         case MsrRule::kFault: return false;
         case MsrRule::kEfer: value = vcpu.vmcb.efer & ~kEferSvme; return true;
@@ -86,7 +86,7 @@ bool read_guest_msr(Vcpu& vcpu, std::uint32_t msr, std::uint64_t& value) {
     }
 }
 
-bool write_guest_msr(Vcpu& vcpu, std::uint32_t msr, std::uint64_t value) {
+bool write_guest_msr(Vcpu& vcpu, Msr msr, std::uint64_t value) {
     const MsrPolicy policy = msr_policy(msr);
     std::uint64_t old = 0;
     switch (policy.write) {
@@ -108,7 +108,7 @@ bool write_guest_msr(Vcpu& vcpu, std::uint32_t msr, std::uint64_t value) {
 
 void handle_msr(Vcpu& vcpu) {
     auto& registers = vcpu.registers;
-    const auto msr = static_cast<std::uint32_t>(registers[1]);
+    const Msr msr{static_cast<std::uint32_t>(registers[1])};
     const bool write = vcpu.vmcb.exit_info1 != 0;
     std::uint64_t value = (registers[2] << 32) | (registers[0] & 0xffffffff);
     if (!(write ? write_guest_msr(vcpu, msr, value) : read_guest_msr(vcpu, msr, value))) {
@@ -121,6 +121,9 @@ void handle_msr(Vcpu& vcpu) {
     skip_opcode(vcpu);
 }
 
+std::uint8_t real_in(std::uint16_t port) { return platform::in(platform::Port<std::uint8_t>{port}); }
+void real_out(std::uint16_t port, std::uint8_t value) { platform::out(platform::Port<std::uint8_t>{port}, value); }
+
 void handle_port(Vcpu& vcpu) {
     const std::uint64_t info = vcpu.vmcb.exit_info1;
     const auto port = static_cast<std::uint16_t>(info >> 16);
@@ -129,9 +132,9 @@ void handle_port(Vcpu& vcpu) {
     std::uint64_t& rax = vcpu.registers[0];
     const std::uint64_t mask = (std::uint64_t{1} << 8 * size) - 1;
     if ((info & kPortIn) == 0) {
-        port_map().write(port, size, static_cast<std::uint32_t>(rax & mask), platform::out8);
+        port_map().write(port, size, static_cast<std::uint32_t>(rax & mask), real_out);
     } else {
-        const std::uint64_t value = port_map().read(port, size, platform::in8) & mask;
+        const std::uint64_t value = port_map().read(port, size, real_in) & mask;
         rax = size == 4 ? value : (rax & ~mask) | value;
     }
     skip(vcpu, static_cast<unsigned>(vcpu.vmcb.exit_info2 - vcpu.vmcb.rip));

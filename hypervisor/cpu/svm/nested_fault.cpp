@@ -18,12 +18,12 @@ constexpr std::uint8_t kInvalidOpcode = 6, kGeneralProtection = 13;
 // undefined (16.3.2).
 class ApicPage final : public MmioHandler {
   public:
-    std::uint64_t read(std::uint64_t, unsigned) override { return 0; }
-    void write(std::uint64_t address, unsigned size, std::uint64_t value) override {
-        if (address % 16 != 0 || size != 4 || apic::x2apic()) return;
-        const auto reg = static_cast<std::uint32_t>(address - apic::kPage);
+    std::uint64_t read(GuestPhysical, unsigned) override { return 0; }
+    void write(GuestPhysical address, unsigned size, std::uint64_t value) override {
+        if (address.within(16) != 0 || size != 4 || apic::x2apic()) return;
+        const apic::Register reg{static_cast<std::uint32_t>(address.within(memory::kPageSize))};
         const auto word = static_cast<std::uint32_t>(value);
-        if (reg != apic::kIcrLow) return apic::write(reg, word);
+        if (reg.offset != apic::kIcrLow.offset) return apic::write(reg, word);
         send_guest_ipi(*this_cpu().vcpu, std::uint64_t{apic::read(apic::kIcrHigh)} << 32 | word);
     }
 };
@@ -36,10 +36,9 @@ Result<MmioInstruction> decode(const Vcpu& vcpu) {
     const std::size_t size = fetch_instruction(vcpu, code);
     GATEHOUSE_ASSIGN(const MmioInstruction out, decode_mmio(Bytes(code).first(size)));
     // The bytes may have changed since the access: it must still be this one, and within its page.
-    const std::uint64_t address = vmcb.exit_info2;
+    const std::uint64_t offset = GuestPhysical(vmcb.exit_info2).within(memory::kPageSize);
     if (out.write != ((vmcb.exit_info1 & kFaultWrite) != 0) ||
-        ((out.address(vcpu.registers, vmcb.rip) ^ address) & 0xfff) != 0 ||
-        (address & 0xfff) + out.size > memory::kPageSize) {
+        out.address(vcpu.registers, vmcb.rip) % memory::kPageSize != offset || offset + out.size > memory::kPageSize) {
         return {Error::kMismatch, "instruction", vmcb.rip};
     }
     return out;
@@ -47,7 +46,7 @@ Result<MmioInstruction> decode(const Vcpu& vcpu) {
 
 // No handler: nothing is there, reads are all ones, writes are lost.
 void emulate(Vcpu& vcpu, MmioHandler* handler) {
-    const std::uint64_t address = vcpu.vmcb.exit_info2;
+    const GuestPhysical address{vcpu.vmcb.exit_info2};
     const Result<MmioInstruction> instruction = decode(vcpu);
     if (!instruction) return inject(vcpu, kGeneralProtection, true);
     const std::uint64_t mask = instruction->mask();
@@ -79,16 +78,17 @@ std::size_t fetch_instruction(const Vcpu& vcpu, std::span<std::byte, 15> out) {
         if (!physical.ok()) return done;
         const auto byte = guest_memory().guest(*physical, 1);
         if (!byte.ok()) return done;
-        out[done] = (*byte)[0];
+        out[done] = *memory::at_physical(*byte);
     }
     return out.size();
 }
 
 void handle_nested_fault(Vcpu& vcpu) {
     const Vmcb& vmcb = vcpu.vmcb;
-    const std::uint64_t address = vmcb.exit_info2;
+    const GuestPhysical address{vmcb.exit_info2};
     GuestAccess access = nested_pages().access(address);
-    if (access == GuestAccess::kTrap && address >= memory::kIdentityLimit && nested_pages().extend(address).ok()) {
+    if (access == GuestAccess::kTrap && address >= GuestPhysical(memory::kIdentityLimit) &&
+        nested_pages().extend(address).ok()) {
         access = nested_pages().access(address);
     }
     // Allowed meanwhile: another processor has changed the table; enter again.
@@ -99,7 +99,7 @@ void handle_nested_fault(Vcpu& vcpu) {
     if ((vmcb.exit_info1 & kFaultWalk) != 0 || vmcb.event_injection != 0) {
         return inject(vcpu, kGeneralProtection, true);
     }
-    if (address - apic::kPage < memory::kPageSize) {
+    if (address - GuestPhysical(apic::kPage) < memory::kPageSize) {
         show_life(vcpu);
         return emulate(vcpu, &apic_page);
     }

@@ -37,11 +37,11 @@ void set_control(Vmcb& vmcb) {
          {kExitInit, kExitCpuid, kExitInvd, kExitInvlpga, kExitPort, kExitMsr, kExitShutdown, kExitWbinvd})
         intercept(code);
     for (std::uint64_t code = kExitVmrun; code <= kExitSkinit; ++code) intercept(code);
-    vmcb.port_bitmap = physical_address(port_bitmap.data());
-    vmcb.msr_bitmap = physical_address(msr_bitmap.data());
+    vmcb.port_bitmap = physical_address(port_bitmap.data()).value();
+    vmcb.msr_bitmap = physical_address(msr_bitmap.data()).value();
     vmcb.asid = 1;
     vmcb.nested_control = kNestedPaging;
-    vmcb.nested_cr3 = nested_pages().root();
+    vmcb.nested_cr3 = nested_pages().root().value();
     vmcb.pat = read_msr(kMsrPat);
     vmcb.dr6 = 0xffff0ff0;
     vmcb.dr7 = 0x400;
@@ -51,9 +51,9 @@ void set_control(Vmcb& vmcb) {
 // (the first four have a second address), instruction-based sampling.
 void silence_counters() {
     constexpr std::uint32_t kIbsFetch = 0xc0011030, kIbsOp = 0xc0011033;
-    for (std::uint32_t msr = 0xc0010200; msr < 0xc0010250; msr += 2) (void)try_write_msr(msr, 0);
+    for (std::uint32_t msr = 0xc0010200; msr < 0xc0010250; msr += 2) (void)try_write_msr(Msr{msr}, 0);
     for (const std::uint32_t msr : {0xc0010000, 0xc0010001, 0xc0010002, 0xc0010003, kIbsFetch, kIbsOp}) {
-        (void)try_write_msr(msr, 0);
+        (void)try_write_msr(Msr{msr}, 0);
     }
 }
 
@@ -69,7 +69,7 @@ Status enable(std::uint64_t kept_base) {
     if (!has_svm()) return {Error::kUnsupported, "SVM: not there, or disabled by firmware"};
     if ((cpuid(0x80000001).edx & kCpuidGigabytePages) == 0) return {Error::kUnsupported, "1 GiB pages"};
     if ((cpuid(0x8000000a).edx & kCpuidNestedPaging) == 0) return {Error::kUnsupported, "SVM nested paging"};
-    GATEHOUSE_ASSIGN(const std::uint64_t pages, kept_pages().take(kNestedTablePages));
+    GATEHOUSE_ASSIGN(const HostPhysical pages, kept_pages().take(kNestedTablePages));
     nested_pool = memory::PagePool(pages, kNestedTablePages * memory::kPageSize);
     std::uint64_t top_mem2 = 0;
     (void)try_read_msr(kMsrTopMem2, &top_mem2);
@@ -84,7 +84,7 @@ Status enable(std::uint64_t kept_base) {
 }
 
 Status make_vcpu(PerCpu& cpu) {
-    GATEHOUSE_ASSIGN(const std::uint64_t pages, kept_pages().take(sizeof(Vcpu) / memory::kPageSize));
+    GATEHOUSE_ASSIGN(const HostPhysical pages, kept_pages().take(sizeof(Vcpu) / memory::kPageSize));
     cpu.vcpu = new (memory::at_physical(pages)) Vcpu;
     cpu.vcpu->cpu = &cpu;
     set_control(cpu.vcpu->vmcb);
@@ -92,11 +92,11 @@ Status make_vcpu(PerCpu& cpu) {
 }
 
 void enable_this_processor(PerCpu& cpu) {
-    write_msr(kMsrVmHsavePa, physical_address(&cpu.vcpu->host_save));
+    write_msr(kMsrVmHsavePa, physical_address(&cpu.vcpu->host_save).value());
     write_msr(kMsrVmCr, read_msr(kMsrVmCr) | kVmCrLaunched);
     require((read_msr(kMsrVmCr) & kVmCrLaunched) == kVmCrLaunched, "VM_CR: R_INIT, DIS_A20M");
     silence_counters();
-    asm volatile("vmsave %0" : : "a"(physical_address(&cpu.vcpu->host_vmcb)) : "memory");
+    asm volatile("vmsave %0" : : "a"(physical_address(&cpu.vcpu->host_vmcb).value()) : "memory");
 }
 
 void run_guest(const GuestEntry& entry) {
@@ -139,7 +139,8 @@ void run(Vcpu& vcpu) {
         }
         vmcb.rax = vcpu.registers[0];
         vmcb.rsp = vcpu.registers[4];
-        svm_enter(physical_address(&vcpu.vmcb), physical_address(&vcpu.host_vmcb), vcpu.registers.data());
+        svm_enter(physical_address(&vcpu.vmcb).value(), physical_address(&vcpu.host_vmcb).value(),
+                  vcpu.registers.data());
         vcpu.registers[0] = vmcb.rax;
         vcpu.registers[4] = vmcb.rsp;
         vcpu.in_guest = false;

@@ -294,9 +294,10 @@ void enable_svm() {
     launcher::enable_svm();
     for_each_operation([](const Operation& operation) {
         if (operation.name == "poke") poke(operation[0], operation[1], operation[2]);
-        if (operation.name == "msr") platform::write_msr(static_cast<std::uint32_t>(operation[0]), operation[1]);
+        if (operation.name == "msr") platform::write_msr(Msr{static_cast<std::uint32_t>(operation[0])}, operation[1]);
         if (operation.name == "out8") {
-            platform::out8(static_cast<std::uint16_t>(operation[0]), static_cast<std::uint8_t>(operation[1]));
+            platform::out(platform::Port<std::uint8_t>{static_cast<std::uint16_t>(operation[0])},
+                          static_cast<std::uint8_t>(operation[1]));
         }
         if (operation.name == "config") {
             platform::write_config(static_cast<platform::FunctionId>(operation[0]),

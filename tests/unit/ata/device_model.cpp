@@ -66,8 +66,9 @@ bool PhysicalMemory::is_arena(std::uint64_t physical, std::uint64_t size) const 
     return end >= physical && physical >= hole_ && end <= hole_ + arena_size_;
 }
 
-std::byte* PhysicalMemory::map(std::uint64_t physical, std::uint64_t size) {
-    return is_guest(physical, size) ? bytes_.data() + physical : nullptr;
+GuestBytes PhysicalMemory::map(GuestPhysical address, std::uint64_t size) {
+    const std::uint64_t physical = address.unchecked();
+    return is_guest(physical, size) ? GuestBytes{bytes_.data() + physical, HostPhysical(physical)} : GuestBytes{};
 }
 
 std::byte* PhysicalMemory::guest(std::uint64_t physical, std::uint64_t size) {

@@ -22,8 +22,9 @@ class PhysicalMemory final : public GuestMemory {
   public:
     PhysicalMemory(std::uint64_t size, std::uint64_t hole, std::uint64_t hole_size, std::uint64_t arena_size);
 
-    std::byte* map(std::uint64_t physical, std::uint64_t size) override;
-    [[nodiscard]] DmaArena arena() { return {bytes_.data() + hole_, hole_, arena_size_}; }
+    GuestBytes map(GuestPhysical address, std::uint64_t size) override;
+    std::byte* map(std::uint64_t physical, std::uint64_t size) { return map(GuestPhysical(physical), size).data; }
+    [[nodiscard]] DmaArena arena() { return {bytes_.data() + hole_, HostPhysical(hole_), arena_size_}; }
     [[nodiscard]] std::uint64_t hole() const { return hole_; }
     [[nodiscard]] std::uint64_t size() const { return bytes_.size(); }
     // The guest CPU's own accesses: fail the test if they leave guest RAM.

@@ -213,9 +213,11 @@ std::map<std::uint64_t, IommuModel*> models;
 }  // namespace
 
 // As registers.cpp is on the machine.
-std::uint64_t IommuRegisters::read(std::uint32_t offset) const { return models.at(base_)->read(offset); }
-void IommuRegisters::write(std::uint32_t offset, std::uint64_t value) const { models.at(base_)->write(offset, value); }
-std::uint64_t IommuRegisters::microseconds() const { return models.at(base_)->microseconds(); }
+std::uint64_t IommuRegisters::read(Register reg) const { return models.at(base_.value())->read(reg.offset); }
+void IommuRegisters::write(Register reg, std::uint64_t value) const {
+    models.at(base_.value())->write(reg.offset, value);
+}
+std::uint64_t IommuRegisters::microseconds() const { return models.at(base_.value())->microseconds(); }
 
 namespace {
 
@@ -240,12 +242,12 @@ class AmdViTest : public testing::Test {
         models[base] = units.back().get();
         return *units.back();
     }
-    Result<std::uint32_t> block() { return block_dma(kept, kKeptBase, ram); }
+    Result<std::uint32_t> block() { return block_dma(kept, HostPhysical(kKeptBase), ram); }
     IommuUnit unit_of(std::uint64_t registers) {
-        return IommuUnit(registers, MutableBytes(kept).subspan(kIommuQueuesOffset, kIommuQueuesSize),
-                         kKeptBase + kIommuQueuesOffset);
+        return IommuUnit(HostPhysical(registers), MutableBytes(kept).subspan(kIommuQueuesOffset, kIommuQueuesSize),
+                         HostPhysical(kKeptBase + kIommuQueuesOffset));
     }
-    static constexpr std::uint64_t kTable = kKeptBase + launch::kDeviceTableOffset;
+    static constexpr HostPhysical kTable{kKeptBase + launch::kDeviceTableOffset};
 
     MsrModel msrs{kKeptBase + launch::kKeptSize};
     Ram ram;
@@ -497,7 +499,7 @@ class DmaMapTest : public testing::Test {
     static constexpr std::size_t kPages = 64;
     DmaMapTest()
         : memory(static_cast<std::byte*>(std::aligned_alloc(kPageSize, kPages * kPageSize)), std::free),
-          pool(reinterpret_cast<std::uint64_t>(memory.get()), kPages * kPageSize) {
+          pool(HostPhysical(reinterpret_cast<std::uint64_t>(memory.get())), kPages * kPageSize) {
         EXPECT_TRUE(map.create(pool).ok());
     }
     [[nodiscard]] bool reaches(std::uint64_t address) const {
@@ -616,7 +618,7 @@ TEST_F(DmaMapTest, HoldsForRandomRanges) {
 }
 
 TEST(DeviceTableEntryTest, HasNoReservedBits) {
-    const DeviceTableEntry entry = device_table_entry({3, 0x12345000});
+    const DeviceTableEntry entry = device_table_entry({3, HostPhysical(0x12345000)});
     EXPECT_EQ(entry[0] & (0x7cull | 1ull << 63), 0u);
     EXPECT_EQ(entry[2] & (0xfull << 52 | 1ull << 59), 0u);
     EXPECT_EQ(entry[0] & 3, 3u) << "valid, and so is its translation";

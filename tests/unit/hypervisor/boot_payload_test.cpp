@@ -27,11 +27,12 @@ class PayloadTest : public testing::Test, public guest::PhysicalView {
         add_range(0xf0000, 0x10000, MemoryType::kReserved);
         add_range(0x100000, kTop - 0x100000, MemoryType::kUsable);
     }
-    MutableBytes at(std::uint64_t physical, std::size_t size) override {
+    MutableBytes at(HostPhysical place, std::size_t size) override {
+        const std::uint64_t physical = place.value();
         return MutableBytes(bytes).subspan(physical, size);
     }
     void add(ModuleRole role, std::uint64_t address, std::string_view text) {
-        copy_bytes(at(address, text.size()), std::as_bytes(std::span(text)));
+        copy_bytes(at(HostPhysical(address), text.size()), std::as_bytes(std::span(text)));
         block.modules[block.module_count++] = {.role = role, .address = address, .size = text.size()};
     }
     void add_range(std::uint64_t base, std::uint64_t length, MemoryType type) {

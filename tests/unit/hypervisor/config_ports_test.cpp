@@ -60,8 +60,8 @@ TEST_F(ConfigPortsTest, TakesOnlyWholeAddressWrites) {
 TEST_F(ConfigPortsTest, EcamPagesAreThoseOfTheirFunctions) {
     EcamPages pages(filter);
     pages.set_base(0xb0000000);
-    EXPECT_EQ(pages.read(0xb0102010, 4), 0x11223344u);
-    pages.write(0xb0102110, 4, 0xbbbbbbbb);
+    EXPECT_EQ(pages.read(GuestPhysical(0xb0102010), 4), 0x11223344u);
+    pages.write(GuestPhysical(0xb0102110), 4, 0xbbbbbbbb);
     ASSERT_EQ(real.accesses.size(), 2u);
     EXPECT_EQ(real.accesses[0], (Access{0x0102, 0x010, 4, 0}));
     EXPECT_EQ(real.accesses[1], (Access{0x0102, 0x110, 4, 0xbbbbbbbb}));
@@ -69,8 +69,8 @@ TEST_F(ConfigPortsTest, EcamPagesAreThoseOfTheirFunctions) {
 
 TEST_F(ConfigPortsTest, EcamRefusesEightByteAccesses) {
     EcamPages pages(filter);
-    EXPECT_EQ(pages.read(0x10, 8), ~std::uint64_t{0});
-    pages.write(0x10, 8, 0);
+    EXPECT_EQ(pages.read(GuestPhysical(0x10), 8), ~std::uint64_t{0});
+    pages.write(GuestPhysical(0x10), 8, 0);
     EXPECT_TRUE(real.accesses.empty());
 }
 

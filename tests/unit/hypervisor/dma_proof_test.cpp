@@ -60,17 +60,17 @@ class Controller final : public ata::HbaRegisters, public ata::Clock {
 
 TEST(DmaProof, TakesThePortWithADevice) {
     Controller controller;
-    EXPECT_TRUE(*provoke_fis(controller, controller, kAllowed));
+    EXPECT_TRUE(*provoke_fis(controller, controller, HostPhysical(kAllowed)));
     EXPECT_EQ(controller.registers[0x04], 0x80000000u) << "AHCI mode";
     Controller none;
     none.registers[0x0c] = 0x3;
-    EXPECT_FALSE(*provoke_fis(none, none, kAllowed)) << "not implemented";
+    EXPECT_FALSE(*provoke_fis(none, none, HostPhysical(kAllowed))) << "not implemented";
     EXPECT_FALSE(holds_fis(none.memory[kAllowed]));
 }
 
 TEST(DmaProof, AWriteLandsWhereItMay) {
     Controller controller;
-    ASSERT_TRUE(provoke_fis(controller, controller, kAllowed).ok());
+    ASSERT_TRUE(provoke_fis(controller, controller, HostPhysical(kAllowed)).ok());
     EXPECT_TRUE(holds_fis(controller.memory[kAllowed]));
     EXPECT_EQ(controller.registers[0x218] & 0x4010, 0u) << "the area is in no use any more";
 }
@@ -79,10 +79,10 @@ TEST(DmaProof, AnIommuThatRefusesLeavesTheAreaAlone) {
     for (const bool gives_up : {false, true}) {
         Controller controller;
         controller.gives_up = gives_up;
-        ASSERT_TRUE(provoke_fis(controller, controller, kRefused).ok());
+        ASSERT_TRUE(provoke_fis(controller, controller, HostPhysical(kRefused)).ok());
         EXPECT_FALSE(holds_fis(controller.memory[kRefused]));
         EXPECT_LT(controller.time, 5'000'000u);
-        ASSERT_TRUE(provoke_fis(controller, controller, kAllowed).ok());
+        ASSERT_TRUE(provoke_fis(controller, controller, HostPhysical(kAllowed)).ok());
         EXPECT_TRUE(holds_fis(controller.memory[kAllowed])) << "and the same write is seen where it may land";
     }
 }
@@ -90,14 +90,14 @@ TEST(DmaProof, AnIommuThatRefusesLeavesTheAreaAlone) {
 TEST(DmaProof, AnIommuThatDoesNotIsSeen) {
     Controller controller;
     controller.refuses = false;
-    ASSERT_TRUE(provoke_fis(controller, controller, kRefused).ok());
+    ASSERT_TRUE(provoke_fis(controller, controller, HostPhysical(kRefused)).ok());
     EXPECT_TRUE(holds_fis(controller.memory[kRefused]));
 }
 
 TEST(DmaProof, EndsWithoutAnAnswer) {
     Controller controller;
     controller.unplugged = true;
-    EXPECT_TRUE(provoke_fis(controller, controller, kAllowed).ok());
+    EXPECT_TRUE(provoke_fis(controller, controller, HostPhysical(kAllowed)).ok());
     EXPECT_FALSE(holds_fis(controller.memory[kAllowed]));
 }
 

@@ -15,7 +15,8 @@ constexpr std::uint64_t kMiB = 0x100000;
 // 64 MiB of RAM from address 0.
 class Ram final : public PhysicalView {
   public:
-    MutableBytes at(std::uint64_t physical, std::size_t size) override {
+    MutableBytes at(HostPhysical place, std::size_t size) override {
+        const std::uint64_t physical = place.value();
         if (physical + size > bytes.size()) {
             ADD_FAILURE() << "access outside of memory at " << physical;
             return {};
@@ -24,7 +25,7 @@ class Ram final : public PhysicalView {
     }
     template <std::unsigned_integral T>
     T read(std::uint64_t physical) {
-        return load<T>(at(physical, sizeof(T)).data(), Endian::kLittle);
+        return load<T>(at(HostPhysical(physical), sizeof(T)).data(), Endian::kLittle);
     }
     std::vector<std::byte> bytes = std::vector<std::byte>(64 * kMiB);
 };
@@ -63,7 +64,7 @@ class LoadLinux : public testing::Test {
     }
     void set_kernel(const std::vector<std::byte>& file) {
         image.kernel = {48 * kMiB, file.size()};
-        copy_bytes(ram.at(image.kernel.base, file.size()), file);
+        copy_bytes(ram.at(HostPhysical(image.kernel.base), file.size()), file);
     }
     Result<cpu::svm::GuestEntry> load() { return load_linux(ram, map, image); }
 
@@ -81,7 +82,7 @@ TEST_F(LoadLinux, PutsTheProtectedModePartAtThePreferredAddress) {
     ASSERT_TRUE(entry.ok()) << entry.failure().item;
     EXPECT_EQ(entry->rip, 16 * kMiB + 0x200);
     const Bytes code = Bytes(ram.bytes).subspan(48 * kMiB + 1024, 0x10000);
-    EXPECT_TRUE(equal_bytes(ram.at(16 * kMiB, 0x10000), code));
+    EXPECT_TRUE(equal_bytes(ram.at(HostPhysical(16 * kMiB), 0x10000), code));
 }
 
 TEST_F(LoadLinux, FillsTheZeroPage) {
@@ -98,7 +99,7 @@ TEST_F(LoadLinux, FillsTheZeroPage) {
     EXPECT_EQ(ram.read<std::uint64_t>(params + 0x2d0 + 48), 63 * kMiB);
     EXPECT_EQ(ram.read<std::uint32_t>(params + 0x2d0 + 36), 2u);
     const std::uint64_t line = ram.read<std::uint32_t>(params + 0x228);
-    EXPECT_TRUE(equal_bytes(ram.at(line, 17), std::as_bytes(std::span("root=/dev/sda ro"))));
+    EXPECT_TRUE(equal_bytes(ram.at(HostPhysical(line), 17), std::as_bytes(std::span("root=/dev/sda ro"))));
 }
 
 TEST_F(LoadLinux, TellsTheGuestThatKeptMemoryIsReserved) {
@@ -128,7 +129,7 @@ class Screen : public LoadLinux {
         store<std::uint32_t>(&image.screen[0x3a], static_cast<std::uint32_t>(base >> 32), Endian::kLittle);
         const auto entry = load();
         EXPECT_TRUE(entry.ok());
-        const bool whole = equal_bytes(ram.at(entry->rsi, 64), image.screen);
+        const bool whole = equal_bytes(ram.at(HostPhysical(entry->rsi), 64), image.screen);
         EXPECT_TRUE(whole || ram.read<std::uint8_t>(entry->rsi + 0x06) == 0) << "all of it, or nothing";
         return whole;
     }

@@ -24,7 +24,8 @@ class GuestWalk : public testing::Test {
         reinterpret_cast<std::uint64_t*>(table(i))[index] = entry;
     }
     Result<std::uint64_t> walk(std::uint64_t cr3, std::uint64_t address, bool five_levels = false) {
-        return guest_physical(ram_, cr3, five_levels, address);
+        GATEHOUSE_ASSIGN(const GuestPhysical found, guest_physical(ram_, cr3, five_levels, address));
+        return found.unchecked();
     }
     memory::PhysicalMemory ram_;
 };

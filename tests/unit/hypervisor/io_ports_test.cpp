@@ -16,8 +16,8 @@ struct Ports final : IoPortHandler {
     void write(std::uint16_t, unsigned, std::uint32_t) override {}
 };
 struct Registers final : MmioHandler {
-    std::uint64_t read(std::uint64_t, unsigned) override { return 0; }
-    void write(std::uint64_t, unsigned, std::uint64_t) override {}
+    std::uint64_t read(GuestPhysical, unsigned) override { return 0; }
+    void write(GuestPhysical, unsigned, std::uint64_t) override {}
 };
 
 TEST(IoPortMap, AnAccessGoesToTheSmallestRegionThatHoldsIt) {
@@ -87,10 +87,10 @@ TEST(MmioMap, FindsTheHandlerOfAPage) {
     Registers a, b;
     ASSERT_TRUE(map.add(0xfe000000, 0x2000, a).ok());
     ASSERT_TRUE(map.add(0xfe002000, 0x1000, b).ok());
-    EXPECT_EQ(map.find(0xfe001fff), &a);
-    EXPECT_EQ(map.find(0xfe002000), &b);
-    EXPECT_EQ(map.find(0xfe003000), nullptr);
-    EXPECT_EQ(map.find(0xfdffffff), nullptr);
+    EXPECT_EQ(map.find(GuestPhysical(0xfe001fff)), &a);
+    EXPECT_EQ(map.find(GuestPhysical(0xfe002000)), &b);
+    EXPECT_EQ(map.find(GuestPhysical(0xfe003000)), nullptr);
+    EXPECT_EQ(map.find(GuestPhysical(0xfdffffff)), nullptr);
     EXPECT_EQ(map.add(0xfe001000, 0x1000, b).error(), Error::kOverlap);
     EXPECT_EQ(map.add(0xfe003800, 0x1000, b).error(), Error::kMisaligned);
     EXPECT_EQ(map.add(0xfe004000, 0, b).error(), Error::kMisaligned);

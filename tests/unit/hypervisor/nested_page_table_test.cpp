@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 
+#include "hypervisor/memory/amd_vi.hpp"
 #include "hypervisor/memory/host_page_table.hpp"
 
 // Tables are built in pages of this program: a "physical address" of a table is its pointer.
@@ -14,10 +15,27 @@ namespace {
 
 constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 
+// A pointer is to be had of a checked address only, and no change of what the guest reaches by an address that it gave.
+template <typename T>
+concept IsPointer = requires(T address) {
+    at_physical(address);
+};
+static_assert(IsPointer<HostPhysical> && !IsPointer<GuestPhysical> && !IsPointer<std::uint64_t>);
+template <typename T>
+concept IsMapped = requires(NestedPageTable& table, T address) {
+    table.map(address, kPageSize);
+};
+static_assert(IsMapped<std::uint64_t> && !IsMapped<GuestPhysical>);
+template <typename T>
+concept IsAllowed = requires(DmaMap& map, T address) {
+    map.allow(Extent{address, kPageSize});
+};
+static_assert(IsAllowed<std::uint64_t> && !IsAllowed<GuestPhysical>);
+
 struct Pages {
     explicit Pages(std::size_t count)
         : memory(static_cast<std::byte*>(std::aligned_alloc(kPageSize, count * kPageSize)), std::free),
-          pool(reinterpret_cast<std::uint64_t>(memory.get()), count * kPageSize) {}
+          pool(HostPhysical(reinterpret_cast<std::uint64_t>(memory.get())), count * kPageSize) {}
     std::unique_ptr<std::byte, void (*)(void*)> memory;
     PagePool pool;
 };
@@ -28,9 +46,9 @@ struct Translation {
     std::uint64_t physical = 0, leaf = 0;
 };
 
-Translation walk(std::uint64_t root, std::uint64_t address, bool cached = true) {
+Translation walk(HostPhysical root, std::uint64_t address, bool cached = true) {
     Translation out;
-    std::uint64_t table = root;
+    std::uint64_t table = root.value();
     for (int level = 3; level >= 0; --level) {
         const int shift = 12 + 9 * level;
         const std::uint64_t entry = reinterpret_cast<const std::uint64_t*>(table)[address >> shift & 511];
@@ -71,7 +89,7 @@ class NestedPageTableTest : public testing::Test {
         const Translation to = walk(table.root(), address);
         EXPECT_TRUE(to.present && to.write && to.user && to.execute) << std::hex << address;
         EXPECT_EQ(to.physical, address);
-        EXPECT_EQ(table.access(address), GuestAccess::kAll);
+        EXPECT_EQ(table.access(GuestPhysical(address)), GuestAccess::kAll);
     }
     const std::uint64_t high_end = 5 * kGiB + 0x30000000;
     Pages pages{64};
@@ -100,7 +118,7 @@ TEST_F(NestedPageTableTest, HiddenPagesReadOnesAndNothingElseChanges) {
         const Translation to = walk(table.root(), at);
         EXPECT_TRUE(to.present && !to.write && to.user && !to.execute);
         EXPECT_TRUE(all_ones(to));
-        EXPECT_EQ(table.access(at), GuestAccess::kHidden);
+        EXPECT_EQ(table.access(GuestPhysical(at)), GuestAccess::kHidden);
     }
     for (std::uint64_t at = 0xf00000; at < 0x1400000; at += kPageSize) {
         if (at < kBase || at >= kBase + kSize) expect_identity(at);
@@ -110,14 +128,14 @@ TEST_F(NestedPageTableTest, HiddenPagesReadOnesAndNothingElseChanges) {
 TEST_F(NestedPageTableTest, TrappedPagesAreNotThereAndWriteTrappedOnesReadThemselves) {
     ASSERT_TRUE(table.set(0xfed40000, 0x5000, GuestAccess::kTrap).ok());
     EXPECT_FALSE(walk(table.root(), 0xfed42fff).present);
-    EXPECT_EQ(table.access(0xfed42fff), GuestAccess::kTrap);
+    EXPECT_EQ(table.access(GuestPhysical(0xfed42fff)), GuestAccess::kTrap);
     expect_identity(0xfed3ffff);
     expect_identity(0xfed45000);
     ASSERT_TRUE(table.set(0xfee00000, 0x1000, GuestAccess::kTrapWrites).ok());
     const Translation to = walk(table.root(), 0xfee00300);
     EXPECT_TRUE(to.present && !to.write && !to.execute);
     EXPECT_EQ(to.physical, 0xfee00300u);
-    EXPECT_EQ(table.access(0xfee00300), GuestAccess::kTrapWrites);
+    EXPECT_EQ(table.access(GuestPhysical(0xfee00300)), GuestAccess::kTrapWrites);
 }
 
 TEST_F(NestedPageTableTest, MapGivesBack) {
@@ -125,8 +143,8 @@ TEST_F(NestedPageTableTest, MapGivesBack) {
     ASSERT_TRUE(table.map(0x2040000, 0x10000).ok());
     expect_identity(0x2040000);
     expect_identity(0x204ffff);
-    EXPECT_EQ(table.access(0x203ffff), GuestAccess::kHidden);
-    EXPECT_EQ(table.access(0x2050000), GuestAccess::kHidden);
+    EXPECT_EQ(table.access(GuestPhysical(0x203ffff)), GuestAccess::kHidden);
+    EXPECT_EQ(table.access(GuestPhysical(0x2050000)), GuestAccess::kHidden);
 }
 
 TEST_F(NestedPageTableTest, EveryChangeCountsForTheFlush) {
@@ -137,16 +155,18 @@ TEST_F(NestedPageTableTest, EveryChangeCountsForTheFlush) {
 
 TEST_F(NestedPageTableTest, ExtendsBeyondTheFirstHalfTebibyteOnDemand) {
     constexpr std::uint64_t kFar = 700 * kGiB + 0x123000;
-    EXPECT_EQ(table.access(kFar), GuestAccess::kTrap);
-    ASSERT_TRUE(table.extend(kFar).ok());
+    EXPECT_EQ(table.access(GuestPhysical(kFar)), GuestAccess::kTrap);
+    ASSERT_TRUE(table.extend(GuestPhysical(kFar)).ok());
     expect_identity(kFar);
     ASSERT_TRUE(table.hide(900 * kGiB, 0x1000).ok());
-    EXPECT_EQ(table.access(900 * kGiB), GuestAccess::kHidden);
-    EXPECT_EQ(table.access(0xfc'ffff'f000), GuestAccess::kAll);
-    EXPECT_EQ(table.access(0xfd'fc00'0000), GuestAccess::kTrap) << "HyperTransport: ports and configuration space";
-    EXPECT_EQ(table.extend(0xfd'fc00'0000).error(), Error::kOutOfRange);
+    EXPECT_EQ(table.access(GuestPhysical(900 * kGiB)), GuestAccess::kHidden);
+    EXPECT_EQ(table.access(GuestPhysical(0xfc'ffff'f000)), GuestAccess::kAll);
+    EXPECT_EQ(table.access(GuestPhysical(0xfd'fc00'0000)), GuestAccess::kTrap)
+        << "HyperTransport: ports and configuration space";
+    EXPECT_EQ(table.extend(GuestPhysical(0xfd'fc00'0000)).error(), Error::kOutOfRange);
     EXPECT_EQ(table.hide(0xfd'fc00'0000, 0x1000).error(), Error::kOutOfRange);
-    EXPECT_EQ(table.extend(std::uint64_t{1} << 40).error(), Error::kOutOfRange) << "40 physical address bits";
+    EXPECT_EQ(table.extend(GuestPhysical(std::uint64_t{1} << 40)).error(), Error::kOutOfRange)
+        << "40 physical address bits";
 }
 
 TEST_F(NestedPageTableTest, RefusesWhatItCannotMap) {
@@ -171,7 +191,7 @@ TEST(NestedPageTable, SmallProcessorsGetNoMoreThanTheyHave) {
     ASSERT_TRUE(table.build(pages.pool, 36, 0).ok());
     EXPECT_TRUE(walk(table.root(), 63 * kGiB).present);
     EXPECT_FALSE(walk(table.root(), 64 * kGiB).present);
-    EXPECT_EQ(table.access(64 * kGiB), GuestAccess::kTrap);
+    EXPECT_EQ(table.access(GuestPhysical(64 * kGiB)), GuestAccess::kTrap);
 }
 
 TEST(HostPageTable, NothingIsWritableAndExecutable) {
@@ -200,8 +220,8 @@ TEST(HostPageTable, NothingIsWritableAndExecutable) {
 }
 
 // PWT and PCD of the leaf: PAT entry 3, UC.
-bool uncached(std::uint64_t root, std::uint64_t address) {
-    std::uint64_t entry = 0, table = root;
+bool uncached(HostPhysical root, std::uint64_t address) {
+    std::uint64_t entry = 0, table = root.value();
     for (int shift = 39; shift >= 12; shift -= 9) {
         entry = reinterpret_cast<const std::uint64_t*>(table)[address >> shift & 511];
         if ((entry & 0x80) != 0 && shift < 39) break;
@@ -250,7 +270,7 @@ TEST(PagePool, HandsOutZeroedAlignedPagesUntilItIsEmpty) {
     EXPECT_EQ(*at_physical(*one), std::byte{0});
     const auto two = pages.pool.take(1, 2 * kPageSize);
     ASSERT_TRUE(two.ok());
-    EXPECT_EQ(*two % (2 * kPageSize), 0u);
+    EXPECT_EQ(two->within(2 * kPageSize), 0u);
     EXPECT_EQ(pages.pool.take(4).error(), Error::kNoSpace);
     EXPECT_EQ(pages.pool.take(~std::size_t{0} / kPageSize).error(), Error::kNoSpace);
 }
@@ -260,17 +280,17 @@ TEST(PhysicalMemory, OnlyWholeAddedRangesAreGuestRam) {
     ASSERT_TRUE(memory.add({0, 0x9fc00}).ok());
     ASSERT_TRUE(memory.add({0x100000, 0x300000}).ok());
     ASSERT_TRUE(memory.add({0x400000, 0x1000}).ok()) << "adjacent";
-    EXPECT_TRUE(memory.guest(0x3ff000, 0x2000).ok());
-    EXPECT_TRUE(memory.guest(0x400fff, 1).ok());
-    EXPECT_FALSE(memory.guest(0x400fff, 2).ok());
-    EXPECT_FALSE(memory.guest(0, 1).ok()) << "page 0";
-    EXPECT_TRUE(memory.guest(0x1000, 0x9e000).ok());
-    EXPECT_FALSE(memory.guest(0x9f000, 1).ok()) << "not a whole page";
-    EXPECT_FALSE(memory.guest(0x9e000, 0x70000).ok()) << "a hole in the middle";
-    EXPECT_FALSE(memory.guest(0x100000, ~std::uint64_t{0}).ok());
-    EXPECT_FALSE(memory.guest(~std::uint64_t{0}, 2).ok());
-    EXPECT_EQ(memory.guest(0x500000, 1).error(), Error::kOutOfRange);
-    EXPECT_EQ(memory.guest(0x200000, 16)->size(), 16u);
+    EXPECT_TRUE(memory.guest(GuestPhysical(0x3ff000), 0x2000).ok());
+    EXPECT_TRUE(memory.guest(GuestPhysical(0x400fff), 1).ok());
+    EXPECT_FALSE(memory.guest(GuestPhysical(0x400fff), 2).ok());
+    EXPECT_FALSE(memory.guest(GuestPhysical(0), 1).ok()) << "page 0";
+    EXPECT_TRUE(memory.guest(GuestPhysical(0x1000), 0x9e000).ok());
+    EXPECT_FALSE(memory.guest(GuestPhysical(0x9f000), 1).ok()) << "not a whole page";
+    EXPECT_FALSE(memory.guest(GuestPhysical(0x9e000), 0x70000).ok()) << "a hole in the middle";
+    EXPECT_FALSE(memory.guest(GuestPhysical(0x100000), ~std::uint64_t{0}).ok());
+    EXPECT_FALSE(memory.guest(GuestPhysical(~std::uint64_t{0}), 2).ok());
+    EXPECT_EQ(memory.guest(GuestPhysical(0x500000), 1).error(), Error::kOutOfRange);
+    EXPECT_EQ(*memory.guest(GuestPhysical(0x200000), 16), HostPhysical(0x200000));
 }
 
 // A launcher that calls registers RAM would have devices reach them through the IOMMU.

@@ -70,7 +70,7 @@ TEST_F(PowerPortsTest, PassesEverythingElse) {
 // As machine.cpp has them: what spans ports comes here byte by byte.
 TEST_F(PowerPortsTest, WideAccessesAreTakenApartBeforeTheyCome) {
     cpu::IoPortMap map;
-    for (const auto port : {PowerPorts::kKeyboard, PowerPorts::kSystemControlA, platform::kResetControl})
+    for (const auto port : {PowerPorts::kKeyboard, PowerPorts::kSystemControlA, platform::kResetControl.number})
         ASSERT_TRUE(map.add(port, port, ports).ok());
     ASSERT_TRUE(map.add(0x604, 0x605, ports).ok());
     const auto write_wide = [&](std::uint16_t port, unsigned size, std::uint32_t value) {

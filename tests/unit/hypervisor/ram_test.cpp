@@ -7,8 +7,8 @@
 
 namespace gatehouse::memory {
 
-std::uint64_t read_msr(std::uint32_t msr) { return MsrModel::current().read(msr); }
-void write_msr(std::uint32_t msr, std::uint64_t value) { MsrModel::current().write(msr, value); }
+std::uint64_t read_msr(Msr msr) { return MsrModel::current().read(msr); }
+void write_msr(Msr msr, std::uint64_t value) { MsrModel::current().write(msr, value); }
 
 namespace {
 

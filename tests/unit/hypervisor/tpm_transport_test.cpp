@@ -61,7 +61,8 @@ class FifoModel final : public DeviceModel {
     std::size_t lose_after = SIZE_MAX;  // response bytes
     int active = -1;
 
-    std::uint8_t read8(std::uint32_t offset) override {
+    std::uint8_t read(Register8 reg) override {
+        const std::uint32_t offset = reg.offset;
         tick();
         const int locality = static_cast<int>(offset >> 12);
         switch (offset & 0xfff) {
@@ -70,13 +71,15 @@ class FifoModel final : public DeviceModel {
             default: return 0xff;
         }
     }
-    std::uint32_t read32(std::uint32_t offset) override {
+    std::uint32_t read(Register32 reg) override {
+        const std::uint32_t offset = reg.offset;
         tick();
         if ((offset & 0xfff) == 0x30) return interface_id;
         if ((offset & 0xfff) != 0x18 || static_cast<int>(offset >> 12) != active) return 0xffffffff;
         return status_override != 0 ? status_override : status();
     }
-    void write8(std::uint32_t offset, std::uint8_t value) override {
+    void write(Register8 reg, std::uint8_t value) override {
+        const std::uint32_t offset = reg.offset;
         tick();
         const int locality = static_cast<int>(offset >> 12);
         if ((offset & 0xfff) == 0x00) {
@@ -86,7 +89,8 @@ class FifoModel final : public DeviceModel {
         }
         if ((offset & 0xfff) == 0x24 && locality == active && ready_) received_.push_back(value);
     }
-    void write32(std::uint32_t offset, std::uint32_t value) override {
+    void write(Register32 reg, std::uint32_t value) override {
+        const std::uint32_t offset = reg.offset;
         tick();
         if ((offset & 0xfff) != 0x18) return;
         if ((value & 0x40) != 0) {
@@ -165,11 +169,13 @@ class CrbModel final : public DeviceModel {
     std::uint32_t command_size = 0xf80;
     int active = -1;
 
-    std::uint8_t read8(std::uint32_t offset) override {
+    std::uint8_t read(Register8 reg) override {
+        const std::uint32_t offset = reg.offset;
         tick();
         return (offset & 0xfff) >= 0x80 ? buffer_[offset & 0xfff] : 0xff;
     }
-    std::uint32_t read32(std::uint32_t offset) override {
+    std::uint32_t read(Register32 reg) override {
+        const std::uint32_t offset = reg.offset;
         tick();
         const std::uint32_t locality = offset >> 12;
         const std::uint64_t right = kTpmBase + locality * 0x1000 + 0x80;
@@ -191,11 +197,13 @@ class CrbModel final : public DeviceModel {
             default: return 0xffffffff;
         }
     }
-    void write8(std::uint32_t offset, std::uint8_t value) override {
+    void write(Register8 reg, std::uint8_t value) override {
+        const std::uint32_t offset = reg.offset;
         tick();
         if ((offset & 0xfff) >= 0x80) buffer_[offset & 0xfff] = value;
     }
-    void write32(std::uint32_t offset, std::uint32_t value) override {
+    void write(Register32 reg, std::uint32_t value) override {
+        const std::uint32_t offset = reg.offset;
         tick();
         const int locality = static_cast<int>(offset >> 12);
         switch (offset & 0xfff) {
@@ -241,10 +249,10 @@ class Nothing final : public TpmBus {
     explicit Nothing(std::uint8_t reads) : reads_(reads) {}
     std::uint64_t now = 0;
     std::uint64_t microseconds() override { return ++now; }
-    std::uint8_t read8(std::uint32_t) override { return now += 20, reads_; }
-    std::uint32_t read32(std::uint32_t) override { return now += 20, reads_ * 0x01010101u; }
-    void write8(std::uint32_t, std::uint8_t) override {}
-    void write32(std::uint32_t, std::uint32_t) override {}
+    std::uint8_t read(Register8) override { return now += 20, reads_; }
+    std::uint32_t read(Register32) override { return now += 20, reads_ * 0x01010101u; }
+    void write(Register8, std::uint8_t) override {}
+    void write(Register32, std::uint32_t) override {}
 
   private:
     std::uint8_t reads_;
