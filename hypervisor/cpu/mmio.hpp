@@ -2,7 +2,9 @@
 #pragma once
 
 #include <array>
+#include <span>
 
+#include "hypervisor/base/extent.hpp"
 #include "hypervisor/base/result.hpp"
 
 namespace gatehouse::cpu {
@@ -32,8 +34,7 @@ class MmioMap {
 
   private:
     struct Region {
-        std::uint64_t base = 0;
-        std::uint64_t size = 0;
+        Extent extent;
         MmioHandler* handler = nullptr;
     };
     std::array<Region, kMaxRegions> regions_{};
