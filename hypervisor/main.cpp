@@ -4,6 +4,7 @@
 #include "hypervisor/base/log.hpp"
 #include "hypervisor/boot/machine.hpp"
 #include "hypervisor/cpu/console_log.hpp"
+#include "hypervisor/cpu/cpu.hpp"
 #include "hypervisor/cpu/stop.hpp"
 #include "hypervisor/cpu/vector.hpp"
 #include "hypervisor/platform/serial.hpp"

@@ -1,33 +1,70 @@
 #include "attestation/evidence_reader/claims_reader.hpp"
 
+#include <algorithm>
+
+#include "attestation/evidence_reader/claim_members.hpp"
+
 namespace gatehouse::evidence {
 namespace {
 
-constexpr std::uint32_t kKnownFlags =
-    static_cast<std::uint32_t>(ClaimFlag::kCapped) | static_cast<std::uint32_t>(ClaimFlag::kVaultOpened);
+// "PART: MEMBER", for messages.
+template <const char* kPart, auto kMember>
+inline constexpr auto kItem = [] {
+    constexpr std::string_view part = kPart, name = member_name<kMember>();
+    std::array<char, part.size() + name.size() + 3> text{};
+    char* end = std::ranges::copy(part, text.data()).out;
+    end = std::ranges::copy(std::string_view(": "), end).out;
+    std::ranges::copy(name, end);
+    return text;
+}();
+constexpr char kFacts[] = "machine facts";
+constexpr char kClaims[] = "claims";
+
+// Reads members, and keeps the first one that has no value of its type: it is not heard of before all have been read.
+template <const char* kPart>
+struct MemberReader {
+    Reader& reader;
+    Status domain;
+
+    template <const auto& kTable, typename T>
+    void read(T& into) {
+        each_member<kTable>([&]<auto kMember>() { read_one<kMember>(into.*kMember); });
+    }
+    template <auto kMember, std::size_t kSize>
+    void read_one(std::array<std::byte, kSize>& value) {
+        reader.copy(value);
+    }
+    template <auto kMember, typename T>
+    requires std::is_scalar_v<T>
+    void read_one(T& value) {
+        std::uint64_t number = 0;
+        for (std::size_t i = 0; i < sizeof(T); ++i) number = number << 8 | reader.u8();
+        value = static_cast<T>(number);
+        if constexpr (std::is_enum_v<T>) check(number < names_of(T{}).size(), kItem<kPart, kMember>.data(), number);
+        if constexpr (std::is_same_v<T, bool>) check(number < 2, kItem<kPart, kMember>.data(), number);
+    }
+    void check(bool good, const char* item, std::uint64_t number) {
+        if (!good && domain.ok()) domain = {Error::kBadValue, item, number};
+    }
+};
 
 }  // namespace
 
 Result<MachineFacts> decode_machine_facts(Bytes encoded) {
     Reader reader(encoded, Endian::kBig);
     const std::uint16_t version = reader.u16();
-    GATEHOUSE_TRY(reader.status("machine facts"));
-    if (version != kMachineFactsVersion) return {Error::kBadVersion, "machine facts", version};
+    GATEHOUSE_TRY(reader.status(kFacts));
+    if (version != kMachineFactsVersion) return {Error::kBadVersion, kFacts, version};
     MachineFacts facts;
-    facts.processor_signature = reader.u32();
-    facts.microcode = reader.u32();
-    const std::uint8_t smm_locked = reader.u8();
-    facts.processors = reader.u16();
+    MemberReader<kFacts> members{reader, {}};
+    members.read<kFactMembers>(facts);
     facts.iommu_count = reader.u8();
-    GATEHOUSE_TRY(reader.status("machine facts"));
-    if (smm_locked > 1) return {Error::kBadValue, "machine facts: SMM locked", smm_locked};
+    GATEHOUSE_TRY(reader.status(kFacts));
+    GATEHOUSE_TRY(members.domain);
     if (facts.iommu_count > kMaxFactIommus) return {Error::kBadValue, "machine facts: IOMMUs", facts.iommu_count};
-    facts.smm_locked = smm_locked == 1;
-    for (IommuFact& iommu : std::span(facts.iommus).first(facts.iommu_count)) {
-        iommu.function = reader.u16();
-        iommu.registers = reader.u64();
-    }
-    GATEHOUSE_TRY(reader.finished("machine facts"));
+    for (IommuFact& iommu : std::span(facts.iommus).first(facts.iommu_count)) members.read<kIommuMembers>(iommu);
+    GATEHOUSE_TRY(reader.finished(kFacts));
+    GATEHOUSE_TRY(members.domain);
     return facts;
 }
 
@@ -36,49 +73,25 @@ Result<Claims> decode_claims(Bytes encoded) {
     const std::uint64_t magic = reader.u64();
     const std::uint16_t version = reader.u16();
     const std::uint16_t size = reader.u16();
-    GATEHOUSE_TRY(reader.status("claims"));
-    if (magic != kClaimsMagic) return {Error::kBadMagic, "claims", magic};
-    if (version != kClaimsVersion) return {Error::kBadVersion, "claims", version};
+    GATEHOUSE_TRY(reader.status(kClaims));
+    if (magic != kClaimsMagic) return {Error::kBadMagic, kClaims, magic};
+    if (version != kClaimsVersion) return {Error::kBadVersion, kClaims, version};
 
     Claims claims;
-    claims.hypervisor_version = reader.u32();
-    const std::uint8_t launch = reader.u8();
-    const std::uint8_t iommu = reader.u8();
-    claims.cpus = reader.u16();
-    claims.flags = reader.u32();
-    claims.kept_bytes = reader.u64();
-    claims.counter_limit = reader.u64();
-    reader.copy(claims.policy_digest);
-    reader.copy(claims.storage_root);
-    const std::uint8_t acpi = reader.u8();
-    const std::uint8_t pin = reader.u8();
-    reader.copy(claims.vault_id);
+    MemberReader<kClaims> members{reader, {}};
+    members.read<kClaimMembers>(claims);
     const Bytes facts = reader.sized();
     claims.disk_count = reader.u8();
-    GATEHOUSE_TRY(reader.status("claims"));
-    if (launch > static_cast<std::uint8_t>(Launch::kSenter)) return {Error::kBadValue, "claims: launch", launch};
-    if (iommu > static_cast<std::uint8_t>(Iommu::kVtd)) return {Error::kBadValue, "claims: IOMMU", iommu};
+    GATEHOUSE_TRY(reader.status(kClaims));
+    GATEHOUSE_TRY(members.domain);
     if ((claims.flags & ~kKnownFlags) != 0) return {Error::kBadValue, "claims: flags", claims.flags};
     if (claims.disk_count > kMaxDisks) return {Error::kBadValue, "claims: disk count", claims.disk_count};
-    if (acpi > static_cast<std::uint8_t>(Acpi::kMachine)) return {Error::kBadValue, "claims: ACPI", acpi};
-    if (pin > static_cast<std::uint8_t>(VaultPin::kRecord)) return {Error::kBadValue, "claims: vault pin", pin};
     GATEHOUSE_ASSIGN(claims.machine, decode_machine_facts(facts));
-    claims.acpi = static_cast<Acpi>(acpi);
-    claims.vault_pin = static_cast<VaultPin>(pin);
-    claims.launch = static_cast<Launch>(launch);
-    claims.iommu = static_cast<Iommu>(iommu);
     for (DiskClaim& disk : std::span(claims.disks).first(claims.disk_count)) {
-        reader.copy(disk.guid);
-        const std::uint8_t state = reader.u8();
-        if (state > static_cast<std::uint8_t>(DiskState::kEncrypted)) {
-            return {Error::kBadValue, "claims: disk state", state};
-        }
-        disk.state = static_cast<DiskState>(state);
-        disk.key_epoch = reader.u32();
-        disk.generation = reader.u64();
-        reader.copy(disk.sealed_name);
+        members.read<kDiskMembers>(disk);
+        GATEHOUSE_TRY(members.domain);
     }
-    GATEHOUSE_TRY(reader.finished("claims"));
+    GATEHOUSE_TRY(reader.finished(kClaims));
     if (size != encoded.size()) return {Error::kBadLength, "claims: size", size};
     return claims;
 }

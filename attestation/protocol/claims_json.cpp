@@ -3,10 +3,16 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "attestation/evidence_reader/claim_members.hpp"
+
 namespace gatehouse::protocol {
 namespace {
 
 using Json = nlohmann::ordered_json;
+using evidence::Claims;
+using evidence::DiskClaim;
+using evidence::IommuFact;
+using evidence::MachineFacts;
 
 std::string hex(Bytes bytes) {
     std::string text;
@@ -32,36 +38,77 @@ std::string guid(const std::array<std::byte, 16>& bytes) {
     return text;
 }
 
-template <typename Enum, std::size_t N>
-const char* name(Enum value, const char* const (&names)[N]) {
-    const auto index = static_cast<std::size_t>(value);
-    return index < N ? names[index] : "unknown";
+// A member's value as it is: numbers, yes or no, the names of enumerators, bytes in hexadecimal digits.
+template <typename T>
+Json value_of(const T& value) {
+    if constexpr (std::is_enum_v<T>) {
+        const auto names = evidence::names_of(value);
+        const auto index = static_cast<std::size_t>(value);
+        return index < names.size() ? names[index] : "unknown";
+    } else if constexpr (std::is_arithmetic_v<T>) {
+        return value;
+    } else {
+        return hex(value);
+    }
 }
 
-Json machine_json(const evidence::MachineFacts& facts) {
-    Json json;
+// A member, under its name, as value_of() has it; and below, those that people know in another form.
+template <auto kMember, typename T>
+void add(Json& json, const T& from) {
+    json[evidence::member_name<kMember>()] = value_of(from.*kMember);
+}
+template <>
+void add<&Claims::hypervisor_version>(Json& json, const Claims& claims) {
+    const std::uint32_t version = claims.hypervisor_version;
+    json["hypervisor_version"] =
+        number("%llu.", version >> 16) + number("%llu.", version >> 8 & 0xff) + number("%llu", version & 0xff);
+}
+template <>
+void add<&Claims::flags>(Json& json, const Claims& claims) {
+    const auto flag = [&](evidence::ClaimFlag one) { return (claims.flags & static_cast<std::uint32_t>(one)) != 0; };
+    json["pcrs_capped"] = flag(evidence::ClaimFlag::kCapped);
+    json["vault_opened"] = flag(evidence::ClaimFlag::kVaultOpened);
+}
+template <>
+void add<&Claims::vault_pin>(Json& json, const Claims& claims) {
+    json["vault"] = {{"id", hex(claims.vault_id)}, {"pinned_by", value_of(claims.vault_pin)}};
+}
+template <>
+void add<&Claims::vault_id>(Json&, const Claims&) {}  // with vault_pin
+template <>
+void add<&MachineFacts::processor_signature>(Json& json, const MachineFacts& facts) {
     json["processor_signature"] = number("0x%08llx", facts.processor_signature);
+}
+template <>
+void add<&MachineFacts::microcode>(Json& json, const MachineFacts& facts) {
     json["microcode"] = number("0x%08llx", facts.microcode);
-    json["smm_locked"] = facts.smm_locked;
-    json["processors"] = facts.processors;
-    json["iommus"] = Json::array();
-    for (const evidence::IommuFact& iommu : facts.all_iommus()) {
-        Json one;
-        one["function"] = number("%02llx:", iommu.function >> 8) + number("%02llx.", iommu.function >> 3 & 0x1f) +
-                          number("%llx", iommu.function & 7);
-        one["registers"] = number("0x%08llx", iommu.registers);
-        json["iommus"].push_back(std::move(one));
-    }
+}
+template <>
+void add<&IommuFact::function>(Json& json, const IommuFact& iommu) {
+    json["function"] = number("%02llx:", iommu.function >> 8) + number("%02llx.", iommu.function >> 3 & 0x1f) +
+                       number("%llx", iommu.function & 7);
+}
+template <>
+void add<&IommuFact::registers>(Json& json, const IommuFact& iommu) {
+    json["registers"] = number("0x%08llx", iommu.registers);
+}
+template <>
+void add<&DiskClaim::guid>(Json& json, const DiskClaim& disk) {
+    json["guid"] = guid(disk.guid);
+}
+
+template <const auto& kTable, typename T>
+Json members_of(const T& from) {
+    Json json;
+    evidence::each_member<kTable>([&]<auto kMember>() { add<kMember>(json, from); });
     return json;
 }
 
-Json disk_json(const evidence::DiskClaim& disk) {
-    Json json;
-    json["guid"] = guid(disk.guid);
-    json["state"] = name(disk.state, {"absent", "encrypted"});
-    json["key_epoch"] = disk.key_epoch;
-    json["generation"] = disk.generation;
-    json["sealed_name"] = hex(disk.sealed_name);
+Json machine_json(const MachineFacts& facts) {
+    Json json = members_of<evidence::kFactMembers>(facts);
+    json["iommus"] = Json::array();
+    for (const IommuFact& iommu : facts.all_iommus())
+        json["iommus"].push_back(members_of<evidence::kIommuMembers>(iommu));
     return json;
 }
 
@@ -69,33 +116,21 @@ Json disk_json(const evidence::DiskClaim& disk) {
 
 Json identity_json(evidence::Acpi acpi, evidence::VaultPin pin, const Sha256Digest& vault_id,
                    const evidence::MachineFacts& machine) {
+    const Claims claims{.acpi = acpi, .vault_pin = pin, .vault_id = vault_id};
     Json json;
-    json["acpi"] = name(acpi, {"minimal", "machine"});
-    json["vault"]["id"] = hex(vault_id);
-    json["vault"]["pinned_by"] = name(pin, {"nobody", "bundle", "record"});
+    add<&Claims::acpi>(json, claims);
+    add<&Claims::vault_pin>(json, claims);
     json["machine"] = machine_json(machine);
     return json;
 }
 
 Json claims_json(const evidence::Claims& claims) {
-    const std::uint32_t version = claims.hypervisor_version;
-    const auto flag = [&](evidence::ClaimFlag one) { return (claims.flags & static_cast<std::uint32_t>(one)) != 0; };
-    Json json;
-    json["hypervisor_version"] = std::to_string(version >> 16) + "." + std::to_string(version >> 8 & 0xff) + "." +
-                                 std::to_string(version & 0xff);
-    json["launch"] = name(claims.launch, {"none", "SKINIT", "SENTER"});
-    json["iommu"] = name(claims.iommu, {"none", "AMD-Vi", "VT-d"});
-    json["cpus"] = claims.cpus;
-    json["pcrs_capped"] = flag(evidence::ClaimFlag::kCapped);
-    json["vault_opened"] = flag(evidence::ClaimFlag::kVaultOpened);
-    json["kept_bytes"] = claims.kept_bytes;
-    json["counter_limit"] = claims.counter_limit;
-    json["policy_digest"] = hex(claims.policy_digest);
-    json["storage_root"] = hex(claims.storage_root);
-    json.update(identity_json(claims.acpi, claims.vault_pin, claims.vault_id, claims.machine));
+    Json json = members_of<evidence::kClaimMembers>(claims);
+    json["machine"] = machine_json(claims.machine);
     json["disks"] = Json::array();
-    for (const evidence::DiskClaim& disk : std::span(claims.disks).first(claims.disk_count))
-        json["disks"].push_back(disk_json(disk));
+    for (const DiskClaim& disk : std::span(claims.disks).first(claims.disk_count)) {
+        json["disks"].push_back(members_of<evidence::kDiskMembers>(disk));
+    }
     return json;
 }
 

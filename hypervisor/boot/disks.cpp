@@ -4,58 +4,77 @@
 
 #include "hypervisor/base/log.hpp"
 #include "hypervisor/boot/dma_proof.hpp"
-#include "hypervisor/cpu/vector.hpp"
+#include "hypervisor/cpu/cpu.hpp"
 #include "keyvault/tpm/types.hpp"
 
 namespace gatehouse::boot {
 namespace {
 
-// FXSAVE area and nesting are cpu::VectorSection's; begin() and end() come in pairs on one processor.
-class SavedVectors final : public ata::VectorUnit {
-  public:
-    void begin() override { cpu::begin_vectors(); }
-    void end() override { cpu::end_vectors(); }
-};
-
-constinit SavedVectors saved_vectors;
+constexpr std::size_t kAbar = 5;  // BAR of an AHCI controller's registers
 
 using HbaRegister = platform::Register<ata::HbaRegisters, std::uint32_t>;
 
 }  // namespace
 
-Result<bool> DiskController::provoke_dma(std::uint64_t abar, HostPhysical area, ata::Clock& clock) {
-    abar_ = GuestPhysical(abar);
-    registers_ = platform::Mmio<ata::HbaRegisters>(HostPhysical(abar));
-    return provoke_fis(*this, clock, area);
+Status DiskController::start(platform::FunctionId function, const Extent& registers, const ata::DmaArena& arena,
+                             std::uint16_t domain, Devices& devices) {
+    function_ = function;
+    registers_ = registers;
+    hardware_ = platform::Mmio<ata::HbaRegisters>(HostPhysical(registers.base));
+    GATEHOUSE_TRY(cpu::map_device(registers.base, registers.length));
+    GATEHOUSE_ASSIGN(const bool proven, prove_refusal(arena, domain, devices));
+    GATEHOUSE_TRY(controller_.take_over({.memory = this, .registers = this, .clock = this, .vectors = this}, arena));
+    const auto disks = controller_.disks();
+    if (!devices.iommus().empty() && !proven && !disks.empty()) {
+        return {Error::kNotFound, "IOMMU cannot be proven: a disk that came late, of controller", function};
+    }
+    for (const ata::ahci::Port& disk : disks) GATEHOUSE_TRY(dma_.forbid_writes(disk.command_tables()));
+    return {};
 }
 
-Status DiskController::start(std::uint64_t abar, const ata::DmaArena& arena, const memory::PhysicalMemory& guest,
-                             ata::Clock& clock) {
-    abar_ = GuestPhysical(abar);
-    registers_ = platform::Mmio<ata::HbaRegisters>(HostPhysical(abar));
-    guest_ = &guest;
-    return controller_.take_over({.memory = this, .registers = this, .clock = &clock, .vectors = &saved_vectors},
-                                 arena);
+// A DMA of the controller lands where it may not? Then it reaches its arena,
+// and one lands there: the same write would have been seen before.
+Result<bool> DiskController::prove_refusal(const ata::DmaArena& arena, std::uint16_t domain, Devices& devices) {
+    constexpr std::byte kUntouched{0xa5};
+    GATEHOUSE_ASSIGN(const HostPhysical canary, cpu::kept_pages().take(1));
+    const MutableBytes page(memory::at_physical(canary), memory::kPageSize);
+    std::ranges::fill(page, kUntouched);
+    Result<bool> has_disk = false;
+    if (!devices.iommus().empty()) has_disk = provoke_fis(*this, *this, canary);
+    if (std::ranges::any_of(page, [](std::byte value) { return value != kUntouched; })) {
+        return {Error::kRefused, "IOMMU does not refuse: DMA of a disk controller landed", function_};
+    }
+    GATEHOUSE_TRY(has_disk);
+    GATEHOUSE_TRY(dma_.create(cpu::kept_pages()));
+    GATEHOUSE_TRY(dma_.allow({arena.physical.value(), arena.size}));
+    devices.set_domain(function_, {domain, dma_.root()});
+    GATEHOUSE_TRY(devices.refresh_iommus());
+    if (!*has_disk) return false;
+    GATEHOUSE_TRY(provoke_fis(*this, *this, arena.physical));
+    if (!holds_fis({arena.data, memory::kPageSize})) {
+        return {Error::kNotFound, "IOMMU cannot be proven: no FIS from a disk of controller", function_};
+    }
+    return true;
 }
 
 std::uint64_t DiskController::read(GuestPhysical address, unsigned size) {
-    const std::uint64_t offset = address - abar_;
+    const std::uint64_t offset = address - GuestPhysical(registers_.base);
     if (offset + size > ata::ahci::Controller::kRegisterSpace) return 0;
     return controller_.read(static_cast<std::uint32_t>(offset), size);
 }
 
 void DiskController::write(GuestPhysical address, unsigned size, std::uint64_t value) {
-    const std::uint64_t offset = address - abar_;
+    const std::uint64_t offset = address - GuestPhysical(registers_.base);
     if (offset + size > ata::ahci::Controller::kRegisterSpace) return;
     controller_.write(static_cast<std::uint32_t>(offset), size, value);
 }
 
-std::uint32_t DiskController::read(std::uint32_t offset) { return registers_.read(HbaRegister{offset}); }
+std::uint32_t DiskController::read(std::uint32_t offset) { return hardware_.read(HbaRegister{offset}); }
 
-void DiskController::write(std::uint32_t offset, std::uint32_t value) { registers_.write(HbaRegister{offset}, value); }
+void DiskController::write(std::uint32_t offset, std::uint32_t value) { hardware_.write(HbaRegister{offset}, value); }
 
 ata::GuestBytes DiskController::map(GuestPhysical address, std::uint64_t size) {
-    const auto place = guest_->guest(address, size);
+    const auto place = cpu::guest_memory().guest(address, size);
     return place ? ata::GuestBytes{memory::at_physical(*place), *place} : ata::GuestBytes{};
 }
 
@@ -71,14 +90,58 @@ Status PortDisk::attach(const volume::Header& header, const volume::Dek& dek) {
     return {};
 }
 
-void Disks::add(ata::ahci::Controller& controller, platform::FunctionId function) {
-    for (ata::ahci::Port& disk : controller.disks()) {
-        if (const Status found = disk.identify(); found) {
-            disks_[count_++].bind(disk, function);
-        } else {
-            log("gatehouse: disk at port ", std::uint64_t{disk.number()}, ": ", found.failure(), "; it stays absent");
+Result<Extent> Disks::registers_of(platform::FunctionId controller) const {
+    const Extent bar = devices_.config().memory_bar(controller, kAbar);
+    if (bar.length < ata::ahci::Controller::kRegisterSpace / 2 || bar.end() > memory::kIdentityLimit ||
+        memory_.ram().reached_by(bar)) {
+        return {Error::kOutOfRange, "disk controller: ABAR", bar.base};
+    }
+    return bar;
+}
+
+Status Disks::open_controller(platform::FunctionId function) {
+    const guest::ConfigFilter& config = devices_.config();
+    for (std::size_t other = 0; other < kAbar; ++other) {  // vendor registers, MSI-X tables: nobody's
+        const Extent hidden = config.memory_bar(function, other);
+        if (hidden.length != 0 && hidden.base != 0) GATEHOUSE_TRY(cpu::hide_device(hidden.base, hidden.length));
+    }
+    GATEHOUSE_ASSIGN(const Extent bar, registers_of(function));
+    constexpr std::uint64_t kAllArenas = 0x400000;  // of the kept region's 6 MiB
+    const auto number = static_cast<std::uint64_t>(std::ranges::count(
+        config.protected_functions(), guest::FunctionKind::kDisk, &guest::ConfigFilter::Function::kind));
+    const std::uint64_t arena_size = kAllArenas / number & ~(memory::kPageSize - 1);
+    GATEHOUSE_ASSIGN(const HostPhysical arena, cpu::kept_pages().take(arena_size / memory::kPageSize));
+    const auto domain = static_cast<std::uint16_t>(Devices::kFirstDiskDomain + controller_count_);
+    GATEHOUSE_TRY(controllers_[controller_count_].start(function, bar, {memory::at_physical(arena), arena, arena_size},
+                                                        domain, devices_));
+    ++controller_count_;
+    return devices_.refresh_iommus();
+}
+
+Status Disks::leave_out(platform::FunctionId controller, const Failure& why) {
+    log("gatehouse: disk controller ", Hex{controller}, ": ", why, "; it stays absent");
+    devices_.set_domain(controller, {});
+    GATEHOUSE_TRY(devices_.refresh_iommus());
+    const auto bar = registers_of(controller);
+    return bar ? cpu::hide_device(bar->base, bar->length) : Status();
+}
+
+Status Disks::find() {
+    for (const guest::ConfigFilter::Function& function : devices_.config().protected_functions()) {
+        if (function.disk == nullptr) continue;
+        const Status opened = open_controller(function.id);
+        if (opened.error() == Error::kRefused) return opened;  // the IOMMU does not refuse
+        if (!opened) GATEHOUSE_TRY(leave_out(function.id, opened.failure()));
+    }
+    for (DiskController& one : controllers()) {
+        GATEHOUSE_TRY(cpu::trap_mmio(one.registers().base, one.registers().length, one));
+        for (ata::ahci::Port& disk : one.controller().disks()) {
+            const Status found = disk.identify();
+            if (found) disks_[count_++].bind(disk, one.function());
+            if (!found) log("gatehouse: disk at port ", disk.number(), ": ", found.failure(), "; it stays absent");
         }
     }
+    return {};
 }
 
 Status Disks::open(const volume::VaultId& pinned, Unsealer& unsealer) {
@@ -97,8 +160,16 @@ void Disks::describe(evidence::Claims& claims) const {
     }
 }
 
-void Disks::wipe() {
-    for (PortDisk& disk : disks_) disk.wipe();
+Status Disks::hand_over() {
+    for (DiskController& one : controllers()) GATEHOUSE_TRY(one.controller().hand_over());
+    return {};
+}
+
+Status Disks::release() {
+    for (DiskController& one : controllers()) {
+        GATEHOUSE_TRY(memory_.each_guest_range([&](const Extent& range) { return one.dma().allow(range); }));
+    }
+    return {};
 }
 
 }  // namespace gatehouse::boot

@@ -1,26 +1,28 @@
-// The disk controllers: each AHCI controller of the machine behind its mediator, each vault opened.
+// The disks: each AHCI controller of the machine held by the IOMMU and put behind its mediator, each vault opened.
 #pragma once
 
 #include "ata/ahci/controller.hpp"
 #include "attestation/evidence/claims.hpp"
+#include "hypervisor/boot/devices.hpp"
 #include "hypervisor/boot/vault.hpp"
 #include "hypervisor/cpu/mmio.hpp"
-#include "hypervisor/memory/physical_memory.hpp"
+#include "hypervisor/cpu/vector.hpp"
 #include "hypervisor/platform/io.hpp"
-#include "hypervisor/platform/pci.hpp"
 
 namespace gatehouse::boot {
 
 // One AHCI controller: the real registers below, the guest's accesses above.
-class DiskController final : public cpu::MmioHandler, private ata::HbaRegisters, private ata::GuestMemory {
+class DiskController final : public cpu::MmioHandler, ata::HbaRegisters, ata::GuestMemory, ata::Clock, ata::VectorUnit {
   public:
-    // `abar`: physical address of BAR5, uncached in the identity map.
-    //
-    // Before start(): has the first disk write a FIS to `area` (dma_proof.hpp). False: there is no disk.
-    [[nodiscard]] Result<bool> provoke_dma(std::uint64_t abar, HostPhysical area, ata::Clock& clock);
-    // `arena`: memory that this controller's DMA reaches. Errors: those of Controller::take_over().
-    [[nodiscard]] Status start(std::uint64_t abar, const ata::DmaArena& arena, const memory::PhysicalMemory& guest,
-                               ata::Clock& clock);
+    // Takes it over, once its own DMA has shown that the IOMMU refuses it (dma_proof.hpp). `registers`: BAR 5, uncached
+    // in the identity map. `arena`: kept memory, the only one that its DMA then reaches, by `domain`.
+    // kRefused: the DMA landed where it may not. kNotFound: a disk is there, and nothing has been proven. Errors of
+    // Controller::take_over().
+    [[nodiscard]] Status start(platform::FunctionId function, const Extent& registers, const ata::DmaArena& arena,
+                               std::uint16_t domain, Devices& devices);
+    [[nodiscard]] platform::FunctionId function() const { return function_; }
+    [[nodiscard]] const Extent& registers() const { return registers_; }
+    [[nodiscard]] memory::DmaMap& dma() { return dma_; }
     [[nodiscard]] ata::ahci::Controller& controller() { return controller_; }
 
     // Offsets beyond the registers read zero and ignore writes.
@@ -28,13 +30,20 @@ class DiskController final : public cpu::MmioHandler, private ata::HbaRegisters,
     void write(GuestPhysical address, unsigned size, std::uint64_t value) override;
 
   private:
+    // False: it has no disk, so that nothing is proven.
+    [[nodiscard]] Result<bool> prove_refusal(const ata::DmaArena& arena, std::uint16_t domain, Devices& devices);
     std::uint32_t read(std::uint32_t offset) override;
     void write(std::uint32_t offset, std::uint32_t value) override;
     ata::GuestBytes map(GuestPhysical address, std::uint64_t size) override;
+    std::uint64_t microseconds() override { return platform::microseconds(); }
+    // FXSAVE area and nesting are cpu::VectorSection's; they come in pairs on one processor.
+    void begin() override { cpu::begin_vectors(); }
+    void end() override { cpu::end_vectors(); }
 
-    GuestPhysical abar_;
-    platform::Mmio<ata::HbaRegisters> registers_{HostPhysical()};
-    const memory::PhysicalMemory* guest_ = nullptr;
+    platform::FunctionId function_ = 0;
+    Extent registers_;
+    platform::Mmio<ata::HbaRegisters> hardware_{HostPhysical()};
+    memory::DmaMap dma_;  // its arena and, after Disks::release(), guest RAM
     ata::ahci::Controller controller_;
 };
 
@@ -65,21 +74,43 @@ class PortDisk final : public VaultDisk {
 inline constexpr std::size_t kMaxControllers = 4;
 inline constexpr std::size_t kMaxDisks = kMaxControllers * ata::ahci::Controller::kMaximumDisks;
 
-// All disks of all controllers. Large: static.
+// All controllers, and all disks of them. Large: static.
 class Disks {
   public:
-    // The disks of a controller that has been taken over. One that does not identify stays absent.
-    void add(ata::ahci::Controller& controller, platform::FunctionId function);
-    // After all controllers have been added: Vaults::open().
+    Disks(const MachineMemory& memory, Devices& devices) : memory_(memory), devices_(devices) {}
+
+    // Starts every controller and lets its disks identify. A controller or disk that fails stays absent, with a line
+    // that says why: it has no DMA, and the guest does not reach its registers. kRefused: the IOMMU refuses nothing.
+    [[nodiscard]] Status find();
+    // Then: Vaults::open().
     [[nodiscard]] Status open(const volume::VaultId& pinned, Unsealer& unsealer);
     // After open().
     [[nodiscard]] const volume::Header& boot_vault() const { return vaults_.all()[0].header; }
     [[nodiscard]] const PortDisk& boot_disk() const { return static_cast<const PortDisk&>(*vaults_.all()[0].disk); }
     void describe(evidence::Claims& claims) const;
+    // Every controller as the guest expects to find it.
+    [[nodiscard]] Status hand_over();
+    // Controllers reach the guest's memory as well, once the IOMMUs are told (Devices::refresh_iommus()).
+    [[nodiscard]] Status release();
+    // Stops the controllers' DMA.
+    void stop() {
+        for (DiskController& one : controllers()) one.controller().stop();
+    }
     // Wipes every data key.
-    void wipe();
+    void wipe() {
+        for (PortDisk& disk : disks_) disk.wipe();
+    }
 
   private:
+    [[nodiscard]] std::span<DiskController> controllers() { return std::span(controllers_).first(controller_count_); }
+    [[nodiscard]] Result<Extent> registers_of(platform::FunctionId controller) const;
+    [[nodiscard]] Status open_controller(platform::FunctionId function);
+    [[nodiscard]] Status leave_out(platform::FunctionId controller, const Failure& why);
+
+    const MachineMemory& memory_;
+    Devices& devices_;
+    std::array<DiskController, kMaxControllers> controllers_;
+    std::size_t controller_count_ = 0;
     std::array<PortDisk, kMaxDisks> disks_{};
     std::size_t count_ = 0;
     Vaults vaults_;

@@ -6,8 +6,7 @@ namespace gatehouse::cpu {
 
 Result<GuestPhysical> guest_physical(const memory::PhysicalMemory& memory, std::uint64_t cr3, bool five_levels,
                                      std::uint64_t address) {
-    constexpr std::uint64_t kAddress = 0x000f'ffff'ffff'f000;
-    constexpr std::uint64_t kPresent = 1u << 0, kLarge = 1u << 7;
+    using namespace memory::page;
     GuestPhysical table{cr3 & kAddress};
     for (unsigned shift = five_levels ? 48 : 39;; shift -= 9) {
         GATEHOUSE_ASSIGN(const HostPhysical place, memory.guest(table + (address >> shift & 511) * 8, 8));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <span>
 
 #include "hypervisor/base/address.hpp"
 #include "hypervisor/base/extent.hpp"

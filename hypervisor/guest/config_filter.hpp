@@ -22,17 +22,15 @@
 
 #include <array>
 #include <cstddef>
-#include <cstdint>
 #include <span>
 
 #include "hypervisor/base/extent.hpp"
-#include "hypervisor/base/result.hpp"
 #include "hypervisor/base/spin_lock.hpp"
+#include "hypervisor/platform/pci.hpp"
 
 namespace gatehouse::guest {
 
-// Bus << 8 | device << 3 | function.
-using FunctionId = std::uint16_t;
+using platform::FunctionId;
 
 // The real configuration space; `size` is 1, 2 or 4 and `offset` (below 4,096) aligned to it.
 class ConfigSpace {

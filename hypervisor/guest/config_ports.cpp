@@ -3,14 +3,12 @@
 namespace gatehouse::guest {
 namespace {
 
-constexpr std::uint16_t kAddressPort = 0xcf8;
-constexpr std::uint16_t kDataPort = 0xcfc;
 constexpr std::uint32_t kAddressBits = 0x80fffffc;
 
 // Whether an access of `size` bytes at `port` is one to the register
 // that the address register selects (bit 31: enabled).
 bool selects(std::uint32_t address, std::uint16_t port, unsigned size) {
-    return address >> 31 != 0 && port >= kDataPort && (port & 3) + size <= 4;
+    return address >> 31 != 0 && port >= platform::kConfigData && (port & 3) + size <= 4;
 }
 FunctionId function_of(std::uint32_t address) { return static_cast<FunctionId>(address >> 8); }
 std::uint16_t offset_of(std::uint32_t address, std::uint16_t port) {
@@ -21,14 +19,14 @@ std::uint16_t offset_of(std::uint32_t address, std::uint16_t port) {
 
 std::uint32_t ConfigPorts::read(std::uint16_t port, unsigned size) {
     const std::uint32_t address = address_;
-    if (port == kAddressPort && size == 4) return address;
+    if (port == platform::kConfigAddress && size == 4) return address;
     if (!selects(address, port, size)) return 0xffffffff;
     return filter_.read(function_of(address), offset_of(address, port), size);
 }
 
 void ConfigPorts::write(std::uint16_t port, unsigned size, std::uint32_t value) {
     const std::uint32_t address = address_;
-    if (port == kAddressPort && size == 4) address_ = value & kAddressBits;
+    if (port == platform::kConfigAddress && size == 4) address_ = value & kAddressBits;
     if (selects(address, port, size)) filter_.write(function_of(address), offset_of(address, port), size, value);
 }
 

@@ -1,18 +1,14 @@
 #include "hypervisor/memory/host_page_table.hpp"
 
 namespace gatehouse::memory {
+
+using namespace page;
+
 namespace {
 
-constexpr std::uint64_t kPresent = 1u << 0;
-constexpr std::uint64_t kWritable = 1u << 1;
-constexpr std::uint64_t kLarge = 1u << 7;
 constexpr std::uint64_t kUncached = 1u << 3 | 1u << 4;  // PWT, PCD
-constexpr std::uint64_t kAddress = 0x000f'ffff'ffff'f000;
-constexpr std::uint64_t kNoExecute = std::uint64_t{1} << 63;
 constexpr std::uint64_t kTable = kPresent | kWritable;
 constexpr std::uint64_t kData = kPresent | kWritable | kNoExecute;
-constexpr std::uint64_t kMiB2 = std::uint64_t{2} << 20;
-constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 constexpr std::uint64_t kDevices = 0xfe00'0000;  // no RAM from here to 4 GiB
 
 std::uint64_t* table(HostPhysical address) { return reinterpret_cast<std::uint64_t*>(at_physical(address)); }

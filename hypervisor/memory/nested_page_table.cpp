@@ -3,19 +3,14 @@
 #include <algorithm>
 
 namespace gatehouse::memory {
+
+using namespace page;
+
 namespace {
 
 using Entry = std::uint64_t;
 
-constexpr Entry kPresent = 1u << 0;
-constexpr Entry kWritable = 1u << 1;
-constexpr Entry kUser = 1u << 2;
-constexpr Entry kLarge = 1u << 7;
-constexpr Entry kNoExecute = Entry{1} << 63;
-constexpr Entry kAddress = 0x000f'ffff'ffff'f000;
 constexpr Entry kTable = kPresent | kWritable | kUser;
-constexpr std::uint64_t kMiB2 = std::uint64_t{2} << 20;
-constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 constexpr std::uint64_t kGiB512 = std::uint64_t{512} << 30;
 constexpr std::uint64_t kHyperTransport =
     0xfd'0000'0000;  // to 1 TiB: ports and configuration space once more, no memory

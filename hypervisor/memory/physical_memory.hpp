@@ -13,6 +13,13 @@ inline constexpr std::uint64_t kPageSize = 4096;
 // What the identity map covers; RAM beyond it cannot be given to a guest.
 inline constexpr std::uint64_t kIdentityLimit = std::uint64_t{512} << 30;
 
+// Entries of the processor's page tables, nested ones included (APM vol. 2, 5.3 and 5.4), and what larger ones map.
+namespace page {
+inline constexpr std::uint64_t kPresent = 1u << 0, kWritable = 1u << 1, kUser = 1u << 2, kLarge = 1u << 7;
+inline constexpr std::uint64_t kAddress = 0x000f'ffff'ffff'f000, kNoExecute = std::uint64_t{1} << 63;
+inline constexpr std::uint64_t kMiB2 = std::uint64_t{2} << 20, kGiB = std::uint64_t{1} << 30;
+}  // namespace page
+
 // The first page boundary at or after `address`, which is below the last page.
 [[nodiscard]] constexpr std::uint64_t page_up(std::uint64_t address) {
     return (address + kPageSize - 1) & ~(kPageSize - 1);

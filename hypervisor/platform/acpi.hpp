@@ -3,7 +3,7 @@
 // hypervisor or its keys is taken from them. ACPI Specification 6.5, section 5.2.
 #pragma once
 
-#include "hypervisor/base/bytes.hpp"
+#include "hypervisor/launch/launch_block.hpp"
 
 namespace gatehouse::platform {
 
@@ -24,7 +24,7 @@ class AcpiMemory {
 }
 
 inline constexpr std::size_t kAcpiHeaderSize = 36;
-inline constexpr std::size_t kRsdpSize = 36;
+using launch::kRsdpSize;
 
 // "ACPI ", signature, a blank, OEM table ID; what is not printable in them is a blank. Of at least a header.
 using AcpiTableName = std::array<char, 18>;

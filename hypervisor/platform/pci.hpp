@@ -13,6 +13,9 @@ namespace gatehouse::platform {
 // Bus << 8 | device << 3 | function.
 using FunctionId = std::uint16_t;
 
+// The address register, and the data register it selects: four bytes each.
+inline constexpr std::uint16_t kConfigAddress = 0xcf8, kConfigData = 0xcfc;
+
 // `offset` is below 256 and aligned to `size`, 1, 2 or 4. One CPU at a time.
 [[nodiscard]] std::uint32_t read_config(FunctionId function, std::uint16_t offset, unsigned size);
 void write_config(FunctionId function, std::uint16_t offset, unsigned size, std::uint32_t value);
@@ -30,6 +33,11 @@ void write_config(FunctionId function, std::uint16_t offset, unsigned size, std:
 struct EcamWindow {
     std::uint64_t base = 0;  // of bus 0, the first one; 0: there is no window
     std::uint8_t last_bus = 0;
+    // Of a register, or of the function's page; 0: not in the window.
+    [[nodiscard]] std::uint64_t address(FunctionId function, std::uint16_t offset) const {
+        if (base == 0 || function >> 8 > last_bus) return 0;
+        return base + (std::uint64_t{function} << 12) + offset;
+    }
     friend bool operator==(const EcamWindow&, const EcamWindow&) = default;
 };
 // The window that the machine really decodes. ACPI's MCFG table only claims one: a forged claim would leave the

@@ -21,6 +21,8 @@
 namespace gatehouse::platform {
 
 inline constexpr std::uint64_t kTpmBase = 0xfed40000;
+// Of the dynamically launched environment: the SLB and the hypervisor (TCG D-RTM Architecture 1.0).
+inline constexpr unsigned kDynamicLocality = 2;
 inline constexpr unsigned kTpmLocalities = 5;  // 0x1000 bytes of registers each
 
 // The TPM's registers and the time. Offsets are from kTpmBase, below kTpmLocalities * 0x1000.

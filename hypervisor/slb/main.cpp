@@ -126,8 +126,7 @@ Status load(std::uint64_t base) {
 
     platform::TpmMmioBus bus;
     platform::TpmTransport transport(bus);
-    constexpr unsigned kLocality = 2;
-    GATEHOUSE_TRY(transport.open(kLocality));
+    GATEHOUSE_TRY(transport.open(platform::kDynamicLocality));
     tpm::Tpm tpm(transport);
     GATEHOUSE_TRY(read_banks(tpm, hand_off));
 

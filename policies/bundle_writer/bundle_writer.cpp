@@ -18,6 +18,19 @@ Result<std::size_t> finish(Writer& writer, std::size_t size_at, std::size_t limi
     return writer.offset();
 }
 
+// An approval: `write_approved` writes what it is of; policy digest and signature follow.
+template <typename Signed, typename Write>
+Result<std::size_t> write_signed(MutableBytes out, const char (&magic)[9], const char* item, const Signed& approval,
+                                 Write write_approved) {
+    if (approval.signature.empty()) return {Error::kBadValue, "approval: no signature"};
+    Writer writer(out);
+    const std::size_t size_at = start(writer, literal_bytes(magic), kApprovalVersion);
+    write_approved(writer);
+    writer.bytes(approval.policy_digest);
+    writer.sized(approval.signature);
+    return finish(writer, size_at, kMaxApprovalSize, item);
+}
+
 }  // namespace
 
 Result<std::size_t> write_bundle(const Bundle& bundle, MutableBytes out) {
@@ -34,25 +47,16 @@ Result<std::size_t> write_bundle(const Bundle& bundle, MutableBytes out) {
 }
 
 Result<std::size_t> write_approval(const Approval& approval, MutableBytes out) {
-    if (approval.signature.empty()) return {Error::kBadValue, "policy approval: no signature"};
-    Writer writer(out);
-    const std::size_t size_at = start(writer, literal_bytes("GHAPPROV"), kApprovalVersion);
-    writer.u64(approval.counter_limit);
-    writer.bytes(approval.pcr17);
-    writer.bytes(approval.pcr18);
-    writer.bytes(approval.policy_digest);
-    writer.sized(approval.signature);
-    return finish(writer, size_at, kMaxApprovalSize, "policy approval");
+    return write_signed(out, "GHAPPROV", "policy approval", approval, [&](Writer& writer) {
+        writer.u64(approval.counter_limit);
+        writer.bytes(approval.pcr17);
+        writer.bytes(approval.pcr18);
+    });
 }
 
 Result<std::size_t> write_machine_approval(const MachineApproval& approval, MutableBytes out) {
-    if (approval.signature.empty()) return {Error::kBadValue, "machine approval: no signature"};
-    Writer writer(out);
-    const std::size_t size_at = start(writer, literal_bytes("GHMACHIN"), kApprovalVersion);
-    writer.bytes(approval.pcr19);
-    writer.bytes(approval.policy_digest);
-    writer.sized(approval.signature);
-    return finish(writer, size_at, kMaxApprovalSize, "machine approval");
+    return write_signed(out, "GHMACHIN", "machine approval", approval,
+                        [&](Writer& writer) { writer.bytes(approval.pcr19); });
 }
 
 Result<std::size_t> write_unsigned_record(const Record& record, MutableBytes out) {

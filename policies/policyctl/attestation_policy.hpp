@@ -1,6 +1,7 @@
 // The subcommands that make and sign attestation policies (attestation/verifier/policy.hpp).
 #pragma once
 
+#include "attestation/verifier/policy.hpp"
 #include "keyvault/host_support/support.hpp"
 
 namespace CLI {
@@ -28,7 +29,7 @@ struct MakeAttestationPolicy {
     std::uint32_t minimum_iommus = 0;
     std::string acpi;
     std::vector<std::string> tpm_firmware;
-    std::uint32_t lease_s = 900;
+    std::uint32_t lease_s = verifier::Policy{}.lease_s;
     std::string out;
 
     void add_to(CLI::App& command);

@@ -20,6 +20,9 @@ import tempfile
 import time
 import urllib.parse
 
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "server"))
+import harness  # noqa: E402  (its place is known only now)
+
 # What the figures should be: the library as a share of the limit; the machine is one of two cores.
 LEAST = {"library_share": 0.6, "server_per_s": 2500}
 MOST = {"fleet_start_s": 2.0, "overview_ms": 50.0, "memory_mb": 300.0}
@@ -37,55 +40,25 @@ def run(*command):
     return done.stdout
 
 
-class Server:
-    """attestation-server on SQLite, as it comes; only the limits on requests are out of a single machine's way."""
+class Server(harness.Server):
+    """The tests' server on SQLite, as it comes; only the limits on requests are out of a single machine's way."""
 
     def __init__(self, build, directory):
-        self.program = build / "bin/attestation-server"
-        self.directory = directory
-        self.data = directory / "data"
         self.path = directory / "gatehouse.db"
         self.database = f"sqlite:{self.path}"
-        self.ca = directory / "ca.pem"
-        config = directory / "server.toml"
-        wide = "[1000000.0, 1000000.0]"
-        config.write_text("[limits]\n" + "".join(f"{name} = {wide}\n"
-                                                 for name in ("anonymous", "enrollment", "pages", "endpoint")))
-        self.options = ["--config", config, "--data", self.data, "--database", self.database]
-        self.process = None
-
-    def start(self):
-        """Starts it; the seconds from the start of the process until it accepts connections."""
-        reader, writer = os.pipe()
-        begun = time.monotonic()
-        self.process = subprocess.Popen(
-            [self.program, "serve", "--listen", "127.0.0.1:0", "--ready-fd", str(writer), *self.options],
-            pass_fds=[writer], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=(self.directory / "log").open("a"))
-        os.close(writer)
-        with os.fdopen(reader) as ready:
-            self.place = ready.readline().strip()
-        taken = time.monotonic() - begun
-        if not self.place:
-            raise RuntimeError(f"the server did not start: {(self.directory / 'log').read_text()}")
-        self.ca.write_text(run(self.program, "ca", *self.options))
-        return taken
-
-    def stop(self):
-        if self.process and self.process.poll() is None:
-            self.process.terminate()
-            self.process.wait(timeout=PATIENCE)
+        super().__init__(build / "bin/attestation-server", harness.OPEN_LIMITS, directory, database=self.database,
+                         started=False)
 
     def memory_mb(self, field):
         """VmRSS, or VmHWM: the most it ever was."""
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(field + r":\s+(\d+) kB", status).group(1)) / 1024
 
-    def token(self):
-        return run(self.program, "token", "create", "bench", "--role", "read-only", *self.options).strip()
+    def read_only_token(self):
+        return self.command("token", "create", "bench", "--role", "read-only").strip()
 
     def load(self, build, connections, seconds, warm_up, *more):
-        return json.loads(run(build / "bin/attestation-bench", "load", "--url", f"https://{self.place}", "--ca", self.ca,
+        return json.loads(run(build / "bin/attestation-bench", "load", "--url", self.url, "--ca", self.ca,
                               "--data", self.data, "--database", self.database, "--connections", connections,
                               "--seconds", seconds, "--warm-up", warm_up, "--server-pid", self.process.pid, *more))
 
@@ -175,14 +148,14 @@ def measure(arguments, directory):
         say(f"fleet: {arguments.endpoints} endpoints")
         server.start()
         server.load(build, 1, 0.2, 0)
-        server.stop()
+        server.end()
         multiply(server.path, arguments.endpoints)
         starts = []
         for _ in range(3):
-            server.stop()
-            starts.append(server.start())
+            server.end()
+            starts.append(server.start().ready_after)
         browser = Browser(server.place, server.ca)
-        browser.log_in(server.token())
+        browser.log_in(server.read_only_token())
         good = 1 + sum(i % 100 not in (1, 2, 3) for i in range(1, arguments.endpoints + 1))
         overview, overview_worst = browser.page_ms("/", 30, f"{good:,}")
         search, _ = browser.page_ms("/endpoints?q=site-123", 10, "site-123")
@@ -194,7 +167,7 @@ def measure(arguments, directory):
         during, _ = browser.page_ms("/", 10, f"{good + 2 * arguments.connections:,}")
         memory = server.memory_mb("VmHWM")
     finally:
-        server.stop()
+        server.end()
     figures = {
         "library_per_s": round(library["library_per_s"]),
         "ecdsa_limit_per_s": round(library["ecdsa_limit_per_s"]),
@@ -239,7 +212,7 @@ def main():
     try:
         with tempfile.TemporaryDirectory(prefix="gatehouse-bench-", dir=arguments.build) as directory:
             figures = measure(arguments, pathlib.Path(directory))
-    except (RuntimeError, OSError, subprocess.TimeoutExpired, sqlite3.Error) as error:
+    except (AssertionError, RuntimeError, OSError, subprocess.TimeoutExpired, sqlite3.Error) as error:
         say(f"error: {error}")
         return 3
     figures["detail"]["seconds"] = round(time.monotonic() - begun)

@@ -20,6 +20,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 
 sys.path.append(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "support"))
 
@@ -77,7 +78,8 @@ def check_answer(answer):
 class Server:
     """attestation-server on a directory and a database, which outlive the process: one process at a time, started at
     once unless `started` is false. Of each: `place` (ADDRESS:PORT), `port`, `said` (what it printed until it was ready),
-    `ca` and `pem` (its CA's certificate, as a file and as text), `token` (the administrator's, if it told one)."""
+    `ca` and `pem` (its CA's certificate, as a file and as text), `token` (the administrator's, if it told one),
+    `ready_after` (the seconds from the start of the process until it accepted connections)."""
 
     def __init__(self, program, config=OPEN_LIMITS + LONG_TIMEOUTS, directory=None, environment=None, database=None, started=True):
         self.program = program
@@ -96,6 +98,7 @@ class Server:
 
     def start(self):
         reader, writer = os.pipe()
+        begun = time.monotonic()
         with open(self.directory / "log", "ab") as log, open(self.directory / "output", "wb") as output:
             self.process = subprocess.Popen(
                 [self.program, "serve", "--listen", "127.0.0.1:0", "--ready-fd", str(writer), *self.options],
@@ -104,6 +107,7 @@ class Server:
         os.close(writer)
         with os.fdopen(reader) as ready:  # it ends as well if the process does
             self.place = ready.readline().strip()
+        self.ready_after = time.monotonic() - begun
         assert self.place, f"the server did not start: {self.log_text()}"
         self.port = int(self.place.rsplit(":", 1)[1])
         self.said = (self.directory / "output").read_text()

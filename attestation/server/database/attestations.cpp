@@ -69,6 +69,32 @@ inline constexpr auto kColumns<KeptEvidence> = std::tuple{
 // clang-format on
 
 template <>
+inline constexpr auto kColumns<EvidenceRow> = std::tuple{
+    Column{"endpoint", &EvidenceRow::endpoint},
+    Column{"number", &EvidenceRow::run},
+    Column{"time", &EvidenceRow::time},
+    Column{"state", &EvidenceRow::state},
+    Column{"policy", &EvidenceRow::policy},
+    Column{"reason", &EvidenceRow::reason},
+    Column{"source", &EvidenceRow::source},
+    Column{"nonce", &EvidenceRow::nonce},
+    Column{"quote", &EvidenceRow::quote},
+    Column{"signature", &EvidenceRow::signature},
+    Column{"claims", &EvidenceRow::claims},
+    Column{"pcr_values", &EvidenceRow::pcr_values},
+    Column{"tpm_before", &EvidenceRow::tpm_before},
+    Column{"result", &EvidenceRow::result},
+};
+
+template <>
+inline constexpr auto kColumns<OutcomeRow> = std::tuple{Column{"group_name", &OutcomeRow::group},
+                                                        Column{"policy", &OutcomeRow::policy},
+                                                        Column{"version", &OutcomeRow::version},
+                                                        Column{"endpoint", &OutcomeRow::endpoint},
+                                                        Column{"ok", &OutcomeRow::ok},
+                                                        Column{"reason", &OutcomeRow::reason}};
+
+template <>
 inline constexpr auto kColumns<TimePoint> =
     std::tuple{Column{"hour", &TimePoint::hour}, Column{"SUM(trusted)", &TimePoint::trusted},
                Column{"SUM(unmeasured)", &TimePoint::unmeasured}, Column{"SUM(untrusted)", &TimePoint::untrusted}};
@@ -145,23 +171,7 @@ std::vector<Attestation> list_history(Session& session, const std::string& endpo
                                {endpoint, before, limit});
 }
 
-void put_evidence(Session& session, const EvidenceRow& row) {
-    put(session, "evidence", "endpoint",
-        {{"endpoint", row.endpoint},
-         {"number", row.run},
-         {"time", row.time},
-         {"state", row.state},
-         {"policy", row.policy},
-         {"reason", row.reason},
-         {"source", row.source},
-         {"nonce", row.nonce},
-         {"quote", row.quote},
-         {"signature", row.signature},
-         {"claims", row.claims},
-         {"pcr_values", row.pcr_values},
-         {"tpm_before", row.tpm_before},
-         {"result", row.result}});
-}
+void put_evidence(Session& session, const EvidenceRow& row) { put(session, "evidence", "endpoint", row); }
 
 void put_event_log(Session& session, const std::string& endpoint, const Buffer& log) {
     put(session, "event_logs", "endpoint", {{"endpoint", endpoint}, {"log", log}});
@@ -179,15 +189,7 @@ std::optional<KeptEvidence> find_evidence(Session& session, const std::string& e
                               {endpoint});
 }
 
-void add_outcome(Session& session, const OutcomeRow& row) {
-    insert(session, "outcomes",
-           {{"group_name", row.group},
-            {"policy", row.policy},
-            {"version", row.version},
-            {"endpoint", row.endpoint},
-            {"ok", row.ok},
-            {"reason", row.reason}});
-}
+void add_outcome(Session& session, const OutcomeRow& row) { insert(session, "outcomes", row); }
 
 void drop_outcomes(Session& session, const std::string& endpoint) {
     erase(session, "outcomes", {{"endpoint", endpoint}});

@@ -103,6 +103,21 @@ std::string searched_text(const NewEndpoint& endpoint) {
     return lower_case(endpoint.hostname + " " + endpoint.id + " " + endpoint.ek_hash);
 }
 
+// `then`, given all that an enrollment sets, the first one or a later one of the same TPM: nothing else is kept but
+// when the endpoint was last seen and its last nonce, which is not to be used again.
+template <typename Then>
+void with_enrolled(const NewEndpoint& endpoint, const Buffer& tpm, Then then) {
+    const std::string search = searched_text(endpoint);
+    then(Named{"hostname", endpoint.hostname}, Named{"search", search}, Named{"group_name", endpoint.group},
+         Named{"source", endpoint.source}, Named{"state", State::kNew}, Named{"ek_key", endpoint.ek_key},
+         Named{"vendor", endpoint.vendor}, Named{"manufacturer", endpoint.manufacturer}, Named{"model", endpoint.model},
+         Named{"ak_public", endpoint.ak_public}, Named{"enrolled", endpoint.enrolled},
+         Named{"since", endpoint.enrolled}, Named{"lease_until", 0}, Named{"reason", ""}, Named{"policy", ""},
+         Named{"tpm", tpm}, Named{"wanted", 0}, Named{"log_hash", kNone}, Named{"outcomes", ""}, Named{"run", 0},
+         Named{"run_length", 0}, Named{"certificate", endpoint.certificate}, Named{"next_certificate", kNone},
+         Named{"endorsement_fault", ""});
+}
+
 }  // namespace
 
 State state_at(State kept, Seconds lease_until, Seconds now) {
@@ -223,64 +238,17 @@ std::optional<std::string> id_of_disguised(Session& session, const std::string& 
 }
 
 void add_endpoint(Session& session, const NewEndpoint& endpoint) {
-    insert(session, "endpoints",
-           {{"id", endpoint.id},
-            {"hostname", endpoint.hostname},
-            {"search", searched_text(endpoint)},
-            {"group_name", endpoint.group},
-            {"source", endpoint.source},
-            {"state", State::kNew},
-            {"ek_hash", endpoint.ek_hash},
-            {"ek_key", endpoint.ek_key},
-            {"vendor", endpoint.vendor},
-            {"manufacturer", endpoint.manufacturer},
-            {"model", endpoint.model},
-            {"ak_public", endpoint.ak_public},
-            {"enrolled", endpoint.enrolled},
-            {"since", endpoint.enrolled},
-            {"last_seen", 0},
-            {"lease_until", 0},
-            {"reason", ""},
-            {"policy", ""},
-            {"tpm", kNone},
-            {"last_nonce", 0},
-            {"wanted", 0},
-            {"log_hash", kNone},
-            {"outcomes", ""},
-            {"run", 0},
-            {"run_length", 0},
-            {"certificate", endpoint.certificate},
-            {"next_certificate", kNone}});
+    with_enrolled(endpoint, kNone, [&](const auto&... enrolled) {
+        insert(session, "endpoints",
+               {{"id", endpoint.id}, {"ek_hash", endpoint.ek_hash}, {"last_seen", 0}, {"last_nonce", 0}, enrolled...});
+    });
 }
 
 void replace_endpoint(Session& session, const NewEndpoint& endpoint, const Buffer& tpm) {
     end_run_of(session, endpoint.id);
-    update(session, "endpoints",
-           {{"hostname", endpoint.hostname},
-            {"search", searched_text(endpoint)},
-            {"group_name", endpoint.group},
-            {"source", endpoint.source},
-            {"state", State::kNew},
-            {"ek_key", endpoint.ek_key},
-            {"vendor", endpoint.vendor},
-            {"manufacturer", endpoint.manufacturer},
-            {"model", endpoint.model},
-            {"ak_public", endpoint.ak_public},
-            {"enrolled", endpoint.enrolled},
-            {"since", endpoint.enrolled},
-            {"lease_until", 0},
-            {"reason", ""},
-            {"policy", ""},
-            {"tpm", tpm},
-            {"wanted", 0},
-            {"log_hash", kNone},
-            {"outcomes", ""},
-            {"run", 0},
-            {"run_length", 0},
-            {"certificate", endpoint.certificate},
-            {"next_certificate", kNone},
-            {"endorsement_fault", ""}},
-           {{"id", endpoint.id}});
+    with_enrolled(endpoint, tpm, [&](const auto&... enrolled) {
+        update(session, "endpoints", {enrolled...}, {{"id", endpoint.id}});
+    });
     drop_evidence(session, endpoint.id);
 }
 

@@ -1,8 +1,11 @@
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "attestation/evidence_reader/claims_reader.hpp"
+#include "attestation/protocol/claims_json.hpp"
+#include "keyvault/host_support/support.hpp"
 
 namespace gatehouse::evidence {
 namespace {
@@ -43,6 +46,28 @@ Buffer encoded(const Claims& claims) {
     out.resize(*size);
     return out;
 }
+
+constexpr const char* kSampleEncoded =
+    "4748434c41494d31000301250001020301010004000000030000000000c0000000000000000000071e6ed65d77d6364eeaed"
+    "5a745ba5c4985ae2b700dd85d7cf7f027bdf294a33fc0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b"
+    "0b0b0b0b0b0b0102e6f0a1fbb43c89196dcfcbef85908f19ab4c5f7cc4f4c452284697757683d7ef0018000100a20f100a20"
+    "102b01000401000200000000fed8000002aa000000000000000000000000000000010000000101020304050607085e5e5e5e"
+    "5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5ebb00000000000000000000000000000000000000"
+    "00000000000000000000000000000000000000000000000000000000000000000000000000000000000000";
+constexpr const char* kSampleJson =
+    R"({"hypervisor_version":"1.2.3","launch":"SKINIT","iommu":"AMD-Vi","cpus":4,"pcrs_capped":true,)"
+    R"("vault_opened":true,"kept_bytes":12582912,"counter_limit":7,)"
+    R"("policy_digest":"1e6ed65d77d6364eeaed5a745ba5c4985ae2b700dd85d7cf7f027bdf294a33fc",)"
+    R"("storage_root":"0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b",)"
+    R"("acpi":"machine",)"
+    R"("vault":{"id":"e6f0a1fbb43c89196dcfcbef85908f19ab4c5f7cc4f4c452284697757683d7ef",)"
+    R"("pinned_by":"record"},"machine":{"processor_signature":"0x00a20f10","microcode":"0x0a20102b",)"
+    R"("smm_locked":true,"processors":4,"iommus":[{"function":"00:00.2","registers":"0xfed80000"}]},)"
+    R"("disks":[{"guid":"000000aa-0000-0000-0000-000000000000","state":"encrypted","key_epoch":1,)"
+    R"("generation":72623859790382856,)"
+    R"("sealed_name":"5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e"},)"
+    R"({"guid":"000000bb-0000-0000-0000-000000000000","state":"absent","key_epoch":0,"generation":0,)"
+    R"("sealed_name":"00000000000000000000000000000000000000000000000000000000000000000000"}]})";
 
 // Offsets of the encoding, as the header has them.
 constexpr std::size_t kVersionAt = 8;
@@ -126,6 +151,11 @@ TEST(Claims, AreRefusedAtEveryTruncation) {
     longer.push_back(std::byte{0});
     EXPECT_EQ(decode_claims(longer).error(), Error::kTrailingBytes);
 }
+
+// What attesters have sent, and what people and programs have read: neither may change with the code.
+TEST(Claims, KeepTheirBytes) { EXPECT_EQ(host::hex(encoded(sample())), kSampleEncoded); }
+
+TEST(Claims, KeepTheirJson) { EXPECT_EQ(protocol::claims_json(sample()).dump(), kSampleJson); }
 
 struct Change {
     const char* name;
