@@ -21,7 +21,8 @@ Sha256Digest chained(Bytes before, const AuditEntry& entry) {
 
 void append_audit(Session& session, Seconds now, const AuditNote& note) {
     const AuditHead head = lock_audit_head(session);
-    const AuditEntry entry{head.number + 1, now, note.who, note.action, note.subject, note.detail, {}};
+    const AuditEntry entry{head.number + 1, now,         note.who, std::string(note.action.name()),
+                           note.subject,    note.detail, {}};
     const Sha256Digest hash = chained(head.hash, entry);
     add_audit_row(session, entry, Buffer(hash.begin(), hash.end()));
 }

@@ -13,7 +13,9 @@
 namespace gatehouse::server {
 
 struct AuditNote {
-    std::string who, action, subject, detail = "{}";
+    std::string who;
+    AuditAction action;
+    std::string subject, detail = "{}";
 };
 
 // Within a write job, and its last step: it takes the log's lock, which other processes wait for till the job

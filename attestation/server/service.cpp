@@ -214,11 +214,10 @@ void Service::export_audit(const std::function<void(const AuditEntry&)>& each) {
     }
 }
 
-void Service::note(const std::string& who, const std::string& action, const std::string& subject,
+void Service::note(const std::string& who, AuditAction action, const std::string& subject,
                    const std::string& detail_json) {
-    inside_->write(
-        {clean_text(who, 256), clean_text(action, 64), clean_text(subject, 256), clean_text(detail_json, 4096)},
-        [](Session&) {});
+    inside_->write({clean_text(who, 256), action, clean_text(subject, 256), clean_text(detail_json, 4096)},
+                   [](Session&) {});
 }
 
 // --- house-keeping

@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "attestation/protocol/messages.hpp"
+#include "attestation/server/audit_actions.hpp"
 #include "attestation/server/database/records.hpp"
 #include "attestation/verifier/endorsement.hpp"
 
@@ -186,8 +187,7 @@ class Service {
     [[nodiscard]] AuditCheck verify_audit();
     void export_audit(const std::function<void(const AuditEntry&)>& each);
     // A failed log-in and the like, from the layers above.
-    void note(const std::string& who, const std::string& action, const std::string& subject,
-              const std::string& detail_json);
+    void note(const std::string& who, AuditAction action, const std::string& subject, const std::string& detail_json);
 
     // --- house-keeping: marks what has become stale, delivers actions, drops what is old. To be called about
     // once a second, from a thread of its own: a webhook or a command that hangs holds it up for some

@@ -61,7 +61,7 @@ std::string Door::form_token(const std::string& cookie_value) const {
     return verifier::base64url(hmac_sha256(host::text_bytes(form_key_), {host::text_bytes(cookie_value)}));
 }
 
-void Door::note(const Request& request, const std::string& who, const char* action) {
+void Door::note(const Request& request, const std::string& who, server::AuditAction action) {
     const nlohmann::json detail{{"peer", request.peer}};
     service_.note(who, action, "web page", detail.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
 }

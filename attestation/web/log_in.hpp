@@ -33,7 +33,7 @@ class Door {
     // Whom the request's session belongs to, if its token or certificate is still good; `context` gets
     // session and principal.
     [[nodiscard]] bool enter(Context& context, bool is_use);
-    void note(const Request& request, const std::string& who, const char* action);
+    void note(const Request& request, const std::string& who, server::AuditAction action);
 
   private:
     [[nodiscard]] std::string form_token(const std::string& cookie_value) const;

@@ -21,22 +21,23 @@ using MutableBytes = std::span<std::byte>;
 
 enum class Endian : std::uint8_t { kLittle, kBig };
 
+// The processor is little-endian.
 template <std::unsigned_integral T>
-[[nodiscard]] constexpr T load(const std::byte* from, Endian endian) {
-    T value = 0;
-    for (std::size_t i = 0; i < sizeof(T); ++i) {
-        const std::size_t shift = 8 * (endian == Endian::kLittle ? i : sizeof(T) - 1 - i);
-        value = static_cast<T>(value | static_cast<T>(std::to_integer<T>(from[i]) << shift));
-    }
-    return value;
+[[nodiscard]] constexpr T ordered(T value, Endian endian) {
+    return endian == Endian::kLittle ? value : static_cast<T>(__builtin_bswap64(value) >> (64 - 8 * sizeof(T)));
 }
 
 template <std::unsigned_integral T>
-constexpr void store(std::byte* to, T value, Endian endian) {
-    for (std::size_t i = 0; i < sizeof(T); ++i) {
-        const std::size_t shift = 8 * (endian == Endian::kLittle ? i : sizeof(T) - 1 - i);
-        to[i] = static_cast<std::byte>((value >> shift) & 0xff);
-    }
+[[nodiscard]] inline T load(const std::byte* from, Endian endian) {
+    T value = 0;
+    std::memcpy(&value, from, sizeof(T));
+    return ordered(value, endian);
+}
+
+template <std::unsigned_integral T>
+inline void store(std::byte* to, T value, Endian endian) {
+    value = ordered(value, endian);
+    std::memcpy(to, &value, sizeof(T));
 }
 
 // Bytes of a string literal without its terminating zero.

@@ -1,5 +1,7 @@
 #include "hypervisor/boot/devices.hpp"
 
+#include <algorithm>
+
 #include "hypervisor/base/log.hpp"
 #include "hypervisor/base/until.hpp"
 #include "hypervisor/cpu/cpu.hpp"
@@ -74,11 +76,20 @@ Status Devices::start_iommus(std::uint32_t expected) {
     return general_dma_.create(cpu::kept_pages());
 }
 
+bool Devices::trusted_at(const Extent& registers) const {
+    constexpr Extent kFixed{0xfec00000, 0x1400000};  // from the I/O APIC to 4 GiB
+    const Extent configuration{ecam_.base, (ecam_.last_bus + std::uint64_t{1}) << 20};
+    return registers.overlaps(kFixed) || (ecam_.base != 0 && registers.overlaps(configuration)) ||
+           std::ranges::any_of(iommus(), [&](const memory::IommuPlace& place) {
+               return registers.overlaps({place.registers, memory::kIommuRegisterSpace});
+           });
+}
+
 Status Devices::refresh_iommus() {
     for (std::size_t i = 0; i < iommus_.count; ++i) {
         const std::uint64_t queues = memory::kIommuQueuesOffset + i * memory::kIommuQueuesSize;
-        memory::IommuUnit unit(HostPhysical(iommus_.places[i].registers), memory_.kept(queues, memory::kIommuQueuesSize),
-                               memory_.kept_base() + queues);
+        memory::IommuUnit unit(HostPhysical(iommus_.places[i].registers),
+                               memory_.kept(queues, memory::kIommuQueuesSize), memory_.kept_base() + queues);
         GATEHOUSE_TRY(unit.adopt(memory_.kept_base() + launch::kDeviceTableOffset));
         GATEHOUSE_TRY(unit.invalidate_all());
     }

@@ -25,6 +25,9 @@ class Devices final : guest::ConfigSpace {
     [[nodiscard]] Status find();
     // Takes over the units that the SLB has set up: kMismatch if they are not as many as it counted.
     [[nodiscard]] Status start_iommus(std::uint32_t expected);
+    // Whether registers that the hypervisor relies on are there: the APICs', the HPET's, the TPM's, an IOMMU's, and
+    // configuration space. Whoever set up the machine may have given a device a place among them.
+    [[nodiscard]] bool trusted_at(const Extent& registers) const;
     // Which memory a function reaches: once the units are told, by refresh_iommus().
     void set_domain(platform::FunctionId function, const memory::DmaDomain& domain);
     // After a change of the device table or of an I/O page table.

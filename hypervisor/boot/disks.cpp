@@ -93,7 +93,7 @@ Status PortDisk::attach(const volume::Header& header, const volume::Dek& dek) {
 Result<Extent> Disks::registers_of(platform::FunctionId controller) const {
     const Extent bar = devices_.config().memory_bar(controller, kAbar);
     if (bar.length < ata::ahci::Controller::kRegisterSpace / 2 || bar.end() > memory::kIdentityLimit ||
-        memory_.ram().reached_by(bar)) {
+        memory_.ram().reached_by(bar) || devices_.trusted_at(bar)) {
         return {Error::kOutOfRange, "disk controller: ABAR", bar.base};
     }
     return bar;

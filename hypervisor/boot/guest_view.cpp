@@ -56,8 +56,10 @@ Status GuestView::trap() {
     for (const memory::IommuPlace& place : devices_.iommus()) {
         GATEHOUSE_TRY(cpu::hide_device(place.registers, memory::kIommuRegisterSpace));
     }
-    GATEHOUSE_TRY(cpu::nested_pages().map((memory_.kept_base() + launch::kMailboxOffset).value(), launch::kMailboxSize));
-    return cpu::nested_pages().map((memory_.kept_base() + launch::kGuestTablesOffset).value(), launch::kGuestTablesSize);
+    GATEHOUSE_TRY(
+        cpu::nested_pages().map((memory_.kept_base() + launch::kMailboxOffset).value(), launch::kMailboxSize));
+    return cpu::nested_pages().map((memory_.kept_base() + launch::kGuestTablesOffset).value(),
+                                   launch::kGuestTablesSize);
 }
 
 Result<cpu::svm::GuestEntry> GuestView::load() {
@@ -80,8 +82,7 @@ Result<cpu::svm::GuestEntry> GuestView::load() {
     for (std::size_t i = 0; i < cpu::cpu_count(); ++i) apic_ids[i] = cpu::cpu_at(i).apic_id;
     const platform::GuestPlatform machine{
         .apic_ids = std::span(apic_ids).first(cpu::cpu_count()),
-        .io_apic_id =
-            static_cast<std::uint8_t>(io_apic.read(platform::kIoApicWindow) >> 24 & 0xf),
+        .io_apic_id = static_cast<std::uint8_t>(io_apic.read(platform::kIoApicWindow) >> 24 & 0xf),
         .chipset = devices_.chipset(),
         .hpet = platform::Mmio<platform::Hpet>(HostPhysical(platform::kHpetBase)).read(platform::kHpetCapabilities),
         .ecam = devices_.ecam(),

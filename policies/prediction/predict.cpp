@@ -41,20 +41,6 @@ Digest digest_of_hex(HashAlgorithm bank, const std::string& text) {
     return digest;
 }
 
-Buffer encoded(const BundleFacts& facts) {
-    Buffer bytes(kMaxBundleSize);
-    bytes.resize(host::expect(write_bundle({.flags = facts.flags,
-                                            .counter_index = facts.counter_index,
-                                            .srk_name = facts.srk_name,
-                                            .vault_id = facts.vault_id,
-                                            .enrollment = facts.enrollment,
-                                            .authority = facts.authority,
-                                            .policy_ref = facts.policy_ref},
-                                           bytes),
-                              kBundleFile));
-    return bytes;
-}
-
 // What a launch measures, with the bundle that is described.
 void check(const Prediction& prediction) {
     const bool whole = std::ranges::equal(
@@ -64,7 +50,7 @@ void check(const Prediction& prediction) {
     if (!whole) throw ToolError("reference values: the events are not those of a launch until the unseal");
     const auto bundle = std::ranges::find(prediction.events, kBundleTag, &ExpectedEvent::tag);
     if (!equal_bytes(bundle->digest(HashAlgorithm::kSha256), prediction.bundle.digest) ||
-        sha256(encoded(prediction.bundle)) != prediction.bundle.digest)
+        sha256(bundle_file(prediction.bundle)) != prediction.bundle.digest)
         throw ToolError("reference values: the measured bundle is not the one described");
 }
 
@@ -90,6 +76,20 @@ Bytes known_vault(const BundleFacts& bundle, Bytes given) {
 }
 
 }  // namespace
+
+Buffer bundle_file(const BundleFacts& facts) {
+    Buffer bytes(kMaxBundleSize);
+    bytes.resize(host::expect(write_bundle({.flags = facts.flags,
+                                            .counter_index = facts.counter_index,
+                                            .srk_name = facts.srk_name,
+                                            .vault_id = facts.vault_id,
+                                            .enrollment = facts.enrollment,
+                                            .authority = facts.authority,
+                                            .policy_ref = facts.policy_ref},
+                                           bytes),
+                              kBundleFile));
+    return bytes;
+}
 
 std::string bank_name(HashAlgorithm bank) {
     switch (bank) {
@@ -171,7 +171,7 @@ Prediction with_endpoint(const Prediction& prediction, Bytes srk_name, Bytes vau
     if (prediction.bundle.is_fleet()) return other;
     other.bundle.srk_name.assign(srk_name.begin(), srk_name.end());
     other.bundle.vault_id.assign(vault_id.begin(), vault_id.end());
-    const Buffer bundle = encoded(other.bundle);
+    const Buffer bundle = bundle_file(other.bundle);
     other.bundle.digest = sha256(bundle);
     for (std::size_t i = 0; i < other.events.size(); ++i) {
         if (other.events[i].tag == kBundleTag) other.events[i] = event_of(evidence::kMeasurements[i], bundle);

@@ -44,6 +44,9 @@ struct BundleFacts {
     [[nodiscard]] bool is_fleet() const { return !enrollment.empty(); }
 };
 
+// The policy.bundle that these are of. Errors: those of check(Bundle).
+[[nodiscard]] Buffer bundle_file(const BundleFacts& facts);
+
 struct Prediction {
     std::vector<ExpectedEvent> events;  // those of kMeasurements: what is measured before the unseal, in this order
     BundleFacts bundle;

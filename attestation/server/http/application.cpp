@@ -108,7 +108,7 @@ struct Application::Inside {
     Principal authenticate(const Request& request, Access access);
     [[noreturn]] void refuse_token(const Request& request);
     std::string endpoint_of(const Request& request);
-    void note(const std::string& who, const char* action, const Request& request);
+    void note(const std::string& who, server::AuditAction action, const Request& request);
     // Runs `body`; what it throws becomes an answer.
     template <typename Body>
     Response answer_of(const Request& request, Body&& body);
@@ -131,7 +131,7 @@ std::vector<std::string> Application::take_wishes(const std::function<bool(const
     return inside_->service.take_wishes(waits);
 }
 
-void Application::Inside::note(const std::string& who, const char* action, const Request& request) {
+void Application::Inside::note(const std::string& who, server::AuditAction action, const Request& request) {
     if (notes.take("") != 0) return;
     const nlohmann::json detail = {{"peer", request.peer->address}, {"method", request.method}};
     service.note(who, action, request.path, detail.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));

@@ -76,11 +76,15 @@ struct Response {
 }
 
 // Thrown by handlers; becomes error_response().
-struct HttpError {
+struct HttpError : std::exception {
+    HttpError(unsigned number, std::string name, std::string text, unsigned seconds = 0)
+        : status(number), code(std::move(name)), message(std::move(text)), retry_after(seconds) {}
+    const char* what() const noexcept override { return message.c_str(); }
+
     unsigned status;
     std::string code;
     std::string message;
-    unsigned retry_after = 0;
+    unsigned retry_after;
 };
 
 }  // namespace gatehouse::http

@@ -73,12 +73,14 @@ std::size_t fetch_instruction(const Vcpu& vcpu, std::span<std::byte, 15> out) {
         copy_bytes(out, std::as_bytes(std::span(vmcb.instruction)).first(size));
         return size;
     }
-    for (std::size_t done = 0; done < out.size(); ++done) {
-        const auto physical = guest_physical(guest_memory(), vmcb.cr3, (vmcb.cr4 & kCr4La57) != 0, vmcb.rip + done);
+    for (std::size_t done = 0, part = 0; done < out.size(); done += part) {
+        const std::uint64_t address = vmcb.rip + done;
+        part = std::min<std::size_t>(out.size() - done, memory::kPageSize - address % memory::kPageSize);
+        const auto physical = guest_physical(guest_memory(), vmcb.cr3, (vmcb.cr4 & kCr4La57) != 0, address);
         if (!physical.ok()) return done;
-        const auto byte = guest_memory().guest(*physical, 1);
-        if (!byte.ok()) return done;
-        out[done] = *memory::at_physical(*byte);
+        const auto code = guest_memory().guest(*physical, part);
+        if (!code.ok()) return done;
+        copy_bytes(out.subspan(done), {memory::at_physical(*code), part});
     }
     return out.size();
 }

@@ -396,7 +396,8 @@ TEST_F(InFlight, NothingLandsOnceTheGuestReadsThatTheEngineHasStopped) {
         m().start_port();
         // The same tags at once, and the buffers for something else.
         for (std::uint32_t slot = 0; slot < 32; ++slot) {
-            m().build(slot, {.opcode = 0x60, .lba = 6000 + slot, .count = 1, .buffer = kBuffer + slot * 512, .bytes = 512});
+            m().build(slot,
+                      {.opcode = 0x60, .lba = 6000 + slot, .count = 1, .buffer = kBuffer + slot * 512, .bytes = 512});
         }
         const MutableBytes other = m().ram(kBuffer + 0x10000, 31 * 0x10000);
         std::ranges::fill(other, std::byte{0xc3});
@@ -454,7 +455,8 @@ TEST_F(InFlight, LostRegistersAreNoCompletion) {
 TEST_F(HostileGuest, RefusedCommandLeavesTheDriveWithoutAnError) {
     m().hba.error_stays = true;
     for (const std::uint8_t opcode : {std::uint8_t{0xf3}, std::uint8_t{0x61}}) {
-        EXPECT_FALSE(m().command({.opcode = opcode, .lba = Machine::kBoot, .count = 1, .buffer = kBuffer, .bytes = 512}, 3));
+        EXPECT_FALSE(
+            m().command({.opcode = opcode, .lba = Machine::kBoot, .count = 1, .buffer = kBuffer, .bytes = 512}, 3));
         EXPECT_EQ(m().error, 1u << 30);
         EXPECT_EQ(m().reg(PortRegister::kInterruptStatus) & 1u << 30, 0u) << "cleared by the driver";
         EXPECT_EQ(m().recover(opcode == 0x61), opcode == 0x61 ? std::optional<std::uint32_t>(3) : std::nullopt);

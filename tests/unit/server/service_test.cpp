@@ -105,13 +105,13 @@ TEST_P(ServiceState, RolesAreHeldTo) {
 
 TEST_P(ServiceState, AuditLogIsAGaplessChain) {
     write_some();
-    service_->note("anonymous", "login.failed", "web", R"({"peer":"::1"})");
+    service_->note("anonymous", "session.refused", "web", R"({"peer":"::1"})");
     const Service::AuditCheck check = service_->verify_audit();
     EXPECT_TRUE(check.ok) << check.fault;
     EXPECT_EQ(check.entries, 5);
     const auto page = service_->audit(kReader, "", 2);
     EXPECT_EQ(page.rows.at(0).number, 5);
-    EXPECT_EQ(page.rows.at(0).action, "login.failed");
+    EXPECT_EQ(page.rows.at(0).action, "session.refused");
     EXPECT_EQ(page.rows.at(0).hash, check.head);
     EXPECT_EQ(service_->audit(kReader, page.next, 2).rows.at(0).number, 3);
     std::int64_t last = 0;
@@ -162,7 +162,7 @@ TEST_P(ServiceState, AuditChainHoldsAmongManyWriters) {
     for (int i = 0; i < 8; ++i) {
         threads.emplace_back([&, i] {
             Service& service = i % 2 == 0 ? *service_ : *other;
-            for (int n = 0; n < 10; ++n) service.note("writer", "test", std::to_string(i), "{}");
+            for (int n = 0; n < 10; ++n) service.note("writer", "session.begin", std::to_string(i), "{}");
         });
     }
     for (std::thread& thread : threads) thread.join();
@@ -362,7 +362,7 @@ TEST_P(Backup, IsMadeWhileWritingAndStartsAServer) {
     const std::string id = enroll(endpoint);
     std::atomic<bool> stop = false;
     std::thread writer([&] {
-        while (!stop) service_->note("writer", "test", "", "{}");
+        while (!stop) service_->note("writer", "session.begin", "", "{}");
     });
     service_->backup(path("backup.db"));
     stop = true;

@@ -80,7 +80,7 @@ TEST_P(SuddenDeath, LosesNoAcknowledgedWrite) {
     ASSERT_GT(groups.size(), kRounds / 2);
     const std::vector<std::string> kept = service_->groups(kReader);
     for (const std::string& name : groups) EXPECT_TRUE(std::ranges::find(kept, name) != kept.end()) << name;
-    const std::vector<std::string> audited_notes = audited("test");
+    const std::vector<std::string> audited_notes = audited("session.begin");
     const std::set<std::string> kept_notes(audited_notes.begin(), audited_notes.end());
     for (const std::string& name : notes) EXPECT_TRUE(kept_notes.contains(name)) << name;
     const std::unique_ptr<server::Database> database = server::Database::open(options_.database);

@@ -34,7 +34,7 @@ void write_for_ever(server::Service& service, const std::string& round, int thre
         const Buffer nonce = service.nonce(id).nonce;
         (void)service.attest(id, nobody.attest(nonce));  // refused, which is as good a verdict as any
         tell("attested " + id + " " + std::to_string(load<std::uint64_t>(nonce.data(), Endian::kBig)));
-        service.note("writer", "test", name, "{}");
+        service.note("writer", "session.begin", name, "{}");
         tell("note " + name);
     }
 }

@@ -49,19 +49,6 @@ policies::BundleFacts bundle_facts() {
     facts.policy_ref = filler("policy reference", 16);
     return facts;
 }
-Buffer bundle_file(const policies::BundleFacts& facts) {
-    Buffer file(policies::kMaxBundleSize);
-    file.resize(host::expect(policies::write_bundle({.flags = facts.flags,
-                                                     .counter_index = facts.counter_index,
-                                                     .srk_name = facts.srk_name,
-                                                     .vault_id = facts.vault_id,
-                                                     .enrollment = facts.enrollment,
-                                                     .authority = facts.authority,
-                                                     .policy_ref = facts.policy_ref},
-                                                    file),
-                             "bundle"));
-    return file;
-}
 
 // Values of the PCRs after the events.
 Digest value_after(const Sample& sample, HashAlgorithm bank, std::uint32_t pcr) {
@@ -261,7 +248,8 @@ std::vector<SampleEvent> launch_events() {
     std::vector<SampleEvent> events;
     for (const evidence::Measurement& measurement : evidence::kMeasurements) {
         const bool bundle = measurement.tag == evidence::MeasurementTag::kPolicy;
-        events.push_back({measurement.pcr, 6, bundle ? bundle_file(bundle_facts()) : filler(measurement.name, 100),
+        events.push_back({measurement.pcr, 6,
+                          bundle ? policies::bundle_file(bundle_facts()) : filler(measurement.name, 100),
                           tagged(measurement)});
     }
     events.push_back({evidence::kMachinePcr, 6, encoded(sample_machine()), tagged(evidence::kMachineMeasurement)});
@@ -296,7 +284,7 @@ policies::Prediction launch_reference() {
         reference.events.push_back(std::move(expected));
     }
     reference.bundle = bundle_facts();
-    reference.bundle.digest = sha256(bundle_file(reference.bundle));
+    reference.bundle.digest = sha256(policies::bundle_file(reference.bundle));
     return reference;
 }
 

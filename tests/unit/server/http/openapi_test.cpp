@@ -8,6 +8,7 @@
 #include <set>
 #include <sstream>
 
+#include "attestation/server/audit_actions.hpp"
 #include "attestation/server/http/router.hpp"
 
 namespace gatehouse::http {
@@ -47,6 +48,12 @@ TEST(OpenApi, HasEveryRouteAndNoOther) {
         EXPECT_NE(operation_of(route), nullptr) << route.method << " " << route.pattern << " is not in openapi.json";
     }
     EXPECT_EQ(operations, routes().size()) << "openapi.json has a path that the server does not";
+}
+
+TEST(OpenApi, HasEveryActionOfTheAuditLogAndNoOther) {
+    json actions = json::array();
+    for (const server::AuditActionRow& row : server::kAuditActions) actions.push_back(row.name);
+    EXPECT_EQ(document()["components"]["schemas"]["AuditEntry"]["properties"]["action"]["enum"], actions);
 }
 
 TEST(OpenApi, SaysWhoMayCallWithWhat) {
