@@ -15,6 +15,8 @@ namespace gatehouse::ata {
 inline constexpr std::size_t kXtsKeySize = 64;  // data key (32 bytes), then tweak key (32 bytes)
 inline constexpr std::size_t kTweakUnit = 512;  // bytes that a tweak counts
 
+struct Sectors;  // sectors.hpp
+
 // An expanded key. Wiped when it goes, never copied.
 class XtsKey {
   public:
@@ -34,11 +36,13 @@ class XtsKey {
     // must not overlap it. `from` is read once.
     void transform(Direction direction, const std::byte* from, std::byte* to, std::uint64_t count, std::uint32_t size,
                    std::uint64_t lba) const;
-    // One data unit of whole blocks, under any tweak.
+    // One data unit of a multiple of 512 bytes, under any tweak.
     void transform_unit(Direction direction, std::span<const std::byte, kBlockSize> tweak, Bytes from,
                         std::byte* to) const;
 
   private:
+    void transform_from(Direction direction, const Sectors& sectors) const;
+
     static constexpr std::size_t kRoundKeys = 15;  // AES-256: 14 rounds
     using Schedule = std::array<std::byte, kBlockSize * kRoundKeys>;
     alignas(16) Schedule encryption_{}, decryption_{}, tweak_{};
