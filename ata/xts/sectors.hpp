@@ -6,20 +6,12 @@
 
 #include <immintrin.h>
 
-#include <cstddef>
-#include <cstdint>
 #include <cstring>
+#include <utility>
+
+#include "ata/xts/xts.hpp"
 
 namespace gatehouse::ata {
-
-// A run of `count` sectors of `size` bytes, of 512 or a multiple. Sector i has the tweak `tweak` + i * `step`, a
-// little-endian number of two words, of which the lower one wraps.
-struct Sectors {
-    const std::byte* from;
-    std::byte* to;
-    std::uint64_t count, size, step;
-    std::uint64_t tweak[2];
-};
 
 constexpr int kRounds = 14;
 constexpr std::size_t kLanes = 8;  // AESENC takes about four cycles, two start in each: eight hide all of it
@@ -76,13 +68,9 @@ void transform_sectors(const __m128i* schedule, const __m128i* tweak_schedule, S
         for (std::size_t i = 0; i < kLanes; ++i) now[i] = tweaks.next() ^ white;
         std::uint64_t left = sectors.size;
         for (std::uint64_t batch = count * (sectors.size / kBatch); batch != 0; --batch) {
-            left -= kBatch;
-            if (left == 0) {
-                left = sectors.size;
-                tweaks = typename Isa::Tweaks(++first);
-            } else {
-                tweaks.next_batch();
-            }
+            left = left == kBatch ? sectors.size : left - kBatch;
+            if (left == sectors.size) tweaks = typename Isa::Tweaks(++first);
+            if (left != sectors.size) tweaks.next_batch();
             Vector blocks[kLanes];
             for (std::size_t i = 0; i < kLanes; ++i) {
                 std::memcpy(&blocks[i], sectors.from + i * sizeof(Vector), sizeof(Vector));
@@ -97,9 +85,7 @@ void transform_sectors(const __m128i* schedule, const __m128i* tweak_schedule, S
             }
             sectors.from += kBatch;
             sectors.to += kBatch;
-            Vector* const used = now;
-            now = next;
-            next = used;
+            std::swap(now, next);
         }
     }
 }

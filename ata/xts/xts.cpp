@@ -87,20 +87,7 @@ void XtsKey::clear() {
     wipe(tweak_);
 }
 
-void XtsKey::transform(Direction direction, const std::byte* from, std::byte* to, std::uint64_t count,
-                       std::uint32_t size, std::uint64_t lba) const {
-    const std::uint64_t step = size / kTweakUnit;
-    transform_from(direction, {from, to, count, size, step, {lba * step, 0}});  // plain64
-}
-
-void XtsKey::transform_unit(Direction direction, std::span<const std::byte, kBlockSize> tweak, Bytes from,
-                            std::byte* to) const {
-    Sectors unit{from.data(), to, 1, from.size(), 0, {}};
-    std::memcpy(unit.tweak, tweak.data(), sizeof(unit.tweak));
-    transform_from(direction, unit);
-}
-
-void XtsKey::transform_from(Direction direction, const Sectors& sectors) const {
+void XtsKey::transform(Direction direction, const Sectors& sectors) const {
     const bool encrypt = direction == Direction::kEncrypt;
     const auto work = encrypt ? transform_sectors<AesNi, true> : transform_sectors<AesNi, false>;
     work(round_keys(encrypt ? encryption_.data() : decryption_.data()), round_keys(tweak_.data()), sectors);
