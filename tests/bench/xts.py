@@ -65,7 +65,8 @@ def table(cases, instructions):
             found = cases[shape][direction]
             line = f"{sector:>6} {size:>6}  {direction:<8}"
             for what in whats:
-                counted = f" ({instructions[what][shape]:,.0f})" if direction == "encrypt" else ""
+                count = instructions[what].get(shape) if direction == "encrypt" else None
+                counted = f" ({count:,.0f})" if count else ""
                 line += f"{f'{found[what]:.2f}' + counted:>17}"
             lines.append(line + "".join(f"{found[what] / found['openssl-sectors']:>21.2f}x"
                                         f"{found[what] / found['openssl-unit']:>7.2f}x" for what in own))
