@@ -15,6 +15,14 @@ namespace gatehouse::ata {
 inline constexpr std::size_t kXtsKeySize = 64;  // data key (32 bytes), then tweak key (32 bytes)
 inline constexpr std::size_t kTweakUnit = 512;  // bytes that a tweak counts
 
+// A run of `count` sectors of `size` bytes, 512 or a multiple. Sector i has the tweak `tweak` + i * `step`, a little-endian
+// number of two words, of which the lower one wraps.
+struct Sectors {
+    const std::byte* from;
+    std::byte* to;
+    std::uint64_t count, size, step, tweak[2];
+};
+
 // An expanded key. Wiped when it goes, never copied.
 class XtsKey {
   public:
@@ -30,13 +38,14 @@ class XtsKey {
     void clear();
 
     enum class Direction : std::uint8_t { kEncrypt, kDecrypt };
-    // Transforms `count` sectors of `size` bytes, the first of which is sector `lba`. `to` may be `from`, or
-    // must not overlap it. `from` is read once.
+    // `to` may be `from`, or must not overlap it. `from` is read once.
+    void transform(Direction direction, const Sectors& sectors) const;
+    // Those of a disk, from sector `lba` on.
     void transform(Direction direction, const std::byte* from, std::byte* to, std::uint64_t count, std::uint32_t size,
-                   std::uint64_t lba) const;
-    // One data unit of whole blocks, under any tweak.
-    void transform_unit(Direction direction, std::span<const std::byte, kBlockSize> tweak, Bytes from,
-                        std::byte* to) const;
+                   std::uint64_t lba) const {
+        const std::uint64_t step = size / kTweakUnit;
+        transform(direction, {from, to, count, size, step, {lba * step, 0}});
+    }
 
   private:
     static constexpr std::size_t kRoundKeys = 15;  // AES-256: 14 rounds
