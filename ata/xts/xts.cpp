@@ -2,14 +2,18 @@
 #include "ata/xts/xts.hpp"
 
 #include <cpuid.h>
+#include <immintrin.h>
 
-#include "ata/xts/sectors.hpp"
+#include <algorithm>
 
 namespace gatehouse::ata {
 
 namespace {
 
 constexpr std::size_t kBlockSize = XtsKey::kBlockSize;
+constexpr int kRounds = 14;
+constexpr std::size_t kLanes = 8;  // AESENC takes about four cycles, two start in each: eight hide all of it
+constexpr std::size_t kAhead = 8;  // sectors whose first tweaks are encrypted side by side
 
 __m128i load_block(const std::byte* from) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from)); }
 void store_block(std::byte* to, __m128i block) { _mm_storeu_si128(reinterpret_cast<__m128i*>(to), block); }
@@ -42,27 +46,68 @@ void expand(const std::byte* key, std::byte* schedule) {
     }
 }
 
-struct AesNi {
-    using Vector = __m128i;
-    static Vector load(const __m128i* block) { return *block; }
-    static Vector encrypt(Vector blocks, Vector key) { return _mm_aesenc_si128(blocks, key); }
-    static Vector decrypt(Vector blocks, Vector key) { return _mm_aesdec_si128(blocks, key); }
-    static Vector encrypt_last(Vector blocks, Vector key) { return _mm_aesenclast_si128(blocks, key); }
-    static Vector decrypt_last(Vector blocks, Vector key) { return _mm_aesdeclast_si128(blocks, key); }
+// Blocks that are xored with the first round key already. `meanwhile(r)` follows round r.
+template <bool kEncrypt, std::size_t kCount, class Meanwhile>
+[[gnu::always_inline]] inline void cipher(const __m128i* schedule, __m128i last, __m128i (&blocks)[kCount],
+                                          Meanwhile meanwhile) {
+#pragma GCC unroll 16
+    for (int r = 1; r < kRounds; ++r) {
+        for (auto& b : blocks) b = kEncrypt ? _mm_aesenc_si128(b, schedule[r]) : _mm_aesdec_si128(b, schedule[r]);
+        meanwhile(r);
+    }
+    for (auto& b : blocks) b = kEncrypt ? _mm_aesenclast_si128(b, last) : _mm_aesdeclast_si128(b, last);
+}
 
-    struct Tweaks {
-        explicit Tweaks(const __m128i* first) : tweak(*first) {}
-        // Times x in GF(2^128), modulo x^128 + x^7 + x^2 + x + 1 (IEEE 1619, section 5.2).
-        Vector next() {
-            const Vector now = tweak;
-            const Vector signs = _mm_srai_epi32(_mm_shuffle_epi32(now, 0x13), 31);
-            tweak = _mm_add_epi64(now, now) ^ (signs & _mm_set_epi32(0, 1, 0, 0x87));
-            return now;
+// Returns the tweak, and makes it the next block's: times x in GF(2^128), modulo x^128 + x^7 + x^2 + x + 1 (IEEE 1619,
+// section 5.2).
+__m128i take(__m128i& tweak) {
+    const __m128i now = tweak;
+    const __m128i signs = _mm_srai_epi32(_mm_shuffle_epi32(now, 0x13), 31);
+    tweak = _mm_add_epi64(now, now) ^ (signs & _mm_set_epi32(0, 1, 0, 0x87));
+    return now;
+}
+
+// The tweaks of a batch of blocks are made between the rounds of the batch before, over the end of a sector as well:
+// made in front of their own, they would wait behind those rounds in the CPU's scheduler, and the next rounds for them.
+//
+// With the tweaks T, `now` and `next` hold T ^ first round key. A block is xored with that before and after the rounds,
+// the last of which has last ^ first round key: what is left of it is T, and a block costs one operation less.
+template <bool kEncrypt>
+void transform_sectors(const __m128i* schedule, const __m128i* tweak_schedule, Sectors sectors) {
+    constexpr std::size_t kBatch = kLanes * kBlockSize;
+    const __m128i white = schedule[0];
+    const __m128i last = white ^ schedule[kRounds];
+    for (std::uint64_t count = 0; sectors.count != 0; sectors.count -= count) {
+        count = std::min<std::uint64_t>(sectors.count, kAhead);
+        __m128i firsts[kAhead];
+        for (__m128i& first : firsts) {
+            first = _mm_set_epi64x(static_cast<long long>(sectors.tweak[1]), static_cast<long long>(sectors.tweak[0])) ^
+                    tweak_schedule[0];
+            sectors.tweak[0] += sectors.step;
         }
-        void next_batch() {}
-        Vector tweak;
-    };
-};
+        cipher<true>(tweak_schedule, tweak_schedule[kRounds], firsts, [](int) {});
+
+        __m128i room[2][kLanes];
+        __m128i *now = room[0], *next = room[1];
+        std::size_t sector = 0;
+        __m128i tweak = firsts[0];
+        for (std::size_t i = 0; i < kLanes; ++i) now[i] = take(tweak) ^ white;
+        std::uint64_t left = sectors.size;
+        for (std::uint64_t batch = count * (sectors.size / kBatch); batch != 0; --batch) {
+            left = left == kBatch ? sectors.size : left - kBatch;
+            if (left == sectors.size && ++sector < kAhead) tweak = firsts[sector];
+            __m128i blocks[kLanes];
+            for (std::size_t i = 0; i < kLanes; ++i) blocks[i] = load_block(sectors.from + i * kBlockSize) ^ now[i];
+            cipher<kEncrypt>(schedule, last, blocks, [&](int r) {
+                if (r <= static_cast<int>(kLanes)) next[r - 1] = take(tweak) ^ white;
+            });
+            for (std::size_t i = 0; i < kLanes; ++i) store_block(sectors.to + i * kBlockSize, blocks[i] ^ now[i]);
+            sectors.from += kBatch;
+            sectors.to += kBatch;
+            std::swap(now, next);
+        }
+    }
+}
 
 }  // namespace
 
@@ -89,7 +134,7 @@ void XtsKey::clear() {
 
 void XtsKey::transform(Direction direction, const Sectors& sectors) const {
     const bool encrypt = direction == Direction::kEncrypt;
-    const auto work = encrypt ? transform_sectors<AesNi, true> : transform_sectors<AesNi, false>;
+    const auto work = encrypt ? transform_sectors<true> : transform_sectors<false>;
     work(round_keys(encrypt ? encryption_.data() : decryption_.data()), round_keys(tweak_.data()), sectors);
 }
 

@@ -31,7 +31,7 @@ def address_of(program, symbol):
 
 
 def calls_of_panic():
-    """[(the address that a call of panic() would return to, the function that it is in, whether it is its last)]"""
+    """[(the address that a call of panic() would return to, the function that it is in)]"""
     function, called, returns = None, False, []
     for line in output_of("objdump", "-d", "-C", "--no-show-raw-insn", HYPERVISOR).splitlines():
         head = re.match(r"([0-9a-f]{16}) <(.*)>:$", line)
