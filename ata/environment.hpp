@@ -14,23 +14,6 @@ struct GuestBytes {
     HostPhysical physical;
 };
 
-// Guest RAM by the guest's addresses.
-class GuestMemory {
-  public:
-    // The `size` bytes at `address`, or null if any of them is not guest RAM: hypervisor memory, MMIO, beyond
-    // the end, an address that wraps. Up to 4 MiB are asked for at once. The pointer must stay good for as long
-    // as the guest runs. The guest may change the bytes at any time; callers copy what they check.
-    [[nodiscard]] virtual GuestBytes map(GuestPhysical address, std::uint64_t size) = 0;
-};
-
-// The real controller's register file (AHCI: ABAR), uncached. Offsets in bytes, multiples of 4. May be called
-// by several CPUs at once, for different ports.
-class HbaRegisters {
-  public:
-    [[nodiscard]] virtual std::uint32_t read(std::uint32_t offset) = 0;
-    virtual void write(std::uint32_t offset, std::uint32_t value) = 0;
-};
-
 // Hypervisor memory that the controller, and no other device, may read and write; never mapped for the guest.
 // Contiguous, 4,096-byte aligned.
 struct DmaArena {
@@ -39,28 +22,24 @@ struct DmaArena {
     std::uint64_t size = 0;  // bytes
 };
 
-// Monotonic time, for the time-outs of the mediator's own commands.
-class Clock {
+// Must outlive the mediator. May be called by several CPUs at once.
+class Environment {
   public:
+    // The real controller's register file (AHCI: ABAR), uncached. Offsets in bytes, multiples of 4.
+    [[nodiscard]] virtual std::uint32_t read(std::uint32_t offset) = 0;
+    virtual void write(std::uint32_t offset, std::uint32_t value) = 0;
+    // The `size` bytes of guest RAM at `address`, or null if any of them is none: hypervisor memory, MMIO, beyond
+    // the end, an address that wraps. Up to 4 MiB are asked for at once. The pointer must stay good for as long
+    // as the guest runs. The guest may change the bytes at any time; callers copy what they check.
+    [[nodiscard]] virtual GuestBytes map(GuestPhysical address, std::uint64_t size) = 0;
+    // Monotonic time, for time-outs.
     [[nodiscard]] virtual std::uint64_t microseconds() = 0;
-};
-
-// The vector registers belong to the guest. Between begin() and end() the mediator uses xmm0-xmm15 and MXCSR-free
-// SSE instructions only: upper halves of ymm and zmm registers are left alone. begin() saves the guest's xmm0-xmm15;
-// end() puts them back, which also overwrites key-dependent values. Each is called at most once per call into the
-// mediator, always as a pair, on one CPU. CR0.TS must be clear and CR4.OSFXSR set in between.
-class VectorUnit {
-  public:
-    virtual void begin() = 0;
-    virtual void end() = 0;
-};
-
-// All must outlive the mediator.
-struct Environment {
-    GuestMemory* memory = nullptr;
-    HbaRegisters* registers = nullptr;
-    Clock* clock = nullptr;
-    VectorUnit* vectors = nullptr;
+    // The vector registers belong to the guest. Between the two the mediator uses xmm0-xmm15 and MXCSR-free SSE
+    // instructions only: upper halves of ymm and zmm registers are left alone. The first saves the guest's xmm0-xmm15;
+    // the second puts them back, which also overwrites key-dependent values. Each is called at most once per call into
+    // the mediator, always as a pair, on one CPU. CR0.TS must be clear and CR4.OSFXSR set in between.
+    virtual void begin_vectors() = 0;
+    virtual void end_vectors() = 0;
 };
 
 }  // namespace gatehouse::ata

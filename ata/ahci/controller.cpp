@@ -7,17 +7,16 @@ namespace gatehouse::ata::ahci {
 constexpr std::uint64_t kHandOffLimit = 2'000;  // milliseconds, AHCI 1.3.1 section 10.6.3
 constexpr std::uint32_t kAhciEnable = bits(GlobalControl::kAhciEnable);
 
-Status Controller::take_over(const Environment& environment, const DmaArena& arena) {
-    environment_ = environment;
+Status Controller::take_over(Environment& environment, const DmaArena& arena) {
+    environment_ = &environment;
     count_ = 0;
-    HbaRegisters& registers = *environment.registers;
     if ((hardware(Hba::kCapabilities2) & kHandOffSupported) != 0) {
         // Firmware that does not answer in time has lost its claim: its engines are stopped below all the same.
         const auto let_go = [&] { return (hardware(Hba::kHandOff) & bits(HandOff::kBios)) == 0; };
-        registers.write(bits(Hba::kHandOff), hardware(Hba::kHandOff) | bits(HandOff::kOsOwned));
-        (void)wait_for(*environment.clock, kHandOffLimit, let_go);
+        environment.write(bits(Hba::kHandOff), hardware(Hba::kHandOff) | bits(HandOff::kOsOwned));
+        (void)wait_for(environment, kHandOffLimit, let_go);
     }
-    registers.write(bits(Hba::kControl), kAhciEnable);
+    environment.write(bits(Hba::kControl), kAhciEnable);
     capabilities_ = hardware(Hba::kCapabilities);
     if ((capabilities_ & bits(Capability::k64Bit)) == 0) {
         return {Error::kUnsupported, "AHCI: controller without 64-bit addresses", capabilities_};
@@ -28,8 +27,8 @@ Status Controller::take_over(const Environment& environment, const DmaArena& are
     std::size_t count = 0;
     for (std::uint32_t number = 0; number < kPorts; ++number) {
         if ((implemented >> number & 1) == 0) continue;
-        const PortHardware port{environment.registers, kPortBase + number * kPortStride};
-        GATEHOUSE_TRY(port.stop(*environment.clock));
+        const PortHardware port{&environment, kPortBase + number * kPortStride};
+        GATEHOUSE_TRY(port.stop());
         const bool up = (port.read(PortRegister::kSataStatus) & kDetectionMask) == kDetectionUp;
         const bool packet = port.read(PortRegister::kSignature) == kSignaturePacket;
         if (up && !packet && count < kMaximumDisks) candidates[count++] = number;
@@ -57,8 +56,8 @@ Status Controller::hand_over() {
         GATEHOUSE_TRY(port.stop());
         if (port.is_attached()) visible_ports_ |= 1u << port.number();
     }
-    environment_.registers->write(bits(Hba::kControl), kAhciEnable);
-    environment_.registers->write(bits(Hba::kInterruptStatus), ~0u);
+    environment_->write(bits(Hba::kControl), kAhciEnable);
+    environment_->write(bits(Hba::kInterruptStatus), ~0u);
     return {};
 }
 
@@ -94,13 +93,13 @@ std::uint32_t Controller::read_register(std::uint32_t offset) {
 void Controller::write_register(std::uint32_t offset, std::uint32_t value) {
     if (resetting_) finish_reset();
     if (Port* port = visible(offset)) port->write(PortRegister{offset % kPortStride}, value);
-    if (Hba{offset} == Hba::kInterruptStatus) environment_.registers->write(offset, value & visible_ports_);
+    if (Hba{offset} == Hba::kInterruptStatus) environment_->write(offset, value & visible_ports_);
     if (Hba{offset} != Hba::kControl) return;
     const SpinGuard guard(lock_);
     if (resetting_) return;
     resetting_ = (value & bits(GlobalControl::kReset)) != 0;
     value &= bits(GlobalControl::kReset, GlobalControl::kInterruptEnable);
-    environment_.registers->write(offset, value | kAhciEnable);
+    environment_->write(offset, value | kAhciEnable);
 }
 
 // A port of the guest's, by the offset of one of its registers. None while the controller is in reset.
@@ -114,7 +113,7 @@ Port* Controller::visible(std::uint32_t offset) {
 void Controller::finish_reset() {
     const SpinGuard guard(lock_);
     if (!resetting_ || (hardware(Hba::kControl) & bits(GlobalControl::kReset)) != 0) return;
-    environment_.registers->write(bits(Hba::kControl), kAhciEnable);
+    environment_->write(bits(Hba::kControl), kAhciEnable);
     for (Port& port : disks()) port.reset();
     resetting_ = false;
 }

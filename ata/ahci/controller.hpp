@@ -43,7 +43,7 @@ class Controller {
     // stays busy, stay absent, and so do ATAPI drives and port multipliers. The disks share the arena
     // evenly, Port::kMinimumArena at least. kTimeout: a DMA engine does not let go. kNoSpace: the arena
     // is too small for the disks found. kUnsupported: a controller of 32-bit addresses.
-    [[nodiscard]] Status take_over(const Environment& environment, const DmaArena& arena);
+    [[nodiscard]] Status take_over(Environment& environment, const DmaArena& arena);
 
     // The ATA disks found. To be used before hand_over() only.
     [[nodiscard]] std::span<Port> disks() { return std::span(ports_).first(count_); }
@@ -61,11 +61,11 @@ class Controller {
   private:
     [[nodiscard]] std::uint32_t read_register(std::uint32_t offset);
     void write_register(std::uint32_t offset, std::uint32_t value);
-    [[nodiscard]] std::uint32_t hardware(Hba reg) { return environment_.registers->read(bits(reg)); }
+    [[nodiscard]] std::uint32_t hardware(Hba reg) { return environment_->read(bits(reg)); }
     [[nodiscard]] Port* visible(std::uint32_t offset);
     void finish_reset();
 
-    Environment environment_{};
+    Environment* environment_ = nullptr;
     std::uint32_t capabilities_ = 0;
     std::uint32_t visible_ports_ = 0;
     SpinLock lock_;                        // taken before any port's

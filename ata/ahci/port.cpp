@@ -17,10 +17,10 @@ constexpr std::uint32_t kAddressMasks[] = {~(kCommandListSize - 1), ~0u, ~(kFisA
 
 constexpr bool is_one_of(PortRegister reg, auto... of) { return ((reg == of) || ...); }
 
-Status PortHardware::stop(Clock& clock) const {
+Status PortHardware::stop() const {
     const auto cleared = [&](PortCommand control, PortCommand running) {
         write(kCommand, read(kCommand) & ~bits(control));
-        return wait_for(clock, kStopLimit, [&] { return (read(kCommand) & bits(running)) == 0; });
+        return wait_for(*controller, kStopLimit, [&] { return (read(kCommand) & bits(running)) == 0; });
     };
     const bool stopped = cleared(PortCommand::kStart, PortCommand::kListRunning) &&
                          cleared(PortCommand::kFisEnable, PortCommand::kFisRunning);
@@ -42,10 +42,9 @@ void Port::place_shadow() const {
     forget_fis();
 }
 
-Status Port::open(const Environment& environment, std::uint32_t number, std::uint32_t slot_mask,
-                  const DmaArena& arena) {
-    environment_ = environment;
-    hardware_ = {environment.registers, kPortBase + number * kPortStride};
+Status Port::open(Environment& environment, std::uint32_t number, std::uint32_t slot_mask, const DmaArena& arena) {
+    environment_ = &environment;
+    hardware_ = {&environment, kPortBase + number * kPortStride};
     arena_ = arena;
     slot_mask_ = slot_mask;
     units_ = static_cast<std::uint32_t>((std::min(arena.size, kMaximumArena) - kBounceOffset) / kUnitSize);
@@ -53,7 +52,7 @@ Status Port::open(const Environment& environment, std::uint32_t number, std::uin
     const std::uint32_t command = hardware_.read(kCommand) | bits(PortCommand::kFisEnable);
     hardware_.write(kCommand, command);
     const auto idle = [&] { return (hardware_.read(kTaskFile) & bits(TaskBit::kBusyOrData)) == 0; };
-    if (!wait_for(*environment.clock, kDiskLimit, idle)) return {Error::kTimeout, "disk: busy", number};
+    if (!wait_for(environment, kDiskLimit, idle)) return {Error::kTimeout, "disk: busy", number};
     const std::uint32_t signature = hardware_.read(kSignature);
     if (signature != kSignatureAta) return {Error::kNotFound, "disk: not ATA", signature};
     hardware_.write(kCommand, command | bits(PortCommand::kStart));
@@ -67,7 +66,7 @@ Status Port::execute(const TaskFile& task, std::size_t size) {
     add_descriptor(slots_[0], arena_.physical + kBounceOffset, static_cast<std::uint32_t>(size));
     store_command(slots_[0], task, 0);
     hardware_.write(kCommandIssue, 1);
-    const bool over = wait_for(*environment_.clock, kDiskLimit, [&] {
+    const bool over = wait_for(*environment_, kDiskLimit, [&] {
         const std::uint32_t failed = hardware_.read(kInterruptStatus) & bits(PortInterrupt::kTaskFileError);
         return failed != 0 || (hardware_.read(kCommandIssue) & 1) == 0;
     });
@@ -75,7 +74,7 @@ Status Port::execute(const TaskFile& task, std::size_t size) {
     if (!over) return {Error::kTimeout, "disk: command not finished", task.command};
     if ((task_file & bits(TaskBit::kError)) == 0) return {};
     GATEHOUSE_TRY(stop());
-    GATEHOUSE_TRY(open(environment_, number_, slot_mask_, arena_));
+    GATEHOUSE_TRY(open(*environment_, number_, slot_mask_, arena_));
     return {Error::kDeviceError, "disk: command failed", task_file};
 }
 
@@ -110,13 +109,13 @@ void Port::attach(std::span<const Region> regions, const XtsKey& key) {
 // --- The guest's accesses ---
 
 Port::Access::~Access() {
-    if (port.in_vectors_) port.environment_.vectors->end();
+    if (port.in_vectors_) port.environment_->end_vectors();
     port.in_vectors_ = false;
     port.lock_.unlock();
 }
 
 void Port::enter_vectors() {
-    if (!in_vectors_) environment_.vectors->begin();
+    if (!in_vectors_) environment_->begin_vectors();
     in_vectors_ = true;
 }
 
@@ -166,7 +165,7 @@ void Port::write_command(std::uint32_t value) {
     if (started_ && (value & kStart) == 0) {
         (void)collect();  // the last look at what was finished
         draining_ = (running_ & queued_) != 0;
-        drained_since_ = environment_.clock->microseconds();
+        drained_since_ = environment_->microseconds();
         drop_slots();
     } else if (!started_ && (value & kStart) != 0) {
         settle();
@@ -191,7 +190,7 @@ void Port::settle() {
     if (!draining_) return;
     const bool idle = (running_ & (hardware_.read(kCommandIssue) | hardware_.read(kSataActive))) == 0;
     const bool failed = (hardware_.read(kTaskFile) & bits(TaskBit::kError)) != 0 &&
-                        environment_.clock->microseconds() - drained_since_ >= kGrace;
+                        environment_->microseconds() - drained_since_ >= kGrace;
     if (!idle && !failed) return;
     draining_ = false;
     running_ = 0;

@@ -46,19 +46,19 @@ namespace gatehouse::ata::ahci {
 
 // Waits until condition() holds, at most `limit` milliseconds.
 template <typename Condition>
-[[nodiscard]] bool wait_for(Clock& clock, std::uint64_t limit, Condition condition) {
+[[nodiscard]] bool wait_for(Environment& clock, std::uint64_t limit, Condition condition) {
     return until([&clock] { return clock.microseconds(); }, limit * 1000, condition);
 }
 
 // A port's registers on the real controller.
 struct PortHardware {
-    HbaRegisters* registers = nullptr;
+    Environment* controller = nullptr;
     std::uint32_t base = 0;
 
-    [[nodiscard]] std::uint32_t read(PortRegister reg) const { return registers->read(base + bits(reg)); }
-    void write(PortRegister reg, std::uint32_t value) const { registers->write(base + bits(reg), value); }
+    [[nodiscard]] std::uint32_t read(PortRegister reg) const { return controller->read(base + bits(reg)); }
+    void write(PortRegister reg, std::uint32_t value) const { controller->write(base + bits(reg), value); }
     // Stops command list and FIS reception (AHCI 1.3.1 section 10.1.2: 500 ms each) and the port's interrupts.
-    [[nodiscard]] Status stop(Clock& clock) const;
+    [[nodiscard]] Status stop() const;
 };
 
 class Port {
@@ -83,7 +83,7 @@ class Port {
 
     // Gives a stopped port its arena (at least kMinimumArena) and starts it. kTimeout: busy for 10 s;
     // kNotFound: what answers is no ATA disk.
-    [[nodiscard]] Status open(const Environment& environment, std::uint32_t number, std::uint32_t slot_mask,
+    [[nodiscard]] Status open(Environment& environment, std::uint32_t number, std::uint32_t slot_mask,
                               const DmaArena& arena);
     [[nodiscard]] std::uint32_t number() const { return number_; }
     // Asks the disk for its geometry, which geometry() is from then on; zeros before. kUnsupported: a disk without LBA48 or
@@ -97,7 +97,7 @@ class Port {
     // bytes; they and the key, which is set, must outlive the mediator.
     void attach(std::span<const Region> regions, const XtsKey& key);
     [[nodiscard]] bool is_attached() const { return volume_.key != nullptr; }
-    [[nodiscard]] Status stop() const { return hardware_.stop(*environment_.clock); }
+    [[nodiscard]] Status stop() const { return hardware_.stop(); }
 
     // --- The guest's accesses, any number of CPUs ---
 
@@ -172,7 +172,7 @@ class Port {
 
     SpinLock lock_;
     bool in_vectors_ = false;
-    Environment environment_{};
+    Environment* environment_ = nullptr;
     PortHardware hardware_{};
     DmaArena arena_{};
     std::uint32_t number_ = 0;

@@ -1,7 +1,7 @@
 // A cursor over physical region descriptors (AHCI 1.3.1 section 4.2.3.3): the guest's, or the mediator's own shadow.
 //
 // Each descriptor is fetched once, checked, and never looked at again, so that changing it later has no
-// effect. Data are reached through GuestMemory only: bytes that are not guest RAM are an error at the moment
+// effect. Data are reached through Environment::map() only: bytes that are not guest RAM are an error at the moment
 // they are asked for.
 #pragma once
 
@@ -19,7 +19,7 @@ class ScatterList {
   public:
     constexpr ScatterList() = default;
     // `descriptors` stays mapped for as long as the cursor lives.
-    ScatterList(GuestMemory& memory, const std::byte* descriptors, std::uint32_t count)
+    ScatterList(Environment& memory, const std::byte* descriptors, std::uint32_t count)
         : memory_(&memory), next_(descriptors), count_(count) {}
 
     // Bytes ahead without a gap; 0 at the end, or where a descriptor has an odd address or an odd size.
@@ -48,7 +48,7 @@ class ScatterList {
         return true;
     }
 
-    GuestMemory* memory_ = nullptr;
+    Environment* memory_ = nullptr;
     const std::byte* next_ = nullptr;
     std::uint32_t count_ = 0;
     GuestPhysical address_;  // of the next byte

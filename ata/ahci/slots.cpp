@@ -31,7 +31,7 @@ void Port::issue(std::uint32_t value) {
 // The private copy of a command, classified: what may not be sent is kRefused.
 Command Port::fetch_command(Slot& slot) {
     Command refused;
-    GuestMemory& memory = *environment_.memory;
+    Environment& memory = *environment_;
     const std::byte* header = memory.map(address(kCommandList) + slot.index * kHeaderSize, kHeaderSize).data;
     if (header == nullptr) return refused;
     std::array<std::byte, kHeaderSize> header_copy{};
@@ -178,13 +178,13 @@ void Port::finish(Slot& slot) {
     }
     accepted_ &= ~slot.bit();
     if (slot.command.queued) active_ &= ~slot.bit();
-    std::byte* count = environment_.memory->map(address(kCommandList) + count_offset, sizeof(std::uint32_t)).data;
+    std::byte* count = environment_->map(address(kCommandList) + count_offset, sizeof(std::uint32_t)).data;
     if (count != nullptr) store(count, slot.transferred, Endian::kLittle);
 }
 
 // Copies received FISes to the guest: never one that tells of a command which is not finished.
 void Port::publish_fis() const {
-    std::byte* area = fis_enabled_ ? environment_.memory->map(address(kFis), kFisAreaSize).data : nullptr;
+    std::byte* area = fis_enabled_ ? environment_->map(address(kFis), kFisAreaSize).data : nullptr;
     if (area == nullptr) return;
     std::array<std::byte, kFisAreaSize> copy{};
     fetch(copy, arena_.data + kCommandListSize);
@@ -206,7 +206,7 @@ void Port::publish_fis() const {
 // --- Data ---
 
 ScatterList Port::shadow(const Slot& slot) const {
-    return {*environment_.memory, table(slot) + kDescriptorOffset, slot.descriptors};
+    return {*environment_, table(slot) + kDescriptorOffset, slot.descriptors};
 }
 
 void Port::add_descriptor(Slot& slot, HostPhysical physical, std::uint32_t size) const {

@@ -5,7 +5,7 @@
 // without `iv_large_sectors`). Sectors are whole numbers of AES blocks, so there is no ciphertext stealing.
 //
 // The AES instructions do the work: no tables, no branches that depend on keys or data. There is no fallback
-// and no null cipher. All functions here use xmm0-xmm15 (legacy SSE encodings only): see VectorUnit.
+// and no null cipher. All functions here use xmm0-xmm15 (legacy SSE encodings only): see ata::Environment.
 #pragma once
 
 #include "hypervisor/base/secret.hpp"

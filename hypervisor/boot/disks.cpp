@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::size_t kAbar = 5;  // BAR of an AHCI controller's registers
 
-using HbaRegister = platform::Register<ata::HbaRegisters, std::uint32_t>;
+using HbaRegister = platform::Register<ata::Environment, std::uint32_t>;
 
 }  // namespace
 
@@ -20,10 +20,10 @@ Status DiskController::start(platform::FunctionId function, const Extent& regist
                              std::uint16_t domain, Devices& devices) {
     function_ = function;
     registers_ = registers;
-    hardware_ = platform::Mmio<ata::HbaRegisters>(HostPhysical(registers.base));
+    hardware_ = platform::Mmio<ata::Environment>(HostPhysical(registers.base));
     GATEHOUSE_TRY(cpu::map_device(registers.base, registers.length));
     GATEHOUSE_ASSIGN(const bool proven, prove_refusal(arena, domain, devices));
-    GATEHOUSE_TRY(controller_.take_over({.memory = this, .registers = this, .clock = this, .vectors = this}, arena));
+    GATEHOUSE_TRY(controller_.take_over(*this, arena));
     const auto disks = controller_.disks();
     if (!devices.iommus().empty() && !proven && !disks.empty()) {
         return {Error::kNotFound, "IOMMU cannot be proven: a disk that came late, of controller", function};
@@ -40,7 +40,7 @@ Result<bool> DiskController::prove_refusal(const ata::DmaArena& arena, std::uint
     const MutableBytes page(memory::at_physical(canary), memory::kPageSize);
     std::ranges::fill(page, kUntouched);
     Result<bool> has_disk = false;
-    if (!devices.iommus().empty()) has_disk = provoke_fis(*this, *this, canary);
+    if (!devices.iommus().empty()) has_disk = provoke_fis(*this, canary);
     if (std::ranges::any_of(page, [](std::byte value) { return value != kUntouched; })) {
         return {Error::kRefused, "IOMMU does not refuse: DMA of a disk controller landed", function_};
     }
@@ -50,7 +50,7 @@ Result<bool> DiskController::prove_refusal(const ata::DmaArena& arena, std::uint
     devices.set_domain(function_, {domain, dma_.root()});
     GATEHOUSE_TRY(devices.refresh_iommus());
     if (!*has_disk) return false;
-    GATEHOUSE_TRY(provoke_fis(*this, *this, arena.physical));
+    GATEHOUSE_TRY(provoke_fis(*this, arena.physical));
     if (!holds_fis({arena.data, memory::kPageSize})) {
         return {Error::kNotFound, "IOMMU cannot be proven: no FIS from a disk of controller", function_};
     }
@@ -58,15 +58,11 @@ Result<bool> DiskController::prove_refusal(const ata::DmaArena& arena, std::uint
 }
 
 std::uint64_t DiskController::read(GuestPhysical address, unsigned size) {
-    const std::uint64_t offset = address - GuestPhysical(registers_.base);
-    if (offset + size > ata::ahci::Controller::kRegisterSpace) return 0;
-    return controller_.read(static_cast<std::uint32_t>(offset), size);
+    return controller_.read(static_cast<std::uint32_t>(address - GuestPhysical(registers_.base)), size);
 }
 
 void DiskController::write(GuestPhysical address, unsigned size, std::uint64_t value) {
-    const std::uint64_t offset = address - GuestPhysical(registers_.base);
-    if (offset + size > ata::ahci::Controller::kRegisterSpace) return;
-    controller_.write(static_cast<std::uint32_t>(offset), size, value);
+    controller_.write(static_cast<std::uint32_t>(address - GuestPhysical(registers_.base)), size, value);
 }
 
 std::uint32_t DiskController::read(std::uint32_t offset) { return hardware_.read(HbaRegister{offset}); }

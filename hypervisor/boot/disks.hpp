@@ -12,7 +12,7 @@
 namespace gatehouse::boot {
 
 // One AHCI controller: the real registers below, the guest's accesses above.
-class DiskController final : public cpu::MmioHandler, ata::HbaRegisters, ata::GuestMemory, ata::Clock, ata::VectorUnit {
+class DiskController final : public cpu::MmioHandler, ata::Environment {
   public:
     // Takes it over, once its own DMA has shown that the IOMMU refuses it (dma_proof.hpp). `registers`: BAR 5, uncached
     // in the identity map. `arena`: kept memory, the only one that its DMA then reaches, by `domain`.
@@ -37,12 +37,12 @@ class DiskController final : public cpu::MmioHandler, ata::HbaRegisters, ata::Gu
     ata::GuestBytes map(GuestPhysical address, std::uint64_t size) override;
     std::uint64_t microseconds() override { return platform::microseconds(); }
     // FXSAVE area and nesting are cpu::VectorSection's; they come in pairs on one processor.
-    void begin() override { cpu::begin_vectors(); }
-    void end() override { cpu::end_vectors(); }
+    void begin_vectors() override { cpu::begin_vectors(); }
+    void end_vectors() override { cpu::end_vectors(); }
 
     platform::FunctionId function_ = 0;
     Extent registers_;
-    platform::Mmio<ata::HbaRegisters> hardware_{HostPhysical()};
+    platform::Mmio<ata::Environment> hardware_{HostPhysical()};
     memory::DmaMap dma_;  // its arena and, after Disks::release(), guest RAM
     ata::ahci::Controller controller_;
 };

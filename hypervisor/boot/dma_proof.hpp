@@ -13,7 +13,7 @@ namespace gatehouse::boot {
 // Resets the link of the first port with a device, with the received-FIS area at `area` (4,096-byte aligned), and
 // stops the port again: whether or not the signature has come through, `area` is in no use afterwards. The
 // controller is in AHCI mode then. False: no port has a device, by link state. kTimeout: the port does not stop.
-[[nodiscard]] Result<bool> provoke_fis(ata::HbaRegisters& registers, ata::Clock& clock, HostPhysical area);
+[[nodiscard]] Result<bool> provoke_fis(ata::Environment& controller, HostPhysical area);
 
 // Whether an area holds a device-to-host register FIS.
 [[nodiscard]] bool holds_fis(Bytes area);

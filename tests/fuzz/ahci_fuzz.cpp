@@ -29,11 +29,6 @@ void check(bool holds, const char* what) {
     std::abort();
 }
 
-struct Vectors final : VectorUnit {
-    void begin() override {}
-    void end() override {}
-};
-
 bool contains(Bytes bytes, Bytes pattern) {
     return memmem(bytes.data(), bytes.size(), pattern.data(), pattern.size()) != nullptr;
 }
@@ -63,7 +58,6 @@ void run(std::span<const std::uint8_t> input) {
     PhysicalMemory memory(kMemory, kHole, kHoleSize, ahci::Port::kMinimumArena);
     DiskModel disk(512, kSectors);
     HbaModel hba(memory, input[0]);
-    Vectors vectors;
     std::array<std::byte, 64> key{};
     key[0] = std::byte{1};
     XtsKey xts;
@@ -85,7 +79,7 @@ void run(std::span<const std::uint8_t> input) {
                                          {64, 32, RegionClass::kHidden, nullptr}}};
     hba.plug(0, disk);
     const auto controller = std::make_unique<ahci::Controller>();
-    check(controller->take_over({&memory, &hba, &hba, &vectors}, memory.arena()).ok(), "take_over");
+    check(controller->take_over(hba, memory.arena()).ok(), "take_over");
     check(controller->disks().size() == 1 && controller->disks()[0].identify().ok(), "identify");
     controller->disks()[0].attach(regions, xts);
     check(controller->hand_over().ok(), "hand_over");

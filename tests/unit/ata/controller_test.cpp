@@ -14,9 +14,7 @@ struct Bare {
     PhysicalMemory memory{16 * kMegabyte, 8 * kMegabyte, 6 * kMegabyte, 4 * kMegabyte};
     HbaModel hba{memory, 1};
     DiskModel disk{512, 4096};
-    Vectors vectors;
     ahci::Controller controller;
-    Environment environment{&memory, &hba, &hba, &vectors};
 };
 
 std::vector<std::uint32_t> ports_of(ahci::Controller& controller) {
@@ -64,12 +62,11 @@ TEST(Controller, DiskThatStaysBusyIsAbsentAndTheOthersWork) {
     PhysicalMemory memory{16 * kMegabyte, 8 * kMegabyte, 6 * kMegabyte, 4 * kMegabyte};
     HbaModel hba{memory, 2};
     DiskModel busy{512, 4096}, good{512, 4096};
-    Vectors vectors;
     ahci::Controller controller;
     hba.plug(0, busy);
     hba.plug(1, good);
     hba.busy_ports = 1;
-    ASSERT_TRUE(controller.take_over({&memory, &hba, &hba, &vectors}, memory.arena()).ok());
+    ASSERT_TRUE(controller.take_over(hba, memory.arena()).ok());
     ASSERT_EQ(ports_of(controller), std::vector{1u});
     EXPECT_TRUE(controller.disks()[0].identify().ok());
 }
@@ -79,7 +76,7 @@ TEST(Controller, EngineThatFirmwareLeftRunningForeverIsATimeout) {
     bare.hba.plug(0, bare.disk);
     bare.hba.write(0x118, 0x11);
     bare.hba.never_stops = true;
-    EXPECT_EQ(bare.controller.take_over(bare.environment, bare.memory.arena()).error(), Error::kTimeout);
+    EXPECT_EQ(bare.controller.take_over(bare.hba, bare.memory.arena()).error(), Error::kTimeout);
 }
 
 TEST(Controller, PacketDevicesAndEmptyPortsAreAbsent) {
@@ -89,7 +86,7 @@ TEST(Controller, PacketDevicesAndEmptyPortsAreAbsent) {
     bare.hba.plug(0, cdrom, 0xeb140101);
     bare.hba.plug(3, bare.disk);
     bare.hba.plug(4, silent, 0xffffffff);
-    ASSERT_TRUE(bare.controller.take_over(bare.environment, bare.memory.arena()).ok());
+    ASSERT_TRUE(bare.controller.take_over(bare.hba, bare.memory.arena()).ok());
     EXPECT_EQ(ports_of(bare.controller), std::vector{3u});
 }
 
@@ -98,7 +95,7 @@ TEST(Controller, DiskWithoutVolumeIsAbsentForTheGuest) {
     DiskModel other{512, 4096};
     bare.hba.plug(0, bare.disk);
     bare.hba.plug(5, other);
-    ASSERT_TRUE(bare.controller.take_over(bare.environment, bare.memory.arena()).ok());
+    ASSERT_TRUE(bare.controller.take_over(bare.hba, bare.memory.arena()).ok());
     ASSERT_EQ(ports_of(bare.controller), (std::vector{0u, 5u}));
     ASSERT_TRUE(bare.controller.disks()[1].identify().ok());
     const XtsKey key;
@@ -116,7 +113,7 @@ TEST(Controller, ArenaTooSmallForTheDisksIsRefused) {
     bare.hba.plug(1, other);
     DmaArena arena = bare.memory.arena();
     arena.size = 2 * ahci::Port::kMinimumArena - 4096;
-    EXPECT_EQ(bare.controller.take_over(bare.environment, arena).error(), Error::kNoSpace);
+    EXPECT_EQ(bare.controller.take_over(bare.hba, arena).error(), Error::kNoSpace);
 }
 
 TEST(Controller, HandedOverPortLooksAsAfterReset) {

@@ -336,14 +336,14 @@ TEST_F(DataPath, CommandsThatMayNotBeMixedWaitForEachOther) {
 
 TEST_F(DataPath, VectorUnitIsEnteredOncePerAccessAndOnlyForData) {
     start();
-    const std::uint64_t before = m().vectors.sections;
+    const std::uint64_t before = m().hba.vector_sections;
     ASSERT_TRUE(m().command({.opcode = 0xe7}));
-    EXPECT_EQ(m().vectors.sections, before);
+    EXPECT_EQ(m().hba.vector_sections, before);
     for (std::uint32_t slot = 0; slot < 8; ++slot) {
         m().build(slot, {.opcode = 0x61, .lba = 1000 + slot, .count = 1, .buffer = Machine::kBuffers, .bytes = 512});
     }
     m().issue(0xff, 0xff);
-    EXPECT_EQ(m().vectors.sections, before + 1);
+    EXPECT_EQ(m().hba.vector_sections, before + 1);
     EXPECT_EQ(m().wait(0xff), 0xffu);
 }
 

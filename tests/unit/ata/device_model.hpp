@@ -5,6 +5,7 @@
 // PxIS. It is a judge as well: it counts accesses that the mediator must never cause.
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <map>
 #include <mutex>
@@ -18,11 +19,11 @@
 namespace gatehouse::ata::testing {
 
 // Physical memory from 0, with a hole in guest RAM that is the hypervisor's. Its first part is the DMA arena.
-class PhysicalMemory final : public GuestMemory {
+class PhysicalMemory {
   public:
     PhysicalMemory(std::uint64_t size, std::uint64_t hole, std::uint64_t hole_size, std::uint64_t arena_size);
 
-    GuestBytes map(GuestPhysical address, std::uint64_t size) override;
+    GuestBytes map(GuestPhysical address, std::uint64_t size);
     std::byte* map(std::uint64_t physical, std::uint64_t size) { return map(GuestPhysical(physical), size).data; }
     [[nodiscard]] DmaArena arena() { return {bytes_.data() + hole_, HostPhysical(hole_), arena_size_}; }
     [[nodiscard]] std::uint64_t hole() const { return hole_; }
@@ -79,7 +80,7 @@ class DiskModel {
     std::array<std::byte, 512> identify_{};
 };
 
-class HbaModel final : public HbaRegisters, public Clock {
+class HbaModel final : public Environment {
   public:
     HbaModel(PhysicalMemory& memory, std::uint32_t seed);
 
@@ -89,6 +90,9 @@ class HbaModel final : public HbaRegisters, public Clock {
     std::uint32_t read(std::uint32_t offset) override;
     void write(std::uint32_t offset, std::uint32_t value) override;
     std::uint64_t microseconds() override;
+    GuestBytes map(GuestPhysical address, std::uint64_t size) override { return memory_.map(address, size); }
+    void begin_vectors() override { ++vector_sections; }
+    void end_vectors() override {}
 
     // One step of one port, chosen by chance. False: nothing to do.
     bool step();
@@ -113,6 +117,7 @@ class HbaModel final : public HbaRegisters, public Clock {
     std::uint64_t protocol_violations = 0;  // queued and other commands mixed, tags reused, registers abused
     std::uint64_t short_tables = 0;         // descriptors end before the data do
     std::uint64_t register_accesses = 0;
+    std::atomic<std::uint64_t> vector_sections = 0;
     std::uint64_t deepest_queue = 0;
     std::uint64_t commands = 0;
     std::mutex mutex;

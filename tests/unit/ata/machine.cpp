@@ -11,9 +11,6 @@ using ahci::bits;
 using ahci::PortCommand;
 using ahci::PortRegister;
 
-void Vectors::begin() { ++sections; }
-void Vectors::end() {}
-
 std::vector<std::byte> openssl_xts(bool encrypt, std::span<const std::byte, 64> key, Bytes data,
                                    std::uint32_t sector_size, std::uint64_t lba) {
     std::vector<std::byte> out(data.size());
@@ -55,7 +52,7 @@ Machine::Machine(const Options& o)
 }
 
 ahci::Port& Machine::take_over() {
-    const Status taken = mediator->take_over({&memory, &hba, &hba, &vectors}, memory.arena());
+    const Status taken = mediator->take_over(hba, memory.arena());
     EXPECT_TRUE(taken.ok()) << taken.failure().item;
     EXPECT_EQ(mediator->disks().size(), 1u);
     EXPECT_EQ(mediator->disks()[0].number(), kPort);

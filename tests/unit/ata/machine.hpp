@@ -9,13 +9,6 @@
 
 namespace gatehouse::ata::testing {
 
-class Vectors final : public VectorUnit {
-  public:
-    void begin() override;
-    void end() override;
-    std::uint64_t sections = 0;
-};
-
 // AES-256-XTS by OpenSSL, sector by sector, tweak as dm-crypt's plain64.
 std::vector<std::byte> openssl_xts(bool encrypt, std::span<const std::byte, 64> key, Bytes data,
                                    std::uint32_t sector_size, std::uint64_t lba);
@@ -112,7 +105,6 @@ class Machine {
     PhysicalMemory memory;
     DiskModel disk;
     HbaModel hba;
-    Vectors vectors;
     std::array<std::byte, 64> key{};
     XtsKey xts;
     std::vector<std::byte> overlay;
