@@ -19,8 +19,13 @@ constinit std::atomic<bool> stop_flag = false;
 constinit std::atomic<bool> taken = false;
 constinit std::uint32_t halt_page = 0;  // a Startup IPI's vector, where whoever should take it halts
 
+// Longer than any handler takes: a TPM command and its cancellation time out after 12 seconds.
+constexpr std::uint64_t kLongestHandler = 15'000'000;  // microseconds
+
+// One has been announced.
 void consume_init() {
-    while (!open_window(false)) pause();
+    const bool came = until(platform::microseconds, kLongestHandler, [] { return open_window(false); });
+    if (!came) reset_machine("an INIT that does not come");
 }
 
 // INIT, which gets through everywhere; and a SIPI, which processors ignore that do not wait for one, but
@@ -29,9 +34,6 @@ void ring(std::uint32_t apic_id, std::uint32_t shorthand = 0) {
     apic::send(apic_id, shorthand | apic::kCommandInit);
     apic::send(apic_id, shorthand | apic::kCommandStartup | halt_page);
 }
-
-// Longer than any handler takes: a TPM command and its cancellation time out after 12 seconds.
-constexpr std::uint64_t kLongestHandler = 15'000'000;  // microseconds
 
 // Answers a call to this processor while it waits for another, so that two that call each other both get through.
 void answer_own_call() {
