@@ -123,11 +123,9 @@ void Port::enter_vectors() {
 std::uint32_t Port::read(PortRegister reg) {
     const Access access(*this);
     if (bits(reg) < sizeof(address_)) return address_[bits(reg) / 4];
-    if (reg == kInterruptStatus) {
-        const std::uint32_t status = hardware_.read(reg) & ~process();
-        return status | errors_;
-    }
-    if (is_one_of(reg, kTaskFile, kSataActive, kCommandIssue)) (void)process();
+    std::uint32_t status = reg == kInterruptStatus ? hardware_.read(reg) : 0;  // before process(), not after it
+    if (is_one_of(reg, kInterruptStatus, kTaskFile, kSataActive, kCommandIssue)) status &= ~process();
+    if (reg == kInterruptStatus) return status | errors_;
     if (reg == kTaskFile && refused_) return kRefusal;
     if (reg == kSataActive) return active_;
     if (reg == kCommandIssue) return started_ ? (waiting_ | running_ | aborting_) & ~accepted_ : 0;
