@@ -122,6 +122,7 @@ void Port::enter_vectors() {
 
 std::uint32_t Port::read(PortRegister reg) {
     const Access access(*this);
+    if (resetting_) return 0;
     if (bits(reg) < sizeof(address_)) return address_[bits(reg) / 4];
     std::uint32_t status = reg == kInterruptStatus ? hardware_.read(reg) : 0;  // before process(), not after it
     if (is_one_of(reg, kInterruptStatus, kTaskFile, kSataActive, kCommandIssue)) status &= ~process();
@@ -139,6 +140,7 @@ std::uint32_t Port::read(PortRegister reg) {
 
 void Port::write(PortRegister reg, std::uint32_t value) {
     const Access access(*this);
+    if (resetting_) return;
     if (bits(reg) < sizeof(address_)) address_[bits(reg) / 4] = value & kAddressMasks[bits(reg) / 4];
     if (is_one_of(reg, kInterruptStatus, kInterruptEnable, kSataError)) hardware_.write(reg, value);
     if (reg == kSataControl) {
@@ -163,9 +165,8 @@ void Port::write_command(std::uint32_t value) {
     fis_enabled_ = (value & bits(PortCommand::kFisEnable)) != 0;
     if (started_ && (value & kStart) == 0) {
         (void)collect();  // the last look at what was finished
-        draining_ = (running_ & queued_) != 0;
         drained_since_ = environment_.clock->microseconds();
-        drop_slots();
+        drop_slots((running_ & queued_) != 0);
     } else if (!started_ && (value & kStart) != 0) {
         settle();
         // While the engine is still stopping, shadow tables and bounce memory are the device's.
@@ -178,7 +179,8 @@ void Port::write_command(std::uint32_t value) {
 }
 
 // What the guest no longer sees. The device may still hold running_.
-void Port::drop_slots() {
+void Port::drop_slots(bool draining) {
+    draining_ = draining;
     started_ = refused_ = false;
     active_ = waiting_ = queued_ = aborting_ = split_ = accepted_ = errors_ = 0;
     if (!draining_) running_ = 0;
@@ -199,16 +201,15 @@ void Port::settle() {
 // A port reset ends whatever is in flight.
 void Port::abandon() {
     if (started_ || draining_) hardware_.write(kCommand, hardware_.read(kCommand) & ~bits(PortCommand::kStart));
-    draining_ = false;
-    drop_slots();
+    drop_slots(false);
 }
 
-void Port::reset() {
+void Port::reset(bool is_over) {
     const Access access(*this);
-    draining_ = false;
-    drop_slots();
+    drop_slots(false);
+    resetting_ = !is_over;
     fis_enabled_ = false;
-    place_shadow();
+    if (is_over) place_shadow();
 }
 
 }  // namespace gatehouse::ata::ahci

@@ -396,7 +396,8 @@ TEST_F(InFlight, NothingLandsOnceTheGuestReadsThatTheEngineHasStopped) {
         m().start_port();
         // The same tags at once, and the buffers for something else.
         for (std::uint32_t slot = 0; slot < 32; ++slot) {
-            m().build(slot, {.opcode = 0x60, .lba = 6000 + slot, .count = 1, .buffer = kBuffer + slot * 512, .bytes = 512});
+            m().build(slot,
+                      {.opcode = 0x60, .lba = 6000 + slot, .count = 1, .buffer = kBuffer + slot * 512, .bytes = 512});
         }
         const MutableBytes other = m().ram(kBuffer + 0x10000, 31 * 0x10000);
         std::ranges::fill(other, std::byte{0xc3});
@@ -454,7 +455,8 @@ TEST_F(InFlight, LostRegistersAreNoCompletion) {
 TEST_F(HostileGuest, RefusedCommandLeavesTheDriveWithoutAnError) {
     m().hba.error_stays = true;
     for (const std::uint8_t opcode : {std::uint8_t{0xf3}, std::uint8_t{0x61}}) {
-        EXPECT_FALSE(m().command({.opcode = opcode, .lba = Machine::kBoot, .count = 1, .buffer = kBuffer, .bytes = 512}, 3));
+        EXPECT_FALSE(
+            m().command({.opcode = opcode, .lba = Machine::kBoot, .count = 1, .buffer = kBuffer, .bytes = 512}, 3));
         EXPECT_EQ(m().error, 1u << 30);
         EXPECT_EQ(m().reg(PortRegister::kInterruptStatus) & 1u << 30, 0u) << "cleared by the driver";
         EXPECT_EQ(m().recover(opcode == 0x61), opcode == 0x61 ? std::optional<std::uint32_t>(3) : std::nullopt);
@@ -520,6 +522,20 @@ TEST_F(InFlight, ControllerThatStaysInResetIsSilent) {
     m().hba.never_leaves_reset = false;
     m().hba.run();
     m().boot_guest();
+}
+
+// A CPU may have found the port present just before another one resets the controller.
+TEST_F(HostileGuest, AccessThatMeetsAControllerResetHasNoEffect) {
+    m().build(0, write_request(1000));
+    m().mediator->write(4, 4, 0x80000001);
+    m().hba.run();
+    ahci::Port& port = m().mediator->disks()[0];
+    port.write(PortRegister::kCommand, 0x11);
+    port.write(PortRegister::kCommandIssue, 1);
+    EXPECT_EQ(m().hba.read(0x100 + Machine::kPort * 0x80 + 0x18) & 0x11, 0u);
+    EXPECT_EQ(port.read(PortRegister::kCommandIssue), 0u);
+    m().boot_guest();
+    EXPECT_EQ(m().disk.sectors_written, 0u);
 }
 
 // --- Registers ---
