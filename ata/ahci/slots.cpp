@@ -96,6 +96,7 @@ bool Port::start(Slot& slot) {
     if (kind == kMediaWrite) slot.header = bits(Header::kWrite);
     store_command(slot, task, kind == kMediaWrite || kind == kReset ? slot.header : 0);
 
+    if (running_ == 0) forget_fis();  // what has been shown must not be taken for the answer to this one
     waiting_ &= ~slot.bit();
     running_ |= slot.bit();
     const bool more = slot.part != 0 && slot.done + slot.part < slot.command.count;

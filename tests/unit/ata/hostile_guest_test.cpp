@@ -524,6 +524,18 @@ TEST_F(InFlight, ControllerThatStaysInResetIsSilent) {
     m().boot_guest();
 }
 
+// An error of before must not be taken for the answer to the command under way by a driver that polls memory.
+TEST_F(HostileGuest, FisOfAnEarlierErrorIsNotShownAgain) {
+    expect_refused({.opcode = 0xf3});
+    wipe(m().ram(Machine::kFisArea, 256));
+    m().hba.paused = true;
+    m().submit(0, read_request());
+    (void)m().reg(PortRegister::kTaskFile);
+    EXPECT_EQ(m().ram(Machine::kFisArea, 256)[0x40], std::byte{0});
+    m().hba.paused = false;
+    m().wait(1);
+}
+
 // A CPU may have found the port present just before another one resets the controller.
 TEST_F(HostileGuest, AccessThatMeetsAControllerResetHasNoEffect) {
     m().build(0, write_request(1000));
