@@ -155,7 +155,7 @@ void Port::write(PortRegister reg, std::uint32_t value) {
         errors_ &= ~value;
         // Cleared first, then waiting and split commands go on: an interrupt of theirs is never lost.
         announced_ = false;
-        if ((waiting_ | split_) != 0) (void)process();
+        if ((waiting_ | split_ | aborting_) != 0) (void)process();
     }
 }
 

@@ -64,6 +64,7 @@ enum class PortRegister : std::uint32_t {
 // PxIS (section 3.3.5).
 enum class PortInterrupt : std::uint32_t {
     kTaskFileError = 1u << 30,                                    // TFES
+    kRegisterFis = 1u << 0,                                       // DHRS
     kProgress = 1u << 5 | 1u << 3 | 1u << 2 | 1u << 1 | 1u << 0,  // DPS, SDBS, DSS, PSS, DHRS
 };
 

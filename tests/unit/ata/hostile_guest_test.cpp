@@ -536,6 +536,30 @@ TEST_F(HostileGuest, FisOfAnEarlierErrorIsNotShownAgain) {
     m().wait(1);
 }
 
+// The stand-in ends after the driver has read PxIS for the command before, and is acknowledged along with it.
+TEST_F(HostileGuest, RefusedCommandBehindAnotherInterruptsAlways) {
+    for (const PortRegister last : {PortRegister::kInterruptStatus, PortRegister::kCommandIssue}) {
+        m().build(0, {.opcode = 0xe7});
+        m().build(1, {.opcode = 0xf3});
+        m().issue(3);
+        m().hba.run();
+        while (m().hba.take_interrupt()) {}
+        const std::uint32_t status = m().reg(PortRegister::kInterruptStatus);
+        EXPECT_EQ(status, 1u);
+        m().hba.run();
+        m().set(PortRegister::kInterruptStatus, status);
+        if (last == PortRegister::kCommandIssue) {
+            EXPECT_EQ(m().reg(PortRegister::kCommandIssue), 2u);
+        }
+        m().mediator->write(8, 4, 1u << Machine::kPort);
+        while (m().hba.take_interrupt()) {}
+        m().hba.run();
+        EXPECT_TRUE(m().hba.take_interrupt());
+        EXPECT_NE(m().reg(PortRegister::kInterruptStatus) & 1u << 30, 0u);
+        m().recover(false);
+    }
+}
+
 // A CPU may have found the port present just before another one resets the controller.
 TEST_F(HostileGuest, AccessThatMeetsAControllerResetHasNoEffect) {
     m().build(0, write_request(1000));
