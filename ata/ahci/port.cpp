@@ -144,7 +144,7 @@ void Port::write(PortRegister reg, std::uint32_t value) {
     if (bits(reg) < sizeof(address_)) address_[bits(reg) / 4] = value & kAddressMasks[bits(reg) / 4];
     if (is_one_of(reg, kInterruptStatus, kInterruptEnable, kSataError)) hardware_.write(reg, value);
     if (reg == kSataControl) {
-        if ((value & kDetectionMask) != 0) abandon();
+        if ((value & kDetectionMask) == kDetectionReset) abandon();
         forget_fis();  // what came before a link reset must not be taken for what comes after
         hardware_.write(reg, value & kSataControlMask);
     }
@@ -169,8 +169,9 @@ void Port::write_command(std::uint32_t value) {
         drop_slots((running_ & queued_) != 0);
     } else if (!started_ && (value & kStart) != 0) {
         settle();
-        // While the engine is still stopping, shadow tables and bounce memory are the device's.
-        started_ = !draining_ && (hardware_.read(kCommand) & bits(PortCommand::kListRunning)) == 0;
+        // While the engine is still stopping, or the link reset not over, shadow tables and bounce memory are the device's.
+        started_ = !draining_ && (hardware_.read(kCommand) & bits(PortCommand::kListRunning)) == 0 &&
+                   (hardware_.read(kSataControl) & kDetectionMask) != kDetectionReset;
         if (!started_) value &= ~kStart;
         if (!draining_) free_ = ~std::uint64_t{0} >> (kMaximumUnits - units_);
     }

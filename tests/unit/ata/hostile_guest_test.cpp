@@ -574,6 +574,32 @@ TEST_F(HostileGuest, AccessThatMeetsAControllerResetHasNoEffect) {
     EXPECT_EQ(m().disk.sectors_written, 0u);
 }
 
+// Only a reset of the link that is over ends what is in flight: not one that has begun, nor turning the link off.
+TEST_F(InFlight, NothingLandsAfterAStartInALinkResetOrWithTheLinkTurnedOff) {
+    for (const std::uint32_t detection : {1u, 4u}) {
+        start();
+        const auto pattern = prepare();
+        m().hba.late_transfers = true;
+        fill_queue();
+        m().set(PortRegister::kCommand, m().reg(PortRegister::kCommand) & ~1u);
+        m().set(PortRegister::kSataControl, 0x300 | detection);
+        if (detection == 4) m().set(PortRegister::kSataControl, 0x300);
+        while ((m().reg(PortRegister::kCommand) & bits(PortCommand::kListRunning)) != 0) m().hba.step();
+        m().set(PortRegister::kCommand, m().reg(PortRegister::kCommand) | 1u);
+        if ((m().reg(PortRegister::kCommand) & 1) != 0) {
+            const MutableBytes other = m().ram(kBuffer, 32 * 0x10000);
+            std::ranges::fill(other, std::byte{0xc3});
+            for (int i = 0; i < 2000; ++i) m().hba.step();
+            EXPECT_TRUE(std::ranges::all_of(other, [](std::byte b) { return b == std::byte{0xc3}; }));
+        }
+        m().set(PortRegister::kSataControl, 0x301);
+        m().set(PortRegister::kSataControl, 0x300);
+        m().hba.run();
+        m().recover(false);
+        expect_disk_consistent(pattern);
+    }
+}
+
 // --- Registers ---
 
 TEST_F(HostileGuest, RegistersOfFeaturesThatAreNotOfferedReadZeroAndIgnoreWrites) {
