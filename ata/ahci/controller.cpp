@@ -98,13 +98,14 @@ void Controller::write_register(std::uint32_t offset, std::uint32_t value) {
     const SpinGuard guard(lock_);
     if (resetting_) return;
     resetting_ = (value & bits(GlobalControl::kReset)) != 0;
+    for (Port& port : disks().first(resetting_ ? count_ : 0)) port.reset(false);
     value &= bits(GlobalControl::kReset, GlobalControl::kInterruptEnable);
     environment_->write(offset, value | kAhciEnable);
 }
 
-// A port of the guest's, by the offset of one of its registers. None while the controller is in reset.
+// A port of the guest's, by the offset of one of its registers.
 Port* Controller::visible(std::uint32_t offset) {
-    if (offset < kPortBase || resetting_) return nullptr;
+    if (offset < kPortBase) return nullptr;
     const auto port = std::ranges::find(disks(), (offset - kPortBase) / kPortStride, &Port::number);
     return port != disks().end() && port->is_attached() ? &*port : nullptr;
 }
@@ -114,7 +115,7 @@ void Controller::finish_reset() {
     const SpinGuard guard(lock_);
     if (!resetting_ || (hardware(Hba::kControl) & bits(GlobalControl::kReset)) != 0) return;
     environment_->write(bits(Hba::kControl), kAhciEnable);
-    for (Port& port : disks()) port.reset();
+    for (Port& port : disks()) port.reset(true);
     resetting_ = false;
 }
 

@@ -121,29 +121,30 @@ void Port::enter_vectors() {
 
 std::uint32_t Port::read(PortRegister reg) {
     const Access access(*this);
+    if (resetting_) return 0;
     if (bits(reg) < sizeof(address_)) return address_[bits(reg) / 4];
-    if (reg == kInterruptStatus) {
-        const std::uint32_t status = hardware_.read(reg) & ~process();
-        return status | errors_;
-    }
-    if (is_one_of(reg, kTaskFile, kSataActive, kCommandIssue)) (void)process();
+    std::uint32_t status = reg == kInterruptStatus ? hardware_.read(reg) : 0;  // before process(), not after it
+    if (is_one_of(reg, kInterruptStatus, kTaskFile, kSataActive, kCommandIssue)) status &= ~process();
+    if (reg == kInterruptStatus) return status | errors_;
     if (reg == kTaskFile && refused_) return kRefusal;
     if (reg == kSataActive) return active_;
     if (reg == kCommandIssue) return started_ ? (waiting_ | running_ | aborting_) & ~accepted_ : 0;
     if (reg == kCommand) {
         settle();
-        return hardware_.read(reg) & ~bits(PortCommand::kNotOffered) & ~(draining_ ? bits(PortCommand::kStart) : 0);
+        const std::uint32_t value = hardware_.read(reg) & ~bits(PortCommand::kNotOffered);
+        return draining_ ? (value & ~bits(PortCommand::kStart)) | bits(PortCommand::kListRunning) : value;
     }
-    const bool link = is_one_of(reg, kSataStatus, kSataControl, kSataError);
-    return link || is_one_of(reg, kInterruptEnable, kTaskFile, kSignature) ? hardware_.read(reg) : 0;
+    constexpr auto kNamed = {kSataStatus, kSataControl, kSataError, kInterruptEnable, kTaskFile, kSignature};
+    return std::ranges::find(kNamed, reg) != kNamed.end() ? hardware_.read(reg) : 0;
 }
 
 void Port::write(PortRegister reg, std::uint32_t value) {
     const Access access(*this);
+    if (resetting_) return;
     if (bits(reg) < sizeof(address_)) address_[bits(reg) / 4] = value & kAddressMasks[bits(reg) / 4];
     if (is_one_of(reg, kInterruptStatus, kInterruptEnable, kSataError)) hardware_.write(reg, value);
     if (reg == kSataControl) {
-        if ((value & kDetectionMask) != 0) abandon();
+        if ((value & kDetectionMask) == kDetectionReset) abandon();
         forget_fis();  // what came before a link reset must not be taken for what comes after
         hardware_.write(reg, value & kSataControlMask);
     }
@@ -154,7 +155,7 @@ void Port::write(PortRegister reg, std::uint32_t value) {
         errors_ &= ~value;
         // Cleared first, then waiting and split commands go on: an interrupt of theirs is never lost.
         announced_ = false;
-        if ((waiting_ | split_) != 0) (void)process();
+        if ((waiting_ | split_ | aborting_) != 0) (void)process();
     }
 }
 
@@ -164,13 +165,13 @@ void Port::write_command(std::uint32_t value) {
     fis_enabled_ = (value & bits(PortCommand::kFisEnable)) != 0;
     if (started_ && (value & kStart) == 0) {
         (void)collect();  // the last look at what was finished
-        draining_ = (running_ & queued_) != 0;
         drained_since_ = environment_->microseconds();
-        drop_slots();
+        drop_slots((running_ & queued_) != 0);
     } else if (!started_ && (value & kStart) != 0) {
         settle();
-        // While the engine is still stopping, shadow tables and bounce memory are the device's.
-        started_ = !draining_ && (hardware_.read(kCommand) & bits(PortCommand::kListRunning)) == 0;
+        // While the engine is still stopping, or the link reset not over, shadow tables and bounce memory are the device's.
+        started_ = !draining_ && (hardware_.read(kCommand) & bits(PortCommand::kListRunning)) == 0 &&
+                   (hardware_.read(kSataControl) & kDetectionMask) != kDetectionReset;
         if (!started_) value &= ~kStart;
         if (!draining_) free_ = ~std::uint64_t{0} >> (kMaximumUnits - units_);
     }
@@ -179,7 +180,8 @@ void Port::write_command(std::uint32_t value) {
 }
 
 // What the guest no longer sees. The device may still hold running_.
-void Port::drop_slots() {
+void Port::drop_slots(bool draining) {
+    draining_ = draining;
     started_ = refused_ = false;
     active_ = waiting_ = queued_ = aborting_ = split_ = accepted_ = errors_ = 0;
     if (!draining_) running_ = 0;
@@ -189,9 +191,9 @@ void Port::drop_slots() {
 void Port::settle() {
     if (!draining_) return;
     const bool idle = (running_ & (hardware_.read(kCommandIssue) | hardware_.read(kSataActive))) == 0;
-    const bool failed = (hardware_.read(kTaskFile) & bits(TaskBit::kError)) != 0 &&
-                        environment_->microseconds() - drained_since_ >= kGrace;
-    if (!idle && !failed) return;
+    const bool failed = (hardware_.read(kTaskFile) & bits(TaskBit::kError)) != 0;
+    if (!failed) drained_since_ = environment_->microseconds();
+    if (!idle && (!failed || environment_->microseconds() - drained_since_ < kGrace)) return;
     draining_ = false;
     running_ = 0;
     hardware_.write(kCommand, next_command_);
@@ -200,16 +202,15 @@ void Port::settle() {
 // A port reset ends whatever is in flight.
 void Port::abandon() {
     if (started_ || draining_) hardware_.write(kCommand, hardware_.read(kCommand) & ~bits(PortCommand::kStart));
-    draining_ = false;
-    drop_slots();
+    drop_slots(false);
 }
 
-void Port::reset() {
+void Port::reset(bool is_over) {
     const Access access(*this);
-    draining_ = false;
-    drop_slots();
+    drop_slots(false);
+    resetting_ = !is_over;
     fis_enabled_ = false;
-    place_shadow();
+    if (is_over) place_shadow();
 }
 
 }  // namespace gatehouse::ata::ahci

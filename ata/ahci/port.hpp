@@ -103,8 +103,8 @@ class Port {
 
     [[nodiscard]] std::uint32_t read(PortRegister reg);
     void write(PortRegister reg, std::uint32_t value);
-    // The controller has been reset.
-    void reset();
+    // The controller is being reset, until it `is_over`: reads yield zero, writes are ignored.
+    void reset(bool is_over);
 
   private:
     // Holds the lock; and at its end leaves the vector unit, if it was entered.
@@ -133,7 +133,7 @@ class Port {
     // port.cpp: registers and life
     [[nodiscard]] Status execute(const TaskFile& task, std::size_t size);
     void write_command(std::uint32_t value);
-    void drop_slots();
+    void drop_slots(bool draining);
     void settle();
     void abandon();
     void place_shadow() const;
@@ -182,12 +182,13 @@ class Port {
 
     // The guest's registers.
     std::array<std::uint32_t, 4> address_{};  // PxCLB, PxCLBU, PxFB, PxFBU
+    bool resetting_ = false;                  // with the controller
     bool started_ = false;                    // PxCMD.ST
     bool draining_ = false;                   // not started, but the device holds running_ still
     bool refused_ = false;                    // halted by a refused command: PxTFD shows kRefusal
     std::uint32_t errors_ = 0;                // PxIS bits of ours
     std::uint32_t next_command_ = 0;          // PxCMD, once the port is drained
-    std::uint64_t drained_since_ = 0;         // microseconds
+    std::uint64_t drained_since_ = 0;         // microseconds: of the stop, or of the last look without an error
     bool fis_enabled_ = false;                // PxCMD.FRE
     bool announced_ = false;    // a finished command's PxIS bits may not have been cleared by the guest yet
     std::uint32_t active_ = 0;  // PxSACT

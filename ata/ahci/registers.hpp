@@ -64,6 +64,7 @@ enum class PortRegister : std::uint32_t {
 // PxIS (section 3.3.5).
 enum class PortInterrupt : std::uint32_t {
     kTaskFileError = 1u << 30,                                    // TFES
+    kRegisterFis = 1u << 0,                                       // DHRS
     kProgress = 1u << 5 | 1u << 3 | 1u << 2 | 1u << 1 | 1u << 0,  // DPS, SDBS, DSS, PSS, DHRS
 };
 
@@ -84,9 +85,9 @@ inline constexpr std::uint32_t kRefusal = 0x0451;
 // PxSIG of an ATA disk and of a packet device (section 3.3.9).
 inline constexpr std::uint32_t kSignatureAta = 0x00000101;
 inline constexpr std::uint32_t kSignaturePacket = 0xeb140101;
-// PxSSTS.DET: device present, communication established (section 3.3.10); PxSCTL: DET, SPD and IPM (section 3.3.11).
-inline constexpr std::uint32_t kDetectionMask = 0xf;
-inline constexpr std::uint32_t kDetectionUp = 0x3;
+// PxSSTS.DET: device present, communication established (section 3.3.10); PxSCTL: DET, of which 1 resets the link, SPD
+// and IPM (section 3.3.11).
+inline constexpr std::uint32_t kDetectionMask = 0xf, kDetectionUp = 0x3, kDetectionReset = 0x1;
 inline constexpr std::uint32_t kSataControlMask = 0xfff;
 
 // Command list: 32 command headers of 32 bytes (section 4.2.2).

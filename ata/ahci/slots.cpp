@@ -96,6 +96,7 @@ bool Port::start(Slot& slot) {
     if (kind == kMediaWrite) slot.header = bits(Header::kWrite);
     store_command(slot, task, kind == kMediaWrite || kind == kReset ? slot.header : 0);
 
+    if (running_ == 0) forget_fis();  // what has been shown must not be taken for the answer to this one
     waiting_ &= ~slot.bit();
     running_ |= slot.bit();
     const bool more = slot.part != 0 && slot.done + slot.part < slot.command.count;
@@ -151,9 +152,12 @@ std::uint32_t Port::collect() {
     return hidden;
 }
 
-// The device has interrupted for a refused command: its abort, in registers and in the FIS.
+// The device has interrupted for a refused command: its abort, in registers and in the FIS. It does so again if the
+// guest has acknowledged it already, as it may along with the command before.
 void Port::refuse(std::uint32_t slots) {
     running_ &= ~slots;
+    const bool announced = (hardware_.read(kInterruptStatus) & bits(PortInterrupt::kRegisterFis)) != 0;
+    if (!announced) waiting_ |= slots, aborting_ &= ~slots;
     refused_ = true;
     errors_ = bits(PortInterrupt::kTaskFileError);
     std::byte* fis = arena_.data + kCommandListSize + kRegisterFisOffset;

@@ -5,13 +5,12 @@
 namespace gatehouse::platform {
 namespace {
 
-constexpr Port<std::uint32_t> kAddressPort{0xcf8};
-constexpr std::uint16_t kDataPort = 0xcfc;
+constexpr Port<std::uint32_t> kAddressPort{kConfigAddress};
 
 // Selects the register and returns the port of its data.
 std::uint16_t select(FunctionId function, std::uint16_t offset) {
     out(kAddressPort, 0x80000000u | std::uint32_t{function} << 8 | (offset & 0xfcu));
-    return static_cast<std::uint16_t>(kDataPort + (offset & 3));
+    return static_cast<std::uint16_t>(kConfigData + (offset & 3));
 }
 
 }  // namespace

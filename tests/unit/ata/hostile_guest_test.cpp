@@ -524,6 +524,82 @@ TEST_F(InFlight, ControllerThatStaysInResetIsSilent) {
     m().boot_guest();
 }
 
+// An error of before must not be taken for the answer to the command under way by a driver that polls memory.
+TEST_F(HostileGuest, FisOfAnEarlierErrorIsNotShownAgain) {
+    expect_refused({.opcode = 0xf3});
+    wipe(m().ram(Machine::kFisArea, 256));
+    m().hba.paused = true;
+    m().submit(0, read_request());
+    (void)m().reg(PortRegister::kTaskFile);
+    EXPECT_EQ(m().ram(Machine::kFisArea, 256)[0x40], std::byte{0});
+    m().hba.paused = false;
+    m().wait(1);
+}
+
+// The stand-in ends after the driver has read PxIS for the command before, and is acknowledged along with it.
+TEST_F(HostileGuest, RefusedCommandBehindAnotherInterruptsAlways) {
+    for (const PortRegister last : {PortRegister::kInterruptStatus, PortRegister::kCommandIssue}) {
+        m().build(0, {.opcode = 0xe7});
+        m().build(1, {.opcode = 0xf3});
+        m().issue(3);
+        m().hba.run();
+        while (m().hba.take_interrupt()) {}
+        const std::uint32_t status = m().reg(PortRegister::kInterruptStatus);
+        EXPECT_EQ(status, 1u);
+        m().hba.run();
+        m().set(PortRegister::kInterruptStatus, status);
+        if (last == PortRegister::kCommandIssue) {
+            EXPECT_EQ(m().reg(PortRegister::kCommandIssue), 2u);
+        }
+        m().mediator->write(8, 4, 1u << Machine::kPort);
+        while (m().hba.take_interrupt()) {}
+        m().hba.run();
+        EXPECT_TRUE(m().hba.take_interrupt());
+        EXPECT_NE(m().reg(PortRegister::kInterruptStatus) & 1u << 30, 0u);
+        m().recover(false);
+    }
+}
+
+// A CPU may have found the port present just before another one resets the controller.
+TEST_F(HostileGuest, AccessThatMeetsAControllerResetHasNoEffect) {
+    m().build(0, write_request(1000));
+    m().mediator->write(4, 4, 0x80000001);
+    m().hba.run();
+    ahci::Port& port = m().mediator->disks()[0];
+    port.write(PortRegister::kCommand, 0x11);
+    port.write(PortRegister::kCommandIssue, 1);
+    EXPECT_EQ(m().hba.read(0x100 + Machine::kPort * 0x80 + 0x18) & 0x11, 0u);
+    EXPECT_EQ(port.read(PortRegister::kCommandIssue), 0u);
+    m().boot_guest();
+    EXPECT_EQ(m().disk.sectors_written, 0u);
+}
+
+// Only a reset of the link that is over ends what is in flight: not one that has begun, nor turning the link off.
+TEST_F(InFlight, NothingLandsAfterAStartInALinkResetOrWithTheLinkTurnedOff) {
+    for (const std::uint32_t detection : {1u, 4u}) {
+        start();
+        const auto pattern = prepare();
+        m().hba.late_transfers = true;
+        fill_queue();
+        m().set(PortRegister::kCommand, m().reg(PortRegister::kCommand) & ~1u);
+        m().set(PortRegister::kSataControl, 0x300 | detection);
+        if (detection == 4) m().set(PortRegister::kSataControl, 0x300);
+        while ((m().reg(PortRegister::kCommand) & bits(PortCommand::kListRunning)) != 0) m().hba.step();
+        m().set(PortRegister::kCommand, m().reg(PortRegister::kCommand) | 1u);
+        if ((m().reg(PortRegister::kCommand) & 1) != 0) {
+            const MutableBytes other = m().ram(kBuffer, 32 * 0x10000);
+            std::ranges::fill(other, std::byte{0xc3});
+            for (int i = 0; i < 2000; ++i) m().hba.step();
+            EXPECT_TRUE(std::ranges::all_of(other, [](std::byte b) { return b == std::byte{0xc3}; }));
+        }
+        m().set(PortRegister::kSataControl, 0x301);
+        m().set(PortRegister::kSataControl, 0x300);
+        m().hba.run();
+        m().recover(false);
+        expect_disk_consistent(pattern);
+    }
+}
+
 // --- Registers ---
 
 TEST_F(HostileGuest, RegistersOfFeaturesThatAreNotOfferedReadZeroAndIgnoreWrites) {
