@@ -134,8 +134,8 @@ std::uint32_t Port::read(PortRegister reg) {
         const std::uint32_t value = hardware_.read(reg) & ~bits(PortCommand::kNotOffered);
         return draining_ ? (value & ~bits(PortCommand::kStart)) | bits(PortCommand::kListRunning) : value;
     }
-    constexpr auto kNamed = {kSataStatus, kSataControl, kSataError, kInterruptEnable, kTaskFile, kSignature};
-    return std::ranges::find(kNamed, reg) != kNamed.end() ? hardware_.read(reg) : 0;
+    const bool link = is_one_of(reg, kSataStatus, kSataControl, kSataError);
+    return link || is_one_of(reg, kInterruptEnable, kTaskFile, kSignature) ? hardware_.read(reg) : 0;
 }
 
 void Port::write(PortRegister reg, std::uint32_t value) {
@@ -144,7 +144,10 @@ void Port::write(PortRegister reg, std::uint32_t value) {
     if (bits(reg) < sizeof(address_)) address_[bits(reg) / 4] = value & kAddressMasks[bits(reg) / 4];
     if (is_one_of(reg, kInterruptStatus, kInterruptEnable, kSataError)) hardware_.write(reg, value);
     if (reg == kSataControl) {
-        if ((value & kDetectionMask) == kDetectionReset) abandon();
+        if ((value & kDetectionMask) == kDetectionReset) {  // it ends whatever is in flight
+            hardware_.write(kCommand, hardware_.read(kCommand) & ~bits(PortCommand::kStart));
+            drop_slots(false);
+        }
         forget_fis();  // what came before a link reset must not be taken for what comes after
         hardware_.write(reg, value & kSataControlMask);
     }
@@ -197,12 +200,6 @@ void Port::settle() {
     draining_ = false;
     running_ = 0;
     hardware_.write(kCommand, next_command_);
-}
-
-// A port reset ends whatever is in flight.
-void Port::abandon() {
-    if (started_ || draining_) hardware_.write(kCommand, hardware_.read(kCommand) & ~bits(PortCommand::kStart));
-    drop_slots(false);
 }
 
 void Port::reset(bool is_over) {

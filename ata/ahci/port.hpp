@@ -135,7 +135,6 @@ class Port {
     void write_command(std::uint32_t value);
     void drop_slots(bool draining);
     void settle();
-    void abandon();
     void place_shadow() const;
     void forget_fis() const { wipe(arena_.data + kCommandListSize, kFisAreaSize); }
     void enter_vectors();
