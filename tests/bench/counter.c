@@ -6,7 +6,9 @@
    Code at first <= address < last is the hypervisor's; no other program of the machine may have code there. One line of
    FILE for each marker that is executed, all numbers since the start of the machine and of all processors:
 
-     begin|end INSTRUCTIONS HYPERVISOR_INSTRUCTIONS VMRUNS
+     begin|end INSTRUCTIONS HYPERVISOR_INSTRUCTIONS VMRUNS HALTS NANOSECONDS
+
+   The time is the processor time of all of the emulator's threads: neighbours on the host make it no longer.
 
    With profile=on, each "end" is followed by what the hypervisor executed since the "begin", by block of code:
 
@@ -18,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "marker.h"
 
@@ -27,6 +30,7 @@ struct Counters {
     uint64_t instructions;
     uint64_t hypervisor;
     uint64_t vmruns;
+    uint64_t halts;
 };
 
 /* A block of the hypervisor. It is kept when the emulator forgets its translation, and found again by what it is. */
@@ -37,7 +41,7 @@ struct Block {
 };
 
 static struct qemu_plugin_scoreboard* counters;
-static qemu_plugin_u64 instructions, hypervisor, vmruns;
+static qemu_plugin_u64 instructions, hypervisor, vmruns, halts;
 static uint64_t first_address, last_address;
 static bool profiled;
 static FILE* out;
@@ -69,9 +73,12 @@ static void print(gpointer key, gpointer value, gpointer data) {
 static void on_marker(unsigned int cpu, void* data) {
     (void)cpu;
     const bool begins = GPOINTER_TO_SIZE(data) == MARKER_BEGIN;
+    struct timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
     g_mutex_lock(&lock);
-    fprintf(out, "%s %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", begins ? "begin" : "end",
-            qemu_plugin_u64_sum(instructions), qemu_plugin_u64_sum(hypervisor), qemu_plugin_u64_sum(vmruns));
+    fprintf(out, "%s %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", begins ? "begin" : "end",
+            qemu_plugin_u64_sum(instructions), qemu_plugin_u64_sum(hypervisor), qemu_plugin_u64_sum(vmruns),
+            qemu_plugin_u64_sum(halts), (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec);
     if (profiled) g_hash_table_foreach(blocks, begins ? forget : print, NULL);
     fflush(out);
     g_mutex_unlock(&lock);
@@ -99,10 +106,13 @@ static struct Block* block_of(uint64_t address, uint64_t length) {
 static void look_at(struct qemu_plugin_insn* instruction) {
     static const uint8_t kVmrun[] = {0x0f, 0x01, 0xd8};
     static const uint8_t kMarker[] = {0x0f, 0x1f, 0x84, 0x00};
+    static const uint8_t kHlt = 0xf4;
     uint8_t bytes[8];
     const size_t size = qemu_plugin_insn_data(instruction, bytes, sizeof(bytes));
     if (size == sizeof(kVmrun) && memcmp(bytes, kVmrun, sizeof(kVmrun)) == 0) {
         qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(instruction, QEMU_PLUGIN_INLINE_ADD_U64, vmruns, 1);
+    } else if (size == 1 && bytes[0] == kHlt) {
+        qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(instruction, QEMU_PLUGIN_INLINE_ADD_U64, halts, 1);
     } else if (size == sizeof(bytes) && memcmp(bytes, kMarker, sizeof(kMarker)) == 0) {
         uint32_t displacement;
         memcpy(&displacement, bytes + sizeof(kMarker), sizeof(displacement));
@@ -152,6 +162,7 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_
     instructions = qemu_plugin_scoreboard_u64_in_struct(counters, struct Counters, instructions);
     hypervisor = qemu_plugin_scoreboard_u64_in_struct(counters, struct Counters, hypervisor);
     vmruns = qemu_plugin_scoreboard_u64_in_struct(counters, struct Counters, vmruns);
+    halts = qemu_plugin_scoreboard_u64_in_struct(counters, struct Counters, halts);
     blocks = g_hash_table_new(hash_of, same);
     qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation);
     return 0;
