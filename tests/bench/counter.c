@@ -1,5 +1,5 @@
-/* A plugin of the emulator: how many instructions a machine executes between two markers (marker.h), how many of them are
-   the hypervisor's, and how often it enters its guest.
+/* A plugin of the emulator: how many instructions a machine executes between two markers (marker.h), how many of them
+   are the hypervisor's, how often it enters its guest, and how often a processor waits.
 
      -plugin libcounter.so,out=FILE,first=ADDRESS,last=ADDRESS[,profile=on]
 

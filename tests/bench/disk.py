@@ -117,12 +117,16 @@ class Box(lab.Appliance):
         lab.run(["cp", "--sparse=always", self.image, self.plain])
 
 
-def one_thread_at_a_time():
-    """Puts this process, and the emulator that it starts, on one processor of the host, where a thread that wakes displaces
-    none that runs. So a guest that waits for its disk has gone to sleep before the emulator completes the command, always:
-    else that is a race, which takes between 0 and 8,000 instructions of the guest's for each command."""
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+def one_thread_at_a_time(machine):
+    """Puts the emulator on one processor of the host, where its disk has only what time its processor leaves it. So a guest
+    that waits for its disk has gone to sleep before the command completes, always: else that is a race, which takes between 0
+    and 8,000 instructions of the guest's for each command."""
+    processor = {max(os.sched_getaffinity(0))}
+    guests = {cpu["thread-id"] for cpu in machine.qmp("query-cpus-fast")}
+    for thread in map(int, os.listdir(f"/proc/{machine.process.pid}/task")):
+        os.sched_setaffinity(thread, processor)
+        if thread not in guests:
+            os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
 
 
 class Bench:
@@ -161,6 +165,7 @@ class Bench:
         else:
             machine = self.plain_machine(logs, extra + task_disk.qemu_arguments(task))
         with machine:
+            one_thread_at_a_time(machine)
             self.watch(machine, len(list(runs(cases, repetitions))))
         results = os.path.join(self.work, configuration)
         lab.remove(results)
@@ -218,11 +223,11 @@ class Bench:
         return {name: summary(values) for name, values in found.items()}
 
     def profile(self, case):
-        """(lines of the hypervisor's blocks, the instructions and hypervisor's instructions of a transfer)."""
+        """The hypervisor's instructions of a transfer, by function: report.functions()."""
         _, lines = self.run("gatehouse", [case], 1, profile=True)
         ends = [number for number, line in enumerate(lines) if line.startswith("end")]
         blocks = {}
-        for number, sign in ((ends[0], -1), (ends[1], 1)):
+        for number, sign in ((ends[-2], -1), (ends[-1], 1)):
             for line in lines[number + 1:]:
                 kind, address, *count = line.split()
                 if kind != "block":
@@ -268,7 +273,6 @@ def main():
             bench = Bench(options, work)
             report.say("appliance: image, TPM, keys")
             bench.box.make_ready()
-            one_thread_at_a_time()
             if options.profile:
                 case = next(case for case in cases if case.name == (options.cases or ["read-4k-qd1"])[0])
                 report.print_profile(case.name, bench.profile(case))

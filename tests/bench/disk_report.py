@@ -9,7 +9,7 @@ COLOURS = {"plain": "#9aa0a6", "dmcrypt": "#d98e04", "gatehouse": "#1a6fb5"}
 
 
 def say(text):
-    print(text, file=sys.stderr, flush=True)
+    print(f"\r\033[K{text}" if sys.stderr.isatty() else text, file=sys.stderr, flush=True)
 
 
 def progress(text):

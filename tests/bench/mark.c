@@ -3,7 +3,7 @@
 
 #include "marker.h"
 
-#define MARK(displacement) __asm__ volatile(".byte 0x0f, 0x1f, 0x84, 0x00\n\t.long %c0" : : "i"(displacement) : "memory")
+#define MARK(displacement) __asm__ volatile(".byte 0x0f, 0x1f, 0x84, 0x00\n\t.long %c0" : : "i"(displacement))
 
 int main(int count, char** words) {
     if (count == 2 && strcmp(words[1], "begin") == 0) {

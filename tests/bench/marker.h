@@ -1,5 +1,5 @@
-/* The instruction by which a guest's program tells the emulator's plugin where what is measured begins and ends: NOP with a
-   32-bit displacement that no compiler writes. It is encoded as 0F 1F 84 00 and the displacement. */
+/* The instruction by which a guest's program tells the emulator's plugin where what is measured begins and ends: NOP
+   with a 32-bit displacement that no compiler writes, encoded as 0F 1F 84 00 and the displacement. */
 #ifndef GATEHOUSE_BENCH_MARKER_H
 #define GATEHOUSE_BENCH_MARKER_H
 
