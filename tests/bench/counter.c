@@ -22,7 +22,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "marker.h"
+#include "tests/bench/marker.h"
 
 QEMU_PLUGIN_EXPORT int qemu_plugin_version = QEMU_PLUGIN_VERSION;
 

@@ -1,7 +1,7 @@
 /* mark begin|end: executes a marker, in the guest. See marker.h. */
 #include <string.h>
 
-#include "marker.h"
+#include "tests/bench/marker.h"
 
 #define MARK(displacement) __asm__ volatile(".byte 0x0f, 0x1f, 0x84, 0x00\n\t.long %c0" : : "i"(displacement))
 
