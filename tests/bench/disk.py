@@ -62,7 +62,7 @@ free_kb=$(cat $queue/max_sectors_kb)
 modprobe -a dm_crypt aesni_intel
 
 limit() {
-    [ ! -e /dev/mapper/encrypted ] || dmsetup remove encrypted
+    [ ! -e /dev/mapper/encrypted ] || dmsetup remove --retry encrypted
     echo "$1" > $queue/max_sectors_kb
     [ -n "$key" ] || return 0
     dmsetup create encrypted --table "0 $(blockdev --getsz $disk"5") crypt aes-xts-plain64 $key 0 $disk"5" 0"
