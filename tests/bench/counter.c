@@ -8,7 +8,7 @@
 
      begin|end INSTRUCTIONS HYPERVISOR_INSTRUCTIONS VMRUNS HALTS NANOSECONDS
 
-   The time is the processor time of all of the emulator's threads: neighbours on the host make it no longer.
+   The time is the processor time of all of the emulator's threads, without what they wait for neighbours on the host.
 
    With profile=on, each "end" is followed by what the hypervisor executed since the "begin", by block of code:
 
