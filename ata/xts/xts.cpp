@@ -2,9 +2,8 @@
 #include "ata/xts/xts.hpp"
 
 #include <cpuid.h>
-#include <immintrin.h>
-
-#include <algorithm>
+#include <smmintrin.h>
+#include <wmmintrin.h>
 
 namespace gatehouse::ata {
 
@@ -78,7 +77,7 @@ void transform_sectors(const __m128i* schedule, const __m128i* tweak_schedule, S
     const __m128i white = schedule[0];
     const __m128i last = white ^ schedule[kRounds];
     for (std::uint64_t count = 0; sectors.count != 0; sectors.count -= count) {
-        count = std::min<std::uint64_t>(sectors.count, kAhead);
+        count = sectors.count < kAhead ? sectors.count : kAhead;
         __m128i firsts[kAhead];
         for (__m128i& first : firsts) {
             first = _mm_set_epi64x(static_cast<long long>(sectors.tweak[1]), static_cast<long long>(sectors.tweak[0])) ^

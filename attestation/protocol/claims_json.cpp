@@ -58,43 +58,43 @@ void add(Json& json, const T& from) {
     json[evidence::member_name<kMember>()] = value_of(from.*kMember);
 }
 template <>
-void add<&Claims::hypervisor_version>(Json& json, const Claims& claims) {
-    const std::uint32_t version = claims.hypervisor_version;
+void add<&Claims::hypervisor_version>(Json& json, const Claims& from) {
+    const std::uint32_t version = from.hypervisor_version;
     json["hypervisor_version"] =
         number("%llu.", version >> 16) + number("%llu.", version >> 8 & 0xff) + number("%llu", version & 0xff);
 }
 template <>
-void add<&Claims::flags>(Json& json, const Claims& claims) {
-    const auto flag = [&](evidence::ClaimFlag one) { return (claims.flags & static_cast<std::uint32_t>(one)) != 0; };
+void add<&Claims::flags>(Json& json, const Claims& from) {
+    const auto flag = [&](evidence::ClaimFlag one) { return (from.flags & static_cast<std::uint32_t>(one)) != 0; };
     json["pcrs_capped"] = flag(evidence::ClaimFlag::kCapped);
     json["vault_opened"] = flag(evidence::ClaimFlag::kVaultOpened);
 }
 template <>
-void add<&Claims::vault_pin>(Json& json, const Claims& claims) {
-    json["vault"] = {{"id", hex(claims.vault_id)}, {"pinned_by", value_of(claims.vault_pin)}};
+void add<&Claims::vault_pin>(Json& json, const Claims& from) {
+    json["vault"] = {{"id", hex(from.vault_id)}, {"pinned_by", value_of(from.vault_pin)}};
 }
 template <>
-void add<&Claims::vault_id>(Json&, const Claims&) {}  // with vault_pin
+void add<&Claims::vault_id>(Json& /*json*/, const Claims& /*from*/) {}  // with vault_pin
 template <>
-void add<&MachineFacts::processor_signature>(Json& json, const MachineFacts& facts) {
-    json["processor_signature"] = number("0x%08llx", facts.processor_signature);
+void add<&MachineFacts::processor_signature>(Json& json, const MachineFacts& from) {
+    json["processor_signature"] = number("0x%08llx", from.processor_signature);
 }
 template <>
-void add<&MachineFacts::microcode>(Json& json, const MachineFacts& facts) {
-    json["microcode"] = number("0x%08llx", facts.microcode);
+void add<&MachineFacts::microcode>(Json& json, const MachineFacts& from) {
+    json["microcode"] = number("0x%08llx", from.microcode);
 }
 template <>
-void add<&IommuFact::function>(Json& json, const IommuFact& iommu) {
-    json["function"] = number("%02llx:", iommu.function >> 8) + number("%02llx.", iommu.function >> 3 & 0x1f) +
-                       number("%llx", iommu.function & 7);
+void add<&IommuFact::function>(Json& json, const IommuFact& from) {
+    json["function"] = number("%02llx:", from.function >> 8) + number("%02llx.", from.function >> 3 & 0x1f) +
+                       number("%llx", from.function & 7);
 }
 template <>
-void add<&IommuFact::registers>(Json& json, const IommuFact& iommu) {
-    json["registers"] = number("0x%08llx", iommu.registers);
+void add<&IommuFact::registers>(Json& json, const IommuFact& from) {
+    json["registers"] = number("0x%08llx", from.registers);
 }
 template <>
-void add<&DiskClaim::guid>(Json& json, const DiskClaim& disk) {
-    json["guid"] = guid(disk.guid);
+void add<&DiskClaim::guid>(Json& json, const DiskClaim& from) {
+    json["guid"] = guid(from.guid);
 }
 
 template <const auto& kTable, typename T>

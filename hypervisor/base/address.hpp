@@ -20,6 +20,7 @@ class Address {
     [[nodiscard]] constexpr std::uint64_t within(std::uint64_t size) const { return value_ & (size - 1); }
     friend constexpr Address operator+(Address from, std::uint64_t size) { return Address(from.value_ + size); }
     friend constexpr std::uint64_t operator-(Address to, Address from) { return to.value_ - from.value_; }
+    // NOLINTNEXTLINE(modernize-use-nullptr): the compiler's own 0
     friend constexpr auto operator<=>(const Address&, const Address&) = default;
 
     // clang-format off

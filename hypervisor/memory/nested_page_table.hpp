@@ -34,8 +34,8 @@ class NestedPageTable {
     [[nodiscard]] Status hide(std::uint64_t base, std::uint64_t size) { return set(base, size, GuestAccess::kHidden); }
     [[nodiscard]] Status map(std::uint64_t base, std::uint64_t size) { return set(base, size, GuestAccess::kAll); }
 
-    // What the guest may do at `address`; kTrap where nothing is mapped.
-    [[nodiscard]] GuestAccess access(GuestPhysical address) const;
+    // What the guest may do at `guest`; kTrap where nothing is mapped.
+    [[nodiscard]] GuestAccess access(GuestPhysical guest) const;
     // The top level, for VMCB.N_CR3.
     [[nodiscard]] HostPhysical root() const { return root_; }
     // Counts changes: a processor that last entered the guest with another number flushes before it enters again.

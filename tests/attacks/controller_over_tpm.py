@@ -2,4 +2,5 @@
 
 from harness import Attack
 
-ATTACK = Attack("launcher", "disk controller: ABAR", operations=["config 0xfa 0x24 4 0xfed40000", "config 0xfa 4 2 2"])
+ATTACK = Attack("launcher", operations=["config 0xfa 0x24 4 0xfed40000", "config 0xfa 4 2 2"],
+                refused=lambda seen: not seen.key_released and "disk controller 0xfa: out of range: disk controller: ABAR" in seen.text)
