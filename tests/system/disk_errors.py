@@ -6,12 +6,12 @@ them, so Linux sees no failed read or write and never turns NCQ off.  What was w
 the host decrypts.
 """
 
-import hashlib
 import os
 import sys
 
 import appliance as lab
 import checks
+import disk
 import task_disk
 
 TASK = r"""
@@ -54,12 +54,10 @@ if grep -E "failed command: (READ|WRITE) FPDMA|NCQ disabled|hard resetting" resu
 fi
 [ "$(cat /sys/block/sda/device/queue_depth)" = "$depth" ] || fail "NCQ is off"
 
-dd if=$scratch bs=1M count=24 iflag=direct 2> /dev/null | sha256sum | cut -d' ' -f1 > results/sha256
+dd if=$scratch bs=1M iflag=direct 2> /dev/null | sha256sum | cut -d' ' -f1 > results/sha256
 sync
 echo "all done"
 """
-
-TESTED = 24 << 20  # bytes of the partition
 
 
 def main():
@@ -75,23 +73,14 @@ def main():
         machine.wait_for_exit(lab.GUEST_TIMEOUT)
         text = machine.serial_text()
     print(f"serial log: {logs}/serial.log")
-    status = task_disk.results(task, work)
-    results = os.path.join(work, "results")
-    if status != 0:
+    wrong = disk.judge(box, task, work)
+    if wrong:
         print("\n".join(line for line in text.replace("\r", "").splitlines() if "guest:" in line)[-6000:])
-        print(f"the guest's task ended with status {status}")
+        print("\n".join(wrong))
         return 1
-    with open(os.path.join(results, "sha256"), encoding="ascii") as file:
-        expected = file.read().strip()
-    with open(os.path.join(results, "refused"), encoding="ascii") as file:
-        refused = int(file.read())
-    plain = os.path.join(work, "scratch.img")
-    box.decrypt_partition("guest-scratch", plain)
-    with open(plain, "rb") as file:
-        found = hashlib.sha256(file.read(TESTED)).hexdigest()
-    os.unlink(plain)
-    print(f"{refused} commands refused; partition by the guest {expected}, on the host {found}")
-    return 0 if expected == found else 1
+    with open(os.path.join(work, "results", "refused"), encoding="ascii") as file:
+        print(f"{int(file.read())} commands refused")
+    return 0
 
 
 if __name__ == "__main__":
