@@ -161,7 +161,7 @@ Status admit(Lobby& lobby) {
     lobby.stack = cpu.stack;
     lobby.cpu = reinterpret_cast<std::uint64_t>(&cpu);
     lobby.turn = cpu.index - 1;
-    if (!until(platform::microseconds, 1'000'000, [&cpu] { return cpu.online.load(); })) {
+    if (!until(platform::microseconds, 5'000'000, [&cpu] { return cpu.online.load(); })) {
         return {Error::kTimeout, "processor does not come in; number", cpu.index};
     }
     if (cpu.apic_id >= 0xff && !apic::x2apic()) return {Error::kUnsupported, "APIC ID in xAPIC mode", cpu.apic_id};
@@ -250,14 +250,15 @@ Status start_aps(std::uint64_t low_page) {
         apic::send(0, apic::kOthers | apic::kCommandStartup | static_cast<std::uint32_t>(low_page >> 12));
         wait(then);
     }
+    // Whole packages (CPUID 8000_0008 ECX[7:0]: threads of one, less one): one that did not come is in nobody's hands.
+    const std::uint32_t package = (cpuid(0x80000008).ecx & 0xff) + 1;
+    if (!until(platform::microseconds, 2'000'000, [&] { return (lobby.count + 1) % package == 0; })) {
+        return {Error::kMismatch, "processor that does not come; counted", lobby.count + 1};
+    }
     const std::uint32_t count = lobby.count;
     if (count >= kMaxCpus) return {Error::kNoSpace, "processors", count + 1};
     while (cpus_online <= count) GATEHOUSE_TRY(admit(lobby));
     if (lobby.count != count) return {Error::kMismatch, "processor that came late; number", lobby.count};
-    // Whole packages (CPUID 8000_0008 ECX[7:0]: threads of one, less one): one that did not come is in nobody's hands.
-    if (cpus_online % ((cpuid(0x80000008).ecx & 0xff) + 1) != 0) {
-        return {Error::kMismatch, "processor that does not come; counted", cpus_online};
-    }
     wipe(page);
     constexpr std::uint8_t kHalt[] = {0xfa, 0xf4, 0xeb, 0xfd};  // cli; hlt, for ever, for whoever should still come
     copy_bytes(page, std::as_bytes(std::span(kHalt)));

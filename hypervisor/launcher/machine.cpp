@@ -78,7 +78,7 @@ void park_other_cpus() {
         apic.write(kInterruptCommandLow, kInitToOthers);
         (void)until(platform::microseconds, 1000, [&] { return (apic.read(kInterruptCommandLow) & kPending) == 0; });
     }
-    wait(20'000);
+    wait(200'000);  // SKINIT refuses one that has not taken it, and on an emulated machine it may take its time
 }
 
 void enable_svm() {
