@@ -47,7 +47,7 @@ Service::AuditCheck check_audit(Database& database) {
         database.read([&](Session& session) { batch = audit_after(session, check.entries, kBatch); });
         if (batch.empty()) return fault("entries after number " + std::to_string(check.entries) + " are missing");
         for (const AuditEntry& entry : batch) {
-            if (entry.number > length) break;
+            if (check.entries == length) break;
             const std::string which = "entry " + std::to_string(check.entries + 1);
             if (entry.number != check.entries + 1) return fault(which + " is missing");
             const Sha256Digest hash = chained(before, entry);

@@ -156,6 +156,13 @@ TEST_P(ServiceState, AuditCheckFindsALogThatWasCutShort) {
     EXPECT_THAT(service_->verify_audit().fault, HasSubstr("after number 3 are missing"));
 }
 
+TEST_P(ServiceState, AuditCheckEndsThoughTheHeadIsBeforeTheLastEntry) {
+    write_some();
+    without_audit_triggers();
+    change("DELETE FROM audit WHERE number = 3; UPDATE audit_head SET number = 3");
+    EXPECT_THAT(service_->verify_audit().fault, HasSubstr("entry 3 is missing"));
+}
+
 TEST_P(ServiceState, AuditChainHoldsAmongManyWriters) {
     const auto other = another();
     std::vector<std::thread> threads;
