@@ -1,5 +1,6 @@
-"""What ci/tcb and ci/lint share: running a tool, and what ninja has recorded of a build."""
+"""What ci/tcb and ci/lint share: --help, running a tool, and what ninja has recorded of a build."""
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,13 @@ ROOT = Path(__file__).resolve().parents[2]
 def die(message):
     print(f"error: {message}", file=sys.stderr)
     sys.exit(3)
+
+
+def option_parser(text):
+    """A parser whose help is `text`, which has a line "usage: ..."."""
+    parser = argparse.ArgumentParser(usage=text.split("usage: ")[1].split("\n")[0])
+    parser.format_help = lambda: text
+    return parser
 
 
 def run(*command, check=True):
