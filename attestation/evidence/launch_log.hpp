@@ -11,7 +11,7 @@
 //     u32 pcr   u32 type   u32 digest count   digests * { u16 algorithm, digest }   u32 size   u8[size] data
 //
 // Each event carries one digest for each bank of the header, in the header's order; the reader demands
-// it. PCRs 17 and 18 start at zero (AMD64 APM vol. 2, 15.27.4), which is what a replay starts from.
+// it. PCRs 17, 18 and 19 start at zero (AMD64 APM vol. 2, 15.27.4), which is what a replay starts from.
 #pragma once
 
 #include "attestation/evidence/measurements.hpp"
