@@ -1,5 +1,5 @@
-// The web page: server-rendered HTML, htmx for parts of pages, and a script
-// of 50 lines that says what went wrong with one (assets/problem.js); all works without them.
+// The web page: server-rendered HTML, htmx for parts of pages, and a script of 50 lines that says what went wrong
+// with one (assets/problem.js); all works without them.
 //
 // Knows no HTTP library: a request comes as plain values, an answer goes as plain values, and the HTTP layer
 // adds what every answer has (Server, Date, Strict-Transport-Security). All that an endpoint controls is

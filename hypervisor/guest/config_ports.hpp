@@ -23,8 +23,8 @@ class ConfigPorts final : public cpu::IoPortHandler {
     std::atomic<std::uint32_t> address_ = 0;
 };
 
-// Answers for pages of the ECAM window. Eight bytes at once are not to
-// be expected of a root complex: they read as all ones.
+// Answers for pages of the ECAM window. Eight bytes at once are not to be expected of a root complex: they read as
+// all ones.
 class EcamPages final : public cpu::MmioHandler {
   public:
     explicit EcamPages(ConfigFilter& filter) : filter_(filter) {}

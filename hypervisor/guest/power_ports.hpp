@@ -2,6 +2,7 @@
 //
 //   port   what                                      source
 //   0x64   keyboard controller, pulse output (0xf.)  8042: bit 0 clear pulses the reset line
+//          and write output port (0xd1)              bit 0 of what comes next is that line: dropped
 //   0x92   system control port A, bit 0              PS/2: fast reset
 //   0xcf9  reset control, bit 2                      chipset data sheets
 //   PM1 control, SLP_EN (bit 13)                     ACPI 6.5, 4.8.3.2.1

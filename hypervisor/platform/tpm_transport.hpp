@@ -56,8 +56,8 @@ class TpmTransport final : public tpm::Transport {
     TpmTransport(const TpmTransport&) = delete;
     TpmTransport& operator=(const TpmTransport&) = delete;
 
-    // Before everything else: finds out the interface and requests the
-    // locality (0..4), which is never seized from another one.
+    // Before everything else: finds out the interface and requests the locality (0..4), which is never seized from
+    // another one.
     [[nodiscard]] Status open(unsigned locality);
 
     // A command that times out is cancelled; the locality stays ours.

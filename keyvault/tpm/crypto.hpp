@@ -21,8 +21,8 @@ struct EccPoint {
 // ephemeral.x, peer.x), 256 bits (Part 1, C.6 and 11.4.10.3). kBadValue if `peer` is not on the curve.
 [[nodiscard]] Result<Secret<kSha256Size>> agree_secret(const EccPoint& peer, RandomSource& random, EccPoint& ephemeral);
 
-// AES-128 in CFB mode with 128-bit segments; `in` and `out` are of the
-// same length, and may be the same. `key_and_iv`: 16 bytes each.
+// AES-128 in CFB mode with 128-bit segments; `in` and `out` are of the same length, and may be the same.
+// `key_and_iv`: 16 bytes each.
 void cfb_decrypt(std::span<const std::byte, 32> key_and_iv, Bytes in, MutableBytes out);
 
 }  // namespace gatehouse::tpm

@@ -58,8 +58,8 @@ class Tpm {
     // One PCR (0..23) of one bank; kMismatch if the TPM does not have it.
     [[nodiscard]] Result<Digest> pcr_read(HashAlgorithm bank, unsigned pcr);
 
-    // TPM2_Shutdown for a loss of power: without it, the TPM's clock
-    // goes back, and it may count a failed authorization.
+    // TPM2_Shutdown for a loss of power: without it, the TPM's clock goes back, and it may count a failed
+    // authorization.
     [[nodiscard]] Status shutdown();
 
     // Fills `out`, however many commands it takes.

@@ -195,8 +195,8 @@ struct Candidates {
 [[nodiscard]] Status open_header(Bytes copy, SlotKind slot, const SlotSecret& secret, const Guid* disk, Header& header,
                                  Keys& keys);
 
-// Whether a header, whose tables are not longer than they can be, keeps the
-// rules of the format, which open_header() and serialise() both demand.
+// Whether a header, whose tables are not longer than they can be, keeps the rules of the format, which open_header()
+// and serialise() both demand.
 [[nodiscard]] Status validate(const Header& header);
 
 }  // namespace gatehouse::volume

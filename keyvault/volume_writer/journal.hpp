@@ -28,8 +28,8 @@
 //         56     .  zeros
 //       4096    8n  for each sector the first 8 bytes of HMAC-SHA-256(LBA || ciphertext)
 //
-// Both by HKDF(KEK, "gatehouse vault v2: journal"). 2^-64 is the chance
-// that a plaintext sector is taken for ciphertext.
+// Both by HKDF(KEK, "gatehouse vault v2: journal"). 2^-64 is the chance that a plaintext sector is taken for
+// ciphertext.
 #pragma once
 
 #include <bearssl/bearssl_hmac.h>
