@@ -35,12 +35,10 @@ Html next_steps(const std::optional<VerdictView>& view) {
     else if (view && std::ranges::any_of(view->pcrs, &VerdictView::Pcr::differs))
         out.put("<a href=\"#pcrs\">The PCR that differs</a> ");
     return out.put(
-        "<a href=\"#findings\">What failed</a> <a href=\"#explain\">Compare with a policy</a> <a "
-        "href=\"#history\">Since when</a></p><p>If the change was meant, have a policy signed that expects "
-        "it "
-        "and assign it, first as report only. If nobody meant it, take the machine off the network, then "
-        "retire "
-        "or re-image it.</p>");
+        "<a href=\"#findings\">What failed</a> <a href=\"#explain\">Compare with a policy</a> "
+        "<a href=\"#history\">Since when</a></p>"
+        "<p>If the change was meant, have a policy signed that expects it and assign it, first as report only. If "
+        "nobody meant it, take the machine off the network, then retire or re-image it.</p>");
 }
 
 // What the state means for whoever looks after the endpoint, and what to do.
@@ -50,14 +48,12 @@ Html verdict_banner(const Endpoint& endpoint, const std::optional<VerdictView>& 
         case State::kTrusted: advice = "Its evidence meets the policy of its group."; break;
         case State::kUnmeasured:
             advice =
-                "Its evidence meets the policy, but comes from a TPM alone: no measured hypervisor vouches "
-                "for it.";
+                "Its evidence meets the policy, but comes from a TPM alone: no measured hypervisor vouches for it.";
             break;
         case State::kUntrusted: advice = "Its last evidence was refused."; break;
         case State::kStale:
             advice =
-                "It has been silent past its lease. Check that it is switched on, that its agent runs and "
-                "that it "
+                "It has been silent past its lease. Check that it is switched on, that its agent runs and that it "
                 "reaches this server.";
             break;
         case State::kNew: advice = "It is enrolled and has shown no evidence yet."; break;
@@ -83,9 +79,9 @@ Html machine_card(const verifier::TpmState& tpm) {
     for (const nlohmann::json& one : machine["iommus"])
         iommus += (iommus.empty() ? "" : ", ") + one["function"].get<std::string>();
     return out.put(
-        "<section class=\"card\" aria-labelledby=\"machine\"><h2 id=\"machine\">Vault and "
-        "machine</h2><dl><dt>Vault</dt><dd>{}</dd><dt>Pinned by</dt><dd>{}</dd><dt>Processor</dt><dd>{}</dd>"
-        "<dt>Microcode</dt><dd>{}</dd><dt>SMM</dt><dd>{}</dd><dt>Processors</dt><dd>{}</dd><dt>IOMMUs</dt><dd>{}</dd>"
+        "<section class=\"card\" aria-labelledby=\"machine\"><h2 id=\"machine\">Vault and machine</h2><dl>"
+        "<dt>Vault</dt><dd>{}</dd><dt>Pinned by</dt><dd>{}</dd><dt>Processor</dt><dd>{}</dd><dt>Microcode</dt>"
+        "<dd>{}</dd><dt>SMM</dt><dd>{}</dd><dt>Processors</dt><dd>{}</dd><dt>IOMMUs</dt><dd>{}</dd>"
         "<dt>ACPI tables</dt><dd>{}</dd></dl></section>",
         code(identity["vault"]["id"].get<std::string>()), identity["vault"]["pinned_by"].get<std::string>(),
         code(machine["processor_signature"].get<std::string>()), code(machine["microcode"].get<std::string>()),
@@ -98,17 +94,14 @@ Html identity_card(const Context& context, const Endpoint& one) {
     const auto ak = sha256(one.ak_public);
     Html out;
     out.put(
-        "<section class=\"card\" aria-labelledby=\"identity\"><h2 "
-        "id=\"identity\">Identity</h2><dl><dt>Id</dt><dd>{}"
-        "</dd><dt>Group</dt><dd>{}</dd><dt>Evidence by</dt><dd>{}</dd><dt>Enrolled</dt><dd>{}</dd><dt>EK "
-        "hash</dt><dd>"
-        "{}</dd><dt>AK, SHA-256</dt><dd>{}</dd></dl></section>",
+        "<section class=\"card\" aria-labelledby=\"identity\"><h2 id=\"identity\">Identity</h2><dl><dt>Id</dt>"
+        "<dd>{}</dd><dt>Group</dt><dd>{}</dd><dt>Evidence by</dt><dd>{}</dd><dt>Enrolled</dt><dd>{}</dd>"
+        "<dt>EK hash</dt><dd>{}</dd><dt>AK, SHA-256</dt><dd>{}</dd></dl></section>",
         code(one.id), one.group, one.source == "hypervisor" ? "the measured hypervisor" : "a TPM alone",
         moment(one.enrolled, context.now), code(one.ek_hash), code(host::hex(ak)));
     out.add(machine_card(one.tpm));
     out.put(
-        "<section class=\"card\" aria-labelledby=\"tpm\"><h2 "
-        "id=\"tpm\">TPM</h2><dl><dt>Vendor</dt><dd>{}</dd>"
+        "<section class=\"card\" aria-labelledby=\"tpm\"><h2 id=\"tpm\">TPM</h2><dl><dt>Vendor</dt><dd>{}</dd>"
         "<dt>Manufacturer</dt><dd>{}</dd><dt>Model</dt><dd>{}</dd>",
         one.vendor.empty()              ? piece("<span class=\"quiet\">no trusted vendor vouches for it</span>")
         : one.endorsement_fault.empty() ? foreign(one.vendor)
@@ -126,17 +119,15 @@ Html identity_card(const Context& context, const Endpoint& one) {
 Html evidence_card(const Context& context, const Endpoint& one, const std::optional<server::Attestation>& last) {
     Html out;
     out.put(
-        "<section class=\"card\" aria-labelledby=\"evidence\"><h2 id=\"evidence\">Last "
-        "evidence</h2><dl><dt>Time</dt><dd>"
-        "{}</dd><dt>Lease until</dt><dd>{}</dd>",
+        "<section class=\"card\" aria-labelledby=\"evidence\"><h2 id=\"evidence\">Last evidence</h2><dl><dt>Time</dt>"
+        "<dd>{}</dd><dt>Lease until</dt><dd>{}</dd>",
         moment(one.last_seen, context.now), moment(one.lease_until, context.now, "none"));
     if (last) {
         out.put("<dt>Verdict</dt><dd>{}</dd><dt>Policy</dt><dd>{}</dd></dl>", state_badge(last->state),
                 last->policy.empty() ? "none: nothing is expected, so nothing is accepted" : last->policy);
         if (!last->result.empty()) {
             out.put(
-                "<details><summary>Signed result (EAT)</summary><pre class=\"wrap\" "
-                "tabindex=\"0\">{}</pre></details>",
+                "<details><summary>Signed result (EAT)</summary><pre class=\"wrap\" tabindex=\"0\">{}</pre></details>",
                 last->result);
         }
         return out.put("</section>");
@@ -149,17 +140,14 @@ Html actions_card(const Context& context, const Endpoint& one) {
     if (!context.may(Role::kOperator) || one.state == State::kRetired) return out;
     out.put("<section class=\"card actions\" aria-labelledby=\"actions\"><h2 id=\"actions\">Actions</h2>");
     out.put(
-        "{}<button class=\"main\">Attest now</button><p class=\"hint\">The agent sends evidence as soon as "
-        "it "
-        "hears of it.</p></form>",
+        "{}<button class=\"main\">Attest now</button>"
+        "<p class=\"hint\">The agent sends evidence as soon as it hears of it.</p></form>",
         open_form(context, "attest", Url("/endpoints/{}/attest", one.id)));
     const std::string kept = context.kept("move", "group");
     out.put(
-        "{}<label for=\"move-group\">Group</label><div class=\"joined\"><select id=\"move-group\" "
-        "name=\"group\">{}"
-        "</select><button>Move</button></div><p class=\"hint\">The policies of the new group judge it from "
-        "its next "
-        "evidence on.</p></form>",
+        "{}<label for=\"move-group\">Group</label><div class=\"joined\">"
+        "<select id=\"move-group\" name=\"group\">{}</select><button>Move</button></div>"
+        "<p class=\"hint\">The policies of the new group judge it from its next evidence on.</p></form>",
         open_form(context, "move", Url("/endpoints/{}/group", one.id)),
         options(choices_of(context.service.groups(context.by)), kept.empty() ? one.group : kept));
     out.put("<p><a class=\"button danger\" href=\"{}\">Retire…</a></p></section>", Url("/endpoints/{}/retire", one.id));
@@ -171,9 +159,8 @@ Html explain_card(const Context& context, const Endpoint& one, bool has_evidence
     Html out;
     const auto policies = context.service.policies(context.by);
     out.put(
-        "<section class=\"card\" id=\"explain\" aria-labelledby=\"explain-title\"><h2 "
-        "id=\"explain-title\">Compare with a "
-        "policy</h2>");
+        "<section class=\"card\" id=\"explain\" aria-labelledby=\"explain-title\">"
+        "<h2 id=\"explain-title\">Compare with a policy</h2>");
     if (!has_evidence || policies.empty()) {
         return out.put("<p class=\"quiet\">{}</p></section>",
                        has_evidence ? "There is no policy yet." : "It has shown no evidence yet.");
@@ -186,9 +173,8 @@ Html explain_card(const Context& context, const Endpoint& one, bool has_evidence
     const std::string against = context.query("against");
     out.put(
         "<form method=\"get\" action=\"{}\" class=\"stacked\" hx-get=\"{}\" hx-target=\"#explain\" "
-        "hx-select=\"#explain\" hx-swap=\"outerHTML\"><label for=\"against\">Policy</label><div "
-        "class=\"joined\"><select "
-        "id=\"against\" name=\"against\">{}</select><button>Compare</button></div></form>",
+        "hx-select=\"#explain\" hx-swap=\"outerHTML\"><label for=\"against\">Policy</label><div class=\"joined\">"
+        "<select id=\"against\" name=\"against\">{}</select><button>Compare</button></div></form>",
         url_of(one).at("explain"), url_of(one), options(choices, against));
     const std::size_t colon = against.rfind(':');
     if (colon != std::string::npos) {
@@ -213,23 +199,18 @@ Html history_card(const Context& context, const Endpoint& one) {
     const auto page = context.service.history(context.by, one.id, cursor, kHistory);
     Html out;
     out.put(
-        "<section class=\"card\" id=\"history\" aria-labelledby=\"history-title\"><h2 "
-        "id=\"history-title\">History</h2>");
+        "<section class=\"card\" id=\"history\" aria-labelledby=\"history-title\">"
+        "<h2 id=\"history-title\">History</h2>");
     if (page.rows.empty()) return out.put("<p class=\"quiet\">No verdict yet.</p></section>");
     out.put(
-        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"History\"><table "
-        "class=\"history\"><thead><tr><th "
-        "scope=\"col\">Verdict</th><th scope=\"col\">From, UTC</th><th scope=\"col\" class=\"wide\">To, "
-        "UTC</th><th "
-        "scope=\"col\" "
-        "class=\"number\">Times</th><th scope=\"col\" class=\"wide\">Policy</th><th "
-        "scope=\"col\">Why</th></tr></thead>"
-        "<tbody>");
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"History\"><table class=\"history\"><thead>"
+        "<tr><th scope=\"col\">Verdict</th><th scope=\"col\">From, UTC</th>"
+        "<th scope=\"col\" class=\"wide\">To, UTC</th><th scope=\"col\" class=\"number\">Times</th>"
+        "<th scope=\"col\" class=\"wide\">Policy</th><th scope=\"col\">Why</th></tr></thead><tbody>");
     for (const auto& run : page.rows) {
         out.put(
-            "<tr><td>{}</td><td>{}</td><td class=\"wide\">{}</td><td class=\"number\">{}</td><td "
-            "class=\"wide\">{}</td><td "
-            "class=\"reason\">{}</td></tr>",
+            "<tr><td>{}</td><td>{}</td><td class=\"wide\">{}</td><td class=\"number\">{}</td>"
+            "<td class=\"wide\">{}</td><td class=\"reason\">{}</td></tr>",
             state_badge(run.state), brief(run.time, context.now), brief(run.until, context.now, "-"),
             grouped(run.count), run.policy, foreign(run.reason));
     }
@@ -247,9 +228,8 @@ Html escrow_card(const Context& context, const Endpoint& one) {
     const auto names = context.service.escrow_names(context.by, one.id);
     if (names.empty()) return out;
     out.put(
-        "<section class=\"card\" aria-labelledby=\"escrow\"><h2 id=\"escrow\">Recovery blobs in "
-        "escrow</h2><ul "
-        "class=\"plain-list\">");
+        "<section class=\"card\" aria-labelledby=\"escrow\"><h2 id=\"escrow\">Recovery blobs in escrow</h2>"
+        "<ul class=\"plain-list\">");
     for (const std::string& name : names) out.put("<li>{}</li>", code(name));
     return out.put(
         "</ul><p class=\"hint\">An administrator fetches one through the REST interface; each access is "
@@ -303,17 +283,15 @@ Response retire_page(Context& context) {
     const Endpoint one = context.service.endpoint(context.by, context.parts[0]);
     Html out;
     out.put(
-        "<section class=\"card narrow\"><p>{} {} goes out of service: its certificate becomes void, it can "
-        "no longer "
-        "attest, and it is put on the revocation list. Its history is kept. To come back it enrolls "
-        "again.</p>"
-        "{}<label for=\"reason\">Reason</label><input id=\"reason\" name=\"reason\" required "
-        "maxlength=\"1024\" "
-        "value=\"{}\" aria-describedby=\"reason-hint\"><p class=\"hint\" id=\"reason-hint\">Goes into the "
-        "audit log and "
-        "the revocation list.</p><div class=\"joined\"><button class=\"danger\">Retire this "
-        "endpoint</button><a "
-        "class=\"button\" href=\"{}\">Cancel</a></div></form></section>",
+        "<section class=\"card narrow\">"
+        "<p>{} {} goes out of service: its certificate becomes void, it can no longer attest, and it is put on the "
+        "revocation list. Its history is kept. To come back it enrolls again.</p>{}"
+        "<label for=\"reason\">Reason</label>"
+        "<input id=\"reason\" name=\"reason\" required maxlength=\"1024\" value=\"{}\" "
+        "aria-describedby=\"reason-hint\">"
+        "<p class=\"hint\" id=\"reason-hint\">Goes into the audit log and the revocation list.</p>"
+        "<div class=\"joined\"><button class=\"danger\">Retire this endpoint</button>"
+        "<a class=\"button\" href=\"{}\">Cancel</a></div></form></section>",
         state_badge(one.state), foreign(one.hostname),
         open_form(context, "retire", Url("/endpoints/{}/retire", one.id)), context.kept("retire", "reason"),
         url_of(one));

@@ -12,18 +12,17 @@ constexpr std::size_t kAround = 12;  // events shown before and after one that f
 
 Html share(const char* what, unsigned judged, unsigned all) {
     return piece(
-        "<dt>{}</dt><dd><span class=\"figure-small\">{} of {}</span> <meter min=\"0\" max=\"{}\" "
-        "value=\"{}\" "
-        "aria-label=\"{} compared with the policy\"></meter></dd>",
+        "<dt>{}</dt><dd><span class=\"figure-small\">{} of {}</span> "
+        "<meter min=\"0\" max=\"{}\" value=\"{}\" aria-label=\"{} compared with the policy\"></meter></dd>",
         what, judged, all, std::max(all, 1u), judged, what);
 }
 
 Html coverage_card(const VerdictView& view) {
     Html out;
     out.put(
-        "<section class=\"card\" aria-labelledby=\"coverage\"><h2 id=\"coverage\">Coverage</h2><p "
-        "class=\"hint\">How "
-        "much of the evidence the policy judged. What it does not judge is taken on trust.</p><dl>{}{}</dl>",
+        "<section class=\"card\" aria-labelledby=\"coverage\"><h2 id=\"coverage\">Coverage</h2>"
+        "<p class=\"hint\">How much of the evidence the policy judged. What it does not judge is taken on trust.</p>"
+        "<dl>{}{}</dl>",
         share("PCRs", view.coverage.pcrs_judged, view.coverage.pcrs),
         share("Events", view.coverage.events_judged, view.coverage.events));
     if (!view.quirks.empty()) {
@@ -39,8 +38,8 @@ Html claims_card(const VerdictView& view) {
     out.put("<section class=\"card\" aria-labelledby=\"claims\"><h2 id=\"claims\">Claims of the hypervisor</h2>");
     if (view.claims.empty()) {
         return out.put(
-            "<p class=\"quiet\">None: this evidence is by a TPM alone, and nothing vouches for the software "
-            "that asked it.</p></section>");
+            "<p class=\"quiet\">None: this evidence is by a TPM alone, and nothing vouches for the software that "
+            "asked it.</p></section>");
     }
     out.put("<dl>");
     for (const auto& [name, value] : view.claims) {
@@ -62,8 +61,8 @@ Html tables_card(const VerdictView& view) {
     Html out;
     if (view.tables.empty()) return out;
     out.put(
-        "<section class=\"card\" aria-labelledby=\"tables\"><h2 id=\"tables\">ACPI tables of the machine</h2><ul "
-        "class=\"plain-list\">");
+        "<section class=\"card\" aria-labelledby=\"tables\"><h2 id=\"tables\">ACPI tables of the machine</h2>"
+        "<ul class=\"plain-list\">");
     for (const VerdictView::Table& one : view.tables) {
         const char* const what = one.ok ? "as approved" : one.logged ? "differs" : "missing";
         out.put("<li>{} {}</li>", mark(one.ok, what), foreign(one.name));
@@ -76,20 +75,16 @@ Html pcr_table(const VerdictView& view) {
     out.put("<section class=\"card\" aria-labelledby=\"pcrs\"><h2 id=\"pcrs\">PCRs, SHA-256</h2>");
     if (view.pcrs.empty()) return out.put("<p class=\"quiet\">The evidence shows none.</p></section>");
     out.put(
-        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"pcrs\"><table "
-        "class=\"pcrs\"><thead><tr>"
-        "<th scope=\"col\">PCR</th><th scope=\"col\">Expected by the policy</th><th "
-        "scope=\"col\">Found</th><th "
-        "scope=\"col\">Result</th></tr></thead><tbody>");
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"pcrs\"><table class=\"pcrs\"><thead>"
+        "<tr><th scope=\"col\">PCR</th><th scope=\"col\">Expected by the policy</th><th scope=\"col\">Found</th>"
+        "<th scope=\"col\">Result</th></tr></thead><tbody>");
     for (const VerdictView::Pcr& one : view.pcrs) {
         const Html expected =
             one.expected.empty() ? piece("<span class=\"quiet\">not in the policy</span>") : code(one.expected);
         Html result = piece("<span class=\"quiet\">not judged</span>");
         if (!one.expected.empty()) result = one.differs() ? mark(false, "differs") : mark(true, "equal");
-        out.put(
-            "<tr class=\"{}\"><th scope=\"row\" "
-            "class=\"number\">{}</th><td>{}</td><td>{}</td><td>{}</td></tr>",
-            one.differs() ? "failing" : "", one.pcr, expected, code(one.found), result);
+        out.put("<tr class=\"{}\"><th scope=\"row\" class=\"number\">{}</th><td>{}</td><td>{}</td><td>{}</td></tr>",
+                one.differs() ? "failing" : "", one.pcr, expected, code(one.found), result);
     }
     return out.put("</tbody></table></div></section>");
 }
@@ -103,10 +98,9 @@ std::string hexadecimal(std::int64_t number) {
 
 void event_row(Html& out, const VerdictView::Event& event, bool is_first_failure) {
     out.put(
-        "<tr class=\"{}\"{}><th scope=\"row\" class=\"number\">{}</th><td class=\"number wide\">0x{}</td><td "
-        "class=\"number\">{}</td><td class=\"wide\"><span "
-        "class=\"type\">{}</span></td><td>{}</td><td>{}</td><td>{}"
-        "</td></tr>",
+        "<tr class=\"{}\"{}><th scope=\"row\" class=\"number\">{}</th><td class=\"number wide\">0x{}</td>"
+        "<td class=\"number\">{}</td><td class=\"wide\"><span class=\"type\">{}</span></td><td>{}</td><td>{}</td>"
+        "<td>{}</td></tr>",
         event.ok ? "" : "failing", Flag("id=\"failing-event\"").when(is_first_failure), event.number,
         hexadecimal(event.offset), event.pcr,
         verifier::event_type_name(static_cast<verifier::LogEventType>(event.type)), foreign(event.name),
@@ -129,27 +123,21 @@ std::vector<bool> shown_events(const VerdictView& view, bool all) {
 Html event_table(const VerdictView& view, const Url& page, bool all_events) {
     Html out;
     out.put(
-        "<section class=\"card\" aria-labelledby=\"events\"><div class=\"card-head\"><h2 id=\"events\">Event "
-        "log</h2>");
+        "<section class=\"card\" aria-labelledby=\"events\"><div class=\"card-head\"><h2 id=\"events\">Event log</h2>");
     const auto failed = std::ranges::count(view.events, false, &VerdictView::Event::ok);
     if (failed == 1) out.put("<a class=\"failing-link\" href=\"#failing-event\">To the event that does not belong</a>");
     if (failed > 1)
-        out.put(
-            "<a class=\"failing-link\" href=\"#failing-event\">To the first of {} events that do not "
-            "belong</a>",
-            failed);
+        out.put("<a class=\"failing-link\" href=\"#failing-event\">To the first of {} events that do not belong</a>",
+                failed);
     out.put("</div>");
     if (view.events.empty()) return out.put("<p class=\"quiet\">The evidence came without an event log.</p></section>");
     const std::vector<bool> shown = shown_events(view, all_events);
     out.put(
-        "<div class=\"scroll tall\" tabindex=\"0\" role=\"region\" aria-labelledby=\"events\"><table "
-        "class=\"events\">"
-        "<thead><tr><th scope=\"col\" class=\"number\">No.</th><th scope=\"col\" class=\"number "
-        "wide\">Offset</th><th "
-        "scope=\"col\" class=\"number\">PCR</th><th scope=\"col\" class=\"wide\">Type</th><th "
-        "scope=\"col\">What the "
-        "log calls it</th><th scope=\"col\">Digest, SHA-256</th><th "
-        "scope=\"col\">Result</th></tr></thead><tbody>");
+        "<div class=\"scroll tall\" tabindex=\"0\" role=\"region\" aria-labelledby=\"events\"><table class=\"events\">"
+        "<thead><tr><th scope=\"col\" class=\"number\">No.</th><th scope=\"col\" class=\"number wide\">Offset</th>"
+        "<th scope=\"col\" class=\"number\">PCR</th><th scope=\"col\" class=\"wide\">Type</th>"
+        "<th scope=\"col\">What the log calls it</th><th scope=\"col\">Digest, SHA-256</th>"
+        "<th scope=\"col\">Result</th></tr></thead><tbody>");
     bool is_first = true, in_gap = false;
     for (std::size_t i = 0; i < view.events.size(); ++i) {
         if (!shown[i]) {
@@ -174,10 +162,9 @@ Html event_table(const VerdictView& view, const Url& page, bool all_events) {
 Html findings_table(const std::vector<verifier::Finding>& findings) {
     Html out;
     out.put(
-        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Findings\"><table "
-        "class=\"findings\"><thead>"
-        "<tr><th scope=\"col\">Result</th><th scope=\"col\">Rule</th><th "
-        "scope=\"col\">Finding</th></tr></thead><tbody>");
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Findings\"><table class=\"findings\">"
+        "<thead><tr><th scope=\"col\">Result</th><th scope=\"col\">Rule</th>"
+        "<th scope=\"col\">Finding</th></tr></thead><tbody>");
     std::vector<verifier::Finding> sorted = findings;
     std::stable_partition(sorted.begin(), sorted.end(), [](const verifier::Finding& one) { return !one.ok; });
     for (const verifier::Finding& one : sorted) {
@@ -189,9 +176,7 @@ Html findings_table(const std::vector<verifier::Finding>& findings) {
 
 Html verdict_parts(const VerdictView& view, const Url& page, bool all_events) {
     Html out;
-    out.put(
-        "<section class=\"card\" aria-labelledby=\"findings\"><h2 id=\"findings\">Findings, rule by "
-        "rule</h2>");
+    out.put("<section class=\"card\" aria-labelledby=\"findings\"><h2 id=\"findings\">Findings, rule by rule</h2>");
     if (view.findings.empty()) {
         out.put("<p class=\"quiet\">None are kept.</p>");
     } else {

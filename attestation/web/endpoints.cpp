@@ -50,32 +50,29 @@ Html search_form(const Filter& filter, const std::vector<std::string>& groups) {
     return piece(
         "<form class=\"filters\" role=\"search\" method=\"get\" action=\"/endpoints\" hx-get=\"/endpoints\" "
         "hx-trigger=\"input changed delay:250ms from:#q, change from:#group, submit\" hx-target=\"#results\" "
-        "hx-select=\"#results\" hx-swap=\"outerHTML\" hx-push-url=\"true\" "
-        "hx-sync=\"this:replace\"><div><label "
-        "for=\"q\">Search</label><input id=\"q\" name=\"q\" type=\"search\" value=\"{}\" "
-        "placeholder=\"hostname, id or EK "
-        "hash\" maxlength=\"256\"></div><div><label for=\"group\">Group</label><select id=\"group\" "
-        "name=\"group\">{}</select></div><input type=\"hidden\" name=\"state\" "
-        "value=\"{}\"><button>Search</button></form>",
+        "hx-select=\"#results\" hx-swap=\"outerHTML\" hx-push-url=\"true\" hx-sync=\"this:replace\"><div>"
+        "<label for=\"q\">Search</label>"
+        "<input id=\"q\" name=\"q\" type=\"search\" value=\"{}\" placeholder=\"hostname, id or EK hash\" "
+        "maxlength=\"256\"></div><div><label for=\"group\">Group</label>"
+        "<select id=\"group\" name=\"group\">{}</select></div><input type=\"hidden\" name=\"state\" value=\"{}\">"
+        "<button>Search</button></form>",
         filter.search, options(choices, filter.group), filter.state);
 }
 
 Html rows_of(const Context& context, const std::vector<server::Endpoint>& endpoints) {
     Html out;
     out.put(
-        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Endpoints\"><table "
-        "class=\"endpoints\"><thead><tr><th scope=\"col\">State</th><th scope=\"col\">Endpoint</th><th "
-        "scope=\"col\" "
-        "class=\"wide\">Group</th><th scope=\"col\" class=\"wide\">TPM</th><th scope=\"col\">Last "
-        "evidence, UTC</th><th "
-        "scope=\"col\" class=\"wide\">Lease ends</th><th scope=\"col\" "
-        "class=\"wide\">Why</th></tr></thead><tbody>");
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Endpoints\"><table class=\"endpoints\">"
+        "<thead><tr><th scope=\"col\">State</th><th scope=\"col\">Endpoint</th>"
+        "<th scope=\"col\" class=\"wide\">Group</th><th scope=\"col\" class=\"wide\">TPM</th>"
+        "<th scope=\"col\">Last evidence, UTC</th><th scope=\"col\" class=\"wide\">Lease ends</th>"
+        "<th scope=\"col\" class=\"wide\">Why</th></tr></thead><tbody>");
     for (const server::Endpoint& one : endpoints) {
         const bool leased = one.state == State::kTrusted || one.state == State::kUnmeasured;
         out.put(
-            "<tr><td>{}</td><th scope=\"row\"><a href=\"{}\">{}</a></th><td class=\"wide name\">{}</td><td "
-            "class=\"wide name\">{}</td><td>{}</td><td class=\"wide name\">{}</td><td class=\"wide "
-            "reason\">{}</td></tr>",
+            "<tr><td>{}</td><th scope=\"row\"><a href=\"{}\">{}</a></th><td class=\"wide name\">{}</td>"
+            "<td class=\"wide name\">{}</td><td>{}</td><td class=\"wide name\">{}</td>"
+            "<td class=\"wide reason\">{}</td></tr>",
             state_badge(one.state), Url("/endpoints/{}", one.id), foreign(one.hostname), one.group,
             foreign(tpm_name(one.manufacturer, one.model)), brief(one.last_seen, context.now),
             leased ? relative(one.lease_until, context.now) : std::string("none"), foreign(one.reason));
@@ -86,8 +83,8 @@ Html rows_of(const Context& context, const std::vector<server::Endpoint>& endpoi
 Html nothing(const Filter& filter) {
     if (filter.is_set()) {
         return empty_state("No endpoint matches",
-                           piece("Search looks for a part of the hostname, of the id or of the EK hash. <a "
-                                 "href=\"/endpoints\">Show all endpoints</a>"));
+                           piece("Search looks for a part of the hostname, of the id or of the EK hash. "
+                                 "<a href=\"/endpoints\">Show all endpoints</a>"));
     }
     return empty_state(
         "No endpoints yet",
@@ -101,10 +98,8 @@ Html results(const Context& context, const Filter& filter, const server::Counts&
     out.put("<div id=\"results\" class=\"panel\">{}", state_tabs(counts, filter));
     if (page.rows.empty()) return out.put("{}</div>", nothing(filter));
     out.add(rows_of(context, page.rows));
-    out.put(
-        "<nav class=\"pager\" aria-label=\"Pages\"><p class=\"hint\" role=\"status\">{} endpoints "
-        "shown{}</p>",
-        page.rows.size(), page.next.empty() && filter.cursor.empty() ? "" : "; there are more");
+    out.put("<nav class=\"pager\" aria-label=\"Pages\"><p class=\"hint\" role=\"status\">{} endpoints shown{}</p>",
+            page.rows.size(), page.next.empty() && filter.cursor.empty() ? "" : "; there are more");
     if (!filter.cursor.empty()) out.put("<a class=\"button\" href=\"{}\">First page</a>", filter.url());
     if (!page.next.empty())
         out.put("<a class=\"button\" rel=\"next\" href=\"{}\">Next page</a>", filter.url().with("cursor", page.next));

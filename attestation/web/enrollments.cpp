@@ -42,18 +42,14 @@ Html tabs(const std::string& present) {
 Html enrollment_table(const Context& context, const std::vector<Enrollment>& all) {
     Html out;
     out.put(
-        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" "
-        "aria-label=\"Enrollments\"><table><thead><tr><th "
-        "scope=\"col\">Endpoint</th><th scope=\"col\">EK certificate</th><th scope=\"col\" "
-        "class=\"wide\">TPM</th><th "
-        "scope=\"col\" class=\"wide\">EK hash</th><th scope=\"col\" class=\"wide\">Came, UTC</th><th "
-        "scope=\"col\">Note</th>"
-        "</tr></thead><tbody>");
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Enrollments\"><table><thead><tr>"
+        "<th scope=\"col\">Endpoint</th><th scope=\"col\">EK certificate</th><th scope=\"col\" class=\"wide\">TPM</th>"
+        "<th scope=\"col\" class=\"wide\">EK hash</th><th scope=\"col\" class=\"wide\">Came, UTC</th>"
+        "<th scope=\"col\">Note</th></tr></thead><tbody>");
     for (const Enrollment& one : all) {
         out.put(
-            "<tr><th scope=\"row\"><a href=\"{}\">{}</a></th><td>{}</td><td class=\"wide\">{}</td><td "
-            "class=\"wide\">{}"
-            "</td><td class=\"wide\">{}</td><td class=\"reason\">{}{}</td></tr>",
+            "<tr><th scope=\"row\"><a href=\"{}\">{}</a></th><td>{}</td><td class=\"wide\">{}</td>"
+            "<td class=\"wide\">{}</td><td class=\"wide\">{}</td><td class=\"reason\">{}{}</td></tr>",
             Url("/enrollments/{}", one.id), foreign(one.hostname),
             one.endorsed ? mark(true, "accepted") : mark(false, "not accepted"),
             foreign_or(tpm_name(one.manufacturer, one.model), "not known"), code(one.ek_hash.substr(0, 16) + "…"),
@@ -81,25 +77,20 @@ Html beforehand(const Context& context) {
     if (!context.may(Role::kOperator)) return out;
     const std::string lifetime = context.kept("enrollment-token", "lifetime");
     out.put(
-        "<div class=\"two even\"><section class=\"card\" aria-labelledby=\"token-title\"><h2 "
-        "id=\"token-title\">Enrollment token</h2><p class=\"hint\">Approves one endpoint into a group by "
-        "itself.</p>{}"
-        "<label for=\"token-group\">Group</label><select id=\"token-group\" name=\"group\">{}</select><label "
-        "for=\"token-lifetime\">Good for</label><select id=\"token-lifetime\" "
-        "name=\"lifetime\">{}</select><button>Make a "
-        "token</button></form></section>",
+        "<div class=\"two even\"><section class=\"card\" aria-labelledby=\"token-title\">"
+        "<h2 id=\"token-title\">Enrollment token</h2>"
+        "<p class=\"hint\">Approves one endpoint into a group by itself.</p>{}<label for=\"token-group\">Group</label>"
+        "<select id=\"token-group\" name=\"group\">{}</select><label for=\"token-lifetime\">Good for</label>"
+        "<select id=\"token-lifetime\" name=\"lifetime\">{}</select><button>Make a token</button></form></section>",
         open_form(context, "enrollment-token", Url("/enrollments/token")), groups_of(context, "enrollment-token"),
         options(lifetimes(), lifetime.empty() ? "86400" : lifetime));
     out.put(
-        "<section class=\"card\" aria-labelledby=\"register-title\"><h2 id=\"register-title\">Register an EK "
-        "hash</h2><p "
-        "class=\"hint\">An endpoint with this endorsement key is approved when it comes.</p>{}<label "
-        "for=\"ek-hash\">EK hash (SHA-256, 64 hexadecimal digits)</label><input id=\"ek-hash\" "
-        "name=\"ek_hash\" required "
-        "maxlength=\"64\" spellcheck=\"false\" class=\"mono\" value=\"{}\"><label "
-        "for=\"register-group\">Group</label>"
-        "<select id=\"register-group\" "
-        "name=\"group\">{}</select><button>Register</button></form></section></div>",
+        "<section class=\"card\" aria-labelledby=\"register-title\"><h2 id=\"register-title\">Register an EK hash</h2>"
+        "<p class=\"hint\">An endpoint with this endorsement key is approved when it comes.</p>{}"
+        "<label for=\"ek-hash\">EK hash (SHA-256, 64 hexadecimal digits)</label>"
+        "<input id=\"ek-hash\" name=\"ek_hash\" required maxlength=\"64\" spellcheck=\"false\" class=\"mono\" "
+        "value=\"{}\"><label for=\"register-group\">Group</label>"
+        "<select id=\"register-group\" name=\"group\">{}</select><button>Register</button></form></section></div>",
         open_form(context, "register", Url("/enrollments/register")), context.kept("register", "ek_hash"),
         groups_of(context, "register"));
     return out;
@@ -112,28 +103,24 @@ Html decision(const Context& context, const Enrollment& one) {
             open_form(context, "approve", Url("/enrollments/{}/approve", one.id)));
     if (!one.endorsed) {
         out.put(
-            "<p class=\"hint\">No trusted vendor vouches for this TPM. Approve it only if you know the EK "
-            "hash to be "
+            "<p class=\"hint\">No trusted vendor vouches for this TPM. Approve it only if you know the EK hash to be "
             "that of the machine.</p>");
     }
     if (!one.replaces.empty()) {
         out.put(
-            "<p class=\"hint\">It replaces <a href=\"{}\">an endpoint with the same TPM</a>, whose key is "
-            "then void; "
-            "the history stays.</p>",
+            "<p class=\"hint\">It replaces "
+            "<a href=\"{}\">an endpoint with the same TPM</a>, whose key is then void; the history stays.</p>",
             Url("/endpoints/{}", one.replaces));
     }
     out.put(
-        "<label for=\"approve-group\">Group</label><select id=\"approve-group\" "
-        "name=\"group\">{}</select><button "
-        "class=\"main\">Approve</button></form></section>",
+        "<label for=\"approve-group\">Group</label><select id=\"approve-group\" name=\"group\">{}</select>"
+        "<button class=\"main\">Approve</button></form></section>",
         groups_of(context, "approve"));
     return out.put(
-        "<section class=\"card\" aria-labelledby=\"reject-title\"><h2 "
-        "id=\"reject-title\">Reject</h2>{}<label "
-        "for=\"reject-reason\">Reason, told to the endpoint</label><input id=\"reject-reason\" "
-        "name=\"reason\" "
-        "required maxlength=\"1024\" value=\"{}\"><button class=\"danger\">Reject</button></form></section>",
+        "<section class=\"card\" aria-labelledby=\"reject-title\"><h2 id=\"reject-title\">Reject</h2>{}"
+        "<label for=\"reject-reason\">Reason, told to the endpoint</label>"
+        "<input id=\"reject-reason\" name=\"reason\" required maxlength=\"1024\" value=\"{}\">"
+        "<button class=\"danger\">Reject</button></form></section>",
         open_form(context, "reject", Url("/enrollments/{}/reject", one.id)), context.kept("reject", "reason"));
 }
 
@@ -149,8 +136,8 @@ Response enrollments_page(Context& context) {
     out.add(page.rows.empty() ? nothing(state) : enrollment_table(context, page.rows));
     if (!page.next.empty()) {
         out.put(
-            "<nav class=\"pager\" aria-label=\"Pages\"><a class=\"button\" rel=\"next\" href=\"{}\">Next "
-            "page</a></nav>",
+            "<nav class=\"pager\" aria-label=\"Pages\">"
+            "<a class=\"button\" rel=\"next\" href=\"{}\">Next page</a></nav>",
             Url("/enrollments").with("state", state).with("cursor", page.next));
     }
     out.put("</div>{}", beforehand(context));
@@ -163,15 +150,13 @@ Response enrollment_page(Context& context) {
     out.put("<div class=\"columns\"><div class=\"main-column\">");
     if (!one.reason.empty()) out.put("<p class=\"lead\"><strong>{}</strong></p>", foreign(one.reason));
     out.put(
-        "<section class=\"card\" aria-labelledby=\"findings\"><h2 id=\"findings\">Findings on its "
-        "keys</h2>{}</section>",
+        "<section class=\"card\" aria-labelledby=\"findings\">"
+        "<h2 id=\"findings\">Findings on its keys</h2>{}</section>",
         findings_table(one.findings));
     out.put(
-        "<section class=\"card\" aria-labelledby=\"identity\"><h2 "
-        "id=\"identity\">Identity</h2><dl><dt>Hostname</dt><dd>{}"
-        "</dd><dt>EK "
-        "hash</dt><dd>{}</dd><dt>Vendor</dt><dd>{}</dd><dt>Manufacturer</dt><dd>{}</dd><dt>Model</dt><dd>{}"
-        "</dd><dt>Evidence by</dt><dd>{}</dd><dt>Came</dt><dd>{}</dd></dl></section>",
+        "<section class=\"card\" aria-labelledby=\"identity\"><h2 id=\"identity\">Identity</h2><dl><dt>Hostname</dt>"
+        "<dd>{}</dd><dt>EK hash</dt><dd>{}</dd><dt>Vendor</dt><dd>{}</dd><dt>Manufacturer</dt><dd>{}</dd>"
+        "<dt>Model</dt><dd>{}</dd><dt>Evidence by</dt><dd>{}</dd><dt>Came</dt><dd>{}</dd></dl></section>",
         foreign(one.hostname), code(one.ek_hash),
         one.vendor.empty() ? piece("<span class=\"quiet\">none that is trusted</span>") : foreign(one.vendor),
         foreign_or(manufacturer_name(one.manufacturer), "not known"), foreign_or(one.model, "not known"),

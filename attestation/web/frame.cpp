@@ -63,10 +63,8 @@ Html navigation(const Context& context, Section present) {
 Html theme_form(const Context& context) {
     Html out;
     out.put(
-        "<form method=\"post\" action=\"/theme\" class=\"themes\"><input type=\"hidden\" name=\"csrf\" "
-        "value=\"{}\"><input type=\"hidden\" name=\"back\" value=\"{}\"><fieldset><legend "
-        "class=\"spoken\">Colours"
-        "</legend>",
+        "<form method=\"post\" action=\"/theme\" class=\"themes\"><input type=\"hidden\" name=\"csrf\" value=\"{}\">"
+        "<input type=\"hidden\" name=\"back\" value=\"{}\"><fieldset><legend class=\"spoken\">Colours</legend>",
         context.session.csrf, context.request.method == "GET" ? context.request.path : "/");
     for (const Theme theme : {Theme::kSystem, Theme::kLight, Theme::kDark}) {
         out.put("<button name=\"theme\" value=\"{}\" aria-pressed=\"{}\">{}</button>", name_of(theme),
@@ -77,8 +75,7 @@ Html theme_form(const Context& context) {
 
 Html brand() {
     return piece(
-        "<a class=\"brand\" href=\"/\"><img src=\"{}\" alt=\"\" width=\"28\" height=\"28\"><span>Gatehouse"
-        "</span></a>",
+        "<a class=\"brand\" href=\"/\"><img src=\"{}\" alt=\"\" width=\"28\" height=\"28\"><span>Gatehouse</span></a>",
         icon());
 }
 
@@ -89,9 +86,8 @@ Html notice_of(const Context& context) {
     out.put("<div class=\"notice\" role=\"status\"><p>{}</p>", notice.text);
     if (!notice.secret.empty()) {
         out.put(
-            "<p class=\"secret\"><code class=\"long\">{}</code></p><p class=\"hint\">Copy it now: it is "
-            "shown this "
-            "once, and only its hash is kept.</p>",
+            "<p class=\"secret\"><code class=\"long\">{}</code></p>"
+            "<p class=\"hint\">Copy it now: it is shown this once, and only its hash is kept.</p>",
             notice.secret);
     }
     return out.put("</div>");
@@ -103,12 +99,10 @@ Response whole_page(const Context& context, Section section, std::string_view ti
                     const Html& intro) {
     Html out = head(context.theme, title);
     out.put(
-        "<body class=\"framed\"><a class=\"skip\" href=\"#main\">Skip to the content</a><header "
-        "class=\"side\">{}{}"
-        "<div class=\"who\"><p><span class=\"quiet\">Logged in as</span> <bdi>{}</bdi> <span "
-        "class=\"role\">{}"
-        "</span></p>{}<form method=\"post\" action=\"/log-out\"><input type=\"hidden\" name=\"csrf\" "
-        "value=\"{}\">"
+        "<body class=\"framed\"><a class=\"skip\" href=\"#main\">Skip to the content</a><header class=\"side\">{}{}"
+        "<div class=\"who\"><p><span class=\"quiet\">Logged in as</span> <bdi>{}</bdi> "
+        "<span class=\"role\">{}</span></p>{}<form method=\"post\" action=\"/log-out\">"
+        "<input type=\"hidden\" name=\"csrf\" value=\"{}\">"
         "<button class=\"plain\">Log out</button></form></div></header>",
         brand(), navigation(context, section), context.by.name, server::name_of(context.by.role), theme_form(context),
         context.session.csrf);
@@ -151,9 +145,8 @@ Response error_page(const Context& context, unsigned status, std::string_view me
 Html open_form(const Context& context, const char* form, const Url& action, bool in_line) {
     Html out;
     out.put(
-        "<form method=\"post\" action=\"{}\" id=\"{}\" class=\"{}\" autocomplete=\"off\"><input "
-        "type=\"hidden\" "
-        "name=\"csrf\" value=\"{}\">",
+        "<form method=\"post\" action=\"{}\" id=\"{}\" class=\"{}\" autocomplete=\"off\">"
+        "<input type=\"hidden\" name=\"csrf\" value=\"{}\">",
         action, form, in_line ? "in-line" : "stacked", context.session.csrf);
     if (context.refused.form == form) {
         out.put("<p class=\"error\" role=\"alert\" id=\"{}-error\">{}</p>", form, context.refused.reason);

@@ -73,19 +73,15 @@ Response Door::form(const Request& request, const std::string& next, std::string
     const std::string back = Url::from_browser(next).text();
     Html out;
     if (!error.empty()) out.put("<p class=\"error\" role=\"alert\" id=\"log-in-error\">{}</p>", error);
-    const auto hidden = piece(
-        "<input type=\"hidden\" name=\"csrf\" value=\"{}\"><input type=\"hidden\" name=\"next\" "
-        "value=\"{}\">",
-        form_token(name), back);
+    const auto hidden =
+        piece("<input type=\"hidden\" name=\"csrf\" value=\"{}\"><input type=\"hidden\" name=\"next\" value=\"{}\">",
+              form_token(name), back);
     out.put(
-        "<form method=\"post\" action=\"/log-in\" class=\"stacked\">{}<label "
-        "for=\"token\">Token</label><input "
-        "id=\"token\" name=\"token\" type=\"password\" autocomplete=\"current-password\" required autofocus "
-        "spellcheck=\"false\" aria-describedby=\"token-hint\"><p class=\"hint\" id=\"token-hint\">The server "
-        "printed "
-        "the first administrator's token at its first start; an administrator makes others under "
-        "Tokens.</p><button "
-        "class=\"main\">Log in</button></form>",
+        "<form method=\"post\" action=\"/log-in\" class=\"stacked\">{}<label for=\"token\">Token</label>"
+        "<input id=\"token\" name=\"token\" type=\"password\" autocomplete=\"current-password\" required autofocus "
+        "spellcheck=\"false\" aria-describedby=\"token-hint\">"
+        "<p class=\"hint\" id=\"token-hint\">The server printed the first administrator's token at its first start; "
+        "an administrator makes others under Tokens.</p><button class=\"main\">Log in</button></form>",
         hidden);
     if (request.certificate_principal) {
         out.put(

@@ -37,9 +37,8 @@ Html tiles(const server::Counts& counts) {
     for (const Tile& tile : tiles_of(counts)) {
         const char* name = server::name_of(tile.state);
         out.put(
-            "<li><a class=\"tile {}\" href=\"{}\">{}<span class=\"figure\">{}</span><span "
-            "class=\"hint\">{}</span>"
-            "</a></li>",
+            "<li><a class=\"tile {}\" href=\"{}\">{}<span class=\"figure\">{}</span>"
+            "<span class=\"hint\">{}</span></a></li>",
             tile.count == 0 ? "zero" : name, Url("/endpoints").with("state", name), state_badge(tile.state),
             grouped(tile.count), tile.meaning);
     }
@@ -78,9 +77,7 @@ void attention_rows(Context& context, State state, unsigned limit, Html& rows) {
     query.limit = limit;
     for (const server::Endpoint& one : context.service.endpoints(context.by, query).rows) {
         rows.put(
-            "<tr><td>{}</td><td><a href=\"{}\">{}</a></td><td class=\"reason\">{}</td><td "
-            "class=\"wide\">{}</td>"
-            "</tr>",
+            "<tr><td>{}</td><td><a href=\"{}\">{}</a></td><td class=\"reason\">{}</td><td class=\"wide\">{}</td></tr>",
             state_badge(one.state), Url("/endpoints/{}", one.id), foreign(one.hostname), foreign(one.reason),
             brief(one.last_seen, context.now));
     }
@@ -91,9 +88,8 @@ Html attention(Context& context, const server::Counts& counts) {
     if (counts.untrusted != 0) attention_rows(context, State::kUntrusted, kAttention, rows);
     if (counts.stale != 0) attention_rows(context, State::kStale, kAttention, rows);
     out.put(
-        "<section aria-labelledby=\"attention\" class=\"card\"><div class=\"card-head\"><h2 "
-        "id=\"attention\">Needing "
-        "attention</h2>");
+        "<section aria-labelledby=\"attention\" class=\"card\"><div class=\"card-head\">"
+        "<h2 id=\"attention\">Needing attention</h2>");
     if (counts.untrusted > kAttention)
         out.put("<a href=\"/endpoints?state=untrusted\">All {} untrusted</a>", grouped(counts.untrusted));
     if (counts.stale > kAttention)
@@ -103,24 +99,22 @@ Html attention(Context& context, const server::Counts& counts) {
         return out.put(
             "{}</section>",
             empty_state("Nothing needs attention",
-                        piece("Endpoints whose evidence is refused, or who stay silent past their lease, are "
-                              "listed here.")));
+                        piece("Endpoints whose evidence is refused, or who stay silent past their lease, are listed "
+                              "here.")));
     }
     return out.put(
-        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" "
-        "aria-labelledby=\"attention\"><table><thead><tr>"
-        "<th scope=\"col\">State</th><th scope=\"col\">Endpoint</th><th scope=\"col\">Why</th><th "
-        "scope=\"col\" class=\"wide\">Last "
-        "evidence, UTC</th></tr></thead><tbody>{}</tbody></table></div></section>",
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"attention\"><table><thead><tr>"
+        "<th scope=\"col\">State</th><th scope=\"col\">Endpoint</th><th scope=\"col\">Why</th>"
+        "<th scope=\"col\" class=\"wide\">Last evidence, UTC</th></tr></thead>"
+        "<tbody>{}</tbody></table></div></section>",
         rows);
 }
 
 Html waiting(Context& context, const server::Counts& counts) {
     Html out;
     out.put(
-        "<section aria-labelledby=\"waiting\" class=\"card\"><div class=\"card-head\"><h2 "
-        "id=\"waiting\">Enrollments "
-        "waiting</h2>");
+        "<section aria-labelledby=\"waiting\" class=\"card\"><div class=\"card-head\">"
+        "<h2 id=\"waiting\">Enrollments waiting</h2>");
     if (counts.enrollments_waiting != 0)
         out.put("<a href=\"/enrollments\">Review all {}</a>", grouped(counts.enrollments_waiting));
     out.put("</div>");
@@ -128,9 +122,9 @@ Html waiting(Context& context, const server::Counts& counts) {
         return out.put(
             "{}</section>",
             empty_state("No enrollment waits",
-                        piece("An endpoint enrolls with <code>attestation-agent enroll</code>. To have it "
-                              "approved by itself, make a token under <a href=\"/enrollments\">Enrollments</a>"
-                              ".")));
+                        piece("An endpoint enrolls with "
+                              "<code>attestation-agent enroll</code>. To have it approved by itself, make a token "
+                              "under <a href=\"/enrollments\">Enrollments</a>.")));
     }
     out.put("<ul class=\"rows\">");
     for (const server::Enrollment& one : context.service.enrollments(context.by, "waiting", "", kWaiting).rows) {
@@ -147,12 +141,11 @@ Html time_line_card(Context& context) {
     const unsigned hours = hours_of(context);
     Html out;
     out.put(
-        "<section aria-labelledby=\"time-line\" class=\"card\"><div class=\"card-head\"><h2 "
-        "id=\"time-line\">Verdicts "
-        "by hour</h2><ul class=\"legend\" aria-hidden=\"true\"><li class=\"state-trusted\">trusted</li><li "
-        "class=\"state-unmeasured\">unmeasured</li><li class=\"state-untrusted\">untrusted</li></ul><span "
-        "class=\"switch\"><a href=\"/\"{}>2 days</a> <a href=\"/?hours=168\"{}>7 "
-        "days</a></span></div>{}</section>",
+        "<section aria-labelledby=\"time-line\" class=\"card\"><div class=\"card-head\">"
+        "<h2 id=\"time-line\">Verdicts by hour</h2><ul class=\"legend\" aria-hidden=\"true\">"
+        "<li class=\"state-trusted\">trusted</li><li class=\"state-unmeasured\">unmeasured</li>"
+        "<li class=\"state-untrusted\">untrusted</li></ul><span class=\"switch\"><a href=\"/\"{}>2 days</a> "
+        "<a href=\"/?hours=168\"{}>7 days</a></span></div>{}</section>",
         Flag("aria-current=\"true\"").when(hours == 48), Flag("aria-current=\"true\"").when(hours == 168),
         time_line_picture(context.service.time_line(context.by, hours)));
     return out;
@@ -165,9 +158,8 @@ Response overview_page(Context& context) {
     Html live;
     const Url renew = Url("/").with("hours", hours_of(context) == 168 ? "168" : "").with("live", "1");
     live.put(
-        "<div id=\"live\" hx-get=\"{}\" hx-trigger=\"every 20s\" hx-select=\"#live\" "
-        "hx-swap=\"outerHTML\"><p "
-        "class=\"lead\">{}</p>{}{}{}<div class=\"two\">{}{}</div><p class=\"hint as-of\">As of {}</p></div>",
+        "<div id=\"live\" hx-get=\"{}\" hx-trigger=\"every 20s\" hx-select=\"#live\" hx-swap=\"outerHTML\">"
+        "<p class=\"lead\">{}</p>{}{}{}<div class=\"two\">{}{}</div><p class=\"hint as-of\">As of {}</p></div>",
         renew, verdict_of_fleet(counts), shares(counts), tiles(counts), time_line_card(context),
         attention(context, counts), waiting(context, counts), utc(context.now));
     if (context.is_partial()) {

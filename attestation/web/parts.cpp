@@ -15,30 +15,30 @@ Html state_icon(State state) {
     switch (state) {
         case State::kTrusted:
             return piece(
-                "<svg class=\"icon\" viewBox=\"0 0 16 16\" aria-hidden=\"true\"><circle cx=\"8\" cy=\"8\" "
-                "r=\"7\"/><path class=\"cut\" d=\"M4.5 8.3 7 10.8l4.5-5\"/></svg>");
+                "<svg class=\"icon\" viewBox=\"0 0 16 16\" aria-hidden=\"true\"><circle cx=\"8\" cy=\"8\" r=\"7\"/>"
+                "<path class=\"cut\" d=\"M4.5 8.3 7 10.8l4.5-5\"/></svg>");
         case State::kUnmeasured:
             return piece(
-                "<svg class=\"icon\" viewBox=\"0 0 16 16\" aria-hidden=\"true\"><path d=\"M8 1 15.2 "
-                "14.5H.8z\"/><path class=\"cut\" d=\"M8 6v4m0 1.6v.9\"/></svg>");
+                "<svg class=\"icon\" viewBox=\"0 0 16 16\" aria-hidden=\"true\"><path d=\"M8 1 15.2 14.5H.8z\"/>"
+                "<path class=\"cut\" d=\"M8 6v4m0 1.6v.9\"/></svg>");
         case State::kUntrusted:
             return piece(
-                "<svg class=\"icon\" viewBox=\"0 0 16 16\" aria-hidden=\"true\"><path d=\"M5.1 1h5.8L15 "
-                "5.1v5.8L10.9 15H5.1L1 10.9V5.1z\"/><path class=\"cut\" d=\"m5.3 5.3 5.4 5.4m0-5.4-5.4 "
-                "5.4\"/></svg>");
+                "<svg class=\"icon\" viewBox=\"0 0 16 16\" aria-hidden=\"true\">"
+                "<path d=\"M5.1 1h5.8L15 5.1v5.8L10.9 15H5.1L1 10.9V5.1z\"/>"
+                "<path class=\"cut\" d=\"m5.3 5.3 5.4 5.4m0-5.4-5.4 5.4\"/></svg>");
         case State::kStale:
             return piece(
-                "<svg class=\"icon line\" viewBox=\"0 0 16 16\" aria-hidden=\"true\"><circle cx=\"8\" "
-                "cy=\"8\" r=\"6.2\"/><path d=\"M8 4.5V8l2.4 1.8\"/></svg>");
+                "<svg class=\"icon line\" viewBox=\"0 0 16 16\" aria-hidden=\"true\">"
+                "<circle cx=\"8\" cy=\"8\" r=\"6.2\"/><path d=\"M8 4.5V8l2.4 1.8\"/></svg>");
         case State::kNew:
             return piece(
-                "<svg class=\"icon line\" viewBox=\"0 0 16 16\" aria-hidden=\"true\"><circle cx=\"8\" "
-                "cy=\"8\" r=\"6.2\"/><path d=\"M8 5v6M5 8h6\"/></svg>");
+                "<svg class=\"icon line\" viewBox=\"0 0 16 16\" aria-hidden=\"true\">"
+                "<circle cx=\"8\" cy=\"8\" r=\"6.2\"/><path d=\"M8 5v6M5 8h6\"/></svg>");
         case State::kRetired: break;
     }
     return piece(
-        "<svg class=\"icon line\" viewBox=\"0 0 16 16\" aria-hidden=\"true\"><circle cx=\"8\" cy=\"8\" "
-        "r=\"6.2\"/><path d=\"M5 8h6\"/></svg>");
+        "<svg class=\"icon line\" viewBox=\"0 0 16 16\" aria-hidden=\"true\"><circle cx=\"8\" cy=\"8\" r=\"6.2\"/>"
+        "<path d=\"M5 8h6\"/></svg>");
 }
 
 constexpr const char* kMachineTime = "%Y-%m-%dT%H:%M:%SZ";

@@ -27,17 +27,15 @@ Html effect(const Assignment& one) {
     const std::int64_t unknown = std::max<std::int64_t>(0, one.covered - one.would_pass - one.would_fail);
     Html out;
     out.put(
-        "<div class=\"effect\"><svg viewBox=\"0 0 1000 10\" preserveAspectRatio=\"none\" "
-        "aria-hidden=\"true\"><rect "
-        "class=\"part-none\" width=\"1000\" height=\"10\"/>");
+        "<div class=\"effect\"><svg viewBox=\"0 0 1000 10\" preserveAspectRatio=\"none\" aria-hidden=\"true\">"
+        "<rect class=\"part-none\" width=\"1000\" height=\"10\"/>");
     if (one.covered != 0) {
         const std::int64_t pass = one.would_pass * 1000 / one.covered;
         const std::int64_t fail =
             one.would_fail == 0 ? 0 : std::max<std::int64_t>(one.would_fail * 1000 / one.covered, 8);
         out.put(
-            "<rect class=\"part-trusted\" width=\"{}\" height=\"10\"/><rect class=\"part-untrusted\" "
-            "x=\"{}\" width=\"{}\" "
-            "height=\"10\"/>",
+            "<rect class=\"part-trusted\" width=\"{}\" height=\"10\"/>"
+            "<rect class=\"part-untrusted\" x=\"{}\" width=\"{}\" height=\"10\"/>",
             pass, std::min<std::int64_t>(pass, 1000 - fail), fail);
     }
     const char* would = one.stage == Stage::kReport ? "would " : "";
@@ -52,26 +50,24 @@ Html assignment_rows(const Context& context, const std::vector<Assignment>& all)
     const bool operates = context.may(Role::kOperator);
     Html out;
     out.put(
-        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" "
-        "aria-label=\"Assignments\"><table><thead><tr><th "
-        "scope=\"col\">Group</th><th scope=\"col\">Policy</th><th scope=\"col\">Stage</th><th scope=\"col\" "
-        "class=\"number\">Covers</th><th scope=\"col\">By the last evidence</th>{}</tr></thead><tbody>",
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Assignments\"><table><thead><tr>"
+        "<th scope=\"col\">Group</th><th scope=\"col\">Policy</th><th scope=\"col\">Stage</th>"
+        "<th scope=\"col\" class=\"number\">Covers</th><th scope=\"col\">By the last evidence</th>{}</tr></thead>"
+        "<tbody>",
         operates ? piece("<th scope=\"col\">Change</th>") : Html());
     for (const Assignment& one : all) {
         Html change;
         if (operates) {
             const bool report = one.stage == Stage::kReport;
             change.put(
-                "<td class=\"buttons\"><a class=\"button\" href=\"{}\">{}</a> <a class=\"button\" "
-                "href=\"{}\">Unassign…"
-                "</a></td>",
+                "<td class=\"buttons\"><a class=\"button\" href=\"{}\">{}</a> "
+                "<a class=\"button\" href=\"{}\">Unassign…</a></td>",
                 change_url(one, report ? "enforce" : "report"), report ? "Enforce…" : "Report only…",
                 change_url(one, "none"));
         }
         out.put(
-            "<tr><th scope=\"row\" class=\"name\"><a href=\"{}\">{}</a></th><td><a "
-            "href=\"{}\">{}</a></td><td>{}</td><td "
-            "class=\"number\">{}</td><td>{}</td>{}</tr>",
+            "<tr><th scope=\"row\" class=\"name\"><a href=\"{}\">{}</a></th><td><a href=\"{}\">{}</a></td><td>{}</td>"
+            "<td class=\"number\">{}</td><td>{}</td>{}</tr>",
             Url("/endpoints").with("group", one.group), one.group, url_of_policy(one.policy, one.version), name_of(one),
             stage_badge(one.stage), grouped(one.covered), effect(one), change);
     }
@@ -81,18 +77,15 @@ Html assignment_rows(const Context& context, const std::vector<Assignment>& all)
 Html assignments_card(const Context& context, const std::vector<Assignment>& all) {
     Html out;
     out.put(
-        "<section class=\"card\" aria-labelledby=\"assignments\"><h2 id=\"assignments\">Who is judged by "
-        "what</h2>");
+        "<section class=\"card\" aria-labelledby=\"assignments\"><h2 id=\"assignments\">Who is judged by what</h2>");
     if (all.empty()) {
         return out.put("{}</section>",
                        empty_state("No policy is assigned",
-                                   piece("Until a group has an enforced policy, none of its endpoints is "
-                                         "trusted. Upload a signed policy, then assign it, first as report "
-                                         "only.")));
+                                   piece("Until a group has an enforced policy, none of its endpoints is trusted. "
+                                         "Upload a signed policy, then assign it, first as report only.")));
     }
     return out.put(
-        "<p class=\"hint\">Evidence is good if one enforced policy of its group accepts it. A policy that "
-        "only "
+        "<p class=\"hint\">Evidence is good if one enforced policy of its group accepts it. A policy that only "
         "reports is tried as well, with no effect.</p>{}</section>",
         assignment_rows(context, all));
 }
@@ -102,16 +95,15 @@ Html versions_card(const Context& context, const std::vector<PolicyVersion>& pol
     Html out;
     out.put("<section class=\"card\" aria-labelledby=\"versions\"><h2 id=\"versions\">Versions</h2>");
     if (policies.empty()) {
-        return out.put("{}</section>",
-                       empty_state("No policy yet",
-                                   piece("An authority signs one with <code>policyctl sign-attestation-policy</code>; "
-                                         "upload it below.")));
+        return out.put(
+            "{}</section>",
+            empty_state("No policy yet", piece("An authority signs one with "
+                                               "<code>policyctl sign-attestation-policy</code>; upload it below.")));
     }
     out.put(
-        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Versions\"><table><thead><tr><th "
-        "scope=\"col\">Policy</th><th scope=\"col\">Groups</th><th scope=\"col\" "
-        "class=\"wide\">Added</th><th scope=\"col\" "
-        "class=\"wide\">Address, SHA-256</th></tr></thead><tbody>");
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Versions\"><table><thead><tr>"
+        "<th scope=\"col\">Policy</th><th scope=\"col\">Groups</th><th scope=\"col\" class=\"wide\">Added</th>"
+        "<th scope=\"col\" class=\"wide\">Address, SHA-256</th></tr></thead><tbody>");
     for (const PolicyVersion& one : policies) {
         Html groups;
         for (const Assignment& each : assignments) {
@@ -120,10 +112,8 @@ Html versions_card(const Context& context, const std::vector<PolicyVersion>& pol
         }
         if (groups.empty()) groups.put("<span class=\"quiet\">none</span>");
         out.put(
-            "<tr><th scope=\"row\" class=\"name\"><a href=\"{}\">{}</a></th><td>{}</td><td "
-            "class=\"wide\">{}</td><td "
-            "class=\"wide\">{}</td>"
-            "</tr>",
+            "<tr><th scope=\"row\" class=\"name\"><a href=\"{}\">{}</a></th><td>{}</td><td class=\"wide\">{}</td>"
+            "<td class=\"wide\">{}</td></tr>",
             url_of_policy(one.name, one.version), one.name + ":" + std::to_string(one.version), groups,
             moment(one.added, context.now), code(one.address));
     }
@@ -140,13 +130,11 @@ Html assign_card(const Context& context, const std::vector<PolicyVersion>& polic
     }
     const std::vector<Choice> stages{{"report", "Report only: see what it would do"}, {"enforce", "Enforce"}};
     return out.put(
-        "<section class=\"card\" aria-labelledby=\"assign-title\"><h2 "
-        "id=\"assign-title\">Assign</h2>{}<label "
-        "for=\"assign-policy\">Policy</label><select id=\"assign-policy\" name=\"policy\">{}</select><label "
-        "for=\"assign-group\">Group</label><select id=\"assign-group\" name=\"group\">{}</select><label "
-        "for=\"assign-stage\">Stage</label><select id=\"assign-stage\" "
-        "name=\"stage\">{}</select><button>Assign"
-        "</button></form></section>",
+        "<section class=\"card\" aria-labelledby=\"assign-title\"><h2 id=\"assign-title\">Assign</h2>{}"
+        "<label for=\"assign-policy\">Policy</label><select id=\"assign-policy\" name=\"policy\">{}</select>"
+        "<label for=\"assign-group\">Group</label><select id=\"assign-group\" name=\"group\">{}</select>"
+        "<label for=\"assign-stage\">Stage</label><select id=\"assign-stage\" name=\"stage\">{}</select>"
+        "<button>Assign</button></form></section>",
         open_form(context, "assign", Url("/assignments/assign")), options(choices, context.kept("assign", "policy")),
         options(choices_of(context.service.groups(context.by)), context.kept("assign", "group")),
         options(stages, context.kept("assign", "stage")));
@@ -156,15 +144,13 @@ Html upload_card(const Context& context) {
     Html out;
     if (!context.may(Role::kOperator)) return out;
     return out.put(
-        "<section class=\"card\" aria-labelledby=\"upload-title\"><h2 id=\"upload-title\">Upload a signed "
-        "policy</h2>"
-        "{}<label for=\"jws\">Signed policy (JWS, compact form)</label><textarea id=\"jws\" name=\"jws\" "
-        "rows=\"5\" "
-        "required spellcheck=\"false\" class=\"mono\">{}</textarea><p class=\"hint\">Accepted if a policy "
-        "authority "
-        "under <a href=\"/settings\">Settings</a> signed it. It has no effect until it is "
-        "assigned.</p><button>Upload"
-        "</button></form></section>",
+        "<section class=\"card\" aria-labelledby=\"upload-title\">"
+        "<h2 id=\"upload-title\">Upload a signed policy</h2>{}"
+        "<label for=\"jws\">Signed policy (JWS, compact form)</label>"
+        "<textarea id=\"jws\" name=\"jws\" rows=\"5\" required spellcheck=\"false\" class=\"mono\">{}</textarea>"
+        "<p class=\"hint\">Accepted if a policy authority under "
+        "<a href=\"/settings\">Settings</a> signed it. It has no effect until it is assigned.</p>"
+        "<button>Upload</button></form></section>",
         open_form(context, "upload", Url("/policies")), Lines{context.kept("upload", "jws")});
 }
 
@@ -203,14 +189,12 @@ Response policy_page(Context& context) {
     }
     Html out;
     out.put(
-        "<section class=\"card\"><dl><dt>Added</dt><dd>{}</dd><dt>Address, "
-        "SHA-256</dt><dd>{}</dd></dl></section>{}",
+        "<section class=\"card\"><dl><dt>Added</dt><dd>{}</dd><dt>Address, SHA-256</dt><dd>{}</dd></dl></section>{}",
         moment(one.added, context.now), code(one.address), assignments_card(context, assignments));
     if (!assignments.empty()) out.add(effect_card(context, assignments));
     out.put(
-        "<section class=\"card\" aria-labelledby=\"text\"><h2 id=\"text\">Text</h2><pre "
-        "tabindex=\"0\">{}</pre><details>"
-        "<summary>As signed (JWS)</summary><pre class=\"wrap\" tabindex=\"0\">{}</pre></details></section>",
+        "<section class=\"card\" aria-labelledby=\"text\"><h2 id=\"text\">Text</h2><pre tabindex=\"0\">{}</pre>"
+        "<details><summary>As signed (JWS)</summary><pre class=\"wrap\" tabindex=\"0\">{}</pre></details></section>",
         Lines{indented(one.json)}, one.jws);
     return whole_page(context, Section::kPolicies, one.name + ":" + std::to_string(one.version), out);
 }
@@ -237,30 +221,24 @@ Response assignment_page(Context& context) {
     out.put("<section class=\"card narrow\"><p>{} · group {}</p>{}", name_of(*found), group, effect(*found));
     if (enforce) {
         out.put(
-            "<p>Enforcing it accepts evidence that it accepts, beside what the group's other enforced "
-            "policies "
+            "<p>Enforcing it accepts evidence that it accepts, beside what the group's other enforced policies "
             "accept. It refuses nothing that another one accepts.</p>");
     } else {
         out.put(
-            "<p>Endpoints that only this policy accepts become untrusted: their leases end in a few minutes, "
-            "and they "
+            "<p>Endpoints that only this policy accepts become untrusted: their leases end in a few minutes, and they "
             "are asked for new evidence.</p>");
     }
     if (only_one) {
         out.put(
             "<p class=\"error\">It is the only enforced policy of the group: all of its {} endpoints will be "
-            "untrusted."
-            "</p>",
+            "untrusted.</p>",
             grouped(found->covered));
     }
     out.put(
-        "{}<input type=\"hidden\" name=\"group\" value=\"{}\"><input type=\"hidden\" name=\"policy\" "
-        "value=\"{}\"><input "
-        "type=\"hidden\" name=\"version\" value=\"{}\"><input type=\"hidden\" name=\"stage\" "
-        "value=\"{}\"><input "
-        "type=\"hidden\" name=\"to\" value=\"{}\"><div class=\"joined\"><button class=\"{}\">{}</button><a "
-        "class=\"button\" "
-        "href=\"/policies\">Cancel</a></div></form></section>",
+        "{}<input type=\"hidden\" name=\"group\" value=\"{}\"><input type=\"hidden\" name=\"policy\" value=\"{}\">"
+        "<input type=\"hidden\" name=\"version\" value=\"{}\"><input type=\"hidden\" name=\"stage\" value=\"{}\">"
+        "<input type=\"hidden\" name=\"to\" value=\"{}\"><div class=\"joined\"><button class=\"{}\">{}</button>"
+        "<a class=\"button\" href=\"/policies\">Cancel</a></div></form></section>",
         open_form(context, "change", remove ? Url("/assignments/unassign") : Url("/assignments/assign")), group, policy,
         version, enforce ? "enforce" : "report", to, enforce ? "main" : "danger",
         enforce  ? "Enforce"

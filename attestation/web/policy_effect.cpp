@@ -32,30 +32,28 @@ Html search_form(const Context& context, const Assignment& one, const std::vecto
         groups.push_back({each.group, each.group + " (" + grouped(each.would_fail) + ")"});
     const Url url = url_of_policy(one.policy, one.version);
     return piece(
-        "<form class=\"filters\" role=\"search\" method=\"get\" action=\"{}\" hx-get=\"{}\" "
-        "hx-trigger=\"input changed delay:250ms from:#q, change from:#refused-group, submit\" "
-        "hx-target=\"#refused\" hx-swap=\"outerHTML\" hx-push-url=\"true\" "
-        "hx-sync=\"this:replace\"><div><label "
-        "for=\"q\">Search</label><input id=\"q\" name=\"q\" type=\"search\" value=\"{}\" "
-        "placeholder=\"hostname, id or EK hash\" maxlength=\"256\"></div><div><label "
-        "for=\"refused-group\">Group</label><select id=\"refused-group\" "
-        "name=\"group\">{}</select></div><button>Search</button></form>",
+        "<form class=\"filters\" role=\"search\" method=\"get\" action=\"{}\" hx-get=\"{}\" hx-trigger=\"input "
+        "changed delay:250ms from:#q, change from:#refused-group, submit\" hx-target=\"#refused\" "
+        "hx-swap=\"outerHTML\" hx-push-url=\"true\" hx-sync=\"this:replace\"><div><label for=\"q\">Search</label>"
+        "<input id=\"q\" name=\"q\" type=\"search\" value=\"{}\" placeholder=\"hostname, id or EK hash\" "
+        "maxlength=\"256\"></div><div><label for=\"refused-group\">Group</label>"
+        "<select id=\"refused-group\" name=\"group\">{}</select></div><button>Search</button></form>",
         url.at("effect"), url, context.query("q"), options(groups, one.group));
 }
 
 Html rows_of(const Context& context, const Assignment& one, const std::vector<server::Refusal>& rows) {
     Html out;
     out.put(
-        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Refused endpoints\"><table "
-        "class=\"endpoints refused\"><thead><tr><th scope=\"col\">Endpoint</th><th scope=\"col\">First rule "
-        "that fails</th><th scope=\"col\" class=\"wide\">State now</th><th scope=\"col\" "
-        "class=\"wide\">Evidence, UTC</th><th scope=\"col\">Compare</th></tr></thead><tbody>");
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Refused endpoints\">"
+        "<table class=\"endpoints refused\"><thead><tr><th scope=\"col\">Endpoint</th>"
+        "<th scope=\"col\">First rule that fails</th><th scope=\"col\" class=\"wide\">State now</th>"
+        "<th scope=\"col\" class=\"wide\">Evidence, UTC</th><th scope=\"col\">Compare</th></tr></thead><tbody>");
     for (const server::Refusal& row : rows) {
         const Url url = Url("/endpoints/{}", row.endpoint);
         out.put(
-            "<tr><th scope=\"row\"><a href=\"{}\">{}</a></th><td class=\"reason\"><strong>{}</strong> "
-            "{}</td><td class=\"wide\">{}</td><td class=\"wide\">{}</td><td><a class=\"button\" "
-            "href=\"{}\">Diff<span class=\"spoken\"> of {}</span></a></td></tr>",
+            "<tr><th scope=\"row\"><a href=\"{}\">{}</a></th><td class=\"reason\"><strong>{}</strong> {}</td>"
+            "<td class=\"wide\">{}</td><td class=\"wide\">{}</td><td><a class=\"button\" href=\"{}\">Diff"
+            "<span class=\"spoken\"> of {}</span></a></td></tr>",
             url, foreign(row.hostname), foreign_or(row.rule, "not known yet:"),
             foreign_or(row.detail, "its next evidence will tell"), state_badge(row.state),
             brief(row.last_seen, context.now), url.with("against", name_of(one)).at("explain"), foreign(row.hostname));
@@ -97,8 +95,8 @@ Html refused_list(const Context& context, const std::vector<Assignment>& assignm
     out.add(rows_of(context, one, page.rows));
     const Url first = url_of_policy(one.policy, one.version).with("group", one.group).with("q", query.search);
     out.put(
-        "<nav class=\"pager\" aria-label=\"Pages of refused endpoints\"><p class=\"hint\" "
-        "role=\"status\">{} shown of {} refused in {}</p>",
+        "<nav class=\"pager\" aria-label=\"Pages of refused endpoints\">"
+        "<p class=\"hint\" role=\"status\">{} shown of {} refused in {}</p>",
         page.rows.size(), grouped(one.would_fail), one.group);
     if (!query.cursor.empty()) out.put("<a class=\"button\" href=\"{}\">First page</a>", first.at("effect"));
     if (!page.next.empty())
@@ -111,9 +109,9 @@ Html effect_card(const Context& context, const std::vector<Assignment>& assignme
     const Assignment& one = chosen(context, assignments);
     Html out;
     return out.put(
-        "<section class=\"card\" id=\"effect\" aria-labelledby=\"effect-title\"><h2 "
-        "id=\"effect-title\">{}</h2><p class=\"hint\">By the last evidence of each, as it was judged when it "
-        "came. Mend these endpoints or the policy before you enforce it.</p>{}{}</section>",
+        "<section class=\"card\" id=\"effect\" aria-labelledby=\"effect-title\"><h2 id=\"effect-title\">{}</h2>"
+        "<p class=\"hint\">By the last evidence of each, as it was judged when it came. Mend these endpoints or the "
+        "policy before you enforce it.</p>{}{}</section>",
         one.stage == Stage::kReport ? "What it would refuse" : "What it refuses",
         search_form(context, one, assignments), refused_list(context, assignments));
 }

@@ -33,26 +33,24 @@ Html removable_list(const Context& context, const std::vector<std::string>& name
 
 Html removal(Context& context, const char* form, const Url& action, const char* consequence) {
     return piece(
-        "<section class=\"card narrow\"><p>{}</p>{}<div class=\"joined\"><button "
-        "class=\"danger\">Remove</button><a class=\"button\" href=\"/settings\">Cancel</a></div></form>"
-        "</section>",
+        "<section class=\"card narrow\"><p>{}</p>{}<div class=\"joined\"><button class=\"danger\">Remove</button>"
+        "<a class=\"button\" href=\"/settings\">Cancel</a></div></form></section>",
         consequence, open_form(context, form, action));
 }
 
 Html groups_card(const Context& context) {
     Html out;
     out.put(
-        "<section class=\"card\" aria-labelledby=\"groups\"><h2 id=\"groups\">Groups</h2><p "
-        "class=\"hint\">An endpoint is in "
-        "one group; policies are assigned to groups.</p><ul class=\"plain-list\">");
+        "<section class=\"card\" aria-labelledby=\"groups\"><h2 id=\"groups\">Groups</h2>"
+        "<p class=\"hint\">An endpoint is in one group; policies are assigned to groups.</p><ul class=\"plain-list\">");
     for (const std::string& name : context.service.groups(context.by))
         out.put("<li><a href=\"{}\">{}</a></li>", Url("/endpoints").with("group", name), name);
     out.put("</ul>");
     if (context.may(Role::kOperator)) {
         out.put(
-            "{}<label for=\"group-name\">New group</label><div class=\"joined\"><input id=\"group-name\" "
-            "name=\"name\" required "
-            "maxlength=\"64\" value=\"{}\"><button>Add</button></div></form>",
+            "{}<label for=\"group-name\">New group</label><div class=\"joined\">"
+            "<input id=\"group-name\" name=\"name\" required maxlength=\"64\" value=\"{}\">"
+            "<button>Add</button></div></form>",
             open_form(context, "group", Url("/settings/groups")), context.kept("group", "name"));
     }
     return out.put("</section>");
@@ -62,17 +60,13 @@ Html authorities_card(const Context& context) {
     Html out;
     if (!context.may(Role::kAdmin)) return out;
     return out.put(
-        "<section class=\"card\" aria-labelledby=\"authorities\"><h2 id=\"authorities\">Policy "
-        "authority</h2><p "
-        "class=\"hint\">Whoever holds its private key decides what is trusted. Keep that key off this "
-        "server.</p>{}{}"
-        "<label for=\"authority-name\">Name</label><input id=\"authority-name\" name=\"name\" required "
-        "maxlength=\"64\" "
-        "value=\"{}\"><label for=\"authority-key\">Public key (P-256, PEM)</label><textarea "
-        "id=\"authority-key\" "
-        "name=\"key\" rows=\"5\" required spellcheck=\"false\" "
-        "class=\"mono\">{}</textarea><button>Add</button></form>"
-        "</section>",
+        "<section class=\"card\" aria-labelledby=\"authorities\"><h2 id=\"authorities\">Policy authority</h2>"
+        "<p class=\"hint\">Whoever holds its private key decides what is trusted. Keep that key off this "
+        "server.</p>{}{}<label for=\"authority-name\">Name</label>"
+        "<input id=\"authority-name\" name=\"name\" required maxlength=\"64\" value=\"{}\">"
+        "<label for=\"authority-key\">Public key (P-256, PEM)</label>"
+        "<textarea id=\"authority-key\" name=\"key\" rows=\"5\" required spellcheck=\"false\" "
+        "class=\"mono\">{}</textarea><button>Add</button></form></section>",
         removable_list(context, context.service.policy_authorities(context.by), "/settings/authorities/{}/remove",
                        "None: no policy can be added."),
         open_form(context, "authority", Url("/settings/authorities")), context.kept("authority", "name"),
@@ -86,19 +80,18 @@ Html vendors_card(const Context& context) {
                            "None: no EK certificate is trusted, and each enrollment waits for an operator."));
     if (context.may(Role::kAdmin)) {
         out.put(
-            "{}<label for=\"vendor-name\">Name</label><input id=\"vendor-name\" name=\"name\" required "
-            "maxlength=\"64\" "
-            "value=\"{}\"><label for=\"vendor-roots\">Root certificates (PEM)</label><textarea "
-            "id=\"vendor-roots\" "
-            "name=\"roots\" rows=\"4\" required spellcheck=\"false\" class=\"mono\">{}</textarea><label "
-            "for=\"vendor-intermediates\">Intermediate certificates (PEM, if any)</label><textarea "
-            "id=\"vendor-intermediates\" name=\"intermediates\" rows=\"3\" spellcheck=\"false\" "
+            "{}<label for=\"vendor-name\">Name</label>"
+            "<input id=\"vendor-name\" name=\"name\" required maxlength=\"64\" value=\"{}\">"
+            "<label for=\"vendor-roots\">Root certificates (PEM)</label>"
+            "<textarea id=\"vendor-roots\" name=\"roots\" rows=\"4\" required spellcheck=\"false\" "
             "class=\"mono\">{}</textarea>"
-            "<label for=\"vendor-revocations\">CRLs (PEM, if any)</label><textarea id=\"vendor-revocations\" "
-            "name=\"revocations\" rows=\"3\" spellcheck=\"false\" class=\"mono\">{}</textarea><label><input type=\"checkbox\" name=\"require_crl\" value=\"yes\"> "
-            "Refuse a path that has a CA without a CRL</label><button>Add or "
-            "replace</button>"
-            "</form>",
+            "<label for=\"vendor-intermediates\">Intermediate certificates (PEM, if any)</label>"
+            "<textarea id=\"vendor-intermediates\" name=\"intermediates\" rows=\"3\" spellcheck=\"false\" "
+            "class=\"mono\">{}</textarea><label for=\"vendor-revocations\">CRLs (PEM, if any)</label>"
+            "<textarea id=\"vendor-revocations\" name=\"revocations\" rows=\"3\" spellcheck=\"false\" "
+            "class=\"mono\">{}</textarea><label>"
+            "<input type=\"checkbox\" name=\"require_crl\" value=\"yes\"> Refuse a path that has a CA without a "
+            "CRL</label><button>Add or replace</button></form>",
             open_form(context, "vendor", Url("/settings/vendors")), context.kept("vendor", "name"),
             Lines{context.kept("vendor", "roots")}, Lines{context.kept("vendor", "intermediates")},
             Lines{context.kept("vendor", "revocations")});
@@ -111,16 +104,13 @@ Html action_list(const Context& context) {
     if (all.empty()) return piece("<p class=\"quiet\">Nobody is told.</p>");
     Html out;
     out.put(
-        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Actions\"><table><thead><tr><th "
-        "scope=\"col\">Name"
-        "</th><th scope=\"col\">Kind</th><th scope=\"col\">Target</th><th "
-        "scope=\"col\">Change</th></tr></thead><tbody>");
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Actions\"><table><thead><tr>"
+        "<th scope=\"col\">Name</th><th scope=\"col\">Kind</th><th scope=\"col\">Target</th>"
+        "<th scope=\"col\">Change</th></tr></thead><tbody>");
     for (const auto& one : all) {
-        out.put(
-            "<tr><th "
-            "scope=\"row\">{}</th><td>{}</td><td>{}</td><td>{}<button>Remove</button></form></td></tr>",
-            one.name, one.kind, code(one.target),
-            open_form(context, "remove-action", Url("/settings/actions/{}/remove", one.name), true));
+        out.put("<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td>{}<button>Remove</button></form></td></tr>",
+                one.name, one.kind, code(one.target),
+                open_form(context, "remove-action", Url("/settings/actions/{}/remove", one.name), true));
     }
     return out.put("</tbody></table></div>");
 }
@@ -131,18 +121,15 @@ Html actions_card(const Context& context) {
     const std::vector<Choice> kinds{{"webhook", "webhook: POST to a URL, signed"},
                                     {"command", "command: a program in the server's actions directory"}};
     return out.put(
-        "<section class=\"card\" aria-labelledby=\"actions\"><h2 id=\"actions\">Told of each change of "
-        "state</h2>{}{}"
-        "<label for=\"action-name\">Name</label><input id=\"action-name\" name=\"name\" required "
-        "maxlength=\"64\" "
-        "value=\"{}\"><label for=\"action-kind\">Kind</label><select id=\"action-kind\" "
-        "name=\"kind\">{}</select><label "
-        "for=\"action-target\">URL or program</label><input id=\"action-target\" name=\"target\" required "
-        "maxlength=\"1024\" value=\"{}\"><label for=\"action-secret\">Webhook: key of its "
-        "signature</label><input "
-        "id=\"action-secret\" name=\"secret\" type=\"password\" autocomplete=\"new-password\" "
-        "maxlength=\"256\">"
-        "<button>Add</button></form></section>",
+        "<section class=\"card\" aria-labelledby=\"actions\"><h2 id=\"actions\">Told of each change of state</h2>{}{}"
+        "<label for=\"action-name\">Name</label>"
+        "<input id=\"action-name\" name=\"name\" required maxlength=\"64\" value=\"{}\">"
+        "<label for=\"action-kind\">Kind</label><select id=\"action-kind\" name=\"kind\">{}</select>"
+        "<label for=\"action-target\">URL or program</label>"
+        "<input id=\"action-target\" name=\"target\" required maxlength=\"1024\" value=\"{}\">"
+        "<label for=\"action-secret\">Webhook: key of its signature</label>"
+        "<input id=\"action-secret\" name=\"secret\" type=\"password\" autocomplete=\"new-password\" "
+        "maxlength=\"256\"><button>Add</button></form></section>",
         action_list(context), open_form(context, "action", Url("/settings/actions")), context.kept("action", "name"),
         options(kinds, context.kept("action", "kind")), context.kept("action", "target"));
 }
@@ -177,12 +164,10 @@ Response settings_page(Context& context) {
     out.put("<div class=\"two even\"><div>{}{}</div><div>{}{}", groups_card(context), vendors_card(context),
             authorities_card(context), actions_card(context));
     out.put(
-        "<section class=\"card\" aria-labelledby=\"keys\"><h2 id=\"keys\">Keys of this "
-        "server</h2><details><summary>CA "
-        "certificate, for agents</summary><pre class=\"wrap\" "
-        "tabindex=\"0\">{}</pre></details><details><summary>Public key "
-        "of results and revocation lists</summary><pre class=\"wrap\" "
-        "tabindex=\"0\">{}</pre></details></section></div></div>",
+        "<section class=\"card\" aria-labelledby=\"keys\"><h2 id=\"keys\">Keys of this server</h2><details>"
+        "<summary>CA certificate, for agents</summary><pre class=\"wrap\" tabindex=\"0\">{}</pre></details><details>"
+        "<summary>Public key of results and revocation lists</summary>"
+        "<pre class=\"wrap\" tabindex=\"0\">{}</pre></details></section></div></div>",
         Lines{context.service.ca_certificate()}, Lines{context.service.result_key()});
     return whole_page(context, Section::kSettings, "Settings", out);
 }
@@ -234,8 +219,8 @@ Response remove_vendor_page(Context& context) {
     const std::string& name = context.parts[0];
     return whole_page(context, Section::kSettings, "Remove the vendor " + name,
                       removal(context, "remove-vendor", Url("/settings/vendors/{}/remove", name),
-                              "Its endpoints become untrusted within minutes, unless another vendor here vouches "
-                              "for them. Each needs to be enrolled and approved again, or the vendor to be back."));
+                              "Its endpoints become untrusted within minutes, unless another vendor here vouches for "
+                              "them. Each needs to be enrolled and approved again, or the vendor to be back."));
 }
 
 Response remove_vendor(Context& context) {

@@ -51,9 +51,8 @@ void draw_grid(Html& out, std::int64_t step) {
     for (std::int64_t i = 0; i <= kLines; ++i) {
         const std::int64_t y = kTop + kPlot - i * kPlot / kLines;
         out.put(
-            "<line class=\"grid\" x1=\"{}\" x2=\"{}\" y1=\"{}\" y2=\"{}\"/><text class=\"axis\" x=\"{}\" "
-            "y=\"{}\" "
-            "text-anchor=\"end\">{}</text>",
+            "<line class=\"grid\" x1=\"{}\" x2=\"{}\" y1=\"{}\" y2=\"{}\"/>"
+            "<text class=\"axis\" x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>",
             kLeft, kWidth, y, y, kLeft - 8, y + 4, short_number(i * step));
     }
 }
@@ -66,8 +65,8 @@ void draw_column(Html& out, const server::TimePoint& point, std::int64_t x, cons
     const std::array parts{Part{"untrusted", point.untrusted}, Part{"unmeasured", point.unmeasured},
                            Part{"trusted", point.trusted}};
     out.put(
-        "<g class=\"column\"><title>{}: {} trusted, {} unmeasured, {} untrusted</title><rect class=\"reach\" "
-        "x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"/>",
+        "<g class=\"column\"><title>{}: {} trusted, {} unmeasured, {} untrusted</title>"
+        "<rect class=\"reach\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"/>",
         hour_text(point.hour, "%Y-%m-%d %H:00 UTC"), grouped(point.trusted), grouped(point.unmeasured),
         grouped(point.untrusted), tenths(x), kTop, tenths(scale.column), kPlot);
     std::int64_t base = (kTop + kPlot) * kUnit;
@@ -85,16 +84,15 @@ void draw_column(Html& out, const server::TimePoint& point, std::int64_t x, cons
 Html figures(const std::vector<server::TimePoint>& points) {
     Html out;
     out.put(
-        "<details class=\"figures\"><summary>The same as a table</summary><div class=\"scroll\" "
-        "tabindex=\"0\" "
-        "role=\"region\" aria-label=\"Verdicts by hour\"><table><thead><tr><th scope=\"col\">Hour "
-        "(UTC)</th><th "
-        "scope=\"col\" class=\"number\">Trusted</th><th scope=\"col\" class=\"number\">Unmeasured</th><th "
-        "scope=\"col\" class=\"number\">Untrusted</th></tr></thead><tbody>");
+        "<details class=\"figures\"><summary>The same as a table</summary>"
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Verdicts by hour\"><table><thead><tr>"
+        "<th scope=\"col\">Hour (UTC)</th><th scope=\"col\" class=\"number\">Trusted</th>"
+        "<th scope=\"col\" class=\"number\">Unmeasured</th>"
+        "<th scope=\"col\" class=\"number\">Untrusted</th></tr></thead><tbody>");
     for (auto point = points.rbegin(); point != points.rend(); ++point) {
         out.put(
-            "<tr><th scope=\"row\">{}</th><td class=\"number\">{}</td><td class=\"number\">{}</td><td "
-            "class=\"number\">{}</td></tr>",
+            "<tr><th scope=\"row\">{}</th><td class=\"number\">{}</td><td class=\"number\">{}</td>"
+            "<td class=\"number\">{}</td></tr>",
             hour_text(point->hour, "%Y-%m-%d %H:00"), grouped(point->trusted), grouped(point->unmeasured),
             grouped(point->untrusted));
     }
@@ -112,8 +110,7 @@ Html time_line_picture(const std::vector<server::TimePoint>& points) {
     const Scale scale{step * kLines, (kWidth - kLeft) * kUnit / many};
     Html out;
     out.put(
-        "<svg class=\"time-line\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"Verdicts by hour, the last "
-        "{} "
+        "<svg class=\"time-line\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"Verdicts by hour, the last {} "
         "hours\">",
         kWidth, kHeight, many);
     draw_grid(out, step);
