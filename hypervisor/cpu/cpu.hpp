@@ -46,9 +46,10 @@ inline constexpr std::size_t kMaxCpus = 64;
 // Starts all processors that there are, whatever firmware's tables say: INIT and SIPI go to all but this one, and each
 // that comes is counted, takes its MTRRs and the like from this one, and then waits for the guest's SIPI. None is left
 // in INIT, where it would wait for anybody's. `low_page` is a page of guest RAM below 0xa0000, used meanwhile and kept.
-// Takes 0.1 s, or up to 2 s if one is late. After any error the guest must not run: kNoSpace (more than kMaxCpus), kTimeout (with the number of one
-// that does not come in, or does not take its registers), kUnsupported (its APIC ID), kMismatch (one more has come
-// late, one of a package has not come; or low_page does not hold what is written to it), kOutOfRange (low_page).
+// Takes 0.1 s, or up to 2 s if one is late. After any error the guest must not run: kNoSpace (more than kMaxCpus),
+// kTimeout (with the number of one that does not come in, or does not take its registers), kUnsupported (its APIC ID),
+// kMismatch (one more has come late, one of a package has not come; or low_page does not hold what is written to it),
+// kOutOfRange (low_page).
 [[nodiscard]] Status start_aps(std::uint64_t low_page);
 
 // How many processors the hypervisor runs on.
