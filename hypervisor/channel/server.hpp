@@ -10,7 +10,7 @@ namespace gatehouse::channel {
 class Source {
   public:
     [[nodiscard]] virtual evidence::Claims claims() = 0;
-    // The log's text, oldest line first; at most kMaxLog bytes.
+    // The log's text, oldest line first; the guest is given it in parts.
     [[nodiscard]] virtual Bytes log_text() = 0;
     [[nodiscard]] virtual Bytes event_log() = 0;
 

@@ -42,7 +42,7 @@ inline constexpr std::uint64_t kCr4La57 = 1u << 12;
 inline constexpr std::uint64_t kCr4Osxsave = 1u << 18;
 inline constexpr std::uint64_t kCr4Pke = 1u << 22;
 
-// As read_msr and write_msr; false where the processor answers with #GP. Entry.S.
+// As read_msr and write_msr; false where the processor answers with #GP. In entry.S.
 extern "C" [[nodiscard]] bool try_read_msr(Msr msr, std::uint64_t* value);
 extern "C" [[nodiscard]] bool try_write_msr(Msr msr, std::uint64_t value);
 

@@ -51,7 +51,7 @@ static_assert(offsetof(PerCpu, canary) == 0x28);
 // Processor `index`, below cpu_count().
 [[nodiscard]] PerCpu& cpu_at(std::size_t index);
 
-// Entry.S: opens GIF for a moment, or halts until something comes; true if an INIT came (as #SX).
+// In entry.S. Opens GIF for a moment, or halts until something comes; true if an INIT came (as #SX).
 extern "C" [[nodiscard]] bool open_window(bool halt);
 
 // Stops this processor for good.
