@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "hypervisor/base/panic.hpp"
-
 namespace gatehouse {
 namespace {
 

@@ -5,7 +5,6 @@
 #include "hypervisor/base/log.hpp"
 #include "hypervisor/base/until.hpp"
 #include "hypervisor/cpu/cpu.hpp"
-#include "hypervisor/platform/io.hpp"
 
 namespace gatehouse::boot {
 namespace {

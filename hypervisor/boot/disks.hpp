@@ -7,7 +7,6 @@
 #include "hypervisor/boot/vault.hpp"
 #include "hypervisor/cpu/mmio.hpp"
 #include "hypervisor/cpu/vector.hpp"
-#include "hypervisor/platform/io.hpp"
 
 namespace gatehouse::boot {
 

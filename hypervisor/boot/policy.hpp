@@ -1,8 +1,6 @@
 // What this boot may do, and on whose word: the measured bundle, and the files that it vouches for.
 #pragma once
 
-#include <optional>
-
 #include "attestation/evidence/claims.hpp"
 #include "hypervisor/boot/payload.hpp"
 #include "hypervisor/boot/vault.hpp"

@@ -1,7 +1,6 @@
 #include "hypervisor/boot/vault.hpp"
 
 #include <algorithm>
-#include <utility>
 
 #include "hypervisor/base/log.hpp"
 

@@ -1,7 +1,5 @@
 #include "hypervisor/channel/quote_source.hpp"
 
-#include <algorithm>
-
 #include "hypervisor/base/log.hpp"
 #include "hypervisor/cpu/console_log.hpp"
 #include "hypervisor/cpu/vector.hpp"

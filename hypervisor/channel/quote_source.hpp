@@ -5,7 +5,6 @@
 #include "hypervisor/base/spin_lock.hpp"
 #include "hypervisor/channel/server.hpp"
 #include "hypervisor/cpu/io_ports.hpp"
-#include "keyvault/random.hpp"
 #include "keyvault/tpm/endorsement.hpp"
 #include "keyvault/tpm/sealing.hpp"
 

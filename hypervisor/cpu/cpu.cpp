@@ -1,16 +1,11 @@
 #include "hypervisor/cpu/cpu.hpp"
 
-#include <atomic>
-#include <utility>
-
-#include "hypervisor/base/panic.hpp"
 #include "hypervisor/base/until.hpp"
 #include "hypervisor/cpu/apic.hpp"
 #include "hypervisor/cpu/exceptions.hpp"
 #include "hypervisor/cpu/instructions.hpp"
 #include "hypervisor/cpu/per_cpu.hpp"
 #include "hypervisor/cpu/svm/vcpu.hpp"
-#include "hypervisor/launch/layout.hpp"
 #include "hypervisor/memory/host_page_table.hpp"
 
 extern "C" {

@@ -13,11 +13,9 @@
 // itself, but for the hypervisor image, which has its own mapping only (launch/layout.hpp, kImageVirtual).
 #pragma once
 
-#include "hypervisor/base/bytes.hpp"
 #include "hypervisor/cpu/io_ports.hpp"
 #include "hypervisor/cpu/mmio.hpp"
 #include "hypervisor/memory/nested_page_table.hpp"
-#include "hypervisor/memory/physical_memory.hpp"
 
 namespace gatehouse::cpu {
 

@@ -1,7 +1,5 @@
 #include "hypervisor/cpu/mmio.hpp"
 
-#include <span>
-
 namespace gatehouse::cpu {
 
 Status MmioMap::add(std::uint64_t base, std::uint64_t size, MmioHandler& handler) {

@@ -1,7 +1,6 @@
 // What belongs to one processor.
 #pragma once
 
-#include <array>
 #include <atomic>
 
 #include "hypervisor/memory/physical_memory.hpp"

@@ -1,16 +1,11 @@
 #include "hypervisor/cpu/stop.hpp"
 
-#include <array>
-#include <atomic>
-
 #include "hypervisor/base/log.hpp"
-#include "hypervisor/base/panic.hpp"
 #include "hypervisor/cpu/console_log.hpp"
 #include "hypervisor/cpu/per_cpu.hpp"
 #include "hypervisor/cpu/svm/vcpu.hpp"
 #include "hypervisor/cpu/vector.hpp"
 #include "hypervisor/platform/chipset.hpp"
-#include "hypervisor/platform/io.hpp"
 
 namespace gatehouse::cpu {
 namespace {

@@ -2,8 +2,6 @@
 // AES-XTS, anything not compiled with -mgeneral-regs-only) runs within a VectorSection.
 #pragma once
 
-#include <cstdint>
-
 namespace gatehouse::cpu {
 
 // The two ends of a section, in pairs on one processor, for where a scope does not fit.

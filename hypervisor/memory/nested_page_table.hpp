@@ -6,8 +6,6 @@
 // 4 KiB leaves, so that no leaf spans several MTRR types (7.7.8); the rest with 1 GiB leaves.
 #pragma once
 
-#include <atomic>
-
 #include "hypervisor/base/spin_lock.hpp"
 #include "hypervisor/memory/physical_memory.hpp"
 

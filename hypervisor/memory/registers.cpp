@@ -1,6 +1,5 @@
 // The real registers of amd_vi.hpp and ram.hpp.
 #include "hypervisor/memory/amd_vi.hpp"
-#include "hypervisor/platform/io.hpp"
 
 namespace gatehouse::memory {
 

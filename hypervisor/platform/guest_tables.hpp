@@ -14,7 +14,6 @@
 
 #include "hypervisor/platform/acpi.hpp"
 #include "hypervisor/platform/chipset.hpp"
-#include "hypervisor/platform/io.hpp"
 #include "hypervisor/platform/pci.hpp"
 
 namespace gatehouse::platform {

@@ -3,7 +3,6 @@
 // The ports are pci_ports.cpp; tests link a model in its place.
 #pragma once
 
-#include <cstdint>
 #include <optional>
 
 #include "hypervisor/base/result.hpp"

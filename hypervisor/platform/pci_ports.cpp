@@ -1,5 +1,4 @@
 #include "hypervisor/platform/chipset.hpp"
-#include "hypervisor/platform/io.hpp"
 #include "hypervisor/platform/pci.hpp"
 
 namespace gatehouse::platform {

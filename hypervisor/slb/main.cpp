@@ -7,15 +7,11 @@
 // No secrets pass through here.
 #include <algorithm>
 
-#include "attestation/evidence/launch_log.hpp"
 #include "hypervisor/base/log.hpp"
-#include "hypervisor/base/panic.hpp"
 #include "hypervisor/boot/measurer.hpp"
 #include "hypervisor/launch/hand_off.hpp"
 #include "hypervisor/launch/launch_block.hpp"
 #include "hypervisor/memory/amd_vi.hpp"
-#include "hypervisor/platform/io.hpp"
-#include "hypervisor/platform/pci.hpp"
 #include "hypervisor/platform/serial.hpp"
 #include "hypervisor/platform/tpm_mmio.hpp"
 

@@ -14,8 +14,6 @@
 // without outer size fields.
 #pragma once
 
-#include <utility>
-
 #include "keyvault/tpm/transport.hpp"
 #include "keyvault/tpm/types.hpp"
 

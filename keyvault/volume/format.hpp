@@ -1,7 +1,6 @@
 // What the reader and the writers of a vault header share. Internal to keyvault/volume.
 #pragma once
 
-#include "keyvault/volume/header.hpp"
 #include "keyvault/volume/wrap.hpp"
 
 namespace gatehouse::volume {

@@ -4,9 +4,6 @@
 // feature is required, and keys of 32 and 64 bytes do not care for speed.
 #pragma once
 
-#include <initializer_list>
-
-#include "hypervisor/base/hash.hpp"
 #include "keyvault/volume/header.hpp"
 
 namespace gatehouse::volume {
