@@ -45,10 +45,8 @@ Result<std::size_t> encode_claims(const Claims& claims, MutableBytes out) {
 }
 
 Sha256Digest qualifying_data(Bytes nonce, Bytes encoded_claims) {
-    std::array<std::byte, 2> nonce_size, claims_size;
-    store(nonce_size.data(), static_cast<std::uint16_t>(nonce.size()), Endian::kBig);
-    store(claims_size.data(), static_cast<std::uint16_t>(encoded_claims.size()), Endian::kBig);
-    return sha256({literal_bytes("gatehouse quote v3"), nonce_size, nonce, claims_size, encoded_claims});
+    const auto size = [](Bytes part) { return encoded(static_cast<std::uint16_t>(part.size()), Endian::kBig); };
+    return sha256({literal_bytes("gatehouse quote v3"), size(nonce), nonce, size(encoded_claims), encoded_claims});
 }
 
 }  // namespace gatehouse::evidence

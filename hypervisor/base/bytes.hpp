@@ -40,6 +40,14 @@ inline void store(std::byte* to, T value, Endian endian) {
     std::memcpy(to, &value, sizeof(T));
 }
 
+// The bytes of an integer.
+template <std::unsigned_integral T>
+[[nodiscard]] inline std::array<std::byte, sizeof(T)> encoded(T value, Endian endian) {
+    std::array<std::byte, sizeof(T)> bytes{};
+    store(bytes.data(), value, endian);
+    return bytes;
+}
+
 // Bytes of a string literal without its terminating zero.
 template <std::size_t N>
 [[nodiscard]] inline Bytes literal_bytes(const char (&text)[N]) {

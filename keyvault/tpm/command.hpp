@@ -56,9 +56,7 @@ class Command {
   private:
     template <std::unsigned_integral T>
     void append(T value) {
-        std::array<std::byte, sizeof(value)> encoded{};
-        store(encoded.data(), value, Endian::kBig);
-        writer_.bytes(encoded);
+        writer_.bytes(encoded(value, Endian::kBig));
     }
     void append(Bytes bytes) { writer_.sized(bytes); }
     [[nodiscard]] Result<std::size_t> transmit();

@@ -8,12 +8,6 @@
 namespace gatehouse::tpm {
 namespace {
 
-std::array<std::byte, 4> big_endian(std::uint32_t value) {
-    std::array<std::byte, 4> bytes{};
-    store(bytes.data(), value, Endian::kBig);
-    return bytes;
-}
-
 // The point of a P-256 storage key: the end of its TPMT_PUBLIC (Part 2, 12.2.4). That it
 // is such a key its Name says, which was pinned; of any other the TPM makes nothing.
 Result<EccPoint> ecc_point(Bytes public_area) {
@@ -127,7 +121,7 @@ void PolicySession::authorize(Command& command, Bytes name) {
     random_->fill(nonce_caller_);
     Sha256Digest hmac{};
     if (salted_) {
-        hmac = authorization_hmac(sha256({big_endian(command.code()), name}), nonce_caller_, nonce_tpm_);
+        hmac = authorization_hmac(sha256({encoded(command.code(), Endian::kBig), name}), nonce_caller_, nonce_tpm_);
     }
     command.session(session_.handle(), nonce_caller_, attributes(), Bytes(hmac).first(salted_ ? hmac.size() : 0));
 }
@@ -143,8 +137,8 @@ Result<Response> PolicySession::execute(Command& command) {
     if (answered != attributes()) return {Error::kBadValue, command.name(), answered};
     copy_bytes(nonce_tpm_, nonce);
     if (salted_) {
-        const Sha256Digest hash =
-            sha256({big_endian(TPM2_RC_SUCCESS), big_endian(command.code()), response.parameters});
+        const Sha256Digest hash = sha256(
+            {encoded(TPM2_RC_SUCCESS, Endian::kBig), encoded(command.code(), Endian::kBig), response.parameters});
         if (!equal_secret(hmac, authorization_hmac(hash, nonce_tpm_, nonce_caller_))) {
             return {Error::kBadMac, command.name()};
         }

@@ -22,12 +22,6 @@ inline Bytes mac_label() { return literal_bytes("gatehouse vault v2: header MAC"
     return hmac_sha256(derive_key(kek.bytes(), label).bytes(), {covered});
 }
 
-[[nodiscard]] inline std::array<std::byte, 4> little_endian(std::uint32_t value) {
-    std::array<std::byte, 4> bytes{};
-    store(bytes.data(), value, Endian::kLittle);
-    return bytes;
-}
-
 // Where the MAC's place in a copy begins: checks magic, version and length, which is all that is read before.
 [[nodiscard]] Result<Bytes> covered_bytes(Bytes copy, std::uint32_t version = kHeaderVersion);
 // What preview() reads, from the beginning to the slots; then the rest.

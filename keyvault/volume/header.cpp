@@ -166,7 +166,7 @@ Status read_layout(Reader& reader, Header& header) {
 
 Status unwrap_dek(const Header& header, const Kek& kek, Bytes label, Dek& dek) {
     if (!unwrap(header.data_key.key, derive_key(kek.bytes(), label),
-                {label, little_endian(header.data_key.epoch), header.disk}, dek)) {
+                {label, encoded(header.data_key.epoch, Endian::kLittle), header.disk}, dek)) {
         return {Error::kAuthFailed, "vault data key"};
     }
     if (equal_secret(dek.bytes().first<kDekSize / 2>(), dek.bytes().last<kDekSize / 2>())) {

@@ -96,8 +96,8 @@ Result<DataKey> wrap_dek(const Dek& dek, std::uint32_t epoch, const Kek& kek, co
     if (equal_secret(dek.bytes().first<kDekSize / 2>(), dek.bytes().last<kDekSize / 2>())) {
         return {Error::kBadValue, "vault data key: halves are equal"};
     }
-    return DataKey{epoch,
-                   wrap(dek, derive_key(kek.bytes(), dek_label()), {dek_label(), little_endian(epoch), disk}, random)};
+    return DataKey{epoch, wrap(dek, derive_key(kek.bytes(), dek_label()),
+                               {dek_label(), encoded(epoch, Endian::kLittle), disk}, random)};
 }
 
 Status update(Store& store, Header& header, const Kek& kek, std::size_t& copy, MutableBytes scratch) {
