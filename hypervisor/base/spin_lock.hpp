@@ -23,7 +23,6 @@ class SpinGuard {
     explicit SpinGuard(SpinLock& lock) : lock_(lock) { lock_.lock(); }
     ~SpinGuard() { lock_.unlock(); }
     SpinGuard(const SpinGuard&) = delete;
-    SpinGuard& operator=(const SpinGuard&) = delete;
 
   private:
     SpinLock& lock_;

@@ -54,7 +54,6 @@ class TpmTransport final : public tpm::Transport {
   public:
     explicit TpmTransport(TpmBus& bus) : bus_(bus) {}
     TpmTransport(const TpmTransport&) = delete;
-    TpmTransport& operator=(const TpmTransport&) = delete;
 
     // Before everything else: finds out the interface and requests the locality (0..4), which is never seized from
     // another one.

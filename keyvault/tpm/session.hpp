@@ -35,10 +35,6 @@ struct Quote {
 
 class PolicySession {
   public:
-    PolicySession() = default;
-    PolicySession(PolicySession&&) noexcept = default;
-    PolicySession& operator=(PolicySession&&) noexcept = default;
-
     [[nodiscard]] static Result<PolicySession> start(Tpm& tpm, RandomSource& random);
     // Salted to the loaded ECC P-256 decryption key `salt_key`, whose public area is `salt_public`.
     // kUnsupported for another kind of key, kBadValue if its point is not on the curve.

@@ -47,7 +47,6 @@ class Tpm {
 
     explicit Tpm(Transport& transport) : transport_(transport) {}
     Tpm(const Tpm&) = delete;
-    Tpm& operator=(const Tpm&) = delete;
 
     // The active PCR banks. kNoSpace if there are more than BankList holds: an unknown bank must not be overlooked.
     [[nodiscard]] Result<BankList> active_banks();
