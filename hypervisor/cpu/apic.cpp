@@ -40,19 +40,13 @@ std::uint32_t read(Register reg) {
 }
 
 void write(Register reg, std::uint32_t value) {
-    if (x2apic()) {
-        write_msr(msr_of(reg), value);
-    } else {
-        page.write(reg, value);
-    }
+    if (x2apic()) return write_msr(msr_of(reg), value);
+    page.write(reg, value);
 }
 
 void write_icr(std::uint64_t value) {
-    if (x2apic()) {
-        write_msr(kMsrX2ApicIcr, value);
-    } else {
-        page.write(kIcrLow, static_cast<std::uint32_t>(value));
-    }
+    if (x2apic()) return write_msr(kMsrX2ApicIcr, value);
+    page.write(kIcrLow, static_cast<std::uint32_t>(value));
 }
 
 void send(std::uint32_t destination, std::uint32_t command) {
