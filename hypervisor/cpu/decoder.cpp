@@ -42,13 +42,10 @@ bool read_operands(Reader& code, std::uint8_t rex, MmioInstruction& out) {
 }  // namespace
 
 std::uint64_t MmioInstruction::address(const Registers& registers, std::uint64_t rip) const {
-    std::uint64_t address = displacement;
-    if (base == kRip) {
-        address += rip + length;
-    } else if (base != kNone) {
-        address += registers[static_cast<std::size_t>(base)];
-    }
-    return index == kNone ? address : address + registers[static_cast<std::size_t>(index)] * scale;
+    const auto part = [&](std::int8_t number) {
+        return number == kNone ? 0 : number == kRip ? rip + length : registers[static_cast<std::size_t>(number)];
+    };
+    return displacement + part(base) + part(index) * scale;
 }
 
 Result<MmioInstruction> decode_mmio(Bytes bytes) {
