@@ -15,11 +15,8 @@ Result<Chipset> find_chipset() {
     if (lpc == kIch9 && read_config(kLpc, 0x2c, 4) == kQemu) {
         const auto base = static_cast<std::uint16_t>(read_config(kLpc, 0x40, 2) & 0xff80);
         if ((read_config(kLpc, 0x44, 1) & kAcpiEnable) == 0) return {Error::kBadValue, "chipset: ACPI block is off"};
-        chipset.pm1_event = base;
-        chipset.pm1_control = static_cast<std::uint16_t>(base + 4);
-        chipset.pm_timer = static_cast<std::uint16_t>(base + 8);
-        chipset.gpe0 = static_cast<std::uint16_t>(base + 0x20);
-        chipset.gpe0_size = 16;
+        const auto block = [base](unsigned offset) { return static_cast<std::uint16_t>(base + offset); };
+        chipset = {base, block(4), block(8), block(0x20), 16};
     } else if (smbus == kHudson || smbus == kKerncz) {
         const auto block = [](std::uint8_t index) {
             return static_cast<std::uint16_t>(read_fch(index) | read_fch(static_cast<std::uint8_t>(index + 1)) << 8);
