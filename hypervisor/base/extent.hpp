@@ -5,6 +5,8 @@
 
 namespace gatehouse {
 
+inline constexpr std::uint64_t kPageSize = 0x1000, kFourGiB = 0x1'0000'0000;
+
 // [base, end()). Does not wrap: whoever takes one from a stranger checks that.
 struct Extent {
     std::uint64_t base = 0;

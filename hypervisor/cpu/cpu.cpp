@@ -17,8 +17,6 @@ extern const char trampoline[], trampoline_end[], trampoline_data[];
 namespace gatehouse::cpu {
 namespace {
 
-using memory::kPageSize;
-
 // Stack window of a processor, in pages; those not listed are guard pages.
 constexpr std::uint64_t kSlotPages = 16;
 constexpr std::uint64_t kMainFirst = 1, kMainPages = kStackSize / kPageSize;

@@ -120,8 +120,7 @@ Extent ConfigFilter::memory_bar(FunctionId function, std::size_t bar) const {
     if (!is_memory || (is_wide && bar + 1 == kBars)) return {};
     const std::uint64_t base = (disk->bar[bar] & ~0xfull) | (is_wide ? std::uint64_t{disk->bar[bar + 1]} << 32 : 0);
     const std::uint64_t size = disk->writable[bar] & (~disk->writable[bar] + 1);  // the lowest address bit
-    constexpr std::uint64_t kPage = 0x1000;
-    return {base & ~(kPage - 1), (size + (base & (kPage - 1)) + kPage - 1) & ~(kPage - 1)};
+    return {base & ~(kPageSize - 1), (size + (base & (kPageSize - 1)) + kPageSize - 1) & ~(kPageSize - 1)};
 }
 
 std::uint8_t ConfigFilter::disk_byte(FunctionId function, const Disk& disk, std::uint16_t offset) {

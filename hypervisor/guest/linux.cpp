@@ -45,21 +45,19 @@ struct [[gnu::packed]] SetupHeader {
 };
 static_assert(sizeof(SetupHeader) == 0x264 - kSetupAt);
 
-constexpr std::size_t kPage = 0x1000;
 constexpr std::uint32_t kHdrS = 0x53726448;
 constexpr std::uint16_t kMinVersion = 0x020c;
 constexpr std::uint64_t kEntry64 = 0x200;
-constexpr std::uint64_t kBelow4GiB = 0x100000000;
 
 // The setup block: boot_params, command line, GDT, page tables, a stack; one page each but for the command line.
-constexpr std::uint64_t kParamsAt = 0 * kPage;
-constexpr std::uint64_t kGdtAt = 1 * kPage;
-constexpr std::uint64_t kPml4At = 2 * kPage;
-constexpr std::uint64_t kPdptAt = 3 * kPage;
-constexpr std::uint64_t kStackTop = 5 * kPage;
-constexpr std::uint64_t kCommandLineAt = 5 * kPage;
+constexpr std::uint64_t kParamsAt = 0 * kPageSize;
+constexpr std::uint64_t kGdtAt = 1 * kPageSize;
+constexpr std::uint64_t kPml4At = 2 * kPageSize;
+constexpr std::uint64_t kPdptAt = 3 * kPageSize;
+constexpr std::uint64_t kStackTop = 5 * kPageSize;
+constexpr std::uint64_t kCommandLineAt = 5 * kPageSize;
 constexpr std::size_t kMaxCommandLine = 2048;
-constexpr std::uint64_t kBlockSize = 6 * kPage;
+constexpr std::uint64_t kBlockSize = 6 * kPageSize;
 
 Result<SetupHeader> parse_header(Bytes file) {
     if (file.size() < 0x400) return {Error::kTruncated, "kernel: setup header", file.size()};
@@ -76,7 +74,7 @@ Result<SetupHeader> parse_header(Bytes file) {
         return {Error::kBadLength, "kernel: setup header", header.end()};
     }
     const std::uint32_t alignment = header.alignment;
-    if (alignment < kPage || alignment > 0x40000000 || (alignment & (alignment - 1)) != 0) {
+    if (alignment < kPageSize || alignment > 0x40000000 || (alignment & (alignment - 1)) != 0) {
         return {Error::kMisaligned, "kernel: alignment", alignment};
     }
     return header;
@@ -85,12 +83,12 @@ Result<SetupHeader> parse_header(Bytes file) {
 // The preferred place if it is free, else (a relocatable kernel) any other.
 Result<std::uint64_t> place_kernel(const MemoryMap& map, const SetupHeader& header, std::span<const Extent> busy) {
     const Extent preferred{header.preferred, header.init_size};
-    if (preferred.base % kPage == 0 && preferred.end() <= kBelow4GiB && map.usable(preferred) &&
+    if (preferred.base % kPageSize == 0 && preferred.end() <= kFourGiB && map.usable(preferred) &&
         std::ranges::none_of(busy, [&](const Extent& extent) { return extent.overlaps(preferred); })) {
         return preferred.base;
     }
     if (header.relocatable == 0) return {Error::kUnsupported, "kernel: its fixed address is taken", preferred.base};
-    return map.find(preferred.length, header.alignment, kBelow4GiB, busy);
+    return map.find(preferred.length, header.alignment, kFourGiB, busy);
 }
 
 // The framebuffer of a screen_info (include/uapi/linux/screen_info.h), at least as large as Linux takes it for.
@@ -134,11 +132,11 @@ Result<cpu::svm::GuestEntry> load_linux(PhysicalView& memory, const MemoryMap& m
     std::array<Extent, 3> busy{image.initrd, image.kernel, {}};
     GATEHOUSE_ASSIGN(const std::uint64_t kernel, place_kernel(map, header, busy));
     busy[2] = {kernel, header.init_size};
-    GATEHOUSE_ASSIGN(const std::uint64_t block, map.find(kBlockSize, kPage, kBelow4GiB, busy));
+    GATEHOUSE_ASSIGN(const std::uint64_t block, map.find(kBlockSize, kPageSize, kFourGiB, busy));
 
     const MutableBytes setup = memory.at(HostPhysical(block), kBlockSize);
     std::ranges::fill(setup, std::byte{0});
-    const MutableBytes params = setup.subspan(kParamsAt, kPage);
+    const MutableBytes params = setup.subspan(kParamsAt, kPageSize);
     copy_bytes(params.subspan(kSetupAt), Bytes(file).first(header.end()).subspan(kSetupAt));
     header.loader_type = 0xff;
     header.load_flags |= 1;

@@ -5,9 +5,6 @@
 namespace gatehouse::launch {
 namespace {
 
-constexpr std::uint64_t kPageSize = 0x1000;
-constexpr std::uint64_t kFourGiB = 0x1'0000'0000;
-
 Status check_module(const LaunchBlock& block, std::size_t number) {
     const Module& module = block.modules[number];
     if (module.role < ModuleRole::kPolicy || module.role > ModuleRole::kMachineApproval) {

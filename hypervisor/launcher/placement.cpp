@@ -3,8 +3,6 @@
 namespace gatehouse::launcher {
 namespace {
 
-constexpr std::uint64_t kFourGiB = 0x1'0000'0000;
-constexpr std::uint64_t kPageSize = 0x1000;
 constexpr std::size_t kMaxBusy = 2 * launch::kMaxModules + 8;
 
 // Only counts up; far larger than what a launch has.

@@ -7,7 +7,6 @@ namespace gatehouse::memory {
 namespace {
 
 constexpr std::uint8_t kSecureDevice = 0x0f;  // capability (48882, 3.2)
-constexpr std::uint64_t kBelow4GiB = 0x100000000;
 
 constexpr std::uint32_t kIommuClass = 0x080600;
 
@@ -45,7 +44,7 @@ Result<IommuList> find_iommus(const Ram& ram) {
         const std::uint64_t base = unit->registers;
         if (base == 0) return {Error::kUnsupported, "IOMMU without an address", function};
         const Extent registers{base, kIommuRegisterSpace};
-        if (base > kBelow4GiB - kIommuRegisterSpace || ram.reached_by(registers)) {
+        if (base > kFourGiB - kIommuRegisterSpace || ram.reached_by(registers)) {
             return {Error::kOutOfRange, "IOMMU registers", base};
         }
         for (const IommuPlace& other : list.all()) {

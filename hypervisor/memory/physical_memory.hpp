@@ -9,7 +9,7 @@
 
 namespace gatehouse::memory {
 
-inline constexpr std::uint64_t kPageSize = 4096;
+using gatehouse::kPageSize;
 // What the identity map covers; RAM beyond it cannot be given to a guest.
 inline constexpr std::uint64_t kIdentityLimit = std::uint64_t{512} << 30;
 

@@ -22,10 +22,8 @@ constexpr std::uint8_t kTypeBits = 0x07;
 constexpr std::uint8_t kReadWriteMemory = 0x18;  // RdMem, WrMem
 constexpr std::uint8_t kWriteBack = 6;
 
-constexpr std::uint64_t kPage = 0x1000;
 constexpr Extent kConventional{0, 0xa0000};
 constexpr std::uint64_t kOneMiB = 0x100000;
-constexpr std::uint64_t kFourGiB = 0x1'0000'0000;
 constexpr std::uint64_t kApicPlace = 0xfee00000;
 
 }  // namespace
@@ -83,7 +81,8 @@ std::uint8_t Ram::fixed_byte(std::uint64_t address) const {
 Status Ram::check(const Extent& extent, const char* item) const {
     bool good = !extent.wraps() && !extent.overlaps(smm_);
     if (kConventional.contains(extent)) {
-        for (std::uint64_t page = extent.base & ~(kPage - 1); fixed_dram_ && page < extent.end(); page += kPage) {
+        for (std::uint64_t page = extent.base & ~(kPageSize - 1); fixed_dram_ && page < extent.end();
+             page += kPageSize) {
             good = good && (fixed_byte(page) & kReadWriteMemory) == kReadWriteMemory;
         }
     } else {
@@ -106,7 +105,7 @@ bool Ram::is_write_back(std::uint64_t page) const {
 
 Status Ram::check_write_back(const Extent& extent, const char* item) const {
     GATEHOUSE_TRY(check(extent, item));
-    for (std::uint64_t page = extent.base & ~(kPage - 1); page < extent.end(); page += kPage) {
+    for (std::uint64_t page = extent.base & ~(kPageSize - 1); page < extent.end(); page += kPageSize) {
         if (!is_write_back(page)) return {Error::kRefused, "memory type is not write-back", page};
     }
     return {};
