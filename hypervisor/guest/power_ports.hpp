@@ -17,12 +17,9 @@
 
 namespace gatehouse::guest {
 
-// What happens at the end, behind an interface so that the rules can be tested.
-class PowerActions {
+// The real ports, and what happens at the end, behind an interface so that the rules can be tested.
+class PowerActions : public cpu::IoPortHandler {
   public:
-    // The real ports.
-    [[nodiscard]] virtual std::uint32_t read(std::uint16_t port, unsigned size) = 0;
-    virtual void write(std::uint16_t port, unsigned size, std::uint32_t value) = 0;
     // Wipes keys, stops the other processors.
     virtual void prepare_stop() = 0;
     // After the last write: the machine is going down; does not return on the real machine.
