@@ -15,15 +15,14 @@ class Measurer {
     // The banks are those of the log, at most kMaxBanks. `tpm` at locality 2.
     Measurer(tpm::Tpm& tpm, evidence::EventLogWriter& log) : tpm_(tpm), log_(log) {}
 
+    // Good until the next call.
+    [[nodiscard]] std::span<const Digest> hash_in_all_banks(Bytes object);
     // Extends the PCR of a measurement with the hash of `object`.
     [[nodiscard]] Status extend(const evidence::Measurement& measurement, Bytes object);
     // Caps PCRs 17, 18 and 19: nothing later in this boot meets the sealing policy again.
     [[nodiscard]] Status cap();
 
   private:
-    // Good until the next call.
-    [[nodiscard]] std::span<const Digest> hash_in_all_banks(Bytes object);
-
     tpm::Tpm& tpm_;
     evidence::EventLogWriter& log_;
     std::array<Digest, launch::kMaxBanks> digests_;

@@ -103,11 +103,10 @@ Status read_banks(tpm::Tpm& tpm, launch::HandOff& hand_off) {
 // Extends PCR 17 with the hypervisor and writes the event log. The CPU has extended it with the SLB.
 Result<Bytes> measure(tpm::Tpm& tpm, const launch::HandOff& hand_off, Bytes image, MutableBytes log_room) {
     GATEHOUSE_ASSIGN(auto event_log, evidence::EventLogWriter::create(log_room, hand_off.all_banks()));
-    std::array<Digest, launch::kMaxBanks> digests;
-    const Bytes measured(slb_base, slb_measured_end);
-    for (std::size_t i = 0; i < hand_off.bank_count; ++i) digests[i] = hash(hand_off.banks[i], measured);
-    GATEHOUSE_TRY(event_log.append(evidence::kMeasurements[0], std::span(digests).first(hand_off.bank_count)));
-    GATEHOUSE_TRY(boot::Measurer(tpm, event_log).extend(evidence::kMeasurements[1], image));
+    boot::Measurer measurer(tpm, event_log);
+    const auto digests = measurer.hash_in_all_banks({slb_base, slb_measured_end});
+    GATEHOUSE_TRY(event_log.append(evidence::kMeasurements[0], digests));
+    GATEHOUSE_TRY(measurer.extend(evidence::kMeasurements[1], image));
     return event_log.log();
 }
 
