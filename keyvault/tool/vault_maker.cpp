@@ -105,8 +105,7 @@ void make_vault(EndpointTpm& tpm, const Endpoint& endpoint, RandomSource& random
     slot.authority = tpm::name_of(endpoint.authority.bytes());
     slot.kek = volume::wrap_kek(keys.kek, volume::SlotKind::kTpm, sealed, header, random);
     if (recovery != nullptr) {
-        header.slots.recovery.emplace().kek =
-            volume::wrap_kek(keys.kek, volume::SlotKind::kRecovery, *recovery, header, random);
+        header.slots.recovery = volume::wrap_kek(keys.kek, volume::SlotKind::kRecovery, *recovery, header, random);
     }
     keep_or_make_attestation_key(tpm, header);
     check_header(vault, sealed);

@@ -57,9 +57,9 @@ Status open_copy(Bytes copy, SlotKind slot, const SlotSecret& secret, const Guid
     Reader reader(covered);
     GATEHOUSE_TRY(read_front(reader, header));
     const Slots& slots = header.slots;
-    const std::optional<KeySlot>& other = slot == SlotKind::kRecovery ? slots.recovery : slots.member;
+    const std::optional<WrappedKey<kKekSize>>& other = slot == SlotKind::kRecovery ? slots.recovery : slots.member;
     if (slot == SlotKind::kTpm ? !slots.tpm : !other) return {Error::kNotFound, "vault: no such slot"};
-    const WrappedKey<kKekSize>& wrapped = slot == SlotKind::kTpm ? slots.tpm->kek : other->kek;
+    const WrappedKey<kKekSize>& wrapped = slot == SlotKind::kTpm ? slots.tpm->kek : *other;
     const Bytes label = slot_label(slot);
     if (!unwrap(wrapped, derive_key(secret.bytes(), label), {label, header.disk, header.vault_id}, keys.kek)) {
         return {Error::kAuthFailed, "vault slot"};
@@ -102,9 +102,9 @@ Status read_front(Reader& reader, Header& header) {
     header.slots = {};
     GATEHOUSE_ASSIGN(const bool has_tpm, present(reader));
     if (has_tpm) GATEHOUSE_TRY(read_tpm_slot(reader, header.slots.tpm.emplace()));
-    for (std::optional<KeySlot>* const slot : {&header.slots.recovery, &header.slots.member}) {
+    for (auto* const slot : {&header.slots.recovery, &header.slots.member}) {
         GATEHOUSE_ASSIGN(const bool is_there, present(reader));
-        if (is_there) read(reader, slot->emplace().kek);
+        if (is_there) read(reader, slot->emplace());
     }
     return reader.status("vault header: slots");
 }

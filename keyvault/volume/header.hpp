@@ -86,13 +86,10 @@ struct TpmSlot {
     std::array<std::byte, 34> authority{};         // Name; for information
     WrappedKey<kKekSize> kek;
 };
-struct KeySlot {
-    WrappedKey<kKekSize> kek;
-};
 struct Slots {
     std::optional<TpmSlot> tpm;
-    std::optional<KeySlot> recovery;
-    std::optional<KeySlot> member;  // slot secret: the boot vault's root
+    std::optional<WrappedKey<kKekSize>> recovery;
+    std::optional<WrappedKey<kKekSize>> member;  // slot secret: the boot vault's root
 };
 
 // What the guest may do with ranges of sectors; those in no region are encrypted, none of a header says so. An overlay

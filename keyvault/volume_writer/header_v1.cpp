@@ -40,10 +40,10 @@ Status open_copy(Bytes copy, const SlotSecret& recovery_key, const Guid* disk, H
     const auto tpm = std::make_unique<TpmSlot>();
     if (reader.u32() != 0) GATEHOUSE_TRY(read_tpm_slot(reader, *tpm));
     if (reader.u32() != 1) return {Error::kNotFound, "vault: no such slot"};
-    KeySlot recovery;
-    read(reader, recovery.kek);
+    WrappedKey<kKekSize> recovery;
+    read(reader, recovery);
     GATEHOUSE_TRY(reader.status("vault header: slots"));
-    if (!unwrap(recovery.kek, derive_key(recovery_key.bytes(), recovery_label()), {recovery_label(), header.disk},
+    if (!unwrap(recovery, derive_key(recovery_key.bytes(), recovery_label()), {recovery_label(), header.disk},
                 keys.kek)) {
         return {Error::kAuthFailed, "vault slot"};
     }

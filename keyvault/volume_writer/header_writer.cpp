@@ -23,9 +23,9 @@ void write(Writer& writer, const Slots& slots) {
         writer.bytes(slots.tpm->authority);
         write(writer, slots.tpm->kek);
     }
-    for (const std::optional<KeySlot>* slot : {&slots.recovery, &slots.member}) {
+    for (const auto* slot : {&slots.recovery, &slots.member}) {
         writer.u32(*slot ? 1 : 0);
-        if (*slot) write(writer, (*slot)->kek);
+        if (*slot) write(writer, **slot);
     }
 }
 

@@ -144,8 +144,7 @@ struct Vault {
             header->slots.tpm->kek = volume::wrap_kek(kek, volume::SlotKind::kTpm, secret, *header, random);
         }
         if (boot != nullptr) {
-            header->slots.member.emplace().kek =
-                volume::wrap_kek(kek, volume::SlotKind::kMember, boot->root, *header, random);
+            header->slots.member = volume::wrap_kek(kek, volume::SlotKind::kMember, boot->root, *header, random);
         }
         header->root = volume::wrap_root(root, kek, header->disk, random);
         auto key = volume::wrap_dek(dek, 1, kek, header->disk, random);

@@ -46,8 +46,8 @@ struct Vault {
         tpm.authority.fill(std::byte{0x53});
         header.vault_id = vault_id(root);
         tpm.kek = wrap_kek(kek, SlotKind::kTpm, tpm_secret, header, random);
-        header.slots.recovery.emplace().kek = wrap_kek(kek, SlotKind::kRecovery, recovery_key, header, random);
-        header.slots.member.emplace().kek = wrap_kek(kek, SlotKind::kMember, boot_root, header, random);
+        header.slots.recovery = wrap_kek(kek, SlotKind::kRecovery, recovery_key, header, random);
+        header.slots.member = wrap_kek(kek, SlotKind::kMember, boot_root, header, random);
         header.sector_size = 512;
         header.total_sectors = 1'000'000;
         header.regions[0] = {0, 1, RegionClass::kReadOnly};

@@ -173,8 +173,7 @@ void make_keys(RandomSource& random, OpenVault& vault) {
     header.root = volume::wrap_root(vault.keys.root, vault.keys.kek, header.disk, random);
     header.data_key =
         expect(volume::wrap_dek(vault.keys.dek, header.data_key.epoch, vault.keys.kek, header.disk, random), "key");
-    header.slots.recovery.emplace().kek =
-        volume::wrap_kek(vault.keys.kek, volume::SlotKind::kRecovery, recovery(), header, random);
+    header.slots.recovery = volume::wrap_kek(vault.keys.kek, volume::SlotKind::kRecovery, recovery(), header, random);
 }
 
 void provision_on(BlockDevice& disk, std::uint64_t seed) {
