@@ -5,21 +5,20 @@ namespace gatehouse::cpu {
 Status IoPortMap::add(std::uint16_t first, std::uint16_t last, IoPortHandler& handler) {
     if (last < first) return {Error::kBadValue, "I/O ports", first};
     if (count_ == kMaxRegions) return {Error::kNoSpace, "I/O port regions", kMaxRegions};
+    const Extent ports{first, last + 1u - first};
     for (const Region& other : std::span(regions_).first(count_)) {
-        const bool apart = first > other.last || last < other.first;
-        const bool inside = first >= other.first && last <= other.last;
-        const bool around = first <= other.first && last >= other.last;
-        if (!apart && inside == around) return {Error::kOverlap, "I/O ports", first};
+        const bool nested = ports.contains(other.ports) != other.ports.contains(ports);
+        if (ports.overlaps(other.ports) && !nested) return {Error::kOverlap, "I/O ports", first};
     }
-    regions_[count_++] = {first, last, &handler};
+    regions_[count_++] = {ports, &handler};
     return {};
 }
 
 IoPortHandler* IoPortMap::find(std::uint16_t port, unsigned size) const {
     const Region* smallest = nullptr;
     for (const Region& region : std::span(regions_).first(count_)) {
-        if (port < region.first || port + size > region.last + 1u) continue;
-        if (smallest == nullptr || region.last - region.first < smallest->last - smallest->first) smallest = &region;
+        if (!region.ports.contains({port, size})) continue;
+        if (smallest == nullptr || region.ports.length < smallest->ports.length) smallest = &region;
     }
     return smallest == nullptr ? nullptr : smallest->handler;
 }
@@ -41,8 +40,8 @@ void IoPortMap::write(std::uint16_t port, unsigned size, std::uint32_t value,
 
 void IoPortMap::write_bitmap(std::span<std::uint8_t, kBitmapSize> bitmap) const {
     for (std::uint8_t& byte : bitmap) byte = 0;
-    for (std::size_t i = 0; i < count_; ++i) {
-        for (unsigned port = regions_[i].first; port <= regions_[i].last; ++port) {
+    for (const Region& region : std::span(regions_).first(count_)) {
+        for (std::uint64_t port = region.ports.base; port < region.ports.end(); ++port) {
             bitmap[port / 8] = static_cast<std::uint8_t>(bitmap[port / 8] | 1u << port % 8);
         }
     }

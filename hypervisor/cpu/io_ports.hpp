@@ -4,6 +4,7 @@
 #include <array>
 #include <span>
 
+#include "hypervisor/base/extent.hpp"
 #include "hypervisor/base/result.hpp"
 
 namespace gatehouse::cpu {
@@ -40,8 +41,7 @@ class IoPortMap {
 
   private:
     struct Region {
-        std::uint16_t first = 0;
-        std::uint16_t last = 0;
+        Extent ports;
         IoPortHandler* handler = nullptr;
     };
     std::array<Region, kMaxRegions> regions_{};
