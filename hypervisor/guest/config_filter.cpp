@@ -12,13 +12,13 @@ enum Register : std::uint16_t {
     kCacheLineSize = 0x0c,  // 8 bits
     kBar0 = 0x10,           // six of 32 bits
     kBarEnd = 0x28,
-    kBusNumbers = 0x18,  // type 1: primary, secondary, subordinate, secondary latency timer
-    kBusNumbersEnd = 0x1b,
     kCapabilities = 0x34,   // 8 bits
     kInterruptLine = 0x3c,  // 8 bits
     kHeaderEnd = 0x40,
     kConventionalEnd = 0x100,
 };
+
+constexpr Extent kBusNumbers{0x18, 3};  // type 1: primary, secondary, subordinate
 
 constexpr std::uint32_t kIoSpace = 1u << 0;  // command bits
 constexpr std::uint32_t kMemorySpace = 1u << 1;
@@ -34,10 +34,6 @@ constexpr std::uint32_t kInterruptAddress = 0xfee00000;
 constexpr std::uint32_t kInterruptBits = 0x000ffffc;  // destination and mode
 
 constexpr std::uint32_t ones(unsigned size) { return size == 4 ? 0xffffffffu : (1u << (8 * size)) - 1; }
-
-constexpr bool overlaps(std::uint16_t offset, unsigned size, std::uint16_t first, std::uint16_t end) {
-    return offset < end && offset + size > first;
-}
 
 }  // namespace
 
@@ -147,6 +143,7 @@ std::uint32_t ConfigFilter::read(FunctionId function, std::uint16_t offset, unsi
 
 void ConfigFilter::write_disk(FunctionId function, Disk& disk, std::uint16_t offset, unsigned size,
                               std::uint32_t value) {
+    const Extent access{offset, size};
     if (offset >= kBar0 && offset < kBarEnd) {
         const std::size_t i = (offset - kBar0) / 4u;
         const unsigned shift = 8 * (offset % 4u);
@@ -155,19 +152,17 @@ void ConfigFilter::write_disk(FunctionId function, Disk& disk, std::uint16_t off
         disk.bar[i] = (merged & disk.writable[i]) | disk.fixed[i];
         return;
     }
-    if (offset == kCommand && size >= 2) {
-        real_.write(function, kCommand, size, (value & ~kIoSpace) | kMemorySpace | kBusMaster);
-        return;
-    }
-    if (offset == kCommand) return;  // a byte of it: nobody does this, and it could clear what must stay on
-    if (disk.msi != 0 && overlaps(offset, size, static_cast<std::uint16_t>(disk.msi + 4), disk.msi_address_end)) {
+    if (offset == kCommand) value = (value & ~kIoSpace) | kMemorySpace | kBusMaster;
+    if (disk.msi != 0 && access.overlaps({disk.msi + 4u, disk.msi_address_end - disk.msi - 4u})) {
         if (offset == disk.msi + 4 && size == 4) {
             real_.write(function, offset, size, kInterruptAddress | (value & kInterruptBits));
         }
         return;
     }
-    const bool passes = (offset == kCommand + 1 && size == 1) || (offset == kStatus && size == 2) ||
-                        (offset == kCacheLineSize && size == 1) || (offset == kInterruptLine && size == 1) ||
+    // Not a byte of the command alone: nobody does this, and it could clear what must stay on.
+    const bool passes = (offset == kCommand && size >= 2) || (offset == kCommand + 1 && size == 1) ||
+                        (offset == kStatus && size == 2) || (offset == kCacheLineSize && size == 1) ||
+                        (offset == kInterruptLine && size == 1) ||
                         (disk.msi != 0 && offset >= disk.msi + 2 && offset + size <= disk.msi_end);
     if (passes) real_.write(function, offset, size, value);
 }
@@ -178,7 +173,7 @@ void ConfigFilter::write(FunctionId function, std::uint16_t offset, unsigned siz
     const Function* const found = find(function);
     if (found != nullptr && found->disk != nullptr) return write_disk(function, *found->disk, offset, size, value);
     const bool is_bridge = found != nullptr && found->kind == FunctionKind::kBridge;
-    const bool passes = found == nullptr || (is_bridge && !overlaps(offset, size, kBusNumbers, kBusNumbersEnd));
+    const bool passes = found == nullptr || (is_bridge && !Extent{offset, size}.overlaps(kBusNumbers));
     if (passes) real_.write(function, offset, size, value);
 }
 
