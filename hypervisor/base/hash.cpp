@@ -3,6 +3,8 @@
 #include <bearssl/bearssl_hmac.h>
 #include <bearssl/bearssl_kdf.h>
 
+#include <algorithm>
+
 namespace gatehouse {
 namespace {
 
@@ -14,6 +16,17 @@ const br_hash_class* implementation(HashAlgorithm algorithm) {
         case HashAlgorithm::kSha512: return &br_sha512_vtable;
         default: return nullptr;
     }
+}
+
+// Gives whole blocks of `data` to the SHA extensions; returns what is left of it for BearSSL.
+template <typename Context>
+Bytes take_blocks(Context& context, void (*blocks)(std::uint32_t*, Bytes), Bytes data) {
+    const std::size_t head = std::min<std::size_t>(data.size(), -context.count % kShaBlock);  // of the block begun
+    context.vtable->update(&context.vtable, data.data(), head);
+    const Bytes whole = data.subspan(head, (data.size() - head) / kShaBlock * kShaBlock);
+    blocks(context.val, whole);
+    context.count += whole.size();
+    return data.subspan(head + whole.size());
 }
 
 }  // namespace
@@ -29,6 +42,9 @@ bool can_hash(HashAlgorithm algorithm) { return implementation(algorithm) != nul
 Hash::Hash(HashAlgorithm algorithm) : algorithm_(algorithm) { implementation(algorithm)->init(&context_.vtable); }
 
 Hash& Hash::update(Bytes data) {
+    if (has_sha_extensions()) {
+        if (algorithm_ == HashAlgorithm::kSha256) data = take_blocks(context_.sha256, sha256_blocks, data);
+    }
     context_.vtable->update(&context_.vtable, data.data(), data.size());
     return *this;
 }

@@ -47,6 +47,12 @@ class Hash {
     br_hash_compat_context context_;
 };
 
+// Whole blocks into the state of a SHA-256, eight words, if the processor has_sha_extensions(). Legacy SSE encodings, as
+// BearSSL's. For Hash, which is the same with and without.
+inline constexpr std::size_t kShaBlock = 64;
+[[nodiscard]] bool has_sha_extensions();
+void sha256_blocks(std::uint32_t* state, Bytes blocks);
+
 [[nodiscard]] Digest hash(HashAlgorithm algorithm, Bytes data);
 [[nodiscard]] Sha256Digest sha256(Bytes data);
 // SHA-256 of the parts one after the other.
