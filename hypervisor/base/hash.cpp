@@ -43,6 +43,7 @@ Hash::Hash(HashAlgorithm algorithm) : algorithm_(algorithm) { implementation(alg
 
 Hash& Hash::update(Bytes data) {
     if (has_sha_extensions()) {
+        if (algorithm_ == HashAlgorithm::kSha1) data = take_blocks(context_.sha1, sha1_blocks, data);
         if (algorithm_ == HashAlgorithm::kSha256) data = take_blocks(context_.sha256, sha256_blocks, data);
     }
     context_.vtable->update(&context_.vtable, data.data(), data.size());
