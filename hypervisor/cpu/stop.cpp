@@ -51,14 +51,10 @@ void halt() {
 
 }  // namespace gatehouse::cpu
 
-namespace gatehouse {
-
-void panic(const char* why) {
+void gatehouse::panic(const char* why) {
     cpu::prepare_stop();  // the log may be what is broken
     cpu::set_console(true);
     log("panic: ", why, " (cpu ", cpu::this_cpu().index, ", called from ",
         Hex{reinterpret_cast<std::uint64_t>(__builtin_return_address(0))}, "); keys wiped, machine stopped");
     cpu::halt();
 }
-
-}  // namespace gatehouse
