@@ -40,13 +40,14 @@ void halt() {
 void relinquish_tpm() {
     using platform::TpmBus;
     constexpr unsigned kLocalities = 4;  // the fifth is the CPU's own
+    constexpr std::uint32_t kControlRelinquish = 1u << 1;
     const auto page = [](unsigned locality) {
         return platform::Mmio<TpmBus>(HostPhysical(platform::kTpmBase + locality * 0x1000));
     };
     const bool crb = (page(0).read(platform::kTpmInterfaceId) & platform::kTpmIdTypeMask) == platform::kTpmIdCrb;
     for (unsigned locality = 0; locality < kLocalities; ++locality) {
         if (crb) {
-            page(locality).write(platform::kTpmLocalityControl, platform::kTpmControlRelinquish);
+            page(locality).write(platform::kTpmLocalityControl, kControlRelinquish);
         } else {
             page(locality).write(platform::kTpmAccess, platform::kTpmAccessActive);
         }

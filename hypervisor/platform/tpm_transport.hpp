@@ -48,7 +48,6 @@ inline constexpr TpmBus::Register32 kTpmInterfaceId{0x30};      // of both (PTP 
 inline constexpr std::uint32_t kTpmIdTypeMask = 0xf;
 inline constexpr std::uint32_t kTpmIdCrb = 0x1;
 inline constexpr std::uint8_t kTpmAccessActive = 1u << 5;  // written: relinquish
-inline constexpr std::uint32_t kTpmControlRelinquish = 1u << 1;
 
 class TpmTransport final : public tpm::Transport {
   public:
