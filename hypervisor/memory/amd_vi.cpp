@@ -46,9 +46,8 @@ constexpr std::size_t kWordAt = kPageSize;       // after the command buffer
 constexpr std::uint64_t kTimeLimit = 1'000'000;  // microseconds, for one answer of the unit
 
 // Commands (48882, 2.4): opcode in bits 63:60 of the low word.
-constexpr std::uint64_t opcode(std::uint64_t number) { return number << 60; }
-constexpr std::uint64_t kCompletionWait = opcode(1);
-constexpr std::uint64_t kInvalidateAll = opcode(8);
+constexpr std::uint64_t kCompletionWait = std::uint64_t{1} << 60;
+constexpr std::uint64_t kInvalidateAll = std::uint64_t{8} << 60;
 constexpr std::uint64_t kStore = 1u << 0;  // COMPLETION_WAIT: write the high word to the address
 
 // Device table entry. Word 1 is the domain alone: I = 0 refuses translated requests, EX = 0 the exclusion
