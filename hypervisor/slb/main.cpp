@@ -28,7 +28,6 @@ void panic(const char* why) {
     for (;;) asm volatile("cli; hlt");
 }
 
-namespace slb {
 namespace {
 
 // The kept region, cacheable, as entry.S has mapped it.
@@ -111,7 +110,7 @@ Result<Bytes> measure(tpm::Tpm& tpm, const launch::HandOff& hand_off, Bytes imag
 }
 
 // Everything up to the jump.
-Status load(std::uint64_t base) {
+Status load_hypervisor(std::uint64_t base) {
     memory::Ram ram;
     GATEHOUSE_TRY(check_position(base, ram));
     launch::HandOff hand_off;
@@ -136,7 +135,6 @@ Status load(std::uint64_t base) {
 }
 
 }  // namespace
-}  // namespace slb
 }  // namespace gatehouse
 
 void slb_main(std::uint64_t kept_base) {
@@ -144,7 +142,7 @@ void slb_main(std::uint64_t kept_base) {
     platform::start_serial();
     set_log_sink(platform::write_serial);
     log("slb: started at ", Hex{kept_base});
-    const Status loaded = slb::load(kept_base);
+    const Status loaded = load_hypervisor(kept_base);
     if (!loaded) {
         log("slb: ", loaded.failure(), "; the hypervisor is not started, no key is released");
         for (;;) asm volatile("cli; hlt");
