@@ -3,8 +3,6 @@
 #include <bearssl/bearssl_hmac.h>
 #include <bearssl/bearssl_kdf.h>
 
-#include <algorithm>
-
 namespace gatehouse {
 namespace {
 
@@ -18,15 +16,13 @@ const br_hash_class* implementation(HashAlgorithm algorithm) {
     }
 }
 
-// Gives whole blocks of `data` to the SHA extensions; returns what is left of it for BearSSL.
+// Gives whole blocks of `data`, if it begins with one, to the SHA extensions; returns what is left of it for BearSSL.
 template <typename Context>
 Bytes take_blocks(Context& context, void (*blocks)(std::uint32_t*, Bytes), Bytes data) {
-    const std::size_t head = std::min<std::size_t>(data.size(), -context.count % kShaBlock);  // of the block begun
-    context.vtable->update(&context.vtable, data.data(), head);
-    const Bytes whole = data.subspan(head, (data.size() - head) / kShaBlock * kShaBlock);
+    const Bytes whole = data.first(context.count % kShaBlock == 0 ? data.size() / kShaBlock * kShaBlock : 0);
     blocks(context.val, whole);
     context.count += whole.size();
-    return data.subspan(head + whole.size());
+    return data.subspan(whole.size());
 }
 
 }  // namespace
