@@ -13,7 +13,6 @@
 
 namespace gatehouse::guest {
 
-using gatehouse::Extent;
 using launch::MemoryRange;
 using launch::MemoryType;
 

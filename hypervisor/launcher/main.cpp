@@ -131,7 +131,7 @@ void load(const Placement& placement) {
     check_cpu(with_skinit);
     check_modules();
     const auto own = reinterpret_cast<std::uint64_t>(launcher_start);
-    const guest::Extent busy[] = {
+    const Extent busy[] = {
         {0, 0x100000},
         {own, reinterpret_cast<std::uint64_t>(launcher_end) - own},
         {information, kMultibootMaximumSize},

@@ -7,27 +7,27 @@ constexpr std::size_t kMaxBusy = 2 * launch::kMaxModules + 8;
 
 // Only counts up; far larger than what a launch has.
 struct BusyList {
-    std::array<guest::Extent, kMaxBusy> entries{};
+    std::array<Extent, kMaxBusy> entries{};
     std::size_t count = 0;
 
-    [[nodiscard]] Status add(const guest::Extent& extent) {
+    [[nodiscard]] Status add(const Extent& extent) {
         if (extent.length == 0) return {};
         if (count == entries.size()) return {Error::kNoSpace, "list of places in use"};
         entries[count++] = extent;
         return {};
     }
-    [[nodiscard]] std::span<const guest::Extent> all() const { return std::span(entries).first(count); }
+    [[nodiscard]] std::span<const Extent> all() const { return std::span(entries).first(count); }
 };
 
 }  // namespace
 
-Result<Placement> place(const BootInformation& information, std::span<const guest::Extent> busy) {
+Result<Placement> place(const BootInformation& information, std::span<const Extent> busy) {
     guest::MemoryMap map;
     for (const launch::MemoryRange& range : information.launch.all_memory()) {
         GATEHOUSE_TRY(map.add(range));
     }
     BusyList in_use;
-    for (const guest::Extent& extent : busy) GATEHOUSE_TRY(in_use.add(extent));
+    for (const Extent& extent : busy) GATEHOUSE_TRY(in_use.add(extent));
     GATEHOUSE_TRY(in_use.add({information.slb.base, information.slb.length}));
     GATEHOUSE_TRY(in_use.add({information.hypervisor.base, information.hypervisor.length}));
     for (const launch::Module& module : information.launch.all_modules()) {

@@ -15,6 +15,6 @@ struct Placement {
 // Free is usable memory that holds neither `information` nor a module nor anything of `busy`; ACPI tables are
 // not in usable memory (ACPI 6.5, 15.1). New places overlap no old ones, so that modules are copied in any
 // order. The memory map must be free of contradictions (kOverlap); kNoSpace if the memory does not suffice.
-[[nodiscard]] Result<Placement> place(const BootInformation& information, std::span<const guest::Extent> busy);
+[[nodiscard]] Result<Placement> place(const BootInformation& information, std::span<const Extent> busy);
 
 }  // namespace gatehouse::launcher

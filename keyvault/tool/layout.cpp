@@ -5,9 +5,6 @@
 namespace gatehouse::host {
 namespace {
 
-using volume::Region;
-using volume::RegionClass;
-
 // --- Regions
 
 void check_vault(const BlockDevice& disk, const volume::GptEntry& vault) {

@@ -46,10 +46,10 @@ void keep_or_make_attestation_key(EndpointTpm& tpm, Header& header) {
 
 json regions_json(const Header& header) {
     json regions = json::array();
-    for (const volume::Region& region : header.region_table()) {
-        const char* const kind = region.kind == volume::RegionClass::kHidden    ? "hidden"
-                                 : region.kind == volume::RegionClass::kOverlay ? "overlay"
-                                                                                : "read-only";
+    for (const Region& region : header.region_table()) {
+        const char* const kind = region.kind == RegionClass::kHidden    ? "hidden"
+                                 : region.kind == RegionClass::kOverlay ? "overlay"
+                                                                        : "read-only";
         regions.push_back({{"first", region.first}, {"count", region.count}, {"kind", kind}});
     }
     return regions;

@@ -94,8 +94,6 @@ struct Slots {
 
 // What the guest may do with ranges of sectors; those in no region are encrypted, none of a header says so. An overlay
 // region is one sector, whose content is in the overlay table.
-using gatehouse::Region;
-using gatehouse::RegionClass;
 inline constexpr std::size_t kMaximumRegions = 64;
 
 // A sector that the guest sees in place of what is on the disk: GPT sectors edited to hide the vault.

@@ -205,11 +205,11 @@ Status parse_multiboot(Bytes bytes, BootInformation& information) {
     return launcher::parse_multiboot(bytes, information);
 }
 
-Result<Placement> place(BootInformation& information, std::span<const guest::Extent> busy) {
+Result<Placement> place(BootInformation& information, std::span<const Extent> busy) {
     launch::LaunchBlock& block = information.launch;
-    std::array<guest::Extent, 16> all{};
+    std::array<Extent, 16> all{};
     std::size_t count = 0;
-    for (const guest::Extent& extent : busy) all[count++] = extent;
+    for (const Extent& extent : busy) all[count++] = extent;
     for (const File& each : std::span(files).first(file_count)) all[count++] = {each.extent.base, each.extent.length};
     for (const launch::MemoryRange& range : block.all_memory()) {
         const std::uint64_t end = (range.base + range.length) & ~0xfffull;

@@ -26,7 +26,7 @@
 namespace gatehouse::launcher::attack {
 
 [[nodiscard]] Status parse_multiboot(Bytes bytes, BootInformation& information);
-[[nodiscard]] Result<Placement> place(BootInformation& information, std::span<const guest::Extent> busy);
+[[nodiscard]] Result<Placement> place(BootInformation& information, std::span<const Extent> busy);
 void relinquish_tpm();
 void park_other_cpus();
 void enable_svm();

@@ -128,7 +128,7 @@ struct Vault {
         random.fill(root.bytes());
         header->disk = kDiskGuid;
         header->total_sectors = kSectors;
-        header->regions[0] = {kVaultFirst, kVaultCount, volume::RegionClass::kHidden};
+        header->regions[0] = {kVaultFirst, kVaultCount, RegionClass::kHidden};
         header->region_count = 1;
         header->vault_id = volume::vault_id(root);
     }
@@ -267,7 +267,7 @@ TEST_F(OpenVaults, FindsTheVaultOnADiskOfLargeSectors) {
     store(entry.data() + 40, (kVaultFirst + kVaultCount) / 8 - 1, Endian::kLittle);
     own.header->sector_size = kSize;
     own.header->total_sectors = kSectors / 8;
-    own.header->regions[0] = {kVaultFirst / 8, kVaultCount / 8, volume::RegionClass::kHidden};
+    own.header->regions[0] = {kVaultFirst / 8, kVaultCount / 8, RegionClass::kHidden};
     own.write(disk, 0, 1);
     own.write(disk, 1, 2);
     const Status status = open();

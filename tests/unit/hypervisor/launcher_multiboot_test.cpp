@@ -251,7 +251,7 @@ struct Placed {
     Result<Placement> placement;
 };
 
-Placed place_in(std::initializer_list<Piece> memory, std::span<const guest::Extent> busy = {}) {
+Placed place_in(std::initializer_list<Piece> memory, std::span<const Extent> busy = {}) {
     auto information = parse(sample().memory(memory).finish()).information;
     auto placement = place(*information, busy);
     return {std::move(information), placement};
@@ -301,7 +301,7 @@ TEST(Placement, IsAlignedWhereMemoryIsNot) {
 }
 
 TEST(Placement, AvoidsWhatIsInUse) {
-    const guest::Extent busy[] = {{0x3f000000, 0x1000}};
+    const Extent busy[] = {{0x3f000000, 0x1000}};
     const Placed placed = place_in({{0x100000, 0x3f100000, 1}}, busy);
     expect_sound(placed);
     EXPECT_EQ(placed.placement->kept_base + launch::kKeptSize, 0x3f000000u);

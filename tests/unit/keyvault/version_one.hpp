@@ -34,7 +34,7 @@ inline std::vector<std::byte> version_one(const volume::Header& header, const vo
     writer.u32(header.sector_size);
     writer.u64(header.total_sectors);
     writer.u32(header.region_count);
-    for (const volume::Region& region : header.region_table()) {
+    for (const Region& region : header.region_table()) {
         writer.u64(region.first);
         writer.u64(region.count);
         writer.u32(static_cast<std::uint32_t>(region.kind));

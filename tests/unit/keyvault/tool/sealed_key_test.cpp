@@ -791,7 +791,7 @@ TEST_F(Layout, CoversEachSectorOnce) {
     volume::Header header;
     host::lay_out(disk, host::read_partition_tables(disk), header);
     std::vector<int> owners(disk.total_sectors());
-    for (const volume::Region& region : header.region_table()) {
+    for (const Region& region : header.region_table()) {
         for (std::uint64_t i = 0; i < region.count; ++i) ++owners[region.first + i];
     }
     for (const host::Extent& extent : host::encrypted_extents(header)) {
