@@ -57,11 +57,10 @@ Digest hash(HashAlgorithm algorithm, Bytes data) { return Hash(algorithm).update
 Sha256Digest sha256(Bytes data) { return sha256({data}); }
 
 Sha256Digest sha256(std::initializer_list<Bytes> parts) {
-    br_sha256_context context;
-    br_sha256_init(&context);
-    for (const Bytes part : parts) br_sha256_update(&context, part.data(), part.size());
+    Hash running(HashAlgorithm::kSha256);
+    for (const Bytes part : parts) running.update(part);
     Sha256Digest digest;
-    br_sha256_out(&context, digest.data());
+    copy_bytes(digest, running.finish().bytes());
     return digest;
 }
 
