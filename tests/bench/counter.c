@@ -1,7 +1,7 @@
 /* A plugin of the emulator: how many instructions a machine executes between two markers (marker.h), how many of them
    are the hypervisor's, how often it enters its guest, and how often a processor waits.
 
-     -plugin libcounter.so,out=FILE,first=ADDRESS,last=ADDRESS[,profile=on]
+     -plugin libcounter.so,out=FILE,first=ADDRESS,last=ADDRESS[,profile=on][,launch=on]
 
    Code at first <= address < last is the hypervisor's; no other program of the machine may have code there. One line of
    FILE for each marker that is executed, all numbers since the start of the machine and of all processors:
@@ -13,6 +13,8 @@
    With profile=on, each "end" is followed by what the hypervisor executed since the "begin", by block of code:
 
      block ADDRESS INSTRUCTIONS
+
+   With launch=on, SKINIT is a "begin", and the first VMRUN an "end".
 
    Instructions are counted by blocks, as a block begins: of one that faults in its midst, those after the fault are
    counted too, and again when it goes on.. */
@@ -43,7 +45,7 @@ struct Block {
 static struct qemu_plugin_scoreboard* counters;
 static qemu_plugin_u64 instructions, hypervisor, vmruns, halts;
 static uint64_t first_address, last_address;
-static bool profiled;
+static bool profiled, launches;
 static FILE* out;
 static GMutex lock; /* over the table and the file */
 static GHashTable* blocks;
@@ -72,6 +74,9 @@ static void print(gpointer key, gpointer value, gpointer data) {
 
 static void on_marker(unsigned int cpu, void* data) {
     (void)cpu;
+    static bool entered; /* with launch=on, whose machine has one processor: the guest */
+    if (launches && GPOINTER_TO_SIZE(data) == MARKER_END && entered) return;
+    entered = entered || GPOINTER_TO_SIZE(data) == MARKER_END;
     const bool begins = GPOINTER_TO_SIZE(data) == MARKER_BEGIN;
     struct timespec now;
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
@@ -105,12 +110,19 @@ static struct Block* block_of(uint64_t address, uint64_t length) {
 
 static void look_at(struct qemu_plugin_insn* instruction) {
     static const uint8_t kVmrun[] = {0x0f, 0x01, 0xd8};
+    static const uint8_t kSkinit[] = {0x0f, 0x01, 0xde};
     static const uint8_t kMarker[] = {0x0f, 0x1f, 0x84, 0x00};
     static const uint8_t kHlt = 0xf4;
     uint8_t bytes[8];
     const size_t size = qemu_plugin_insn_data(instruction, bytes, sizeof(bytes));
     if (size == sizeof(kVmrun) && memcmp(bytes, kVmrun, sizeof(kVmrun)) == 0) {
         qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(instruction, QEMU_PLUGIN_INLINE_ADD_U64, vmruns, 1);
+        if (launches)
+            qemu_plugin_register_vcpu_insn_exec_cb(instruction, on_marker, QEMU_PLUGIN_CB_NO_REGS,
+                                                   GSIZE_TO_POINTER(MARKER_END));
+    } else if (launches && size == sizeof(kSkinit) && memcmp(bytes, kSkinit, sizeof(kSkinit)) == 0) {
+        qemu_plugin_register_vcpu_insn_exec_cb(instruction, on_marker, QEMU_PLUGIN_CB_NO_REGS,
+                                               GSIZE_TO_POINTER(MARKER_BEGIN));
     } else if (size == 1 && bytes[0] == kHlt) {
         qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(instruction, QEMU_PLUGIN_INLINE_ADD_U64, halts, 1);
     } else if (size == sizeof(bytes) && memcmp(bytes, kMarker, sizeof(kMarker)) == 0) {
@@ -148,7 +160,8 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_
             first_address = strtoull(value, NULL, 0);
         } else if (strcmp(options[i], "last") == 0) {
             last_address = strtoull(value, NULL, 0);
-        } else if (strcmp(options[i], "profile") != 0 || !qemu_plugin_bool_parse("profile", value, &profiled)) {
+        } else if ((strcmp(options[i], "profile") != 0 || !qemu_plugin_bool_parse("profile", value, &profiled)) &&
+                   (strcmp(options[i], "launch") != 0 || !qemu_plugin_bool_parse("launch", value, &launches))) {
             fprintf(stderr, "counter: no option %s=%s\n", options[i], value);
             return -1;
         }
