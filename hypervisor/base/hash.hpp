@@ -1,4 +1,4 @@
-// Hashes by TPM algorithm identifier, HMAC and HKDF; BearSSL does the work.
+// Hashes by TPM algorithm identifier, HMAC and HKDF; BearSSL and sha_blocks.cpp do the work.
 //
 // Algorithm identifiers are those of the TCG Algorithm Registry, rev. 1.32, table 3. SM3_256 (0x0012) is known by
 // its size but cannot be computed.
