@@ -12,7 +12,6 @@ namespace {
 constexpr std::size_t kBlockSize = XtsKey::kBlockSize;
 constexpr int kRounds = 14;
 constexpr std::size_t kLanes = 8;  // AESENC takes about four cycles, two start in each: eight hide all of it
-constexpr std::size_t kAhead = 8;  // sectors whose first tweaks are encrypted side by side
 
 __m128i load_block(const std::byte* from) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from)); }
 void store_block(std::byte* to, __m128i block) { _mm_storeu_si128(reinterpret_cast<__m128i*>(to), block); }
@@ -57,53 +56,55 @@ template <bool kEncrypt, std::size_t kCount, class Meanwhile>
     for (auto& b : blocks) b = kEncrypt ? _mm_aesenclast_si128(b, last) : _mm_aesdeclast_si128(b, last);
 }
 
-// Returns the tweak, and makes it the next block's: times x in GF(2^128), modulo x^128 + x^7 + x^2 + x + 1 (IEEE 1619,
-// section 5.2).
-__m128i take(__m128i& tweak) {
-    const __m128i now = tweak;
-    const __m128i signs = _mm_srai_epi32(_mm_shuffle_epi32(now, 0x13), 31);
-    tweak = _mm_add_epi64(now, now) ^ (signs & _mm_set_epi32(0, 1, 0, 0x87));
-    return now;
+// Times x in GF(2^128), modulo x^128 + x^7 + x^2 + x + 1 (IEEE 1619, section 5.2), plus `none`. The top bits of the
+// halves, rotated to bytes 8 and 0, choose of each byte `none` or `both`, which is that plus the polynomial and the
+// lower half's carry.
+__m128i times_x(__m128i tweak, __m128i none, __m128i both) {
+    return _mm_add_epi64(tweak, tweak) ^ _mm_blendv_epi8(none, both, _mm_alignr_epi8(tweak, tweak, 15));
 }
 
+// With the tweaks T, `now` holds T ^ first round key, which `none` keeps in. A block is xored with that before and after
+// the rounds, the last of which has last ^ first round key: what is left of it is T, and a block costs one operation less.
+//
 // The tweaks of a batch of blocks are made between the rounds of the batch before, over the end of a sector as well:
 // made in front of their own, they would wait behind those rounds in the CPU's scheduler, and the next rounds for them.
-//
-// With the tweaks T, `now` and `next` hold T ^ first round key. A block is xored with that before and after the rounds,
-// the last of which has last ^ first round key: what is left of it is T, and a block costs one operation less.
+// They are kept in memory, for all registers but a few hold blocks: the empty asm has the compiler think so, too.
 template <bool kEncrypt>
 void transform_sectors(const __m128i* schedule, const __m128i* tweak_schedule, Sectors sectors) {
     constexpr std::size_t kBatch = kLanes * kBlockSize;
-    const __m128i white = schedule[0];
-    const __m128i last = white ^ schedule[kRounds];
-    for (std::uint64_t count = 0; sectors.count != 0; sectors.count -= count) {
-        count = sectors.count < kAhead ? sectors.count : kAhead;
-        __m128i firsts[kAhead];
-        for (__m128i& first : firsts) {
-            first = _mm_set_epi64x(static_cast<long long>(sectors.tweak[1]), static_cast<long long>(sectors.tweak[0])) ^
-                    tweak_schedule[0];
-            sectors.tweak[0] += sectors.step;
-        }
-        cipher<true>(tweak_schedule, tweak_schedule[kRounds], firsts, [](int) {});
-
-        __m128i room[2][kLanes];
-        __m128i *now = room[0], *next = room[1];
-        std::size_t sector = 0;
-        __m128i tweak = firsts[0];
-        for (std::size_t i = 0; i < kLanes; ++i) now[i] = take(tweak) ^ white;
-        std::uint64_t left = sectors.size;
-        for (std::uint64_t batch = count * (sectors.size / kBatch); batch != 0; --batch) {
-            left = left == kBatch ? sectors.size : left - kBatch;
-            if (left == sectors.size && ++sector < kAhead) tweak = firsts[sector];
-            __m128i blocks[kLanes];
-            for (std::size_t i = 0; i < kLanes; ++i) blocks[i] = load_block(sectors.from + i * kBlockSize) ^ now[i];
-            cipher<kEncrypt>(schedule, last, blocks, [&](int r) {
-                if (r <= static_cast<int>(kLanes)) next[r - 1] = take(tweak) ^ white;
-            });
-            for (std::size_t i = 0; i < kLanes; ++i) store_block(sectors.to + i * kBlockSize, blocks[i] ^ now[i]);
-            sectors.from += kBatch;
-            sectors.to += kBatch;
-            std::swap(now, next);
+    const __m128i white = schedule[0], last = white ^ schedule[kRounds];
+    const __m128i polynomial = _mm_set_epi32(0, 1, 0, 0x87);
+    const __m128i none = white ^ times_x(white, _mm_setzero_si128(), polynomial);
+    const __m128i both = none ^ polynomial;
+    const auto first = [&] {
+        __m128i tweak[] = {_mm_loadu_si128(reinterpret_cast<const __m128i*>(sectors.tweak)) ^ tweak_schedule[0]};
+        sectors.tweak[0] += sectors.step;
+        cipher<true>(tweak_schedule, tweak_schedule[kRounds], tweak, [](int) {});
+        return tweak[0] ^ white;
+    };
+    __m128i room[2][kLanes];
+    __m128i tweak = first(), following = tweak;
+    for (__m128i& one : room[0]) one = tweak, tweak = times_x(tweak, none, both);
+    for (; sectors.count != 0; --sectors.count) {
+        for (std::uint64_t left = sectors.size; left != 0; left -= 2 * kBatch) {
+            if (left == 2 * kBatch) following = first();
+#pragma GCC unroll 2
+            for (std::size_t half = 0; half < 2; ++half) {
+                if (half == 1 && left == 2 * kBatch) tweak = following;
+                asm("" : "+m"(room));
+                const __m128i(&now)[kLanes] = room[half];
+                __m128i blocks[kLanes];
+                for (std::size_t i = 0; i < kLanes; ++i) blocks[i] = load_block(sectors.from + i * kBlockSize) ^ now[i];
+                cipher<kEncrypt>(schedule, last, blocks, [&](int r) {
+                    if (r > static_cast<int>(kLanes)) return;
+                    room[half ^ 1][r - 1] = tweak;
+                    tweak = times_x(tweak, none, both);
+                });
+                asm("" : "+m"(room));
+                for (std::size_t i = 0; i < kLanes; ++i) store_block(sectors.to + i * kBlockSize, blocks[i] ^ now[i]);
+                sectors.from += kBatch;
+                sectors.to += kBatch;
+            }
         }
     }
 }
