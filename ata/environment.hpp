@@ -35,9 +35,11 @@ class Environment {
     // Monotonic time, for time-outs.
     [[nodiscard]] virtual std::uint64_t microseconds() = 0;
     // The vector registers belong to the guest. Between the two the mediator uses xmm0-xmm15 and MXCSR-free SSE
-    // instructions only: upper halves of ymm and zmm registers are left alone. The first saves the guest's xmm0-xmm15;
-    // the second puts them back, which also overwrites key-dependent values. Each is called at most once per call into
-    // the mediator, always as a pair, on one CPU. CR0.TS must be clear and CR4.OSFXSR set in between.
+    // instructions only: upper halves of ymm and zmm registers are left alone. If the disk's key uses VAES
+    // (xts/xts_vaes.hpp), it uses ymm0-ymm15 and zeroes what is above them. The first saves the guest's registers, as
+    // far as they may be used; the second puts them back, which also overwrites key-dependent values. Each is called at most once per call into
+    // the mediator, always as a pair, on one CPU. CR0.TS must be clear and CR4.OSFXSR set in between; for
+    // VAES, CR4.OSXSAVE set, and SSE and AVX enabled in XCR0.
     virtual void begin_vectors() = 0;
     virtual void end_vectors() = 0;
 };

@@ -5,6 +5,8 @@
 #include <smmintrin.h>
 #include <wmmintrin.h>
 
+#include "ata/xts/xts_vaes.hpp"
+
 namespace gatehouse::ata {
 
 namespace {
@@ -74,8 +76,7 @@ void transform_sectors(const __m128i* schedule, const __m128i* tweak_schedule, S
     constexpr std::size_t kBatch = kLanes * kBlockSize;
     const __m128i white = schedule[0], last = white ^ schedule[kRounds];
     const __m128i polynomial = _mm_set_epi32(0, 1, 0, 0x87);
-    const __m128i none = white ^ times_x(white, _mm_setzero_si128(), polynomial);
-    const __m128i both = none ^ polynomial;
+    const __m128i none = white ^ times_x(white, __m128i{}, polynomial), both = none ^ polynomial;
     const auto first = [&] {
         __m128i tweak[] = {_mm_loadu_si128(reinterpret_cast<const __m128i*>(sectors.tweak)) ^ tweak_schedule[0]};
         sectors.tweak[0] += sectors.step;
@@ -89,7 +90,7 @@ void transform_sectors(const __m128i* schedule, const __m128i* tweak_schedule, S
         for (std::uint64_t left = sectors.size; left != 0; left -= 2 * kBatch) {
             if (left == 2 * kBatch) following = first();
 #pragma GCC unroll 2
-            for (std::size_t half = 0; half < 2; ++half) {
+            for (std::size_t half = 0; half < 2; ++half, sectors.from += kBatch, sectors.to += kBatch) {
                 if (half == 1 && left == 2 * kBatch) tweak = following;
                 asm("" : "+m"(room));
                 const __m128i(&now)[kLanes] = room[half];
@@ -102,8 +103,6 @@ void transform_sectors(const __m128i* schedule, const __m128i* tweak_schedule, S
                 });
                 asm("" : "+m"(room));
                 for (std::size_t i = 0; i < kLanes; ++i) store_block(sectors.to + i * kBlockSize, blocks[i] ^ now[i]);
-                sectors.from += kBatch;
-                sectors.to += kBatch;
             }
         }
     }
@@ -111,10 +110,11 @@ void transform_sectors(const __m128i* schedule, const __m128i* tweak_schedule, S
 
 }  // namespace
 
-Status XtsKey::set(std::span<const std::byte, kXtsKeySize> key) {
+Status XtsKey::set(std::span<const std::byte, kXtsKeySize> key, bool narrow) {
     constexpr std::size_t kHalf = kXtsKeySize / 2;
     if (!cpu_has_aes()) return {Error::kUnsupported, "disk key: CPU without AES instructions"};
     if (equal_secret(key.first(kHalf), key.last(kHalf))) return {Error::kBadValue, "disk key: equal halves"};
+    wide_ = !narrow && can_use_vaes();
     expand(key.data(), encryption_.data());
     expand(key.data() + kHalf, tweak_.data());
     // The equivalent inverse cipher: FIPS 197, section 5.3.5.
@@ -130,12 +130,15 @@ void XtsKey::clear() {
     wipe(encryption_);
     wipe(decryption_);
     wipe(tweak_);
+    wide_ = false;
 }
 
 void XtsKey::transform(Direction direction, const Sectors& sectors) const {
     const bool encrypt = direction == Direction::kEncrypt;
+    const std::byte* schedule = encrypt ? encryption_.data() : decryption_.data();
+    if (wide_) return transform_by_vaes(encrypt, schedule, tweak_.data(), sectors);
     const auto work = encrypt ? transform_sectors<true> : transform_sectors<false>;
-    work(round_keys(encrypt ? encryption_.data() : decryption_.data()), round_keys(tweak_.data()), sectors);
+    work(round_keys(schedule), round_keys(tweak_.data()), sectors);
 }
 
 }  // namespace gatehouse::ata

@@ -5,7 +5,8 @@
 // without `iv_large_sectors`). Sectors are whole numbers of AES blocks, so there is no ciphertext stealing.
 //
 // The AES instructions do the work: no tables, no branches that depend on keys or data. There is no fallback
-// and no null cipher. All functions here use xmm0-xmm15 (legacy SSE encodings only): see ata::Environment.
+// and no null cipher. All functions here use xmm0-xmm15 (legacy SSE encodings only); with a key that uses VAES,
+// transform() uses ymm0-ymm15: see ata::Environment.
 #pragma once
 
 #include "hypervisor/base/secret.hpp"
@@ -34,7 +35,8 @@ class XtsKey {
     XtsKey& operator=(const XtsKey&) = delete;
 
     // kUnsupported: this CPU has no AES instructions. kBadValue: both halves are equal (FIPS 140-2 IG A.9).
-    [[nodiscard]] Status set(std::span<const std::byte, kXtsKeySize> key);
+    // The key uses VAES from then on if can_use_vaes() (xts_vaes.hpp), and it need not be `narrow`.
+    [[nodiscard]] Status set(std::span<const std::byte, kXtsKeySize> key, bool narrow = false);
     void clear();
 
     enum class Direction : std::uint8_t { kEncrypt, kDecrypt };
@@ -51,6 +53,7 @@ class XtsKey {
     static constexpr std::size_t kRoundKeys = 15;  // AES-256: 14 rounds
     using Schedule = std::array<std::byte, kBlockSize * kRoundKeys>;
     alignas(16) Schedule encryption_{}, decryption_{}, tweak_{};
+    bool wide_ = false;  // uses VAES
 };
 
 }  // namespace gatehouse::ata

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "ata/xts/xts_vaes.hpp"
 #include "hypervisor/base/log.hpp"
 #include "hypervisor/boot/dma_proof.hpp"
 #include "hypervisor/cpu/cpu.hpp"
@@ -81,7 +82,9 @@ Status PortDisk::attach(const volume::Header& header, const volume::Dek& dek) {
     for (Region& region : regions) {
         if (region.kind == RegionClass::kOverlay) region.overlay = header.overlay[next++].content.data();
     }
+    const cpu::VectorSection vectors;  // in which XCR0 has what VAES needs
     GATEHOUSE_TRY(key_.set(dek.bytes()));
+    if (ata::can_use_vaes()) log("disk: encryption by VAES");
     disk_->attach(regions, key_);
     return {};
 }

@@ -120,7 +120,7 @@ void prepare(PerCpu& cpu) {
 
 void set_control_registers() {
     write_msr(kMsrEfer, (read_msr(kMsrEfer) & kEferSvme) | kEferLme | kEferLma | kEferNxe);
-    asm volatile("mov %0, %%cr4" : : "r"(kCr4Pae | kCr4Mce | kCr4Osfxsr | kCr4Osxmmexcpt));
+    asm volatile("mov %0, %%cr4" : : "r"(kCr4Pae | kCr4Mce | kCr4Osfxsr | kCr4Osxmmexcpt | choose_extended_state()));
     asm volatile("mov %0, %%cr0" : : "r"(kCr0Own));
 }
 

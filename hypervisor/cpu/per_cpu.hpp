@@ -3,6 +3,7 @@
 
 #include <atomic>
 
+#include "hypervisor/cpu/extended_state.hpp"
 #include "hypervisor/memory/physical_memory.hpp"
 
 namespace gatehouse::cpu {
@@ -37,7 +38,7 @@ struct alignas(64) PerCpu {
     unsigned vector_depth = 0;
     std::array<std::uint64_t, 5> gdt{};  // null, code, data, TSS (two)
     TaskState task;
-    alignas(16) std::array<std::byte, 512> vector_area{};
+    ExtendedState extended;  // the guest's
 };
 static_assert(offsetof(PerCpu, canary) == 0x28);
 

@@ -8,9 +8,9 @@ namespace gatehouse::cpu {
 void begin_vectors();
 void end_vectors();
 
-// Saves x87, XMM0-15 and MXCSR of this processor (FXSAVE64, APM vol. 2, 11.4.4) and gives them back at its
-// end. The upper halves of YMM and ZMM are neither saved nor touched: only legacy-SSE encodings may be used
-// within, no VEX or EVEX. Sections nest; only the outermost saves. About 100 ns.
+// Saves x87, XMM0-15 and MXCSR of this processor and gives them back at its end; where the disk's key uses VAES, all of
+// YMM and ZMM0-15 as well (extended_state.hpp). Elsewhere their upper parts are neither saved nor touched: only what asks
+// CPUID and XCR0 within may use VEX encodings, nothing EVEX. Sections nest; only the outermost saves. About 100 ns.
 class VectorSection {
   public:
     VectorSection() { begin_vectors(); }
@@ -19,9 +19,9 @@ class VectorSection {
     VectorSection& operator=(const VectorSection&) = delete;
 };
 
-// Clears what this processor may still hold of a secret: x87 and XMM registers, its saved copy of the guest's,
+// Clears what this processor may still hold of a secret: the registers above, its saved copy of the guest's,
 // and its main stack below the caller's frame (all of it, on an exception's stack: there is no way back). Not
-// within a section. The upper halves of YMM and ZMM never hold anything of the hypervisor's (above).
+// within a section, but where the machine stops.
 void forget_secrets();
 
 }  // namespace gatehouse::cpu

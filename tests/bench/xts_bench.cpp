@@ -2,9 +2,9 @@
 //
 // usage: xts-bench [Google Benchmark's options] | --instructions
 //
-// Benchmarks are named WHAT/DIRECTION/SECTOR/BYTES. WHAT is aes-ni or vaes (this project's), openssl-sectors
-// (EVP, a data unit for each sector: the same ciphertext) or openssl-unit (EVP, all of it as one data unit: what it
-// reaches at best). --instructions prints {WHAT: {SECTOR/BYTES: instructions for each 512 bytes}} as JSON.
+// Benchmarks are named WHAT/DIRECTION/SECTOR/BYTES. WHAT is aes-ni or, on a CPU that has it, vaes (this project's),
+// openssl-sectors (EVP, a data unit for each sector: the same ciphertext) or openssl-unit (EVP, all of it as one data
+// unit: what it reaches at best). --instructions prints {WHAT: {SECTOR/BYTES: instructions for each 512 bytes}} as JSON.
 #include <benchmark/benchmark.h>
 #include <openssl/evp.h>
 #include <sys/ptrace.h>
@@ -20,7 +20,7 @@
 #include <string>
 #include <vector>
 
-#include "ata/xts/xts.hpp"
+#include "ata/xts/xts_vaes.hpp"
 
 namespace gatehouse::bench {
 namespace {
@@ -53,9 +53,9 @@ std::array<std::byte, ata::kXtsKeySize> make_key() {
 // Something that transforms `from` into `to`, both of the shape's length.
 using Work = std::function<void(const std::byte* from, std::byte* to)>;
 
-Work own(Direction direction, const Shape& shape) {
+Work own(Direction direction, const Shape& shape, bool narrow) {
     auto key = std::make_shared<XtsKey>();
-    if (!key->set(make_key())) fail("the key cannot be set");
+    if (!key->set(make_key(), narrow).ok()) fail("the key cannot be set");
     return [=](const std::byte* from, std::byte* to) {
         key->transform(direction, from, to, shape.bytes / shape.sector, shape.sector, kLba);
     };
@@ -97,7 +97,8 @@ std::vector<Case> all_cases() {
     std::vector<Case> cases;
     for (const Shape& shape : kShapes) {
         for (const Direction direction : {Direction::kEncrypt, Direction::kDecrypt}) {
-            cases.push_back({"aes-ni", direction, shape, own(direction, shape)});
+            cases.push_back({"aes-ni", direction, shape, own(direction, shape, true)});
+            if (ata::can_use_vaes()) cases.push_back({"vaes", direction, shape, own(direction, shape, false)});
             cases.push_back({"openssl-sectors", direction, shape, openssl(direction, shape, shape.sector)});
             cases.push_back({"openssl-unit", direction, shape, openssl(direction, shape, shape.bytes)});
         }
