@@ -15,6 +15,8 @@ constexpr std::uint32_t kGuestCommandBits =
     bits(PortCommand::kPower, PortCommand::kFisEnable, PortCommand::kOverride, PortCommand::kStart);
 constexpr std::uint32_t kAddressMasks[] = {~(kCommandListSize - 1), ~0u, ~(kFisAreaSize - 1), ~0u};
 
+constexpr std::uint32_t kLine = bits(PortInterrupt::kRegisterFis);  // by which the mediator's own PxIS bits interrupt
+
 constexpr bool is_one_of(PortRegister reg, auto... of) { return ((reg == of) || ...); }
 
 Status PortHardware::stop() const {
@@ -56,7 +58,6 @@ Status Port::open(Environment& environment, std::uint32_t number, std::uint32_t 
     const std::uint32_t signature = hardware_.read(kSignature);
     if (signature != kSignatureAta) return {Error::kNotFound, "disk: not ATA", signature};
     hardware_.write(kCommand, command | bits(PortCommand::kStart));
-    number_ = number;
     return {};
 }
 
@@ -74,7 +75,7 @@ Status Port::execute(const TaskFile& task, std::size_t size) {
     if (!over) return {Error::kTimeout, "disk: command not finished", task.command};
     if ((task_file & bits(TaskBit::kError)) == 0) return {};
     GATEHOUSE_TRY(stop());
-    GATEHOUSE_TRY(open(*environment_, number_, slot_mask_, arena_));
+    GATEHOUSE_TRY(open(*environment_, number(), slot_mask_, arena_));
     return {Error::kDeviceError, "disk: command failed", task_file};
 }
 
@@ -125,8 +126,9 @@ std::uint32_t Port::read(PortRegister reg) {
     if (bits(reg) < sizeof(address_)) return address_[bits(reg) / 4];
     std::uint32_t status = reg == kInterruptStatus ? hardware_.read(reg) : 0;  // before process(), not after it
     if (is_one_of(reg, kInterruptStatus, kTaskFile, kSataActive, kCommandIssue)) status &= ~process();
-    if (reg == kInterruptStatus) return status | errors_;
-    if (reg == kTaskFile && refused_) return kRefusal;
+    if (reg == kInterruptStatus) return (errors_ != 0 ? status & ~kLine : status) | errors_;
+    if (reg == kInterruptEnable) return enabled_;
+    if (reg == kTaskFile && (aborting_ & ~running_) != 0) return kRefusal;
     if (reg == kSataActive) return active_;
     if (reg == kCommandIssue) return started_ ? (waiting_ | running_ | aborting_) & ~accepted_ : 0;
     if (reg == kCommand) {
@@ -134,32 +136,45 @@ std::uint32_t Port::read(PortRegister reg) {
         const std::uint32_t value = hardware_.read(reg) & ~bits(PortCommand::kNotOffered);
         return draining_ ? (value & ~bits(PortCommand::kStart)) | bits(PortCommand::kListRunning) : value;
     }
-    const bool link = is_one_of(reg, kSataStatus, kSataControl, kSataError);
-    return link || is_one_of(reg, kInterruptEnable, kTaskFile, kSignature) ? hardware_.read(reg) : 0;
+    return is_one_of(reg, kTaskFile, kSignature, kSataStatus, kSataControl, kSataError) ? hardware_.read(reg) : 0;
 }
 
 void Port::write(PortRegister reg, std::uint32_t value) {
     const Access access(*this);
     if (resetting_) return;
     if (bits(reg) < sizeof(address_)) address_[bits(reg) / 4] = value & kAddressMasks[bits(reg) / 4];
-    if (is_one_of(reg, kInterruptStatus, kInterruptEnable, kSataError)) hardware_.write(reg, value);
+    if (reg == kSataError) hardware_.write(reg, value);
+    if (reg == kInterruptEnable) enabled_ = value, route_interrupts();
     if (reg == kSataControl) {
+        value &= kSataControlMask;
+        forget_fis();  // what came before a link reset must not be taken for what comes after
         if ((value & kDetectionMask) == kDetectionReset) {  // it ends whatever is in flight
             hardware_.write(kCommand, hardware_.read(kCommand) & ~bits(PortCommand::kStart));
             drop_slots(false);
+            refused_tag_ = kSlots;
+        } else {  // once it is over: QEMU's link that is turned off instead has not been reset
+            hardware_.write(reg, value & ~kDetectionMask);
         }
-        forget_fis();  // what came before a link reset must not be taken for what comes after
-        hardware_.write(reg, value & kSataControlMask);
+        hardware_.write(reg, value);
     }
     if (reg == kCommand) write_command(value);
     if (reg == kSataActive && started_) active_ |= value & slot_mask_;
     if (reg == kCommandIssue && started_) issue(value & slot_mask_);
     if (reg == kInterruptStatus) {
-        errors_ &= ~value;
+        const std::uint32_t before = std::exchange(errors_, errors_ & ~value);
+        if (before != 0) value = errors_ != 0 ? value & ~kLine : value | kLine;
+        hardware_.write(reg, value);
+        if (before != 0) route_interrupts();
         // Cleared first, then waiting and split commands go on: an interrupt of theirs is never lost.
         announced_ = false;
         if ((waiting_ | split_ | aborting_) != 0) (void)process();
     }
+}
+
+// A refused command's stand-in ends with DHRS. It stays pending, and is enabled, for as long as bits of the refusal are.
+void Port::route_interrupts() const {
+    const std::uint32_t own = (running_ & aborting_) != 0 ? bits(PortInterrupt::kRefusal) : errors_;
+    hardware_.write(kInterruptEnable, own == 0 ? enabled_ : (enabled_ & ~kLine) | ((own & enabled_) != 0 ? kLine : 0));
 }
 
 void Port::write_command(std::uint32_t value) {
@@ -169,12 +184,13 @@ void Port::write_command(std::uint32_t value) {
     if (started_ && (value & kStart) == 0) {
         (void)collect();  // the last look at what was finished
         drained_since_ = environment_->microseconds();
-        drop_slots((running_ & queued_) != 0);
+        drop_slots(running_ != 0);
     } else if (!started_ && (value & kStart) != 0) {
         settle();
         // While the engine is still stopping, or the link reset not over, shadow tables and bounce memory are the device's.
         started_ = !draining_ && (hardware_.read(kCommand) & bits(PortCommand::kListRunning)) == 0 &&
                    (hardware_.read(kSataControl) & kDetectionMask) != kDetectionReset;
+        if (started_) errors_ = 0, route_interrupts();
         if (!started_) value &= ~kStart;
         if (!draining_) free_ = ~std::uint64_t{0} >> (kMaximumUnits - units_);
     }
@@ -185,9 +201,10 @@ void Port::write_command(std::uint32_t value) {
 // What the guest no longer sees. The device may still hold running_.
 void Port::drop_slots(bool draining) {
     draining_ = draining;
-    started_ = refused_ = false;
-    active_ = waiting_ = queued_ = aborting_ = split_ = accepted_ = errors_ = 0;
+    started_ = false;
+    active_ = waiting_ = queued_ = aborting_ = split_ = accepted_ = 0;
     if (!draining_) running_ = 0;
+    route_interrupts();
 }
 
 // Stops the device once it holds no command any more, or, in error, has had time to let go of all.
@@ -204,7 +221,9 @@ void Port::settle() {
 
 void Port::reset(bool is_over) {
     const Access access(*this);
+    enabled_ = errors_ = 0;
     drop_slots(false);
+    refused_tag_ = kSlots;
     resetting_ = !is_over;
     fis_enabled_ = false;
     if (is_over) place_shadow();

@@ -18,12 +18,14 @@
 // refused  a command that policy, volume or a descriptor forbids waits until the device is idle, and is replaced by one
 //          that does nothing, for its interrupt. What the guest then sees is the abort of a drive that does not have the
 //          command: PxTFD, PxIS.TFES, PxCI left set, port halted until PxCMD.ST is cleared; for a queued one the NCQ
-//          error log as well. The drive itself has seen no error, and has none to recover from.
+//          error log as well. The drive itself has seen no error, and has none to recover from. The DHRS of what
+//          replaced the command stays pending in the device until the guest has cleared what it sees instead, and is
+//          enabled as that is by the guest's PxIE: so it interrupts for as long as hardware would.
 // finish   decrypts in place. Only then do PxCI, PxSACT and the guest's copy of the received FIS show it. Bits of PxIS
 //          are shown from before the look at PxCI, so they never announce what is not finished.
-// stop     PxCMD.ST = 0 drops all slots for the guest; nothing is started any more. With queued commands under way the
+// stop     PxCMD.ST = 0 drops all slots for the guest; nothing is started any more. With commands under way the
 //          device keeps its ST until it has ended them, and the guest reads PxCMD.CR = 1 for so long: there are controllers
-//          (QEMU's to 10.0) whose queued transfers outlive CR, and would land in tables, bounce units or guest pages that
+//          (QEMU's to 10.0) whose transfers outlive CR, and would land in tables, bounce units or guest pages that
 //          have a new use then. A drive in error has given up what it held (it waits for the error log to be read), after
 //          a grace of 100 ms. A drive that does neither is stopped by resetting port or controller, as drivers do then.
 //
@@ -85,7 +87,7 @@ class Port {
     // kNotFound: what answers is no ATA disk.
     [[nodiscard]] Status open(Environment& environment, std::uint32_t number, std::uint32_t slot_mask,
                               const DmaArena& arena);
-    [[nodiscard]] std::uint32_t number() const { return number_; }
+    [[nodiscard]] std::uint32_t number() const { return (hardware_.base - kPortBase) / kPortStride; }
     // Asks the disk for its geometry, which geometry() is from then on; zeros before. kUnsupported: a disk without LBA48 or
     // DMA, or with sectors of neither 512 nor 4,096 bytes. kTimeout, kDeviceError (detail: PxTFD): the disk's fault.
     [[nodiscard]] Status identify();
@@ -133,6 +135,7 @@ class Port {
     // port.cpp: registers and life
     [[nodiscard]] Status execute(const TaskFile& task, std::size_t size);
     void write_command(std::uint32_t value);
+    void route_interrupts() const;
     void drop_slots(bool draining);
     void settle();
     void place_shadow() const;
@@ -174,7 +177,6 @@ class Port {
     Environment* environment_ = nullptr;
     PortHardware hardware_{};
     DmaArena arena_{};
-    std::uint32_t number_ = 0;
     std::uint32_t slot_mask_ = 0;  // slots that the controller has
     std::uint32_t units_ = 0;      // bounce units
     Volume volume_{};
@@ -184,8 +186,8 @@ class Port {
     bool resetting_ = false;                  // with the controller
     bool started_ = false;                    // PxCMD.ST
     bool draining_ = false;                   // not started, but the device holds running_ still
-    bool refused_ = false;                    // halted by a refused command: PxTFD shows kRefusal
-    std::uint32_t errors_ = 0;                // PxIS bits of ours
+    std::uint32_t enabled_ = 0;               // PxIE
+    std::uint32_t errors_ = 0;                // PxIS bits of ours; the device's DHRS is the line that they pull
     std::uint32_t next_command_ = 0;          // PxCMD, once the port is drained
     std::uint64_t drained_since_ = 0;         // microseconds: of the stop, or of the last look without an error
     bool fis_enabled_ = false;                // PxCMD.FRE
@@ -196,7 +198,7 @@ class Port {
     std::uint32_t waiting_ = 0;
     std::uint32_t running_ = 0;
     std::uint32_t queued_ = 0;            // running as NCQ
-    std::uint32_t aborting_ = 0;          // running, refused
+    std::uint32_t aborting_ = 0;          // refused: its stand-in runs, or has, and the port is halted, PxTFD kRefusal
     std::uint32_t split_ = 0;             // begun, with parts left after the one in the device's hands
     std::uint32_t accepted_ = 0;          // NCQ, taken by the device: PxCI is clear, PxSACT is set
     std::uint32_t refused_tag_ = kSlots;  // queued command refused last, until its error log was read

@@ -66,6 +66,7 @@ enum class PortInterrupt : std::uint32_t {
     kTaskFileError = 1u << 30,                                    // TFES
     kRegisterFis = 1u << 0,                                       // DHRS
     kProgress = 1u << 5 | 1u << 3 | 1u << 2 | 1u << 1 | 1u << 0,  // DPS, SDBS, DSS, PSS, DHRS
+    kRefusal = kTaskFileError | kRegisterFis,                     // of a command that the mediator refuses
 };
 
 // PxCMD (section 3.3.7).

@@ -101,7 +101,7 @@ bool Port::start(Slot& slot) {
     running_ |= slot.bit();
     const bool more = slot.part != 0 && slot.done + slot.part < slot.command.count;
     split_ = more ? split_ | slot.bit() : split_ & ~slot.bit();
-    if (kind == kRefused) aborting_ |= slot.bit();
+    if (kind == kRefused) aborting_ |= slot.bit(), route_interrupts();
     if (slot.command.queued) refused_tag_ = kind == kRefused ? slot.index : kSlots;
     if (slot.command.queued && kind != kRefused) {
         queued_ |= slot.bit();
@@ -122,7 +122,7 @@ void Port::store_command(const Slot& slot, const TaskFile& task, std::uint32_t h
 
 // Finishes what the device has finished, then starts what waits; as collect().
 std::uint32_t Port::process() {
-    if (!started_) return 0;
+    if (draining_) return 0;
     const std::uint32_t hidden = collect();
     start_waiting();
     return hidden;
@@ -156,13 +156,12 @@ std::uint32_t Port::collect() {
 // guest has acknowledged it already, as it may along with the command before.
 void Port::refuse(std::uint32_t slots) {
     running_ &= ~slots;
-    const bool announced = (hardware_.read(kInterruptStatus) & bits(PortInterrupt::kRegisterFis)) != 0;
-    if (!announced) waiting_ |= slots, aborting_ &= ~slots;
-    refused_ = true;
-    errors_ = bits(PortInterrupt::kTaskFileError);
     std::byte* fis = arena_.data + kCommandListSize + kRegisterFisOffset;
     store(fis + 2, static_cast<std::uint16_t>(kRefusal), Endian::kLittle);
     store(fis + 12, std::uint16_t{0}, Endian::kLittle);  // COUNT had the power mode
+    const bool announced = (hardware_.read(kInterruptStatus) & bits(PortInterrupt::kRegisterFis)) != 0;
+    if (announced) errors_ = bits(PortInterrupt::kRefusal);
+    if (!announced) waiting_ |= slots, aborting_ &= ~slots;
 }
 
 // The device is through with the slot's part.

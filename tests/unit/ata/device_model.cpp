@@ -319,10 +319,12 @@ void HbaModel::write_port(std::uint32_t port, std::uint32_t offset, std::uint32_
                 reg(port, PortRegister::kSataActive) = 0;
                 p.stopping = 6;
                 if (late_transfers) {
+                    if (p.current) p.queue.push_back(*p.current);
                     for (const Inflight& c : p.queue) {
                         if (c.phase == 0) p.late.push_back(c);
                     }
                     p.queue.clear();
+                    p.current.reset();
                 }
             }
             reg(port, PortRegister::kCommand) = next;
@@ -331,7 +333,10 @@ void HbaModel::write_port(std::uint32_t port, std::uint32_t offset, std::uint32_
         case PortRegister::kSataControl:
             if ((value & 0xf) == 1) p.link_reset = 1;  // COMRESET is being sent
             if ((value & 0xf) == 0 && p.link_reset == 1) p.link_reset = 3;
-            if (p.link_reset == 1) reg(port, PortRegister::kSataStatus) = 0;
+            if ((value & 0xf) > 1 && p.link_reset == 1) p.link_reset = 0;  // and nothing was reset
+            if (p.disk != nullptr) {
+                reg(port, PortRegister::kSataStatus) = p.link_reset != 0 ? 0 : (value & 0xf) > 1 ? 4 : 0x123;
+            }
             p.registers[offset] = value;
             break;
         case PortRegister::kSataActive:

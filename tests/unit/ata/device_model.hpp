@@ -107,7 +107,7 @@ class HbaModel final : public Environment {
     bool clear_issue_on_error = false;  // as QEMU before 8.1
     std::uint32_t busy_ports = 0;       // bit n: the disk at port n never gets ready
     bool never_stops = false;           // CR stays set
-    bool late_transfers = false;        // queued commands outlive PxCMD.CR, and their tags are taken (QEMU to 10.0)
+    bool late_transfers = false;        // commands outlive PxCMD.CR, and queued ones' tags are taken (QEMU to 10.0)
     bool error_stays = false;           // a queued command that meets an earlier error in PxTFD fails (QEMU to 10.0)
     bool never_answers = false;         // commands are never executed
     bool never_leaves_reset = false;

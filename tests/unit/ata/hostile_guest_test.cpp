@@ -409,6 +409,26 @@ TEST_F(InFlight, NothingLandsOnceTheGuestReadsThatTheEngineHasStopped) {
     }
 }
 
+TEST_F(InFlight, NorOfCommandsThatAreNotQueued) {
+    for (std::uint32_t round = 0; round < 20; ++round) {
+        start({.seed = round});
+        const auto pattern = prepare();
+        m().hba.late_transfers = true;
+        const std::uint64_t before = m().hba.commands;
+        m().submit(0, round % 2 == 0 ? write_request(1000, 64) : read_request(kBuffer, 64));
+        while (m().hba.commands == before) m().hba.step();
+        m().set(PortRegister::kCommand, m().reg(PortRegister::kCommand) & ~1u);
+        while ((m().reg(PortRegister::kCommand) & bits(PortCommand::kListRunning)) != 0) m().hba.step();
+        m().start_port();
+        const MutableBytes other = m().ram(kBuffer, 64 * 512);
+        std::ranges::fill(other, std::byte{0xc3});
+        EXPECT_TRUE(m().command(write_request(6000, 64)));
+        for (int i = 0; i < 200; ++i) m().hba.step();
+        EXPECT_TRUE(std::ranges::all_of(other, [](std::byte b) { return b == std::byte{0xc3}; }));
+        expect_disk_consistent(pattern);
+    }
+}
+
 TEST_F(InFlight, NothingIsStartedOnTheWayToAStop) {
     start({.sectors = 70000, .arena = ahci::Port::kMinimumArena});
     fill_queue();  // more writes than there are bounce units: some wait
@@ -476,6 +496,84 @@ TEST_F(HostileGuest, RefusedCommandHaltsThePort) {
     EXPECT_EQ(m().reg(PortRegister::kCommandIssue), 3u);
     EXPECT_EQ(m().disk.opcode_count[0xe7], 0u);
     m().recover(false);
+}
+
+// The registers' own rules (AHCI 1.3.1 section 10.7.2): an interrupt for what is pending and enabled, as long as it is.
+TEST_F(HostileGuest, RefusedCommandInterruptsAsItsBitsAreEnabledUntilTheyAreCleared) {
+    constexpr std::uint32_t kError = 1u << 30, kRegister = 1u << 0, kOwn = 1u << Machine::kPort;
+    const auto acknowledge = [&](std::uint32_t pending) {
+        m().set(PortRegister::kInterruptStatus, pending);
+        m().mediator->write(8, 4, kOwn);
+    };
+    for (const std::uint32_t enabled : {kError, kRegister, kError | kRegister, 0u}) {
+        SCOPED_TRACE(enabled);
+        m().set(PortRegister::kInterruptEnable, enabled);
+        EXPECT_EQ(m().reg(PortRegister::kInterruptEnable), enabled);
+        m().submit(0, {.opcode = 0xf3});
+        m().hba.run();
+        EXPECT_EQ(m().hba.take_interrupt(), enabled != 0);
+        EXPECT_EQ(m().mediator->read(8, 4), enabled != 0 ? kOwn : 0);
+        EXPECT_EQ(m().reg(PortRegister::kInterruptStatus), kError | kRegister);
+        acknowledge(kRegister);
+        EXPECT_EQ(m().reg(PortRegister::kInterruptStatus), kError);
+        EXPECT_EQ(m().hba.take_interrupt(), (enabled & kError) != 0);
+        m().set(PortRegister::kInterruptEnable, 0);
+        acknowledge(0);
+        EXPECT_EQ(m().mediator->read(8, 4), 0u);
+        m().set(PortRegister::kInterruptEnable, enabled);
+        EXPECT_EQ(m().hba.take_interrupt(), (enabled & kError) != 0);
+        m().stop_port();
+        EXPECT_EQ(m().reg(PortRegister::kInterruptStatus), kError) << "a stop clears nothing";
+        acknowledge(kError);
+        EXPECT_EQ(m().reg(PortRegister::kInterruptStatus), 0u);
+        EXPECT_EQ(m().mediator->read(8, 4), 0u);
+        EXPECT_FALSE(m().hba.take_interrupt());
+        // What is no refusal interrupts as it always did.
+        m().set(PortRegister::kCommand, m().reg(PortRegister::kCommand) | 1u);
+        m().submit(0, {.opcode = 0xe7});
+        m().hba.run();
+        EXPECT_EQ(m().hba.take_interrupt(), (enabled & kRegister) != 0);
+        EXPECT_EQ(m().reg(PortRegister::kInterruptStatus), kRegister);
+        acknowledge(kRegister);
+        EXPECT_FALSE(m().hba.take_interrupt());
+    }
+}
+
+// Nothing of it outlives a reset of link or controller: NCQ error log (ACS-4 section 9.13), PxIS.
+TEST_F(HostileGuest, RefusedCommandIsForgottenAtAReset) {
+    for (const bool whole : {false, true}) {
+        EXPECT_FALSE(
+            m().command({.opcode = 0x61, .lba = Machine::kBoot, .count = 1, .buffer = kBuffer, .bytes = 512}, 3));
+        m().submit(4, {.opcode = 0xf3});
+        if (whole) {
+            m().boot_guest();
+            EXPECT_EQ(m().reg(PortRegister::kInterruptStatus), 0u);
+        } else {
+            m().stop_port();
+            m().set(PortRegister::kSataControl, 0x301);
+            m().set(PortRegister::kSataControl, 0x300);
+            m().hba.run();
+            m().start_port();
+        }
+        EXPECT_EQ(m().recover(true), std::nullopt);
+    }
+}
+
+// Drivers start the port once they have seen it (AHCI 1.3.1 section 10.1.2).
+TEST_F(HostileGuest, SignatureIsInMemoryAfterALinkResetBeforeThePortIsStarted) {
+    m().stop_port();
+    wipe(m().ram(Machine::kFisArea, 256));
+    m().set(PortRegister::kSataControl, 0x301);
+    (void)m().reg(PortRegister::kTaskFile);
+    EXPECT_EQ(m().ram(Machine::kFisArea, 256)[0x40], std::byte{0});
+    m().set(PortRegister::kSataControl, 0x300);
+    m().hba.run();
+    EXPECT_EQ(m().reg(PortRegister::kTaskFile), 0x150u);
+    const Bytes fis = m().ram(Machine::kFisArea + 0x40, 20);
+    EXPECT_EQ(fis[0], std::byte{0x34});
+    EXPECT_EQ(fis[2], std::byte{0x50});
+    EXPECT_EQ(fis[3], std::byte{0x01});
+    m().start_port();
 }
 
 TEST_F(InFlight, LinkResetWithCommandsInFlight) {
@@ -576,14 +674,13 @@ TEST_F(HostileGuest, AccessThatMeetsAControllerResetHasNoEffect) {
 
 // Only a reset of the link that is over ends what is in flight: not one that has begun, nor turning the link off.
 TEST_F(InFlight, NothingLandsAfterAStartInALinkResetOrWithTheLinkTurnedOff) {
-    for (const std::uint32_t detection : {1u, 4u}) {
+    for (const std::vector<std::uint32_t>& detections : {std::vector{1u}, {4u, 0u}, {1u, 4u, 0u}, {1u, 4u}}) {
         start();
         const auto pattern = prepare();
         m().hba.late_transfers = true;
         fill_queue();
         m().set(PortRegister::kCommand, m().reg(PortRegister::kCommand) & ~1u);
-        m().set(PortRegister::kSataControl, 0x300 | detection);
-        if (detection == 4) m().set(PortRegister::kSataControl, 0x300);
+        for (const std::uint32_t detection : detections) m().set(PortRegister::kSataControl, 0x300 | detection);
         while ((m().reg(PortRegister::kCommand) & bits(PortCommand::kListRunning)) != 0) m().hba.step();
         m().set(PortRegister::kCommand, m().reg(PortRegister::kCommand) | 1u);
         if ((m().reg(PortRegister::kCommand) & 1) != 0) {
