@@ -189,28 +189,29 @@ TaskFile read_dma_ext(std::uint64_t lba, std::uint32_t sectors) {
 }
 
 Result<TaskFile> parse_task_file(std::span<const std::byte, kTaskFileFisSize> fis) {
-    Reader reader(fis);
-    const std::uint64_t a = reader.u32(), b = reader.u32(), c = reader.u32(), d = reader.u32();
-    if ((a & 0x0fff) != kHostToDevice) return {Error::kBadValue, "FIS", a};
+    const auto low = load<std::uint64_t>(fis.data(), Endian::kLittle);
+    const auto high = load<std::uint64_t>(fis.data() + 8, Endian::kLittle);
+    if ((low & 0x0fff) != kHostToDevice) return {Error::kBadValue, "FIS", low};
     TaskFile task;
-    task.is_command = (a & kIsCommand) != 0;
-    task.command = static_cast<std::uint8_t>(a >> 16);
-    task.device = static_cast<std::uint8_t>(b >> 24);
-    task.control = static_cast<std::uint8_t>(d >> 24);
-    task.features = static_cast<std::uint16_t>(a >> 24 | c >> 24 << 8);
-    task.count = static_cast<std::uint16_t>(d);
-    task.lba = (b & 0xffffff) | (c & 0xffffff) << 24;
+    task.is_command = (low & kIsCommand) != 0;
+    task.command = static_cast<std::uint8_t>(low >> 16);
+    task.device = static_cast<std::uint8_t>(low >> 56);
+    task.control = static_cast<std::uint8_t>(high >> 56);
+    task.features = static_cast<std::uint16_t>((low >> 24 & 0xff) | (high >> 16 & 0xff00));
+    task.count = static_cast<std::uint16_t>(high >> 32);
+    task.lba = (low >> 32 & 0xffffff) | (high & 0xffffff) << 24;
     return task;
 }
 
 void store_task_file(const TaskFile& task, std::span<std::byte, kTaskFileFisSize> fis) {
-    Writer writer(fis);
-    writer.u16(kHostToDevice | (task.is_command ? kIsCommand : 0));
-    writer.u16(static_cast<std::uint16_t>(task.command | task.features << 8));
-    writer.u32(std::uint32_t{task.device} << 24 | static_cast<std::uint32_t>(task.lba & 0xffffff));
-    writer.u32((task.features & 0xff00u) << 16 | static_cast<std::uint32_t>(task.lba >> 24));
-    writer.u32(static_cast<std::uint32_t>(task.control << 24 | task.count));
-    writer.u32(0);
+    const std::uint64_t features = task.features, first = kHostToDevice | (task.is_command ? kIsCommand : 0);
+    const std::uint64_t low = first | std::uint64_t{task.command} << 16 | (features & 0xff) << 24 |
+                              (task.lba & 0xffffff) << 32 | std::uint64_t{task.device} << 56;
+    const std::uint64_t high = (task.lba >> 24 & 0xffffff) | features >> 8 << 24 | std::uint64_t{task.count} << 32 |
+                               std::uint64_t{task.control} << 56;
+    store(fis.data(), low, Endian::kLittle);
+    store(fis.data() + 8, high, Endian::kLittle);
+    store(fis.data() + 16, std::uint32_t{0}, Endian::kLittle);
 }
 
 // --- Pages ---

@@ -99,8 +99,7 @@ void Controller::write_register(std::uint32_t offset, std::uint32_t value) {
     if (resetting_) return;
     resetting_ = (value & bits(GlobalControl::kReset)) != 0;
     for (Port& port : disks().first(resetting_ ? count_ : 0)) port.reset(false);
-    value &= bits(GlobalControl::kReset, GlobalControl::kInterruptEnable);
-    environment_->write(offset, value | kAhciEnable);
+    environment_->write(offset, (value & bits(GlobalControl::kReset, GlobalControl::kInterruptEnable)) | kAhciEnable);
 }
 
 // A port of the guest's, by the offset of one of its registers.

@@ -110,17 +110,12 @@ inline constexpr std::uint32_t kDescriptorMaxBytes = 1u << 22;
 
 // Received FIS area (section 4.2.1): DMA Setup, PIO Setup, Register, Set Device Bits, and one of unknown
 // type. The second dword of Set Device Bits has the tags. A place whose first byte, the FIS type, is zero has
-// received nothing.
+// received nothing. Here they are whole words of 8 bytes: what follows the first and the third is reserved.
 inline constexpr std::uint32_t kFisAreaSize = 256;
 inline constexpr std::uint32_t kRegisterFisOffset = 0x40;  // of which STATUS is byte 2, ERROR byte 3
-inline constexpr std::uint32_t kDeviceBitsTags = 0x5c;
+inline constexpr std::uint32_t kDeviceBitsOffset = 0x58;
 inline constexpr std::pair<std::uint8_t, std::uint8_t> kFisPlaces[] = {
-    // offset, size
-    {0x00, 28},
-    {0x20, 20},
-    {kRegisterFisOffset, 20},
-    {0x58, 8},
-    {0x60, 64}};
+    {0x00, 32}, {0x20, 24}, {kRegisterFisOffset, 24}, {kDeviceBitsOffset, 8}, {0x60, 64}};  // offset, size
 
 // Bits of one register, as a number.
 template <typename... Bits>

@@ -4,21 +4,11 @@
 
 namespace gatehouse::ata::ahci {
 
-void fetch(MutableBytes to, const std::byte* from) {
-    const auto* source = reinterpret_cast<const volatile std::uint32_t*>(from);
-    for (std::size_t at = 0; at < to.size(); at += sizeof(std::uint32_t)) {
-        store<std::uint32_t>(to.data() + at, *source++, Endian::kLittle);
-    }
-}
-
 std::uint32_t ScatterList::contiguous() {
     if (left_ != 0 || count_ == 0) return left_;
-    std::array<std::byte, kDescriptorSize> copy{};
-    fetch(copy, next_);
-    Reader reader(copy);
-    address_ = GuestPhysical(reader.u64());
-    reader.skip(sizeof(std::uint32_t));
-    const std::uint32_t last = reader.u32() & (kDescriptorMaxBytes - 1);
+    const auto [address, size] = fetch<kDescriptorSize / 8>(next_);
+    address_ = GuestPhysical(address);
+    const std::uint32_t last = static_cast<std::uint32_t>(size >> 32) & (kDescriptorMaxBytes - 1);
     const bool valid = address_.within(2) == 0 && (last & 1) != 0;
     left_ = valid ? last + 1 : 0;
     count_ = valid ? count_ - 1 : 0;

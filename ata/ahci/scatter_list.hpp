@@ -11,9 +11,14 @@
 
 namespace gatehouse::ata::ahci {
 
-// Copies memory that somebody else may be writing: each dword is read exactly once. Both are dword-aligned
-// and `to` is a whole number of dwords.
-void fetch(MutableBytes to, const std::byte* from);
+// Copies memory that somebody else may be writing: each word, of 8 aligned bytes, is read exactly once.
+template <std::size_t kWords>
+[[nodiscard]] std::array<std::uint64_t, kWords> fetch(const std::byte* from) {
+    std::array<std::uint64_t, kWords> copy;
+    const auto* source = reinterpret_cast<const volatile std::uint64_t*>(from);
+    for (std::uint64_t& word : copy) word = *source++;
+    return copy;
+}
 
 class ScatterList {
   public:

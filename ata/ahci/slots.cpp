@@ -31,25 +31,20 @@ void Port::issue(std::uint32_t value) {
 // The private copy of a command, classified: what may not be sent is kRefused.
 Command Port::fetch_command(Slot& slot) {
     Command refused;
-    Environment& memory = *environment_;
-    const std::byte* header = memory.map(address(kCommandList) + slot.index * kHeaderSize, kHeaderSize).data;
+    const std::byte* header = environment_->map(address(kCommandList) + slot.index * kHeaderSize, kHeaderSize).data;
     if (header == nullptr) return refused;
-    std::array<std::byte, kHeaderSize> header_copy{};
-    fetch(header_copy, header);
-    Reader reader(header_copy);
-    const std::uint32_t flags = reader.u32();
-    reader.skip(sizeof(std::uint32_t));
-    const GuestPhysical base{reader.u64() & ~std::uint64_t{0x7f}};
+    const auto [first, second] = fetch<2>(header);
+    const auto flags = static_cast<std::uint32_t>(first);
+    const GuestPhysical base{second & ~std::uint64_t{0x7f}};
     const std::uint32_t descriptors = flags >> 16;
     if ((flags & bits(Header::kForbidden)) != 0) return refused;
 
-    const std::byte* guest_table = memory.map(base, kDescriptorOffset + descriptors * kDescriptorSize).data;
+    const std::byte* guest_table = environment_->map(base, kDescriptorOffset + descriptors * kDescriptorSize).data;
     if (guest_table == nullptr) return refused;
-    slot.guest = ScatterList(memory, guest_table + kDescriptorOffset, descriptors);
+    slot.guest = ScatterList(*environment_, guest_table + kDescriptorOffset, descriptors);
     slot.header = flags & bits(Header::kSoftReset);
-    std::array<std::byte, kTaskFileFisSize> fis{};
-    fetch(fis, guest_table);
-    const Result<TaskFile> task = parse_task_file(fis);
+    const auto fis = fetch<3>(guest_table);
+    const Result<TaskFile> task = parse_task_file(std::as_bytes(std::span(fis)).first<kTaskFileFisSize>());
     if (!task.ok()) return refused;
 
     const Command command = classify(*task);
@@ -80,21 +75,18 @@ void Port::start_waiting() {
 bool Port::start(Slot& slot) {
     const CommandKind kind = slot.command.kind;
     TaskFile task = kind == kRefused ? kCheckPowerMode : slot.command.task;
-    bool valid = true;
     slot.descriptors = slot.part = 0;
     const auto free_units = static_cast<std::uint32_t>(std::popcount(free_));
     if (kind == kMediaWrite && share(slot) > free_units * sectors_per_unit()) return false;
-    if (kind == kMediaWrite) valid = encrypt_write(slot);
-    if (kind == kMediaRead || kind == kDataIn) valid = map_read(slot);
-    if (!valid) {
+    const bool reads = kind == kMediaRead || kind == kDataIn;
+    if (kind == kMediaWrite ? !encrypt_write(slot) : reads && !map_read(slot)) {
         free_ |= slot.units;
         slot.units = 0;
         slot.command.kind = kRefused;
         return true;
     }
     if (kind == kMediaRead || kind == kMediaWrite) task = slot.command.part(slot.done, slot.part);
-    if (kind == kMediaWrite) slot.header = bits(Header::kWrite);
-    store_command(slot, task, kind == kMediaWrite || kind == kReset ? slot.header : 0);
+    store_command(slot, task, kind == kMediaWrite ? bits(Header::kWrite) : kind == kReset ? slot.header : 0);
 
     if (running_ == 0) forget_fis();  // what has been shown must not be taken for the answer to this one
     waiting_ &= ~slot.bit();
@@ -103,10 +95,7 @@ bool Port::start(Slot& slot) {
     split_ = more ? split_ | slot.bit() : split_ & ~slot.bit();
     if (kind == kRefused) aborting_ |= slot.bit(), route_interrupts();
     if (slot.command.queued) refused_tag_ = kind == kRefused ? slot.index : kSlots;
-    if (slot.command.queued && kind != kRefused) {
-        queued_ |= slot.bit();
-        hardware_.write(kSataActive, slot.bit());
-    }
+    if (slot.command.queued && kind != kRefused) queued_ |= slot.bit(), hardware_.write(kSataActive, slot.bit());
     hardware_.write(kCommandIssue, slot.bit());
     return true;
 }
@@ -114,10 +103,9 @@ bool Port::start(Slot& slot) {
 // Writes shadow table and header; the descriptors are in place already.
 void Port::store_command(const Slot& slot, const TaskFile& task, std::uint32_t header) const {
     store_task_file(task, std::span<std::byte, kTaskFileFisSize>(table(slot), kTaskFileFisSize));
-    Writer writer(MutableBytes(arena_.data + slot.index * kHeaderSize, kHeaderSize));
-    writer.u32(header | kTaskFileFisSize / 4 | slot.descriptors << 16);
-    writer.u32(0);
-    writer.u64((arena_.physical + static_cast<std::uint64_t>(table(slot) - arena_.data)).value());
+    std::byte* to = arena_.data + slot.index * kHeaderSize;
+    store(to, std::uint64_t{header | kTaskFileFisSize / 4 | slot.descriptors << 16}, Endian::kLittle);
+    store(to + 8, arena_.physical.value() + static_cast<std::uint64_t>(table(slot) - arena_.data), Endian::kLittle);
 }
 
 // Finishes what the device has finished, then starts what waits; as collect().
@@ -147,9 +135,9 @@ std::uint32_t Port::collect() {
 
     if ((finished & ~split_) != 0) announced_ = true;
     const bool only_part = finished != 0 && running_ == 0 && !announced_;
-    const std::uint32_t hidden = only_part ? bits(PortInterrupt::kProgress) : 0;
-    if (only_part) hardware_.write(kInterruptStatus, hidden);
-    return hidden;
+    if (!only_part) return 0;
+    hardware_.write(kInterruptStatus, bits(PortInterrupt::kProgress));
+    return bits(PortInterrupt::kProgress);
 }
 
 // The device has interrupted for a refused command: its abort, in registers and in the FIS. It does so again if the
@@ -189,20 +177,18 @@ void Port::finish(Slot& slot) {
 void Port::publish_fis() const {
     std::byte* area = fis_enabled_ ? environment_->map(address(kFis), kFisAreaSize).data : nullptr;
     if (area == nullptr) return;
-    std::array<std::byte, kFisAreaSize> copy{};
-    fetch(copy, arena_.data + kCommandListSize);
-    // Set Device Bits: of the tags that it reports, only those that the guest may know of.
-    std::byte* tags = copy.data() + kDeviceBitsTags;
-    store(tags, load<std::uint32_t>(tags, Endian::kLittle) & ~active_, Endian::kLittle);
     // While a command is under way that will end with a register FIS, that may be it: show it if it reports
     // an error.
-    bool open = (running_ & ~queued_) != 0;
-    for (auto rest = split_; rest != 0; rest &= rest - 1) open |= !slots_[lowest(rest)].command.queued;
-    const std::byte failed = copy[kRegisterFisOffset + 2] & std::byte{bits(TaskBit::kError)};
+    const bool open = ((running_ & ~queued_) | (split_ & ~active_)) != 0;
     for (const auto& [offset, size] : kFisPlaces) {
-        const bool shown = !open || (failed != std::byte{0} && offset == kRegisterFisOffset);
-        const Bytes fis = Bytes(copy).subspan(offset, size);
-        if (shown && fis[0] != std::byte{0}) copy_bytes(MutableBytes(area + offset, size), fis);
+        const std::byte* from = arena_.data + kCommandListSize + offset;
+        std::uint64_t word = fetch<1>(from)[0];
+        const bool failed = offset == kRegisterFisOffset && (word >> 16 & bits(TaskBit::kError)) != 0;
+        if ((word & 0xff) == 0 || (open && !failed)) continue;
+        // Set Device Bits: of the tags that it reports, only those that the guest may know of.
+        if (offset == kDeviceBitsOffset) word &= ~(std::uint64_t{active_} << 32);
+        store(area + offset, word, Endian::kLittle);
+        for (std::size_t at = 8; at < size; at += 8) store(area + offset + at, fetch<1>(from + at)[0], Endian::kLittle);
     }
 }
 
@@ -213,11 +199,9 @@ ScatterList Port::shadow(const Slot& slot) const {
 }
 
 void Port::add_descriptor(Slot& slot, HostPhysical physical, std::uint32_t size) const {
-    const std::size_t at = kDescriptorOffset + std::size_t{slot.descriptors++} * kDescriptorSize;
-    Writer writer(MutableBytes(table(slot) + at, kDescriptorSize));
-    writer.u64(physical.value());
-    writer.u32(0);
-    writer.u32(size - 1);
+    std::byte* to = table(slot) + kDescriptorOffset + std::size_t{slot.descriptors++} * kDescriptorSize;
+    store(to, physical.value(), Endian::kLittle);
+    store(to + 8, std::uint64_t{size - 1} << 32, Endian::kLittle);
 }
 
 // `size` bytes of guest memory, in however many pieces.
