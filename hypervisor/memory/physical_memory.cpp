@@ -34,12 +34,4 @@ Status PhysicalMemory::check_outside(const Extent& registers) const {
     return {};
 }
 
-Result<HostPhysical> PhysicalMemory::guest(GuestPhysical address, std::uint64_t size) const {
-    const Extent wanted{address.unchecked(), size};
-    if (wanted.wraps() || std::ranges::none_of(ranges(), [&](const Extent& range) { return range.contains(wanted); })) {
-        return {Error::kOutOfRange, "guest memory", wanted.base};
-    }
-    return HostPhysical(wanted.base);
-}
-
 }  // namespace gatehouse::memory

@@ -59,7 +59,14 @@ class PhysicalMemory {
     // kOverlap if a part of `registers` has been added as RAM.
     [[nodiscard]] Status check_outside(const Extent& registers) const;
     // Where the guest's bytes are, if all `size` of them are its RAM, or kOutOfRange.
-    [[nodiscard]] Result<HostPhysical> guest(GuestPhysical address, std::uint64_t size) const;
+    [[nodiscard]] Result<HostPhysical> guest(GuestPhysical address, std::uint64_t size) const {
+        const std::uint64_t base = address.unchecked();
+        for (std::size_t i = count_; i-- != 0;) {  // most RAM is high
+            const std::uint64_t into = base - ranges_[i].base;
+            if (into < ranges_[i].length && size <= ranges_[i].length - into) return HostPhysical(base);
+        }
+        return {Error::kOutOfRange, "guest memory", base};
+    }
 
   private:
     [[nodiscard]] std::span<const Extent> ranges() const { return std::span(ranges_).first(count_); }

@@ -88,7 +88,8 @@ std::size_t fetch_instruction(const Vcpu& vcpu, std::span<std::byte, 15> out) {
 void handle_nested_fault(Vcpu& vcpu) {
     const Vmcb& vmcb = vcpu.vmcb;
     const GuestPhysical address{vmcb.exit_info2};
-    GuestAccess access = nested_pages().access(address);
+    MmioHandler* const handler = mmio_map().find(address);  // whose pages are trapped for good
+    GuestAccess access = handler != nullptr ? GuestAccess::kTrap : nested_pages().access(address);
     if (access == GuestAccess::kTrap && address >= GuestPhysical(memory::kIdentityLimit) &&
         nested_pages().extend(address).ok()) {
         access = nested_pages().access(address);
@@ -105,7 +106,7 @@ void handle_nested_fault(Vcpu& vcpu) {
         show_life(vcpu);
         return emulate(vcpu, &apic_page);
     }
-    emulate(vcpu, mmio_map().find(address));
+    emulate(vcpu, handler);
 }
 
 }  // namespace gatehouse::cpu::svm
