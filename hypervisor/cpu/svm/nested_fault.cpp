@@ -30,11 +30,16 @@ class ApicPage final : public MmioHandler {
 
 constinit ApicPage apic_page;
 
-Result<MmioInstruction> decode(const Vcpu& vcpu) {
+Result<MmioInstruction> decode(Vcpu& vcpu) {
     const Vmcb& vmcb = vcpu.vmcb;
     std::array<std::byte, kMaxInstruction> code{};
     const std::size_t size = fetch_instruction(vcpu, code);
-    GATEHOUSE_ASSIGN(const MmioInstruction out, decode_mmio(Bytes(code).first(size)));
+    // The bytes are always fetched; what they mean, which they alone decide, is remembered.
+    auto& [bytes, out] = vcpu.decoded[vmcb.rip / 2 % vcpu.decoded.size()];
+    if (out.length == 0 || out.length > size || !equal_bytes(bytes, code)) {
+        GATEHOUSE_ASSIGN(out, decode_mmio(Bytes(code).first(size)));
+        bytes = code;
+    }
     // The bytes may have changed since the access: it must still be this one, and within its page.
     const std::uint64_t offset = GuestPhysical(vmcb.exit_info2).within(memory::kPageSize);
     if (out.write != ((vmcb.exit_info1 & kFaultWrite) != 0) ||

@@ -32,6 +32,7 @@ struct Vcpu {
     std::atomic<std::uint16_t> startup = kNoStartup;  // vector of the SIPI that came
     std::atomic<bool> stopped = false;
     bool apic_disabled = false;  // the guest believes that APIC_BASE.EN = 0
+    std::array<std::pair<std::array<std::byte, kMaxInstruction>, MmioInstruction>, 64> decoded{};  // by RIP
 
     static constexpr std::uint16_t kNoStartup = 0x100;
 };
