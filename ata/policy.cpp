@@ -11,9 +11,6 @@ using enum Filter;
 
 constexpr std::uint16_t kHostToDevice = 0x0027;  // FIS bytes 0 and 1, port 0
 constexpr std::uint16_t kIsCommand = 0x8000;
-constexpr std::uint8_t kReadDmaExt = 0x25;
-constexpr std::uint8_t kReadFpdmaQueued = 0x60;
-constexpr std::uint8_t kWriteFpdmaQueued = 0x61;
 
 // The rules complete a command, which has kind and filter of its row already, or refuse it.
 CommandKind as_it_is(Command& command) { return command.kind; }
@@ -22,7 +19,7 @@ CommandKind as_it_is(Command& command) { return command.kind; }
 CommandKind media(Command& command) {
     const TaskFile& task = command.task;
     if ((task.device & bits(TaskBit::kLba)) == 0) return kRefused;
-    command.queued = task.command == kReadFpdmaQueued || task.command == kWriteFpdmaQueued;
+    command.queued = (task.command & 0xfe) == 0x60;  // READ and WRITE FPDMA QUEUED
     command.count = command.queued ? task.features : command.extended ? task.count : task.count & 0xffu;
     if (command.count == 0) command.count = command.extended ? 65536 : 256;
     const std::uint64_t high = std::uint64_t{task.device & 0x0fu} << 24;
@@ -36,68 +33,73 @@ CommandKind media(Command& command) {
 CommandKind log(Command& command) {
     const auto address = static_cast<std::uint8_t>(command.task.lba);
     command.count = command.extended ? command.task.count : command.task.count & 0xffu;
-    if (address == kLogDirectory) command.filter = kDirectory;
-    if (address == kQueuedErrorLog) command.filter = kQueuedError;
+    if (address == 0x00) command.filter = kDirectory;
+    if (address == 0x10) command.filter = kQueuedError;
     const bool filterable = command.filter == kNone || command.count == 1;
     return log_is_allowed(address) && command.count != 0 && filterable ? kDataIn : kRefused;
 }
 
-// Subcommand in FEATURE (ACS-4 section 7.48 and, for READ THRESHOLDS, ATA-3); the key C24Fh in LBA 23:8.
+// TRIM is bit 0 of FEATURE, the others are reserved (ACS-4 section 7.6).
+CommandKind data_set(Command& command) {
+    command.count = command.task.count;
+    const bool fits = command.count != 0 && command.count <= kMaximumTrimBlocks;
+    return command.task.features == 1 && fits ? kTrim : kRefused;
+}
+
+// Subcommand in FEATURE (ACS-4 section 7.48 and, for READ THRESHOLDS, ATA-3); the key C24Fh in LBA 23:8. What runs off-line:
+// data collection, short and extended self-test, which only read, and in the background; or their abort.
 CommandKind smart(Command& command) {
     if (((command.task.lba >> 8) & 0xffff) != 0xc24f) return kRefused;
-    const unsigned subcommand = command.task.features & 0xff;
-    if (subcommand == 0xd5) return log(command);                           // SMART READ LOG
-    if (subcommand == 0xd0 || subcommand == 0xd1) return kDataIn;          // SMART READ DATA, READ THRESHOLDS
+    const unsigned subcommand = command.task.features & 0xff, test = command.task.lba & 0xff;
+    if (subcommand == 0xd5) return log(command);  // SMART READ LOG
+    if (subcommand == 0xd0) command.filter = kSmartData;
+    if (subcommand == 0xd0 || subcommand == 0xd1) return kDataIn;  // SMART READ DATA, READ THRESHOLDS
+    if (subcommand == 0xd4) return test <= 0x02 || test == 0x7f ? kNoData : kRefused;  // EXECUTE OFF-LINE IMMEDIATE
     return subcommand == 0xd8 || subcommand == 0xda ? kNoData : kRefused;  // ENABLE OPERATIONS, RETURN STATUS
 }
 
 // Subcommand in FEATURE (ACS-4 section 7.45): write cache (02h, 82h), transfer mode (03h), APM (05h, 85h),
-// look-ahead (AAh, 55h), settings over a soft reset (66h, CCh), and four Serial ATA features (10h, 90h): DMA
-// Setup offsets, auto-activate, DIPM, in-order delivery.
+// look-ahead (AAh, 55h), settings over a soft reset (66h, CCh), and five Serial ATA features (10h, 90h): DMA
+// Setup offsets, auto-activate, DIPM, in-order delivery, settings over a COMRESET.
 CommandKind set_features(Command& command) {
     constexpr std::uint8_t kSafe[] = {0x02, 0x03, 0x05, 0x10, 0x55, 0x66, 0x82, 0x85, 0x90, 0xaa, 0xcc};
     const auto subcommand = static_cast<std::uint8_t>(command.task.features);
     if (std::ranges::find(kSafe, subcommand) == std::end(kSafe)) return kRefused;
-    return (subcommand & 0x7f) == 0x10 && (command.task.count & 0xff) > 4 ? kRefused : kNoData;
+    const unsigned feature = command.task.count & 0xff;
+    return (subcommand & 0x7f) == 0x10 && feature > 4 && feature != 6 ? kRefused : kNoData;
 }
 
 struct Row {
-    std::uint8_t opcode;
+    std::uint8_t first, last;  // opcodes
     bool extended;
     CommandKind kind;
-    Filter filter;  // of all data that the command moves; log() has more
+    Filter filter;  // of all data that the command moves; log() and smart() have more
     CommandKind (*rule)(Command&);
 };
 // ACS-4, section 7 and table A.2.
 // clang-format off
 constexpr Row kAllowed[] = {
-    // opcode           48-bit kind         filter     rule
-    {0x20,              false, kMediaRead,  kNone,     media},           // READ SECTORS
-    {0x24,              true,  kMediaRead,  kNone,     media},           // READ SECTORS EXT
-    {kReadDmaExt,       true,  kMediaRead,  kNone,     media},           // READ DMA EXT
-    {0x2f,              true,  kDataIn,     kNone,     log},             // READ LOG EXT
-    {0x30,              false, kMediaWrite, kNone,     media},           // WRITE SECTORS
-    {0x34,              true,  kMediaWrite, kNone,     media},           // WRITE SECTORS EXT
-    {0x35,              true,  kMediaWrite, kNone,     media},           // WRITE DMA EXT
-    {0x3d,              true,  kMediaWrite, kNone,     media},           // WRITE DMA FUA EXT
-    {0x40,              false, kNoData,     kNone,     as_it_is},        // READ VERIFY SECTORS
-    {0x42,              true,  kNoData,     kNone,     as_it_is},        // READ VERIFY SECTORS EXT
-    {0x47,              true,  kDataIn,     kNone,     log},             // READ LOG DMA EXT
-    {kReadFpdmaQueued,  true,  kMediaRead,  kNone,     media},           // READ FPDMA QUEUED
-    {kWriteFpdmaQueued, true,  kMediaWrite, kNone,     media},           // WRITE FPDMA QUEUED
-    {0xb0,              false, kDataIn,     kNone,     smart},           // SMART
-    {0xc8,              false, kMediaRead,  kNone,     media},           // READ DMA
-    {0xca,              false, kMediaWrite, kNone,     media},           // WRITE DMA
-    {0xe0,              false, kNoData,     kNone,     as_it_is},        // STANDBY IMMEDIATE
-    {0xe1,              false, kNoData,     kNone,     as_it_is},        // IDLE IMMEDIATE
-    {0xe2,              false, kNoData,     kNone,     as_it_is},        // STANDBY
-    {0xe3,              false, kNoData,     kNone,     as_it_is},        // IDLE
-    {0xe5,              false, kNoData,     kNone,     as_it_is},        // CHECK POWER MODE
-    {0xe6,              false, kNoData,     kNone,     as_it_is},        // SLEEP
-    {0xe7,              false, kNoData,     kNone,     as_it_is},        // FLUSH CACHE
-    {0xea,              true,  kNoData,     kNone,     as_it_is},        // FLUSH CACHE EXT
-    {0xec,              false, kDataIn,     kIdentify, as_it_is},        // IDENTIFY DEVICE
-    {0xef,              false, kNoData,     kNone,     set_features},    // SET FEATURES
+    // opcodes    48-bit kind         filter     rule
+    {0x06, 0x06,  true,  kTrim,       kNone,     data_set},      // DATA SET MANAGEMENT
+    {0x20, 0x20,  false, kMediaRead,  kNone,     media},         // READ SECTORS
+    {0x24, 0x25,  true,  kMediaRead,  kNone,     media},         // READ SECTORS EXT, READ DMA EXT
+    {0x2f, 0x2f,  true,  kDataIn,     kNone,     log},           // READ LOG EXT
+    {0x30, 0x30,  false, kMediaWrite, kNone,     media},         // WRITE SECTORS
+    {0x34, 0x35,  true,  kMediaWrite, kNone,     media},         // WRITE SECTORS EXT, WRITE DMA EXT
+    {0x3d, 0x3d,  true,  kMediaWrite, kNone,     media},         // WRITE DMA FUA EXT
+    {0x40, 0x40,  false, kNoData,     kNone,     as_it_is},      // READ VERIFY SECTORS
+    {0x42, 0x42,  true,  kNoData,     kNone,     as_it_is},      // READ VERIFY SECTORS EXT
+    {0x47, 0x47,  true,  kDataIn,     kNone,     log},           // READ LOG DMA EXT
+    {0x60, 0x60,  true,  kMediaRead,  kNone,     media},         // READ FPDMA QUEUED
+    {0x61, 0x61,  true,  kMediaWrite, kNone,     media},         // WRITE FPDMA QUEUED
+    {0xb0, 0xb0,  false, kDataIn,     kNone,     smart},         // SMART
+    {0xc8, 0xc8,  false, kMediaRead,  kNone,     media},         // READ DMA
+    {0xca, 0xca,  false, kMediaWrite, kNone,     media},         // WRITE DMA
+    {0xe0, 0xe3,  false, kNoData,     kNone,     as_it_is},      // STANDBY and IDLE IMMEDIATE, STANDBY, IDLE
+    {0xe5, 0xe7,  false, kNoData,     kNone,     as_it_is},      // CHECK POWER MODE, SLEEP, FLUSH CACHE
+    {0xea, 0xea,  true,  kNoData,     kNone,     as_it_is},      // FLUSH CACHE EXT
+    {0xec, 0xec,  false, kDataIn,     kIdentify, as_it_is},      // IDENTIFY DEVICE
+    {0xef, 0xef,  false, kNoData,     kNone,     set_features},  // SET FEATURES
 };
 // clang-format on
 
@@ -115,57 +117,64 @@ void close_page(Page page) {
     page.back() = static_cast<std::byte>((0u - sum) & 0xff);
 }
 
-// IDENTIFY DEVICE, ACS-4 section 7.13.6: the bits that survive in words [first, last]. Out of words 69 and
-// 119 go DRAT, RZAT, READ and WRITE BUFFER DMA, DOWNLOAD MICROCODE DMA, self-encryption, zones; WRITE
-// UNCORRECTABLE EXT, extended power conditions, sense data and more.
+// The bits that survive in words [first, last], and those that do as well with TRIM. IDENTIFY DEVICE, ACS-4 section
+// 7.13.6: out of words 69 and 119 go RZAT (what was trimmed decrypts to noise), READ and WRITE BUFFER DMA, DOWNLOAD
+// MICROCODE DMA, self-encryption, misalignment reports, zones; WRITE UNCORRECTABLE EXT, extended power conditions, sense
+// data and more. SMART data, section 7.48: bytes 367, off-line data collection, and 368.
 struct Keep {
+    Filter page;
     std::uint8_t first, last;
     std::uint16_t mask;
+    std::uint16_t with_trim = 0;
 };
 constexpr Keep kKeep[] = {
-    {47, 47, 0xff00},    // out: READ and WRITE MULTIPLE
-    {48, 48, 0x4000},    // out: Trusted Computing
-    {59, 59, 0x0000},    // out: sanitize, multiple
-    {69, 69, 0x204c},    // in: sector alignment, 28-bit commands, extended capacity, non-volatile cache
-    {77, 77, 0x000e},    // out: NCQ streaming, queue management, SEND and RECEIVE FPDMA QUEUED, DevSleep
-    {78, 79, 0x005e},    // out: hardware feature control, autosense, DevSleep, hybrid, power disable
-    {82, 82, 0x4069},    // in: SMART, power management, write cache, read look-ahead, NOP
-    {83, 83, 0x7408},    // in: APM, 48-bit, FLUSH CACHE and EXT
-    {84, 84, 0x6161},    // in: SMART error log, general purpose logging, WRITE DMA FUA EXT, WWN, unload
-    {85, 85, 0x4069},    // as 82
-    {86, 86, 0xb408},    // as 83; bit 15: words 119-120 are valid
-    {87, 87, 0x6161},    // as 84
-    {89, 90, 0x0000},    // security erase times
-    {92, 99, 0x0000},    // master password, parallel ATA, acoustic management, streaming
-    {104, 105, 0x0000},  // streaming, DATA SET MANAGEMENT
-    {119, 120, 0x4008},  // in: READ LOG DMA EXT
-    {127, 160, 0x0000},  // removable media, security, vendor, CompactFlash power
-    {169, 169, 0x0000},  // TRIM
-    {206, 206, 0x0000},  // SCT
-    {210, 216, 0x0000},  // write-read-verify, non-volatile cache
-    {219, 220, 0x0000},  // non-volatile cache, write-read-verify
-    {234, 235, 0x0000},  // DOWNLOAD MICROCODE
+    {kIdentify, 47, 47, 0xff00},          // out: READ and WRITE MULTIPLE
+    {kIdentify, 48, 48, 0x4000},          // out: Trusted Computing
+    {kIdentify, 59, 59, 0x0000},          // out: sanitize, multiple
+    {kIdentify, 69, 69, 0x004c, 0x4000},  // in: 28-bit commands, extended capacity, non-volatile cache; DRAT
+    {kIdentify, 77, 77, 0x000e},          // out: NCQ streaming, queue management, SEND and RECEIVE FPDMA, DevSleep
+    {kIdentify, 78, 79, 0x005e},          // out: hardware feature control, autosense, DevSleep, hybrid, power disable
+    {kIdentify, 82, 82, 0x4069},          // in: SMART, power management, write cache, read look-ahead, NOP
+    {kIdentify, 83, 83, 0x7408},          // in: APM, 48-bit, FLUSH CACHE and EXT
+    {kIdentify, 84, 84, 0x6163},          // in: SMART errors, self-test, logging, WRITE DMA FUA EXT, WWN, unload
+    {kIdentify, 85, 85, 0x4069},          // as 82
+    {kIdentify, 86, 86, 0xb408},          // as 83; bit 15: words 119-120 are valid
+    {kIdentify, 87, 87, 0x6163},          // as 84
+    {kIdentify, 89, 90, 0x0000},          // security erase times
+    {kIdentify, 92, 99, 0x0000},          // master password, parallel ATA, acoustic management, streaming
+    {kIdentify, 104, 104, 0x0000},        // streaming
+    {kIdentify, 105, 105, 0x0000, 0x7f},  // DATA SET MANAGEMENT: blocks
+    {kIdentify, 119, 120, 0x4008},        // in: READ LOG DMA EXT
+    {kIdentify, 127, 160, 0x0000},        // removable media, security, vendor, CompactFlash power
+    {kIdentify, 169, 169, 0x0000, 0x1},   // DATA SET MANAGEMENT: TRIM
+    {kIdentify, 206, 206, 0x0000},        // SCT
+    {kIdentify, 210, 216, 0x0000},        // write-read-verify, non-volatile cache
+    {kIdentify, 219, 220, 0x0000},        // non-volatile cache, write-read-verify
+    {kIdentify, 234, 235, 0x0000},        // DOWNLOAD MICROCODE
+    {kSmartData, 183, 183, 0x1dff},       // out: off-line collection by itself, conveyance and selective self-tests
+    {kSmartData, 184, 184, 0xfffd},       // out: autosave by command
 };
 constexpr std::byte kIntegritySignature{0xa5};  // in byte 510, if byte 511 makes the sum of the page zero
 
 // Directory; SMART errors: summary, comprehensive, extended; device statistics; self-tests: SMART and
-// extended; NCQ error; SATA Phy event counters.
-constexpr std::uint8_t kReadableLogs[] = {0x00, 0x01, 0x02, 0x03, 0x04, 0x06, 0x07, 0x10, 0x11};
+// extended; pending defects; NCQ error; SATA Phy event counters.
+constexpr std::uint8_t kReadableLogs[] = {0x00, 0x01, 0x02, 0x03, 0x04, 0x06, 0x07, 0x0c, 0x10, 0x11};
 
 }  // namespace
 
-Command classify(const TaskFile& task) {
+Command classify(const TaskFile& task, bool trim) {
     Command command;
     command.task = task;
     const auto reset = static_cast<std::uint8_t>(task.control & bits(TaskBit::kReset));
     if (!task.is_command) return {.kind = kReset, .task = {.is_command = false, .control = reset}};
     command.task.control = bits(TaskBit::kConventional) | (task.control & bits(TaskBit::kNoInterrupt));
-    const auto* row = std::ranges::find(kAllowed, task.command, &Row::opcode);
-    if (row == std::end(kAllowed)) return command;
+    const auto* row = std::ranges::lower_bound(kAllowed, task.command, {}, &Row::last);
+    if (row == std::end(kAllowed) || task.command < row->first) return command;
     command.kind = row->kind;
     command.filter = row->filter;
     command.extended = row->extended;
     command.kind = row->rule(command);
+    if (command.kind == kTrim && !trim) command.kind = kRefused;
     return command;
 }
 
@@ -182,10 +191,9 @@ TaskFile Command::part(std::uint64_t first, std::uint32_t sectors) const {
 }
 
 TaskFile read_dma_ext(std::uint64_t lba, std::uint32_t sectors) {
-    TaskFile task{.command = kReadDmaExt, .device = bits(TaskBit::kLba), .control = bits(TaskBit::kConventional)};
-    task.count = static_cast<std::uint16_t>(sectors);
-    task.lba = lba;
-    return task;
+    const auto count = static_cast<std::uint16_t>(sectors);
+    return {
+        .command = 0x25, .device = bits(TaskBit::kLba), .control = kIdentifyDevice.control, .count = count, .lba = lba};
 }
 
 Result<TaskFile> parse_task_file(std::span<const std::byte, kTaskFileFisSize> fis) {
@@ -230,24 +238,22 @@ Result<Geometry> parse_geometry(std::span<const std::byte, kPageSize> page) {
     return Geometry{static_cast<std::uint32_t>(sector_size), sectors};
 }
 
-void filter_identify(Page page) {
+void filter_page(Page page, Filter filter, bool trim) {
     for (const Keep& row : kKeep) {
+        const unsigned keep = row.page != filter ? ~0u : trim ? row.mask | row.with_trim : row.mask;
         for (std::size_t i = row.first; i <= row.last; ++i) {
-            put_word(page, i, static_cast<std::uint16_t>(word(page, i) & row.mask));
+            put_word(page, i, static_cast<std::uint16_t>(word(page, i) & keep));
         }
     }
-    if (page[510] == kIntegritySignature) close_page(page);
+    // Word 0 of the directory is its version; word n is the number of pages of log n.
+    for (std::size_t i = 1; filter == kDirectory && i < kPageSize / 2; ++i) {
+        if (!log_is_allowed(static_cast<std::uint8_t>(i))) put_word(page, i, 0);
+    }
+    if (filter == kSmartData || (filter == kIdentify && page[510] == kIntegritySignature)) close_page(page);
 }
 
 bool log_is_allowed(std::uint8_t address) {
     return std::ranges::find(kReadableLogs, address) != std::end(kReadableLogs);
-}
-
-void filter_log_directory(Page page) {
-    // Word 0 is the version; word n is the number of pages of log n.
-    for (std::size_t i = 1; i < kPageSize / 2; ++i) {
-        if (!log_is_allowed(static_cast<std::uint8_t>(i))) put_word(page, i, 0);
-    }
 }
 
 void write_queued_error(Page page, std::uint8_t tag) {

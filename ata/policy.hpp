@@ -3,9 +3,10 @@
 // An allow-list: an opcode, subcommand or log that is not listed is refused, and the guest sees the abort of
 // a drive that does not have it (ERR, ABRT). Refused are the unknown and everything that goes around
 // encryption, changes the drive's firmware, passwords or capacity, or makes it forget: SECURITY, TRUSTED,
-// SANITIZE, DOWNLOAD MICROCODE, WRITE LOG, WRITE BUFFER, WRITE UNCORRECTABLE, SCT, DATA SET MANAGEMENT, SET
-// MAX, ZAC, SMART writes, vendor codes. NOP is refused too, for that is what NOP does (ACS-4 section 7.20).
-// What the drive says of itself is edited to match.
+// SANITIZE, DOWNLOAD MICROCODE, WRITE LOG, WRITE BUFFER, WRITE UNCORRECTABLE, SCT, SET MAX, ZAC, SMART writes,
+// vendor codes. NOP is refused too, for that is what NOP does (ACS-4 section 7.20). What the drive says of itself
+// is edited to match. The one choice of the measured policy bundle is TRIM. The list for people, with the reasons, is
+// policies/ata.toml, which policyctl holds against this code.
 #pragma once
 
 #include "ata/volume.hpp"
@@ -59,10 +60,11 @@ enum class CommandKind : std::uint8_t {
     kDataIn,      // drive to host, not from the medium: `count` blocks of 512 bytes
     kMediaRead,   // `count` logical sectors from `lba`
     kMediaWrite,  // `count` logical sectors to `lba`
+    kTrim,        // ranges of logical sectors that may be forgotten, in `count` blocks of 512 bytes
 };
 
 // What has to be edited in the data of a kDataIn command.
-enum class Filter : std::uint8_t { kNone, kIdentify, kDirectory, kQueuedError };
+enum class Filter : std::uint8_t { kNone, kIdentify, kDirectory, kSmartData, kQueuedError };
 
 struct Command {
     CommandKind kind = CommandKind::kRefused;
@@ -77,7 +79,9 @@ struct Command {
     [[nodiscard]] TaskFile part(std::uint64_t first, std::uint32_t sectors) const;
 };
 
-[[nodiscard]] Command classify(const TaskFile& task);
+// `trim`: whether DATA SET MANAGEMENT is allowed, at most kMaximumTrimBlocks.
+[[nodiscard]] Command classify(const TaskFile& task, bool trim);
+inline constexpr std::uint32_t kMaximumTrimBlocks = 128;
 
 // CHECK POWER MODE (ACS-4 section 7.4): changes nothing, wakes nothing up, and ends with an interrupt.
 inline constexpr TaskFile kCheckPowerMode{.command = 0xe5, .control = bits(TaskBit::kConventional)};
@@ -98,19 +102,14 @@ using Page = std::span<std::byte, kPageSize>;
 // a logical sector of neither 512 nor 4,096 bytes.
 [[nodiscard]] Result<Geometry> parse_geometry(std::span<const std::byte, kPageSize> page);
 
-// Edits IDENTIFY DEVICE data: every feature whose commands classify() refuses becomes unsupported and
-// disabled, and the integrity word is made right again.
-void filter_identify(Page page);
+// Edits what a drive says of itself, so that it tells of nothing that classify() refuses: IDENTIFY DEVICE data (every
+// such feature is unsupported and disabled), SMART data, the log directory (no pages). Checksums hold again.
+void filter_page(Page page, Filter filter, bool trim);
 
-// Log addresses, ACS-4 table A.3 (General Purpose Log Directory and SMART alike).
-inline constexpr std::uint8_t kLogDirectory = 0x00;
-inline constexpr std::uint8_t kQueuedErrorLog = 0x10;
-// Whether a guest may read the log: the directory, error and self-test logs, statistics, NCQ error, Phy
-// counters. Not IDENTIFY DEVICE data (30h), which would repeat unedited what filter_identify() took out, nor
-// SCT (E0h, E1h), nor vendor logs.
+// Whether a guest may read the log at that address (ACS-4 table A.3, General Purpose and SMART logs alike): the directory, error and self-test logs, statistics, pending defects, NCQ error,
+// Phy counters. Not IDENTIFY DEVICE data (30h), which would repeat unedited what filter_page() took out, nor SCT (E0h,
+// E1h), nor vendor logs.
 [[nodiscard]] bool log_is_allowed(std::uint8_t address);
-// Edits the log directory: logs that may not be read have no pages.
-void filter_log_directory(Page page);
 
 // Writes the NCQ Command Error log (ACS-4 section 9.13) that a drive holds after it aborted the queued command `tag`.
 void write_queued_error(Page page, std::uint8_t tag);

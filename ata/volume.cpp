@@ -16,8 +16,9 @@ Volume::Run Volume::run_at(std::uint64_t lba, std::uint32_t count) const {
     return {RegionClass::kEncrypted, count, nullptr};
 }
 
-bool Volume::writable(std::uint64_t lba, std::uint32_t count) const {
-    for (Run run; count != 0; lba += run.count, count -= run.count) {
+bool Volume::permits(std::uint64_t lba, std::uint32_t count, bool write) const {
+    if (!geometry.contains(lba, count)) return false;
+    for (Run run; write && count != 0; lba += run.count, count -= run.count) {
         run = run_at(lba, count);
         if (run.kind != RegionClass::kEncrypted) return false;
     }

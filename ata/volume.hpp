@@ -30,8 +30,8 @@ struct Volume {
     };
     // The run that starts at `lba`, `count` sectors at most.
     [[nodiscard]] Run run_at(std::uint64_t lba, std::uint32_t count) const;
-    // Whether every sector of a range that the disk contains may be written by the guest.
-    [[nodiscard]] bool writable(std::uint64_t lba, std::uint32_t count) const;
+    // Whether the disk has every sector of a range, and the guest may read, or write, all of them.
+    [[nodiscard]] bool permits(std::uint64_t lba, std::uint32_t count, bool write) const;
 };
 
 }  // namespace gatehouse::ata

@@ -96,8 +96,10 @@ class Port {
     // kOutOfRange; the disk's.
     [[nodiscard]] Status read_sectors(std::uint64_t lba, MutableBytes out);
     // The guest will see this disk. Regions are as volume::validate() demands, for this geometry, each kOverlay with its
-    // bytes; they and the key, which is set, must outlive the mediator.
+    // bytes; they and the key, which is set if anything is encrypted, must outlive the mediator.
     void attach(std::span<const Region> regions, const XtsKey& key);
+    // Whether the guest may tell the disk which sectors it no longer uses; at first it may not.
+    void allow_trim(bool allowed) { trim_ = allowed; }
     [[nodiscard]] bool is_attached() const { return volume_.key != nullptr; }
     [[nodiscard]] Status stop() const { return hardware_.stop(); }
 
@@ -160,7 +162,9 @@ class Port {
     void add_descriptor(Slot& slot, HostPhysical physical, std::uint32_t size) const;
     [[nodiscard]] std::uint32_t share(const Slot& slot) const;
     [[nodiscard]] std::uint32_t sectors_per_unit() const { return kUnitSize / volume_.geometry.sector_size; }
+    [[nodiscard]] std::byte* take_unit(Slot& slot, std::uint32_t size);
     [[nodiscard]] bool encrypt_write(Slot& slot);
+    [[nodiscard]] bool copy_ranges(Slot& slot);
     void decrypt_read(const Slot& slot);
     void filter_block(const Slot& slot);
 
@@ -180,6 +184,7 @@ class Port {
     std::uint32_t slot_mask_ = 0;  // slots that the controller has
     std::uint32_t units_ = 0;      // bounce units
     Volume volume_{};
+    bool trim_ = false;
 
     // The guest's registers.
     std::array<std::uint32_t, 4> address_{};  // PxCLB, PxCLBU, PxFB, PxFBU

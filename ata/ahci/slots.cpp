@@ -47,14 +47,12 @@ Command Port::fetch_command(Slot& slot) {
     const Result<TaskFile> task = parse_task_file(std::as_bytes(std::span(fis)).first<kTaskFileFisSize>());
     if (!task.ok()) return refused;
 
-    const Command command = classify(*task);
+    const Command command = classify(*task, trim_);
     const bool tag_fits = tag_of(command.task) == slot.index && (active_ & slot.bit()) != 0;
     if (command.queued && !tag_fits) return refused;
     refused.queued = command.queued;  // so that the error log can name its tag
-    const bool writes = command.kind == kMediaWrite;
-    if (!writes && command.kind != kMediaRead) return command;
-    if (!volume_.geometry.contains(command.lba, command.count)) return refused;
-    return writes && !volume_.writable(command.lba, command.count) ? refused : command;
+    if (command.kind != kMediaRead && command.kind != kMediaWrite) return command;
+    return volume_.permits(command.lba, command.count, command.kind == kMediaWrite) ? command : refused;
 }
 
 void Port::start_waiting() {
@@ -76,17 +74,18 @@ bool Port::start(Slot& slot) {
     const CommandKind kind = slot.command.kind;
     TaskFile task = kind == kRefused ? kCheckPowerMode : slot.command.task;
     slot.descriptors = slot.part = 0;
-    const auto free_units = static_cast<std::uint32_t>(std::popcount(free_));
-    if (kind == kMediaWrite && share(slot) > free_units * sectors_per_unit()) return false;
+    const bool writes = kind == kMediaWrite || kind == kTrim;
     const bool reads = kind == kMediaRead || kind == kDataIn;
-    if (kind == kMediaWrite ? !encrypt_write(slot) : reads && !map_read(slot)) {
+    const auto free_units = static_cast<std::uint32_t>(std::popcount(free_));
+    if (writes && share(slot) > free_units * sectors_per_unit()) return false;
+    if (kind == kTrim ? !copy_ranges(slot) : kind == kMediaWrite ? !encrypt_write(slot) : reads && !map_read(slot)) {
         free_ |= slot.units;
         slot.units = 0;
         slot.command.kind = kRefused;
         return true;
     }
     if (kind == kMediaRead || kind == kMediaWrite) task = slot.command.part(slot.done, slot.part);
-    store_command(slot, task, kind == kMediaWrite ? bits(Header::kWrite) : kind == kReset ? slot.header : 0);
+    store_command(slot, task, writes ? bits(Header::kWrite) : kind == kReset ? slot.header : 0);
 
     if (running_ == 0) forget_fis();  // what has been shown must not be taken for the answer to this one
     waiting_ &= ~slot.bit();
@@ -269,18 +268,37 @@ std::uint32_t Port::share(const Slot& slot) const {
     return std::min(slot.command.count - slot.done, std::min(kShareUnits, units_) * sectors_per_unit());
 }
 
+// A free bounce unit, for `size` bytes of the slot's.
+std::byte* Port::take_unit(Slot& slot, std::uint32_t size) {
+    const auto unit = static_cast<std::uint64_t>(std::countr_zero(free_));
+    slot.units |= std::uint64_t{1} << unit;
+    free_ &= free_ - 1;
+    const std::uint64_t offset = kBounceOffset + unit * kUnitSize;
+    add_descriptor(slot, arena_.physical + offset, size);
+    return arena_.data + offset;
+}
+
+// The ranges of a TRIM, all of them sectors that the guest may write.
+bool Port::copy_ranges(Slot& slot) {
+    const std::uint32_t size = slot.command.count * kPageSize;
+    const MutableBytes ranges(take_unit(slot, size), size);
+    if (!slot.guest.copy_out(ranges)) return false;
+    for (Reader reader(ranges); reader.remaining() != 0;) {
+        const std::uint64_t range = reader.u64();  // LBA in bits 47:0, sectors in 63:48 (ACS-4 section 7.6.3)
+        const std::uint64_t lba = range << 16 >> 16;
+        const auto count = static_cast<std::uint32_t>(range >> 48);
+        if (!volume_.permits(lba, count, true)) return false;
+    }
+    return true;
+}
+
 bool Port::encrypt_write(Slot& slot) {
     const std::uint32_t size = volume_.geometry.sector_size;
     const std::uint32_t sectors = share(slot);
     enter_vectors();
     while (slot.part < sectors) {
-        const auto unit = static_cast<std::uint64_t>(std::countr_zero(free_));
-        slot.units |= std::uint64_t{1} << unit;
-        free_ &= free_ - 1;
-        const std::uint64_t offset = kBounceOffset + unit * kUnitSize;
         const std::uint32_t end = std::min(sectors, slot.part + sectors_per_unit());
-        add_descriptor(slot, arena_.physical + offset, (end - slot.part) * size);
-        for (std::byte* to = arena_.data + offset; slot.part < end;) {
+        for (std::byte* to = take_unit(slot, (end - slot.part) * size); slot.part < end;) {
             const std::uint32_t whole = std::min(slot.guest.contiguous() / size, end - slot.part);
             const std::uint32_t count = std::max(whole, 1u);
             const std::byte* from = whole != 0 ? slot.guest.take(whole * size).data : to;
@@ -300,8 +318,7 @@ void Port::filter_block(const Slot& slot) {
     ScatterList back = data;
     const Page page(sector_.data(), kPageSize);
     if (filter == Filter::kNone || !data.copy_out(page)) return;
-    if (filter == Filter::kIdentify) filter_identify(page);
-    if (filter == Filter::kDirectory) filter_log_directory(page);
+    filter_page(page, filter, trim_);
     if (filter == Filter::kQueuedError && refused_tag_ < kSlots) {
         write_queued_error(page, static_cast<std::uint8_t>(refused_tag_));
         refused_tag_ = kSlots;

@@ -89,6 +89,14 @@ Status PortDisk::attach(const volume::Header& header, const volume::Dek& dek) {
     return {};
 }
 
+void PortDisk::apply(const policies::Bundle& policy) {
+    if (disk_->is_attached()) return disk_->allow_trim(policy.has(policies::BundleFlag::kTrim));
+    if (!policy.has(policies::BundleFlag::kShowDisks)) return;
+    regions_[0] = {0, total_sectors(), RegionClass::kReadOnly};
+    disk_->attach(std::span(regions_).first(1), key_);
+    log("gatehouse: disk at port ", disk_->number(), ": read-only for the guest");
+}
+
 Result<Extent> Disks::registers_of(platform::FunctionId controller) const {
     const Extent bar = devices_.config().memory_bar(controller, kAbar);
     if (bar.length < ata::ahci::Controller::kRegisterSpace / 2 || bar.end() > memory::kIdentityLimit ||
@@ -143,10 +151,12 @@ Status Disks::find() {
     return {};
 }
 
-Status Disks::open(const volume::VaultId& pinned, Unsealer& unsealer) {
+Status Disks::open(const volume::VaultId& pinned, Unsealer& unsealer, const policies::Bundle& policy) {
     std::array<VaultDisk*, kMaxDisks> all{};
     for (std::size_t i = 0; i < count_; ++i) all[i] = &disks_[i];
-    return vaults_.open(std::span(all).first(count_), pinned, unsealer);
+    GATEHOUSE_TRY(vaults_.open(std::span(all).first(count_), pinned, unsealer));
+    for (std::size_t i = 0; i < count_; ++i) disks_[i].apply(policy);
+    return {};
 }
 
 void Disks::describe(evidence::Claims& claims) const {

@@ -7,6 +7,7 @@
 #include "hypervisor/boot/vault.hpp"
 #include "hypervisor/cpu/mmio.hpp"
 #include "hypervisor/cpu/vector.hpp"
+#include "policies/bundle/bundle.hpp"
 
 namespace gatehouse::boot {
 
@@ -62,6 +63,8 @@ class PortDisk final : public VaultDisk {
     std::uint64_t total_sectors() const override { return disk_->geometry().sectors; }
     Status read(std::uint64_t lba, MutableBytes out) override { return disk_->read_sectors(lba, out); }
     Status attach(const volume::Header& header, const volume::Dek& dek) override;
+    // What the policy says of a disk with a vault, which is attached by now, or without.
+    void apply(const policies::Bundle& policy);
 
   private:
     ata::ahci::Port* disk_ = nullptr;
@@ -81,8 +84,8 @@ class Disks {
     // Starts every controller and lets its disks identify. A controller or disk that fails stays absent, with a line
     // that says why: it has no DMA, and the guest does not reach its registers. kRefused: the IOMMU refuses nothing.
     [[nodiscard]] Status find();
-    // Then: Vaults::open().
-    [[nodiscard]] Status open(const volume::VaultId& pinned, Unsealer& unsealer);
+    // Then: Vaults::open(), and what the policy says of disks.
+    [[nodiscard]] Status open(const volume::VaultId& pinned, Unsealer& unsealer, const policies::Bundle& policy);
     // After open().
     [[nodiscard]] const volume::Header& boot_vault() const { return vaults_.all()[0].header; }
     [[nodiscard]] const PortDisk& boot_disk() const { return static_cast<const PortDisk&>(*vaults_.all()[0].disk); }

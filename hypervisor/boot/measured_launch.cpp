@@ -116,7 +116,7 @@ Status MeasuredLaunch::measure_machine(const Devices& devices) {
 Status MeasuredLaunch::open_vault(Disks& disks) {
     TpmUnsealer unsealer(tpm_, random_, policy_);
     copy_bytes(claims_.vault_id, policy_.vault_id);
-    GATEHOUSE_TRY(disks.open(claims_.vault_id, unsealer));
+    GATEHOUSE_TRY(disks.open(claims_.vault_id, unsealer, policy_.bundle));
     return measurer_.extend(evidence::kVaultMeasurement, claims_.vault_id);
 }
 

@@ -56,8 +56,10 @@ inline constexpr std::size_t kMaxLabel = 64;
 enum class BundleFlag : std::uint32_t {
     kAllowNoIommu = 1u << 0,  // go on without an IOMMU: any device can then read the key
     kMachineAcpi = 1u << 1,   // the guest gets the machine's ACPI tables, measured; else tables of the hypervisor's
+    kTrim = 1u << 2,       // the guest may tell disks what it no longer uses; who has a disk then sees what is in use
+    kShowDisks = 1u << 3,  // disks without a vault of this endpoint are read-only for the guest, else absent
 };
-inline constexpr std::uint32_t kKnownBundleFlags = 3;
+inline constexpr std::uint32_t kKnownBundleFlags = 0xf;
 
 // Views into the parsed bytes, which must outlive them.
 struct Bundle {

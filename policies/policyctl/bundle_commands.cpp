@@ -10,6 +10,7 @@
 #include "keyvault/tpm_templates/policy.hpp"
 #include "keyvault/tpm_templates/templates.hpp"
 #include "policies/bundle_writer/bundle_writer.hpp"
+#include "policies/policyctl/ata_policy.hpp"
 #include "policies/prediction/predict.hpp"
 #include "policies/prediction/show.hpp"
 
@@ -40,6 +41,15 @@ std::optional<Sha256Digest> claimed_vault(const std::string& image) {
     }
     return claimed;
 }
+
+AtaPolicy read_ata_policy(const std::string& file) {
+    constexpr std::size_t kLimit = 1 << 20;
+    if (file.empty()) return parse_ata_policy(shipped_ata_policy(), "ata.toml");
+    const Buffer content = host::read_file(file, kLimit);
+    return parse_ata_policy({reinterpret_cast<const char*>(content.data()), content.size()}, file);
+}
+
+const char* other_disks(const AtaPolicy& policy) { return policy.show_disks ? "read-only" : "absent"; }
 
 // A record of another vault than the image's would only be noticed by an endpoint that does not boot.
 void check_vault_of(const std::string& image, const Sha256Digest& wanted) {
@@ -107,6 +117,10 @@ void MakeBundle::add_to(CLI::App& command) {
         ->capture_default_str();
     command.add_flag("--allow-no-iommu", allow_no_iommu,
                      "go on without an IOMMU: any device can then read the disk key");
+    command.add_option(
+        "--ata", ata,
+        "the disk mediator's command policy, TOML (policies/ata.toml, which is the default): TRIM, and disks "
+        "without a vault");
     output.add_to(command, "the bundle");
 }
 
@@ -123,6 +137,9 @@ ExitCode MakeBundle::run() const {
     std::uint32_t flags = 0;
     if (allow_no_iommu) flags |= static_cast<std::uint32_t>(BundleFlag::kAllowNoIommu);
     if (acpi == "machine") flags |= static_cast<std::uint32_t>(BundleFlag::kMachineAcpi);
+    const AtaPolicy disks = read_ata_policy(ata);
+    if (disks.trim) flags |= static_cast<std::uint32_t>(BundleFlag::kTrim);
+    if (disks.show_disks) flags |= static_cast<std::uint32_t>(BundleFlag::kShowDisks);
     Buffer bundle(kMaxBundleSize);
     bundle.resize(host::expect(write_bundle({.flags = flags,
                                              .counter_index = counter_index,
@@ -134,6 +151,30 @@ ExitCode MakeBundle::run() const {
                                             bundle),
                                "bundle"));
     output.write(bundle, kBundleFile);
+    return ExitCode::kYes;
+}
+
+// --- ata
+
+void ShowAta::add_to(CLI::App& command) {
+    command.add_option("FILE", file, "a command policy (policies/ata.toml); without it, the one of this release");
+    command.add_flag("--json", as_json, "print JSON");
+}
+
+ExitCode ShowAta::run() const {
+    const AtaPolicy policy = read_ata_policy(file);
+    if (!as_json) {
+        std::cout << "TRIM: " << (policy.trim ? "allowed" : "refused")
+                  << "; disks without a vault: " << other_disks(policy) << "\n\n"
+                  << as_markdown(policy);
+        return ExitCode::kYes;
+    }
+    json classes = json::array();
+    for (const CommandClass& row : policy.classes) {
+        classes.push_back({{"class", row.name}, {"commands", row.commands}, {"effect", row.effect}, {"why", row.why}});
+    }
+    std::cout << json{{"trim", policy.trim}, {"other_disks", other_disks(policy)}, {"classes", classes}}.dump(2)
+              << '\n';
     return ExitCode::kYes;
 }
 

@@ -35,7 +35,17 @@ struct MakeBundle {
     std::string policy_ref;
     std::string acpi = "minimal";
     bool allow_no_iommu = false;
+    std::string ata;  // empty: the shipped one
     Output output;
+
+    void add_to(CLI::App& command);
+    [[nodiscard]] host::ExitCode run() const;
+};
+
+// policyctl ata: what the disk mediator does with each ATA command.
+struct ShowAta {
+    std::string file;  // empty: the shipped one
+    bool as_json = false;
 
     void add_to(CLI::App& command);
     [[nodiscard]] host::ExitCode run() const;

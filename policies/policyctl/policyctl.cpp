@@ -111,6 +111,7 @@ ExitCode run(int argc, char** argv) {
 
     Predict predict;
     MakeBundle bundle;
+    ShowAta ata;
     MakeRecord record;
     Sign sign;
     MachineCommands machine;
@@ -119,6 +120,7 @@ ExitCode run(int argc, char** argv) {
     SignAttestationPolicy sign_attestation;
     add("predict", "PCR 17 and 18 of an image, from its files alone", predict);
     add("bundle", "make a policy bundle", bundle);
+    add("ata", "what happens to each ATA command of a guest, and why, as a table in Markdown", ata);
     add("record", "say as the fleet's enrollment authority which vault an endpoint has", record);
     add("sign", "approve an image as the policy authority", sign);
     add("machine", "learn, show and approve machine models, for bundles with --acpi machine", machine);

@@ -28,6 +28,8 @@ json describe_bundle(Bytes content) {
                 {"endpoints", bundle.is_fleet() ? "a fleet, by records" : "one, pinned"},
                 {"acpi", bundle.has(BundleFlag::kMachineAcpi) ? "machine" : "minimal"},
                 {"allow_no_iommu", bundle.has(BundleFlag::kAllowNoIommu)},
+                {"trim", bundle.has(BundleFlag::kTrim)},
+                {"other_disks", bundle.has(BundleFlag::kShowDisks) ? "read-only" : "absent"},
                 {"counter_index", index_text(bundle.counter_index)},
                 {"authority_name", hex(tpm::name_of(bundle.authority))},
                 {"policy_ref", printable_text(bundle.policy_ref)}};

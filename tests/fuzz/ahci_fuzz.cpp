@@ -34,7 +34,7 @@ bool contains(Bytes bytes, Bytes pattern) {
 }
 
 void poke_command(PhysicalMemory& memory, std::uint32_t slot, std::span<const std::uint8_t, 6> a) {
-    constexpr std::uint8_t kOpcodes[] = {0x60, 0x61, 0x25, 0x35, 0xc8, 0xca, 0xec, 0x2f, 0xe7, 0x20, 0x30, 0xb0};
+    constexpr std::uint8_t kOpcodes[] = {0x60, 0x61, 0x25, 0x35, 0xc8, 0xca, 0xec, 0x2f, 0xe7, 0x20, 0x30, 0xb0, 0x06};
     std::byte* table = memory.map(kTables + slot * kTableSize, kTableSize);
     std::byte* header = memory.map(kCommandList + slot * 32, 32);
     const std::uint8_t opcode = a[0] < 0xc0 ? kOpcodes[a[0] % std::size(kOpcodes)] : a[0];
@@ -82,6 +82,7 @@ void run(std::span<const std::uint8_t> input) {
     check(controller->take_over(hba, memory.arena()).ok(), "take_over");
     check(controller->disks().size() == 1 && controller->disks()[0].identify().ok(), "identify");
     controller->disks()[0].attach(regions, xts);
+    controller->disks()[0].allow_trim((input[0] & 0x80) != 0);
     check(controller->hand_over().ok(), "hand_over");
     hba.chaos = input[0] % 64;
     for (const auto& [offset, value] : std::initializer_list<std::pair<std::uint32_t, std::uint32_t>>{

@@ -159,13 +159,16 @@ TEST(Volumes, RunsCoverEverySectorOnce) {
         if (run.kind == kOverlay) {
             EXPECT_EQ(run.overlay, overlay.data() + (lba - 2) * 512);
         }
-        EXPECT_EQ(volume.writable(lba, 1), expected == kEncrypted);
+        EXPECT_EQ(volume.permits(lba, 1, true), expected == kEncrypted);
     }
     EXPECT_EQ(volume.run_at(0, 100).count, 2u);
     EXPECT_EQ(volume.run_at(7, 100).count, 83u);
     EXPECT_EQ(volume.run_at(3, 100).count, 3u);
-    EXPECT_FALSE(volume.writable(88, 3));
-    EXPECT_TRUE(volume.writable(88, 2));
+    EXPECT_FALSE(volume.permits(88, 3, true));
+    EXPECT_TRUE(volume.permits(88, 2, true));
+    EXPECT_TRUE(volume.permits(0, 100, false));
+    EXPECT_FALSE(volume.permits(99, 2, false));
+    EXPECT_FALSE(volume.permits(99, 2, true));
     EXPECT_TRUE(volume.geometry.contains(99, 1));
     EXPECT_FALSE(volume.geometry.contains(99, 2));
     EXPECT_FALSE(volume.geometry.contains(100, 0));

@@ -203,12 +203,78 @@ TEST_F(DataPath, IdentifyIsEditedAndItsIntegrityWordHolds) {
         ASSERT_TRUE(m().command({.opcode = 0xec, .buffer = Machine::kBuffers, .bytes = 512}));
         const Bytes page = m().ram(Machine::kBuffers, 512);
         auto expected = m().disk.identify();
-        filter_identify(expected);
+        filter_page(expected, Filter::kIdentify, false);
         EXPECT_TRUE(equal_bytes(page, expected));
         unsigned sum = 0;
         for (const std::byte b : page) sum += std::to_integer<unsigned>(b);
         EXPECT_EQ(sum & 0xff, 0u);
     }
+}
+
+// What a drive forgot it reads as zeros, as here, or as it likes: the guest gets what that decrypts to.
+TEST_F(DataPath, WhatWasTrimmedReadsAsNoise) {
+    for (const std::uint32_t sector_size : {512u, 4096u}) {
+        start({.sector_size = sector_size, .sectors = 4096});
+        m().mediator->disks()[0].allow_trim(true);
+        const auto data = m().random_bytes(8 * sector_size);
+        m().fill_encrypted(1000, data);
+        wipe(m().ram(Machine::kBuffers, 512));
+        store(m().ram(Machine::kBuffers, 512).data() + 16, std::uint64_t{3} << 48 | 1002, Endian::kLittle);
+        ASSERT_TRUE(m().command({.opcode = 0x06,
+                                 .count = 1,
+                                 .features = 1,
+                                 .regions = {{Machine::kBuffers, 18}, {Machine::kBuffers + 18, 494}},
+                                 .header_flags = 5 | 1u << 6}));
+        std::vector<std::byte> out(data.size());
+        ASSERT_TRUE(m().read(1000, 8, out));
+        auto expected = data;
+        const auto noise = openssl_xts(false, m().key, std::vector<std::byte>(3 * sector_size), sector_size, 1002);
+        std::ranges::copy(noise, expected.begin() + 2 * sector_size);
+        EXPECT_EQ(out, expected);
+        EXPECT_FALSE(equal_bytes(Bytes(noise).first(sector_size), Bytes(noise).subspan(sector_size, sector_size)));
+        m().expect_untouched();
+    }
+}
+
+TEST_F(DataPath, SmartTellsOfTheSelfTestsThatRun) {
+    start();
+    Request smart{
+        .opcode = 0xb0, .lba = 0xc24f00, .count = 1, .features = 0xd0, .buffer = Machine::kBuffers, .bytes = 512};
+    ASSERT_TRUE(m().command(smart));
+    const Bytes page = m().ram(Machine::kBuffers, 512);
+    EXPECT_EQ(page[366], std::byte{0xd0}) << "the vendor's";
+    EXPECT_EQ(page[367], std::byte{0x1d}) << "no conveyance, no selective self-test";
+    EXPECT_EQ(page[368], std::byte{0xfd}) << "no autosave by command";
+    unsigned sum = 0;
+    for (const std::byte b : page) sum += std::to_integer<unsigned>(b);
+    EXPECT_EQ(sum & 0xff, 0u);
+    smart.features = 0xd4, smart.bytes = 0;
+    std::uint64_t runs = 0;
+    for (unsigned test = 0; test < 256; ++test) {
+        smart.lba = 0xc24f00 | test;
+        const bool allowed = test <= 2 || test == 0x7f;
+        EXPECT_EQ(m().command(smart), allowed) << test;
+        if (!allowed) m().recover(false);
+        runs += allowed ? 1 : 0;
+    }
+    EXPECT_EQ(m().disk.self_tests, runs);
+}
+
+// As a disk without a vault is shown, if the policy wants that.
+TEST_F(DataPath, ADiskThatIsReadOnlyIsReadAsItIs) {
+    start();
+    const std::array<Region, 1> all{{{0, m().options.sectors, RegionClass::kReadOnly, nullptr}}};
+    const XtsKey none;
+    m().mediator->disks()[0].attach(all, none);
+    std::vector<std::byte> out(m().options.sector_size * Machine::kVault);
+    ASSERT_TRUE(m().read(0, Machine::kVault, out));
+    EXPECT_TRUE(equal_bytes(out, m().disk.sector(0, Machine::kVault)));
+    const std::uint64_t end = m().options.sectors - 1;
+    for (const std::uint64_t lba : {std::uint64_t{0}, std::uint64_t{1000}, end}) {
+        EXPECT_FALSE(m().write(lba, m().random_bytes(512)));
+        m().recover(false);
+    }
+    EXPECT_EQ(m().disk.sectors_written, 0u);
 }
 
 TEST_F(DataPath, LogDirectoryShowsOnlyWhatMayBeRead) {

@@ -634,7 +634,7 @@ void HbaModel::execute(std::uint32_t port, Inflight& c) {
     c.pio_in = is_pio_in(opcode);
     c.failed = false;
     c.result_count = 0;
-    if (is_extended(opcode) || opcode == 0x2f || opcode == 0x47) {
+    if (is_extended(opcode) || opcode == 0x06 || opcode == 0x2f || opcode == 0x47) {
         lba |= at(8) << 24 | at(9) << 32 | at(10) << 40;
         count |= at(13) << 8;
         if (c.queued) count = features;
@@ -675,10 +675,23 @@ void HbaModel::execute(std::uint32_t port, Inflight& c) {
             transfer_in(c, log);
             return;
         }
+        case 0x06: {
+            const auto ranges = transfer_out(c, 512 * count);
+            if (features != 1) ++disk.dangerous_commands;
+            for (std::size_t i = 0; i < ranges.size(); i += 8) {
+                const auto range = load<std::uint64_t>(&ranges[i], Endian::kLittle);
+                wipe(disk.sector(range & 0xffffffffffff, range >> 48));
+            }
+            return;
+        }
         case 0xb0:
-            c.pio_in = features != 0xda && features != 0xd8;
-            if (features == 0xd0 || features == 0xd1 || features == 0xd5) {
-                transfer_in(c, std::vector<std::byte>(512 * (features == 0xd5 ? at(12) : 1), std::byte{0xd0}));
+            c.pio_in = features == 0xd0 || features == 0xd1 || features == 0xd5;
+            if (c.pio_in) {
+                std::vector<std::byte> page(512 * (features == 0xd5 ? at(12) : 1), std::byte{0xd0});
+                page[367] = page[368] = std::byte{0xff};  // every test that there is
+                transfer_in(c, page);
+            } else if (features == 0xd4 && (at(4) <= 2 || at(4) == 0x7f)) {
+                ++disk.self_tests;
             } else if (features != 0xd8 && features != 0xda) {
                 ++disk.dangerous_commands;
             }

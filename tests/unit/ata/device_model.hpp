@@ -71,6 +71,7 @@ class DiskModel {
     std::set<std::uint8_t> opcodes_seen;
     std::map<std::uint8_t, unsigned> opcode_count;
     std::uint64_t dangerous_commands = 0;  // executed, as a drive with every feature would
+    std::uint64_t self_tests = 0;          // in the background
     std::uint64_t unreadable_lba = ~std::uint64_t{0};
     std::uint8_t queued_error_tag = 0x80;  // log 10h: NQ
     std::uint64_t sectors_written = 0;

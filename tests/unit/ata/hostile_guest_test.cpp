@@ -245,6 +245,54 @@ TEST_F(HostileGuest, UnlistedOpcodesNeverReachTheDrive) {
     }
 }
 
+// Whatever the policy says: a range that is not all the guest's is not half forgotten.
+TEST_F(HostileGuest, TrimNeverReachesWhatTheGuestMayNotWrite) {
+    m().mediator->disks()[0].allow_trim(true);
+    const auto before = [&] {
+        return std::vector<std::byte>(m().disk.sector(0, 256).begin(), m().disk.sector(0, 256).end());
+    };
+    const auto as_it_was = before();
+    const std::uint64_t one = std::uint64_t{1} << 48;
+    Request trim{
+        .opcode = 0x06, .count = 1, .features = 1, .buffer = kBuffer, .bytes = 512, .header_flags = 5 | 1u << 6};
+    for (const std::uint64_t bad :
+         {one | 0, one | (Machine::kGptEnd - 1), one | Machine::kBoot, one | Machine::kVault,
+          one | (Machine::kData - 1), 0xffff * one | Machine::kGptEnd, one * 2 | (Machine::kBoot - 1),
+          one | m().options.sectors, one * 2 | (m().options.sectors - 1), one | 0xffffffffffff, ~std::uint64_t{0}}) {
+        SCOPED_TRACE(bad);
+        for (const std::size_t place : {0u, 8u, 504u}) {
+            wipe(m().ram(kBuffer, 512));
+            store(m().ram(kBuffer, 512).data(), one | Machine::kData, Endian::kLittle);  // one that would be good
+            store(m().ram(kBuffer, 512).data() + place, bad, Endian::kLittle);
+            expect_refused(trim);
+        }
+    }
+    EXPECT_EQ(before(), as_it_was);
+    wipe(m().ram(kBuffer, 512));
+    for (const auto& [count, features] : std::initializer_list<std::pair<std::uint32_t, std::uint16_t>>{
+             {0, 1}, {129, 1}, {1, 0}, {1, 3}, {1, 0x0101}, {0xffff, 1}}) {
+        Request other = trim;
+        other.count = count, other.features = features, other.bytes = 512u * 129;
+        expect_refused(other);
+    }
+    trim.buffer = kHypervisor;
+    expect_refused(trim);
+    trim.buffer = kBuffer, trim.bytes = 510;
+    expect_refused(trim);
+}
+
+TEST_F(HostileGuest, RangesOfATrimThatChangeAfterIssueHaveNoEffect) {
+    m().mediator->disks()[0].allow_trim(true);
+    wipe(m().ram(kBuffer, 512));
+    m().hba.paused = true;
+    m().submit(
+        0, {.opcode = 0x06, .count = 1, .features = 1, .buffer = kBuffer, .bytes = 512, .header_flags = 5 | 1u << 6});
+    store(m().ram(kBuffer, 512).data(), std::uint64_t{1} << 48 | Machine::kVault, Endian::kLittle);
+    m().hba.paused = false;
+    EXPECT_EQ(m().wait(1), 1u);
+    EXPECT_TRUE(equal_bytes(m().disk.sector(Machine::kVault).first(16), m().secret));
+}
+
 TEST_F(HostileGuest, RefusesForeignFisTypesAndHeaders) {
     for (const int type : {0x00, 0x34, 0x41, 0x46, 0x58, 0xa1}) {
         Request request = read_request();

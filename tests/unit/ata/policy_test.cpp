@@ -11,9 +11,9 @@ namespace {
 using enum CommandKind;
 
 Command classified(std::uint8_t opcode, std::uint16_t features = 0, std::uint64_t lba = 0, std::uint16_t count = 1,
-                   std::uint8_t device = 0x40) {
+                   std::uint8_t device = 0x40, bool trim = false) {
     return classify(
-        {.command = opcode, .device = device, .control = 8, .features = features, .count = count, .lba = lba});
+        {.command = opcode, .device = device, .control = 8, .features = features, .count = count, .lba = lba}, trim);
 }
 
 TEST(CommandPolicy, EveryOpcodeHasTheKindThatTheTableGivesIt) {
@@ -31,15 +31,38 @@ TEST(CommandPolicy, EveryOpcodeHasTheKindThatTheTableGivesIt) {
     }
 }
 
-TEST(CommandPolicy, SmartIsReadOnly) {
-    const std::map<int, CommandKind> expected{
-        {0xd0, kDataIn}, {0xd1, kDataIn}, {0xd5, kDataIn}, {0xd8, kNoData}, {0xda, kNoData}};
+TEST(CommandPolicy, TrimIsTheOneChoice) {
+    for (unsigned opcode = 0; opcode < 256; ++opcode) {
+        for (unsigned features = 0; features < 256; ++features) {
+            const auto kind = [&](bool trim) {
+                return classified(static_cast<std::uint8_t>(opcode), static_cast<std::uint16_t>(features), 0xc24f01, 1,
+                                  0x40, trim)
+                    .kind;
+            };
+            EXPECT_NE(kind(false), kTrim);
+            const bool is_trim = opcode == 0x06 && features == 1;
+            EXPECT_EQ(kind(true), is_trim ? kTrim : kind(false)) << std::hex << opcode << " " << features;
+        }
+    }
+    EXPECT_EQ(classified(0x06, 1, 0, 128, 0x40, true).count, 128u);
+    EXPECT_EQ(classified(0x06, 1, 0, 129, 0x40, true).kind, kRefused);
+    EXPECT_EQ(classified(0x06, 1, 0, 0, 0x40, true).kind, kRefused);
+    EXPECT_EQ(classified(0x06, 0x101, 0, 1, 0x40, true).kind, kRefused);
+}
+
+TEST(CommandPolicy, SmartReadsAndTests) {
+    const std::map<int, CommandKind> expected{{0xd0, kDataIn}, {0xd1, kDataIn}, {0xd4, kNoData},
+                                              {0xd5, kDataIn}, {0xd8, kNoData}, {0xda, kNoData}};
     for (int sub = 0; sub < 256; ++sub) {
         const auto found = expected.find(sub);
         EXPECT_EQ(classified(0xb0, static_cast<std::uint16_t>(sub), 0xc24f01).kind,
                   found == expected.end() ? kRefused : found->second)
             << std::hex << sub;
         EXPECT_EQ(classified(0xb0, static_cast<std::uint16_t>(sub), 0x123401).kind, kRefused) << "without the key";
+    }
+    for (unsigned test = 0; test < 256; ++test) {
+        const bool allowed = test <= 2 || test == 0x7f;  // off-line collection, short, extended; abort
+        EXPECT_EQ(classified(0xb0, 0xd4, 0xc24f00 | test).kind, allowed ? kNoData : kRefused) << test;
     }
     EXPECT_EQ(classified(0xb0, 0xd5, 0xc24fe0).kind, kRefused) << "SCT status";
     EXPECT_EQ(classified(0xb0, 0xd5, 0xc24f80).kind, kRefused) << "host vendor log";
@@ -52,12 +75,14 @@ TEST(CommandPolicy, SetFeaturesIsASafeSubset) {
             << std::hex << sub;
     }
     for (std::uint16_t feature = 0; feature < 256; ++feature) {
-        EXPECT_EQ(classified(0xef, 0x10, 0, feature).kind, feature <= 4 ? kNoData : kRefused) << feature;
+        const bool safe = feature <= 4 || feature == 6;
+        EXPECT_EQ(classified(0xef, 0x10, 0, feature).kind, safe ? kNoData : kRefused) << feature;
+        EXPECT_EQ(classified(0xef, 0x90, 0, feature).kind, safe ? kNoData : kRefused) << feature;
     }
 }
 
 TEST(CommandPolicy, LogsAreReadableByList) {
-    const std::set<int> allowed{0x00, 0x01, 0x02, 0x03, 0x04, 0x06, 0x07, 0x10, 0x11};
+    const std::set<int> allowed{0x00, 0x01, 0x02, 0x03, 0x04, 0x06, 0x07, 0x0c, 0x10, 0x11};
     for (unsigned log = 0; log < 256; ++log) {
         EXPECT_EQ(classified(0x2f, 0, log).kind, allowed.contains(static_cast<int>(log)) ? kDataIn : kRefused) << log;
         EXPECT_EQ(classified(0x47, 0, log).kind, allowed.contains(static_cast<int>(log)) ? kDataIn : kRefused) << log;
@@ -123,7 +148,7 @@ std::uint16_t word(Bytes page, std::size_t index) {
 TEST(Identify, FilterTakesOutWhatThePolicyRefuses) {
     DiskModel disk(512, 100000);
     auto page = disk.identify();
-    filter_identify(page);
+    filter_page(page, Filter::kIdentify, false);
     struct Bit {
         std::size_t word;
         int bit;
@@ -133,6 +158,7 @@ TEST(Identify, FilterTakesOutWhatThePolicyRefuses) {
                                                    {59, 12, "sanitize"},
                                                    {59, 13, "crypto scramble"},
                                                    {69, 14, "DRAT"},
+                                                   {69, 13, "misalignment reports"},
                                                    {69, 5, "RZAT"},
                                                    {69, 8, "DOWNLOAD MICROCODE DMA"},
                                                    {69, 10, "WRITE BUFFER DMA"},
@@ -154,7 +180,6 @@ TEST(Identify, FilterTakesOutWhatThePolicyRefuses) {
                                                    {83, 11, "DCO"},
                                                    {59, 8, "multiple"},
                                                    {47, 0, "multiple"},
-                                                   {84, 1, "SMART self-test"},
                                                    {84, 4, "streaming"},
                                                    {85, 1, "security"},
                                                    {85, 10, "HPA"},
@@ -172,7 +197,10 @@ TEST(Identify, FilterTakesOutWhatThePolicyRefuses) {
                                                    {105, 0, "DSM blocks"}}) {
         EXPECT_EQ(word(page, b.word) >> b.bit & 1, 0) << b.feature;
     }
-    for (const Bit& b : std::initializer_list<Bit>{{49, 8, "DMA"},
+    for (const Bit& b : std::initializer_list<Bit>{{84, 1, "SMART self-test"},
+                                                   {87, 1, "SMART self-test"},
+                                                   {78, 6, "software settings preservation"},
+                                                   {49, 8, "DMA"},
                                                    {49, 9, "LBA"},
                                                    {76, 8, "NCQ"},
                                                    {82, 0, "SMART"},
@@ -195,12 +223,27 @@ TEST(Identify, FilterTakesOutWhatThePolicyRefuses) {
     EXPECT_EQ(word(page, 84) >> 14, 1);
 }
 
+TEST(Identify, TrimIsToldWhereItIsAllowedAndNobodyIsPromisedZeros) {
+    DiskModel disk(512, 100000);
+    auto off = disk.identify();
+    auto on = off;
+    filter_page(off, Filter::kIdentify, false);
+    filter_page(on, Filter::kIdentify, true);
+    EXPECT_EQ(word(on, 169), 1);
+    EXPECT_EQ(word(on, 105), 0x7f) << "at most what is allowed";
+    EXPECT_EQ(word(on, 69), word(off, 69) | 1u << 14) << "DRAT, and not RZAT";
+    for (std::size_t i = 0; i < 255; ++i) {
+        const bool told = i == 69 || i == 105 || i == 169;
+        EXPECT_TRUE(told || word(on, i) == word(off, i)) << i;
+    }
+}
+
 TEST(Identify, IntegrityWordIsMadeOnlyWhereThereIsOne) {
     DiskModel disk(512, 100000);
     auto page = disk.identify();
     page[510] = std::byte{0};
     page[511] = std::byte{0x77};
-    filter_identify(page);
+    filter_page(page, Filter::kIdentify, false);
     EXPECT_EQ(page[511], std::byte{0x77});
 }
 

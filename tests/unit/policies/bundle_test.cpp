@@ -180,7 +180,7 @@ TEST(Bundle, IsNotWrittenWithAFieldOutOfItsDomain) {
         change(bundle);
         return write_bundle(bundle, out).error();
     };
-    EXPECT_EQ(error([](Bundle& b) { b.flags = 8; }), Error::kBadValue);
+    EXPECT_EQ(error([](Bundle& b) { b.flags = 16; }), Error::kBadValue);
     EXPECT_EQ(error([](Bundle& b) { b.srk_name = b.srk_name.first(33); }), Error::kBadValue);
     EXPECT_EQ(error([](Bundle& b) { b.vault_id = b.vault_id.first(31); }), Error::kBadValue);
     EXPECT_EQ(error([](Bundle& b) { b.authority = {}; }), Error::kBadValue);
