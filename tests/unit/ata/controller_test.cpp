@@ -79,15 +79,24 @@ TEST(Controller, EngineThatFirmwareLeftRunningForeverIsATimeout) {
     EXPECT_EQ(bare.controller.take_over(bare.hba, bare.memory.arena()).error(), Error::kTimeout);
 }
 
-TEST(Controller, PacketDevicesAndEmptyPortsAreAbsent) {
+TEST(Controller, PacketDevicesPortMultipliersAndEmptyPortsAreAbsent) {
     Bare bare;
     DiskModel cdrom{512, 16};
     DiskModel silent{512, 16};
+    DiskModel multiplier{512, 16};
     bare.hba.plug(0, cdrom, 0xeb140101);
+    bare.hba.plug(1, multiplier, 0x96690101);
     bare.hba.plug(3, bare.disk);
     bare.hba.plug(4, silent, 0xffffffff);
     ASSERT_TRUE(bare.controller.take_over(bare.hba, bare.memory.arena()).ok());
     EXPECT_EQ(ports_of(bare.controller), std::vector{3u});
+    EXPECT_EQ(multiplier.opcodes_seen.size(), 0u);
+    ASSERT_TRUE(bare.controller.disks()[0].identify().ok());
+    const XtsKey key;
+    bare.controller.disks()[0].attach({}, key);
+    ASSERT_TRUE(bare.controller.hand_over().ok());
+    EXPECT_EQ(bare.controller.read(0x0c, 4), 1u << 3);
+    EXPECT_EQ(bare.controller.read(0x1a4, 4), 0u) << "PxSIG of the multiplier's port";
 }
 
 TEST(Controller, DiskWithoutVolumeIsAbsentForTheGuest) {

@@ -216,6 +216,58 @@ TEST(Policyctl, MakesABundleThatPinsWhatItWasTold) {
     EXPECT_TRUE(equal_bytes(bundle.authority, area.bytes()));
 }
 
+TEST(Policyctl, CompilesTheCommandPolicyIntoTheBundle) {
+    const Appliance appliance;
+    const std::string out = appliance.files() + "/made.bundle", file = appliance.files() + "/ata.toml";
+    const auto make = [&](const std::vector<std::string>& more) {
+        std::vector<std::string> arguments{"bundle",
+                                           "--srk-name",
+                                           hex(test::srk_name()),
+                                           "--vault-id",
+                                           hex(test::vault_id()),
+                                           "--authority",
+                                           appliance.authority_public(),
+                                           "--policy-ref",
+                                           "r",
+                                           "-o",
+                                           out};
+        arguments.insert(arguments.end(), more.begin(), more.end());
+        return run_tool("policyctl", arguments);
+    };
+    std::ifstream shipped(GATEHOUSE_SOURCE "/policies/ata.toml");
+    std::string text{std::istreambuf_iterator<char>(shipped), {}};
+    const auto replace = [&](const std::string& from, const std::string& to) {
+        text.replace(text.find(from), from.size(), to);
+    };
+
+    ASSERT_EQ(make({}).status, 0);
+    EXPECT_FALSE(read_bundle(appliance.read("made.bundle")).has(BundleFlag::kTrim));
+    EXPECT_FALSE(read_bundle(appliance.read("made.bundle")).has(BundleFlag::kShowDisks));
+    replace("name = \"TRIM\"\nallow = false", "name = \"TRIM\"\nallow = true");
+    replace("\"absent\"\n", "\"read-only\"\n");
+    appliance.write("ata.toml", host::text_bytes(text));
+    const Outcome made = make({"--ata", file, "--json"});
+    ASSERT_EQ(made.status, 0) << made.errors;
+    EXPECT_TRUE(read_bundle(appliance.read("made.bundle")).has(BundleFlag::kTrim));
+    EXPECT_TRUE(read_bundle(appliance.read("made.bundle")).has(BundleFlag::kShowDisks));
+    EXPECT_EQ(json::parse(made.output)["trim"], true);
+    EXPECT_EQ(json::parse(made.output)["other_disks"], "read-only");
+    std::filesystem::remove(out);
+    replace("name = \"Firmware\"\nallow = false", "name = \"Firmware\"\nallow = true");
+    appliance.write("ata.toml", host::text_bytes(text));
+    const Outcome refused = make({"--ata", file});
+    EXPECT_EQ(refused.status, 2);
+    EXPECT_NE(refused.errors.find("92 (DOWNLOAD MICROCODE) is allowed there: no policy can allow it"),
+              std::string::npos)
+        << refused.errors;
+    EXPECT_FALSE(std::filesystem::exists(out)) << "nothing may be left behind";
+    EXPECT_EQ(run_tool("policyctl", {"ata", file}).status, 2);
+    const Outcome table = run_tool("policyctl", {"ata"});
+    EXPECT_EQ(table.status, 0);
+    EXPECT_NE(table.output.find("| Firmware | `92` DOWNLOAD MICROCODE"), std::string::npos) << table.output;
+    EXPECT_EQ(json::parse(run_tool("policyctl", {"ata", "--json"}).output)["other_disks"], "absent");
+}
+
 TEST(Policyctl, RefusesBundleFieldsOutOfTheirDomain) {
     const Appliance appliance;
     const std::string out = appliance.files() + "/made.bundle";
