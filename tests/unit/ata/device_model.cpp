@@ -585,7 +585,15 @@ void HbaModel::advance(std::uint32_t port, Inflight& c) {
     raise(port, queued ? kDeviceBitsInterrupt : (pio ? kPioSetupInterrupt : kRegisterFisInterrupt));
 }
 
+// The header's W bit must say which way the data go.
+void HbaModel::check_direction(const Inflight& c, bool out) {
+    std::array<std::byte, 4> header{};
+    memory_.device_read(c.header, header);
+    if (((header[0] & std::byte{1 << 6}) != std::byte{0}) != out) ++protocol_violations;
+}
+
 void HbaModel::transfer_in(Inflight& c, Bytes data) {
+    check_direction(c, false);
     std::uint32_t moved = 0;
     for (std::uint32_t i = 0; i < c.descriptors && !data.empty(); ++i) {
         std::array<std::byte, 16> d{};
@@ -605,6 +613,7 @@ void HbaModel::transfer_in(Inflight& c, Bytes data) {
 }
 
 std::vector<std::byte> HbaModel::transfer_out(Inflight& c, std::size_t size) {
+    check_direction(c, true);
     std::vector<std::byte> data(size);
     MutableBytes rest(data);
     for (std::uint32_t i = 0; i < c.descriptors && !rest.empty(); ++i) {

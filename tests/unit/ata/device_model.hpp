@@ -155,6 +155,7 @@ class HbaModel final : public Environment {
     void soft_reset(std::uint32_t port, std::uint32_t slot, std::uint8_t control, bool clear_busy);
     void advance(std::uint32_t port, Inflight& command);
     void execute(std::uint32_t port, Inflight& command);
+    void check_direction(const Inflight& command, bool out);
     void transfer_in(Inflight& command, Bytes data);
     std::vector<std::byte> transfer_out(Inflight& command, std::size_t size);
     void post_fis(std::uint32_t port, std::uint32_t offset, Bytes fis);
