@@ -3,7 +3,8 @@
 // Everything read from a disk is hostile: the partition table only says where to look; what counts is the vault header,
 // once its MAC has been verified, and the vault id that its root secret proves. Anybody can seal a vault of his own to
 // the same policy: so only the vault whose id is pinned is opened with the TPM (the *boot vault*), and with its root
-// secret the disks that its header lists (*members*). Every other disk stays absent, whatever is on it.
+// secret the disks that its header lists (*members*). Every other disk stays absent, whatever is on it, or is shown as it
+// is, read-only, if the policy says so (disks.hpp).
 #pragma once
 
 #include "keyvault/volume/header.hpp"

@@ -91,7 +91,7 @@ class Machine:
                                 "-drive", f"if=pflash,format=raw,unit=1,file={variables}"]
         for number, disk in enumerate(disks):
             self._arguments += [
-                "-drive", f"if=none,id=disk{number},format=raw,cache=writeback,file={disk}"
+                "-drive", f"if=none,id=disk{number},format=raw,cache=writeback,discard=unmap,file={disk}"
                           + (",snapshot=on" if snapshot else ""),
                 "-device", f"ide-hd,drive=disk{number},bus=ide.{number},serial=GATEHOUSE{number:04d}"]
         self._arguments += list(extra)      # before the rogues, which may be behind a bridge of these

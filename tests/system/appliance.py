@@ -152,13 +152,13 @@ class Appliance:
         self.tool("policyctl", "sign", "--key", self.path("authority.pem"), "--counter-limit", str(COUNTER_LIMIT),
                   "--image", self.image, "--install")
 
-    def make_ready(self, fleet=None):
-        """All of the steps, in order; as one more endpoint of a fleet if that is given."""
+    def make_ready(self, fleet=None, bundle=()):
+        """All of the steps, in order; as one more endpoint of a fleet if that is given, else with options for its bundle."""
         if fleet:
             self.join(fleet)
         else:
             self.make_authorities()
-            self.make_bundle()
+            self.make_bundle(*bundle)
         self.make_tpm()
         self.build_image()
         self.provision()

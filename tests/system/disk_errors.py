@@ -32,9 +32,9 @@ dmesg -C
     set +e
     refused=0
     while [ ! -e /run/load-ended ]; do
-        # SECURITY ERASE PREPARE, READ BUFFER, SMART SELF-TEST, a vendor's code
+        # SECURITY ERASE PREPARE, READ BUFFER, a captive SMART self-test, a vendor's code
         for command in "85 06 20 00 00 00 00 00 00 00 00 00 00 00 f3 00" "85 06 20 00 00 00 00 00 00 00 00 00 00 00 e4 00" \
-            "85 06 20 00 d4 00 00 00 01 00 4f 00 c2 00 b0 00" "85 06 20 00 00 00 00 00 00 00 00 00 00 00 fa 00"; do
+            "85 06 20 00 d4 00 00 00 81 00 4f 00 c2 00 b0 00" "85 06 20 00 00 00 00 00 00 00 00 00 00 00 fa 00"; do
             # shellcheck disable=SC2086
             if sg_raw $disk $command > /dev/null 2>> results/sg; then touch results/executed; fi
             refused=$((refused + 1))
