@@ -169,7 +169,7 @@ INSTANTIATE_TEST_SUITE_P(All, BundleField,
                                          Change{"Version", 8, 1, Error::kBadVersion},
                                          Change{"SizeSmaller", 12, 1, Error::kTrailingBytes},
                                          Change{"SizeHuge", 13, 0xff, Error::kBadLength},
-                                         Change{"UnknownFlag", 16, 4, Error::kBadValue},
+                                         Change{"UnknownFlag", 16, 16, Error::kBadValue},
                                          Change{"NameAlgorithm", 27, 0x04, Error::kBadValue}),
                          [](const auto& row) { return row.param.name; });
 
