@@ -14,11 +14,23 @@ import appliance as lab
 import checks
 import task_disk
 
-TASK = r"""
-set -eu
+# What tasks on the disk begin with.
+GUEST = r"""
 disk=/dev/sda
 scratch=/dev/sda5
-fail() { echo "FAILED: $*"; exit 1; }
+fail() { echo "FAILED: $*"; dmesg > results/dmesg-failed; tail -60 results/dmesg-failed; exit 1; }
+load() {  # NAME SEED SIZE FIRST: writes at depth 32, in sizes of 512 bytes to 128 KiB, then reads all again
+    fio --name="$1" --filename=$scratch --direct=1 --ioengine=libaio --iodepth=32 --rw=randwrite --bsrange=512-131072 \
+        --blockalign=512 --randseed="$2" --size="$3" --offset="$4" --verify=crc32c --verify_fatal=1 --do_verify=1 \
+        --output-format=terse > "results/fio-$1"
+}
+hash_scratch() {  # for judge()
+    dd if=$scratch bs=1M iflag=direct 2> /dev/null | sha256sum | cut -d' ' -f1 > results/sha256
+    sync
+}
+"""
+TASK = r"""
+set -eu
 
 echo "the controller's registers have no second way, by ports (AHCI 1.3.1, 2.4)"
 for controller in /sys/bus/pci/devices/*; do [ "$(cat "$controller/class")" != 0x010601 ] || break; done
@@ -77,15 +89,14 @@ echo "SECURITY ERASE PREPARE is refused"
 if sg_raw $disk 85 06 20 00 00 00 00 00 00 00 00 00 00 00 f3 00 > results/security 2>&1; then
     fail "a SECURITY command was executed"
 fi
-dd if=$scratch bs=1M iflag=direct 2> /dev/null | sha256sum | cut -d' ' -f1 > results/sha256
-sync
+hash_scratch
 echo "all done"
 """
 
 
 def make_task(box, path):
     vault = lab.partitions(box.image)["gatehouse-vault"]
-    task_disk.make(path, f"vault={vault.start}\nvault_sectors={vault.size}\n{TASK}")
+    task_disk.make(path, f"vault={vault.start}\nvault_sectors={vault.size}\n{GUEST}{TASK}")
 
 
 def judge(box, task, work):
@@ -107,24 +118,46 @@ def judge(box, task, work):
     return wrong
 
 
-def main():
-    options = checks.arguments(__doc__, cpus={"type": int, "default": 2})
+def occurs(image, text):
+    """Whether the bytes are anywhere on the medium."""
+    behind = b""
+    with open(image, "rb") as file:
+        while data := file.read(1 << 22):
+            if text in behind + data:
+                return True
+            behind = data[-len(text):]
+    return False
+
+
+def run(options, write_task, during=None, after=None, **machine_options):
+    """A system test's exit status: boots an appliance with the task that write_task(box, path) writes, and judges it.
+
+    during(machine, box, task), once the guest starts, works on the machine; after(box) returns what else is wrong."""
     logs = os.path.join(options.output, "logs")
     box = lab.Appliance(options.build, options.work)
     box.make_ready()
     task = os.path.join(options.work, "task.img")
-    make_task(box, task)
-    with box.machine(options.emulator, logs, options.cpus, snapshot=False, task=task) as machine:
-        machine.wait_for_line(r"gatehouse: guest starts", lab.BOOT_TIMEOUT)
-        machine.wait_for_exit(lab.GUEST_TIMEOUT)
-        text = machine.serial_text()
+    write_task(box, task)
+    settings = {key: value(box) if callable(value) else value for key, value in machine_options.items()}
     print(f"serial log: {logs}/serial.log")
-    wrong = judge(box, task, options.work)
+    with box.machine(options.emulator, logs, options.cpus, snapshot=False, task=task, **settings) as machine:
+        machine.wait_for_line(r"gatehouse: guest starts", lab.BOOT_TIMEOUT)
+        try:
+            if during:
+                during(machine, box, task)
+            machine.wait_for_exit(lab.GUEST_TIMEOUT)
+        finally:
+            text = machine.serial_text().replace("\r", "")
+    wrong = judge(box, task, options.work) + (after(box) if after else [])
     if wrong:
-        print("\n".join(line for line in text.replace("\r", "").splitlines() if "guest:" in line)[-4000:])
+        print("\n".join([line for line in text.splitlines() if "guest:" in line][-80:]))
     for problem in wrong:
         print(problem)
     return 1 if wrong else 0
+
+
+def main():
+    return run(checks.arguments(__doc__, cpus={"type": int, "default": 2}), make_task)
 
 
 if __name__ == "__main__":

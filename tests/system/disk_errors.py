@@ -9,21 +9,12 @@ the host decrypts.
 import os
 import sys
 
-import appliance as lab
 import checks
 import disk
 import task_disk
 
 TASK = r"""
 set -u
-disk=/dev/sda
-scratch=/dev/sda5
-fail() { echo "FAILED: $*"; dmesg > results/dmesg-failed; tail -60 results/dmesg-failed; exit 1; }
-load() {
-    fio --name="$1" --filename=$scratch --direct=1 --ioengine=libaio --iodepth=32 --rw=randwrite --bsrange=512-131072 \
-        --blockalign=512 --size=24M --verify=crc32c --verify_fatal=1 --do_verify=1 --randseed="$2" \
-        --output-format=terse > "results/fio-$1"
-}
 depth=$(cat /sys/block/sda/device/queue_depth)
 
 echo "refused commands beside load"
@@ -42,8 +33,8 @@ dmesg -C
     done
     echo $refused > results/refused
 ) &
-load first 1 || fail "fio beside refused commands"
-load second 2 || fail "fio beside refused commands"
+load first 1 24M 0 || fail "fio beside refused commands"
+load second 2 24M 0 || fail "fio beside refused commands"
 touch /run/load-ended
 wait
 [ ! -e results/executed ] || fail "a refused command was executed"
@@ -54,33 +45,18 @@ if grep -E "failed command: (READ|WRITE) FPDMA|NCQ disabled|hard resetting" resu
 fi
 [ "$(cat /sys/block/sda/device/queue_depth)" = "$depth" ] || fail "NCQ is off"
 
-dd if=$scratch bs=1M iflag=direct 2> /dev/null | sha256sum | cut -d' ' -f1 > results/sha256
-sync
+hash_scratch
 echo "all done"
 """
 
 
 def main():
     options = checks.arguments(__doc__, cpus={"type": int, "default": 2})
-    work = options.work
-    logs = os.path.join(options.output, "logs")
-    box = lab.Appliance(options.build, work)
-    box.make_ready()
-    task = os.path.join(work, "task.img")
-    task_disk.make(task, TASK)
-    with box.machine(options.emulator, logs, options.cpus, snapshot=False, task=task) as machine:
-        machine.wait_for_line(r"gatehouse: guest starts", lab.BOOT_TIMEOUT)
-        machine.wait_for_exit(lab.GUEST_TIMEOUT)
-        text = machine.serial_text()
-    print(f"serial log: {logs}/serial.log")
-    wrong = disk.judge(box, task, work)
-    if wrong:
-        print("\n".join(line for line in text.replace("\r", "").splitlines() if "guest:" in line)[-6000:])
-        print("\n".join(wrong))
-        return 1
-    with open(os.path.join(work, "results", "refused"), encoding="ascii") as file:
-        print(f"{int(file.read())} commands refused")
-    return 0
+    status = disk.run(options, lambda box, path: task_disk.make(path, disk.GUEST + TASK))
+    if status == 0:
+        with open(os.path.join(options.work, "results", "refused"), encoding="ascii") as file:
+            print(f"{int(file.read())} commands refused")
+    return status
 
 
 if __name__ == "__main__":

@@ -1,0 +1,458 @@
+// Random command tables and random register accesses, in front of a disk controller that no driver has any more, while another
+// thread changes the tables:
+//
+//   guest-tables COUNT SEED CONTROLLER FIRST SECTORS KEPT FORBIDDEN...
+//
+// CONTROLLER is the controller's directory in sysfs. FIRST and SECTORS say where commands may begin to write (up to 65,536
+// sectors), FORBIDDEN are sectors that may not be written; KEPT is a physical address of the hypervisor's. Between the tables
+// a sector is written and read as it should be, and all memory that no command names is looked at. The last line is "control N": what
+// the sector FIRST + 1024 holds behind one mark. Exit status 0: all held.
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <bit>
+#include <chrono>
+#include <cstring>
+#include <mutex>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "tests/guests/hostile.hpp"
+
+namespace gatehouse::guest {
+namespace {
+
+constexpr std::uint64_t kControl = 1024;  // sectors from FIRST
+
+// A huge page: memory whose physical address is known, and without gaps.
+class Memory {
+  public:
+    static constexpr std::size_t kSize = 2 << 20;
+
+    Memory() {
+        void* const map = mmap(nullptr, kSize, PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_LOCKED | MAP_POPULATE, -1, 0);
+        if (map == MAP_FAILED) fail("no huge page");
+        data = static_cast<std::uint8_t*>(map);
+        std::memset(data, 0, kSize);
+        const int file = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+        std::uint64_t entry = 0;
+        const auto at = static_cast<off_t>(reinterpret_cast<std::uintptr_t>(data) / kPage * sizeof(entry));
+        if (file < 0 || pread(file, &entry, sizeof(entry), at) != sizeof(entry) || (entry >> 63) == 0)
+            fail("no physical address");
+        physical = (entry & ((std::uint64_t{1} << 55) - 1)) * kPage;
+        (void)close(file);
+    }
+
+    template <typename T>
+    void put(std::size_t at, T value) const {
+        *reinterpret_cast<volatile T*>(data + at) = value;
+    }
+    template <typename T>
+    [[nodiscard]] T get(std::size_t at) const {
+        return *reinterpret_cast<const volatile T*>(data + at);
+    }
+
+    std::uint8_t* data = nullptr;
+    std::uint64_t physical = 0;
+};
+
+class Storm {
+  public:
+    Storm(char** words, int count)
+        : tables_left_(std::strtoull(words[0], nullptr, 0)),
+          random_(std::strtoull(words[1], nullptr, 0)),
+          controller_(words[2]),
+          first_(std::strtoull(words[3], nullptr, 0)),
+          sectors_(std::strtoull(words[4], nullptr, 0)),
+          kept_(std::strtoull(words[5], nullptr, 0)) {
+        for (int i = 6; i < count; ++i) forbidden_.push_back(std::strtoull(words[i], nullptr, 0));
+        take_controller();
+        // Where nothing of the guest's is, whichever half of the address is seen.
+        bad_ = {kept_,
+                kept_ + 0x40000,
+                kept_ + 0x201000,
+                kept_ + 0xb00000,
+                0xfed40000,
+                0xfee00000,
+                0xfec00000,
+                0xe0000000,
+                kept_ | std::uint64_t{1} << 32,
+                0xfee00000 | std::uint64_t{1} << 63,
+                0xfffffffffffff000};
+        for (std::size_t at = 0; at < Memory::kSize; ++at)
+            expected_[at] = static_cast<std::uint8_t>(at * 131 >> 3 ^ at);
+        std::ranges::copy(expected_, guard_.data);
+        std::ranges::copy(expected_, data_.data);
+        for (std::uint32_t slot = 0; slot < kSlots; ++slot) make_command(slot);
+    }
+
+    int run() {
+        find_port();
+        control();
+        std::atomic<bool> ended = false;
+        std::thread other([&] { change_tables(ended); });
+        const std::uint64_t total = tables_left_;
+        for (; tables_left_ != 0; --tables_left_) {
+            if (tables_left_ % 64 == 0) {
+                control();
+                check_guards();
+            }
+            if (tables_left_ % 10'000 == 0) say(std::to_string(tables_left_) + " tables to go");
+            if (chance(30)) use_registers(1 + random(5));
+            if (chance(1)) reset_controller();
+            one();
+        }
+        ended = true;
+        other.join();
+        control();
+        check_guards();
+        reset_controller();
+        std::printf(
+            "tables: %lu, %lu completed, %lu refused, %lu without an end, %lu register accesses, %lu recoveries\n",
+            total, completed_, refused_, endless_, accesses_, recoveries_);
+        if (completed_ == 0 || refused_ == 0) fail("the control: nothing was completed, or nothing was refused");
+        std::printf("control %lu\n", counter_);
+        return 0;
+    }
+
+  private:
+    static constexpr std::uint32_t kSlots = 32;
+    // Of lists_: command list, received FISes, tables of 8 KiB: 504 descriptors
+    static constexpr std::size_t kFis = 0x400, kTables = 0x10000, kTableSize = 0x2000, kDescriptors = 504;
+    static constexpr std::size_t kBlock = 0x10000, kUsed = 0xf000;  // of data_: 60 KiB of 64, the rest guarded
+    enum Register : std::uint32_t {
+        kClb = 0x00,
+        kClbu = 0x04,
+        kFb = 0x08,
+        kFbu = 0x0c,
+        kIs = 0x10,
+        kIe = 0x14,
+        kCmd = 0x18,
+        kTfd = 0x20,
+        kSsts = 0x28,
+        kSctl = 0x2c,
+        kSerr = 0x30,
+        kSact = 0x34,
+        kCi = 0x38,
+    };
+
+    std::uint64_t random(std::uint64_t below) { return random_() % below; }
+    bool chance(unsigned percent) { return random(100) < percent; }
+    static void say(const std::string& text) {
+        std::printf("%s\n", text.c_str());
+        std::fflush(stdout);
+    }
+
+    // --- The controller ---
+
+    void take_controller() {
+        const int config = open((controller_ + "/config").c_str(), O_RDWR | O_CLOEXEC);
+        const std::uint16_t command = 0x0406;  // memory, DMA, no interrupt line
+        if (config < 0 || pwrite(config, &command, sizeof(command), 4) != sizeof(command))
+            fail("the controller's configuration");
+        (void)close(config);
+        const int file = open((controller_ + "/resource5").c_str(), O_RDWR | O_SYNC | O_CLOEXEC);
+        size_ = static_cast<std::size_t>(lseek(file, 0, SEEK_END));
+        void* const map = file < 0 ? MAP_FAILED : mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+        if (map == MAP_FAILED) fail("the controller's registers cannot be mapped");
+        registers_ = static_cast<std::uint8_t*>(map);
+    }
+
+    [[nodiscard]] std::uint32_t hba(std::uint32_t at) const {
+        return *reinterpret_cast<volatile std::uint32_t*>(registers_ + at);
+    }
+    void hba(std::uint32_t at, std::uint32_t value) const {
+        *reinterpret_cast<volatile std::uint32_t*>(registers_ + at) = value;
+    }
+    [[nodiscard]] std::uint32_t port(Register at) const { return hba(0x100 + port_ * 0x80 + at); }
+    void port(Register at, std::uint32_t value) const { hba(0x100 + port_ * 0x80 + at, value); }
+
+    template <typename Condition>
+    [[nodiscard]] static bool wait_for(unsigned milliseconds, Condition condition) {
+        const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(milliseconds);
+        while (!condition()) {
+            if (std::chrono::steady_clock::now() > end) return condition();
+        }
+        return true;
+    }
+
+    void find_port() {
+        reset_controller();
+        const std::uint32_t ports = hba(0x0c);
+        if (std::popcount(ports) != 1) fail("not one port");
+        port_ = static_cast<std::uint32_t>(std::countr_zero(ports));
+    }
+
+    // AHCI 1.3.1, section 10.4.3
+    void reset_controller() {
+        hba(0x04, 1);
+        if (!wait_for(kPatience, [&] { return (hba(0x04) & 1) == 0; })) fail("the controller's reset does not end");
+        hba(0x04, 1u << 31);
+    }
+
+    bool stop_port() {
+        port(kCmd, port(kCmd) & ~1u);
+        return wait_for(kPatience, [&] { return (port(kCmd) & (1u << 15 | 1)) == 0; });
+    }
+
+    // To a running port, whatever it was (AHCI 1.3.1, sections 6.2.2, 10.1.2, 10.4.2).
+    void recover() {
+        ++recoveries_;
+        const bool stopped = stop_port();
+        port(kCmd, 0);
+        const auto ready = [&] {
+            return (port(kSsts) & 0xf) == 3 && (port(kSctl) & 0xf) == 0 && (port(kTfd) & 0x88) == 0;
+        };
+        const auto put_lists = [&] {
+            port(kClb, static_cast<std::uint32_t>(lists_.physical));
+            port(kClbu, static_cast<std::uint32_t>(lists_.physical >> 32));
+            port(kFb, static_cast<std::uint32_t>(lists_.physical + kFis));
+            port(kFbu, static_cast<std::uint32_t>((lists_.physical + kFis) >> 32));
+            port(kSerr, ~0u);
+            port(kIs, ~0u);
+            port(kCmd, 1u << 4 | 1u << 2 | 1u << 1);
+        };
+        put_lists();
+        if (!stopped || !ready()) {
+            port(kSctl, 0x301);
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+            port(kSctl, 0x300);
+            if (!wait_for(kPatience, ready)) {
+                reset_controller();
+                put_lists();
+                port(kSctl, 0x301);
+                std::this_thread::sleep_for(std::chrono::milliseconds(1));
+                port(kSctl, 0x300);
+                if (!wait_for(kPatience, ready)) fail("the port does not get ready");
+            }
+            port(kSerr, ~0u);
+        }
+        const auto start = [&] {
+            port(kCmd, 1u << 4 | 1u << 2 | 1u << 1 | 1);
+            return (port(kCmd) & 1) != 0;
+        };
+        if (!wait_for(kPatience, start)) fail("the port does not start");
+    }
+
+    // --- Commands ---
+
+    void put_header(std::uint32_t slot, std::uint32_t flags, std::uint64_t table) const {
+        lists_.put<std::uint32_t>(slot * 32, flags);
+        lists_.put<std::uint32_t>(slot * 32 + 4, 0);
+        lists_.put<std::uint64_t>(slot * 32 + 8, table);
+    }
+    static std::size_t table(std::uint32_t slot) { return kTables + slot * kTableSize; }
+
+    void put_fis(std::uint32_t slot, std::uint8_t opcode, std::uint64_t lba, std::uint16_t count,
+                 std::uint16_t features, std::uint8_t device) const {
+        const std::size_t at = table(slot);
+        lists_.put<std::uint32_t>(at, 0x8027u | std::uint32_t{opcode} << 16 | std::uint32_t{features & 0xffu} << 24);
+        lists_.put<std::uint32_t>(at + 4, static_cast<std::uint32_t>(lba & 0xffffff) | std::uint32_t{device} << 24);
+        lists_.put<std::uint32_t>(
+            at + 8, static_cast<std::uint32_t>(lba >> 24 & 0xffffff) | std::uint32_t{features & 0xff00u} << 16);
+        lists_.put<std::uint32_t>(at + 12, count);
+        lists_.put<std::uint32_t>(at + 16, 0);
+    }
+    void put_descriptor(std::uint32_t slot, std::size_t index, std::uint64_t address, std::uint32_t last) const {
+        const std::size_t at = table(slot) + 0x80 + index * 16;
+        lists_.put<std::uint64_t>(at, address);
+        lists_.put<std::uint32_t>(at + 12, last);
+    }
+
+    std::uint64_t place() {
+        if (chance(70)) return first_ + random(sectors_);
+        if (chance(20)) return (first_ + random(sectors_)) | std::uint64_t{random(1u << 20)} << 28;
+        return forbidden_[random(forbidden_.size())];
+    }
+    std::uint64_t bad() { return bad_[random(bad_.size())]; }
+
+    // A table that is right in most things and wrong in any.
+    void make_command(std::uint32_t slot) {
+        constexpr std::uint8_t kUsual[] = {0x60, 0x61, 0x60, 0x61, 0x25, 0x35, 0x3d, 0xc8, 0xca,
+                                           0x20, 0x30, 0x24, 0x34, 0xec, 0x2f, 0x47, 0xb0, 0xe7,
+                                           0xea, 0xe5, 0xef, 0x42, 0xc5, 0x39, 0x31, 0x06};
+        const std::uint8_t opcode =
+            chance(70) ? kUsual[random(std::size(kUsual))] : static_cast<std::uint8_t>(random(256));
+        const bool queued = opcode == 0x60 || opcode == 0x61;
+        auto count = static_cast<std::uint16_t>(chance(90) ? 1 + random(32) : chance(30) ? 0 : random(700));
+        std::uint16_t features = chance(80) ? 0 : static_cast<std::uint16_t>(random(65536));
+        if (queued) {
+            features = count;
+            count = static_cast<std::uint16_t>((chance(95) ? slot : random(32)) << 3 | (chance(5) ? random(65536) : 0));
+        }
+        put_fis(slot, opcode, place(), count, features,
+                static_cast<std::uint8_t>(chance(90) ? 0x40 : random(256) | 0x10));
+        if (chance(5)) lists_.put<std::uint32_t>(table(slot) + 12, static_cast<std::uint32_t>(random_()));
+        if (chance(3)) lists_.put<std::uint8_t>(table(slot), static_cast<std::uint8_t>(random(256) | 1));
+        if (chance(5)) lists_.put<std::uint8_t>(table(slot) + 1, static_cast<std::uint8_t>(random(256)));
+
+        const std::size_t filled = chance(97) ? 8 : kDescriptors;
+        for (std::size_t i = 0; i < filled; ++i) {
+            const std::uint64_t block = data_.physical + random(Memory::kSize / kBlock) * kBlock;
+            std::uint64_t offset = i == 0 || chance(50) ? 0 : random(kUsed / 2) * 2;
+            const std::uint64_t room = kUsed - offset;
+            std::uint64_t size =
+                chance(70) ? std::min<std::uint64_t>(room, 512 * (1 + random(40))) : 2 * (1 + random(room / 2));
+            if (chance(2)) --size;
+            if (chance(2)) offset |= 1, size = 1 + random(64);
+            put_descriptor(slot, i, chance(97) ? block + offset : bad(), static_cast<std::uint32_t>(size - 1));
+        }
+        std::uint32_t flags = chance(95) ? 5 : static_cast<std::uint32_t>(random(32));
+        if (chance(50)) flags |= 1u << 6;
+        if (chance(10)) flags |= static_cast<std::uint32_t>(random(1u << 16));
+        const std::uint64_t length = chance(85) ? 1 + random(8) : chance(30) ? 0 : chance(50) ? filled : random(65536);
+        put_header(slot, flags | static_cast<std::uint32_t>(length) << 16,
+                   chance(97) ? lists_.physical + table(slot) : bad());
+    }
+
+    void one() {
+        const auto ready = port(kCmd) & 1u;
+        if (ready == 0 || (port(kTfd) & 0x89) != 0) recover();
+        std::uint32_t slots = 0;
+        for (std::uint64_t i = chance(70) ? 1 : 1 + random(kSlots); i != 0; --i) {
+            const auto slot = static_cast<std::uint32_t>(random(kSlots));
+            make_command(slot);
+            slots |= 1u << slot;
+        }
+        for (std::size_t block = 0; block < Memory::kSize; block += kBlock) mark(data_.data + block, kMarkSize);
+        if (chance(90)) {
+            std::uint32_t queued = 0;
+            for (std::uint32_t slot = 0; slot < kSlots; ++slot) {
+                const bool is = (lists_.get<std::uint8_t>(table(slot) + 2) & 0xfe) == 0x60;
+                queued |= (is ? 1u : 0u) << slot;
+            }
+            port(kSact, chance(90) ? slots & queued : static_cast<std::uint32_t>(random_()));
+        }
+        port(kCi, slots);
+        if (chance(10)) return;  // goes on with it in flight
+        const auto over = [&] { return (port(kIs) & 1u << 30) != 0 || (port(kCi) | port(kSact)) == 0; };
+        if (!wait_for(kCommandPatience, over)) {
+            ++endless_;
+            recover();
+        } else if ((port(kIs) & 1u << 30) != 0) {
+            ++refused_;
+            recover();
+        } else {
+            ++completed_;
+            port(kIs, ~0u);
+        }
+    }
+
+    // Any register, any width; addresses of memory only where that is no other program's.
+    void use_registers(std::uint64_t count) {
+        for (; count != 0; --count, ++accesses_) {
+            const bool own = chance(70);
+            const std::uint64_t size = std::uint64_t{1} << random(4);
+            std::uint64_t at = own ? 0x100 + port_ * 0x80 + random(0x80) : random(size_);
+            if (chance(70)) at &= ~(size - 1);
+            at = std::min<std::uint64_t>(at, size_ - size);
+            volatile std::uint8_t* const address = registers_ + at;
+            const bool pointer = ((at & 0x7f) < 0x10 || (at & 0x7f) > 0x78) && at >= 0xf8;
+            if (chance(50)) {
+                if (size == 1) sink_ = *address;
+                if (size == 2) sink_ = *reinterpret_cast<volatile std::uint16_t*>(address);
+                if (size == 4) sink_ = *reinterpret_cast<volatile std::uint32_t*>(address);
+                if (size == 8) sink_ = *reinterpret_cast<volatile std::uint64_t*>(address);
+            } else if (pointer) {
+                const bool list = chance(50);
+                port(list ? kClb : kFb,
+                     static_cast<std::uint32_t>(chance(50) ? bad() : lists_.physical + (list ? 0 : kFis)));
+                port(list ? kClbu : kFbu, static_cast<std::uint32_t>(chance(80) ? 0 : random_()));
+            } else {
+                const std::uint64_t value = chance(30) ? std::uint64_t{1} << random(64) : random_();
+                if (size == 1) *address = static_cast<std::uint8_t>(value);
+                if (size == 2) *reinterpret_cast<volatile std::uint16_t*>(address) = static_cast<std::uint16_t>(value);
+                if (size == 4) *reinterpret_cast<volatile std::uint32_t*>(address) = static_cast<std::uint32_t>(value);
+                if (size == 8) *reinterpret_cast<volatile std::uint64_t*>(address) = value;
+            }
+        }
+        if ((hba(0x04) & 1) != 0 && !wait_for(kPatience, [&] { return (hba(0x04) & 1) == 0; }))
+            fail("no end of a reset");
+    }
+
+    // The other thread: what is right when it is looked at is wrong when it is used.
+    void change_tables(const std::atomic<bool>& ended) {
+        std::mt19937_64 dice(7);
+        while (!ended) {
+            std::this_thread::yield();
+            const std::scoped_lock lock(unchanged_);
+            const std::size_t at = table(static_cast<std::uint32_t>(dice() % kSlots));
+            const std::uint64_t block = data_.physical + dice() % (Memory::kSize / kBlock) * kBlock;
+            lists_.put<std::uint64_t>(at + 0x80, dice() % 2 != 0 ? block : bad_[dice() % bad_.size()]);
+            const std::uint64_t lba =
+                dice() % 2 != 0 ? first_ + dice() % sectors_ : forbidden_[dice() % forbidden_.size()];
+            lists_.put<std::uint32_t>(at + 4, static_cast<std::uint32_t>(lba & 0xffffff) | 0x40000000);
+            if (dice() % 4 == 0) lists_.put<std::uint8_t>(at + 2, dice() % 2 != 0 ? 0x35 : 0x25);
+        }
+    }
+
+    // --- What must hold ---
+
+    // The disk does what it should: a sector is written, and read.
+    void control() {
+        const std::scoped_lock lock(unchanged_);
+        recover();
+        const std::size_t out = kTables + kSlots * kTableSize, in = out + kPage;  // of lists_: nobody else's
+        mark(lists_.data + out, kSector);
+        (void)std::snprintf(reinterpret_cast<char*>(lists_.data + out + kMarkSize), kMarkSize, "control %lu",
+                            ++counter_);
+        std::memset(lists_.data + in, 0, kSector);
+        for (const bool write : {true, false}) {
+            put_fis(0, write ? 0x35 : 0x25, first_ + kControl, 1, 0, 0x40);
+            put_descriptor(0, 0, lists_.physical + (write ? out : in), kSector - 1);
+            put_header(0, 5u | (write ? 1u << 6 : 0) | 1u << 16, lists_.physical + table(0));
+            port(kCi, 1);
+            if (!wait_for(kPatience, [&] { return port(kCi) == 0; })) fail("the control: a good command has no end");
+            if ((port(kTfd) & 1) != 0) fail("the control: a good command fails");
+            port(kIs, ~0u);
+        }
+        if (std::memcmp(lists_.data + out, lists_.data + in, kSector) != 0)
+            fail("the control: a sector is not as it was written");
+    }
+
+    void check_guards() const {
+        const auto same = [&](const Memory& memory, std::size_t at, std::size_t size) {
+            return std::memcmp(memory.data + at, expected_.data() + at, size) == 0;
+        };
+        if (!same(guard_, 0, Memory::kSize)) fail("memory that no command names has changed");
+        for (std::size_t at = kUsed; at < Memory::kSize; at += kBlock) {
+            if (!same(data_, at, kBlock - kUsed)) fail("memory behind a buffer has changed");
+        }
+        if (std::any_of(lists_.data + kFis + 0x100, lists_.data + kTables,
+                        [](std::uint8_t byte) { return byte != 0; })) {
+            fail("memory behind the received FISes has changed");
+        }
+    }
+
+    static constexpr unsigned kPatience = 20'000;       // milliseconds: only a fault takes them
+    static constexpr unsigned kCommandPatience = 1000;  // a hostile command may have no end
+
+    std::uint64_t tables_left_;
+    std::mt19937_64 random_;
+    std::string controller_;
+    std::uint64_t first_, sectors_, kept_;
+    std::vector<std::uint64_t> forbidden_, bad_;
+    Memory lists_, data_, guard_;
+    std::vector<std::uint8_t> expected_ = std::vector<std::uint8_t>(Memory::kSize);  // of what no command names
+    std::mutex unchanged_;  // held while tables must not change
+    std::uint8_t* registers_ = nullptr;
+    std::size_t size_ = 0;
+    std::uint32_t port_ = 0;
+    volatile std::uint64_t sink_ = 0;
+    std::uint64_t completed_ = 0, refused_ = 0, endless_ = 0, accesses_ = 0, recoveries_ = 0, counter_ = 0;
+};
+
+}  // namespace
+}  // namespace gatehouse::guest
+
+int main(int count, char** words) {
+    if (count < 8) return gatehouse::guest::kUsage;
+    (void)mlockall(MCL_CURRENT | MCL_FUTURE);
+    return gatehouse::guest::Storm(words + 1, count - 1).run();
+}

@@ -1,0 +1,202 @@
+#!/usr/bin/env python3
+"""Faults of the disk and of the machine, in mid-transfer: as the drive would report them, and nothing acknowledged is lost.
+
+One machine, launched three times.  First a sector cannot be read, beside load; the disk is slow, then so slow that Linux's
+commands time out; and the machine is reset from outside while the guest writes.  Then the guest reboots itself while it
+writes.  At last what was acknowledged before each reset is read, and the disk loses its medium.  The host decrypts the disk and
+looks for the same records.
+"""
+
+import os
+import re
+import sys
+
+import appliance as lab
+import checks
+import disk
+import task_disk
+
+UNREADABLE = 60 * 2048  # sector of the scratch partition
+RECORD = 4096
+ENOUGH = 40  # records, before a reset
+# The host tells the guest to go on by a word at the end of the task disk.
+GUEST = r"""
+set -u
+told() { dd if=/dev/vda bs=512 skip=$(($(blockdev --getsz /dev/vda) - 1)) count=1 iflag=direct 2> /dev/null | tr -d '\0'; }
+ask() { echo "ask: $1"; until [ "$(told)" = "$1" ]; do sleep 0.1; done; }
+record() { yes "stage $1, record $2" | head -c 4096; }
+place() { echo $((($1 - 1) * 1024 + $2)); }
+write_records() {  # STAGE: without an end, beside load
+    ( while :; do load "beside-$1" "$1" 16M 16M; done ) > /dev/null 2>&1 &
+    for ((n = 0; n < 1024; n++)); do
+        record "$1" $n | dd of=$scratch bs=4096 seek=$(place "$1" $n) conv=notrunc,fsync 2> /dev/null || fail "record $n"
+        echo "acknowledged $1 $n"
+    done
+    fail "nobody has reset the machine"
+}
+check_records() {  # STAGE COUNT
+    for ((n = 0; n < $2; n++)); do
+        dd if=$scratch bs=4096 skip=$(place "$1" $n) count=1 iflag=direct 2> /dev/null | cmp -s - <(record "$1" $n) ||
+            fail "record $n of stage $1 is lost"
+    done
+    echo "$2 records of stage $1 are there"
+}
+"""
+
+FIRST = r"""
+echo "a sector that cannot be read, beside load"
+(
+    n=0
+    while [ ! -e /run/load-ended ]; do
+        if dd if=$scratch of=/dev/null bs=512 skip=$unreadable count=1 iflag=direct 2>> results/dd; then touch /run/was-read; fi
+        n=$((n + 1))
+    done
+    echo $n > /run/unreadable-reads
+) &
+load beside 1 24M 0 || fail "fio beside an unreadable sector"
+touch /run/load-ended
+wait
+[ ! -e /run/was-read ] || fail "the sector was read"
+echo "$(cat /run/unreadable-reads) reads of it have failed"
+dd if=$scratch of=/dev/null bs=512 skip=$((unreadable - 1)) count=1 iflag=direct 2> /dev/null || fail "the sector before it"
+dd if=$scratch of=/dev/null bs=512 skip=$((unreadable + 1)) count=1 iflag=direct 2> /dev/null || fail "the sector behind it"
+
+echo "a slow disk"
+ask slow
+load slow 2 2M 16M || fail "fio on a slow disk"
+echo "a disk that is too slow"
+echo 4 > /sys/block/sda/device/timeout
+dmesg -C
+ask slower
+load slower 3 4M 16M > /run/slower 2>&1 &
+until dmesg | grep -q "(timeout)"; do sleep 0.1; done
+ask fast
+wait $! || fail "fio on a disk that was too slow: $(cat /run/slower)"
+echo 30 > /sys/block/sda/device/timeout
+ask reset
+write_records 1
+"""
+
+SECOND = r"""
+check_records 1 $first
+( until dd if=/dev/vda bs=512 skip=$(($(blockdev --getsz /dev/vda) - 1)) count=1 iflag=direct 2> /dev/null | grep -q reboot; do
+      sleep 0.1
+  done
+  reboot -f -f ) &
+ask records
+write_records 2
+"""
+
+THIRD = r"""
+check_records 1 $first
+check_records 2 $second
+hash_scratch
+echo "a disk without its medium"
+# What is needed from now on is in memory.
+timeout 60 dd if=/dev/zero of=/dev/null bs=512 count=1 2> /dev/null
+cat /usr/bin/tar /usr/bin/dd /usr/bin/stat /usr/bin/sync /usr/bin/timeout /usr/bin/systemctl /usr/bin/sleep /usr/bin/tr \
+    /usr/lib/x86_64-linux-gnu/*.so* /usr/lib/x86_64-linux-gnu/systemd/*.so > /dev/null
+tar -cf /run/try.tar results; stat -c %s /run/try.tar > /dev/null; systemctl --version > /dev/null
+ask away
+for place in 0 1 2; do
+    timeout 300 dd if=$scratch of=/dev/null bs=4096 skip=$place count=1 iflag=direct 2> /dev/null
+    [ $? = 1 ] || fail "a read without a medium"
+    timeout 300 dd if=/dev/zero of=$scratch bs=4096 seek=$place count=1 oflag=direct conv=notrunc 2> /dev/null
+    [ $? = 1 ] || fail "a write without a medium"
+done
+echo "reads and writes fail, none hangs"
+"""
+
+
+def write_task(box, path, script=FIRST, **variables):
+    text = "".join(f"{name}={value}\n" for name, value in {"unreadable": UNREADABLE, **variables}.items())
+    task_disk.make(path, text + disk.GUEST + GUEST + script)
+
+
+def disks(box):
+    """The appliance's, of which one sector cannot be read."""
+    rules = box.path("blkdebug.conf")
+    sector = lab.partitions(box.image)["guest-scratch"].start + UNREADABLE
+    with open(rules, "w", encoding="ascii") as file:
+        file.write(f'[inject-error]\nevent = "read_aio"\nerrno = "5"\nsector = "{sector}"\nonce = "off"\n')
+    return [f"blkdebug:{rules}:{box.image}"]
+
+
+class Faults:
+    """The host's part, while the machine runs."""
+
+    def __init__(self):
+        self.acknowledged = {}
+
+    def answer(self, task, word):
+        with open(task, "r+b") as file:
+            file.seek(task_disk.SIZE - lab.SECTOR)
+            file.write(word.encode().ljust(lab.SECTOR, b"\0"))
+
+    def asked(self, machine, word):
+        machine.wait_for_line(rf"guest: \| (ask: {word}\b|FAILED)", lab.GUEST_TIMEOUT)
+
+    def records(self, machine, stage, at_least=0):
+        """How many records of the stage the guest has said to be on the disk."""
+        machine.wait_for_line(rf"acknowledged {stage} {at_least}\b|FAILED", lab.GUEST_TIMEOUT)
+        return max(map(int, re.findall(rf"acknowledged {stage} (\d+)\r?\n", machine.serial_text()))) + 1
+
+    def throttle(self, machine, transfers):
+        limits = dict.fromkeys(("bps", "bps_rd", "bps_wr", "iops_rd", "iops_wr"), 0)
+        machine.qmp("block_set_io_throttle", device="disk0", iops=transfers, **limits)
+
+    def during(self, machine, box, task):
+        for word, transfers in (("slow", 20), ("slower", 2), ("fast", 0)):
+            self.asked(machine, word)
+            self.throttle(machine, transfers)
+            self.answer(task, word)
+        self.asked(machine, "reset")
+        self.answer(task, "reset")
+        self.records(machine, 1, ENOUGH)
+        machine.qmp("stop")
+        self.acknowledged[1] = self.records(machine, 1)
+        write_task(box, task, SECOND, first=self.acknowledged[1])
+        machine.qmp("cont")
+        machine.qmp("system_reset")
+
+        self.asked(machine, "records")
+        self.answer(task, "records")
+        self.records(machine, 2, ENOUGH)
+        self.answer(task, "reboot")
+        machine.wait_for_line(r"machine is reset[^$]*machine is reset|FAILED", lab.GUEST_TIMEOUT)
+        machine.qmp("stop")
+        self.acknowledged[2] = self.records(machine, 2)
+        write_task(box, task, THIRD, first=self.acknowledged[1], second=self.acknowledged[2])
+        machine.qmp("cont")
+
+        self.asked(machine, "away")
+        machine.monitor("drive_del disk0")
+        self.answer(task, "away")
+
+    def after(self, box):
+        """What is wrong with the medium: the records, by dm-crypt's parameters, and none of them in plaintext."""
+        wrong = []
+        plain = box.path("scratch.img")
+        box.decrypt_partition("guest-scratch", plain)
+        with open(plain, "rb") as file:
+            for stage, count in self.acknowledged.items():
+                for number in range(count):
+                    file.seek(((stage - 1) * 1024 + number) * RECORD)
+                    line = f"stage {stage}, record {number}\n".encode()
+                    if file.read(RECORD) != (line * RECORD)[:RECORD]:
+                        wrong.append(f"record {number} of stage {stage} is not on the medium")
+        os.unlink(plain)
+        if disk.occurs(box.image, b"stage 1, record 1\n"):
+            wrong.append("a record is on the medium in plaintext")
+        print(f"records acknowledged before a reset: {self.acknowledged}")
+        return wrong
+
+
+def main():
+    options = checks.arguments(__doc__, cpus={"type": int, "default": 2})
+    faults = Faults()
+    return disk.run(options, write_task, faults.during, faults.after, disks=disks, extra=["-action", "reboot=reset"])
+
+
+if __name__ == "__main__":
+    sys.exit(checks.serial_logs.run(main))

@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""A hostile root in the guest: every ATA opcode in every protocol, then random command tables and register accesses.
+
+The guest's programs (tests/guests) look at memory and at the disk as the guest sees it; the host compares the medium outside of the
+partition that may be written, byte by byte, and looks for their plaintext on all of it.  `--tables 100000` is the long form.
+"""
+
+import hashlib
+import os
+import sys
+
+import appliance as lab
+import checks
+import disk
+import task_disk
+
+MARK = b"GATEHOUSE-STORM-PLAINTEXT-MARK--"
+CONTROL = 1024  # sector of the partition (tests/guests/tables.cpp)
+PIECE = 1 << 20
+TASK = r"""
+set -eu
+echo u > /proc/sysrq-trigger
+until grep -q ' / [^ ]* ro' /proc/mounts; do sleep 0.1; done
+echo "nothing else writes"
+sleep 1
+
+echo "all opcodes"
+./opcodes $disk $scratch || fail "opcodes"
+
+echo "$tables random tables"
+for controller in /sys/bus/pci/devices/*; do [ "$(cat "$controller/class")" != 0x010601 ] || break; done
+kept=$(od -An -tx8 -j44 -N8 /sys/firmware/acpi/tables/GTHS | tr -d ' ')
+kept=$((0x$kept - 0x40000))
+# What is needed while the disk is away, and after: in memory.
+cat /usr/bin/{tar,dd,stat,sync,systemctl,sleep,od,head,tail,tr,sha256sum,cut} /usr/lib/x86_64-linux-gnu/*.so* /usr/lib/x86_64-linux-gnu/systemd/*.so > /dev/null
+tar -cf /run/try.tar results; stat -c %s /run/try.tar > /dev/null; systemctl --version > /dev/null
+first=$(cat /sys/class/block/sda5/start)
+end=$(($(blockdev --getsz $disk) - 1))
+modprobe -q ahci || true
+echo 8 > /proc/sys/vm/nr_hugepages
+echo "${controller##*/}" > "$controller/driver/unbind"
+./tables "$tables" "$seed" "$controller" "$first" 65536 "$kept" 0 1 2 33 "$boot" $((boot + 5000)) "$vault" $((vault + 1024)) \
+    "$end" $((end - 32)) > results/tables || { cat results/tables; exit 1; }
+cat results/tables
+echo "Linux has the disk again"
+echo "${controller##*/}" > /sys/bus/pci/drivers/ahci/bind
+until [ -b /dev/sdb5 ]; do sleep 0.1; done
+expected=$(tail -n 1 results/tables)
+found=$(dd if=/dev/sdb bs=512 skip=$((first + 1024)) count=1 iflag=direct 2> /dev/null | tail -c +33 | tr '\0' '\n' | head -n 1)
+[ "$found" = "$expected" ] || { echo "FAILED: $expected is $found"; exit 1; }
+scratch=/dev/sdb5
+hash_scratch
+"""
+
+
+def pieces(image, scratch):
+    """Digests of the medium outside of the scratch partition."""
+    result, at = [], 0
+    begin, end = scratch.start * lab.SECTOR, (scratch.start + scratch.size) * lab.SECTOR
+    with open(image, "rb") as file:
+        while data := file.read(min(PIECE, begin - at) if at < begin else PIECE):
+            result.append((at, hashlib.blake2b(data).digest()))
+            at += len(data)
+            if at == begin:
+                at = file.seek(end)
+    return result
+
+
+class Storm:
+    def __init__(self, options):
+        self.options = options
+        self.before = []
+
+    def write_task(self, box, path):
+        places = lab.partitions(box.image)
+        variables = {"tables": self.options.tables, "seed": self.options.seed, "boot": places["gatehouse-boot"].start,
+                     "vault": places["gatehouse-vault"].start}
+        text = "".join(f"{name}={value}\n" for name, value in variables.items())
+        task_disk.make(path, text + disk.GUEST + TASK, [(name, os.path.join(box.build, "bin", f"guest-{name}"))
+                                                        for name in ("opcodes", "tables")])
+
+    def during(self, machine, box, _task):
+        machine.wait_for_line(r"guest: \| nothing else writes", lab.GUEST_TIMEOUT)
+        machine.qmp("stop")
+        self.before = pieces(box.image, lab.partitions(box.image)["guest-scratch"])
+        machine.qmp("cont")
+        machine.wait_for_exit(lab.GUEST_TIMEOUT + self.options.tables // 10)
+
+    def after(self, box):
+        wrong = [f"the medium has changed at byte {at}"
+                 for (at, old), (_, new) in zip(self.before, pieces(box.image, lab.partitions(box.image)["guest-scratch"]))
+                 if old != new]
+        if disk.occurs(box.image, MARK):
+            wrong.append("plaintext is on the medium")
+        if not os.path.exists(box.path("results/tables")):
+            return wrong
+        with open(box.path("results/tables"), encoding="ascii") as file:
+            said = file.read().splitlines()
+        print("\n".join(said))
+        plain = box.path("scratch.img")
+        box.decrypt_partition("guest-scratch", plain)
+        with open(plain, "rb") as file:
+            file.seek(CONTROL * lab.SECTOR)
+            if not file.read(lab.SECTOR).startswith(MARK + said[-1].encode() + b"\0"):
+                wrong.append("what the guest wrote last is not on the medium")
+        os.unlink(plain)
+        return wrong
+
+
+def main():
+    options = checks.arguments(__doc__, cpus={"type": int, "default": 2}, tables={"type": int, "default": 2000},
+                               seed={"type": int, "default": 1})
+    storm = Storm(options)
+    return disk.run(options, storm.write_task, storm.during, storm.after)
+
+
+if __name__ == "__main__":
+    sys.exit(checks.serial_logs.run(main))
