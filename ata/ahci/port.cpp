@@ -110,8 +110,7 @@ void Port::attach(std::span<const Region> regions, const XtsKey& key) {
 // --- The guest's accesses ---
 
 Port::Access::~Access() {
-    if (port.in_vectors_) port.environment_->end_vectors();
-    port.in_vectors_ = false;
+    if (std::exchange(port.in_vectors_, false)) port.environment_->end_vectors();
     port.lock_.unlock();
 }
 
@@ -126,6 +125,7 @@ std::uint32_t Port::read(PortRegister reg) {
     if (bits(reg) < sizeof(address_)) return address_[bits(reg) / 4];
     std::uint32_t status = reg == kInterruptStatus ? hardware_.read(reg) : 0;  // before process(), not after it
     if (is_one_of(reg, kInterruptStatus, kTaskFile, kSataActive, kCommandIssue)) status &= ~process();
+    failed_ = failed_ || (status & bits(PortInterrupt::kTaskFileError)) != 0;
     if (reg == kInterruptStatus) return (errors_ != 0 ? status & ~kLine : status) | errors_;
     if (reg == kInterruptEnable) return enabled_;
     if (reg == kTaskFile && (aborting_ & ~running_) != 0) return kRefusal;
@@ -203,18 +203,19 @@ void Port::drop_slots(bool draining) {
     draining_ = draining;
     started_ = false;
     active_ = waiting_ = queued_ = aborting_ = split_ = accepted_ = 0;
-    if (!draining_) running_ = 0;
+    if (!draining_) running_ = 0, failed_ = false;
     route_interrupts();
 }
 
 // Stops the device once it holds no command any more, or, in error, has had time to let go of all.
 void Port::settle() {
     if (!draining_) return;
-    const bool idle = (running_ & (hardware_.read(kCommandIssue) | hardware_.read(kSataActive))) == 0;
-    const bool failed = (hardware_.read(kTaskFile) & bits(TaskBit::kError)) != 0;
-    if (!failed) drained_since_ = environment_->microseconds();
-    if (!idle && (!failed || environment_->microseconds() - drained_since_ < kGrace)) return;
-    draining_ = false;
+    const std::uint32_t held = running_ & (hardware_.read(kCommandIssue) | hardware_.read(kSataActive));
+    failed_ = failed_ || (hardware_.read(kTaskFile) & bits(TaskBit::kError)) != 0;
+    if (!failed_ || held != running_) drained_since_ = environment_->microseconds();
+    running_ = held;
+    if (held != 0 && environment_->microseconds() - drained_since_ < kGrace) return;
+    draining_ = failed_ = false;
     running_ = 0;
     hardware_.write(kCommand, next_command_);
 }

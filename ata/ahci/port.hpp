@@ -26,8 +26,10 @@
 // stop     PxCMD.ST = 0 drops all slots for the guest; nothing is started any more. With commands under way the
 //          device keeps its ST until it has ended them, and the guest reads PxCMD.CR = 1 for so long: there are controllers
 //          (QEMU's to 10.0) whose transfers outlive CR, and would land in tables, bounce units or guest pages that
-//          have a new use then. A drive in error has given up what it held (it waits for the error log to be read), after
-//          a grace of 100 ms. A drive that does neither is stopped by resetting port or controller, as drivers do then.
+//          have a new use then. A drive that has reported an error has given up what it held (it waits for the error log to
+//          be read), after a grace of 100 ms in which it ended nothing: QEMU's goes on with the other commands, and the next
+//          that ends takes the error out of PxTFD. A drive that does neither is stopped by resetting port or controller, as
+//          drivers do then.
 //
 // Arena of a port:   0x00000  command list (1 KiB), received FIS (256 bytes)
 //                    0x01000  sink: what hidden sectors are read into
@@ -194,7 +196,8 @@ class Port {
     std::uint32_t enabled_ = 0;               // PxIE
     std::uint32_t errors_ = 0;                // PxIS bits of ours; the device's DHRS is the line that they pull
     std::uint32_t next_command_ = 0;          // PxCMD, once the port is drained
-    std::uint64_t drained_since_ = 0;         // microseconds: of the stop, or of the last look without an error
+    bool failed_ = false;                     // the device has reported an error since the port was started
+    std::uint64_t drained_since_ = 0;         // microseconds: of the stop, of the error, or of the last command's end
     bool fis_enabled_ = false;                // PxCMD.FRE
     bool announced_ = false;    // a finished command's PxIS bits may not have been cleared by the guest yet
     std::uint32_t active_ = 0;  // PxSACT

@@ -79,8 +79,7 @@ bool Port::start(Slot& slot) {
     const auto free_units = static_cast<std::uint32_t>(std::popcount(free_));
     if (writes && share(slot) > free_units * sectors_per_unit()) return false;
     if (kind == kTrim ? !copy_ranges(slot) : kind == kMediaWrite ? !encrypt_write(slot) : reads && !map_read(slot)) {
-        free_ |= slot.units;
-        slot.units = 0;
+        free_ |= std::exchange(slot.units, 0);
         slot.command.kind = kRefused;
         return true;
     }
@@ -157,8 +156,7 @@ void Port::finish(Slot& slot) {
     queued_ &= ~slot.bit();
     if (slot.command.kind == kMediaRead) decrypt_read(slot);
     if (slot.command.kind == kDataIn) filter_block(slot);
-    free_ |= slot.units;
-    slot.units = 0;
+    free_ |= std::exchange(slot.units, 0);
     slot.done += slot.part;
     const std::uint32_t count_offset = slot.index * kHeaderSize + sizeof(std::uint32_t);
     slot.transferred += load<std::uint32_t>(arena_.data + count_offset, Endian::kLittle);

@@ -566,7 +566,7 @@ void HbaModel::advance(std::uint32_t port, Inflight& c) {
             failed ? kReady | kError | static_cast<std::uint32_t>(c.result_count) << 8 : kReady;
         if (queued && !failed) reg(port, PortRegister::kSataActive) &= ~mask;
         if (!queued && (!failed || clear_issue_on_error)) reg(port, PortRegister::kCommandIssue) &= ~mask;
-        if (failed) p.halted = !clear_issue_on_error || queued;
+        if (failed) p.halted = queued ? !ends_after_error : !clear_issue_on_error;
         c.phase = 2;
         if (failed) {  // the error interrupt comes at once: a halted port takes no further steps
             raise(port, bits(PortInterrupt::kTaskFileError) | (queued ? kDeviceBitsInterrupt : kRegisterFisInterrupt));

@@ -505,6 +505,22 @@ TEST_F(InFlight, DriveThatNeverEndsItsCommandsIsStoppedByAPortReset) {
     expect_disk_consistent(pattern);
 }
 
+TEST_F(InFlight, ErrorIsRememberedWhenOtherCommandsEndAfterIt) {
+    for (std::uint32_t round = 0; round < 20; ++round) {
+        start({.seed = round});
+        const auto pattern = prepare();
+        m().hba.ends_after_error = true;
+        m().disk.unreadable_lba = 1000 + 5 * 64 + 7;  // of the read in slot 5
+        fill_queue();
+        m().wait(~0u);
+        ASSERT_NE(m().error, 0u);
+        m().hba.run();
+        EXPECT_EQ(m().reg(PortRegister::kTaskFile) & 1, 0u) << "control: nothing shows the error any more";
+        EXPECT_EQ(m().recover(true), 5u) << "the port does not stop";
+        expect_disk_consistent(pattern);
+    }
+}
+
 TEST_F(InFlight, LostRegistersAreNoCompletion) {
     (void)prepare();
     for (std::uint32_t slot = 0; slot < 32; ++slot) {
