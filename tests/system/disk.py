@@ -18,7 +18,7 @@ import task_disk
 GUEST = r"""
 disk=/dev/sda
 scratch=/dev/sda5
-fail() { echo "FAILED: $*"; dmesg > results/dmesg-failed; tail -60 results/dmesg-failed; exit 1; }
+fail() { echo "FAILED: $*"; dmesg > results/dmesg-failed; tail -25 results/dmesg-failed; exit 1; }
 load() {  # NAME SEED SIZE FIRST: writes at depth 32, in sizes of 512 bytes to 128 KiB, then reads all again
     fio --name="$1" --filename=$scratch --direct=1 --ioengine=libaio --iodepth=32 --rw=randwrite --bsrange=512-131072 \
         --blockalign=512 --randseed="$2" --size="$3" --offset="$4" --verify=crc32c --verify_fatal=1 --do_verify=1 \

@@ -110,8 +110,8 @@ class HbaModel final : public Environment {
     bool never_stops = false;           // CR stays set
     bool late_transfers = false;        // commands outlive PxCMD.CR, and queued ones' tags are taken (QEMU to 10.0)
     bool error_stays = false;           // a queued command that meets an earlier error in PxTFD fails (QEMU to 10.0)
-    bool ends_after_error = false;      // a queued command's error stops no other, and leaves PxTFD with the next (QEMU)
-    bool never_answers = false;         // commands are never executed
+    bool ends_after_error = false;  // a queued command's error stops no other, and leaves PxTFD with the next (QEMU)
+    bool never_answers = false;     // commands are never executed
     bool never_leaves_reset = false;
     bool paused = false;  // step() does nothing
 
