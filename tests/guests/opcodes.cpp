@@ -211,10 +211,10 @@ class Opcodes {
         }
         if (io.host_status == kTimedOut) return Outcome::kLost;
         if (io.status == 0) return io.host_status == 0 ? Outcome::kExecuted : Outcome::kNotSent;
-        // Fixed format (SAT-4, section 12.2.7): ERROR in byte 3, STATUS in byte 4.
-        const unsigned key = sense[2] & 0xfu;
-        if ((sense[0] & 0x7f) != 0x70 || key == kIllegalRequest) return Outcome::kNotSent;
-        return (sense[4] & 1) != 0 ? Outcome::kAborted : Outcome::kExecuted;
+        // By the sense key, in descriptor or fixed format; where ERROR and STATUS are is not the same in all kernels.
+        const unsigned key = ((sense[0] & 0x7e) == 0x72 ? sense[1] : sense[2]) & 0xfu;
+        if (key == kIllegalRequest) return Outcome::kNotSent;
+        return key == kRecovered ? Outcome::kExecuted : Outcome::kAborted;  // CK_COND: a good end is told, too
     }
 
     static constexpr unsigned kFeatures[] = {0x02, 0x03, 0x10, 0x55, 0x82, 0x90, 0xaa, 0xd0, 0xd1, 0xd2, 0xd4,

@@ -44,20 +44,18 @@ check_records() {  # STAGE COUNT
 """
 
 FIRST = r"""
+dmesg -n 1
 echo "a sector that cannot be read, beside load"
 (
-    n=0
-    while [ ! -e /run/load-ended ]; do
+    for ((n = 0; n < 10; n++)); do
         if dd if=$scratch of=/dev/null bs=512 skip=$unreadable count=1 iflag=direct 2>> results/dd; then touch /run/was-read; fi
-        n=$((n + 1))
     done
-    echo $n > /run/unreadable-reads
 ) &
-load beside 1 24M 0 || fail "fio beside an unreadable sector"
-touch /run/load-ended
+load beside 1 16M 0 || fail "fio beside an unreadable sector"
 wait
 [ ! -e /run/was-read ] || fail "the sector was read"
-echo "$(cat /run/unreadable-reads) reads of it have failed"
+# Linux's error handling never had to wait: the port stopped when it was told to.
+! dmesg | grep "qc timeout" || fail "the port did not stop after an error"
 dd if=$scratch of=/dev/null bs=512 skip=$((unreadable - 1)) count=1 iflag=direct 2> /dev/null || fail "the sector before it"
 dd if=$scratch of=/dev/null bs=512 skip=$((unreadable + 1)) count=1 iflag=direct 2> /dev/null || fail "the sector behind it"
 
@@ -78,6 +76,7 @@ write_records 1
 """
 
 SECOND = r"""
+dmesg -n 1
 check_records 1 $first
 ( until dd if=/dev/vda bs=512 skip=$(($(blockdev --getsz /dev/vda) - 1)) count=1 iflag=direct 2> /dev/null | grep -q reboot; do
       sleep 0.1
@@ -88,6 +87,7 @@ write_records 2
 """
 
 THIRD = r"""
+dmesg -n 1
 check_records 1 $first
 check_records 2 $second
 hash_scratch

@@ -19,6 +19,7 @@ CONTROL = 1024  # sector of the partition (tests/guests/tables.cpp)
 PIECE = 1 << 20
 TASK = r"""
 set -eu
+dmesg -n 1
 echo u > /proc/sysrq-trigger
 until grep -q ' / [^ ]* ro' /proc/mounts; do sleep 0.1; done
 echo "nothing else writes"
