@@ -219,7 +219,8 @@ class Opcodes {
 
     static constexpr unsigned kFeatures[] = {0x02, 0x03, 0x10, 0x55, 0x82, 0x90, 0xaa, 0xd0, 0xd1, 0xd2, 0xd4,
                                              0xd5, 0xd6, 0xd8, 0xd9, 0xda, 0xdb, 0x40, 0x43, 0x5d, 0x86, 0xc3};
-    static constexpr unsigned kTimedOut = 3;        // host_status: DID_TIME_OUT
+    static constexpr unsigned kTimedOut = 3;  // host_status: DID_TIME_OUT
+    static constexpr unsigned kRecovered = 1;
     static constexpr unsigned kIllegalRequest = 5;  // sense key
     static constexpr unsigned kTimeout = 60'000;    // milliseconds
     static constexpr std::uint8_t kGuard = 0x5a;
