@@ -9,10 +9,13 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
+#include <fstream>
 #include <random>
 #include <set>
+#include <span>
 #include <vector>
 
 #include "tests/guests/hostile.hpp"
@@ -21,10 +24,11 @@ namespace gatehouse::guest {
 namespace {
 
 // What a guest may have executed (ACS-4, table A.2), whatever the rest of the command is.
-const std::set<unsigned> kMayBeExecuted = {0x20, 0x24, 0x25, 0x2f, 0x30, 0x34, 0x35, 0x3d, 0x40,
-                                           0x42, 0x47, 0x60, 0x61, 0xb0, 0xc8, 0xca, 0xe0, 0xe1,
-                                           0xe2, 0xe3, 0xe5, 0xe6, 0xe7, 0xea, 0xec, 0xef};
-const std::set<unsigned> kWrites = {0x30, 0x34, 0x35, 0x3d, 0x61, 0xca};
+constexpr unsigned kMayBeExecuted[] = {0x20, 0x24, 0x25, 0x2f, 0x30, 0x34, 0x35, 0x3d, 0x40, 0x42, 0x47, 0x60, 0x61,
+                                       0xb0, 0xc8, 0xca, 0xe0, 0xe1, 0xe2, 0xe3, 0xe5, 0xe6, 0xe7, 0xea, 0xec, 0xef};
+constexpr unsigned kWrites[] = {0x30, 0x34, 0x35, 0x3d, 0x61, 0xca};
+
+bool is_in(std::span<const unsigned> list, unsigned opcode) { return std::ranges::find(list, opcode) != list.end(); }
 
 // SAT-4, section 12.2.2: PROTOCOL, and the direction of data.
 constexpr unsigned kNcq = 12;
@@ -49,9 +53,8 @@ class Opcodes {
         : disk_(open(disk, O_RDWR | O_CLOEXEC)), partition_(open(partition, O_RDWR | O_DIRECT | O_CLOEXEC)) {
         if (disk_ < 0 || partition_ < 0) fail("cannot open the disk");
         const std::string name = partition;
-        std::FILE* file = std::fopen(("/sys/class/block/" + name.substr(name.rfind('/') + 1) + "/start").c_str(), "re");
-        if (file == nullptr || std::fscanf(file, "%lu", &start_) != 1) fail("cannot find the partition's start");
-        (void)std::fclose(file);
+        std::ifstream file("/sys/class/block/" + name.substr(name.rfind('/') + 1) + "/start");
+        if (!(file >> start_)) fail("cannot find the partition's start");
         buffer_ = static_cast<std::uint8_t*>(std::aligned_alloc(kPage, 2 * kPage));
     }
 
@@ -64,13 +67,13 @@ class Opcodes {
         for (unsigned opcode = 0; opcode < 256; ++opcode) {
             for (unsigned i = 0; i < std::size(kProtocols); ++i) {
                 // A drive ends them without clearing PxSACT, for which the kernel would wait.
-                const bool queued = opcode == 0x60 || opcode == 0x61 || !kMayBeExecuted.contains(opcode);
+                const bool queued = opcode == 0x60 || opcode == 0x61 || !is_in(kMayBeExecuted, opcode);
                 if (kProtocols[i].number == kNcq && !queued) continue;
                 const Outcome outcome = send(opcode, kProtocols[i], (opcode + i) % 3);
                 ++counts[static_cast<std::size_t>(outcome)];
                 if (outcome == Outcome::kLost) say("without an answer", opcode, kProtocols[i]);
                 if (outcome == Outcome::kExecuted) executed_.insert(opcode);
-                if (outcome != Outcome::kExecuted || kMayBeExecuted.contains(opcode)) continue;
+                if (outcome != Outcome::kExecuted || is_in(kMayBeExecuted, opcode)) continue;
                 std::array<char, 96> text{};
                 (void)std::snprintf(text.data(), text.size(), "opcode %02x (%s) was executed", opcode,
                                     kProtocols[i].name);
@@ -119,13 +122,13 @@ class Opcodes {
         for (std::size_t sector = 0; sector < kSectors; ++sector) {
             const std::uint8_t* const now = &after[sector * kSector];
             if (std::memcmp(now, &before[sector * kSector], kSector) == 0) continue;
-            const bool may = sector % 8 == 0 && kWrites.contains(static_cast<unsigned>(sector / 8));
+            const bool may = sector % 8 == 0 && is_in(kWrites, static_cast<unsigned>(sector / 8));
             if (!may || std::memcmp(now, marked.data(), kSector) != 0)
                 fail("sector " + std::to_string(sector) + " has changed");
             ++written_;
         }
         std::printf("opcodes: %u sectors written, by those that may\n", written_);
-        if (written_ < kWrites.size() - 1)
+        if (written_ < std::size(kWrites) - 1)
             fail("the control: a command that writes has not written");  // FUA is optional
     }
 
@@ -226,9 +229,9 @@ class Opcodes {
     static constexpr std::uint8_t kGuard = 0x5a;
 
     int disk_, partition_;
-    unsigned long start_ = 0;
+    std::uint64_t start_ = 0;
     std::uint8_t* buffer_ = nullptr;
-    std::mt19937 random_{1};
+    std::mt19937 random_{1};  // NOLINT(cert-msc51-cpp): repeatable
     std::set<unsigned> executed_;
     unsigned written_ = 0;
 };

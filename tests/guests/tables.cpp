@@ -5,8 +5,8 @@
 //
 // CONTROLLER is the controller's directory in sysfs. FIRST and SECTORS say where commands may begin to write (up to 65,536
 // sectors), FORBIDDEN are sectors that may not be written; KEPT is a physical address of the hypervisor's. Between the tables
-// a sector is written and read as it should be, and all memory that no command names is looked at. The last line is "control N": what
-// the sector FIRST + 1024 holds behind one mark. Exit status 0: all held.
+// a sector is written and read as it should be, and all memory that no command names is looked at. At the end Linux's driver gets
+// the controller back. The last line is "control N": what the sector FIRST + 1024 holds behind one mark. Exit status 0: all held.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -125,6 +125,7 @@ class Storm {
     static constexpr std::uint32_t kSlots = 32;
     // Of lists_: command list, received FISes, tables of 8 KiB: 504 descriptors
     static constexpr std::size_t kFis = 0x400, kTables = 0x10000, kTableSize = 0x2000, kDescriptors = 504;
+    static constexpr std::size_t kOut = kTables + kSlots * kTableSize, kIn = kOut + kPage;  // the control's sector
     static constexpr std::size_t kBlock = 0x10000, kUsed = 0xf000;  // of data_: 60 KiB of 64, the rest guarded
     enum Register : std::uint32_t {
         kClb = 0x00,
@@ -151,7 +152,27 @@ class Storm {
 
     // --- The controller ---
 
+    static void write_file(const std::string& name, const std::string& text) {
+        const int file = open(name.c_str(), O_WRONLY | O_CLOEXEC);
+        if (file < 0 || write(file, text.data(), text.size()) < 0) fail(name + ": cannot be written");
+        (void)close(file);
+    }
+
+    // Linux's driver has it again, and reads what was written last; as another disk, for the old one may be in use.
+    void give_back() const {
+        write_file("/sys/bus/pci/drivers/ahci/bind", controller_.substr(controller_.rfind('/') + 1));
+        int disk = -1;
+        const auto opened = [&] { return (disk = open("/dev/sdb", O_RDONLY | O_DIRECT | O_CLOEXEC)) >= 0; };
+        if (!wait_for(kPatience, opened)) fail("Linux does not find the disk");
+        const auto at = static_cast<off_t>((first_ + kControl) * kSector);
+        if (pread(disk, data_.data, kPage, at) != kPage || std::memcmp(data_.data, lists_.data + kOut, kSector) != 0) {
+            fail("Linux does not read what was written last");
+        }
+        (void)close(disk);
+    }
+
     void take_controller() {
+        write_file(controller_ + "/driver/unbind", controller_.substr(controller_.rfind('/') + 1));
         const int config = open((controller_ + "/config").c_str(), O_RDWR | O_CLOEXEC);
         const std::uint16_t command = 0x0406;  // memory, DMA, no interrupt line
         if (config < 0 || pwrite(config, &command, sizeof(command), 4) != sizeof(command))
@@ -378,7 +399,7 @@ class Storm {
 
     // The other thread: what is right when it is looked at is wrong when it is used.
     void change_tables(const std::atomic<bool>& ended) {
-        std::mt19937_64 dice(7);
+        std::mt19937_64 dice(7);  // NOLINT(cert-msc51-cpp): repeatable
         while (!ended) {
             std::this_thread::yield();
             const std::scoped_lock lock(unchanged_);
@@ -398,21 +419,20 @@ class Storm {
     void control() {
         const std::scoped_lock lock(unchanged_);
         recover();
-        const std::size_t out = kTables + kSlots * kTableSize, in = out + kPage;  // of lists_: nobody else's
-        mark(lists_.data + out, kSector);
-        (void)std::snprintf(reinterpret_cast<char*>(lists_.data + out + kMarkSize), kMarkSize, "control %lu",
+        mark(lists_.data + kOut, kSector);
+        (void)std::snprintf(reinterpret_cast<char*>(lists_.data + kOut + kMarkSize), kMarkSize, "control %lu",
                             ++counter_);
-        std::memset(lists_.data + in, 0, kSector);
+        std::memset(lists_.data + kIn, 0, kSector);
         for (const bool write : {true, false}) {
             put_fis(0, write ? 0x35 : 0x25, first_ + kControl, 1, 0, 0x40);
-            put_descriptor(0, 0, lists_.physical + (write ? out : in), kSector - 1);
+            put_descriptor(0, 0, lists_.physical + (write ? kOut : kIn), kSector - 1);
             put_header(0, 5u | (write ? 1u << 6 : 0) | 1u << 16, lists_.physical + table(0));
             port(kCi, 1);
             if (!wait_for(kPatience, [&] { return port(kCi) == 0; })) fail("the control: a good command has no end");
             if ((port(kTfd) & 1) != 0) fail("the control: a good command fails");
             port(kIs, ~0u);
         }
-        if (std::memcmp(lists_.data + out, lists_.data + in, kSector) != 0)
+        if (std::memcmp(lists_.data + kOut, lists_.data + kIn, kSector) != 0)
             fail("the control: a sector is not as it was written");
     }
 
@@ -430,7 +450,7 @@ class Storm {
         }
     }
 
-    static constexpr unsigned kPatience = 20'000;       // milliseconds: only a fault takes them
+    static constexpr unsigned kPatience = 60'000;       // milliseconds: only a fault takes them
     static constexpr unsigned kCommandPatience = 1000;  // a hostile command may have no end
 
     std::uint64_t tables_left_;
