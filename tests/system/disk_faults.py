@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Faults of the disk and of the machine, in mid-transfer: as the drive would report them, and nothing acknowledged is lost.
 
-One machine, launched three times.  First a sector cannot be read, beside load; the disk is slow, then so slow that Linux's
-commands time out; and the machine is reset from outside while the guest writes.  Then the guest reboots itself while it
+One machine, launched three times.  First the disk is slow, then so slow that Linux's commands time out; a sector cannot be read,
+beside load; and the machine is reset from outside while the guest writes.  Then the guest reboots itself while it
 writes.  At last what was acknowledged before each reset is read, and the disk loses its medium.  The host decrypts the disk and
 looks for the same records.
 """
@@ -45,7 +45,20 @@ check_records() {  # STAGE COUNT
 
 FIRST = r"""
 dmesg -n 1
+echo "a slow disk"
+echo 4 > /sys/block/sda/device/timeout  # seconds; a queue of 32 takes 1.6, and then 8
+ask slow
+load slow 2 2M 16M || fail "fio on a slow disk"
+echo "a disk that is too slow"
+dmesg -C
+ask slower
+load slower 3 4M 16M > /run/slower 2>&1 &
+until dmesg | grep -q "(timeout)"; do sleep 0.1; done
+ask fast
+wait $! || fail "fio on a disk that was too slow: $(cat /run/slower)"
+echo 30 > /sys/block/sda/device/timeout
 echo "a sector that cannot be read, beside load"
+dmesg -C
 (
     for ((n = 0; n < 10; n++)); do
         if dd if=$scratch of=/dev/null bs=512 skip=$unreadable count=1 iflag=direct 2>> results/dd; then touch /run/was-read; fi
@@ -59,18 +72,6 @@ wait
 dd if=$scratch of=/dev/null bs=512 skip=$((unreadable - 1)) count=1 iflag=direct 2> /dev/null || fail "the sector before it"
 dd if=$scratch of=/dev/null bs=512 skip=$((unreadable + 1)) count=1 iflag=direct 2> /dev/null || fail "the sector behind it"
 
-echo "a slow disk"
-ask slow
-load slow 2 2M 16M || fail "fio on a slow disk"
-echo "a disk that is too slow"
-echo 4 > /sys/block/sda/device/timeout
-dmesg -C
-ask slower
-load slower 3 4M 16M > /run/slower 2>&1 &
-until dmesg | grep -q "(timeout)"; do sleep 0.1; done
-ask fast
-wait $! || fail "fio on a disk that was too slow: $(cat /run/slower)"
-echo 30 > /sys/block/sda/device/timeout
 ask reset
 write_records 1
 """
@@ -146,7 +147,7 @@ class Faults:
         machine.qmp("block_set_io_throttle", device="disk0", iops=transfers, **limits)
 
     def during(self, machine, box, task):
-        for word, transfers in (("slow", 20), ("slower", 2), ("fast", 0)):
+        for word, transfers in (("slow", 20), ("slower", 4), ("fast", 0)):
             self.asked(machine, word)
             self.throttle(machine, transfers)
             self.answer(task, word)
