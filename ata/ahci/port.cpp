@@ -212,8 +212,7 @@ void Port::settle() {
     if (!draining_) return;
     const std::uint32_t held = running_ & (hardware_.read(kCommandIssue) | hardware_.read(kSataActive));
     failed_ = failed_ || (hardware_.read(kTaskFile) & bits(TaskBit::kError)) != 0;
-    if (!failed_ || held != running_) drained_since_ = environment_->microseconds();
-    running_ = held;
+    if (std::exchange(running_, held) != held || !failed_) drained_since_ = environment_->microseconds();
     if (held != 0 && environment_->microseconds() - drained_since_ < kGrace) return;
     draining_ = failed_ = false;
     running_ = 0;

@@ -15,6 +15,7 @@
 #include <array>
 #include <atomic>
 #include <bit>
+#include <cerrno>
 #include <chrono>
 #include <cstring>
 #include <mutex>
@@ -181,7 +182,8 @@ class Storm {
         const int file = open((controller_ + "/resource5").c_str(), O_RDWR | O_SYNC | O_CLOEXEC);
         size_ = static_cast<std::size_t>(lseek(file, 0, SEEK_END));
         void* const map = file < 0 ? MAP_FAILED : mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-        if (map == MAP_FAILED) fail("the controller's registers cannot be mapped");
+        if (map == MAP_FAILED)
+            fail(std::string("the controller's registers cannot be mapped: ") + std::strerror(errno));
         registers_ = static_cast<std::uint8_t*>(map);
     }
 
