@@ -16,15 +16,6 @@ const br_hash_class* implementation(HashAlgorithm algorithm) {
     }
 }
 
-// Gives whole blocks of `data`, if it begins with one, to the SHA extensions; returns what is left of it for BearSSL.
-template <typename Context>
-Bytes take_blocks(Context& context, void (*blocks)(std::uint32_t*, Bytes), Bytes data) {
-    const Bytes whole = data.first(context.count % kShaBlock == 0 ? data.size() / kShaBlock * kShaBlock : 0);
-    blocks(context.val, whole);
-    context.count += whole.size();
-    return data.subspan(whole.size());
-}
-
 }  // namespace
 
 std::size_t digest_size(HashAlgorithm algorithm) {
@@ -38,9 +29,12 @@ bool can_hash(HashAlgorithm algorithm) { return implementation(algorithm) != nul
 Hash::Hash(HashAlgorithm algorithm) : algorithm_(algorithm) { implementation(algorithm)->init(&context_.vtable); }
 
 Hash& Hash::update(Bytes data) {
-    if (has_sha_extensions()) {
-        if (algorithm_ == HashAlgorithm::kSha1) data = take_blocks(context_.sha1, sha1_blocks, data);
-        if (algorithm_ == HashAlgorithm::kSha256) data = take_blocks(context_.sha256, sha256_blocks, data);
+    br_sha256_context& sha256 = context_.sha256;
+    if (algorithm_ == HashAlgorithm::kSha256 && sha256.count % kShaBlock == 0 && has_sha_extensions()) {
+        const Bytes whole = data.first(data.size() / kShaBlock * kShaBlock);  // what is left of them is BearSSL's
+        sha256_blocks(sha256.val, whole);
+        sha256.count += whole.size();
+        data = data.subspan(whole.size());
     }
     context_.vtable->update(&context_.vtable, data.data(), data.size());
     return *this;

@@ -47,11 +47,10 @@ class Hash {
     br_hash_compat_context context_;
 };
 
-// Whole blocks into the state of a SHA-1, five words, or of a SHA-256, eight, if the processor has_sha_extensions(). Legacy
-// SSE encodings, as BearSSL's. For Hash, which is the same with and without.
+// Whole blocks into the state of a SHA-256, eight words, if the processor has_sha_extensions(). Legacy SSE encodings, as
+// BearSSL's. For Hash, which is the same with and without.
 inline constexpr std::size_t kShaBlock = 64;
 [[nodiscard]] bool has_sha_extensions();
-void sha1_blocks(std::uint32_t* state, Bytes blocks);
 void sha256_blocks(std::uint32_t* state, Bytes blocks);
 
 [[nodiscard]] Digest hash(HashAlgorithm algorithm, Bytes data);

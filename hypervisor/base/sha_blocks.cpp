@@ -1,4 +1,4 @@
-// SHA-1 and SHA-256 (FIPS 180-4, 6.1.2 and 6.2.2) by the processor's SHA extensions (AMD64 APM vol. 4, SHA1RNDS4 and on).
+// SHA-256 (FIPS 180-4, 6.2.2) by the processor's SHA extensions (AMD64 APM vol. 4, SHA256RNDS2 and on).
 // Compiled with -msha -msse4.1, unlike the rest of the measured code (see ../CMakeLists.txt).
 #include <cpuid.h>
 #include <immintrin.h>
@@ -32,30 +32,6 @@ bool has_sha_extensions() {
 
 // The names of vectors say which words of the state they hold, from the lowest lane on. Four rounds each time; w[i % 4]
 // becomes the words of 16 rounds later.
-void sha1_blocks(std::uint32_t* state, Bytes blocks) {
-    const __m128i reversed = _mm_set_epi64x(0x0001020304050607, 0x08090a0b0c0d0e0f);
-    __m128i dcba = _mm_shuffle_epi32(load(state), 0x1b), e = _mm_set_epi32(static_cast<int>(state[4]), 0, 0, 0);
-    for (; !blocks.empty(); blocks = blocks.subspan(kShaBlock)) {
-        __m128i w[4], now = dcba, before = dcba;
-        for (std::size_t i = 0; i < 4; ++i) w[i] = _mm_shuffle_epi8(load(&blocks[16 * i]), reversed);
-#pragma GCC unroll 20
-        for (std::size_t i = 0; i < 20; ++i) {
-            const __m128i sum = i == 0 ? _mm_add_epi32(e, w[0]) : _mm_sha1nexte_epu32(before, w[i % 4]);
-            before = now;
-            now = i < 5    ? _mm_sha1rnds4_epu32(now, sum, 0)
-                  : i < 10 ? _mm_sha1rnds4_epu32(now, sum, 1)
-                  : i < 15 ? _mm_sha1rnds4_epu32(now, sum, 2)
-                           : _mm_sha1rnds4_epu32(now, sum, 3);
-            const __m128i next = _mm_sha1msg1_epu32(w[i % 4], w[(i + 1) % 4]) ^ w[(i + 2) % 4];
-            w[i % 4] = _mm_sha1msg2_epu32(next, w[(i + 3) % 4]);
-        }
-        e = _mm_sha1nexte_epu32(before, e);
-        dcba = _mm_add_epi32(dcba, now);
-    }
-    store(state, _mm_shuffle_epi32(dcba, 0x1b));
-    state[4] = static_cast<std::uint32_t>(_mm_extract_epi32(e, 3));
-}
-
 void sha256_blocks(std::uint32_t* state, Bytes blocks) {
     const __m128i big_endian = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
     const __m128i badc = _mm_shuffle_epi32(load(state), 0xb1), hgfe = _mm_shuffle_epi32(load(state + 4), 0x1b);

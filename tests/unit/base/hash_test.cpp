@@ -96,9 +96,6 @@ TEST(Hash, ExtensionsTakeBlocksAsTheStandardSays) {
     block.back() = std::byte{24};  // bits
     std::uint32_t state[] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
                              0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-    std::uint32_t shorter[] = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0};
-    sha1_blocks(shorter, block);
-    EXPECT_THAT(shorter, testing::ElementsAre(0xa9993e36, 0x4706816a, 0xba3e2571, 0x7850c26c, 0x9cd0d89d));
     sha256_blocks(state, block);
     EXPECT_THAT(state, testing::ElementsAre(0xba7816bf, 0x8f01cfea, 0x414140de, 0x5dae2223, 0xb00361a3, 0x96177a9c,
                                             0xb410ff61, 0xf20015ad));
