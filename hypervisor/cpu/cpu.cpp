@@ -245,16 +245,16 @@ Status start_aps(std::uint64_t low_page) {
     }
     // Whole packages (CPUID 8000_0008 ECX[7:0]: threads of one, less one): one that did not come is in nobody's hands.
     const std::uint32_t package = (cpuid(0x80000008).ecx & 0xff) + 1;
-    if (!until(platform::microseconds, 2'000'000, [&] { return (lobby.count + 1) % package == 0; })) {
-        return {Error::kMismatch, "processor that does not come; counted", lobby.count + 1};
+    std::uint32_t count = 0;  // the one that has been looked at: the lobby's may grow meanwhile
+    if (!until(platform::microseconds, 2'000'000, [&] { return ((count = lobby.count) + 1) % package == 0; })) {
+        return {Error::kMismatch, "processor that does not come; counted", count + 1};
     }
-    const std::uint32_t count = lobby.count;
     if (count >= kMaxCpus) return {Error::kNoSpace, "processors", count + 1};
     while (cpus_online <= count) GATEHOUSE_TRY(admit(lobby));
     if (lobby.count != count) return {Error::kMismatch, "processor that came late; number", lobby.count};
-    wipe(page);
-    constexpr std::uint8_t kHalt[] = {0xfa, 0xf4, 0xeb, 0xfd};  // cli; hlt, for ever, for whoever should still come
-    copy_bytes(page, std::as_bytes(std::span(kHalt)));
+    std::memset(page.data(), 0xf4, page.size());  // hlt, with interrupts off, wherever in it somebody still is or comes
+    constexpr std::uint8_t kAgain[] = {0xeb, 0xfd};  // jmp to the last of them
+    copy_bytes(page.last(sizeof(kAgain)), std::as_bytes(std::span(kAgain)));
     GATEHOUSE_TRY(nested.hide(low_page, kPageSize));
     svm::all_taken(low_page);
     return count != 0 ? nested.set(apic::kPage, kPageSize, memory::GuestAccess::kTrapWrites) : Status{};

@@ -10,7 +10,8 @@ void end_vectors();
 
 // Saves x87, XMM0-15 and MXCSR of this processor and gives them back at its end; where the disk's key uses VAES, all of
 // YMM and ZMM0-15 as well (extended_state.hpp). Elsewhere their upper parts are neither saved nor touched: only what asks
-// CPUID and XCR0 within may use VEX encodings, nothing EVEX. Sections nest; only the outermost saves. About 100 ns.
+// CPUID and XCR0 within may use VEX encodings, nothing EVEX. Sections nest; only the outermost saves.
+// About 100 ns by FXSAVE, several times that where XCR0 is changed and ZMM saved.
 class VectorSection {
   public:
     VectorSection() { begin_vectors(); }
