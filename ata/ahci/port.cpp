@@ -16,6 +16,7 @@ constexpr std::uint32_t kGuestCommandBits =
 constexpr std::uint32_t kAddressMasks[] = {~(kCommandListSize - 1), ~0u, ~(kFisAreaSize - 1), ~0u};
 
 constexpr std::uint32_t kLine = bits(PortInterrupt::kRegisterFis);  // by which the mediator's own PxIS bits interrupt
+constexpr std::uint32_t kDeviceError = bits(PortInterrupt::kTaskFileError);
 
 constexpr bool is_one_of(PortRegister reg, auto... of) { return ((reg == of) || ...); }
 
@@ -68,7 +69,7 @@ Status Port::execute(const TaskFile& task, std::size_t size) {
     store_command(slots_[0], task, 0);
     hardware_.write(kCommandIssue, 1);
     const bool over = wait_for(*environment_, kDiskLimit, [&] {
-        const std::uint32_t failed = hardware_.read(kInterruptStatus) & bits(PortInterrupt::kTaskFileError);
+        const std::uint32_t failed = hardware_.read(kInterruptStatus) & kDeviceError;
         return failed != 0 || (hardware_.read(kCommandIssue) & 1) == 0;
     });
     const std::uint32_t task_file = hardware_.read(kTaskFile);
@@ -124,8 +125,8 @@ std::uint32_t Port::read(PortRegister reg) {
     if (resetting_) return 0;
     if (bits(reg) < sizeof(address_)) return address_[bits(reg) / 4];
     std::uint32_t status = reg == kInterruptStatus ? hardware_.read(reg) : 0;  // before process(), not after it
+    failed_ = failed_ || (status & kDeviceError) != 0;
     if (is_one_of(reg, kInterruptStatus, kTaskFile, kSataActive, kCommandIssue)) status &= ~process();
-    failed_ = failed_ || (status & bits(PortInterrupt::kTaskFileError)) != 0;
     if (reg == kInterruptStatus) return (errors_ != 0 ? status & ~kLine : status) | errors_;
     if (reg == kInterruptEnable) return enabled_;
     if (reg == kTaskFile && (aborting_ & ~running_) != 0) return kRefusal;
@@ -190,7 +191,8 @@ void Port::write_command(std::uint32_t value) {
         // While the engine is still stopping, or the link reset not over, shadow tables and bounce memory are the device's.
         started_ = !draining_ && (hardware_.read(kCommand) & bits(PortCommand::kListRunning)) == 0 &&
                    (hardware_.read(kSataControl) & kDetectionMask) != kDetectionReset;
-        if (started_) errors_ = 0, route_interrupts();
+        // An error from before the start says nothing of what the device holds from now on.
+        if (started_) failed_ = false, errors_ = 0, hardware_.write(kInterruptStatus, kDeviceError), route_interrupts();
         if (!started_) value &= ~kStart;
         if (!draining_) free_ = ~std::uint64_t{0} >> (kMaximumUnits - units_);
     }

@@ -56,7 +56,7 @@ Command Port::fetch_command(Slot& slot) {
 }
 
 void Port::start_waiting() {
-    while (waiting_ != 0 && aborting_ == 0) {
+    while (waiting_ != 0 && aborting_ == 0 && !failed_) {  // after an error nothing starts before ST has been cleared
         Slot* oldest = &slots_[lowest(waiting_)];
         for (std::uint32_t rest = waiting_; rest != 0; rest &= rest - 1) {
             if (slots_[lowest(rest)].ticket < oldest->ticket) oldest = &slots_[lowest(rest)];
@@ -276,16 +276,18 @@ std::byte* Port::take_unit(Slot& slot, std::uint32_t size) {
     return arena_.data + offset;
 }
 
-// The ranges of a TRIM, all of them sectors that the guest may write.
+// The ranges of a TRIM, all of them sectors that the guest may write. Bounce memory gets nothing of the guest's before it
+// is checked, here, or encrypted, below: a transfer that the device should have given up may still read there.
 bool Port::copy_ranges(Slot& slot) {
-    const std::uint32_t size = slot.command.count * kPageSize;
-    const MutableBytes ranges(take_unit(slot, size), size);
-    if (!slot.guest.copy_out(ranges)) return false;
-    for (Reader reader(ranges); reader.remaining() != 0;) {
-        const std::uint64_t range = reader.u64();  // LBA in bits 47:0, sectors in 63:48 (ACS-4 section 7.6.3)
-        const std::uint64_t lba = range << 16 >> 16;
-        const auto count = static_cast<std::uint32_t>(range >> 48);
-        if (!volume_.permits(lba, count, true)) return false;
+    const Page page(sector_.data(), kPageSize);
+    std::byte* to = take_unit(slot, slot.command.count * kPageSize);
+    for (std::uint32_t left = slot.command.count; left != 0; --left, to += kPageSize) {
+        if (!slot.guest.copy_out(page)) return false;
+        for (Reader reader(page); reader.remaining() != 0;) {
+            const std::uint64_t range = reader.u64();  // LBA in bits 47:0, sectors in 63:48 (ACS-4 section 7.6.3)
+            if (!volume_.permits(range << 16 >> 16, static_cast<std::uint32_t>(range >> 48), true)) return false;
+        }
+        copy_bytes(MutableBytes(to, kPageSize), page);
     }
     return true;
 }
@@ -299,8 +301,8 @@ bool Port::encrypt_write(Slot& slot) {
         for (std::byte* to = take_unit(slot, (end - slot.part) * size); slot.part < end;) {
             const std::uint32_t whole = std::min(slot.guest.contiguous() / size, end - slot.part);
             const std::uint32_t count = std::max(whole, 1u);
-            const std::byte* from = whole != 0 ? slot.guest.take(whole * size).data : to;
-            if (from == nullptr || (whole == 0 && !slot.guest.copy_out(MutableBytes(to, size)))) return false;
+            const std::byte* from = whole != 0 ? slot.guest.take(whole * size).data : sector_.data();
+            if (from == nullptr || (whole == 0 && !slot.guest.copy_out({sector_.data(), size}))) return false;
             volume_.key->transform(XtsKey::Direction::kEncrypt, from, to, count, size,
                                    slot.command.lba + slot.done + slot.part);
             to += count * size;

@@ -11,6 +11,7 @@ namespace {
 
 using ahci::bits;
 using ahci::PortCommand;
+using ahci::PortInterrupt;
 using ahci::PortRegister;
 
 constexpr std::uint64_t kBuffer = Machine::kBuffers;
@@ -519,6 +520,87 @@ TEST_F(InFlight, ErrorIsRememberedWhenOtherCommandsEndAfterIt) {
         EXPECT_EQ(m().recover(true), 5u) << "the port does not stop";
         expect_disk_consistent(pattern);
     }
+}
+
+// A write that the device should have given up, and a guest that puts plaintext where it may still read.
+TEST_F(InFlight, BounceMemoryHoldsNothingOfTheGuestsThatIsNotCheckedOrEncrypted) {
+    const auto set_start = [&](bool on) {
+        const std::uint32_t command = m().reg(PortRegister::kCommand);
+        m().set(PortRegister::kCommand, on ? command | 1u : command & ~1u);
+    };
+    const auto stopping = [&] { return (m().reg(PortRegister::kCommand) & bits(PortCommand::kListRunning)) != 0; };
+    constexpr std::byte kMark{0xa7};
+    const auto is_mark = [](std::byte value) { return value == kMark; };
+    for (std::uint32_t round = 0; round < 80; ++round) {
+        start({.seed = round});
+        m().mediator->disks()[0].allow_trim(true);
+        m().disk.unreadable_lba = 5000;
+        m().submit(0, {.opcode = 0x25, .lba = 5000, .count = 1, .buffer = kBuffer, .bytes = 512});
+        m().hba.run();
+        set_start(false);
+        while (stopping()) m().hba.step();
+        set_start(true);  // PxIS.TFES is still set
+        m().hba.late_transfers = true;
+        std::ranges::fill(m().ram(kBuffer, 64 * 512), kMark);
+        const auto before = m().hba.commands;
+        m().submit(1, {.opcode = 0x35, .lba = 1000, .count = 64, .buffer = kBuffer, .bytes = 64 * 512});
+        while (m().hba.commands == before) m().hba.step();
+        m().hba.paused = true;
+        (void)m().reg(PortRegister::kInterruptStatus);
+        set_start(false);
+        for (int i = 0; i < 3000; ++i) ASSERT_TRUE(stopping()) << "an error of before the start ended it";
+        m().hba.paused = false;
+        while (stopping()) m().hba.step();
+        m().set(PortRegister::kInterruptStatus, ~0u);
+        set_start(true);
+        if (round % 2 == 0) {
+            m().submit(0, {.opcode = 0x35, .lba = 3000, .count = 1, .regions = {{kBuffer, 256}, {kHypervisor, 256}}});
+        } else {
+            m().submit(0, {.opcode = 0x06, .count = 1, .features = 1, .buffer = kBuffer, .bytes = 512});
+        }
+        for (int i = 0; i < 400; ++i) m().hba.step();
+        std::size_t run = 0;
+        const DmaArena arena = m().memory.arena();
+        for (const std::byte value : Bytes(arena.data, arena.size)) {
+            run = is_mark(value) ? run + 1 : 0;
+            ASSERT_LT(run, 64u) << "the guest's bytes are in the arena";
+        }
+        EXPECT_FALSE(std::ranges::all_of(m().disk.sector(1000).first(256), is_mark));
+    }
+}
+
+// There are controllers that go on after an error.
+TEST_F(InFlight, NothingStartsAfterAnErrorBeforeThePortIsStartedAgain) {
+    for (std::uint32_t round = 0; round < 20; ++round) {
+        start({.seed = round});
+        m().hba.clear_issue_on_error = true;
+        m().disk.unreadable_lba = 5000;
+        m().submit(0, {.opcode = 0x25, .lba = 5000, .count = 1, .buffer = kBuffer, .bytes = 512});
+        m().hba.run();
+        EXPECT_NE(m().reg(PortRegister::kInterruptStatus) & bits(PortInterrupt::kTaskFileError), 0u);
+        m().set(PortRegister::kInterruptStatus, ~0u);
+        const auto before = m().hba.commands;
+        m().submit(1, {.opcode = 0x35, .lba = 1000, .count = 64, .buffer = kBuffer, .bytes = 64 * 512});
+        m().hba.run();
+        EXPECT_EQ(m().hba.commands, before);
+        EXPECT_EQ(m().reg(PortRegister::kCommandIssue) & 1, 1u) << "the command that failed is shown as done";
+        (void)m().recover(false);
+        std::array<std::byte, 512> sector{};
+        EXPECT_TRUE(m().read(1000, 1, sector));
+    }
+}
+
+TEST_F(InFlight, ErrorThatIsSeenWhileThePortIsStoppedHoldsNothingBack) {
+    m().disk.unreadable_lba = 5000;
+    m().submit(0, {.opcode = 0x25, .lba = 5000, .count = 1, .buffer = kBuffer, .bytes = 512});
+    m().hba.run();
+    const std::uint32_t command = m().reg(PortRegister::kCommand);
+    m().set(PortRegister::kCommand, command & ~1u);
+    while ((m().reg(PortRegister::kCommand) & bits(PortCommand::kListRunning)) != 0) m().hba.step();
+    (void)m().reg(PortRegister::kInterruptStatus);
+    m().set(PortRegister::kCommand, command | 1u);
+    std::array<std::byte, 512> sector{};
+    EXPECT_TRUE(m().read(1000, 1, sector));
 }
 
 TEST_F(InFlight, LostRegistersAreNoCompletion) {
