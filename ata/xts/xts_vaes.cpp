@@ -18,7 +18,8 @@ __m256i spread(__m128i block) { return _mm256_broadcastsi128_si256(block); }
 // In GF(2^128), modulo x^128 + x^7 + x^2 + x + 1 (IEEE 1619, section 5.2).
 __m128i times_x(__m128i tweak, int power = 1) {
     for (; power != 0; --power) {
-        tweak = (tweak + tweak) ^ (_mm_srai_epi32(_mm_shuffle_epi32(tweak, 0x13), 31) & _mm_set_epi32(0, 1, 0, 0x87));
+        const __m128i tops = _mm_srai_epi32(_mm_shuffle_epi32(tweak, 0x13), 31);
+        tweak = _mm_add_epi64(tweak, tweak) ^ (tops & _mm_set_epi32(0, 1, 0, 0x87));
     }
     return tweak;
 }
@@ -38,7 +39,8 @@ struct Tweaks {
     [[nodiscard]] __m256i next(__m256i tweaks) const {
         const __m256i tops = _mm256_shuffle_epi32(tweaks, 0x13);
         const __m256i first = choose(next_white, _mm256_set_epi32(0, 2, 0, 0x10e, 0, 2, 0, 0x10e), tops);
-        const __m256i second = choose(white, _mm256_set_epi32(0, 1, 0, 0x87, 0, 1, 0, 0x87), tops + tops);
+        const __m256i under = _mm256_add_epi64(tops, tops);
+        const __m256i second = choose(white, _mm256_set_epi32(0, 1, 0, 0x87, 0, 1, 0, 0x87), under);
         return _mm256_slli_epi64(tweaks, 2) ^ first ^ second;
     }
     // Those of a batch later: times x^16. None waits for the one before it: next() alone would take longer than the rounds.
