@@ -18,7 +18,7 @@ TELLING = re.compile(r"DOES NOT HOLD|FAILED|[Ee]rror|no key is released|panic|Tr
 def telling(text):
     """The first lines that name something that went wrong, and the last of all, in their order."""
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-    chosen = sorted({index for index, line in enumerate(lines) if TELLING.search(line)})[:LINES // 2]
+    chosen = [index for index, line in enumerate(lines) if TELLING.search(line)][:LINES // 2]
     return [lines[index] for index in sorted({*chosen, *range(max(0, len(lines) - LINES // 2), len(lines))})]
 
 

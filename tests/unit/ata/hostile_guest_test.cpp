@@ -537,8 +537,7 @@ TEST_F(InFlight, BounceMemoryHoldsNothingOfTheGuestsThatIsNotCheckedOrEncrypted)
         m().disk.unreadable_lba = 5000;
         m().submit(0, {.opcode = 0x25, .lba = 5000, .count = 1, .buffer = kBuffer, .bytes = 512});
         m().hba.run();
-        set_start(false);
-        while (stopping()) m().hba.step();
+        m().stop_port();
         set_start(true);  // PxIS.TFES is still set
         m().hba.late_transfers = true;
         std::ranges::fill(m().ram(kBuffer, 64 * 512), kMark);
@@ -594,11 +593,9 @@ TEST_F(InFlight, ErrorThatIsSeenWhileThePortIsStoppedHoldsNothingBack) {
     m().disk.unreadable_lba = 5000;
     m().submit(0, {.opcode = 0x25, .lba = 5000, .count = 1, .buffer = kBuffer, .bytes = 512});
     m().hba.run();
-    const std::uint32_t command = m().reg(PortRegister::kCommand);
-    m().set(PortRegister::kCommand, command & ~1u);
-    while ((m().reg(PortRegister::kCommand) & bits(PortCommand::kListRunning)) != 0) m().hba.step();
+    m().stop_port();
     (void)m().reg(PortRegister::kInterruptStatus);
-    m().set(PortRegister::kCommand, command | 1u);
+    m().set(PortRegister::kCommand, m().reg(PortRegister::kCommand) | 1u);
     std::array<std::byte, 512> sector{};
     EXPECT_TRUE(m().read(1000, 1, sector));
 }
