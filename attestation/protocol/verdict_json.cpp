@@ -28,6 +28,7 @@ json verdict_json(const verifier::Verdict& verdict) {
                           {"type", one.type},
                           {"name", clean_text(one.name, 1024)},
                           {"digest", one.digest},
+                          {"hashed", one.hashed},
                           {"ok", one.ok}});
     }
     json tables = json::array();

@@ -199,7 +199,8 @@ Judged judge(const VerifyRequest& request, const Policy& policy) {
                                    .signature = signature,
                                    .claims = claims,
                                    .event_log = event_log,
-                                   .pcr_values = pcr_values},
+                                   .pcr_values = pcr_values,
+                                   .bare_nonce = !hypervisor},
                                   key, {}, nonce, &policy, true);
     }
     judged.verdict.findings.insert(judged.verdict.findings.begin(), findings.begin(), findings.end());
@@ -281,6 +282,10 @@ ExitCode run(int argc, char** argv) {
     bool as_json = false;
     CLI::App* const log =
         app.add_subcommand("log", "what an event log says, what it replays to, and whether it contradicts itself");
+    log->footer(
+        "Exit status 1, and the reason: it is no log or was cut off, or an event's digest is not that of its data. That it is\n"
+        "consistent does not make it true: types and what was not recomputed are in no digest. `attest verify` says what a\n"
+        "quote vouches for.");
     log->add_option("LOG", log_path, "an event log, binary: of the launch, or a firmware's")->required();
     log->add_flag("--json", as_json, "print JSON");
 

@@ -16,16 +16,6 @@ static_assert(std::size(kBanks) == kLogBanks.size());
 
 const char* name_of(HashAlgorithm bank) { return kBanks[bank_index(bank)]; }
 
-const char* hashed(DataJudgement judgement) {
-    switch (judgement) {
-        case DataJudgement::kNothingHashed: return "nothing";
-        case DataJudgement::kMatches: return "as logged";
-        case DataJudgement::kDiffers: return "differs";
-        case DataJudgement::kElsewhere: break;
-    }
-    return "elsewhere";
-}
-
 std::set<std::uint32_t> extended_pcrs(const EventLog& log) {
     std::set<std::uint32_t> pcrs;
     for (const LogEvent& event : log.events)
@@ -41,6 +31,20 @@ void replay_all(const EventLog& log, const Each& each) {
         for (const std::uint32_t pcr : extended_pcrs(log))
             each(bank, pcr, host::hex(replay(log, bank, pcr, start_value(log, bank, pcr)).bytes()));
     }
+}
+
+struct Count {
+    unsigned recomputed = 0;
+    unsigned extending = 0;
+};
+Count count_events(const EventLog& log) {
+    Count count;
+    for (const LogEvent& event : log.events) {
+        const DataJudgement judgement = judge_event_data(event).judgement;
+        if (judgement != DataJudgement::kNothingHashed) ++count.extending;
+        if (judgement == DataJudgement::kMatches) ++count.recomputed;
+    }
+    return count;
 }
 
 std::string padded(std::string text, std::size_t width) {
@@ -76,7 +80,7 @@ json log_json(const LogReport& report) {
                           {"text", event_text(event)},
                           {"size", event.data.size()},
                           {"digests", digests},
-                          {"hashed", hashed(finding.judgement)},
+                          {"hashed", judgement_name(finding.judgement)},
                           {"note", finding.detail}});
     }
     json pcrs = json::object();
@@ -86,6 +90,7 @@ json log_json(const LogReport& report) {
     json result{{"crypto_agile", log.crypto_agile},
                 {"banks", banks},
                 {"events", events},
+                {"recomputed", count_events(log).recomputed},
                 {"quirks", log.quirks},
                 {"pcrs", pcrs},
                 {"stopped", nullptr},
@@ -109,6 +114,9 @@ std::string log_text(const LogReport& report) {
         text += '\n';
     }
     for (const std::string& quirk : log.quirks) text += "note  " + quirk + '\n';
+    const Count count = count_events(log);
+    text += "note  " + std::to_string(count.recomputed) + " of " + std::to_string(count.extending) +
+            " events recomputed from their data; what the others say is in no digest\n";
     replay_all(log, [&text](HashAlgorithm bank, std::uint32_t pcr, const std::string& value) {
         text += "pcr   " + padded(name_of(bank), 8) + padded(std::to_string(pcr), 3) + value + '\n';
     });

@@ -9,7 +9,8 @@
 
 namespace gatehouse::verifier {
 
-// Whether the log was read to its end and no event's digests contradict its data.
+// Whether the log was read to its end, has an event, and no event's digests contradict its data. What a liar writes can be
+// consistent: only a replay to quoted values shows what was measured.
 struct LogReport {
     EventLog log;
     bool consistent = false;
@@ -19,7 +20,7 @@ struct LogReport {
 [[nodiscard]] LogReport inspect_log(Bytes bytes);
 
 // "crypto_agile", "banks", "events" (number, offset in bytes, pcr, type, text, data size in bytes, "digests"
-// by bank, "hashed": "nothing", "elsewhere" (not in the log), "as logged" or "differs", "note"), "quirks",
+// by bank, "hashed": "nothing", "elsewhere" (not in the log), "as logged" or "differs", "note"), "recomputed" (events), "quirks",
 // "stopped" (null, or why and at which offset), "pcrs" by bank: what the events replay to, hexadecimal,
 // "consistent".
 [[nodiscard]] nlohmann::json log_json(const LogReport& report);

@@ -6,6 +6,7 @@
 
 #include "attestation/evidence_reader/claims_reader.hpp"
 #include "attestation/verifier/appraisal_case.hpp"
+#include "attestation/verifier/event_data.hpp"
 
 namespace gatehouse::verifier {
 namespace {
@@ -93,6 +94,9 @@ void judge_nonce(Case& on) {
                                     " bytes, not those of a SHA-256 digest");
     }
     const bool fresh = equal_bytes(quote->extra_data, evidence::qualifying_data(on.nonce, on.evidence.claims));
+    if (!fresh && on.evidence.bare_nonce && on.evidence.source == Source::kTpm && on.evidence.claims.empty() &&
+        equal_bytes(quote->extra_data, sha256(on.nonce)))
+        return on.hold("nonce", host::hex(on.nonce) + ", quoted as older agents did");
     on.judge("nonce", fresh ? "" : "the quote was not made for this nonce and these claims", host::hex(on.nonce));
 }
 
@@ -181,6 +185,12 @@ void remember(Case& on) {
     if (accepted) on.verdict.tpm->identity = identity_to_remember(on);
 }
 
+// What an event says is not shown if its digest shows that it is something else.
+std::string name_in_view(const LogEvent& event, const char* hashed) {
+    const bool differs = std::string_view(hashed) == judgement_name(DataJudgement::kDiffers);
+    return differs ? event_type_name(event.type) + ", data not those of its digest" : event_text(event);
+}
+
 void view_events(Case& on) {
     for (std::size_t i = 0; i < on.log.events.size(); ++i) {
         const LogEvent& event = on.log.events[i];
@@ -192,8 +202,9 @@ void view_events(Case& on) {
                                      .number = event.number,
                                      .pcr = event.pcr,
                                      .type = static_cast<std::uint32_t>(event.type),
-                                     .name = event_text(event),
+                                     .name = name_in_view(event, on.event_hashed[i]),
                                      .digest = host::hex(digest),
+                                     .hashed = on.event_hashed[i],
                                      .ok = on.event_ok[i]});
     }
 }
@@ -242,6 +253,7 @@ Verdict appraise(const Evidence& evidence, const AttestationKey& key, const TpmS
     const bool launch = evidence.source == Source::kHypervisor;
     if (launch || !evidence.event_log.empty()) on.log = read_event_log(evidence.event_log);
     on.event_ok.assign(on.log.events.size(), true);
+    on.event_hashed.assign(on.log.events.size(), judgement_name(DataJudgement::kElsewhere));
     on.verdict.quirks = on.log.quirks;
     const Match match = launch ? closest_reference(on.log, policy, evidence.claims) : Match{};
 

@@ -6,18 +6,20 @@
 //   signature  the enrolled key's over the quote
 //   signer     the quote names the enrolled key: qualified name as at enrollment (the first quote fixes
 //              it), and a child of the SRK where the policy's reference pins that
-//   nonce      qualifying data is evidence::qualifying_data() of nonce and claims
+//   nonce      qualifying data is evidence::qualifying_data() of nonce and claims (or see Evidence::bare_nonce)
 //   clock      clock, resetCount and restartCount have not gone back since the last authentic quote
 //   firmware   firmwareVersion as the policy lists it, or as at enrollment
 //   source     the evidence is of the policy's kind
 //   reference  there is a policy, and it expects something
 //   selection  source hypervisor: PCRs 17, 18 and 19 of SHA-256, and exactly these in any other bank;
 //              source tpm: all that the policy expects
-//   log        well-formed and replays to the quoted digest; source tpm: the values sent are those
+//   log        well-formed and replays to the quoted digest, PCR 0 from any start that there is (start_localities()); source tpm: the values sent are those
 //              quoted, and the log, which may be empty, replays to those of PCRs 0 to 7
 //   events     source hypervisor: PCRs 17 and 18 as one of the references has them with the claimed vault's identity, in
 //              order; PCR 19 the machine, ACPI tables only if the claims say that they are the machine's; all three capped;
-//              source tpm: each event whose data are known has the digest of them
+//              source tpm: an event whose digest is not its data's is named, and neither believed nor counted: some
+//              firmware is so, and who lies changes its type, too. It refuses the evidence if the policy says so
+//              (refuse_contradictions), or if it is of a launch's PCR (17 to 22)
 //   pcrs       source tpm: each PCR of the policy has one of its values
 //   claims, policy, iommu, counter, version
 //              source hypervisor: what the hypervisor states (evidence/claims.hpp)
@@ -57,6 +59,9 @@ struct Evidence {
     Bytes event_log;   // the launch's (kHypervisor), or the firmware's (kTpm); may be empty for kTpm
     Bytes pcr_values;  // kTpm: the quoted PCRs' values one after the other, in the order of the quote's
                        // selections
+    // kTpm: whether the quote may also be over SHA-256 of the nonce alone, as agents of older releases made it. For evidence
+    // that somebody looks at by hand; an agent that is enrolled makes it anew.
+    bool bare_nonce = false;
 };
 
 // A vault that was accepted: whose secret it is, by the Name of the sealed object, and its age. A member has no Name of its
@@ -126,6 +131,10 @@ struct Verdict {
         std::uint32_t type;
         std::string name;
         std::string digest;
+        // What of its text the quote vouches for: "as logged" (all, but for what a quirk names), "elsewhere" (nothing: what
+        // was hashed is not in the log), "differs" (it says something else, and is not shown), "nothing" (EV_NO_ACTION),
+        // "not quoted". Of a launch always "elsewhere": names are compared with the reference's.
+        std::string hashed;
         bool ok;
     };
     std::vector<EventView> events;  // filled if `with_views`

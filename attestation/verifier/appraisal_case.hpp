@@ -18,7 +18,9 @@ struct Case {
     Result<Attestation> quote;
     Verdict verdict{};
     EventLog log{};
-    std::vector<bool> event_ok{};  // for each of log.events
+    // For each of log.events: Verdict::EventView.
+    std::vector<bool> event_ok{};
+    std::vector<const char*> event_hashed{};
 
     // The quote, or null if there is none to judge.
     [[nodiscard]] const Attestation* attestation() const { return quote.ok() ? &*quote : nullptr; }

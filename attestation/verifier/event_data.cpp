@@ -1,17 +1,65 @@
 #include "attestation/verifier/event_data.hpp"
 
 #include <algorithm>
+#include <deque>
+#include <optional>
 
 #include "attestation/verifier/quick_hash.hpp"
 
 namespace gatehouse::verifier {
 namespace {
 
+// Longer data are no text that a boot loader logs.
+constexpr std::size_t kMaxText = 64 * 1024;
+// "grub_cmd", "kernel_cmdline", "grub_kernel_cmdline", "module_cmdline".
+constexpr std::size_t kMaxPrefix = 32;
+
+constexpr const char* kWithout = "text is logged with a terminator and hashed without";
+constexpr const char* kWith = "text is hashed with a terminator and logged without";
+constexpr const char* kNarrow = "text is logged in UTF-16 and hashed in ASCII";
+constexpr const char* kWide = "text is logged in ASCII and hashed in UTF-16";
+constexpr const char* kPrefix = "hashed without its prefix";
+
 // What may have been hashed: the profile's first, then what is known to occur.
 struct Candidate {
     Bytes bytes;
     const char* quirk;  // null for the profile's
 };
+
+// Text without the zeros of 1 or 2 bytes at its end.
+Bytes unterminated(Bytes text, std::size_t unit) {
+    while (text.size() >= unit &&
+           std::ranges::all_of(text.last(unit), [](std::byte one) { return one == std::byte{0}; }))
+        text = text.first(text.size() - unit);
+    return text;
+}
+
+// UTF-16 that ASCII can say.
+bool is_wide_ascii(Bytes text) {
+    if (text.empty() || text.size() % 2 != 0) return false;
+    for (std::size_t i = 0; i < text.size(); i += 2) {
+        if (text[i] == std::byte{0} || text[i] > std::byte{0x7f} || text[i + 1] != std::byte{0}) return false;
+    }
+    return true;
+}
+bool is_ascii(Bytes text) {
+    return !text.empty() &&
+           std::ranges::all_of(text, [](std::byte one) { return one > std::byte{0} && one <= std::byte{0x7f}; });
+}
+
+// The text after "word: " or "word "; empty, at no place, if it does not start so.
+std::optional<Bytes> after_prefix(Bytes text) {
+    const auto is_word = [](std::byte one) {
+        const auto c = std::to_integer<unsigned char>(one);
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+    };
+    std::size_t at = 0;
+    while (at < text.size() && at <= kMaxPrefix && is_word(text[at])) ++at;
+    if (at == 0 || at > kMaxPrefix) return std::nullopt;
+    if (at < text.size() && text[at] == std::byte{':'}) ++at;
+    if (at >= text.size() || text[at] != std::byte{' '}) return std::nullopt;
+    return text.subspan(at + 1);
+}
 
 class Candidates {
   public:
@@ -23,6 +71,11 @@ class Candidates {
 
   private:
     void add(Bytes bytes, const char* quirk) { all_.push_back({bytes, quirk}); }
+    // The same of bytes that are not in the log.
+    void add_made(std::vector<std::byte> bytes, const char* quirk) {
+        made_.push_back(std::move(bytes));
+        add(made_.back(), quirk);
+    }
 
     void collect() {
         const Bytes data = event_.data;
@@ -32,16 +85,16 @@ class Candidates {
                 add(data, nullptr);
                 add_separator_variants();
                 break;
-            case LogEventType::kCrtmVersion:
             case LogEventType::kEfiGptEvent:
             case LogEventType::kNonhostInfo:
                 binding_ = true;
                 add(data, nullptr);
                 break;
+            case LogEventType::kCrtmVersion:
             case LogEventType::kAction:
             case LogEventType::kEfiAction:
                 binding_ = true;
-                add_text();
+                add_text(data);
                 break;
             case LogEventType::kEfiVariableDriverConfig:
             case LogEventType::kEfiVariableBoot:
@@ -50,8 +103,10 @@ class Candidates {
                 binding_ = true;
                 add_variable();
                 break;
+            case LogEventType::kEfiSpdmDevicePolicy:
+            case LogEventType::kEfiSpdmDeviceAuthority: add_variable(); break;
             case LogEventType::kIpl:
-                add_text();
+                add_text(data);
                 add_boot_loader_text();
                 break;
             case LogEventType::kEventTag:
@@ -66,9 +121,11 @@ class Candidates {
             case LogEventType::kTableOfDevices:
             case LogEventType::kCrtmContents:
             case LogEventType::kNonhostConfig:
+            case LogEventType::kNonhostCode:
             case LogEventType::kIplPartitionData:
-            case LogEventType::kEfiGptEvent2: add_text(); break;
-            default: break;
+            case LogEventType::kEfiHcrtmEvent:
+            case LogEventType::kEfiGptEvent2: add_text(data); break;
+            default: add(data, nullptr); break;
         }
     }
 
@@ -83,25 +140,51 @@ class Candidates {
         add(kError, "a separator that stands for an error");
     }
 
-    // Text is hashed without its terminator (10.4.1); some hash it with, some log it without.
-    void add_text() {
-        const Bytes data = event_.data;
+    // Text is hashed without its terminator (10.4.1); some hash it with, some log it without, some in another encoding.
+    void add_text(Bytes data) {
         add(data, nullptr);
-        Bytes shorter = data;
-        while (!shorter.empty() && shorter.back() == std::byte{0}) shorter = shorter.first(shorter.size() - 1);
-        if (shorter.size() != data.size()) add(shorter, "text is logged with a terminator and hashed without");
-        longer_.assign(data.begin(), data.end());
-        longer_.push_back(std::byte{0});
-        add(longer_, "text is hashed with a terminator and logged without");
+        if (data.size() > kMaxText) return;
+        add_terminations(data, kWithout, kWith);
+        const Bytes wide = unterminated(data, 2);
+        const Bytes narrow = unterminated(data, 1);
+        if (is_wide_ascii(wide)) {
+            std::vector<std::byte> text;
+            for (std::size_t i = 0; i < wide.size(); i += 2) text.push_back(wide[i]);
+            add_made(text, kNarrow);
+            text.push_back(std::byte{0});
+            add_made(text, kNarrow);
+        } else if (is_ascii(narrow)) {
+            std::vector<std::byte> text;
+            for (const std::byte one : narrow) text.insert(text.end(), {one, std::byte{0}});
+            add_made(text, kWide);
+            text.insert(text.end(), 2, std::byte{0});
+            add_made(text, kWide);
+        }
+    }
+    // Without any, or with one terminator of either size, as far as that is not `text` itself.
+    void add_terminations(Bytes text, const char* without, const char* with) {
+        // The last character of UTF-16 has a zero of its own.
+        const bool wide =
+            text.size() >= 2 && text.size() % 2 == 0 && text[0] != std::byte{0} && text[1] == std::byte{0};
+        for (const std::size_t unit : {1u, 2u}) {
+            if (wide && unit == 1) continue;
+            const Bytes shorter = unterminated(text, unit);
+            if (shorter.size() != text.size()) add(shorter, without);
+            if (shorter.size() + unit == text.size()) continue;
+            std::vector<std::byte> longer(shorter.begin(), shorter.end());
+            longer.insert(longer.end(), unit, std::byte{0});
+            add_made(std::move(longer), with);
+        }
     }
 
-    // GRUB logs "grub_cmd: set x" or "kernel_cmdline: ..." and hashes what comes after the prefix.
+    // GRUB logs "grub_cmd: set x" or "kernel_cmdline: ...", its older patches "grub_cmd set x", and hashes what comes after
+    // the prefix, with its terminator or without.
     void add_boot_loader_text() {
-        Bytes text = event_.data;
-        while (!text.empty() && text.back() == std::byte{0}) text = text.first(text.size() - 1);
-        const auto colon = std::ranges::find(text, std::byte{':'});
-        if (text.end() - colon < 2 || *(colon + 1) != std::byte{' '}) return;
-        add(text.subspan(static_cast<std::size_t>(colon - text.begin()) + 2), "hashed without its prefix");
+        if (event_.data.size() > kMaxText) return;
+        const std::optional<Bytes> text = after_prefix(event_.data);
+        if (!text) return;
+        add(*text, kPrefix);
+        add_terminations(*text, kPrefix, kPrefix);
     }
 
     // TCG_PCClientTaggedEvent: u32 tag, u32 size, data.
@@ -110,7 +193,10 @@ class Candidates {
         reader.skip(4);
         const std::uint32_t size = reader.u32();
         const Bytes inside = reader.bytes(size);
-        if (!reader.failed()) add(inside, "hashed without tag and size");
+        if (reader.failed()) return;
+        add(inside, "hashed without tag and size");
+        if (inside.size() > kMaxText) return;
+        add_terminations(inside, "hashed without tag, size and terminator", "hashed without tag and size");
     }
 
     // UEFI_VARIABLE_DATA: GUID, u64 characters of the name, u64 bytes of the value, name, value. Hashed
@@ -137,7 +223,7 @@ class Candidates {
 
     const LogEvent& event_;
     std::vector<Candidate> all_;
-    std::vector<std::byte> longer_;
+    std::deque<std::vector<std::byte>> made_;
     bool binding_ = false;
 };
 
@@ -151,12 +237,16 @@ bool has_digests_of(const LogEvent& event, Bytes bytes) {
     return any;
 }
 
-// The banks, in words, that do not have the digest of the profile's candidate.
-std::string different_banks(const LogEvent& event, Bytes bytes) {
+// The banks, in words, that do not have the digest of these bytes; `same` counts those that have.
+std::string different_banks(const LogEvent& event, Bytes bytes, unsigned& same) {
     std::string names;
+    same = 0;
     for (std::size_t i = 0; i < kLogBanks.size(); ++i) {
         if (event.digests[i].empty() || !can_hash(kLogBanks[i])) continue;
-        if (equal_bytes(quick_hash(kLogBanks[i], {bytes}).bytes(), event.digests[i])) continue;
+        if (equal_bytes(quick_hash(kLogBanks[i], {bytes}).bytes(), event.digests[i])) {
+            ++same;
+            continue;
+        }
         static constexpr const char* kNames[] = {"SHA-1", "SHA-256", "SHA-384", "SHA-512", "SM3"};
         names += (names.empty() ? "" : ", ") + std::string(kNames[i]);
     }
@@ -172,10 +262,27 @@ DataFinding judge_event_data(const LogEvent& event) {
         if (has_digests_of(event, candidate.bytes))
             return {DataJudgement::kMatches, candidate.quirk != nullptr ? candidate.quirk : ""};
     }
+    // One bank says that the data were hashed, another that they were not: both cannot be.
+    for (const Candidate& candidate : candidates.all()) {
+        unsigned same = 0;
+        std::string banks = different_banks(event, candidate.bytes, same);
+        if (same != 0) return {DataJudgement::kDiffers, std::move(banks)};
+    }
     if (!candidates.binding()) return {DataJudgement::kElsewhere, {}};
-    const std::string banks = different_banks(event, event.data);
+    unsigned same = 0;
+    std::string banks = different_banks(event, event.data, same);
     if (banks.empty()) return {DataJudgement::kElsewhere, {}};  // no digest that can be computed
-    return {DataJudgement::kDiffers, banks};
+    return {DataJudgement::kDiffers, std::move(banks)};
+}
+
+const char* judgement_name(DataJudgement judgement) {
+    switch (judgement) {
+        case DataJudgement::kNothingHashed: return "nothing";
+        case DataJudgement::kMatches: return "as logged";
+        case DataJudgement::kDiffers: return "differs";
+        case DataJudgement::kElsewhere: break;
+    }
+    return "elsewhere";
 }
 
 }  // namespace gatehouse::verifier

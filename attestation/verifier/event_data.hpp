@@ -1,5 +1,10 @@
 // Whether an event's digests are those of its data: what firmware, boot loaders and kernels hash for each
 // type, by the PC Client Platform Firmware Profile 1.06 (table 27) and as they are known to do otherwise.
+// ../README.md, "What boot loaders log", has them by maker.
+//
+// A type is in no digest. Who changes an event's data can change its type as well, to one whose data say nothing of what
+// was hashed: kElsewhere. So kDiffers shows an honest contradiction and never that there is no dishonest one, and what an
+// event says is covered by its digest only if it is kMatches, but for what `detail` says was not hashed.
 #pragma once
 
 #include "attestation/verifier/event_log.hpp"
@@ -15,11 +20,14 @@ enum class DataJudgement : std::uint8_t {
 
 struct DataFinding {
     DataJudgement judgement = DataJudgement::kElsewhere;
-    // kMatches: how what was hashed departs from the profile, if it does. kDiffers: the bank's name.
+    // kMatches: how what was hashed departs from the profile, if it does. kDiffers: the banks' names.
     std::string detail;
 };
 
-// In every bank that the event has and that can be computed: kDiffers if one does not match.
+// In every bank that the event has and that can be computed: kDiffers if one does not match, and either another does, or
+// the type's data are what is hashed.
 [[nodiscard]] DataFinding judge_event_data(const LogEvent& event);
+// "nothing", "elsewhere", "as logged", "differs".
+[[nodiscard]] const char* judgement_name(DataJudgement judgement);
 
 }  // namespace gatehouse::verifier

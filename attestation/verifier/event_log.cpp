@@ -9,10 +9,17 @@ namespace {
 
 constexpr std::size_t kLegacyDigest = 20;
 constexpr std::size_t kSignatureSize = 16;
+constexpr std::size_t kLeastSpecId = kSignatureSize + 8;  // platform class, version, errata, UINTN size
 constexpr std::uint32_t kMaxDigests = 16;
 constexpr std::uint32_t kPcrs = 24;
+constexpr std::uint32_t kFirmwarePcrs = 8;
 constexpr std::uint32_t kFirstDynamicPcr = 17;
 constexpr std::uint32_t kLastDynamicPcr = 22;
+// An EV_NO_ACTION event may be of no PCR at all; Windows writes such.
+constexpr std::uint32_t kNoPcr = 0xffffffff;
+constexpr std::uint8_t kHcrtmLocality = 4;
+// Fewer zeros or ones may be the start of an event that was cut off: PCR 0, type 0, the high bytes of a count.
+constexpr std::size_t kLeastPadding = 12;
 
 bool all_are(Bytes bytes, std::byte value) {
     return std::ranges::all_of(bytes, [value](std::byte one) { return one == value; });
@@ -35,6 +42,13 @@ bool starts_with_any_case(Bytes bytes, std::string_view prefix) {
         if (lower(std::to_integer<unsigned>(bytes[i])) != lower(static_cast<unsigned char>(prefix[i]))) return false;
     }
     return true;
+}
+
+// Types that TCG's profiles of any age, and launches by TXT (0x400 and on), use.
+bool is_known_type(LogEventType type) {
+    const auto number = static_cast<std::uint32_t>(type);
+    return number <= static_cast<std::uint32_t>(LogEventType::kPostCode2) || (number >= 0x400 && number < 0x600) ||
+           (number >= 0x80000000 && number < 0x80000200);
 }
 
 struct BankSize {
@@ -60,6 +74,7 @@ class LogReader {
             }
             log_.crypto_agile ? read_agile() : read_legacy();
         }
+        if (log_.stopped.error == Error::kNone) look_at_whole();
         return std::move(log_);
     }
 
@@ -77,6 +92,10 @@ class LogReader {
     // The rest of a buffer that firmware handed over whole: zeros, or erased flash.
     bool at_padding() {
         if (offset_ < zeros_at_ && offset_ < ones_at_) return false;
+        if (bytes_.size() - offset_ < kLeastPadding) {
+            stop(Error::kTruncated, "event log: too few bytes for an event, and for padding", offset_);
+            return true;
+        }
         quirk("padding at the end: " + std::to_string(bytes_.size() - offset_) + " bytes of " +
               (offset_ >= zeros_at_ ? "zeros" : "0xff"));
         return true;
@@ -95,6 +114,7 @@ class LogReader {
         if (!spec_id) {
             quirk("no Spec ID event: read as a log of SHA-1 alone");
             log_.banks = {HashAlgorithm::kSha1};
+            headless_ = true;
             return;
         }
         offset_ = reader.offset();
@@ -105,6 +125,7 @@ class LogReader {
                 !starts_with(data, literal_bytes("Spec ID Event02"))) {
                 quirk("Spec ID event: of an unknown version");
             }
+            if (data.size() < kLeastSpecId) return stop(Error::kTruncated, "event log: Spec ID event", data_at);
             log_.banks = {HashAlgorithm::kSha1};
             return;
         }
@@ -130,7 +151,7 @@ class LogReader {
             quirk("Spec ID event: version " + std::to_string(major) + "." + std::to_string(minor) + " rather than 2.0");
         if (errata > 110) quirk("Spec ID event: errata " + std::to_string(errata));
         if (uintn != 1 && uintn != 2) quirk("Spec ID event: UINTN size " + std::to_string(uintn));
-        if (count == 0) quirk("Spec ID event: lists no bank");
+        if (count == 0) return stop(Error::kBadValue, "event log: the Spec ID event lists no bank", data_at + 24);
         for (std::uint32_t i = 0; i < count; ++i) {
             const std::size_t at = data_at + reader.offset();
             const BankSize bank{reader.u16(), reader.u16()};
@@ -141,8 +162,9 @@ class LogReader {
         if (reader.failed()) {
             quirk("Spec ID event: lacks the size of the vendor information");
         } else if (vendor_size != reader.remaining()) {
-            quirk("Spec ID event: vendor information of " + std::to_string(reader.remaining()) +
-                  " bytes, said to be of " + std::to_string(vendor_size));
+            stop(Error::kBadLength,
+                 "event log: number of banks, or size of the vendor information, of the Spec ID event",
+                 data_at + reader.offset() - 1);
         }
     }
 
@@ -187,11 +209,22 @@ class LogReader {
         event.type = static_cast<LogEventType>(reader.u32());
         return event;
     }
+    // Whether there is such a PCR; what says otherwise is other memory.
+    bool has_a_pcr(const LogEvent& event) {
+        const bool no_action = event.type == LogEventType::kNoAction;
+        if (event.pcr < kPcrs || (no_action && event.pcr == kNoPcr)) return true;
+        stop(Error::kBadValue, "event log: PCR of an event", offset_);
+        return false;
+    }
 
     void read_legacy() {
         Reader reader(bytes_.subspan(offset_));
         LogEvent event = begin_event(reader);
         event.digests[0] = reader.bytes(kLegacyDigest);
+        if (reader.failed()) return stop(Error::kTruncated, "event log: event", offset_);
+        if (!has_a_pcr(event)) return;
+        if (headless_ && !is_known_type(event.type))
+            return stop(Error::kBadValue, "event log: type of an event, of a log without a Spec ID event", offset_ + 4);
         end_event(event, reader);
     }
 
@@ -199,7 +232,9 @@ class LogReader {
         Reader reader(bytes_.subspan(offset_));
         LogEvent event = begin_event(reader);
         const std::uint32_t count = reader.u32();
-        if (!reader.failed() && count > kMaxDigests)
+        if (reader.failed()) return stop(Error::kTruncated, "event log: event", offset_);
+        if (!has_a_pcr(event)) return;
+        if (count > sizes_.size() || (count == 0 && event.type != LogEventType::kNoAction))
             return stop(Error::kBadValue, "event log: number of an event's digests", offset_ + 8);
         std::size_t known = 0;
         for (std::uint32_t i = 0; i < count && !reader.failed(); ++i) {
@@ -219,7 +254,7 @@ class LogReader {
             if (std::ranges::find(log_.banks, kLogBanks[index]) != log_.banks.end()) {
                 ++known;
             } else {
-                quirk_at(event, "a digest of a bank that the header does not list");
+                return stop(Error::kMismatch, "event log: a digest of a bank that the header does not list", at);
             }
         }
         if (!reader.failed() && known != log_.banks.size())
@@ -229,28 +264,60 @@ class LogReader {
 
     // The size and the data, which are alike in both formats.
     void end_event(LogEvent& event, Reader& reader) {
-        std::uint32_t size = reader.u32();
+        const std::uint32_t size = reader.u32();
         if (reader.failed()) return stop(Error::kTruncated, "event log: event", offset_);
-        if (size > reader.remaining()) {
-            quirk_at(event, "its data are cut off: " + std::to_string(size) + " bytes announced, " +
-                                std::to_string(reader.remaining()) + " left");
-            size = static_cast<std::uint32_t>(reader.remaining());
-        }
+        if (size > reader.remaining()) return stop(Error::kTruncated, "event log: data of an event", offset_);
         event.data = reader.bytes(size);
+        // No hash is zeros: it says nothing in any way.
+        if (!log_.crypto_agile && size == 0 && event.type != LogEventType::kNoAction &&
+            all_are(event.digests[0], std::byte{0}))
+            return stop(Error::kBadValue, "event log: event without digest and data", offset_);
         offset_ += reader.offset();
         look_at(event);
         log_.events.push_back(event);
     }
 
     void look_at(const LogEvent& event) {
-        if (event.type == LogEventType::kNoAction) {
-            look_at_no_action(event);
-        } else if (event.pcr >= kPcrs) {
-            quirk_at(event, "extends PCR " + std::to_string(event.pcr) + ", which no PC has");
+        if (event.type == LogEventType::kNoAction) return look_at_no_action(event);
+        const bool hcrtm = event.type == LogEventType::kEfiHcrtmEvent;
+        if (hcrtm && event.pcr != 0) {
+            quirk_at(event, "H-CRTM event of PCR " + std::to_string(event.pcr) + " rather than 0");
+        } else if (hcrtm && pcr0_extended_) {
+            quirk_at(event, "H-CRTM event that is not the first of PCR 0");
+        }
+        if (event.pcr == 0) {
+            log_.hcrtm = log_.hcrtm || (hcrtm && !pcr0_extended_);
+            pcr0_extended_ = true;
+        }
+        if (event.pcr < kFirmwarePcrs) {
+            extended_ |= 1u << event.pcr;
+            if (event.type == LogEventType::kSeparator) separated_ |= 1u << event.pcr;
         }
         constexpr std::byte kErrorSeparator[] = {std::byte{1}, std::byte{0}, std::byte{0}, std::byte{0}};
-        if (event.type == LogEventType::kSeparator && equal_bytes(event.data, kErrorSeparator))
+        if (event.type == LogEventType::kSeparator && equal_bytes(event.data, kErrorSeparator) &&
+            has_own_digests(event))
             quirk_at(event, "separator of PCR " + std::to_string(event.pcr) + " says that firmware met an error");
+    }
+    // Whether all digests that can be computed are those of the data.
+    static bool has_own_digests(const LogEvent& event) {
+        for (std::size_t i = 0; i < kLogBanks.size(); ++i) {
+            if (event.digests[i].empty() || !can_hash(kLogBanks[i])) continue;
+            if (!equal_bytes(quick_hash(kLogBanks[i], {event.data}).bytes(), event.digests[i])) return false;
+        }
+        return true;
+    }
+
+    void look_at_whole() {
+        if (log_.events.empty()) return stop(Error::kTruncated, "event log: no event in it", offset_);
+        if (log_.hcrtm && log_.startup_locality && *log_.startup_locality != kHcrtmLocality) {
+            quirk("start-up locality " + std::to_string(*log_.startup_locality) +
+                  " beside an H-CRTM event, after which PCR 0 starts with 4");
+        }
+        std::string open;
+        for (std::uint32_t pcr = 0; pcr < kFirmwarePcrs; ++pcr) {
+            if ((extended_ & ~separated_ & 1u << pcr) != 0) open += (open.empty() ? "" : ", ") + std::to_string(pcr);
+        }
+        if (!open.empty()) quirk("no separator of PCR " + open + ": the log may lack its end");
     }
 
     void look_at_no_action(const LogEvent& event) {
@@ -262,11 +329,14 @@ class LogReader {
         }
         const Bytes name = literal_bytes("StartupLocality\0");
         if (!starts_with(event.data, name)) return;
-        if (event.data.size() != name.size() + 1) return quirk_at(event, "start-up locality of a wrong size");
-        const auto locality = std::to_integer<std::uint8_t>(event.data.back());
+        if (event.data.size() != name.size() + 1) quirk_at(event, "start-up locality of a wrong size");
+        if (event.data.size() <= name.size()) return;
+        const auto locality = std::to_integer<std::uint8_t>(event.data[name.size()]);
         if (locality != 0 && locality != 3 && locality != 4)
             return quirk_at(event, "start-up locality " + std::to_string(locality) + " does not exist");
         if (log_.startup_locality) return quirk_at(event, "a second start-up locality, passed over");
+        if (event.pcr != 0) quirk_at(event, "start-up locality of PCR " + std::to_string(event.pcr) + " rather than 0");
+        if (pcr0_extended_) quirk_at(event, "start-up locality after the first event of PCR 0");
         log_.startup_locality = locality;
     }
 
@@ -275,6 +345,10 @@ class LogReader {
     std::size_t ones_at_;
     std::size_t offset_ = 0;
     std::vector<BankSize> sizes_;
+    bool headless_ = false;  // without a Spec ID event: nothing but the events says that it is a log
+    bool pcr0_extended_ = false;
+    std::uint32_t extended_ = 0;   // bit n: an event of PCR n, of those that firmware closes with a separator
+    std::uint32_t separated_ = 0;  // bit n: that separator
     EventLog log_;
 };
 
@@ -291,10 +365,17 @@ Bytes LogEvent::digest(HashAlgorithm bank) const {
 
 EventLog read_event_log(Bytes log) { return LogReader(log).read(); }
 
-Digest start_value(const EventLog& log, HashAlgorithm bank, std::uint32_t pcr) {
+std::array<std::uint8_t, 3> start_localities(const EventLog& log) {
+    std::array<std::uint8_t, 3> localities{0, 3, kHcrtmLocality};
+    const std::uint8_t said = log.hcrtm ? kHcrtmLocality : log.startup_locality.value_or(0);
+    std::rotate(localities.begin(), std::ranges::find(localities, said), localities.end());
+    return localities;
+}
+
+Digest start_value(const EventLog& log, HashAlgorithm bank, std::uint32_t pcr, std::uint8_t locality) {
     Digest value{.algorithm = bank};
     const std::size_t size = digest_size(bank);
-    if (pcr == 0 && size != 0) value.storage[size - 1] = std::byte{log.startup_locality.value_or(0)};
+    if (pcr == 0 && size != 0) value.storage[size - 1] = std::byte{locality};
     if (pcr >= kFirstDynamicPcr && pcr <= kLastDynamicPcr) {
         const bool launched = std::ranges::any_of(log.events, [](const LogEvent& event) {
             return event.type != LogEventType::kNoAction && event.pcr >= kFirstDynamicPcr &&
@@ -303,6 +384,10 @@ Digest start_value(const EventLog& log, HashAlgorithm bank, std::uint32_t pcr) {
         if (!launched) std::fill_n(value.storage.begin(), size, std::byte{0xff});
     }
     return value;
+}
+
+Digest start_value(const EventLog& log, HashAlgorithm bank, std::uint32_t pcr) {
+    return start_value(log, bank, pcr, start_localities(log).front());
 }
 
 Digest replay(const EventLog& log, HashAlgorithm bank, std::uint32_t pcr, const Digest& start) {

@@ -12,6 +12,13 @@
 // What firmware gets wrong and a reader can get over is a quirk, named and passed over: what a log says is
 // believed only after it was replayed to quoted PCRs. Event types are not covered by any digest: nothing here
 // or above may accept because of a type.
+//
+// What is no log is not read as one. Reading stops, with the reason, at an event of a PCR that no PC has, at sizes that go
+// past the end, at digests that the header does not announce, at a header that does not add up, and where there is not one
+// event. After the last event only what fixed-size areas (the ACPI table's, a flash block) are filled with may follow:
+// zeros or 0xff to the end, and so many that they cannot be an event's first bytes. A log that was cut exactly between two
+// events cannot be told from a shorter one; that a PCR of the firmware lacks its separator is a quirk, and a replay to
+// quoted values says the rest.
 #pragma once
 
 #include <array>
@@ -93,8 +100,10 @@ struct EventLog {
     std::vector<HashAlgorithm> banks;  // as the header lists them, known ones only
     std::vector<LogEvent> events;      // EV_NO_ACTION among them
     std::vector<std::string> quirks;
-    // Of an EV_NO_ACTION event "StartupLocality": what PCR 0 starts with.
+    // Of an EV_NO_ACTION event "StartupLocality".
     std::optional<std::uint8_t> startup_locality;
+    // Whether the first event that extends PCR 0 is EV_EFI_HCRTM_EVENT.
+    bool hcrtm = false;
     // kNone if the log was read to its end; else why and, in detail, at which offset reading stopped; the
     // events before that place are there.
     Failure stopped;
@@ -106,8 +115,15 @@ struct EventLog {
 // Value of a PCR after all events of a log that have a digest of this bank, from `start`. `bank` must satisfy
 // can_hash(). EV_NO_ACTION extends nothing.
 [[nodiscard]] Digest replay(const EventLog& log, HashAlgorithm bank, std::uint32_t pcr, const Digest& start);
+// What the last byte of PCR 0 can have started with, in every bank: first what the log says, then the others that exist.
+// After a measurement before TPM2_Startup (_TPM_Hash_Start, an H-CRTM) it is 4, whatever locality TPM2_Startup came from;
+// else that locality, which is 0 or 3 (TPM 2.0 Part 1, "H-CRTM"; the profile's 10.4.5.3). Both are said by types and
+// by data that no digest covers: right is what replays to a quoted value.
+[[nodiscard]] std::array<std::uint8_t, 3> start_localities(const EventLog& log);
 // What a PCR holds before the first extend: zeros; PCRs 17 to 22 ones unless the log has events for them, for
-// then there was a dynamic launch; PCR 0 the start-up locality in its last byte.
+// then there was a dynamic launch; PCR 0 `locality` in its last byte.
+[[nodiscard]] Digest start_value(const EventLog& log, HashAlgorithm bank, std::uint32_t pcr, std::uint8_t locality);
+// The same as the log says.
 [[nodiscard]] Digest start_value(const EventLog& log, HashAlgorithm bank, std::uint32_t pcr);
 
 // A short text for people: the event's name or its data's gist; printable ASCII, at most 120 characters.

@@ -67,10 +67,17 @@ std::string printable(Bytes bytes) {
     return text;
 }
 
+// Whether it begins as text and three quarters of it are some.
 bool is_text(Bytes bytes) {
     const std::string text = printable(bytes);
-    return !text.empty() && text.find('.') != 0 &&
-           std::ranges::count(text, '.') * 4 <= static_cast<std::ptrdiff_t>(text.size());
+    const bool wide = bytes.size() >= 4 && bytes[1] == std::byte{0} && bytes[3] == std::byte{0};
+    std::size_t replaced = 0;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        if (text[i] != '.' || bytes[wide ? 2 * i : i] == std::byte{'.'}) continue;
+        if (i == 0) return false;
+        ++replaced;
+    }
+    return !text.empty() && replaced * 4 <= text.size();
 }
 
 std::string variable_name(Bytes data) {

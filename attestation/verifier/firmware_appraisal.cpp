@@ -12,6 +12,9 @@ namespace {
 constexpr const char* kNoQuote = "no quote to judge";
 // Later PCRs are extended by operating systems as well, past the end of the firmware's log.
 constexpr std::uint32_t kFirmwarePcrs = 8;
+// Of a dynamic launch (PC Client Platform TPM Profile, "PCR attributes").
+constexpr std::uint32_t kFirstLaunchPcr = 17;
+constexpr std::uint32_t kLastLaunchPcr = 22;
 
 using Values = std::map<HashAlgorithm, std::map<std::uint32_t, Digest>>;
 
@@ -80,21 +83,25 @@ class FirmwareAppraisal {
     // The log's, where no values were sent.
     std::string take_replayed_values(const Attestation& quote) {
         if (!has_log_) return "neither PCR values nor a log were sent";
-        std::vector<std::byte> all;
-        Values replayed;
         for (const Selection& selection : quote.selections) {
             if (!in_log(selection.bank))
                 return "no PCR values were sent, and the log lacks bank " + bank_text(selection.bank);
-            for (const std::uint32_t pcr : pcrs_of(selection)) {
-                const Digest value = replayed_value(selection.bank, pcr);
-                all.insert(all.end(), value.bytes().begin(), value.bytes().end());
-                replayed[selection.bank][pcr] = value;
-            }
         }
-        if (!equal_bytes(quick_hash(on_.key.hash(), {all}).bytes(), quote.pcr_digest))
-            return "the event log does not replay to the quoted PCRs";
-        values_ = std::move(replayed);
-        return {};
+        for (const std::uint8_t locality : start_localities(on_.log)) {
+            std::vector<std::byte> all;
+            Values replayed;
+            for (const Selection& selection : quote.selections) {
+                for (const std::uint32_t pcr : pcrs_of(selection)) {
+                    const Digest value = replayed_value(selection.bank, pcr, locality);
+                    all.insert(all.end(), value.bytes().begin(), value.bytes().end());
+                    replayed[selection.bank][pcr] = value;
+                }
+            }
+            if (!equal_bytes(quick_hash(on_.key.hash(), {all}).bytes(), quote.pcr_digest)) continue;
+            values_ = std::move(replayed);
+            return {};
+        }
+        return "the event log does not replay to the quoted PCRs";
     }
 
     // --- log
@@ -102,8 +109,8 @@ class FirmwareAppraisal {
     [[nodiscard]] bool in_log(HashAlgorithm bank) const {
         return can_hash(bank) && std::ranges::find(on_.log.banks, bank) != on_.log.banks.end();
     }
-    [[nodiscard]] Digest replayed_value(HashAlgorithm bank, std::uint32_t pcr) const {
-        return replay(on_.log, bank, pcr, start_value(on_.log, bank, pcr));
+    [[nodiscard]] Digest replayed_value(HashAlgorithm bank, std::uint32_t pcr, std::uint8_t locality) const {
+        return replay(on_.log, bank, pcr, start_value(on_.log, bank, pcr, locality));
     }
     [[nodiscard]] bool has_events(std::uint32_t pcr) const {
         return std::ranges::any_of(on_.log.events, [pcr](const LogEvent& event) {
@@ -111,14 +118,16 @@ class FirmwareAppraisal {
         });
     }
 
-    // Some firmware does not log the locality that it started at.
-    bool explains_at_another_locality(HashAlgorithm bank, const Digest& value) {
-        for (const unsigned locality : {0u, 3u, 4u}) {
-            Digest start{.algorithm = bank};
-            start.storage[digest_size(bank) - 1] = static_cast<std::byte>(locality);
-            if (!equal_bytes(replay(on_.log, bank, 0, start).bytes(), value.bytes())) continue;
-            on_.verdict.quirks.push_back("PCR 0 was started at locality " + std::to_string(locality) +
-                                         ", which the log does not say");
+    // Whether the log replays to a value from a start that there is. Some firmware does not log the right one.
+    bool explains(HashAlgorithm bank, std::uint32_t pcr, const Digest& value) {
+        const auto localities = start_localities(on_.log);
+        for (const std::uint8_t locality : localities) {
+            if (!equal_bytes(replayed_value(bank, pcr, locality).bytes(), value.bytes())) {
+                if (pcr != 0) return false;  // none but PCR 0 starts otherwise
+                continue;
+            }
+            if (locality != localities.front())
+                note("PCR 0 was started at locality " + std::to_string(locality) + ", which the log does not say");
             return true;
         }
         return false;
@@ -131,9 +140,7 @@ class FirmwareAppraisal {
             if (!in_log(bank)) continue;
             any_bank = true;
             for (const auto& [pcr, value] : pcrs) {
-                const bool explained = equal_bytes(replayed_value(bank, pcr).bytes(), value.bytes()) ||
-                                       (pcr == 0 && explains_at_another_locality(bank, value));
-                if (explained) {
+                if (explains(bank, pcr, value)) {
                     explained_[bank_index(bank)] |= 1u << pcr;
                     continue;
                 }
@@ -191,36 +198,55 @@ class FirmwareAppraisal {
         return replayed && !vouched_for(event);
     }
 
+    // What of an event its digest covers, as the quote vouches for that: Verdict::EventView::hashed.
+    [[nodiscard]] const char* hashed(const LogEvent& event, DataJudgement judgement) const {
+        const bool extends = judgement != DataJudgement::kNothingHashed && judgement != DataJudgement::kDiffers;
+        return extends && !vouched_for(event) ? "not quoted" : judgement_name(judgement);
+    }
+
+    // What the policy refuses by itself. A launch's PCRs hold what measured code logs, which does not contradict itself.
+    [[nodiscard]] bool refused_if_it_differs(const LogEvent& event) const {
+        return (on_.policy != nullptr && on_.policy->refuse_contradictions) ||
+               (event.pcr >= kFirstLaunchPcr && event.pcr <= kLastLaunchPcr);
+    }
+
     void judge_events() {
         Coverage& coverage = on_.verdict.coverage;
         std::string why;
+        std::string contradicts;
         unsigned recomputed = 0;
+        unsigned differing = 0;
         for (std::size_t i = 0; i < on_.log.events.size(); ++i) {
             const LogEvent& event = on_.log.events[i];
+            const DataFinding data = judge_event_data(event);
+            on_.event_hashed[i] = hashed(event, data.judgement);
             if (event.type == LogEventType::kNoAction) continue;
             ++coverage.events;
-            const DataFinding data = judge_event_data(event);
             if (data.judgement == DataJudgement::kMatches) {
                 ++recomputed;
-                if (!data.detail.empty()) note_quirk(event, data.detail);
+                if (!data.detail.empty()) note(event_type_name(event.type) + ": " + data.detail);
             }
             const bool differs = data.judgement == DataJudgement::kDiffers;
-            if (differs && why.empty()) {
-                why = place_of(event) + ": " + data.detail + " digest is not that of its data (" +
-                      event_type_name(event.type) + ")";
-            }
-            if (vouched_for(event) && (data.judgement == DataJudgement::kMatches || pinned(event.pcr)))
+            if (differs) {
+                ++differing;
+                const std::string what = place_of(event) + ": " + data.detail + " digest is not that of its data (" +
+                                         event_type_name(event.type) + ")";
+                note(what + ": nothing that it says is believed");
+                if (contradicts.empty()) contradicts = what;
+                if (why.empty() && refused_if_it_differs(event)) why = what;
+            } else if (vouched_for(event) && (data.judgement == DataJudgement::kMatches || pinned(event.pcr))) {
                 ++coverage.events_judged;
+            }
             on_.event_ok[i] = !differs && !does_not_belong(event);
         }
         if (on_.log.stopped.error != Error::kNone && why.empty()) why = "the log cannot be read to its end";
-        on_.judge("events", std::move(why),
-                  std::to_string(recomputed) + " of " + std::to_string(coverage.events) +
-                      " events recomputed from their data");
+        std::string found = std::to_string(recomputed) + " of " + std::to_string(coverage.events) +
+                            " events recomputed from their data";
+        if (differing != 0) found += ", " + std::to_string(differing) + " passed over: " + contradicts;
+        on_.judge("events", std::move(why), std::move(found));
     }
 
-    void note_quirk(const LogEvent& event, const std::string& detail) {
-        const std::string text = event_type_name(event.type) + ": " + detail;
+    void note(const std::string& text) {
         if (std::ranges::find(on_.verdict.quirks, text) == on_.verdict.quirks.end() &&
             on_.verdict.quirks.size() < kMaxQuirks)
             on_.verdict.quirks.push_back(text);

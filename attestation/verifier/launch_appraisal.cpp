@@ -55,6 +55,17 @@ const ExpectedEvent* event_of(const std::vector<ExpectedEvent>& events, std::uin
     return nullptr;
 }
 
+// The data of an expected event: TCG_PCClientTaggedEvent with its name, or a cap's.
+Buffer expected_data(const ExpectedEvent& expected) {
+    if (expected.tag == 0) return {evidence::kCapData.begin(), evidence::kCapData.end()};
+    Buffer data(8 + expected.name.size());
+    Writer writer(data);
+    writer.u32(expected.tag);
+    writer.u32(static_cast<std::uint32_t>(expected.name.size()));
+    writer.bytes(host::text_bytes(expected.name));
+    return data;
+}
+
 // How an event differs from the expected one; empty if it does not. A bank that the reference does not
 // predict (SM3) cannot be computed, so that a quote of it fails the rule "log".
 std::string difference(const LogEvent& event, const ExpectedEvent* expected, const EventLog& log) {
@@ -66,6 +77,8 @@ std::string difference(const LogEvent& event, const ExpectedEvent* expected, con
         if (!digest.empty() && !equal_bytes(event.digest(bank), digest))
             return bank_text(bank) + " digest is not that of the " + expected->name;
     }
+    // No digest covers the data: they are what people are shown, so they are the reference's or none.
+    if (!equal_bytes(event.data, expected_data(*expected))) return "not named as the " + expected->name;
     return {};
 }
 

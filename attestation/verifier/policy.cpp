@@ -26,6 +26,7 @@ constexpr std::array kMembers{"gatehouse_attestation_policy",
                               "source",
                               "references",
                               "pcrs",
+                              "refuse_contradictions",
                               "storage_root",
                               "counter_floor",
                               "minimum_hypervisor",
@@ -270,6 +271,9 @@ json parse_strictly(std::string_view from) {
 // A demand that is never looked at for this source would look like a rule and be none.
 void check_kind(const json& from, const Policy& policy) {
     if (policy.source == Source::kHypervisor) {
+        if (from.contains("refuse_contradictions"))
+            wrong("refuse_contradictions",
+                  "is for source \"tpm\"; a hypervisor's events must all be as the references have them");
         if (!policy.pcrs.empty()) wrong("pcrs", "is for source \"tpm\"; a hypervisor's are in its references");
         return;
     }
@@ -312,6 +316,8 @@ Policy parse_policy(std::string_view from) {
         policy.minimum_hypervisor = version_of(text(*value, "minimum_hypervisor"));
     if (const json* const value = member(parsed, "require_iommu"))
         policy.require_iommu = truth(*value, "require_iommu");
+    if (const json* const value = member(parsed, "refuse_contradictions"))
+        policy.refuse_contradictions = truth(*value, "refuse_contradictions");
     if (const json* const value = member(parsed, "vault")) read_vault(*value, policy);
     if (const json* const value = member(parsed, "machine")) read_machine(*value, policy);
     if (const json* const value = member(parsed, "acpi")) policy.acpi = acpi_of(*value);

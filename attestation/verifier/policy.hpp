@@ -9,6 +9,9 @@
 //                                     each acceptable image; the evidence must match one of them whole
 //    "pcrs": {"sha256": {"0": ["hex"...], ...}},  source tpm: acceptable values of each PCR; sha256, sha384
 //                                     or sha512
+//    "refuse_contradictions": true,  source tpm: whether an event of the log whose digest is not its data's refuses the
+//                                     evidence; default false: it is named, and what it says counts for nothing. Finds
+//                                     firmware that contradicts itself, and nobody who lies: types are in no digest
 //    "storage_root": "own",           source hypervisor: "pinned" (default): the SRK that the reference's
 //    bundle pins;
 //                                     "own": each endpoint's own SRK, the bundle being the reference's in all
@@ -79,6 +82,7 @@ struct Policy {
     bool require_smm_lock = false;
     std::uint32_t minimum_iommus = 0;
     std::optional<evidence::Acpi> acpi;
+    bool refuse_contradictions = false;
     std::uint32_t lease_s = 900;
 };
 

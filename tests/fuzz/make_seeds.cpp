@@ -139,6 +139,46 @@ Buffer firmware_log(std::array<Digest, 8>& values) {
     return log;
 }
 
+// What firmware with an H-CRTM and boot loaders log: SHA-1 and SHA-256, `measured` where it is not the data.
+Buffer boot_loader_log() {
+    Buffer log;
+    const auto number = [&](std::uint64_t value, int size) {
+        for (int i = 0; i < size; ++i) log.push_back(static_cast<std::byte>(value >> (8 * i) & 0xff));
+    };
+    const auto bytes = [&](Bytes more) { log.insert(log.end(), more.begin(), more.end()); };
+    const Bytes header = literal_bytes("Spec ID Event03\0\0\0\0\0\0\x02\x69\x02\x02\0\0\0\x04\0\x14\0\x0b\0\x20\0\0");
+    number(0, 4);
+    number(3, 4);
+    bytes(Buffer(20));
+    number(header.size(), 4);
+    bytes(header);
+    const auto event = [&](std::uint32_t pcr, std::uint32_t type, Bytes measured, Bytes data) {
+        number(pcr, 4);
+        number(type, 4);
+        number(2, 4);
+        for (const HashAlgorithm bank : {HashAlgorithm::kSha1, HashAlgorithm::kSha256}) {
+            number(static_cast<std::uint16_t>(bank), 2);
+            const Digest digest = type == 3 ? Digest{.algorithm = bank} : hash(bank, measured);
+            bytes(digest.bytes());
+        }
+        number(data.size(), 4);
+        bytes(data);
+    };
+    event(0, 0x03, {}, literal_bytes("StartupLocality\0\x03"));
+    event(0, 0x80000010, literal_bytes("boot block"), literal_bytes("HCRTM"));
+    event(0, 0x08, literal_bytes("another version"), literal_bytes("v\0\0\0"));
+    event(8, 0x0d, literal_bytes("set pager=1\0"), literal_bytes("grub_cmd set pager=1\0"));
+    event(8, 0x0d, literal_bytes("/vmlinuz ro"), literal_bytes("kernel_cmdline: /vmlinuz ro\0"));
+    event(9, 0x0d, literal_bytes("a file"), literal_bytes("(hd0,gpt2)/vmlinuz\0"));
+    event(11, 0x0d, literal_bytes(".linux\0"), literal_bytes(".\0l\0i\0n\0u\0x\0\0\0"));
+    event(12, 0x0d, literal_bytes("r\0o\0"), literal_bytes("r\0o\0\0\0"));
+    event(12, 0x06, literal_bytes("1\0\0\0"),
+          literal_bytes("\xdb\xd6\xae\x13\x04\0\0\0"
+                        "1\0\0\0"));
+    event(0, 0x04, literal_bytes("\0\0\0\0"), literal_bytes("\0\0\0\0"));
+    return log;
+}
+
 void make_tpm_seeds() {
     std::array<Digest, 8> values;
     const Buffer log = firmware_log(values);
@@ -194,6 +234,7 @@ void make_tpm_seeds() {
              joined(static_cast<std::uint8_t>(flags), {quote, signature, {}, log, pcr_values}));
     }
     keep("event_log_fuzz/firmware", log);
+    keep("event_log_fuzz/boot_loaders", boot_loader_log());
     keep("tpm_structures_fuzz/firmware_quote", quote);
 }
 

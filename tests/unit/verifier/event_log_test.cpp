@@ -34,6 +34,12 @@ Buffer bytes_of(std::initializer_list<unsigned> values) {
     for (const unsigned value : values) bytes.push_back(static_cast<std::byte>(value));
     return bytes;
 }
+// Of the header that test::agile_log() writes for kBanks.
+constexpr std::ptrdiff_t kHeader = 32 + 37;
+Buffer text(std::string_view content) {
+    const Bytes bytes = host::text_bytes(content);
+    return {bytes.begin(), bytes.end()};
+}
 Buffer with_event(SampleEvent event) { return test::agile_log(kBanks, std::array{std::move(event)}); }
 Buffer legacy_event(std::uint32_t pcr, std::uint32_t type, Bytes data) {
     Buffer event(32 + data.size());
@@ -133,7 +139,10 @@ TEST(EventLogQuirk, PaddingEndsTheLog) {
 
 // Looking for padding at each event would take minutes, and hours with sanitizers.
 TEST(EventLogQuirk, ZerosThatAreNotPaddingAreReadOnce) {
-    Buffer bytes(128u << 20);
+    Buffer bytes = with_event({0, 4, Buffer(4), Buffer(4)});
+    const Buffer one(bytes.begin() + kHeader, bytes.end());
+    for (std::size_t i = 1; i < kMaxLogEvents; ++i) bytes.insert(bytes.end(), one.begin(), one.end());
+    bytes.resize(128u << 20);
     bytes.back() = std::byte{1};
     const EventLog log = read_event_log(bytes);
     EXPECT_EQ(log.events.size(), kMaxLogEvents);
@@ -183,19 +192,21 @@ TEST(EventLogQuirk, EventMayLackABank) {
     EXPECT_TRUE(has_quirk(log, "lacks the digest"));
 }
 
-TEST(EventLogQuirk, DataOfTheLastEventMayBeCutOff) {
-    Buffer bytes = with_event({0, 4, Buffer(4), Buffer(4)});
-    test::cut_off(bytes, 3);
-    const EventLog log = read_event_log(bytes);
-    ASSERT_EQ(log.events.size(), 1u);
-    EXPECT_EQ(log.events[0].data.size(), 1u);
-    EXPECT_TRUE(has_quirk(log, "cut off"));
-}
-
 TEST(EventLogQuirk, SeparatorMaySayError) {
     const Buffer error = bytes_of({1, 0, 0, 0});
     const Buffer bytes = with_event({5, 4, error, error});
     EXPECT_TRUE(has_quirk(read_event_log(bytes), "met an error"));
+    const Buffer lie = with_event({5, 4, Buffer(4), error});
+    EXPECT_FALSE(has_quirk(read_event_log(lie), "met an error")) << "its digest says otherwise";
+}
+
+TEST(EventLogQuirk, EveryPcrOfTheFirmwareHasASeparator) {
+    const std::vector<SampleEvent> events{{0, 8, filler("v"), filler("v")}, {0, 4, Buffer(4), Buffer(4)}};
+    const EventLog whole = read_event_log(test::agile_log(kBanks, events));
+    EXPECT_FALSE(has_quirk(whole, "separator"));
+    const EventLog cut = read_event_log(test::agile_log(kBanks, std::span(events).first(1)));
+    EXPECT_EQ(cut.stopped.error, Error::kNone);
+    EXPECT_TRUE(has_quirk(cut, "no separator of PCR 0"));
 }
 
 TEST(EventLogQuirk, LegacyLogWithoutHeaderIsRead) {
@@ -209,9 +220,9 @@ TEST(EventLogQuirk, LegacyLogWithoutHeaderIsRead) {
 }
 
 TEST(EventLogQuirk, ManyAreCountedNotKept) {
-    std::vector<SampleEvent> events(300, SampleEvent{99, 4, Buffer(4), Buffer(4)});
+    std::vector<SampleEvent> events(300, SampleEvent{9, 0x80000010, Buffer(4), Buffer(4)});
     const Buffer bytes = test::agile_log(kBanks, events);
-    EXPECT_LE(read_event_log(bytes).quirks.size(), kMaxQuirks);
+    EXPECT_EQ(read_event_log(bytes).quirks.size(), kMaxQuirks);
 }
 
 // --- errors, with their place
@@ -243,6 +254,136 @@ TEST(EventLogError, KeepsTheEventsBeforeIt) {
     EXPECT_EQ(log.events.size(), 2u);
 }
 
+// --- what is no log
+
+struct NoLog {
+    const char* name;
+    Buffer bytes;
+    Error error;
+};
+Buffer good_log() {
+    return test::agile_log(kBanks, std::vector<SampleEvent>{{0, 8, filler("version"), filler("version")},
+                                                            {4, 0x80000007, filler("go"), filler("go")},
+                                                            {0, 4, Buffer(4), Buffer(4)}});
+}
+Buffer after_good_log(Buffer tail) {
+    Buffer bytes = good_log();
+    bytes.insert(bytes.end(), tail.begin(), tail.end());
+    return bytes;
+}
+Buffer changed_log(std::size_t at, unsigned value) {
+    Buffer bytes = good_log();
+    bytes.at(at) = static_cast<std::byte>(value);
+    return bytes;
+}
+Buffer joined(std::initializer_list<Buffer> parts) {
+    Buffer all;
+    for (const Buffer& part : parts) all.insert(all.end(), part.begin(), part.end());
+    return all;
+}
+Buffer legacy_of_zeros(std::uint32_t pcr, std::uint32_t type) {
+    Buffer event(32);
+    Writer writer(event);
+    writer.u32(pcr);
+    writer.u32(type);
+    return event;
+}
+Buffer header_alone() {
+    const Buffer log = good_log();
+    return {log.begin(), log.begin() + kHeader};
+}
+
+class IsNoLog : public testing::TestWithParam<NoLog> {};
+TEST_P(IsNoLog, AndSaysWhy) {
+    const EventLog log = read_event_log(GetParam().bytes);
+    EXPECT_EQ(log.stopped.error, GetParam().error) << host::describe(log.stopped);
+    EXPECT_LE(log.stopped.detail, GetParam().bytes.size());
+}
+constexpr std::size_t kFirstEvent = static_cast<std::size_t>(kHeader);
+INSTANTIATE_TEST_SUITE_P(
+    EventLog, IsNoLog,
+    testing::Values(NoLog{"Nothing", {}, Error::kTruncated}, NoLog{"Zeros", Buffer(100), Error::kTruncated},
+                    NoLog{"FewZeros", Buffer(5), Error::kTruncated},
+                    NoLog{"ManyZeros", Buffer(65536), Error::kTruncated},
+                    NoLog{"ErasedFlash", Buffer(4096, std::byte{0xff}), Error::kTruncated},
+                    NoLog{"ZerosAndAByte", joined({Buffer(100), Buffer(1, std::byte{1})}), Error::kBadValue},
+                    NoLog{"Text", text(std::string(500, 'a')), Error::kTruncated},
+                    NoLog{"TextWithLines", text("# This is a file\n\nwith some lines\n"), Error::kTruncated},
+                    NoLog{"Noise", filler("noise", 900), Error::kTruncated},
+                    NoLog{"PcrThatNoPcHas", joined({legacy_event(4096, 5, text("x"))}), Error::kBadValue},
+                    NoLog{"Pcr24", joined({legacy_event(24, 5, text("x"))}), Error::kBadValue},
+                    NoLog{"PcrOfALaterEvent", joined({legacy_event(0, 8, text("v")), legacy_event(99, 5, text("x"))}),
+                          Error::kBadValue},
+                    NoLog{"NoActionOfSuchAPcr", joined({legacy_event(4096, 3, text("x"))}), Error::kBadValue},
+                    NoLog{"TypeThatNobodyUses", joined({legacy_event(3, 0x7f454c46, text("x"))}), Error::kBadValue},
+                    NoLog{"SmallNumbers", joined({legacy_of_zeros(1, 5), legacy_of_zeros(2, 6)}), Error::kBadValue},
+                    NoLog{"HeaderAlone", header_alone(), Error::kTruncated},
+                    NoLog{"HeaderAndPadding", joined({header_alone(), Buffer(64)}), Error::kTruncated},
+                    NoLog{"AgilePcr", changed_log(kFirstEvent, 24), Error::kBadValue},
+                    NoLog{"AgilePcrOfMemory", changed_log(kFirstEvent + 2, 16), Error::kBadValue},
+                    NoLog{"NoDigest", changed_log(kFirstEvent + 8, 0), Error::kBadValue},
+                    NoLog{"MoreDigestsThanBanks", changed_log(kFirstEvent + 8, 3), Error::kBadValue},
+                    NoLog{"DigestOfAnotherBank", changed_log(kFirstEvent + 12, 0x0c), Error::kMismatch},
+                    NoLog{"TwoGigabytesOfData", changed_log(kFirstEvent + 12 + 22 + 34 + 3, 0x80), Error::kTruncated},
+                    NoLog{"HeaderWithoutBanks", changed_log(56, 0), Error::kBadValue},
+                    NoLog{"HeaderWithABankTooFew", changed_log(56, 1), Error::kBadLength},
+                    NoLog{"HeaderWithABankTooMany", changed_log(56, 3), Error::kTruncated},
+                    NoLog{"HeaderWithManyBanks", changed_log(59, 0x7f), Error::kTruncated},
+                    NoLog{"HeaderWithAWrongDigestSize", changed_log(62, 32), Error::kBadLength},
+                    NoLog{"HeaderWithAWrongVendorSize", changed_log(68, 9), Error::kBadLength},
+                    NoLog{"HeaderThatTakesAnEvent", changed_log(28, 37 + 4), Error::kBadLength},
+                    NoLog{"HeaderTooShort", changed_log(28, 20), Error::kTruncated},
+                    NoLog{"HeaderPastTheEnd", changed_log(31, 1), Error::kTruncated},
+                    NoLog{
+                        "OldHeaderTooShort",
+                        joined({legacy_event(0, 3, literal_bytes("Spec ID Event00\0")), legacy_event(0, 8, text("v"))}),
+                        Error::kTruncated},
+                    NoLog{"GarbageAfterTheLastEvent", after_good_log(filler("garbage", 300)), Error::kBadValue},
+                    NoLog{"TextAfterTheLastEvent", after_good_log(text("end of log, more or less")), Error::kBadValue},
+                    NoLog{"AFewZerosAfterTheLastEvent", after_good_log(Buffer(4)), Error::kTruncated},
+                    NoLog{"AFewOnesAfterTheLastEvent", after_good_log(Buffer(11, std::byte{0xff})), Error::kTruncated},
+                    NoLog{"ZerosAndGarbageAfterTheLastEvent",
+                          after_good_log(joined({Buffer(64), filler("garbage", 9)})), Error::kBadValue},
+                    NoLog{"ZerosAndOnesAfterTheLastEvent",
+                          after_good_log(joined({Buffer(64), Buffer(64, std::byte{0xff})})), Error::kBadValue},
+                    NoLog{"ASecondLogAfterTheLastEvent", after_good_log(good_log()), Error::kBadValue}),
+    [](const auto& row) { return row.param.name; });
+
+// A cut exactly between two events leaves a shorter log, and no other does.
+class CutLog : public testing::TestWithParam<const char*> {};
+TEST_P(CutLog, IsWholeBetweenTwoEventsOnly) {
+    const Buffer bytes = read_log(GetParam());
+    const EventLog log = read_event_log(bytes);
+    std::vector<std::size_t> starts;
+    for (const LogEvent& event : log.events) starts.push_back(event.offset);
+    for (std::size_t size = 0; size < bytes.size(); ++size) {
+        const Buffer cut(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size));
+        const bool between = size != starts.front() && std::ranges::find(starts, size) != starts.end();
+        const EventLog read = read_event_log(cut);
+        EXPECT_EQ(read.stopped.error == Error::kNone, between) << size << " " << host::describe(read.stopped);
+    }
+}
+INSTANTIATE_TEST_SUITE_P(Firmware, CutLog, testing::Values("ovmf.bin", "seabios.bin"),
+                         [](const auto& row) { return std::string(row.param).substr(0, 4); });
+
+TEST(OldLog, OfEveryHeaderIsRead) {
+    const Buffer events = joined({legacy_event(0, 8, text("v")), legacy_event(0, 4, Buffer(4))});
+    Buffer spec_id = text(std::string("Spec ID Event00\0", 16));
+    spec_id.resize(16 + 9);
+    for (const Buffer& bytes : {events, joined({legacy_event(0, 3, spec_id), events}), joined({events, Buffer(200)})}) {
+        const EventLog log = read_event_log(bytes);
+        EXPECT_EQ(log.stopped.error, Error::kNone) << host::describe(log.stopped);
+        EXPECT_EQ(log.events.size(), 2u);
+        EXPECT_EQ(log.banks, std::vector{HashAlgorithm::kSha1});
+    }
+}
+
+// Windows logs what it tells itself so.
+TEST(EventLog, NoActionMayBeOfNoPcr) {
+    const Buffer bytes = with_event({0xffffffff, 3, {}, filler("x")});
+    EXPECT_EQ(read_event_log(bytes).stopped.error, Error::kNone);
+}
+
 // --- start values
 
 TEST(EventLogReplay, StartsPcr0AtTheLoggedLocality) {
@@ -254,6 +395,85 @@ TEST(EventLogReplay, StartsPcr0AtTheLoggedLocality) {
     EXPECT_EQ(log.startup_locality, 4);
     EXPECT_EQ(start_value(log, HashAlgorithm::kSha256, 0).bytes().back(), std::byte{4});
     EXPECT_EQ(start_value(log, HashAlgorithm::kSha256, 1).bytes().back(), std::byte{0});
+}
+
+constexpr std::uint32_t kHcrtm = 0x80000010;
+SampleEvent locality_event(std::initializer_list<unsigned> after) {
+    Buffer data = text(std::string("StartupLocality\0", 16));
+    for (const unsigned value : after) data.push_back(static_cast<std::byte>(value));
+    return {0, 3, {}, data};
+}
+SampleEvent hcrtm_event(std::uint32_t pcr = 0) { return {pcr, kHcrtm, filler("a boot block", 90), text("HCRTM")}; }
+SampleEvent version_event(std::uint32_t pcr = 0) { return {pcr, 8, filler("v"), filler("v")}; }
+SampleEvent note_event(std::uint32_t pcr = 0) { return {pcr, 3, {}, text("H-CRTM CompMeas")}; }
+
+struct StartRow {
+    const char* name;
+    std::vector<SampleEvent> events;
+    std::uint8_t start;
+    const char* quirk;
+};
+class Pcr0 : public testing::TestWithParam<StartRow> {};
+TEST_P(Pcr0, StartsInEveryBank) {
+    constexpr std::array kAll{HashAlgorithm::kSha1, HashAlgorithm::kSha256, HashAlgorithm::kSha384,
+                              HashAlgorithm::kSha512};
+    const Buffer bytes = test::agile_log(kAll, GetParam().events);
+    const EventLog log = read_event_log(bytes);
+    ASSERT_EQ(log.stopped.error, Error::kNone) << host::describe(log.stopped);
+    EXPECT_EQ(start_localities(log).front(), GetParam().start);
+    auto all = start_localities(log);
+    std::ranges::sort(all);
+    EXPECT_EQ(all, (std::array<std::uint8_t, 3>{0, 3, 4}));
+    for (const HashAlgorithm bank : kAll) {
+        Digest expected{.algorithm = bank};
+        expected.storage[digest_size(bank) - 1] = static_cast<std::byte>(GetParam().start);
+        EXPECT_TRUE(equal_bytes(start_value(log, bank, 0).bytes(), expected.bytes()));
+        EXPECT_EQ(start_value(log, bank, 1).bytes().back(), std::byte{0});
+        for (const SampleEvent& event : GetParam().events) {
+            if (event.pcr != 0 || event.type == 3) continue;
+            expected = Hash(bank).update(expected.bytes()).update(hash(bank, event.measured).bytes()).finish();
+        }
+        EXPECT_EQ(replayed(log, bank, 0), host::hex(expected.bytes()));
+    }
+    if (*GetParam().quirk != 0) {
+        EXPECT_TRUE(has_quirk(log, GetParam().quirk));
+    } else {
+        EXPECT_FALSE(has_quirk(log, "H-CRTM") || has_quirk(log, "locality"));
+    }
+}
+INSTANTIATE_TEST_SUITE_P(
+    Rows, Pcr0,
+    testing::Values(
+        StartRow{"AtZero", {version_event()}, 0, ""},
+        StartRow{"AtLocality0", {locality_event({0}), version_event()}, 0, ""},
+        StartRow{"AtLocality3", {locality_event({3}), version_event()}, 3, ""},
+        StartRow{"AtLocality4", {locality_event({4}), version_event()}, 4, ""},
+        StartRow{"AfterAnHcrtm", {hcrtm_event(), version_event()}, 4, ""},
+        StartRow{"AfterAnHcrtmThatSaysSo", {locality_event({4}), hcrtm_event(), version_event()}, 4, ""},
+        StartRow{"AfterAnHcrtmThatSaysSoLater", {hcrtm_event(), locality_event({4})}, 4, "after the first event"},
+        StartRow{"AfterAnHcrtmAtLocality0", {locality_event({0}), hcrtm_event()}, 4, "start-up locality 0 beside"},
+        StartRow{"AfterAnHcrtmAtLocality3", {locality_event({3}), hcrtm_event()}, 4, "start-up locality 3 beside"},
+        StartRow{"AfterAnHcrtmAtLocality3Later", {hcrtm_event(), locality_event({3})}, 4, "start-up locality 3 beside"},
+        StartRow{"AfterEventsThatExtendNothing", {note_event(), note_event(), hcrtm_event()}, 4, ""},
+        StartRow{"AfterEventsOfOtherPcrs",
+                 {version_event(7), note_event(6), {1, 4, Buffer(4), Buffer(4)}, hcrtm_event()},
+                 4,
+                 ""},
+        StartRow{"AfterTwoHcrtms", {hcrtm_event(), hcrtm_event()}, 4, "not the first of PCR 0"},
+        StartRow{"HcrtmIsNotTheFirst", {version_event(), hcrtm_event()}, 0, "not the first of PCR 0"},
+        StartRow{
+            "HcrtmIsNotTheFirstAtLocality3", {locality_event({3}), version_event(), hcrtm_event()}, 3, "not the first"},
+        StartRow{"HcrtmOfAnotherPcr", {hcrtm_event(1), version_event()}, 0, "of PCR 1 rather than 0"},
+        StartRow{"LocalityThatDoesNotExist", {locality_event({2}), version_event()}, 0, "2 does not exist"},
+        StartRow{"LocalityTwice", {locality_event({3}), locality_event({0}), version_event()}, 3, "second"},
+        StartRow{"LocalityInAWord", {locality_event({3, 0, 0, 0}), version_event()}, 3, "wrong size"},
+        StartRow{"LocalityMissing", {locality_event({}), version_event()}, 0, "wrong size"}),
+    [](const auto& row) { return row.param.name; });
+
+TEST(Pcr0OfAnOldLog, StartsAfterAnHcrtm) {
+    const EventLog log =
+        read_event_log(joined({legacy_event(0, kHcrtm, text("HCRTM")), legacy_event(0, 4, Buffer(4))}));
+    EXPECT_EQ(start_localities(log).front(), 4);
 }
 
 TEST(EventLogReplay, StartsDynamicPcrsAtOnesWithoutALaunch) {
@@ -278,10 +498,6 @@ struct DataRow {
     DataJudgement judgement;
     const char* quirk;
 };
-Buffer text(std::string_view content) {
-    const Bytes bytes = host::text_bytes(content);
-    return {bytes.begin(), bytes.end()};
-}
 Buffer variable(Bytes value, Bytes after = {}) {
     Buffer data(36 + value.size() + after.size());
     Writer writer(data);
@@ -302,6 +518,16 @@ Buffer tagged(Bytes inside) {
     return data;
 }
 
+Buffer wide(std::string_view content) {
+    Buffer bytes;
+    for (const char c : content) bytes.insert(bytes.end(), {static_cast<std::byte>(c), std::byte{0}});
+    return bytes;
+}
+Buffer ended(Buffer bytes, std::size_t zeros = 1) {
+    bytes.insert(bytes.end(), zeros, std::byte{0});
+    return bytes;
+}
+
 class EventData : public testing::TestWithParam<DataRow> {};
 TEST_P(EventData, IsFoundHowIt) {
     const DataRow& row = GetParam();
@@ -314,6 +540,86 @@ TEST_P(EventData, IsFoundHowIt) {
     if (*row.quirk == 0) {
         EXPECT_TRUE(finding.detail.empty()) << finding.detail;
     }
+}
+
+constexpr auto kYes = DataJudgement::kMatches;
+constexpr auto kUnknown = DataJudgement::kElsewhere;
+constexpr const char* kPrefixed = "without its prefix";
+// attestation/README.md, "What boot loaders log", has these forms by maker.
+INSTANTIATE_TEST_SUITE_P(
+    OfABootLoader, EventData,
+    testing::Values(
+        DataRow{"Grub", 0x0d, text("set x=y"), ended(text("grub_cmd: set x=y")), kYes, kPrefixed},
+        DataRow{"GrubWithoutTerminator", 0x0d, text("set x=y"), text("grub_cmd: set x=y"), kYes, kPrefixed},
+        DataRow{"GrubHashedWithTerminator", 0x0d, ended(text("set x=y")), ended(text("grub_cmd: set x=y")), kYes,
+                kPrefixed},
+        DataRow{"GrubKernelCommandLine", 0x0d, text("/vmlinuz root=/dev/sda1 ro"),
+                ended(text("kernel_cmdline: /vmlinuz root=/dev/sda1 ro")), kYes, kPrefixed},
+        DataRow{"GrubModuleCommandLine", 0x0d, text("/xen.cfg a b"), ended(text("module_cmdline: /xen.cfg a b")), kYes,
+                kPrefixed},
+        DataRow{"GrubEmptyCommandLine", 0x0d, {}, ended(text("module_cmdline: ")), kYes, kPrefixed},
+        DataRow{"GrubTextWithAColon", 0x0d, text("menuentry a: b { c }"), ended(text("grub_cmd: menuentry a: b { c }")),
+                kYes, kPrefixed},
+        DataRow{"GrubTextInUtf8", 0x0d, text("set x=\xc3\xa4\xe2\x82\xac"),
+                ended(text("grub_cmd: set x=\xc3\xa4\xe2\x82\xac")), kYes, kPrefixed},
+        DataRow{"PatchedGrub", 0x0d, ended(text("set pager=1")), ended(text("grub_cmd set pager=1")), kYes, kPrefixed},
+        DataRow{"PatchedGrubWithoutTerminator", 0x0d, text("set pager=1"), text("grub_cmd set pager=1"), kYes,
+                kPrefixed},
+        DataRow{"PatchedGrubHashedWithout", 0x0d, text("set pager=1"), ended(text("grub_cmd set pager=1")), kYes,
+                kPrefixed},
+        DataRow{"PatchedGrubLoggedWithout", 0x0d, ended(text("set pager=1")), text("grub_cmd set pager=1"), kYes,
+                kPrefixed},
+        DataRow{"PatchedGrubKernelCommandLine", 0x0d, text("root=/dev/sda1 ro"),
+                ended(text("grub_kernel_cmdline root=/dev/sda1 ro")), kYes, kPrefixed},
+        DataRow{"PatchedGrubWithoutPrefix", 0x0d, ended(text("set pager=1")), ended(text("set pager=1")), kYes, ""},
+        DataRow{"PatchedGrubKernel", 0x0d, filler("kernel", 900), ended(text("grub_linuxefi Kernel")), kUnknown, ""},
+        DataRow{"GrubThatLies", 0x0d, text("set x=y"), ended(text("grub_cmd: set x=z")), kUnknown, ""},
+        DataRow{"PrefixTooLong", 0x0d, text("x"), text(std::string(33, 'a') + " x"), kUnknown, ""},
+        DataRow{"PrefixThatIsNoWord", 0x0d, text("x"), text("(hd0,gpt1)/a x"), kUnknown, ""},
+        DataRow{"PrefixOfTwoWords", 0x0d, text("x"), text("grub cmd x"), kUnknown, ""},
+        DataRow{"ShimMokList", 0x0d, filler("keys", 900), ended(text("MokList")), kUnknown, ""},
+        DataRow{"ShimSbatLevel", 0x800000e0, variable(filler("sbat")), variable(filler("sbat"), Buffer(1)), kYes,
+                "after the variable's value"},
+        DataRow{"SystemdCommandLine", 0x0d, ended(wide("root=/dev/sda1"), 2), ended(wide("root=/dev/sda1"), 2), kYes,
+                ""},
+        DataRow{"SystemdCommandLineHashedWithout", 0x0d, wide("root=/dev/sda1"), ended(wide("root=/dev/sda1"), 2), kYes,
+                "hashed without"},
+        DataRow{"SystemdCommandLineLoggedWithout", 0x0d, ended(wide("root=/dev/sda1"), 2), wide("root=/dev/sda1"), kYes,
+                "hashed with"},
+        DataRow{"SystemdCommandLineOfAnyAlphabet", 0x0d, bytes_of({0xe4, 0, 0x2c, 0x20, 0, 0x4e}),
+                bytes_of({0xe4, 0, 0x2c, 0x20, 0, 0x4e, 0, 0}), kYes, "hashed without"},
+        DataRow{"SystemdSectionName", 0x0d, ended(text(".linux")), ended(wide(".linux"), 2), kYes, "hashed in ASCII"},
+        DataRow{"SystemdSectionNameWithout", 0x0d, text(".linux"), wide(".linux"), kYes, "hashed in ASCII"},
+        DataRow{"SystemdSection", 0x0d, filler("kernel", 900), ended(wide(".linux"), 2), kUnknown, ""},
+        DataRow{"SystemdCredentials", 0x0d, filler("archive", 900), ended(wide("Credentials initrd"), 2), kUnknown, ""},
+        DataRow{"SystemdLoaderConf", 6, filler("timeout 3", 90), tagged(ended(wide("loader.conf"), 2)), kUnknown, ""},
+        DataRow{"SystemdProfile", 6, ended(wide("1"), 2), tagged(ended(wide("1"), 2)), kYes, "without tag"},
+        DataRow{"SystemdTaggedWithoutTerminator", 6, wide("a=b"), tagged(ended(wide("a=b"), 2)), kYes, "terminator"},
+        DataRow{"AsciiHashedInUtf16", 0x0d, ended(wide("quiet"), 2), ended(text("quiet")), kYes, "hashed in UTF-16"},
+        DataRow{"LinuxInitrd", 6, filler("initrd", 900), tagged(ended(text("Linux initrd"))), kUnknown, ""},
+        DataRow{"WindowsTaggedEvents", 6, tagged(filler("sipa")), tagged(filler("sipa")), kYes, ""},
+        DataRow{"UBootCommandLine", 0x0a, ended(text("console=ttyS0")), ended(text("console=ttyS0")), kYes, ""},
+        DataRow{"UBootKernel", 0x0c, filler("kernel", 900), ended(text("linux")), kUnknown, ""},
+        DataRow{"UBootVersion", 8, ended(text("U-Boot 2026.01")), ended(text("U-Boot 2026.01")), kYes, ""},
+        DataRow{"CrtmVersionHashedWithout", 8, wide("1.2"), ended(wide("1.2"), 2), kYes, "hashed without"}),
+    [](const auto& row) { return row.param.name; });
+
+TEST(EventText, OfASectionBeginsWithADot) {
+    const Buffer bytes = with_event({11, 0x0d, ended(text(".linux")), ended(wide(".linux"), 2)});
+    const EventLog log = read_event_log(bytes);
+    EXPECT_EQ(event_text(log.events.at(0)), ".linux");
+    const Buffer binary = with_event({11, 0x0d, {}, bytes_of({1, 2, 'a', 'b'})});
+    const EventLog other = read_event_log(binary);
+    EXPECT_EQ(event_text(other.events.at(0)), "EV_IPL");
+}
+
+TEST(EventDataOfTwoBanks, IsAContradictionIfOneBankHasItAndAnotherNot) {
+    Buffer bytes = with_event({8, 0x0d, text("grub_cmd: x"), text("grub_cmd: x")});
+    bytes.at(static_cast<std::size_t>(kHeader) + 12 + 22 + 2) ^= std::byte{1};  // SHA-256
+    const EventLog log = read_event_log(bytes);
+    const DataFinding finding = judge_event_data(log.events.at(0));
+    EXPECT_EQ(finding.judgement, DataJudgement::kDiffers);
+    EXPECT_EQ(finding.detail, "SHA-256");
 }
 
 const Buffer kValue = filler("certificate", 50);

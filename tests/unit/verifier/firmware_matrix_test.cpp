@@ -18,20 +18,78 @@ constexpr std::size_t kVariable = 4;
 constexpr std::size_t kBootLoader = 14;
 constexpr std::size_t kGrub = 15;
 
-Row data_changed(const char* name, std::size_t event, const char* word) {
-    return {name, {"events"}, word, {}, [event](Sample& s) {
-                change_event(s, event, [](Buffer& bytes) { bytes.at(kDataAt) ^= std::byte{1}; });
-            }};
+// An event whose data are changed: named, passed over, and refused only by a policy that says so.
+Row data_changed(const char* name, std::size_t event, const char* word, bool strict = false) {
+    return {name, strict ? std::vector<std::string>{"events"} : std::vector<std::string>{}, word,
+            [strict](Sample& s) { s.policy.refuse_contradictions = strict; },
+            [event](Sample& s) { change_event(s, event, [](Buffer& bytes) { bytes.at(kDataAt) ^= std::byte{1}; }); }};
+}
+
+Digest sha256_pcr0(const std::vector<test::SampleEvent>& events, std::uint8_t start) {
+    Digest value{.algorithm = HashAlgorithm::kSha256};
+    value.storage[31] = static_cast<std::byte>(start);
+    for (const test::SampleEvent& event : events) {
+        if (event.pcr != 0 || event.type == 3) continue;
+        const Digest digest = hash(HashAlgorithm::kSha256, event.measured);
+        value = Hash(HashAlgorithm::kSha256).update(value.bytes()).update(digest.bytes()).finish();
+    }
+    return value;
+}
+// The log's first event of PCR 0 is an H-CRTM's, and nothing says a locality; the TPM started at `start`.
+void start_with_hcrtm(Sample& s, std::uint8_t start) {
+    s.startup = {{0, start}};
+    const Buffer name{std::byte{'H'}, std::byte{'C'}, std::byte{'R'}, std::byte{'T'}, std::byte{'M'}};
+    s.events[0] = {7, 3, {}, filler("a note")};
+    s.events.insert(s.events.begin() + 1, {0, 0x80000010, filler("boot block", 90), name});
+    s.policy.pcrs[HashAlgorithm::kSha256][0] = {sha256_pcr0(s.events, start)};
+}
+
+void bare_nonce_quoted(Sample& s) {
+    const Sha256Digest digest = sha256(s.nonce);
+    s.quoted_extra_data = Buffer(digest.begin(), digest.end());
 }
 
 const std::vector<Row> kRows{
     {"Untampered", {}, ""},
     {"UntamperedWithoutALog", {}, "", {}, [](Sample& s) { s.log.clear(); }},
-    {"UntamperedWithoutValues",
+    {"UntamperedWithoutValues", {}, "", {}, [](Sample& s) { s.pcr_values.clear(); }},
+    {"AnotherLocalityWithoutValuesIsAQuirk",
+     {},
+     "",
+     [](Sample& s) { s.events[0].data.back() = std::byte{0}; },
+     [](Sample& s) { s.pcr_values.clear(); }},
+    {"AnotherLocalityAndALieWithoutValues",
      {"log", "pcrs"},
      "does not replay",
      [](Sample& s) { s.events[0].data.back() = std::byte{0}; },
-     [](Sample& s) { s.pcr_values.clear(); }},
+     [](Sample& s) {
+         s.pcr_values.clear();
+         change_event(s, kBootLoader, [](Buffer& e) { e[kSha256At] ^= std::byte{1}; });
+     }},
+    {"HcrtmAtZeroInThePcr", {}, "", [](Sample& s) { start_with_hcrtm(s, 0); }, [](Sample& s) { s.pcr_values.clear(); }},
+    {"Hcrtm", {}, "", [](Sample& s) { start_with_hcrtm(s, 4); }},
+    {"HcrtmWithoutValues", {}, "", [](Sample& s) { start_with_hcrtm(s, 4); }, [](Sample& s) { s.pcr_values.clear(); }},
+    {"HcrtmRetypedWithoutValues",
+     {},
+     "",
+     [](Sample& s) { start_with_hcrtm(s, 4); },
+     [](Sample& s) {
+         s.pcr_values.clear();
+         change_event(s, 2, [](Buffer& e) { e[4] = std::byte{8}; });
+     }},
+    {"HcrtmWithAnotherDigest",
+     {"log"},
+     "sha256 PCR 0",
+     [](Sample& s) { start_with_hcrtm(s, 4); },
+     [](Sample& s) { change_event(s, 2, [](Buffer& e) { e[kSha256At] ^= std::byte{1}; }); }},
+    {"HcrtmOfAPcr0ThatThePolicyDoesNotList",
+     {"pcrs"},
+     "sha256 PCR 0 is",
+     [](Sample& s) {
+         const auto listed = s.policy.pcrs;
+         start_with_hcrtm(s, 4);
+         s.policy.pcrs = listed;
+     }},
     {"PaddedLogIsAQuirk", {}, "", {}, [](Sample& s) { s.log.resize(s.log.size() + 100); }},
     {"MissingLocalityIsAQuirk",
      {},
@@ -50,6 +108,16 @@ const std::vector<Row> kRows{
          s.events.push_back({8, 0x0d, filler("later"), filler("later")});
      }},
     {"WrongNonce", {"nonce"}, "not made for this nonce", {}, [](Sample& s) { s.nonce[0] ^= std::byte{1}; }},
+    {"NonceHashedAlone", {"nonce"}, "not made for", bare_nonce_quoted},
+    {"NonceHashedAloneWhereThatIsTaken", {}, "", bare_nonce_quoted, [](Sample& s) { s.bare_nonce = true; }},
+    {"OtherNonceHashedAlone",
+     {"nonce"},
+     "not made for",
+     bare_nonce_quoted,
+     [](Sample& s) {
+         s.bare_nonce = true;
+         s.nonce[0] ^= std::byte{1};
+     }},
     {"ValuesOfAnotherQuote",
      {"log", "pcrs"},
      "not those quoted",
@@ -113,10 +181,80 @@ const std::vector<Row> kRows{
      [](Sample& s) { change_event(s, kBootLoader, [](Buffer& e) { e[0] = std::byte{2}; }); }},
     {"LogCutInADigest", {"log", "events", "pcrs"}, "truncated", {}, [](Sample& s) { test::cut_off(s.log, 60); }},
     {"LogOfNoKnownForm", {"log", "events", "pcrs"}, "truncated", {}, [](Sample& s) { s.log = filler("x", 31); }},
-    data_changed("VersionTextChanged", kVersion, "EV_S_CRTM_VERSION"),
-    data_changed("VariableChanged", kVariable, "EV_EFI_VARIABLE_DRIVER_CONFIG"),
-    data_changed("ActionTextChanged", 5, "EV_EFI_ACTION"),
-    data_changed("SeparatorChanged", 6, "EV_SEPARATOR"),
+    data_changed("VersionTextChanged", kVersion, ""),
+    data_changed("VariableChanged", kVariable, ""),
+    data_changed("ActionTextChanged", 5, ""),
+    data_changed("SeparatorChanged", 6, ""),
+    data_changed("SeparatorOfAPcrThatThePolicyDoesNotListChanged", 7, ""),
+    data_changed("VersionTextChangedAndPolicyWantsNone", kVersion, "EV_S_CRTM_VERSION", true),
+    data_changed("VariableChangedAndPolicyWantsNone", kVariable, "EV_EFI_VARIABLE_DRIVER_CONFIG", true),
+    data_changed("ActionTextChangedAndPolicyWantsNone", 5, "EV_EFI_ACTION", true),
+    data_changed("SeparatorChangedAndPolicyWantsNone", 6, "EV_SEPARATOR", true),
+    data_changed("SeparatorOfAPcrThatThePolicyDoesNotListChangedAndPolicyWantsNone", 7, "EV_SEPARATOR", true),
+    {"UntamperedAndPolicyWantsNone", {}, "", [](Sample& s) { s.policy.refuse_contradictions = true; }},
+    {"AllDataChanged",
+     {},
+     "",
+     {},
+     [](Sample& s) {
+         for (std::size_t event = kVersion; event < kGrub; ++event)
+             change_event(s, event, [](Buffer& bytes) { bytes.at(kDataAt) ^= std::byte{1}; });
+     }},
+    {"DataChangedAndTheValueNotListed",
+     {"pcrs"},
+     "sha256 PCR 4 is",
+     [](Sample& s) { s.events[13].measured = filler("another boot loader"); },
+     [](Sample& s) { change_event(s, kVersion, [](Buffer& bytes) { bytes.at(kDataAt) ^= std::byte{1}; }); }},
+    {"DigestChangedToThatOfItsData",
+     {"log"},
+     "sha256 PCR 0",
+     [](Sample& s) {
+         s.events[1].measured = filler("not the version");
+         s.policy.pcrs[HashAlgorithm::kSha256][0] = {sha256_pcr0(s.events, 3)};
+     },
+     [](Sample& s) {
+         change_event(s, kVersion, [](Buffer& e) {
+             const Bytes data = Bytes(e).subspan(kDataAt);
+             copy_bytes(MutableBytes(e).subspan(14), hash(HashAlgorithm::kSha1, data).bytes());
+             copy_bytes(MutableBytes(e).subspan(kSha256At), hash(HashAlgorithm::kSha256, data).bytes());
+         });
+     }},
+    {"ContradictionInALaunchPcr",
+     {"events"},
+     "(PCR 17)",
+     [](Sample& s) {
+         s.attest.selections[0].pcrs |= 1u << 17;
+         s.events.push_back({17, 4, filler("not a cap"), Buffer(4)});
+     }},
+    {"DataCutOff", {"log", "events", "pcrs"}, "data of an event", {}, [](Sample& s) { test::cut_off(s.log, 1); }},
+    {"GarbageAfterTheLog",
+     {"log", "events", "pcrs"},
+     "PCR of an event",
+     {},
+     [](Sample& s) { s.log.insert(s.log.end(), 40, std::byte{0x55}); }},
+    {"ZerosForALog",
+     {"log", "events", "pcrs"},
+     "no event in it",
+     {},
+     [](Sample& s) { s.log.assign(400, std::byte{0}); }},
+    {"LogWithoutItsLastEvent",
+     {},
+     "",
+     {},
+     [](Sample& s) {
+         std::vector<Buffer> parts = test::split_log(s.log);
+         parts.pop_back();
+         s.log = test::join_log(parts);
+     }},
+    {"LogWithoutItsSeparators",
+     {"log"},
+     "sha256 PCR 0",
+     {},
+     [](Sample& s) {
+         std::vector<Buffer> parts = test::split_log(s.log);
+         parts.resize(6);
+         s.log = test::join_log(parts);
+     }},
     {"BootLoaderTextThatWasNotHashed",
      {},
      "",
@@ -161,6 +299,138 @@ TEST(FirmwareCoverage, CountsWhatWasComparedOrRecomputed) {
               14u);  // 12 by their data; the firmware volume and the boot loader by PCRs 0 and 4
     EXPECT_EQ(coverage.pcrs, 9u);
     EXPECT_EQ(coverage.pcrs_judged, 3u);
+}
+
+bool has_quirk(const Verdict& verdict, std::string_view word) {
+    return std::ranges::any_of(verdict.quirks,
+                               [word](const std::string& one) { return one.find(word) != std::string::npos; });
+}
+const std::string& detail_of(const Verdict& verdict, std::string_view rule) {
+    return std::ranges::find(verdict.findings, rule, &Finding::rule)->detail;
+}
+
+// An event that contradicts itself is named everywhere, and what it says is nowhere.
+TEST(FirmwareContradiction, IsNamedAndNeitherBelievedNorCounted) {
+    for (const std::size_t event : {kVersion, kVariable, std::size_t{5}, std::size_t{6}}) {
+        Sample sample = Sample::of_tpm();
+        sample.seal();
+        change_event(sample, event, [](Buffer& bytes) { bytes.at(bytes.size() - 1) ^= std::byte{1}; });
+        const Verdict verdict = sample.judge(true);
+        EXPECT_TRUE(verdict.accepted());
+        EXPECT_EQ(verdict.coverage.events, 14u);
+        EXPECT_EQ(verdict.coverage.events_judged, 13u) << "its PCR may be the policy's";
+        const std::string place = "event " + std::to_string(event);
+        EXPECT_TRUE(has_quirk(verdict, place) && has_quirk(verdict, "nothing that it says is believed"));
+        EXPECT_NE(detail_of(verdict, "events").find("1 passed over: " + place), std::string::npos);
+        const auto& view = verdict.events.at(event - 1);
+        EXPECT_FALSE(view.ok);
+        EXPECT_EQ(view.hashed, "differs");
+        EXPECT_NE(view.name.find("data not those of its digest"), std::string::npos);
+        EXPECT_EQ(view.name.find("SecureBoot"), std::string::npos);
+    }
+}
+
+TEST(FirmwareContradiction, OfEveryEventLeavesNothingJudged) {
+    Sample sample = Sample::of_tpm();
+    sample.seal();
+    for (std::size_t event = kVersion; event <= kGrub; ++event)
+        change_event(sample, event, [](Buffer& bytes) { bytes.at(bytes.size() - 1) ^= std::byte{1}; });
+    const Verdict verdict = sample.judge(true);
+    EXPECT_TRUE(verdict.accepted()) << "by the values of its PCRs";
+    EXPECT_EQ(verdict.coverage.events_judged, 2u) << "firmware volume and boot loader, by the values";
+}
+
+TEST(FirmwareContradiction, OfAnErrorIsNoError) {
+    Sample sample = Sample::of_tpm();
+    sample.seal();
+    change_event(sample, 6, [](Buffer& bytes) { bytes.at(kDataAt) = std::byte{1}; });
+    EXPECT_FALSE(has_quirk(sample.judge(), "met an error"));
+}
+
+// Who changes an event's data changes its type as well. That gets him nothing that silence would not: what the event says
+// is shown as what no digest covers, and the value of its PCR is what the policy compares.
+TEST(FirmwareLiar, GainsNothingByAnotherType) {
+    for (const std::uint32_t type : {0x0du, 0x01u, 0x06u, 0x80000003u, 0x80000008u, 0x80000010u, 0x7fffffffu}) {
+        Sample sample = Sample::of_tpm();
+        sample.seal();
+        change_event(sample, kVariable, [type](Buffer& bytes) {
+            Writer(MutableBytes(bytes).subspan(4)).u32(type);
+            bytes.back() ^= std::byte{1};
+        });
+        const Verdict verdict = sample.judge(true);
+        EXPECT_TRUE(verdict.accepted());
+        EXPECT_EQ(verdict.events[kVariable - 1].hashed, "elsewhere");
+        EXPECT_NE(detail_of(verdict, "events").find("11 of 14"), std::string::npos) << "not counted as recomputed";
+        EXPECT_LE(verdict.coverage.events_judged, 14u);
+        // Without the PCR in the policy it counts for nothing at all.
+        sample.policy.pcrs[HashAlgorithm::kSha256].erase(7);
+        EXPECT_EQ(sample.judge().coverage.events_judged, 13u);
+    }
+}
+
+TEST(FirmwareLiar, GainsNothingByATypeThatExtendsNothing) {
+    Sample sample = Sample::of_tpm();
+    sample.seal();
+    change_event(sample, kVariable, [](Buffer& bytes) { Writer(MutableBytes(bytes).subspan(4)).u32(3); });
+    const Verdict verdict = sample.judge(true);
+    EXPECT_FALSE(verdict.accepted()) << "the log does not replay";
+    EXPECT_EQ(verdict.events[kVariable - 1].hashed, "nothing");
+}
+
+// Text that nobody measured: another event's digest under words of one's own.
+TEST(FirmwareLiar, CannotHaveHisWordsCalledHashed) {
+    for (const char* const words :
+         {"grub_cmd: set root=hd1", "grub_cmd set root=hd1", "set root=hd1", "kernel_cmdline: ro"}) {
+        Sample sample = Sample::of_tpm();
+        sample.seal();
+        change_event(sample, kGrub, [words](Buffer& bytes) {
+            bytes.resize(kDataAt);
+            const Bytes text = host::text_bytes(words);
+            Writer(MutableBytes(bytes).subspan(kDataAt - 4)).u32(static_cast<std::uint32_t>(text.size()));
+            bytes.insert(bytes.end(), text.begin(), text.end());
+        });
+        const Verdict verdict = sample.judge(true);
+        EXPECT_EQ(verdict.events[kGrub - 1].hashed, "elsewhere") << words;
+        EXPECT_EQ(verdict.coverage.events_judged, 13u);
+    }
+}
+
+// A bank that nobody quoted says whatever one likes.
+TEST(FirmwareLiar, GainsNothingByADigestOfABankThatIsNotQuoted) {
+    Sample sample = Sample::of_tpm();
+    sample.seal();
+    change_event(sample, kGrub, [](Buffer& bytes) {
+        bytes.back() ^= std::byte{1};
+        copy_bytes(MutableBytes(bytes).subspan(14), hash(HashAlgorithm::kSha1, Bytes(bytes).subspan(kDataAt)).bytes());
+    });
+    const Verdict verdict = sample.judge(true);
+    EXPECT_EQ(verdict.events[kGrub - 1].hashed, "differs");
+    EXPECT_EQ(verdict.coverage.events_judged, 13u);
+}
+
+TEST(FirmwareLiar, IsNotShownAsQuotedWhereNothingIsQuoted) {
+    Sample sample = Sample::of_tpm();
+    sample.attest.selections = {{HashAlgorithm::kSha256, 1u << 4}};
+    std::erase_if(sample.policy.pcrs[HashAlgorithm::kSha256], [](const auto& pcr) { return pcr.first != 4; });
+    sample.seal();
+    const Verdict verdict = sample.judge(true);
+    EXPECT_TRUE(verdict.accepted());
+    EXPECT_EQ(verdict.events[kVariable - 1].hashed, "not quoted");
+    EXPECT_EQ(verdict.events[4].hashed, "as logged");
+    EXPECT_EQ(verdict.events[0].hashed, "nothing");
+}
+
+TEST(FirmwareHcrtm, IsNamedWhereThePcrSaysOtherwise) {
+    Sample sample = Sample::of_tpm();
+    start_with_hcrtm(sample, 3);
+    sample.seal();
+    const Verdict verdict = sample.judge();
+    EXPECT_TRUE(verdict.accepted());
+    EXPECT_TRUE(has_quirk(verdict, "PCR 0 was started at locality 3"));
+    Sample right = Sample::of_tpm();
+    start_with_hcrtm(right, 4);
+    right.seal();
+    EXPECT_FALSE(has_quirk(right.judge(), "locality"));
 }
 
 // What nobody measured can be logged by anybody.

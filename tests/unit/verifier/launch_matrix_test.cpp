@@ -50,15 +50,98 @@ Row sent_claims(const char* name, void (*change)(Claims&)) {
             }};
 }
 
+// An event's data as sent: u32 tag, u32 size, name.
+constexpr std::size_t kDataAt = kSha384At + 48 + 4;
+Buffer measured_name(const evidence::Measurement& measurement) {
+    Buffer data(8 + measurement.name.size());
+    Writer writer(data);
+    writer.u32(static_cast<std::uint32_t>(measurement.tag));
+    writer.u32(static_cast<std::uint32_t>(measurement.name.size()));
+    writer.bytes(host::text_bytes(measurement.name));
+    return data;
+}
+void set_data(Buffer& event, const Buffer& data) {
+    event.resize(kDataAt);
+    Writer(MutableBytes(event).subspan(kDataAt - 4)).u32(static_cast<std::uint32_t>(data.size()));
+    event.insert(event.end(), data.begin(), data.end());
+}
+// The sent event number `event`, counted from 1, with other data and the digests that it had.
+Row renamed(const char* name, std::size_t event, const char* word, const Buffer& data) {
+    return {name, {"events"}, word, {}, [event, data](Sample& s) {
+                change_event(s, event, [&data](Buffer& e) { set_data(e, data); });
+            }};
+}
+constexpr const auto& kSlb = evidence::kMeasurements[0];
+constexpr const auto& kHypervisor = evidence::kMeasurements[1];
+constexpr const auto& kKernel = evidence::kMeasurements[3];
+constexpr const auto& kInitrd = evidence::kMeasurements[4];
+constexpr const auto& kCommandLine = evidence::kMeasurements[5];
+
+// Digests, and so the replay, stay as they were: nothing but the names is a lie.
+const std::vector<Row> kNames{
+    renamed("KernelNamedInitrd", 4, "not named as the kernel", measured_name(kInitrd)),
+    renamed("InitrdNamedKernel", 5, "not named as the initrd", measured_name(kKernel)),
+    {"KernelAndInitrdExchangeNames",
+     {"events"},
+     "not named as the kernel",
+     {},
+     [](Sample& s) {
+         change_event(s, 4, [](Buffer& e) { set_data(e, measured_name(kInitrd)); });
+         change_event(s, 5, [](Buffer& e) { set_data(e, measured_name(kKernel)); });
+     }},
+    {"SlbAndHypervisorExchangeNames",
+     {"events"},
+     "not named as the secure loader block",
+     {},
+     [](Sample& s) {
+         change_event(s, 1, [](Buffer& e) { set_data(e, measured_name(kHypervisor)); });
+         change_event(s, 2, [](Buffer& e) { set_data(e, measured_name(kSlb)); });
+     }},
+    renamed("OtherNameUnderTheRightTag", 6, "not named as the command line",
+            measured_name({kCommandLine.pcr, kCommandLine.tag, "command-line"})),
+    renamed("RightNameUnderAnotherTag", 4, "not named as the kernel",
+            measured_name({kKernel.pcr, kInitrd.tag, kKernel.name})),
+    renamed("NameWithATail", 4, "not named as the kernel",
+            measured_name({kKernel.pcr, kKernel.tag, std::string_view("kernel\0", 7)})),
+    renamed("NameInCapitals", 4, "not named as the kernel", measured_name({kKernel.pcr, kKernel.tag, "Kernel"})),
+    renamed("NameLess", 4, "not named as the kernel", measured_name({kKernel.pcr, kKernel.tag, ""})),
+    renamed("NoTag", 4, "not named as the kernel", {}),
+    {"MachineNamedVaultIdentity",
+     {"events", "machine"},
+     "not named as the machine",
+     {},
+     [](Sample& s) {
+         change_event(s, kMachineEvent + 1, [](Buffer& e) { set_data(e, measured_name(evidence::kVaultMeasurement)); });
+     }},
+    {"VaultIdentityNamedMachine",
+     {"events", "vault id"},
+     "not named as the vault identity",
+     {},
+     [](Sample& s) {
+         change_event(s, kVaultEvent + 1, [](Buffer& e) { set_data(e, measured_name(evidence::kMachineMeasurement)); });
+     }},
+    renamed("CapThatSaysError", kLaunchCap + 1, "not named as the cap", {std::byte{1}, {}, {}, {}}),
+    renamed("CapThatSaysNothing", kPayloadCap + 1, "not named as the cap", {}),
+};
+INSTANTIATE_TEST_SUITE_P(Names, LaunchMatrix, testing::ValuesIn(kNames), row_name);
+
 const std::vector<Row> kLog{
     {"LogLacksTheCap", kBoth, "no event for the cap", {}, [](Sample& s) { erase_event(s, kPayloadCap + 1); }},
     lacking("LogLacksTheSlb", 1),
     lacking("LogLacksTheHypervisor", 2),
     lacking("LogLacksThePolicyBundle", 3),
     lacking("LogLacksTheKernel", 4),
-    {"LogCutInAnEvent", {"log"}, "cut off", {}, [](Sample& s) { s.log.pop_back(); }},
+    {"LogCutInAnEvent", kBoth, "truncated", {}, [](Sample& s) { s.log.pop_back(); }},
     {"LogCutInADigest", kBoth, "truncated", {}, [](Sample& s) { test::cut_off(s.log, 20); }},
     {"LogCutInItsHeader", kNothing, "truncated", {}, [](Sample& s) { s.log.resize(40); }},
+    {"BareNonce",
+     {"nonce"},
+     "not made for",
+     [](Sample& s) {
+         s.bare_nonce = true;  // is for evidence of a TPM alone
+         const Sha256Digest digest = sha256(s.nonce);
+         s.quoted_extra_data = Buffer(digest.begin(), digest.end());
+     }},
     {"LogEmpty", kNothing, "empty", {}, [](Sample& s) { s.log.clear(); }},
     {"LogExtended", kBoth, "one more than expected", {}, [](Sample& s) { append_event(s, 18); }},
     {"LogOfAnotherPcrToo", {"events"}, "not part of the launch", {}, [](Sample& s) { append_event(s, 20); }},
@@ -405,6 +488,14 @@ const std::vector<Row> kTables{
                 [](Sample& s) { s.events.erase(s.events.begin() + kVaultEvent); }),
     with_tables("TablesInAnotherOrder", {"acpi"}, "another order",
                 [](Sample& s) { std::swap(s.events[kVaultEvent], s.events[kVaultEvent + 1]); }),
+    with_tables("OneTableRenamed", {"acpi"}, "ACPI DSDT OTHER is a table that the approved machine model does not have",
+                [](Sample& s) {
+                    test::SampleEvent& table = s.events[kVaultEvent + 1];
+                    table = test::table_event("ACPI DSDT OTHER", table.measured);
+                }),
+    with_tables("TwoTablesExchangeNames", {"acpi"},
+                "ACPI DSDT BOARD is a table that the approved machine model does not have",
+                [](Sample& s) { std::swap(s.events[kVaultEvent].data, s.events[kVaultEvent + 1].data); }),
     with_tables("TablesAndNoModel", {"acpi"}, "approves no machine model",
                 [](Sample& s) { s.policy.machine_models.clear(); }),
 };

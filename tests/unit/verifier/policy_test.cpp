@@ -93,6 +93,13 @@ TEST(AttestationPolicy, OfVaultAndMachineIsReadStrictly) {
     refused("acpi", "any");
 }
 
+TEST(AttestationPolicy, MayRefuseContradictions) {
+    json from = good_tpm();
+    EXPECT_FALSE(parse_policy(from.dump()).refuse_contradictions) << "the default";
+    from["refuse_contradictions"] = true;
+    EXPECT_TRUE(parse_policy(from.dump()).refuse_contradictions);
+}
+
 TEST(AttestationPolicy, MayBeEmptyAndAcceptsNothing) {
     json empty = good();
     empty.erase("references");
@@ -123,6 +130,10 @@ INSTANTIATE_TEST_SUITE_P(
     Rows, RefusedPolicy,
     testing::Values(
         WrongPolicy{"UnknownMember", [](json& p) { p["require_secure_boot"] = true; }, "require_secure_boot: is not"},
+        WrongPolicy{"ContradictionsOfAHypervisor", [](json& p) { p["refuse_contradictions"] = false; },
+                    "refuse_contradictions: is for source"},
+        WrongPolicy{"ContradictionsAsText", [](json& p) { p["refuse_contradictions"] = "yes"; },
+                    "refuse_contradictions: must", true},
         WrongPolicy{"OtherFormat", [](json& p) { p["gatehouse_attestation_policy"] = 2; },
                     "gatehouse_attestation_policy"},
         WrongPolicy{"NoName", [](json& p) { p.erase("name"); }, "name: is missing"},

@@ -81,6 +81,13 @@ const std::vector<Row> kNonce{
     {"ExtraDataEmpty", {"nonce"}, "0 bytes", [](Sample& s) { s.quoted_extra_data = Buffer{}; }},
     {"ExtraDataLonger", {"nonce"}, "33 bytes", [](Sample& s) { s.quoted_extra_data = filler("x", 33); }},
     {"ExtraDataShorter", {"nonce"}, "31 bytes", [](Sample& s) { s.quoted_extra_data = filler("x", 31); }},
+    {"NonceHashedWithoutClaims",
+     {"nonce"},
+     "not made for",
+     [](Sample& s) {
+         const Sha256Digest digest = sha256(s.nonce);
+         s.quoted_extra_data = Buffer(digest.begin(), digest.end());
+     }},
     {"NonceQuotedWithoutClaims", {"nonce"}, "not made for", [](Sample& s) { s.quoted_extra_data = s.nonce; }},
 };
 

@@ -75,6 +75,25 @@ TEST(LogReport, SaysWhereReadingStopped) {
 
 TEST(LogReport, AnEmptyFileIsNoLog) { EXPECT_FALSE(inspect_log({}).consistent); }
 
+TEST(LogReport, SaysWhyAFileIsNoLog) {
+    const Buffer zeros(100);
+    const LogReport report = inspect_log(zeros);
+    EXPECT_FALSE(report.consistent);
+    EXPECT_THAT(log_json(report)["stopped"].get<std::string>(), HasSubstr("no event in it"));
+    EXPECT_THAT(log_text(report), HasSubstr("NOT CONSISTENT"));
+}
+
+TEST(LogReport, CountsWhatWasRecomputed) {
+    const Buffer bytes = log_of("Exit", "Exit");
+    EXPECT_EQ(log_json(inspect_log(bytes))["recomputed"], 1);
+    Buffer retyped = log_of("Exit", "Stay");
+    Writer(MutableBytes(retyped).subspan(4)).u32(0x0d);
+    const LogReport report = inspect_log(retyped);
+    EXPECT_TRUE(report.consistent) << "nothing in it shows the lie";
+    EXPECT_EQ(log_json(report)["recomputed"], 0);
+    EXPECT_THAT(log_text(report), HasSubstr("0 of 1 events recomputed"));
+}
+
 class EndorsementReport : public testing::Test {
   protected:
     ~EndorsementReport() override { std::filesystem::remove_all(directory); }

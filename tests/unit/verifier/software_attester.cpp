@@ -387,7 +387,8 @@ verifier::Verdict Sample::judge(bool with_views) const {
                                .signature = signature,
                                .claims = encoded_claims,
                                .event_log = log,
-                               .pcr_values = pcr_values},
+                               .pcr_values = pcr_values,
+                               .bare_nonce = bare_nonce},
                               verifier::AttestationKey(enrolled), known, nonce, with_policy ? &policy : nullptr,
                               with_views);
 }

@@ -108,6 +108,7 @@ struct Sample {
     Buffer nonce = filler("nonce");
     verifier::Policy policy;
     bool with_policy = true;
+    bool bare_nonce = false;
     verifier::TpmState known;
     Buffer enrolled;  // TPMT_PUBLIC
 
