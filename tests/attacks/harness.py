@@ -276,7 +276,7 @@ class Attack:
         if self.guest is not None:
             task = box.path("task.img")
             task_disk.make(task, guest_task(box, {"alone": self}), guest_files(box))
-        return self.verdict(self.boot(box, logs, task))
+        return self.verdict(self.boot(box, logs, task, timeout=lab.BOOT_TIMEOUT + (SCRIPT_TIMEOUT if task else 0)))
 
     def verdict(self, seen):
         """(refused, the line that says why)"""
