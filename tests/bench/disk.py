@@ -58,6 +58,9 @@ disk=/dev/sda
 device=/dev/sda5
 queue=/sys/block/sda/queue
 echo none > $queue/scheduler
+# Nothing else writes: the root's journal would, every few seconds.
+echo u > /proc/sysrq-trigger
+until grep -q ' / [^ ]* ro' /proc/mounts; do sleep 0.1; done
 free_kb=$(cat $queue/max_sectors_kb)
 modprobe -a dm_crypt aesni_intel
 
