@@ -61,6 +61,8 @@ echo none > $queue/scheduler
 # Nothing else writes: the root's journal would, every few seconds.
 echo u > /proc/sysrq-trigger
 until grep -q ' / [^ ]* ro' /proc/mounts; do sleep 0.1; done
+# Nor does udev read the partition whenever fio has closed it. (dmsetup waits for udev.)
+[ -n "$key" ] || udevadm control --stop-exec-queue
 free_kb=$(cat $queue/max_sectors_kb)
 modprobe -a dm_crypt aesni_intel
 
