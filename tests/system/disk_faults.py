@@ -7,6 +7,7 @@ writes.  At last what was acknowledged before each reset is read, and the disk l
 looks for the same records.
 """
 
+import hashlib
 import os
 import re
 import sys
@@ -102,7 +103,7 @@ THIRD = r"""
 dmesg -n 1
 check_records 1 $first
 check_records 2 $second
-hash_scratch
+dd if=$scratch bs=1M count=$((unreadable / 2048)) iflag=direct 2> /dev/null | sha256sum | cut -d' ' -f1 > results/sha256
 echo "a disk without its medium"
 # What is needed from now on is in memory.
 timeout 60 dd if=/dev/zero of=/dev/null bs=512 count=1 2> /dev/null
@@ -200,11 +201,18 @@ class Faults:
         self.answer(task, "away")
 
     def after(self, box):
-        """What is wrong with the medium: the records, by dm-crypt's parameters, and none of them in plaintext."""
+        """What is wrong with the medium: what the guest read and the records, by dm-crypt's parameters, none of it in plaintext."""
+        status = task_disk.results(box.path("task.img"), box.directory)
+        if status != 0:
+            return [f"the guest's task ended with status {status}"]
         wrong = []
         plain = box.path("scratch.img")
         box.decrypt_partition("guest-scratch", plain)
+        with open(box.path("results/sha256"), encoding="ascii") as file:
+            expected = file.read().strip()
         with open(plain, "rb") as file:
+            if hashlib.sha256(file.read(UNREADABLE * lab.SECTOR)).hexdigest() != expected:
+                wrong.append("what the guest read is not on the medium")
             for stage, count in self.acknowledged.items():
                 for number in range(count):
                     file.seek(((stage - 1) * 1024 + number) * RECORD)
@@ -212,6 +220,8 @@ class Faults:
                     if file.read(RECORD) != (line * RECORD)[:RECORD]:
                         wrong.append(f"record {number} of stage {stage} is not on the medium")
         os.unlink(plain)
+        if lab.sha256_of_partition(box.image, "gatehouse-boot") != box.boot_hash:
+            wrong.append("the boot partition has changed")
         if disk.occurs(box.image, b"stage 1, record 1\n"):
             wrong.append("a record is on the medium in plaintext")
         print(f"records acknowledged before a reset: {self.acknowledged}")
@@ -221,7 +231,7 @@ class Faults:
 def main():
     options = checks.arguments(__doc__, cpus={"type": int, "default": 2})
     faults = Faults()
-    return disk.run(options, write_task, faults.during, faults.after, disks=disks, extra=["-action", "reboot=reset"])
+    return disk.run(options, write_task, faults.during, faults.after, judged=False, disks=disks, extra=["-action", "reboot=reset"])
 
 
 if __name__ == "__main__":
