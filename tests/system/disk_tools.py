@@ -4,13 +4,12 @@
 hdparm, smartctl, sg3-utils and fstrim in the guest, with a policy that allows TRIM and shows disks without a vault.  Nothing
 that is refused ends in error handling, a failed read or the loss of NCQ.  What was trimmed is zeros on the emulator's medium,
 so it is noise for the guest, what was not is as before, and outside of the guest's partitions no sector has changed.  A
-foreign disk beside the own one can be read and not written; a CD drive is absent.
+foreign disk beside the own one can be read and not written, and so can a CD be, whose file system is mounted.
 """
 
 import hashlib
 import os
 import secrets
-import shutil
 import sys
 
 import appliance as lab
@@ -19,6 +18,7 @@ import disk
 import task_disk
 
 FOREIGN_SIZE = 4 << 20
+CD_FILE_SIZE = 3_000_001
 TRIMMED = 48  # MiB from the beginning of the partition: 4 MiB that are trimmed as they are; before them is a file system
 
 TASK = r"""
@@ -126,11 +126,37 @@ dmesg > results/dmesg
 ! grep -E "$trouble" results/dmesg || fail "TRIM cost errors"
 [ "$(cat $block/device/queue_depth)" = "$depth" ] || fail "NCQ is off"
 
+echo "a CD drive"
+dmesg -C
+cd=/dev/$(ls /sys/bus/scsi/devices/2:0:0:0/block)
+cmp -n "$(stat -c %s cd.iso)" $cd cd.iso || fail "the CD is not as it is"
+mkdir -p /run/cd
+works mount -t iso9660 -o ro $cd /run/cd
+cmp /run/cd/data.bin cd-data || fail "the file on the CD is not as it is"
+works umount /run/cd
+works sg_inq $cd
+works sg_readcap $cd
+works sg_raw -r 512 $cd 85 08 0e 00 00 00 01 00 00 00 00 00 00 40 a1 00  # IDENTIFY PACKET DEVICE
+# WRITE (10), WRITE BUFFER, MODE SELECT (10), BLANK, a vendor's packet
+for packet in "2a 00 00 00 00 14 00 00 01 00" "3b 05 00 00 00 00 00 08 00 00" "55 10 00 00 00 00 00 08 00 00" \
+    "a1 01 00 00 00 00 00 00 00 00 00 00" "d8 00 00 00 00 00 00 00 00 00 00 00"; do
+    # shellcheck disable=SC2086
+    refused sg_raw -s 2048 -i cd.iso $cd $packet
+    says "Illegal Request"
+done
+# A disk's commands on it, and a packet device's on the disk: READ SECTORS EXT, WRITE DMA EXT; IDENTIFY PACKET DEVICE
+refused sg_raw -r 512 $cd 85 08 0e 00 00 00 01 00 00 00 00 00 00 40 24 00
+refused sg_raw -s 512 -i cd.iso $cd 85 0d 06 00 00 00 01 00 00 00 00 00 00 40 35 00
+refused sg_raw -r 512 $disk 85 08 0e 00 00 00 01 00 00 00 00 00 00 40 a1 00
+echo 3 > /proc/sys/vm/drop_caches
+cmp -n "$(stat -c %s cd.iso)" $cd cd.iso || fail "the CD has changed"
+dmesg > results/dmesg
+! grep -E "$trouble" results/dmesg || fail "the CD cost errors"
+
 echo "a disk without a vault"
 cmp $foreign foreign || fail "the foreign disk is not as it is"
 refused dd if=/dev/zero of=$foreign bs=4k count=1 oflag=direct conv=notrunc
 cmp $foreign foreign || fail "the foreign disk has changed"
-[ ! -e /dev/sr0 ] || fail "the CD drive is there"
 
 dd if=$scratch bs=1M iflag=direct 2> /dev/null | sha256sum | cut -d' ' -f1 > results/sha256
 sync
@@ -149,6 +175,33 @@ def policy_of_the_test(path):
         text = text.replace(old, new)
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
+
+
+def iso_9660(name, data):
+    """A CD with one file in its root (ECMA-119, sections 8.4 and 9.1): sectors of 2,048 bytes, 16 of them free, then volume
+    descriptors, the root directory, the file.  Path tables, which Linux does not look at, are missing."""
+    sector, root = 2048, 18
+
+    def both(value, size):
+        return value.to_bytes(size, "little") + value.to_bytes(size, "big")
+
+    def record(identifier, first, size, flags):
+        body = (b"\0" + both(first, 4) + both(size, 4) + bytes([126, 1, 1, 0, 0, 0, 0, flags, 0, 0]) + both(1, 2) +
+                bytes([len(identifier)]) + identifier)
+        body += bytes((len(body) + 1) % 2)  # to an even length
+        return bytes([len(body) + 1]) + body
+
+    sectors = root + 1 + -(-len(data) // sector)
+    volume = bytearray(sector)
+    volume[0:7] = b"\1CD001\1"
+    volume[8:72] = b" " * 64
+    volume[80:88] = both(sectors, 4)
+    volume[120:132] = both(1, 2) + both(1, 2) + both(sector, 2)
+    volume[156:190] = record(b"\0", root, sector, 2)
+    volume[881] = 1
+    directory = record(b"\0", root, sector, 2) + record(b"\1", root, sector, 2) + record(name, root + 1, len(data), 0)
+    whole = (bytes(16 * sector) + volume + (b"\xffCD001\1").ljust(sector, b"\0") + directory.ljust(sector, b"\0") + data)
+    return whole.ljust(sectors * sector, b"\0")
 
 
 def outside(image):
@@ -194,12 +247,15 @@ def main():
     foreign = box.path("foreign")
     with open(foreign, "wb") as file:
         file.write(secrets.token_bytes(FOREIGN_SIZE))
-    shutil.copy(foreign, box.path("cd.iso"))
+    data, disc = box.path("cd-data"), box.path("cd.iso")
+    with open(data, "wb") as file, open(disc, "wb") as image:
+        file.write(content := secrets.token_bytes(CD_FILE_SIZE))
+        image.write(iso_9660(b"DATA.BIN;1", content))
     task = box.path("task.img")
-    task_disk.make(task, f"trimmed={TRIMMED}\n{TASK}", [("foreign", foreign)])
+    task_disk.make(task, f"trimmed={TRIMMED}\n{TASK}", [("foreign", foreign), ("cd-data", data), ("cd.iso", disc)])
     before = outside(box.image)
     # Q35's own controller has six ports; disks take the first ones.
-    cd_drive = ["-drive", f"if=none,id=cd,media=cdrom,format=raw,readonly=on,file={box.path('cd.iso')}",
+    cd_drive = ["-drive", f"if=none,id=cd,media=cdrom,format=raw,readonly=on,file={disc}",
                 "-device", "ide-cd,drive=cd,bus=ide.2"]
     with box.machine(options.emulator, logs, options.cpus, snapshot=False, task=task, disks=[box.image, foreign],
                      extra=cd_drive) as machine:
