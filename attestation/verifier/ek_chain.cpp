@@ -74,14 +74,29 @@ struct CrlUse {
     bool operator==(const CrlUse&) const = default;
 };
 
+bool is_about_time(int error) {
+    return error == X509_V_ERR_CRL_HAS_EXPIRED || error == X509_V_ERR_CRL_NOT_YET_VALID ||
+           error == X509_V_ERR_CERT_HAS_EXPIRED || error == X509_V_ERR_CERT_NOT_YET_VALID;
+}
+
+// For who sets the clock.
+std::string clock_text(std::time_t now) {
+    std::tm parts{};
+    gmtime_r(&now, &parts);
+    char text[64] = "";
+    (void)std::strftime(text, sizeof(text), " (the clock here shows %Y-%m-%d %H:%M:%S UTC)", &parts);
+    return text;
+}
+
 struct Revocations {
     std::string revoked;  // the first certificate that is
     std::vector<std::pair<CrlUse, std::string>> failures;
     std::vector<std::string> gaps;  // certificates that no CRL says anything of
     // The last that is not for the certificate: of it only an entry counts. Of the path, and of that of a CRL's issuer.
     std::array<CrlUse, 2> out_of_scope;
-    CrlUse distrusted;  // the last that is not to be believed
-    CrlUse last;        // of any of them
+    CrlUse distrusted;     // the last that is not to be believed
+    CrlUse last;           // of any of them
+    bool by_time = false;  // the first failure is about a date
 };
 
 // What an error is about. OpenSSL forgets the CRL once it has said that its dates are wrong.
@@ -109,8 +124,6 @@ std::string revocation_error(int error, const CrlUse& use, X509* certificate) {
         default: return who + ": CRL of " + issuer + ": " + X509_verify_cert_error_string(error);
     }
 }
-
-bool is_about_time(int error) { return error == X509_V_ERR_CRL_HAS_EXPIRED || error == X509_V_ERR_CRL_NOT_YET_VALID; }
 
 // OpenSSL's verify callback of the second pass: goes on past every error, and keeps what it was. That no CRL
 // is for a certificate is no error; of a CRL that is not for it (of another distribution point, of another kind of
@@ -145,6 +158,7 @@ int collect_revocations(int ok, X509_STORE_CTX* context) {
     if (above != nullptr) return out_of_scope == use ? 1 : 0;
     if (!is_about_time(error)) found.distrusted = use;
     if (out_of_scope == use) return 1;
+    if (found.failures.empty()) found.by_time = is_about_time(error);
     found.failures.emplace_back(use, revocation_error(error, use, certificate));
     return 1;
 }
@@ -215,6 +229,7 @@ class Verification {
         }
         return "";
     }
+    [[nodiscard]] bool failed_by_time() const { return is_about_time(X509_STORE_CTX_get_error(context_.get())); }
     // After path_failure(): whether the vendor is the one who issued it, faults aside.
     [[nodiscard]] bool known() const { return known_; }
 
@@ -266,7 +281,8 @@ Finding judge_revocation(X509* certificate, const std::vector<openssl::Certifica
     verification.at(now);
     const Revocations found = verification.revocations(path);
     if (!found.revoked.empty()) return finding(false, found.revoked);
-    if (!found.failures.empty()) return finding(false, found.failures.front().second);
+    if (!found.failures.empty())
+        return finding(false, found.failures.front().second + (found.by_time ? clock_text(now) : ""));
     if (vendor.require_crl && !found.gaps.empty())
         return finding(false, "no CRL for " + found.gaps.front() + ", and the vendor's settings require one");
     const bool checked = found.gaps.empty() || found.gaps.front() != certificate_text(certificate, 0);
@@ -321,7 +337,7 @@ ChainVerdict verify_chain(X509* certificate, const std::vector<openssl::Certific
     for (const TrustedVendor& vendor : store.vendors) {
         Verification verification(certificate, others, vendor);
         verification.at(now);
-        const std::string failure = verification.path_failure();
+        std::string failure = verification.path_failure();
         if (failure.empty()) {
             // A context serves for one verification only.
             Finding revocation = judge_revocation(certificate, others, vendor, verification.path(), now);
@@ -334,6 +350,7 @@ ChainVerdict verify_chain(X509* certificate, const std::vector<openssl::Certific
             continue;
         }
         if (verdict.vendor != nullptr) continue;
+        if (verification.failed_by_time()) failure += clock_text(now);
         // Of several reasons, that of the vendor who did issue it is told; else the first.
         if (!blamed) verdict.chain.detail = failure;
         if (!blamed && verification.known()) {
