@@ -44,23 +44,25 @@ std::string text_of(const ASN1_TIME* time) {
     return ASN1_TIME_to_tm(time, &parts) == 1 ? text_of(parts) : "an unreadable date";
 }
 
-// When the certificate is valid, and what time it is here.
-std::string dates_text(const X509* certificate) {
+std::string clock_text() {
     const std::time_t now = std::time(nullptr);
     std::tm parts{};
     gmtime_r(&now, &parts);
+    return "the clock of this machine shows " + text_of(parts);
+}
+
+// When the certificate is valid, and what time it is here.
+std::string dates_text(const X509* certificate) {
     return "valid from " + text_of(X509_get0_notBefore(certificate)) + " to " +
-           text_of(X509_get0_notAfter(certificate)) + "; the clock of this machine shows " + text_of(parts);
+           text_of(X509_get0_notAfter(certificate)) + "; " + clock_text();
 }
 
 // Why a certificate of the server's path is not accepted.
-std::string verdict_text(long verdict, SSL* ssl) {
+std::string verdict_text(long verdict) {
     const std::string text = X509_verify_cert_error_string(verdict);
     if (verdict != X509_V_ERR_CERT_NOT_YET_VALID && verdict != X509_V_ERR_CERT_HAS_EXPIRED) return text;
-    const Certificate shown(SSL_get1_peer_certificate(ssl), X509_free);
-    if (!shown) return text;
-    return text + ": the server's is " + dates_text(shown.get()) +
-           ". If the clock is wrong, set it; if not, the server's clock is";
+    return text + "; " + clock_text() +
+           ": if that is wrong, set it; if not, the server's clock is, or its certificate is";
 }
 
 // The alert, if it is one about the certificate that was shown to the server.
@@ -235,7 +237,7 @@ void TlsStream::handshake(const TlsContext& context, Clock::time_point deadline)
         if (result == 1) return;
         if (const long verdict = SSL_get_verify_result(ssl_); context.verifies() && verdict != X509_V_OK) {
             ERR_clear_error();
-            fail("its certificate is not accepted: " + verdict_text(verdict, ssl_));
+            fail("its certificate is not accepted: " + verdict_text(verdict));
         }
         wait_for(result, "TLS handshake", deadline);
     }
