@@ -85,12 +85,15 @@ protocol::EnrollStatus Agent::enroll(bool again) {
             state.pending.reset();
         }
     }
-    start_enrollment(state, server);
+    start_enrollment(state, server, again);
     return continue_enrollment(state, server);
 }
 
-void Agent::start_enrollment(State& state, ServerClient& server) {
-    Identity identity = source().identity();
+void Agent::start_enrollment(State& state, ServerClient& server, bool again) {
+    // The key of one that is enrolled is not given up without being told to.
+    const bool may_replace = again || state.endpoint_id.empty();
+    Identity identity =
+        source().identity(may_replace ? EvidenceSource::LostKey::kReplace : EvidenceSource::LostKey::kKeep);
     const std::string key = make_private_key();
     const protocol::EnrollChallenge challenge = server.enroll({.hostname = config_.hostname,
                                                                .source = source().name(),

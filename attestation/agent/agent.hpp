@@ -42,7 +42,7 @@ class Agent {
     [[nodiscard]] ServerClient connect(bool with_identity);
     [[nodiscard]] ServerClient& connection();
     [[nodiscard]] EvidenceSource& source();
-    void start_enrollment(State& state, ServerClient& server);
+    void start_enrollment(State& state, ServerClient& server, bool again);
     [[nodiscard]] protocol::EnrollStatus continue_enrollment(State& state, ServerClient& server);
     void finish_enrollment(State& state, const protocol::EnrollStatus& status);
     [[nodiscard]] protocol::AttestAnswer attest_now(State& state);

@@ -121,6 +121,7 @@ Json status_of(const Config& config, const StateDirectory& directory) {
                         {"lease_until", utc(state.last->lease_until)},
                         {"failures", state.last->failures}};
     }
+    json["clock"] = utc(std::time(nullptr));
     json["trouble"] = state.trouble;
     return json;
 }

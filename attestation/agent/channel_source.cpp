@@ -3,6 +3,11 @@
 #include "attestation/agent/endorsement_key.hpp"
 
 namespace gatehouse::agent {
+namespace {
+
+constexpr unsigned kMostMissing = 16;  // NV indices of a chain
+
+}  // namespace
 
 std::vector<ChannelSource::EndorsementKey> ChannelSource::persistent_keys() {
     std::vector<EndorsementKey> keys;
@@ -33,13 +38,14 @@ const ChannelSource::EndorsementKey& ChannelSource::endorsement_key() {
     return key_.emplace(std::move(keys.front()));  // without a certificate: an operator decides
 }
 
-Identity ChannelSource::identity() {
+Identity ChannelSource::identity(LostKey /*the hypervisor keeps its key*/) {
     const EndorsementKey& key = endorsement_key();
     Identity identity{.ek_certificate = key.certificate, .ek_chain = {}, .ek_public = key.public_area, .ak_public = {}};
-    for (std::uint32_t index = kFirstChainIndex; index <= kLastChainIndex; ++index) {
+    unsigned missing = 0;  // in a row: there may be gaps, and each question takes a while
+    for (std::uint32_t index = kFirstChainIndex; index <= kLastChainIndex && missing < kMostMissing; ++index) {
         auto part = client_.endorsement(index);
-        if (!part) break;
-        identity.ek_chain.push_back(std::move(*part));
+        missing = part ? 0 : missing + 1;
+        if (part) identity.ek_chain.push_back(std::move(*part));
     }
     // The key comes with each quote; what this one says is of no interest.
     identity.ak_public = client_.quote(Buffer(channel::kMinNonce)).key;

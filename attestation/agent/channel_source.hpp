@@ -13,7 +13,7 @@ class ChannelSource final : public EvidenceSource {
     explicit ChannelSource(std::unique_ptr<MailboxPort> port) : port_(std::move(port)), client_(*port_) {}
 
     [[nodiscard]] const char* name() const override { return "hypervisor"; }
-    [[nodiscard]] Identity identity() override;
+    [[nodiscard]] Identity identity(LostKey lost) override;
     [[nodiscard]] Buffer activate(Bytes credential_blob, Bytes encrypted_secret) override;
     [[nodiscard]] protocol::AttestRequest evidence(Bytes nonce) override;
 

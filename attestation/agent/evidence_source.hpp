@@ -26,8 +26,10 @@ class EvidenceSource {
     virtual ~EvidenceSource() = default;
     // "hypervisor" or "tpm", as the protocol has it.
     [[nodiscard]] virtual const char* name() const = 0;
-    // The same endorsement and attestation key each time.
-    [[nodiscard]] virtual Identity identity() = 0;
+    // The same endorsement and attestation key each time. One that the TPM cannot use any more, since it is another
+    // TPM or was cleared, is replaced only on demand; else, and for whatever else goes wrong, the call throws.
+    enum class LostKey : bool { kKeep, kReplace };
+    [[nodiscard]] virtual Identity identity(LostKey lost) = 0;
     // TPM2_ActivateCredential for the keys of identity(); both arguments with their size fields, as
     // EnrollChallenge has them.
     [[nodiscard]] virtual Buffer activate(Bytes credential_blob, Bytes encrypted_secret) = 0;

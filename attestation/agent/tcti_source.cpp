@@ -4,7 +4,8 @@
 
 #include <filesystem>
 
-#include "attestation/agent/tcti_tpm.hpp"
+#include "attestation/agent/ek_templates.hpp"
+#include "attestation/agent/leftovers.hpp"
 #include "attestation/evidence/claims.hpp"
 #include "hypervisor/base/hash.hpp"
 #include "keyvault/tpm/sealing.hpp"
@@ -47,23 +48,18 @@ class AttestationKey {
         if (of.exists(tpm::kStorageRootKey)) {
             parent_ = of.persistent(tpm::kStorageRootKey);
         } else {
-            of.create_primary(ESYS_TR_RH_OWNER, public_of(tpm::storage_root_key_template().bytes()), made_parent_);
-            parent_ = made_parent_.handle;
+            make_parent();
         }
     }
 
-    // Whether the TPM took the blob.
+    // False if it is not a key of this TPM, as it is since it was cleared last; nothing else that goes wrong means that.
+    // TpmError.
     [[nodiscard]] bool load(const std::string& blob) {
-        const Bytes bytes = host::text_bytes(blob);
-        TPM2B_PUBLIC area{};
-        TPM2B_PRIVATE sensitive{};
-        std::size_t offset = 0;
-        if (Tss2_MU_TPM2B_PUBLIC_Unmarshal(octets(bytes), bytes.size(), &offset, &area) != TSS2_RC_SUCCESS ||
-            Tss2_MU_TPM2B_PRIVATE_Unmarshal(octets(bytes), bytes.size(), &offset, &sensitive) != TSS2_RC_SUCCESS) {
-            return false;
-        }
-        return Esys_Load(tpm_.context(), parent_, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &sensitive, &area,
-                         &key_.handle) == TSS2_RC_SUCCESS;
+        if (load_below_parent(blob)) return true;
+        // A storage root key may have been made persistent, or another one, after the attestation key was made.
+        if (made_parent_.handle != ESYS_TR_NONE) return false;
+        make_parent();
+        return load_below_parent(blob);
     }
 
     // A new one, not loaded yet: its blob.
@@ -87,19 +83,48 @@ class AttestationKey {
     [[nodiscard]] ESYS_TR handle() const { return key_.handle; }
 
   private:
+    void make_parent() {
+        tpm_.create_primary(ESYS_TR_RH_OWNER, public_of(tpm::storage_root_key_template().bytes()), made_parent_);
+        parent_ = made_parent_.handle;
+    }
+
+    [[nodiscard]] bool load_below_parent(const std::string& blob) {
+        const Bytes bytes = host::text_bytes(blob);
+        TPM2B_PUBLIC area{};
+        TPM2B_PRIVATE sensitive{};
+        std::size_t offset = 0;
+        if (Tss2_MU_TPM2B_PUBLIC_Unmarshal(octets(bytes), bytes.size(), &offset, &area) != TSS2_RC_SUCCESS ||
+            Tss2_MU_TPM2B_PRIVATE_Unmarshal(octets(bytes), bytes.size(), &offset, &sensitive) != TSS2_RC_SUCCESS) {
+            throw ToolError(std::string("attestation key: ") + kKeyBlob +
+                            " is damaged; restore it, or remove it and enroll again");
+        }
+        const TSS2_RC code = Esys_Load(tpm_.context(), parent_, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE,
+                                       &sensitive, &area, &key_.handle);
+        if (code == TSS2_RC_SUCCESS) return true;
+        const host::TpmError error(code, "loading the attestation key");
+        // Its parent did not encrypt it (Part 3, 12.2; Part 1, 22.4): the seed that the parent is made of is another one.
+        if (error.error() == TPM2_RC_INTEGRITY) return false;
+        throw error;
+    }
+
     const TctiTpm& tpm_;
     Transient made_parent_;
     Transient key_;
     ESYS_TR parent_ = ESYS_TR_NONE;
 };
 
+constexpr const char* kLostKey =
+    "attestation key: it is not of this TPM, which is another one or was cleared since; `attestation-agent enroll "
+    "--again` makes a new one";
+
 void require(AttestationKey& key, const StateDirectory& state) {
     const auto blob = state.read(kKeyBlob);
-    if (!blob || !key.load(*blob)) {
+    if (!blob) {
         throw ToolError(
-            "attestation key: the TPM does not take the one that was enrolled (was the TPM cleared?); "
-            "`attestation-agent enroll --again` makes a new one");
+            std::string("attestation key: there is no ") + kKeyBlob +
+            " in the state directory; restore it, or make a new one with `attestation-agent enroll --again`");
     }
+    if (!key.load(*blob)) throw ToolError(kLostKey);
 }
 
 TPML_PCR_SELECTION selection_of(std::uint32_t pcrs) {
@@ -165,34 +190,55 @@ Quoted quote(ESYS_CONTEXT* context, ESYS_TR key, Bytes qualifying) {
 
 }  // namespace
 
-Identity TctiSource::identity() {
-    const TctiTpm tpm(tcti_);
-    const EndorsementKey endorsement(tpm);
-    AttestationKey key(tpm);
-    if (const auto blob = state_.read(kKeyBlob); !blob || !key.load(*blob)) {
-        const std::string made = key.create();
-        if (!key.load(made)) throw ToolError("TPM: does not load the attestation key that it made");
-        state_.write(kKeyBlob, made);
+template <typename Step>
+auto TctiSource::with_room(Step step) const {
+    try {
+        return step(TctiTpm(tcti_));
+    } catch (const host::TpmError& error) {
+        if (!is_want_of_room(error)) throw;
+        std::vector<TPM2B_PUBLIC> own{attestation_key_template(), public_of(tpm::storage_root_key_template().bytes())};
+        for (const EkPlace& place : kEkPlaces) own.push_back(ek_template(place.key));
+        if (flush_leftovers(tcti_, own) == 0) throw ToolError(want_of_room_text(tcti_, error));
     }
-    Identity identity{.ek_certificate = endorsement.certificate(),
-                      .ek_chain = {},
-                      .ek_public = endorsement.public_area(),
-                      .ak_public = tpm.public_area(key.handle())};
-    for (TPM2_HANDLE index = kFirstChainIndex; index <= kLastChainIndex; ++index) {
-        auto part = tpm.nv_contents(index);
-        if (!part) break;
-        identity.ek_chain.push_back(std::move(*part));
+    try {
+        return step(TctiTpm(tcti_));
+    } catch (const host::TpmError& error) {
+        if (!is_want_of_room(error)) throw;
+        throw ToolError(want_of_room_text(tcti_, error));
     }
-    return identity;
+}
+
+Identity TctiSource::identity(LostKey lost) {
+    return with_room([this, lost](const TctiTpm& tpm) {
+        const EndorsementKey endorsement(tpm);
+        AttestationKey key(tpm);
+        const auto blob = state_.read(kKeyBlob);
+        if (!blob || !key.load(*blob)) {
+            if (blob && lost == LostKey::kKeep) throw ToolError(kLostKey);
+            const std::string made = key.create();
+            if (!key.load(made)) throw ToolError("TPM: does not load the attestation key that it made");
+            state_.write(kKeyBlob, made);
+        }
+        Identity identity{.ek_certificate = endorsement.certificate(),
+                          .ek_chain = {},
+                          .ek_public = endorsement.public_area(),
+                          .ak_public = tpm.public_area(key.handle())};
+        for (const TPM2_HANDLE index : tpm.handles(kFirstChainIndex, kLastChainIndex)) {
+            if (auto part = tpm.nv_contents(index); part && !part->empty())
+                identity.ek_chain.push_back(std::move(*part));
+        }
+        return identity;
+    });
 }
 
 Buffer TctiSource::activate(Bytes credential_blob, Bytes encrypted_secret) {
-    const TctiTpm tpm(tcti_);
-    const EndorsementKey endorsement(tpm);
-    AttestationKey key(tpm);
-    require(key, state_);
-    return endorsement.activate(key.handle(), contents_of(credential_blob, "credential blob"),
-                                contents_of(encrypted_secret, "encrypted secret"));
+    return with_room([&](const TctiTpm& tpm) {
+        const EndorsementKey endorsement(tpm);
+        AttestationKey key(tpm);
+        require(key, state_);
+        return endorsement.activate(key.handle(), contents_of(credential_blob, "credential blob"),
+                                    contents_of(encrypted_secret, "encrypted secret"));
+    });
 }
 
 Buffer TctiSource::firmware_log() const {
@@ -202,24 +248,25 @@ Buffer TctiSource::firmware_log() const {
 }
 
 protocol::AttestRequest TctiSource::evidence(Bytes nonce) {
-    const TctiTpm tpm(tcti_);
-    AttestationKey key(tpm);
-    require(key, state_);
-    const Sha256Digest qualifying = evidence::qualifying_data(nonce, {});
-    constexpr int kAttempts = 5;  // somebody may extend a PCR between reading and quoting
-    for (int i = 0; i < kAttempts; ++i) {
-        Quoted quoted = quote(tpm.context(), key.handle(), qualifying);
-        Buffer values = pcr_values(tpm.context());
-        if (!equal_bytes(sha256(values), quoted.pcr_digest)) continue;
-        return {.source = name(),
-                .nonce = {nonce.begin(), nonce.end()},
-                .quote = std::move(quoted.attest),
-                .signature = std::move(quoted.signature),
-                .claims = {},
-                .event_log = firmware_log(),
-                .pcr_values = std::move(values)};
-    }
-    throw ToolError("TPM: PCRs change faster than they can be quoted");
+    return with_room([this, nonce](const TctiTpm& tpm) -> protocol::AttestRequest {
+        AttestationKey key(tpm);
+        require(key, state_);
+        const Sha256Digest qualifying = evidence::qualifying_data(nonce, {});
+        constexpr int kAttempts = 5;  // somebody may extend a PCR between reading and quoting
+        for (int i = 0; i < kAttempts; ++i) {
+            Quoted quoted = quote(tpm.context(), key.handle(), qualifying);
+            Buffer values = pcr_values(tpm.context());
+            if (!equal_bytes(sha256(values), quoted.pcr_digest)) continue;
+            return {.source = name(),
+                    .nonce = {nonce.begin(), nonce.end()},
+                    .quote = std::move(quoted.attest),
+                    .signature = std::move(quoted.signature),
+                    .claims = {},
+                    .event_log = firmware_log(),
+                    .pcr_values = std::move(values)};
+        }
+        throw ToolError("TPM: PCRs change faster than they can be quoted");
+    });
 }
 
 }  // namespace gatehouse::agent

@@ -16,6 +16,8 @@ class TctiTpm : public host::EsapiTpm {
 
     // nullopt if there is no such index.
     [[nodiscard]] std::optional<Buffer> nv_contents(TPM2_HANDLE index) const;
+    // Those of a range that there are: NV indices, persistent or transient objects, sessions; ascending, at most 256.
+    [[nodiscard]] std::vector<TPM2_HANDLE> handles(TPM2_HANDLE first, TPM2_HANDLE last) const;
     // TPMT_PUBLIC.
     [[nodiscard]] Buffer public_area(ESYS_TR object) const;
     // Fills `key` with a primary key.

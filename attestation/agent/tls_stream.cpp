@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <ctime>
 #include <memory>
 
 namespace gatehouse::agent {
@@ -31,6 +32,49 @@ std::string openssl_reason() {
     ERR_clear_error();
     const char* const reason = code == 0 ? nullptr : ERR_reason_error_string(code);
     return reason == nullptr ? "connection lost" : reason;
+}
+
+std::string text_of(const std::tm& time) {
+    std::array<char, 64> text{};
+    return {text.data(), std::strftime(text.data(), text.size(), "%Y-%m-%d %H:%M:%S UTC", &time)};
+}
+
+std::string text_of(const ASN1_TIME* time) {
+    std::tm parts{};
+    return ASN1_TIME_to_tm(time, &parts) == 1 ? text_of(parts) : "an unreadable date";
+}
+
+std::string clock_text() {
+    const std::time_t now = std::time(nullptr);
+    std::tm parts{};
+    gmtime_r(&now, &parts);
+    return "the clock of this machine shows " + text_of(parts);
+}
+
+// When the certificate is valid, and what time it is here.
+std::string dates_text(const X509* certificate) {
+    return "valid from " + text_of(X509_get0_notBefore(certificate)) + " to " +
+           text_of(X509_get0_notAfter(certificate)) + "; " + clock_text();
+}
+
+// Why a certificate of the server's path is not accepted.
+std::string verdict_text(long verdict) {
+    const std::string text = X509_verify_cert_error_string(verdict);
+    if (verdict != X509_V_ERR_CERT_NOT_YET_VALID && verdict != X509_V_ERR_CERT_HAS_EXPIRED) return text;
+    return text + "; " + clock_text() +
+           ": if that is wrong, set it; if not, the server's clock is, or its certificate is";
+}
+
+// The alert, if it is one about the certificate that was shown to the server.
+std::string alert_text(SSL* ssl) {
+    const int reason = ERR_GET_REASON(ERR_peek_last_error());
+    const X509* const own = ssl == nullptr ? nullptr : SSL_get_certificate(ssl);
+    const bool is_about_dates =
+        reason == SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED || reason == SSL_R_SSLV3_ALERT_BAD_CERTIFICATE;
+    const std::string text = openssl_reason();
+    if (!is_about_dates || own == nullptr) return text;
+    return text + ": the server does not take the certificate of this endpoint, " + dates_text(own) +
+           ". If that is within, the server's clock is wrong; else, `attestation-agent enroll --again` gets a new one";
 }
 
 void trust(SSL_CTX* context, const std::string& pem) {
@@ -193,7 +237,7 @@ void TlsStream::handshake(const TlsContext& context, Clock::time_point deadline)
         if (result == 1) return;
         if (const long verdict = SSL_get_verify_result(ssl_); context.verifies() && verdict != X509_V_OK) {
             ERR_clear_error();
-            fail(std::string("its certificate is not accepted: ") + X509_verify_cert_error_string(verdict));
+            fail("its certificate is not accepted: " + verdict_text(verdict));
         }
         wait_for(result, "TLS handshake", deadline);
     }
@@ -205,7 +249,7 @@ void TlsStream::wait_for(int result, const char* what, Clock::time_point deadlin
         if (wait_on(socket_.get(), error == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT, deadline)) return;
         throw TimedOut(address_.text() + ": " + what + ": no answer in time");
     }
-    fail(std::string(what) + ": " + openssl_reason());
+    fail(std::string(what) + ": " + alert_text(ssl_));
 }
 
 void TlsStream::write(std::string_view bytes, Clock::time_point deadline) {

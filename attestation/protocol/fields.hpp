@@ -16,7 +16,7 @@ namespace gatehouse::protocol {
 
 inline constexpr std::size_t kMaxDepth = 8;
 inline constexpr std::size_t kMaxMembers = 64;
-inline constexpr std::size_t kMaxElements = 64;  // of an array
+inline constexpr std::size_t kMaxElements = 256;  // of an array
 
 struct Limits {
     std::size_t least = 0;

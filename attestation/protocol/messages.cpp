@@ -21,7 +21,7 @@ constexpr Limits kPcrValues{0, 16384};
 constexpr Limits kLog{0, kMaxBody};
 constexpr Limits kBlob{1, 65536};
 constexpr Limits kName{1, 64};
-constexpr std::size_t kMaxChain = 16;
+constexpr std::size_t kMaxChain = 256;
 constexpr std::size_t kMaxFailures = kMaxElements;
 
 constexpr std::uint64_t kMaxSeconds = std::numeric_limits<unsigned>::max();

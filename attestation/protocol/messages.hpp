@@ -48,7 +48,7 @@ struct EnrollRequest {
     std::string source;    // "hypervisor" or "tpm"
     Buffer ek_certificate;
     std::vector<Buffer> ek_chain;
-    Buffer ek_public;   // TPMT_PUBLIC
+    Buffer ek_public;   // TPMT_PUBLIC; servers take TPM2B_PUBLIC as well, of either key
     Buffer ak_public;   // TPMT_PUBLIC
     std::string csr;    // PEM, PKCS #10; P-256; its subject is not used
     std::string token;  // one-time enrollment token, may be empty

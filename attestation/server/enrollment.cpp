@@ -16,7 +16,7 @@ using namespace enrollment_state;
 namespace {
 
 constexpr std::int64_t kMostAttempts = 5;
-constexpr std::size_t kMostChain = 8;
+constexpr std::size_t kMostChain = 256;  // NV indices: as many as there may be
 constexpr std::size_t kMostCertificate = 16 * 1024;
 constexpr std::size_t kMostPublicArea = 2048;
 constexpr const char* kDefaultGroup = "default";
@@ -70,14 +70,37 @@ void set_state(Session& session, OpenEnrollment& open, const char* state, const 
     set_enrollment_state(session, open.id, state, reason);
 }
 
-std::string key_of(const OpenEnrollment& open) { return host::hex(verifier::endorsement_key_hash(open.ek_public)); }
+std::string key_hash(Bytes public_area) { return host::hex(verifier::endorsement_key_hash(public_area)); }
 
 // The endpoint, if any, whose EK this is though it was shown with other attributes or another policy then:
 // the TPM has only one of that key, and is one endpoint only.
 std::optional<std::string> disguised(Session& session, const OpenEnrollment& open) {
-    const auto other = id_of_disguised(session, key_of(open), open.ek_hash);
+    const auto other = id_of_disguised(session, open.ek_key, open.ek_hash);
     if (!other) return std::nullopt;
     return "endpoint " + *other + " has this EK, in another public area";
+}
+
+// The endpoint of this TPM, if there is one: that has this EK, or whose TPM has shown this EK or this attestation key
+// before. Both are in one TPM: that was proven when the credential was activated.
+struct Present {
+    std::optional<EndpointSummary> endpoint;
+    std::string why_not;  // not empty: there are two, which is not to be
+};
+Present present_of(Session& session, const OpenEnrollment& open) {
+    Present present{lock_by_ek(session, open.ek_hash), {}};
+    for (const std::string& id : ids_of_keys(session, open.ek_key, open.ak_key)) {
+        if (!present.endpoint) present.endpoint = lock_summary(session, id);
+        if (!present.endpoint || present.endpoint->id == id) continue;
+        present.why_not = "this TPM is endpoint " + present.endpoint->id + " by one of its keys and endpoint " + id +
+                          " by another; enroll with a new attestation key";
+    }
+    return present;
+}
+
+// Of those that an older program kept, too.
+void complete(OpenEnrollment& open) {
+    if (open.ek_key.empty()) open.ek_key = key_hash(open.ek_public);
+    if (open.ak_key.empty()) open.ak_key = key_hash(open.ak_public);
 }
 
 // What stays known of an endpoint's TPM when its attestation key is another.
@@ -93,7 +116,7 @@ NewEndpoint endpoint_of(const OpenEnrollment& open, const std::string& group, Se
             .group = group,
             .source = open.source,
             .ek_hash = open.ek_hash,
-            .ek_key = key_of(open),
+            .ek_key = open.ek_key,
             .vendor = open.vendor,
             .manufacturer = open.manufacturer,
             .model = open.model,
@@ -115,13 +138,14 @@ struct Automatic {
 };
 
 Automatic automatic(Session& session, const OpenEnrollment& open, Seconds now) {
-    const auto present = find_by_ek(session, open.ek_hash);
-    if (present && present->state == State::kRetired)
-        return {{}, {}, "endpoint " + present->id + " with this EK was retired"};
     if (const auto why_not = disguised(session, open)) return {{}, {}, *why_not};
+    const auto [present, why_not] = present_of(session, open);
+    if (!why_not.empty()) return {{}, {}, why_not};
+    if (present && present->state == State::kRetired)
+        return {{}, {}, "endpoint " + present->id + " of this TPM was retired"};
     // Evidence of another source is worth less, or more, than what somebody agreed to.
     if (present && present->source != open.source)
-        return {{}, {}, "endpoint " + present->id + " with this EK has source \"" + present->source + "\""};
+        return {{}, {}, "endpoint " + present->id + " of this TPM has source \"" + present->source + "\""};
     if (const auto group = registered_group(session, open.ek_hash))
         return {*group, "registered EK", {}, Agreement::kBeforehand};
     if (!open.endorsed) return {{}, {}, "EK not endorsed: " + open.reason};
@@ -136,9 +160,11 @@ Automatic automatic(Session& session, const OpenEnrollment& open, Seconds now) {
 void Service::Inside::approve(Session& session, const std::string& id, const std::string& group, const std::string& who,
                               Agreement agreement) {
     OpenEnrollment open = lock_enrollment(session, id).value();
+    complete(open);
     demand_group(session, group);
     if (const auto why_not = disguised(session, open)) throw ServiceError(409, "endorsement_key", *why_not);
-    const auto present = lock_by_ek(session, open.ek_hash);
+    const auto [present, why_not] = present_of(session, open);
+    if (!why_not.empty()) throw ServiceError(409, "endorsement_key", why_not);
     open.endpoint = present ? present->id : new_id(now());
     const Key request_key = key_of_request(open.csr);
     const Issued issued = authority->issue_client(request_key.get(), open.endpoint, now(), options.certificate_days);
@@ -148,6 +174,7 @@ void Service::Inside::approve(Session& session, const std::string& id, const std
     } else {
         add_endpoint(session, endpoint);
     }
+    keep_keys(session, open.endpoint, open.ek_key, open.ak_key);
     set_endorsement(session, open.endpoint, open.endorsed, open.time, open.endorsement);
     set_enrollment_approved(session, id, open.endpoint, issued.pem);
     const nlohmann::json detail{{"endpoint", open.endpoint}, {"group", group},
@@ -173,8 +200,13 @@ void Service::Inside::drop_old_enrollments(Session& session) {
     drop_decided_enrollments(session, now() - Seconds{options.history_days} * 86'400);
 }
 
-protocol::EnrollChallenge Service::enroll(const protocol::EnrollRequest& request) {
-    demand_sizes(request);
+protocol::EnrollChallenge Service::enroll(const protocol::EnrollRequest& given) {
+    demand_sizes(given);
+    protocol::EnrollRequest request = given;
+    for (Buffer* const area : {&request.ek_public, &request.ak_public}) {
+        const Bytes inside = verifier::without_size(*area);
+        *area = Buffer(inside.begin(), inside.end());
+    }
     const Seconds now = inside_->now();
     (void)key_of_request(request.csr);
     std::vector<verifier::Finding> findings = checked_attestation_key(request);
@@ -216,7 +248,9 @@ protocol::EnrollChallenge Service::enroll(const protocol::EnrollRequest& request
                         .token_hash = {},
                         .endpoint = {},
                         .certificate = {},
-                        .endorsement = endorsed ? endorsement_json(request.ek_certificate, request.ek_chain) : ""};
+                        .endorsement = endorsed ? endorsement_json(request.ek_certificate, request.ek_chain) : "",
+                        .ek_key = key_hash(request.ek_public),
+                        .ak_key = key_hash(request.ak_public)};
     if (!request.token.empty()) {
         const Sha256Digest hash = sha256(host::text_bytes(request.token));
         open.token_hash.assign(hash.begin(), hash.end());
@@ -256,7 +290,8 @@ protocol::EnrollStatus Service::activate(const std::string& id, Bytes secret) {
         fresh = open->state == kChallenged;
         if (fresh) {
             // A later one by the same TPM takes the place of those that wait.
-            reject_others_waiting(session, open->ek_hash, id, "the same TPM enrolled again");
+            complete(*open);
+            reject_others_waiting(session, *open, "the same TPM enrolled again");
             const Automatic by = automatic(session, *open, now);
             set_state(session, *open, kWaiting, by.why_not);
             if (!by.group.empty()) {

@@ -15,6 +15,35 @@ constexpr std::size_t kTokenSize = 32;
 constexpr unsigned kServerDays = 365;
 constexpr Seconds kTokenUseStep = 60;  // last_used is not written more often
 
+constexpr unsigned kRoomSeconds = 60;  // until somebody may have made room
+
+// Tells who asks that there is no room, and that nothing was written.
+class DatabaseOfService final : public Database {
+  public:
+    explicit DatabaseOfService(std::unique_ptr<Database> under) : under_(std::move(under)) {}
+    void write(const Job& job) override {
+        told([&] { under_->write(job); });
+    }
+    void read(const Job& job) override {
+        told([&] { under_->read(job); });
+    }
+    void backup(const std::string& path) override { under_->backup(path); }
+
+  private:
+    template <typename Step>
+    static void told(Step step) {
+        try {
+            step();
+        } catch (const DatabaseFull&) {
+            throw ServiceError(
+                507, "disk_full",
+                "the server's disk is full, and nothing of this was written; make room there, and try again",
+                kRoomSeconds);
+        }
+    }
+    std::unique_ptr<Database> under_;
+};
+
 struct NewToken {
     std::string text;
     Sha256Digest hash;
@@ -29,7 +58,9 @@ NewToken new_token() {
 // Keys and certificate of one server are made together, as one secret, so that processes that start at once
 // cannot mix theirs: u16 length || key || certificate.
 Service::Inside::Inside(const ServiceOptions& given)
-    : options(given), sealer(given.directory), database(Database::open(given.database)) {
+    : options(given),
+      sealer(given.directory),
+      database(std::make_unique<DatabaseOfService>(Database::open(given.database))) {
     migrate(*database);
     const Buffer both = shared_secret(*database, sealer, "authority", [this] {
         const CertificateAuthority::Made made = CertificateAuthority::make(options.issuer + " CA", now());

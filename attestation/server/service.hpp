@@ -98,7 +98,8 @@ class Service {
                                                       Seconds lifetime_s);
     // EK hashes (hex, endorsement_hash()) that are approved into `group` when they come.
     void register_endorsement(const Principal& by, const std::string& ek_hash, const std::string& group);
-    void add_vendor(const Principal& by, const verifier::Vendor& vendor);  // replaces one of the same name
+    // Replaces one of the same name. What of it was passed over, and why: TrustStore::add().
+    std::vector<std::string> add_vendor(const Principal& by, const verifier::Vendor& vendor);
     // With either, and with new CRLs, each endpoint's EK certificate is checked again, by and by: one that no
     // vendor vouches for any more is untrusted until one does, or until it is enrolled and approved again.
     void remove_vendor(const Principal& by, const std::string& name);

@@ -111,24 +111,27 @@ bool Service::Inside::check_some_endorsements() {
     return true;
 }
 
-void Service::add_vendor(const Principal& by, const verifier::Vendor& vendor) {
+std::vector<std::string> Service::add_vendor(const Principal& by, const verifier::Vendor& vendor) {
     demand_role(by, Role::kAdmin);
     if (vendor.name.empty() || clean_text(vendor.name, 128) != vendor.name ||
         vendor.name.find('/') != std::string::npos)
         throw ServiceError(400, "name", "vendor name: must be 1 to 128 bytes of UTF-8, without a slash");
+    std::vector<std::string> passed_over;
     try {
         verifier::TrustStore trial;
-        trial.add(vendor);
+        passed_over = trial.add(vendor);
     } catch (const host::ToolError& error) {
         throw ServiceError(422, "vendor", error.what());
     }
     const nlohmann::json detail{{"roots", vendor.roots.size()},
                                 {"intermediates", vendor.intermediates.size()},
-                                {"revocations", vendor.revocations.size()}};
+                                {"revocations", vendor.revocations.size()},
+                                {"passed_over", passed_over.size()}};
     inside_->write({by.name, "vendor.add", vendor.name, detail.dump()}, [&](Session& session) {
         put_vendor(session, {vendor.name, vendor_json(vendor)});
         count_up(session, Counter::kVendors);
     });
+    return passed_over;
 }
 
 void Service::remove_vendor(const Principal& by, const std::string& name) {

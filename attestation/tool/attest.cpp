@@ -180,17 +180,13 @@ Judged judge(const VerifyRequest& request, const Policy& policy) {
     const host::Buffer event_log = hypervisor ? read("eventlog.bin") : read_if_there("eventlog.bin");
     const host::Buffer pcr_values = hypervisor ? host::Buffer{} : read_if_there("pcrs.bin");
     const host::Buffer nonce = nonce_of(request);
-    const host::Key pinned = host::read_public_key(request.key);
+    const host::Key pinned = read_any_public_key(request.key);
 
-    const Result<Bytes> area = parse_sized(key_file, "ak.pub");
-    std::vector<Finding> findings;
-    if (area.ok()) {
-        findings = check_attestation_key(*area, policy.source);
-    } else {
-        findings.push_back({"ak type", false, host::describe(area.failure())});
-    }
+    const Bytes area = without_size(key_file);
+    std::vector<Finding> findings{{"ak type", false, kNoPublicArea}};
+    if (!is_pem(key_file)) findings = check_attestation_key(area, policy.source);
     if (findings.front().ok) {
-        const AttestationKey key(*area);
+        const AttestationKey key(area);
         const bool same = key.is_key(pinned.get());
         findings.push_back(
             {"ak pinned", same, same ? host::hex(key.name()) : "the evidence's key is not the pinned attestation key"});
@@ -258,7 +254,9 @@ ExitCode run(int argc, char** argv) {
         ->required();
     command->add_option("--nonce", request.nonce, "the nonce that was sent, hex");
     command->add_option("--nonce-file", request.nonce_file, "the same, a binary file");
-    command->add_option("--ak", request.key, "the endpoint's attestation key, PEM (sealed-key provision --ak-out)")
+    command
+        ->add_option("--ak", request.key,
+                     "the endpoint's attestation key: PEM (sealed-key provision --ak-out), TPM2B_PUBLIC or TPMT_PUBLIC")
         ->required();
     command->add_option("--image", request.image, "reference values: the image that the endpoint should run");
     command->add_option("--expected", request.expected, "reference values: what policyctl predict --json printed");

@@ -6,8 +6,16 @@
 #include <vector>
 
 #include "attestation/verifier/endorsement.hpp"
+#include "keyvault/host_support/authority.hpp"
 
 namespace gatehouse::verifier {
+
+// Of a file where a public area is wanted: why a key in PEM will not do.
+inline constexpr const char* kNoPublicArea =
+    "a key in PEM does not say how the TPM keeps it; give its TPM2B_PUBLIC or TPMT_PUBLIC (tpm2_readpublic -f tss or tpmt)";
+[[nodiscard]] bool is_pem(Bytes file);
+// A public key of whatever form: PEM (or a certificate in it), TPM2B_PUBLIC, TPMT_PUBLIC. ToolError naming the file.
+[[nodiscard]] host::Key read_any_public_key(const std::string& path);
 
 struct EndorsementRequest {
     std::string certificate;  // file: DER, with the header and padding it has in NV, or PEM

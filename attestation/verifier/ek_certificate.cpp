@@ -19,6 +19,8 @@ constexpr std::uint16_t kFullCertificate = 0x1002;
 
 constexpr int kMaxSerialSize = 20;  // bytes; RFC 5280, section 4.1.2.2
 
+constexpr unsigned kMostFailures = 256;  // of what looks like a certificate in a chain: reading one costs
+
 // The size of the DER element at the front; 0 if there is none, or not all of it.
 std::size_t der_size(Bytes bytes) {
     if (bytes.size() < 2 || bytes[0] != std::byte{0x30}) return 0;
@@ -49,7 +51,44 @@ std::string describe_padding(Bytes bytes) {
     return same ? size + " of 0x" + host::hex(first) : size;
 }
 
-bool is_padding(std::byte byte) { return byte == std::byte{0} || byte == std::byte{0xff}; }
+bool is_padding(Bytes bytes) {
+    return std::ranges::all_of(bytes, [](std::byte one) { return one == std::byte{0} || one == std::byte{0xff}; });
+}
+
+// Whether a certificate may begin here: a SEQUENCE of more than 127 bytes that begins with one.
+bool may_begin_certificate(Bytes bytes) {
+    if (bytes.size() < 2 || bytes[0] != std::byte{0x30}) return false;
+    const auto length = std::to_integer<std::size_t>(bytes[1]);
+    const std::size_t header = length - 0x80 + 2;
+    return length > 0x80 && length <= 0x83 && bytes.size() > header && bytes[header] == std::byte{0x30};
+}
+
+// Where in the certificate at the front, of that size, another one begins that goes on after it: the first is cut short,
+// and has taken the next one's beginning for its own end. 0: nowhere.
+std::size_t start_of_next_in(Bytes bytes, std::size_t size) {
+    for (std::size_t at = 1; at < size; ++at) {
+        const Bytes rest = bytes.subspan(at);
+        if (may_begin_certificate(rest) && at + der_size(rest) > size && parse_certificate(rest).certificate) return at;
+    }
+    return 0;
+}
+
+// What is in the indices of a chain, end to end; and where each of them begins in it.
+struct ChainBytes {
+    host::Buffer all;
+    std::vector<std::size_t> starts;  // one more than there are: the end
+
+    [[nodiscard]] bool is_start(std::size_t at) const { return std::ranges::binary_search(starts, at); }
+    // What is passed over, from `from` to `to`. The rest of an index may well be empty.
+    void note_gap(std::size_t from, std::size_t to, const std::string& why, std::vector<std::string>& quirks) const {
+        const Bytes gap = Bytes(all).subspan(from, to - from);
+        if (gap.empty() || (is_padding(gap) && is_start(to))) return;
+        const auto next = std::ranges::upper_bound(starts, from);
+        quirks.push_back("chain: part " + std::to_string(next - starts.begin()) + " has no certificate at byte " +
+                         std::to_string(from - *(next - 1)) + ": " + describe_padding(gap) + " passed over" +
+                         (why.empty() ? "" : "; " + why));
+    }
+};
 
 std::string text_of(const ASN1_STRING* string) {
     unsigned char* utf8 = nullptr;
@@ -154,32 +193,38 @@ ParsedCertificate parse_stored_certificate(Bytes bytes, std::vector<std::string>
 
 std::vector<openssl::Certificate> parse_stored_chain(const std::vector<host::Buffer>& buffers,
                                                      std::vector<std::string>& quirks) {
-    host::Buffer all;
-    std::vector<std::size_t> starts;
+    ChainBytes bytes;
     for (const auto& buffer : buffers) {
-        starts.push_back(all.size());
-        all.insert(all.end(), buffer.begin(), buffer.end());
+        bytes.starts.push_back(bytes.all.size());
+        bytes.all.insert(bytes.all.end(), buffer.begin(), buffer.end());
     }
-    starts.push_back(all.size());
+    const std::size_t end = bytes.all.size();
+    bytes.starts.push_back(end);
 
     std::vector<openssl::Certificate> chain;
-    std::size_t at = 0;
-    while (at < all.size()) {
-        if (is_padding(all[at])) {
+    std::size_t gap = 0;  // begins where the last certificate ends
+    std::string why;      // of the first thing in the gap that looked like a certificate
+    unsigned failures = 0;
+    for (std::size_t at = 0; at < end && failures < kMostFailures;) {
+        const Bytes rest = Bytes(bytes.all).subspan(at);
+        auto parsed = may_begin_certificate(rest) ? parse_certificate(rest) : ParsedCertificate{};
+        if (!parsed.certificate) {
+            failures += parsed.why.empty() ? 0 : 1;
+            if (why.empty()) why = parsed.why;
             ++at;
             continue;
         }
-        auto parsed = parse_certificate(Bytes(all).subspan(at));
-        if (parsed.certificate) {
-            chain.push_back(std::move(parsed.certificate));
-            at += parsed.size;
+        if (const std::size_t next = start_of_next_in(rest, parsed.size); next != 0) {
+            why = "a certificate that is cut short";
+            at += next;
             continue;
         }
-        const auto next = std::ranges::upper_bound(starts, at);
-        quirks.push_back("chain: part " + std::to_string(next - starts.begin()) + " has no certificate at byte " +
-                         std::to_string(at - *(next - 1)) + ": " + parsed.why);
-        at = *next;
+        bytes.note_gap(gap, at, why, quirks);
+        chain.push_back(std::move(parsed.certificate));
+        at = gap = at + parsed.size;
+        why.clear();
     }
+    bytes.note_gap(gap, end, why, quirks);
     return chain;
 }
 

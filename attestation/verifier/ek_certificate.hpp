@@ -27,7 +27,8 @@ struct ParsedCertificate {
 [[nodiscard]] ParsedCertificate parse_stored_certificate(Bytes bytes, std::vector<std::string>& quirks);
 
 // The certificates in the NV indices of a chain: one or several in each, or continued from one index to the
-// next.
+// next. Whatever is before, between or after them is passed over, and named in `quirks` unless it is the empty rest
+// of an index.
 [[nodiscard]] std::vector<openssl::Certificate> parse_stored_chain(const std::vector<host::Buffer>& buffers,
                                                                    std::vector<std::string>& quirks);
 

@@ -9,7 +9,8 @@
 namespace gatehouse::verifier {
 namespace {
 
-constexpr std::size_t kMaxChain = 16;             // NV indices, and certificates in them
+constexpr std::size_t kMaxParts = 256;            // NV indices: as many as there may be
+constexpr std::size_t kMaxChain = 16;             // certificates in them
 constexpr std::size_t kMaxChainBytes = 64 << 10;  // in all
 constexpr std::size_t kMaxStored = 32 << 10;      // certificate with padding
 
@@ -157,6 +158,17 @@ bool has_ek_usage(const EXTENDED_KEY_USAGE* usages) {
     return false;
 }
 
+// What an EK is certified for, of key usages that have it: keyEncipherment of an RSA key, keyAgreement of an ECC
+// key (TCG EK Credential Profile 2.5, section 3.2); and keyEncipherment of an ECC key, as some makers have it. 0: nothing.
+std::uint32_t purpose_of(std::uint32_t usage, bool rsa) {
+    if (!rsa && (usage & KU_KEY_AGREEMENT) != 0) return KU_KEY_AGREEMENT;
+    return usage & KU_KEY_ENCIPHERMENT;
+}
+
+const char* usage_name(std::uint32_t usage) {
+    return usage == KU_KEY_ENCIPHERMENT ? "keyEncipherment" : "keyAgreement";
+}
+
 Finding judge_usage(X509* certificate, bool rsa, std::vector<std::string>& quirks) {
     const auto refuse = [](const std::string& why) { return Finding{"ek usage", false, why}; };
     const std::uint32_t flags = X509_get_extension_flags(certificate);
@@ -165,11 +177,14 @@ Finding judge_usage(X509* certificate, bool rsa, std::vector<std::string>& quirk
 
     const std::uint32_t usage = X509_get_key_usage(certificate);
     const std::uint32_t wanted = rsa ? KU_KEY_ENCIPHERMENT : KU_KEY_AGREEMENT;
-    const char* const wanted_name = rsa ? "keyEncipherment" : "keyAgreement";
+    const std::uint32_t purpose = usage == kNoKeyUsage ? wanted : purpose_of(usage, rsa);
+    const char* const purpose_name = usage_name(purpose);
     if (usage != kNoKeyUsage) {
         if ((usage & (KU_KEY_CERT_SIGN | KU_CRL_SIGN)) != 0) return refuse("its key may sign certificates or CRLs");
-        if ((usage & wanted) == 0) return refuse(std::string("its key usage is without ") + wanted_name);
-        if (usage != wanted) quirks.push_back(std::string("certificate: key usage is more than ") + wanted_name);
+        if (purpose == 0) return refuse(std::string("its key usage is without ") + usage_name(wanted));
+        if (purpose != wanted)
+            quirks.emplace_back("certificate: key usage is keyEncipherment, though the key is an ECC key");
+        if (usage != purpose) quirks.push_back(std::string("certificate: key usage is more than ") + purpose_name);
     }
     int critical = -1;
     const openssl::KeyUsages usages(
@@ -180,12 +195,12 @@ Finding judge_usage(X509* certificate, bool rsa, std::vector<std::string>& quirk
     if (usage == kNoKeyUsage) quirks.emplace_back("certificate: no key usage");
     if (!usages) {
         quirks.emplace_back("certificate: no extended key usage");
-        return {"ek usage", true, wanted_name};
+        return {"ek usage", true, purpose_name};
     }
     if (!has_ek_usage(usages.get())) {
         return refuse(std::string("its extended key usage is not that of EK certificates (") + kEkUsage + ")");
     }
-    return {"ek usage", true, std::string(usage == kNoKeyUsage ? "" : wanted_name) + " EK certificate"};
+    return {"ek usage", true, std::string(usage == kNoKeyUsage ? "" : purpose_name) + " EK certificate"};
 }
 
 Finding judge_key(X509* certificate, const EVP_PKEY* ek) {
@@ -202,9 +217,9 @@ Finding judge_key(X509* certificate, const EVP_PKEY* ek) {
 std::string chain_excess(const std::vector<Buffer>& chain) {
     std::size_t size = 0;
     for (const Buffer& one : chain) size += one.size();
-    if (chain.size() <= kMaxChain && size <= kMaxChainBytes) return "";
+    if (chain.size() <= kMaxParts && size <= kMaxChainBytes) return "";
     return std::to_string(chain.size()) + " parts with " + std::to_string(size) +
-           " bytes were sent as chain; at most " + std::to_string(kMaxChain) + " with " +
+           " bytes were sent as chain; at most " + std::to_string(kMaxParts) + " with " +
            std::to_string(kMaxChainBytes) + " are read";
 }
 

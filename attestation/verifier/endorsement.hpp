@@ -1,7 +1,7 @@
 // The endorsement key: whether its certificate was made by a TPM vendor that is trusted, for a TPM.
 //
 // TCG EK Credential Profile for TPM Family 2.0, version 2.5 (certificate: 3.2 and 3.5; NV indices: 2.2.1.4
-// and 2.2.1.5), RFC 5280. Certificates are DER; hostile.
+// and 2.2.1.5), RFC 5280 (CRLs: 5.2.5, 5.3.3 and 6.3). Certificates are DER; hostile.
 #pragma once
 
 #include <openssl/x509.h>
@@ -18,7 +18,10 @@ namespace gatehouse::verifier {
 
 using host::Buffer;
 
-// The roots of one vendor, the intermediates that are known, and its CRLs.
+// Room for a public collection of all makers' CAs as one vendor: of roots, intermediates and CRLs, each.
+inline constexpr std::size_t kMaxVendorItems = 4096;
+
+// The roots of one vendor, the intermediates that are known, and its CRLs, direct or indirect.
 struct Vendor {
     std::string name;           // as the operator calls it: "Infineon"
     std::vector<Buffer> roots;  // DER
@@ -34,9 +37,11 @@ class TrustStore {
     ~TrustStore();
     TrustStore(TrustStore&&) noexcept;
     TrustStore& operator=(TrustStore&&) noexcept;
-    // ToolError naming vendor and item if something is not a certificate, a root is not a CA, or a CRL is not
-    // signed by one of them.
-    void add(const Vendor& vendor);
+    // What was passed over and why, one line for each: certificates that cannot be read, are no CA's (those that
+    // sign CRLs aside) or are too weak, and CRLs that nobody of the vendor signed.
+    // ToolError naming vendor and item if no root is left, if there are more than kMaxVendorItems of a kind, if a CRL
+    // cannot be read or is not signed by the CA that it names.
+    std::vector<std::string> add(const Vendor& vendor);
     [[nodiscard]] bool empty() const;
 
     struct Contents;
@@ -48,7 +53,7 @@ class TrustStore {
 
 struct EndorsementEvidence {
     Buffer certificate;         // from NV; may have padding after the DER (a known quirk, reported); empty: none
-    std::vector<Buffer> chain;  // from NV 0x01c00100-0x01c001ff, any order
+    std::vector<Buffer> chain;  // from NV 0x01c00100-0x01c001ff, in the order of their indices
     Buffer public_area;         // TPMT_PUBLIC of the EK
 };
 
@@ -78,8 +83,8 @@ struct EndorsementVerdict {
                                                     std::time_t now);
 
 // Whether what was accepted at the time `accepted` has lost its vendor since: empty if not, else why, in
-// words. A path to a vendor that is trusted now is looked for with the dates as they were then, and what a
-// CRL of that vendor revokes is revoked, however old the CRL is: an endpoint at work is not lost because a
+// words. A path to a vendor that is trusted now is looked for with the dates as they were then, and what the
+// newest CRL of that vendor revokes is revoked, however old that is: an endpoint at work is not lost because a
 // certificate or a list has grown old, nor does a list that was left to expire free a revoked one.
 [[nodiscard]] std::string endorsement_fault(const EndorsementEvidence& evidence, const TrustStore& store,
                                             std::time_t accepted);

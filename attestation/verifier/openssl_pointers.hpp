@@ -31,11 +31,16 @@ using RevocationList = Pointer<X509_CRL, X509_CRL_free>;
 using Store = Pointer<X509_STORE, X509_STORE_free>;
 using StoreContext = Pointer<X509_STORE_CTX, X509_STORE_CTX_free>;
 using Names = Pointer<GENERAL_NAMES, GENERAL_NAMES_free>;
+using KeyIdentifier = Pointer<AUTHORITY_KEYID, AUTHORITY_KEYID_free>;
 using KeyUsages = Pointer<EXTENDED_KEY_USAGE, EXTENDED_KEY_USAGE_free>;
 
 struct StackDeleter {
     void operator()(STACK_OF(X509) * stack) const { sk_X509_free(stack); }
 };
 using CertificateStack = std::unique_ptr<STACK_OF(X509), StackDeleter>;  // does not own the certificates
+struct RevocationStackDeleter {
+    void operator()(STACK_OF(X509_CRL) * stack) const { sk_X509_CRL_free(stack); }
+};
+using RevocationStack = std::unique_ptr<STACK_OF(X509_CRL), RevocationStackDeleter>;  // does not own the CRLs
 
 }  // namespace gatehouse::verifier::openssl

@@ -206,6 +206,11 @@ Result<Bytes> parse_sized(Bytes bytes, const char* item) {
     return contents;
 }
 
+Bytes without_size(Bytes public_area) {
+    const Result<Bytes> inside = parse_sized(public_area, "public area");
+    return inside.ok() ? *inside : public_area;
+}
+
 ObjectName name_of_parts(HashAlgorithm algorithm, std::initializer_list<Bytes> parts) {
     Hash hash(algorithm);
     for (const Bytes part : parts) hash.update(part);

@@ -125,6 +125,8 @@ struct PublicArea {
 
 // The contents of a TPM2B, which must be the whole of `bytes`.
 [[nodiscard]] Result<Bytes> parse_sized(Bytes bytes, const char* item);
+// TPMT_PUBLIC of what is given as it is, or as TPM2B_PUBLIC: in either of the forms that programs keep it.
+[[nodiscard]] Bytes without_size(Bytes public_area);
 
 // --- Names (Part 1, 16)
 

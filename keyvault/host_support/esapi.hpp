@@ -9,9 +9,23 @@
 
 namespace gatehouse::host {
 
-// ToolError "TPM: WHAT: REASON".
+// What a TPM answered, or the way to it.
+class TpmError : public ToolError {
+  public:
+    TpmError(TSS2_RC code, const char* what)
+        : ToolError(std::string("TPM: ") + what + ": " + Tss2_RC_Decode(code)), code_(code) {}
+    // The TPM's own, as Part 2, 6.6 has it, or a resource manager's in the TPM's words: without the layer it came from.
+    [[nodiscard]] TSS2_RC code() const { return code_ & ~static_cast<TSS2_RC>(TSS2_RC_LAYER_MASK); }
+    // Of format one, without the number of the parameter, handle or session that is meant; 0 of another format.
+    [[nodiscard]] TSS2_RC error() const { return (code_ & TPM2_RC_FMT1) == 0 ? 0 : code() & (TPM2_RC_FMT1 | 0x3f); }
+
+  private:
+    TSS2_RC code_;
+};
+
+// TpmError "TPM: WHAT: REASON".
 inline void check(TSS2_RC code, const char* what) {
-    if (code != TSS2_RC_SUCCESS) throw ToolError(std::string("TPM: ") + what + ": " + Tss2_RC_Decode(code));
+    if (code != TSS2_RC_SUCCESS) throw TpmError(code, what);
 }
 
 // What ESAPI allocated.

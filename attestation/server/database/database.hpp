@@ -14,7 +14,7 @@
 // take the Session of a job and do one thing to the rows: they judge nothing, check nobody's role, write no audit
 // entry. What is sought and is not there is an empty optional or false.
 //
-// Errors: DatabaseError, of a database that refuses or is out of reach, and of a column that is of another type than
+// Errors: DatabaseFull, for want of room; DatabaseError, of a database that refuses or is out of reach, and of a column that is of another type than
 // the record's, which is a fault of the program.
 #pragma once
 
@@ -34,6 +34,13 @@ class Session;  // session.hpp; outside of this room only its reference is passe
 class DatabaseError : public std::runtime_error {
   public:
     using std::runtime_error::runtime_error;
+};
+
+// There is no room for what was to be written: a full disk, a quota, a limit of the file's size. Nothing of the job was
+// written; the next one is, once there is room.
+class DatabaseFull : public DatabaseError {
+  public:
+    using DatabaseError::DatabaseError;
 };
 
 class Database {

@@ -223,10 +223,6 @@ void end_leases(Session& session, const std::string& group, const std::string& p
     session.execute(sql, {lease_until, group, policy, now});
 }
 
-std::optional<EndpointSummary> find_by_ek(Session& session, const std::string& ek_hash) {
-    return find<EndpointSummary>(session, "FROM endpoints WHERE ek_hash = $1", {ek_hash});
-}
-
 std::optional<EndpointSummary> lock_by_ek(Session& session, const std::string& ek_hash) {
     return find<EndpointSummary>(session, "FROM endpoints WHERE ek_hash = $1 /*+ FOR UPDATE +*/", {ek_hash});
 }
@@ -235,6 +231,20 @@ std::optional<std::string> id_of_disguised(Session& session, const std::string& 
     // In the words of the index, without which this would read the whole fleet.
     return value<std::string>(session, "SELECT id FROM endpoints WHERE ek_key <> '' AND ek_key = $1 AND ek_hash <> $2",
                               {ek_key, ek_hash});
+}
+
+std::vector<std::string> ids_of_keys(Session& session, const std::string& ek_key, const std::string& ak_key) {
+    return values<std::string>(session,
+                               "SELECT DISTINCT endpoint FROM tpm_keys WHERE key_hash IN ($1, $2) ORDER BY endpoint",
+                               {ek_key, ak_key});
+}
+
+void keep_keys(Session& session, const std::string& id, const std::string& ek_key, const std::string& ak_key) {
+    // In one order, whoever else does so at the same time.
+    for (const std::string& key : {std::min(ek_key, ak_key), std::max(ek_key, ak_key)}) {
+        if (exists(session, "FROM tpm_keys WHERE key_hash = $1 AND endpoint = $2", {key, id})) continue;
+        insert(session, "tpm_keys", {{"key_hash", key}, {"endpoint", id}});
+    }
 }
 
 void add_endpoint(Session& session, const NewEndpoint& endpoint) {
@@ -247,7 +257,7 @@ void add_endpoint(Session& session, const NewEndpoint& endpoint) {
 void replace_endpoint(Session& session, const NewEndpoint& endpoint, const Buffer& tpm) {
     end_run_of(session, endpoint.id);
     with_enrolled(endpoint, tpm, [&](const auto&... enrolled) {
-        update(session, "endpoints", {enrolled...}, {{"id", endpoint.id}});
+        update(session, "endpoints", {{"ek_hash", endpoint.ek_hash}, enrolled...}, {{"id", endpoint.id}});
     });
     drop_evidence(session, endpoint.id);
 }

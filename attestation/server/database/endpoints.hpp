@@ -68,13 +68,17 @@ struct NewEndpoint {
     Seconds enrolled = 0;
     Sha256Digest certificate{};  // SHA-256 of the DER
 };
-[[nodiscard]] std::optional<EndpointSummary> find_by_ek(Session& session, const std::string& ek_hash);
 [[nodiscard]] std::optional<EndpointSummary> lock_by_ek(Session& session, const std::string& ek_hash);
+// Ids of those whose TPM has shown one of these keys, EK or attestation key: SHA-256 of the keys alone, hex.
+[[nodiscard]] std::vector<std::string> ids_of_keys(Session& session, const std::string& ek_key,
+                                                   const std::string& ak_key);
+// They are this endpoint's from now on.
+void keep_keys(Session& session, const std::string& id, const std::string& ek_key, const std::string& ak_key);
 // Of the one that has this EK in another public area.
 [[nodiscard]] std::optional<std::string> id_of_disguised(Session& session, const std::string& ek_key,
                                                          const std::string& ek_hash);
 void add_endpoint(Session& session, const NewEndpoint& endpoint);
-// The endpoint of that id gets a new key: its history and what is in `tpm` stay, all else is as of a new one.
+// The endpoint of that id gets new keys: its history and what is in `tpm` stay, all else is as of a new one.
 void replace_endpoint(Session& session, const NewEndpoint& endpoint, const Buffer& tpm);
 
 // --- certificates, by the SHA-256 of their DER; of endpoints that are not retired

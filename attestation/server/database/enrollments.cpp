@@ -29,6 +29,8 @@ inline constexpr auto kColumns<OpenEnrollment> = std::tuple{
     Column{"endpoint", &OpenEnrollment::endpoint},
     Column{"certificate", &OpenEnrollment::certificate},
     Column{"endorsement", &OpenEnrollment::endorsement},
+    Column{"ek_key", &OpenEnrollment::ek_key},
+    Column{"ak_key", &OpenEnrollment::ak_key},
 };
 
 struct NewEnrollment : OpenEnrollment {
@@ -53,7 +55,8 @@ inline constexpr auto kColumns<Enrollment> = std::tuple{
     Column{"endorsed", &Enrollment::endorsed},
     Column{"findings", &Enrollment::findings},
     Column{"reason", &Enrollment::reason},
-    Column{"(SELECT e.id FROM endpoints e WHERE e.ek_hash = enrollments.ek_hash)", &Enrollment::replaces},
+    Column{"(SELECT MIN(k.endpoint) FROM tpm_keys k WHERE k.key_hash IN (enrollments.ek_key, enrollments.ak_key))",
+           &Enrollment::replaces},
 };
 
 template <>
@@ -110,10 +113,11 @@ void set_enrollment_approved(Session& session, const std::string& id, const std:
            {{"id", id}});
 }
 
-void reject_others_waiting(Session& session, const std::string& ek_hash, const std::string& id,
-                           const std::string& reason) {
-    session.execute("UPDATE enrollments SET state = $1, reason = $2 WHERE ek_hash = $3 AND state = $4 AND id <> $5",
-                    {kRejected, reason, ek_hash, kWaiting, id});
+void reject_others_waiting(Session& session, const OpenEnrollment& enrollment, const std::string& reason) {
+    session.execute(
+        "UPDATE enrollments SET state = $1, reason = $2 WHERE state = $3 AND id <> $4 AND "
+        "(ek_hash = $5 OR ek_key = $6 OR ak_key = $7)",
+        {kRejected, reason, kWaiting, enrollment.id, enrollment.ek_hash, enrollment.ek_key, enrollment.ak_key});
 }
 
 std::vector<RejectedEnrollment> reject_waiting_since(Session& session, Seconds time, const std::string& reason) {

@@ -30,6 +30,7 @@ struct OpenEnrollment {
     Buffer token_hash;                  // of the one-time token; empty: came without
     std::string endpoint, certificate;  // once approved
     std::string endorsement;            // what vouches for it; also empty if an older program did not keep it
+    std::string ek_key, ak_key;         // SHA-256 of the keys alone, hex; empty if an older program did not keep them
 };
 
 void add_enrollment(Session& session, const OpenEnrollment& enrollment, const std::vector<verifier::Finding>& findings);
@@ -46,9 +47,8 @@ void count_wrong_secret(Session& session, const std::string& id);
 void set_enrollment_state(Session& session, const std::string& id, const char* state, const std::string& reason);
 void set_enrollment_approved(Session& session, const std::string& id, const std::string& endpoint,
                              const std::string& certificate);
-// Those that wait with this EK, but for `id`.
-void reject_others_waiting(Session& session, const std::string& ek_hash, const std::string& id,
-                           const std::string& reason);
+// All others that wait with its EK or its attestation key.
+void reject_others_waiting(Session& session, const OpenEnrollment& enrollment, const std::string& reason);
 struct RejectedEnrollment {
     std::string id, hostname, ek_hash;
 };

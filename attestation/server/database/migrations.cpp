@@ -3,14 +3,29 @@
 #include <array>
 
 #include "attestation/server/database/record.hpp"
+#include "attestation/verifier/endorsement.hpp"
 
 namespace gatehouse::server {
+
+namespace {
+struct KeysOfEndpoint {
+    std::string id, ek_key;
+    Buffer ak_public;
+};
+}  // namespace
+
+template <>
+inline constexpr auto kColumns<KeysOfEndpoint> =
+    std::tuple{Column{"id", &KeysOfEndpoint::id}, Column{"ek_key", &KeysOfEndpoint::ek_key},
+               Column{"ak_public", &KeysOfEndpoint::ak_public}};
+
 namespace {
 
 struct Migration {
     const char* both;
     const char* sqlite;
     const char* postgresql;
+    void (*then)(Session& session) = nullptr;
 };
 
 // What is read or written by the thousand (endpoints) is apart from what is large (evidence, logs) and from
@@ -230,6 +245,33 @@ CREATE TABLE audit_head (        -- one row, locked by whoever appends
 );
 )sql";
 
+std::string key_hash(Bytes public_area) {
+    try {
+        return host::hex(verifier::endorsement_key_hash(public_area));
+    } catch (const host::ToolError&) {
+        return "";  // not a key: no TPM shows it again
+    }
+}
+
+// Of two endpoints with one key the older one has it: a newer one of the same TPM keeps its own EK.
+void add_keys_of_endpoints(Session& session) {
+    constexpr unsigned at_once = 1000;
+    std::string after;
+    for (;;) {
+        const auto all =
+            select<KeysOfEndpoint>(session, "FROM endpoints WHERE id > $1 ORDER BY id LIMIT $2", {after, at_once});
+        for (const KeysOfEndpoint& one : all) {
+            for (const std::string& key : {one.ek_key, key_hash(one.ak_public)}) {
+                if (key.empty()) continue;
+                session.execute("INSERT INTO tpm_keys (key_hash, endpoint) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+                                {key, one.id});
+            }
+        }
+        if (all.size() < at_once) return;
+        after = all.back().id;
+    }
+}
+
 constexpr std::array kMigrations{
     Migration{kTables,
               R"sql(
@@ -279,6 +321,17 @@ UPDATE endpoints SET endorsement_checked = -1 WHERE vendor <> '';
 CREATE INDEX endpoints_by_check ON endpoints (endorsement_checked);
 )sql",
               "", ""},
+    // One TPM is one endpoint: every key that an endpoint's TPM has shown, EK or attestation key, by the SHA-256 of its
+    // SubjectPublicKeyInfo.
+    Migration{R"sql(
+CREATE TABLE tpm_keys (
+    key_hash {text} PRIMARY KEY,
+    endpoint {text} NOT NULL
+) {without rowid};
+ALTER TABLE enrollments ADD COLUMN ek_key {text} NOT NULL DEFAULT '';
+ALTER TABLE enrollments ADD COLUMN ak_key {text} NOT NULL DEFAULT '';
+)sql",
+              "", "", add_keys_of_endpoints},
 };
 
 struct Word {
@@ -315,6 +368,7 @@ void migrate_locked(Session& session) {
         const Migration& step = kMigrations[static_cast<std::size_t>(i)];
         session.script(spelled(step.both, session.is_postgresql()));
         session.script(spelled(session.is_postgresql() ? step.postgresql : step.sqlite, session.is_postgresql()));
+        if (step.then != nullptr) step.then(session);
     }
     session.execute("DELETE FROM schema_version");
     insert(session, "schema_version", {{"version", newest}});

@@ -189,10 +189,15 @@ class PostgresDatabase final : public Database {
             } catch (const pqxx::transaction_rollback& error) {
                 if (attempt == kAttempts) throw DatabaseError("database: " + first_line(error.what()));
                 std::this_thread::sleep_for(std::chrono::milliseconds(attempt * attempt));
+            } catch (const pqxx::unique_violation& error) {
+                // Another transaction was first; the next attempt sees what it did.
+                if (attempt >= 3) throw DatabaseError("database: " + first_line(error.what()));
             } catch (const pqxx::broken_connection& error) {
                 // Nothing was committed: a new connection may do it.
                 loan.broken();
                 if (attempt >= 2) throw DatabaseError("database: " + first_line(error.what()));
+            } catch (const pqxx::disk_full& error) {
+                throw DatabaseFull("database: " + first_line(error.what()));
             } catch (const pqxx::sql_error& error) {
                 throw DatabaseError("database: " + first_line(error.what()) + " (" + error.query().substr(0, 60) + ")");
             } catch (const pqxx::failure& error) {

@@ -30,9 +30,20 @@ struct FinalizeStatement {
 using Connection = std::unique_ptr<sqlite3, CloseConnection>;
 using Statement = std::unique_ptr<sqlite3_stmt, FinalizeStatement>;
 
+bool is_for_want_of_room(sqlite3* connection) {
+    const int extended = sqlite3_extended_errcode(connection), code = extended & 0xff;
+    const int error = sqlite3_system_errno(connection);
+    // Of a write that failed by a limit or a quota SQLite does not always keep the reason.
+    return code == SQLITE_FULL || (extended == SQLITE_IOERR_WRITE && error != EIO) ||
+           ((code == SQLITE_IOERR || code == SQLITE_CANTOPEN) &&
+            (error == ENOSPC || error == EDQUOT || error == EFBIG));
+}
+
 [[noreturn]] void fail(sqlite3* connection, std::string_view what) {
-    throw DatabaseError("database: " + std::string(sqlite3_errmsg(connection)) + " (" +
-                        std::string(what.substr(0, 60)) + ")");
+    const std::string text =
+        "database: " + std::string(sqlite3_errmsg(connection)) + " (" + std::string(what.substr(0, 60)) + ")";
+    if (is_for_want_of_room(connection)) throw DatabaseFull(text);
+    throw DatabaseError(text);
 }
 
 class SqliteSession final : public Session {

@@ -310,6 +310,9 @@ Response Application::Inside::answer_of(const Request& request, Body&& body) {
         if (error.code == "too_many_failures") answer.close = true;
         return answer;
     } catch (const server::ServiceError& error) {
+        if (error.status() == 507)
+            log.write(Level::kError, "no room",
+                      {{"method", request.method}, {"path", request.path}, {"error", error.what()}});
         return error_response(error.status(), error.code(), error.what(), error.retry_after());
     } catch (const protocol::MessageError& error) {
         return error_response(400, "bad_body", error.what());

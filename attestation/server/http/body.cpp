@@ -13,7 +13,6 @@ namespace gatehouse::http {
 namespace {
 
 constexpr std::size_t kMaxText = 8192;
-constexpr std::size_t kMaxBlobs = 64;
 
 [[noreturn]] void refuse(const std::string& message) { throw HttpError{400, "bad_body", message}; }
 
@@ -99,12 +98,12 @@ bool JsonBody::flag_or(const char* name, bool default_value) const {
     return found->get<bool>();
 }
 
-std::vector<Buffer> JsonBody::blobs(const char* name) const {
+std::vector<Buffer> JsonBody::blobs(const char* name, std::size_t most) const {
     const auto found = inside_->object.find(name);
     if (found == inside_->object.end()) return {};
     const std::string where = std::string("\"") + name + "\"";
     if (!found->is_array()) refuse(where + " is not an array");
-    if (found->size() > kMaxBlobs) refuse(where + " has more than 64 items");
+    if (found->size() > most) refuse(where + " has more than " + std::to_string(most) + " items");
     std::vector<Buffer> blobs;
     for (const auto& item : *found) {
         auto bytes = item.is_string() ? verifier::from_base64(item.get_ref<const std::string&>()) : std::nullopt;

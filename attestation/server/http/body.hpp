@@ -30,8 +30,8 @@ class JsonBody {
     [[nodiscard]] std::string text_or(const char* name, std::string default_value) const;
     [[nodiscard]] std::int64_t number_or(const char* name, std::int64_t default_value, std::int64_t most) const;
     [[nodiscard]] bool flag_or(const char* name, bool default_value) const;
-    // An array of base64 texts; empty if absent.
-    [[nodiscard]] std::vector<Buffer> blobs(const char* name) const;
+    // An array of at most so many base64 texts; empty if absent.
+    [[nodiscard]] std::vector<Buffer> blobs(const char* name, std::size_t most = 64) const;
 
   private:
     struct Inside;

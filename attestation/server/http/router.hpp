@@ -51,6 +51,7 @@ struct Route {
 
 inline constexpr std::size_t kSmallBody = 16u << 10;
 inline constexpr std::size_t kMediumBody = 256u << 10;
+inline constexpr std::size_t kLargeBody = 16u << 20;  // what administrators alone may send
 
 // All routes. The index of a route in it is its number in the metrics.
 [[nodiscard]] std::span<const Route> routes();

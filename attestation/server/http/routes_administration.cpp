@@ -51,12 +51,13 @@ Response list_vendors(Call& call) { return json_response({{"names", call.service
 
 Response put_vendor(Call& call) {
     const JsonBody body(call.request.body, {"roots", "intermediates", "revocations", "require_crl"});
-    call.service.add_vendor(call.by, {.name = call.parameter(0),
-                                      .roots = body.blobs("roots"),
-                                      .intermediates = body.blobs("intermediates"),
-                                      .revocations = body.blobs("revocations"),
-                                      .require_crl = body.flag_or("require_crl", false)});
-    return no_content();
+    const auto all = [&body](const char* name) { return body.blobs(name, verifier::kMaxVendorItems); };
+    const auto passed_over = call.service.add_vendor(call.by, {.name = call.parameter(0),
+                                                               .roots = all("roots"),
+                                                               .intermediates = all("intermediates"),
+                                                               .revocations = all("revocations"),
+                                                               .require_crl = body.flag_or("require_crl", false)});
+    return passed_over.empty() ? no_content() : json_response({{"passed_over", passed_over}});
 }
 
 Response delete_vendor(Call& call) {
@@ -129,7 +130,7 @@ std::vector<Route> administration_routes() {
         {"POST", "/v1/enrollment-tokens", "createEnrollmentToken", kOperator, kJson, kSmallBody, {}, make_enrollment_token},
         {"PUT", "/v1/endorsements/{ek_hash}", "putEndorsement", kOperator, kJson, kSmallBody, {}, put_endorsement},
         {"GET", "/v1/vendors", "listVendors", kReadOnly, kNone, 0, {}, list_vendors},
-        {"PUT", "/v1/vendors/{name}", "putVendor", kAdmin, kJson, kMediumBody, {}, put_vendor},
+        {"PUT", "/v1/vendors/{name}", "putVendor", kAdmin, kJson, kLargeBody, {}, put_vendor},
         {"DELETE", "/v1/vendors/{name}", "deleteVendor", kAdmin, kNone, 0, {}, delete_vendor},
         {"GET", "/v1/actions", "listActions", kAdmin, kNone, 0, {}, list_actions},
         {"PUT", "/v1/actions/{name}", "putAction", kAdmin, kJson, kSmallBody, {}, put_action},

@@ -162,6 +162,7 @@ class Signals {
         for (const int one : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set_, one);
         pthread_sigmask(SIG_BLOCK, &set_, nullptr);  // threads inherit it
         std::signal(SIGPIPE, SIG_IGN);
+        std::signal(SIGXFSZ, SIG_IGN);  // a limit of the file's size is an error of the write
     }
     // A signal, or 0 after about a second.
     [[nodiscard]] int wait() const {

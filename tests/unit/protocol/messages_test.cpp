@@ -180,10 +180,10 @@ TEST(Messages, SizesAreBounded) {
     request.token = std::string(kMaxText + 1, 'a');
     EXPECT_THAT(refusal<EnrollRequest>(to_json(request)), HasSubstr("'token' has 8193 bytes"));
     request = enroll_request();
-    request.ek_chain.assign(17, filled(1));
-    EXPECT_THAT(refusal<EnrollRequest>(to_json(request)), HasSubstr("'ek_chain' has 17 elements"));
+    request.ek_chain.assign(257, filled(1));
+    EXPECT_THAT(refusal<EnrollRequest>(to_json(request)), HasSubstr("'ek_chain' has more than 256 elements"));
     request.ek_chain.assign(10'000, filled(1));
-    EXPECT_THAT(refusal<EnrollRequest>(to_json(request)), HasSubstr("'ek_chain' has more than 64 elements"));
+    EXPECT_THAT(refusal<EnrollRequest>(to_json(request)), HasSubstr("'ek_chain' has more than 256 elements"));
     auto evidence = attest_request();
     evidence.nonce = filled(15);
     EXPECT_THAT(refusal<AttestRequest>(to_json(evidence)), HasSubstr("'nonce' has 15 bytes; 16 to 64"));

@@ -1,8 +1,14 @@
 // Who gets a client certificate, and who does not.
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
+#include <sys/resource.h>
+
+#include <csignal>
+#include <filesystem>
+#include <thread>
 
 #include "attestation/server/authority.hpp"
+#include "attestation/server/database/session.hpp"
 #include "tests/unit/server/service_fixture.hpp"
 
 namespace gatehouse::test {
@@ -24,6 +30,26 @@ Buffer der_of(const std::string& pem) {
     OPENSSL_free(der);
     return out;
 }
+
+// No file grows beyond it, for as long as it lives.
+class FileSizeLimit {
+  public:
+    explicit FileSizeLimit(rlim_t most) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+        getrlimit(RLIMIT_FSIZE, &before_);
+        const struct rlimit limit { most, before_.rlim_max };
+        setrlimit(RLIMIT_FSIZE, &limit);
+    }
+    ~FileSizeLimit() {
+        setrlimit(RLIMIT_FSIZE, &before_);
+        std::signal(SIGXFSZ, handler_);
+    }
+    FileSizeLimit(const FileSizeLimit&) = delete;
+    FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+
+  private:
+    void (*handler_)(int);
+    struct rlimit before_ {};
+};
 
 class Enrollment : public ServiceTest {
   protected:
@@ -240,6 +266,135 @@ TEST_P(Enrollment, OneKeyInTwoPublicAreasIsOneEndpoint) {
     const server::Enrollment waiting = service_->enrollment(kReader, challenge.id);
     EXPECT_EQ(waiting.reason, "endpoint " + id + " has this EK, in another public area");
     EXPECT_EQ(code_of([&] { service_->approve(kOperator, challenge.id, "default"); }), "endorsement_key");
+}
+
+// A TPM has several EKs, and a certificate of each.
+TEST_P(Enrollment, TpmThatWasRetiredIsItByEachOfItsEks) {
+    SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    const std::string first_ek = endpoint.ek_hash();
+    service_->retire(kOperator, id, "sold");
+    endpoint.use_another_ek();
+    service_->register_endorsement(kOperator, endpoint.ek_hash(), "default");
+    const server::Enrollment waiting = start_enrollment(endpoint);
+    EXPECT_EQ(waiting.state, "waiting");
+    EXPECT_EQ(waiting.replaces, id);
+    EXPECT_EQ(waiting.reason, "endpoint " + id + " of this TPM was retired");
+    EXPECT_EQ(state_of(id), State::kRetired);
+    // By an operator it is back, as the endpoint that it was.
+    service_->approve(kOperator, waiting.id, "default");
+    EXPECT_EQ(state_of(id), State::kNew);
+    EXPECT_EQ(service_->endpoint(kReader, id).ek_hash, endpoint.ek_hash());
+    EXPECT_NE(endpoint.ek_hash(), first_ek);
+    EXPECT_EQ(service_->endpoints(kReader, {}).rows.size(), 1u);
+}
+
+TEST_P(Enrollment, KeysThatATpmHasShownStayItsOwn) {
+    SoftwareEndpoint endpoint, old;
+    old.take_attestation_key(endpoint);
+    const std::string id = enroll(old);
+    EXPECT_EQ(enroll(endpoint), id);  // its other EK
+    service_->retire(kOperator, id, "sold");
+    // By the EK that it does not go by any more, with a key that nobody has seen.
+    old.renew_keys();
+    EXPECT_EQ(start_enrollment(old).reason, "endpoint " + id + " of this TPM was retired");
+}
+
+TEST_P(Enrollment, TwoEndpointsDoNotHaveOneAttestationKey) {
+    SoftwareEndpoint one, other("laptop-2");
+    const std::string id = enroll(one), second = enroll(other);
+    EXPECT_NE(id, second);
+    other.take_attestation_key(one);
+    const server::Enrollment waiting = start_enrollment(other);
+    EXPECT_EQ(waiting.state, "waiting");
+    EXPECT_EQ(waiting.reason, "this TPM is endpoint " + second + " by one of its keys and endpoint " + id +
+                                  " by another; enroll with a new attestation key");
+    EXPECT_EQ(code_of([&] { service_->approve(kOperator, waiting.id, "default"); }), "endorsement_key");
+    other.renew_keys();
+    EXPECT_EQ(enroll(other), second);
+}
+
+TEST_P(Enrollment, TpmThatEnrollsByBothEksAtOnceIsOneEndpoint) {
+    SoftwareEndpoint one, other;
+    other.take_attestation_key(one);
+    for (const SoftwareEndpoint* endpoint : {&one, &other})
+        service_->register_endorsement(kOperator, endpoint->ek_hash(), "default");
+    const protocol::EnrollChallenge challenges[] = {service_->enroll(one.enroll_request()),
+                                                    service_->enroll(other.enroll_request())};
+    const Buffer secrets[] = {one.activate(challenges[0]), other.activate(challenges[1])};
+    const std::unique_ptr<Service> second = another();
+    protocol::EnrollStatus states[2];
+    std::thread thread([&] { states[0] = service_->activate(challenges[0].id, secrets[0]); });
+    states[1] = second->activate(challenges[1].id, secrets[1]);
+    thread.join();
+    EXPECT_EQ(states[0].state, "approved");
+    EXPECT_EQ(states[1].state, "approved");
+    EXPECT_EQ(states[0].endpoint_id, states[1].endpoint_id);
+    EXPECT_EQ(service_->endpoints(kReader, {}).rows.size(), 1u);
+}
+
+TEST_P(Enrollment, KeysOfEndpointsThatAnOlderProgramEnrolledCount) {
+    SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    service_->retire(kOperator, id, "sold");
+    service_.reset();
+    server::Database::open(options_.database)->write([](server::Session& session) {
+        session.script(
+            "DROP TABLE tpm_keys; ALTER TABLE enrollments DROP COLUMN ek_key; "
+            "ALTER TABLE enrollments DROP COLUMN ak_key; UPDATE schema_version SET version = 5");
+    });
+    reopen();
+    endpoint.use_another_ek();
+    EXPECT_EQ(start_enrollment(endpoint).reason, "endpoint " + id + " of this TPM was retired");
+}
+
+TEST_P(Enrollment, TakesPublicAreasWithTheirSizes) {
+    const SoftwareEndpoint endpoint;
+    protocol::EnrollRequest request = endpoint.enroll_request();
+    for (Buffer* const area : {&request.ek_public, &request.ak_public}) {
+        Buffer sized{static_cast<std::byte>(area->size() >> 8), static_cast<std::byte>(area->size() & 0xff)};
+        sized.insert(sized.end(), area->begin(), area->end());
+        *area = sized;
+    }
+    const protocol::EnrollChallenge challenge = service_->enroll(request);
+    EXPECT_EQ(service_->activate(challenge.id, endpoint.activate(challenge)).state, "waiting");
+    EXPECT_EQ(service_->enrollment(kReader, challenge.id).ek_hash, endpoint.ek_hash());
+}
+
+// Groups, until there is no room for another one; then there is room again.
+TEST_P(Enrollment, FullDiskIsSaidAndNothingThatWasAcknowledgedIsLost) {
+    const auto database = on_sqlite() ? nullptr : server::Database::open(options_.database);
+    const auto trigger = [&](const std::string& sql) {
+        database->write([&sql](server::Session& session) { session.script(sql); });
+    };
+    std::optional<FileSizeLimit> limit;
+    if (on_sqlite()) {
+        limit.emplace(std::filesystem::file_size(path("server.db-wal")) + 100'000);
+    } else {
+        trigger(
+            "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = '53100'; END $$; "
+            "CREATE TRIGGER full_disk BEFORE INSERT ON audit FOR EACH STATEMENT EXECUTE FUNCTION full_disk()");
+    }
+    std::vector<std::string> acknowledged;
+    std::string code;
+    for (int i = 0; i < 1000 && code.empty(); ++i) {
+        const std::string name = "group" + std::to_string(i);
+        code = code_of([&] { service_->create_group(kAdmin, name); });
+        if (code.empty()) acknowledged.push_back(name);
+    }
+    const std::string again = code_of([&] { service_->create_group(kAdmin, "again"); });
+    limit.reset();
+    if (!on_sqlite()) trigger("DROP TRIGGER full_disk ON audit");
+    EXPECT_EQ(code, "disk_full");
+    EXPECT_EQ(again, "disk_full");
+    EXPECT_EQ(code_of([&] { service_->create_group(kAdmin, "again"); }), "");
+    acknowledged.emplace_back("again");
+    reopen();
+    const std::vector<std::string> kept = service_->groups(kReader);
+    for (const std::string& one : acknowledged) EXPECT_NE(std::ranges::find(kept, one), kept.end()) << one;
+    EXPECT_EQ(kept.size(), acknowledged.size() + 1);  // and "default"
+    EXPECT_TRUE(service_->verify_audit().ok);
 }
 
 TEST_P(Enrollment, AnotherSourceOfEvidenceNeedsAnOperator) {

@@ -250,6 +250,13 @@ void SoftwareEndpoint::renew_keys() {
     tls_ = make_p256_key();
 }
 
+void SoftwareEndpoint::use_another_ek() { ek_ = make_p256_key(); }
+
+void SoftwareEndpoint::take_attestation_key(const SoftwareEndpoint& other) {
+    ak_.reset(other.ak_.get());
+    EVP_PKEY_up_ref(ak_.get());
+}
+
 Buffer SoftwareEndpoint::ek_public() const {
     Buffer room(256);
     Writer writer(room, Endian::kBig);

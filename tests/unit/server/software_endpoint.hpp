@@ -45,6 +45,10 @@ class SoftwareEndpoint {
     [[nodiscard]] Buffer activate(const protocol::EnrollChallenge& challenge) const;
     // Another attestation key and TLS key of the same TPM, as after a new installation.
     void renew_keys();
+    // Another EK of the same TPM; the attestation key stays.
+    void use_another_ek();
+    // The attestation key of another endpoint.
+    void take_attestation_key(const SoftwareEndpoint& other);
 
     // --- attestation
     [[nodiscard]] protocol::AttestRequest attest(Bytes nonce) const;

@@ -86,6 +86,90 @@ TEST_P(Vendors, EndpointWhoseEkIsRevokedIsUntrustedUntilItIsNot) {
     EXPECT_THAT(audited("endpoint.endorsement"), ElementsAre(id, id));
 }
 
+// root_ <- issuing <- a chip's own CA <- EK. No CA of the vendor's issued the EK's certificate: what revokes it is an
+// indirect CRL.
+class ChipVendors : public Vendors {
+  protected:
+    [[nodiscard]] static CertificateSpec numbered(const char* subject, const char* serial) {
+        CertificateSpec spec = ca_spec(subject);
+        spec.serial = serial;
+        return spec;
+    }
+    [[nodiscard]] Issued chip_ek() const {
+        EVP_PKEY_up_ref(endpoint_.ek());
+        CertificateSpec spec = ek_spec();
+        spec.serial = "07";
+        spec.extra = "crlDistributionPoints=point";
+        spec.sections += "[point]\nfullname=URI:http://crl.test/a\nCRLissuer=dirName:who\n[who]\nCN=Issuing\n";
+        return issue(spec, Key(endpoint_.ek(), EVP_PKEY_free), &chip_);
+    }
+    void put_chip_vendor(std::vector<Buffer> lists) {
+        service_->add_vendor(kAdmin, {"Vendor", {root_.der()}, {issuing_.der()}, std::move(lists)});
+        service_->tick();
+    }
+    [[nodiscard]] Buffer indirect(std::vector<RevocationSpec::Entry> entries) const {
+        return issue_list(issuing_, {.entries = std::move(entries),
+                                     .extensions = "issuingDistributionPoint=critical,@idp",
+                                     .sections = "[idp]\nfullname=URI:http://crl.test/a\nindirectCRL=TRUE\n"});
+    }
+    // Enrolled and trusted, while the vendor has these CRLs.
+    std::string enroll_chip(std::vector<Buffer> lists = {}) {
+        put_chip_vendor(std::move(lists));
+        protocol::EnrollRequest request =
+            endpoint_.enroll_request(service_->create_enrollment_token(kOperator, "default", 600));
+        request.ek_certificate = ek_.der();
+        request.ek_chain = {chip_.der()};
+        const protocol::EnrollChallenge challenge = service_->enroll(request);
+        const protocol::EnrollStatus status = service_->activate(challenge.id, endpoint_.activate(challenge));
+        EXPECT_EQ(status.state, "approved") << service_->enrollment(kReader, challenge.id).reason;
+        EXPECT_EQ(attest(status.endpoint_id, endpoint_).verdict, "trusted");
+        return status.endpoint_id;
+    }
+
+    const Issued issuing_ = issue(numbered("Issuing", "02"), ecc_key(), &root_);
+    const Issued chip_ = issue(numbered("Chip", "03"), ecc_key(), &issuing_);
+    const Issued ek_ = chip_ek();
+};
+
+TEST_P(ChipVendors, EkThatAnIndirectCrlRevokesIsUntrusted) {
+    const std::string id = enroll_chip({indirect({})});
+    // What it says of others does no harm.
+    put_chip_vendor({indirect({{.serial = "07", .issuer = &issuing_}, {.serial = "07", .issuer = &root_}})});
+    EXPECT_EQ(state_of(id), State::kTrusted);
+    EXPECT_THAT(audited("endpoint.endorsement"), IsEmpty());
+    put_chip_vendor({indirect({{.serial = "06", .issuer = &chip_}, {.serial = "07"}})});
+    EXPECT_EQ(state_of(id), State::kUntrusted);
+    EXPECT_EQ(fault_of(id), "Vendor: EK certificate: revoked by CN=Issuing");
+    EXPECT_THAT(audited("endpoint.endorsement"), ElementsAre(id));
+    put_chip_vendor({indirect({})});
+    EXPECT_EQ(fault_of(id), "");
+    EXPECT_EQ(attest(id, endpoint_).verdict, "trusted");
+    EXPECT_THAT(audited("endpoint.endorsement"), ElementsAre(id, id));
+}
+
+TEST_P(ChipVendors, EkOfACaThatIsRevokedIsUntrusted) {
+    const std::string id = enroll_chip();
+    put_chip_vendor({revoke(issuing_, {&chip_})});
+    EXPECT_EQ(state_of(id), State::kUntrusted);
+    EXPECT_EQ(fault_of(id), "Vendor: CA 1 (CN=Chip): revoked by CN=Issuing");
+    put_chip_vendor({});
+    EXPECT_EQ(fault_of(id), "");
+    put_chip_vendor({revoke(root_, {&issuing_})});
+    EXPECT_EQ(fault_of(id), "Vendor: CA 2 (CN=Issuing): revoked by CN=Vendor Root");
+    EXPECT_THAT(audited("endpoint.endorsement"), ElementsAre(id, id, id));
+}
+
+TEST_P(Vendors, WhatIsPassedOverOfAVendorIsSaid) {
+    CertificateSpec old = ca_spec("Old");
+    old.digest = "SHA1";
+    std::vector<Buffer> many(500, issue(ca_spec("CA"), ecc_key(), &root_).der());
+    many.push_back(issue(old, ecc_key(), &root_).der());
+    EXPECT_THAT(service_->add_vendor(kAdmin, {"All", {root_.der()}, many, {}}),
+                ElementsAre("All: intermediate 501: CN=Old: signed with SHA1; SHA-256 at least"));
+    const std::string id = enroll_endorsed(endpoint_, ek_);
+    EXPECT_EQ(state_of(id), State::kTrusted);
+}
+
 TEST_P(Vendors, OneThatWasRemovedVouchesForNobody) {
     const std::string id = enroll_endorsed(endpoint_, ek_);
     const std::string by_hand = enroll(other_);  // registered by its EK: no vendor is asked
@@ -204,6 +288,8 @@ TEST_P(Vendors, PolicyAuthorityIsRemovedOnceNothingOfItsIsAssigned) {
     EXPECT_THAT(audited("authority.remove"), ElementsAre("authority", "spare"));
 }
 
+INSTANTIATE_TEST_SUITE_P(SQLite, ChipVendors, testing::Values("SQLite"));
+INSTANTIATE_TEST_SUITE_P(PostgreSQL, ChipVendors, testing::Values("PostgreSQL"));
 INSTANTIATE_TEST_SUITE_P(SQLite, Vendors, testing::Values("SQLite"));
 INSTANTIATE_TEST_SUITE_P(PostgreSQL, Vendors, testing::Values("PostgreSQL"));
 

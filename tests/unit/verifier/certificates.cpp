@@ -26,13 +26,61 @@ Buffer to_der(T* object, int (*encode)(const T*, unsigned char**)) {
     return out;
 }
 
-void set_serial(X509* certificate, const std::string& text) {
+ASN1_INTEGER* new_integer(const std::string& text) {
     BIGNUM* number = nullptr;
     BN_hex2bn(&number, text.c_str());
-    ASN1_INTEGER* const serial = BN_to_ASN1_INTEGER(number, nullptr);
+    ASN1_INTEGER* const integer = BN_to_ASN1_INTEGER(number, nullptr);
+    BN_free(number);
+    return integer;
+}
+
+void set_serial(X509* certificate, const std::string& text) {
+    ASN1_INTEGER* const serial = new_integer(text);
     X509_set_serialNumber(certificate, serial);
     ASN1_INTEGER_free(serial);
-    BN_free(number);
+}
+
+// `add` is given what the lines of text say.
+template <typename Add>
+void with_configuration(std::string text, X509V3_CTX& context, Add add) {
+    BIO* const bio = BIO_new_mem_buf(text.data(), static_cast<int>(text.size()));
+    CONF* const conf = NCONF_new(nullptr);
+    check(NCONF_load_bio(conf, bio, nullptr) == 1, "configuration");
+    X509V3_set_nconf(&context, conf);
+    check(add(conf), "extensions");
+    NCONF_free(conf);
+    BIO_free(bio);
+}
+
+void add_entry(X509_CRL* list, const RevocationSpec::Entry& spec, const ASN1_TIME* time) {
+    X509_REVOKED* const entry = X509_REVOKED_new();
+    ASN1_INTEGER* const serial = new_integer(spec.serial);
+    X509_REVOKED_set_serialNumber(entry, serial);
+    ASN1_INTEGER_free(serial);
+    X509_REVOKED_set_revocationDate(entry, const_cast<ASN1_TIME*>(time));
+    if (spec.reason >= 0) {
+        ASN1_ENUMERATED* const reason = ASN1_ENUMERATED_new();
+        ASN1_ENUMERATED_set(reason, spec.reason);
+        X509_REVOKED_add1_ext_i2d(entry, NID_crl_reason, reason, 0, 0);
+        ASN1_ENUMERATED_free(reason);
+    }
+    if (spec.issuer != nullptr) {
+        const verifier::openssl::Names names(GENERAL_NAMES_new());
+        GENERAL_NAME* const name = GENERAL_NAME_new();
+        GENERAL_NAME_set0_value(name, GEN_DIRNAME,
+                                X509_NAME_dup(X509_get_subject_name(spec.issuer->certificate.get())));
+        sk_GENERAL_NAME_push(names.get(), name);
+        X509_REVOKED_add1_ext_i2d(entry, NID_certificate_issuer, names.get(), 1, 0);
+    }
+    if (!spec.extension.empty()) {
+        const std::size_t middle = spec.extension.find('=');
+        X509_EXTENSION* const extension = X509V3_EXT_conf(nullptr, nullptr, spec.extension.substr(0, middle).c_str(),
+                                                          spec.extension.substr(middle + 1).c_str());
+        check(extension != nullptr, "extension of an entry");
+        X509_REVOKED_add_ext(entry, extension, -1);
+        X509_EXTENSION_free(extension);
+    }
+    X509_CRL_add0_revoked(list, entry);
 }
 
 void add_extensions(X509* certificate, X509* issuer, const CertificateSpec& spec) {
@@ -44,16 +92,11 @@ void add_extensions(X509* certificate, X509* issuer, const CertificateSpec& spec
     line("keyUsage", spec.usage);
     line("extendedKeyUsage", spec.extended_usage);
     line("subjectAltName", spec.alternative_name);
-    text += spec.extra + "\n" + spec.sections;
-    BIO* const bio = BIO_new_mem_buf(text.data(), static_cast<int>(text.size()));
-    CONF* const conf = NCONF_new(nullptr);
-    check(NCONF_load_bio(conf, bio, nullptr) == 1, "configuration");
     X509V3_CTX context{};
     X509V3_set_ctx(&context, issuer, certificate, nullptr, nullptr, 0);
-    X509V3_set_nconf(&context, conf);
-    check(X509V3_EXT_add_nconf(conf, &context, "extensions", certificate) == 1, "extensions");
-    NCONF_free(conf);
-    BIO_free(bio);
+    with_configuration(text + spec.extra + "\n" + spec.sections, context, [&](CONF* conf) {
+        return X509V3_EXT_add_nconf(conf, &context, "extensions", certificate) == 1;
+    });
 }
 
 void name_oaep(X509* certificate) {
@@ -135,24 +178,37 @@ Issued issue(const CertificateSpec& spec, Key key, const Issued* issuer) {
     return issued;
 }
 
-Buffer revoke(const Issued& issuer, const std::vector<const Issued*>& revoked, std::time_t from, std::time_t to) {
+Buffer issue_list(const Issued& issuer, const RevocationSpec& spec) {
     const verifier::openssl::RevocationList list(X509_CRL_new());
     X509_CRL_set_version(list.get(), 1);
     X509_CRL_set_issuer_name(list.get(), X509_get_subject_name(issuer.certificate.get()));
-    ASN1_TIME* const time = ASN1_TIME_set(nullptr, from);
+    ASN1_TIME* const time = ASN1_TIME_set(nullptr, spec.from);
     X509_CRL_set1_lastUpdate(list.get(), time);
-    for (const Issued* one : revoked) {
-        X509_REVOKED* const entry = X509_REVOKED_new();
-        X509_REVOKED_set_serialNumber(entry, X509_get_serialNumber(one->certificate.get()));
-        X509_REVOKED_set_revocationDate(entry, time);
-        X509_CRL_add0_revoked(list.get(), entry);
-    }
-    ASN1_TIME_set(time, to);
+    for (const auto& entry : spec.entries) add_entry(list.get(), entry, time);  // their order says whose they are
+    ASN1_TIME_set(time, spec.to);
     X509_CRL_set1_nextUpdate(list.get(), time);
     ASN1_TIME_free(time);
-    X509_CRL_sort(list.get());
+    if (!spec.extensions.empty()) {
+        X509V3_CTX context{};
+        X509V3_set_ctx(&context, issuer.certificate.get(), nullptr, nullptr, list.get(), 0);
+        with_configuration("[extensions]\n" + spec.extensions + "\n" + spec.sections, context, [&](CONF* conf) {
+            return X509V3_EXT_CRL_add_nconf(conf, &context, "extensions", list.get()) == 1;
+        });
+    }
     check(X509_CRL_sign(list.get(), issuer.key.get(), EVP_sha256()) > 0, "signing");
     return to_der<X509_CRL>(list.get(), i2d_X509_CRL);
+}
+
+Buffer revoke(const Issued& issuer, const std::vector<const Issued*>& revoked, std::time_t from, std::time_t to) {
+    RevocationSpec spec{.entries = {}, .extensions = {}, .sections = {}, .from = from, .to = to};
+    for (const Issued* one : revoked) {
+        BIGNUM* const number = ASN1_INTEGER_to_BN(X509_get0_serialNumber(one->certificate.get()), nullptr);
+        char* const text = BN_bn2hex(number);
+        spec.entries.push_back({.serial = text});
+        OPENSSL_free(text);
+        BN_free(number);
+    }
+    return issue_list(issuer, spec);
 }
 
 Buffer ek_public_area(EVP_PKEY* key) {

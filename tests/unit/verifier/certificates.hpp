@@ -43,6 +43,22 @@ struct Issued {
 // Signed by `issuer`, or by itself.
 [[nodiscard]] Issued issue(const CertificateSpec& spec, Key key, const Issued* issuer = nullptr);
 
+// What goes into a CRL. Extensions are lines in the words of x509v3_config(5).
+struct RevocationSpec {
+    struct Entry {
+        std::string serial;                     // hexadecimal
+        const Issued* issuer = nullptr;         // certificateIssuer of the entry; nullptr: none is said
+        int reason = -1;                        // CRLReason; -1: none is said
+        std::string extension = std::string();  // a line
+    };
+    std::vector<Entry> entries;
+    std::string extensions;
+    std::string sections;  // that the extensions name
+    std::time_t from = kNow - kDay;
+    std::time_t to = kNow + kDay;
+};
+[[nodiscard]] Buffer issue_list(const Issued& issuer, const RevocationSpec& spec);
+
 // A CRL of `issuer`'s that revokes these.
 [[nodiscard]] Buffer revoke(const Issued& issuer, const std::vector<const Issued*>& revoked,
                             std::time_t from = kNow - kDay, std::time_t to = kNow + kDay);

@@ -158,6 +158,15 @@ TEST_F(EndorsementReport, NamesTheRuleThatFails) {
     EXPECT_FALSE(inspect_endorsement(request, kNow).accepted());
 }
 
+TEST_F(EndorsementReport, OneUnreadableCertificateDoesNotHideTheOthersOfABundle) {
+    const std::string broken = "-----BEGIN CERTIFICATE-----\nMII!\n-----END CERTIFICATE-----\n";
+    const std::string bundle = pem(root) + broken + std::string(1 << 20, '#') + "\n" + pem(intermediate);
+    request.intermediates = {write("bundle.pem", host::text_bytes(bundle))};
+    const EndorsementVerdict verdict = inspect_endorsement(request, kNow);
+    EXPECT_TRUE(verdict.accepted());
+    EXPECT_THAT(verdict.quirks, testing::Contains(HasSubstr("passed over: the roots given: intermediate 2: not a")));
+}
+
 TEST_F(EndorsementReport, NamesTheFileThatHoldsSomethingElse) {
     request.roots = {
         write("key.pem", host::text_bytes("-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----\n"))};

@@ -1,0 +1,338 @@
+// CRLs of every kind: whose they are, whom they speak of, and what they do to an EK. The answers are those of
+// `openssl verify -crl_check_all -extended_crl`, but that a CRL which says nothing of a certificate does it no harm.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "attestation/verifier/endorsement.hpp"
+#include "tests/unit/verifier/certificates.hpp"
+
+namespace gatehouse::verifier {
+namespace {
+
+using test::ca_spec;
+using test::CertificateSpec;
+using test::ecc_key;
+using test::ek_spec;
+using test::issue;
+using test::issue_list;
+using test::Issued;
+using test::kDay;
+using test::kNow;
+using test::RevocationSpec;
+using testing::HasSubstr;
+using testing::StartsWith;
+
+constexpr const char* kIndirect = "issuingDistributionPoint=critical,@idp";
+constexpr const char* kIndirectSections = "[idp]\nfullname=URI:http://crl.test/a\nindirectCRL=TRUE\n";
+constexpr const char* kNotChecked = "not checked, for want of a CRL: EK certificate";
+
+CertificateSpec ca_of(const std::string& subject, const std::string& serial) {
+    CertificateSpec spec = ca_spec(subject);
+    spec.serial = serial;
+    return spec;
+}
+CertificateSpec named_by_key(CertificateSpec spec) {
+    spec.extra = "subjectKeyIdentifier=hash";
+    return spec;
+}
+
+// root <- issuing <- chip <- EK; CRLs of the chip's certificates are made by the issuing CA.
+class Revocation : public testing::Test {
+  protected:
+    Issued root = issue(ca_of("Root", "01"), ecc_key());
+    Issued issuing = issue(named_by_key(ca_of("Issuing", "02")), ecc_key(), &root);
+    Issued chip = issue(ca_of("Chip", "03"), ecc_key(), &issuing);
+    Issued ek = issue(by_issuing(ek_spec()), ecc_key(), &chip);
+    Issued direct_ek = issue(ek_spec(), ecc_key(), &issuing);
+    Vendor vendor{"Vendor", {root.der()}, {issuing.der()}, {}};
+
+    // Names the issuing CA as who revokes it.
+    static CertificateSpec by_issuing(CertificateSpec spec, const std::string& more = "") {
+        spec.extra += "\ncrlDistributionPoints=point";
+        spec.sections +=
+            "[point]\nfullname=URI:http://crl.test/a\nCRLissuer=dirName:who\n" + more + "[who]\nCN=Issuing\n";
+        return spec;
+    }
+    static RevocationSpec indirect(std::vector<RevocationSpec::Entry> entries = {}) {
+        return {.entries = std::move(entries), .extensions = kIndirect, .sections = kIndirectSections};
+    }
+    static RevocationSpec direct(std::vector<RevocationSpec::Entry> entries, std::string extensions = "",
+                                 std::string sections = "") {
+        return {.entries = std::move(entries), .extensions = std::move(extensions), .sections = std::move(sections)};
+    }
+
+    TrustStore store(std::vector<Buffer> lists) const {
+        Vendor with = vendor;
+        with.revocations = std::move(lists);
+        TrustStore store;
+        store.add(with);
+        return store;
+    }
+    std::string judge(const Issued& one, std::vector<Buffer> lists) const {
+        const EndorsementVerdict verdict = verify_endorsement(
+            {one.der(), {chip.der()}, test::ek_public_area(one.key.get())}, store(std::move(lists)), kNow);
+        std::string detail;
+        for (const Finding& finding : verdict.findings) {
+            if (finding.rule != "ek revocation") {
+                EXPECT_TRUE(finding.ok) << finding.detail;
+                continue;
+            }
+            detail = (finding.ok ? "" : "REFUSED: ") + finding.detail;
+        }
+        return detail;
+    }
+    std::string fault(const Issued& one, std::vector<Buffer> lists) const {
+        return endorsement_fault({one.der(), {chip.der()}, {}}, store(std::move(lists)), kNow);
+    }
+    // At enrollment and of one that is enrolled.
+    void expect_revoked(const Issued& one, const std::vector<Buffer>& lists, const std::string& words) const {
+        EXPECT_EQ(judge(one, lists), "REFUSED: " + words);
+        EXPECT_EQ(fault(one, lists), "Vendor: " + words);
+    }
+    void expect_untouched(const Issued& one, const std::vector<Buffer>& lists, const std::string& words) const {
+        EXPECT_THAT(judge(one, lists), StartsWith(words));
+        EXPECT_EQ(fault(one, lists), "");
+    }
+    // Refused at enrollment; no reason to lose one that is at work.
+    void expect_no_answer(const Issued& one, const std::vector<Buffer>& lists, const std::string& words) const {
+        EXPECT_THAT(judge(one, lists), testing::AllOf(StartsWith("REFUSED: "), HasSubstr(words)));
+        EXPECT_EQ(fault(one, lists), "");
+    }
+};
+
+// --- indirect CRLs
+
+TEST_F(Revocation, IndirectCrlRevokesWhatItListsUnderItsIssuer) {
+    expect_untouched(ek, {issue_list(issuing, indirect())}, "not revoked");
+    expect_revoked(ek, {issue_list(issuing, indirect({{.serial = "1234", .issuer = &chip}}))},
+                   "EK certificate: revoked by CN=Issuing");
+    // Of another serial number, of another issuer, of the CRL's own issuer.
+    expect_untouched(ek, {issue_list(issuing, indirect({{.serial = "1235", .issuer = &chip}}))}, "not revoked");
+    expect_untouched(ek, {issue_list(issuing, indirect({{.serial = "1234", .issuer = &root}}))}, "not revoked");
+    expect_untouched(ek, {issue_list(issuing, indirect({{.serial = "1234"}}))}, "not revoked");
+}
+
+TEST_F(Revocation, EntryIsOfTheIssuerThatTheOneBeforeItNames) {
+    expect_revoked(ek, {issue_list(issuing, indirect({{.serial = "1", .issuer = &chip}, {.serial = "1234"}}))},
+                   "EK certificate: revoked by CN=Issuing");
+    expect_revoked(ek,
+                   {issue_list(issuing, indirect({{.serial = "1234", .issuer = &root},
+                                                  {.serial = "2", .issuer = &chip},
+                                                  {.serial = "3"},
+                                                  {.serial = "1234"},
+                                                  {.serial = "4", .issuer = &root},
+                                                  {.serial = "1234"}}))},
+                   "EK certificate: revoked by CN=Issuing");
+    expect_untouched(ek,
+                     {issue_list(issuing, indirect({{.serial = "1234"},
+                                                    {.serial = "2", .issuer = &chip},
+                                                    {.serial = "1", .issuer = &root},
+                                                    {.serial = "1234"}}))},
+                     "not revoked");
+}
+
+TEST_F(Revocation, IndirectCrlSaysNothingOfWhatDoesNotNameItsIssuer) {
+    const auto without = issue(ek_spec(), ecc_key(), &chip);
+    expect_untouched(without, {issue_list(issuing, indirect())}, kNotChecked);
+    const auto elsewhere = indirect({{.serial = "1234", .issuer = &root}, {.serial = "77", .issuer = &chip}});
+    expect_untouched(without, {issue_list(issuing, elsewhere)}, kNotChecked);
+    // Whoever is listed is revoked all the same: it is its vendor who says so.
+    expect_revoked(without, {issue_list(issuing, indirect({{.serial = "1234", .issuer = &chip}}))},
+                   "EK certificate: revoked by CN=Issuing");
+    // Nor, without indirectCRL, of what it did not issue.
+    expect_untouched(ek, {issue_list(issuing, direct({{.serial = "1234"}}))}, kNotChecked);
+    vendor.require_crl = true;
+    EXPECT_THAT(judge(without, {issue_list(issuing, indirect())}), HasSubstr("REFUSED: no CRL for EK certificate"));
+}
+
+TEST_F(Revocation, IndirectCrlRevokesCas) {
+    auto spec = by_issuing(ca_of("Chip", "03"));
+    chip = issue(spec, ecc_key(), &issuing);
+    ek = issue(ek_spec(), ecc_key(), &chip);
+    const auto authority = issue(named_by_key(ca_spec("Authority")), ecc_key(), &root);
+    expect_revoked(ek, {issue_list(issuing, indirect({{.serial = "03"}}))}, "CA 1 (CN=Chip): revoked by CN=Issuing");
+    expect_untouched(ek, {issue_list(issuing, indirect({{.serial = "03", .issuer = &root}}))}, kNotChecked);
+    // By one that is not on the path.
+    vendor.intermediates.push_back(authority.der());
+    spec.sections = "[point]\nfullname=URI:http://crl.test/a\nCRLissuer=dirName:who\n[who]\nCN=Authority\n";
+    chip = issue(spec, ecc_key(), &issuing);
+    ek = issue(ek_spec(), ecc_key(), &chip);
+    expect_revoked(ek, {issue_list(authority, indirect({{.serial = "03", .issuer = &issuing}}))},
+                   "CA 1 (CN=Chip): revoked by CN=Authority");
+    expect_untouched(ek, {issue_list(authority, indirect({{.serial = "03", .issuer = &authority}}))}, kNotChecked);
+}
+
+TEST_F(Revocation, IntermediateIsRevokedByItsIssuer) {
+    issuing = issue(ca_of("Issuing", "02"), ecc_key(), &root);
+    chip = issue(ca_of("Chip", "03"), ecc_key(), &issuing);
+    ek = issue(ek_spec(), ecc_key(), &chip);
+    vendor.intermediates = {issuing.der()};
+    expect_revoked(ek, {test::revoke(root, {&issuing})}, "CA 2 (CN=Issuing): revoked by CN=Root");
+    expect_revoked(ek, {test::revoke(issuing, {&chip}), test::revoke(root, {})},
+                   "CA 1 (CN=Chip): revoked by CN=Issuing");
+    expect_untouched(ek, {test::revoke(chip, {}), test::revoke(issuing, {}), test::revoke(root, {})}, "not revoked");
+}
+
+TEST_F(Revocation, CrlsMayBeSignedByOneWhoSignsNothingElse) {
+    CertificateSpec spec = ek_spec();
+    spec.subject = "Issuing";
+    spec.serial = "04";
+    spec.usage = "critical,cRLSign";
+    spec.extra = "subjectKeyIdentifier=hash";
+    spec.extended_usage = spec.alternative_name = "";
+    const auto signer = issue(spec, ecc_key(), &root);
+    vendor.intermediates.push_back(signer.der());
+    auto list = indirect({{.serial = "1234", .issuer = &chip}});
+    list.extensions += "\nauthorityKeyIdentifier=keyid:always";
+    expect_revoked(ek, {issue_list(signer, list)}, "EK certificate: revoked by CN=Issuing");
+    // It makes no certificates.
+    EXPECT_THAT(endorsement_fault({issue(ek_spec(), ecc_key(), &signer).der(), {}, {}}, store({}), kNow),
+                HasSubstr("EK certificate: "));
+    // Once it is revoked itself, its word counts for nothing.
+    expect_no_answer(ek, {issue_list(signer, list), test::revoke(root, {&signer})}, "CRL path validation");
+}
+
+// --- who may sign them
+
+TEST_F(Revocation, CrlByAKeyThatMayNotSignCrlsIsNotBelieved) {
+    auto spec = named_by_key(ca_of("Issuing", "02"));
+    spec.usage = "critical,keyCertSign";
+    issuing = issue(spec, ecc_key(), &root);
+    chip = issue(ca_of("Chip", "03"), ecc_key(), &issuing);
+    ek = issue(by_issuing(ek_spec()), ecc_key(), &chip);
+    direct_ek = issue(ek_spec(), ecc_key(), &issuing);
+    vendor.intermediates = {issuing.der()};
+    expect_no_answer(ek, {issue_list(issuing, indirect({{.serial = "1234", .issuer = &chip}}))}, "CRL signing");
+    expect_no_answer(direct_ek, {issue_list(issuing, direct({{.serial = "1234"}}))}, "CRL signing");
+    // Those that it says nothing of are none the worse.
+    const auto without = issue(ek_spec(), ecc_key(), &chip);
+    expect_untouched(without, {issue_list(issuing, indirect())}, kNotChecked);
+    expect_untouched(issue(ek_spec(), ecc_key(), &root), {issue_list(issuing, direct({}))}, kNotChecked);
+}
+
+TEST_F(Revocation, CrlOfASecondCaOfTheSameNameDoesNotHideTheFirsts) {
+    const auto twin = issue(ca_of("Issuing", "05"), ecc_key(), &root);
+    vendor.intermediates.push_back(twin.der());
+    const Buffer newer = issue_list(twin, {.entries = {}, .extensions = {}, .sections = {}, .from = kNow - 60});
+    expect_revoked(direct_ek, {newer, test::revoke(issuing, {&direct_ek})}, "EK certificate: revoked by CN=Issuing");
+    expect_untouched(direct_ek, {test::revoke(twin, {&direct_ek})}, kNotChecked);
+}
+
+TEST_F(Revocation, CrlOfACaThatOnlyThePathBringsCountsThere) {
+    const auto by_chip = issue(ek_spec(), ecc_key(), &chip);
+    expect_revoked(by_chip, {test::revoke(chip, {&by_chip})}, "EK certificate: revoked by CN=Chip");
+    expect_untouched(direct_ek, {test::revoke(chip, {&by_chip})}, kNotChecked);
+    // A root that is somebody's: nothing is known of who made it.
+    const auto above = issue(ca_spec("Above"), ecc_key());
+    root = issue(ca_of("Root", "01"), ecc_key(), &above);
+    issuing = issue(ca_of("Issuing", "02"), ecc_key(), &root);
+    vendor = {"Vendor", {root.der()}, {issuing.der()}, {}};
+    expect_untouched(issue(ek_spec(), ecc_key(), &issuing), {test::revoke(above, {&root})}, kNotChecked);
+}
+
+// --- what they cover
+
+TEST_F(Revocation, PartitionedCrlsCoverTheirPart) {
+    const auto part = [&](const std::string& what, std::vector<RevocationSpec::Entry> entries) {
+        return issue_list(issuing, direct(std::move(entries), kIndirect, "[idp]\n" + what + "\n"));
+    };
+    expect_untouched(direct_ek, {part("onlyuser=TRUE", {})}, "not revoked");
+    expect_revoked(direct_ek, {part("onlyuser=TRUE", {{.serial = "1234"}})}, "EK certificate: revoked by CN=Issuing");
+    for (const char* other : {"onlyCA=TRUE", "onlyAA=TRUE"}) {
+        expect_untouched(direct_ek, {part(other, {})}, kNotChecked);
+        expect_untouched(direct_ek, {part(other, {}), part("onlyuser=TRUE", {})}, "not revoked");
+        expect_revoked(direct_ek, {part(other, {}), part("onlyuser=TRUE", {{.serial = "1234"}})},
+                       "EK certificate: revoked by CN=Issuing");
+    }
+    const auto by_chip = issue(ek_spec(), ecc_key(), &chip);
+    expect_revoked(by_chip, {part("onlyCA=TRUE", {{.serial = "03"}})}, "CA 1 (CN=Chip): revoked by CN=Issuing");
+    expect_untouched(by_chip, {part("onlyuser=TRUE", {})}, kNotChecked);
+    // By distribution points.
+    const std::string here = "fullname=URI:http://crl.test/1", there = "fullname=URI:http://crl.test/2";
+    CertificateSpec spec = ek_spec();
+    spec.extra = "crlDistributionPoints=URI:http://crl.test/1";
+    const auto pointed = issue(spec, ecc_key(), &issuing);
+    expect_untouched(pointed, {part(here, {})}, "not revoked");
+    expect_revoked(pointed, {part(there, {}), part(here, {{.serial = "1234"}})},
+                   "EK certificate: revoked by CN=Issuing");
+    expect_untouched(pointed, {part(there, {})}, kNotChecked);
+}
+
+TEST_F(Revocation, CrlOfSomeReasonsLeavesTheOthersOpen) {
+    const auto some = [&](const std::string& reasons, std::vector<RevocationSpec::Entry> entries) {
+        return issue_list(issuing, direct(std::move(entries), kIndirect, "[idp]\nonlysomereasons=" + reasons + "\n"));
+    };
+    expect_untouched(direct_ek, {some("keyCompromise", {})}, kNotChecked);
+    expect_revoked(direct_ek, {some("keyCompromise", {{.serial = "1234", .reason = 1}})},
+                   "EK certificate: revoked by CN=Issuing");
+    const std::string rest =
+        "CACompromise,affiliationChanged,superseded,cessationOfOperation,certificateHold,privilegeWithdrawn,AACompromise";
+    expect_untouched(direct_ek, {some("keyCompromise", {}), some(rest, {})}, "not revoked");
+    expect_revoked(direct_ek, {some("keyCompromise", {}), some(rest, {{.serial = "1234", .reason = 6}})},
+                   "EK certificate: revoked by CN=Issuing");
+}
+
+TEST_F(Revocation, CrlWithACriticalExtensionThatIsNotKnownAnswersNothing) {
+    const std::string unknown = "1.3.6.1.4.1.99999.1=critical,DER:05:00";
+    expect_no_answer(direct_ek, {issue_list(issuing, direct({{.serial = "1234"}}, unknown))}, "critical extension");
+    expect_no_answer(direct_ek, {issue_list(issuing, direct({{.serial = "7", .extension = unknown}}))},
+                     "critical extension");
+    expect_untouched(direct_ek, {issue_list(issuing, direct({{.serial = "7"}}, "1.3.6.1.4.1.99999.1=DER:05:00"))},
+                     "not revoked");
+    // A good one beside it is heard.
+    expect_revoked(direct_ek, {issue_list(issuing, direct({}, unknown)), test::revoke(issuing, {&direct_ek})},
+                   "EK certificate: revoked by CN=Issuing");
+    expect_untouched(issue(ek_spec(), ecc_key(), &root), {issue_list(issuing, direct({}, unknown))}, kNotChecked);
+}
+
+TEST_F(Revocation, DeltaCrlCountsBesideTheFullOne) {
+    const std::string number = "crlNumber=DER:02:01:01\nfreshestCRL=fresh";
+    const std::string fresh = "[fresh]\nfullname=URI:http://crl.test/delta\n";
+    const std::string delta = "crlNumber=DER:02:01:02\ndeltaCRL=critical,DER:02:01:01";
+    const Buffer full = issue_list(issuing, direct({}, number, fresh));
+    const Buffer lists = issue_list(issuing, direct({{.serial = "1234"}}, delta));
+    expect_untouched(direct_ek, {full, issue_list(issuing, direct({}, delta))}, "not revoked");
+    expect_revoked(direct_ek, {full, lists}, "EK certificate: revoked by CN=Issuing");
+    expect_revoked(direct_ek, {lists, full}, "EK certificate: revoked by CN=Issuing");
+    // Alone it is no answer.
+    expect_untouched(direct_ek, {issue_list(issuing, direct({}, delta))}, kNotChecked);
+    // Taken back: removeFromCRL.
+    const Buffer held = issue_list(issuing, direct({{.serial = "1234", .reason = 6}}, number, fresh));
+    expect_revoked(direct_ek, {held}, "EK certificate: revoked by CN=Issuing");
+    expect_untouched(direct_ek, {held, issue_list(issuing, direct({{.serial = "1234", .reason = 8}}, delta))},
+                     "not revoked");
+}
+
+// --- how old they are
+
+TEST_F(Revocation, NewestOfSeveralCounts) {
+    const auto dated = [&](std::vector<RevocationSpec::Entry> entries, std::time_t from, std::time_t to) {
+        RevocationSpec spec = indirect(std::move(entries));
+        spec.from = from;
+        spec.to = to;
+        return issue_list(issuing, spec);
+    };
+    const std::vector<RevocationSpec::Entry> lists{{.serial = "1234", .issuer = &chip}};
+    const Buffer old = dated({}, kNow - 9 * kDay, kNow + kDay), old_lists = dated(lists, kNow - 9 * kDay, kNow + kDay);
+    const Buffer fresh = dated({}, kNow - kDay, kNow + kDay), fresh_lists = dated(lists, kNow - kDay, kNow + kDay);
+    for (const bool first : {false, true}) {
+        const auto both = [first](const Buffer& a, const Buffer& b) {
+            return first ? std::vector{a, b} : std::vector{b, a};
+        };
+        expect_revoked(ek, both(old, fresh_lists), "EK certificate: revoked by CN=Issuing");
+        expect_untouched(ek, both(old_lists, fresh), "not revoked");
+    }
+    // Of those that are at work none is lost because a list was left to expire, and none is freed by it.
+    const Buffer expired = dated({}, kNow - 9 * kDay, kNow - kDay);
+    expect_no_answer(ek, {expired}, "the CRL of CN=Issuing expired on 2027-01-14");
+    expect_revoked(ek, {dated(lists, kNow - 9 * kDay, kNow - kDay)}, "EK certificate: revoked by CN=Issuing");
+    EXPECT_EQ(fault(ek, {old, dated(lists, kNow + 30 * kDay, kNow + 60 * kDay)}),
+              "Vendor: EK certificate: revoked by CN=Issuing");
+    // One that says nothing of it may have expired.
+    expect_untouched(issue(ek_spec(), ecc_key(), &chip), {expired}, kNotChecked);
+    expect_untouched(direct_ek, {test::revoke(root, {}, kNow - 9 * kDay, kNow + kDay), test::revoke(issuing, {})},
+                     "not revoked");
+}
+
+}  // namespace
+}  // namespace gatehouse::verifier
