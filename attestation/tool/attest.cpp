@@ -10,6 +10,7 @@
 #include "attestation/protocol/verdict_json.hpp"
 #include "attestation/tool/endorsement_report.hpp"
 #include "attestation/tool/event_log_report.hpp"
+#include "attestation/tool/result_output.hpp"
 #include "attestation/verifier/appraisal.hpp"
 #include "attestation/verifier/event_log.hpp"
 #include "keyvault/host_support/authority.hpp"
@@ -35,6 +36,7 @@ struct VerifyRequest {
     std::string machine_model;
     std::string policy;
     std::string authority;
+    ResultOutput result;
     bool as_json = false;
 };
 
@@ -150,21 +152,26 @@ void pin(const VerifyRequest& request, Policy& policy) {
 }
 
 // The policy of a signed file, or what --image or --expected and --counter-floor amount to.
-Policy policy_of(const VerifyRequest& request) {
+struct GivenPolicy {
+    Policy policy;
+    std::string address;  // policy_address() of a file's
+};
+GivenPolicy policy_of(const VerifyRequest& request) {
     if (request.policy.empty()) {
         Policy policy;
         policy.name = "command-line";
         policy.references.push_back(reference_of(request));
         policy.counter_floor = request.counter_floor;
         policy.require_iommu = false;  // the bundle's word suffices
-        return policy;
+        return {std::move(policy), {}};
     }
     const host::Key authority = host::read_public_key(request.authority);
     const evp_pkey_st* const trusted[] = {authority.get()};
     const host::Buffer file = host::read_file(request.policy, kMaxPolicy);
     std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
     while (text.ends_with('\n')) text.remove_suffix(1);
-    return parse_policy(verify_signed_policy(text, trusted));
+    const std::string payload = verify_signed_policy(text, trusted);
+    return {parse_policy(payload), policy_address(payload)};
 }
 
 Judged judge(const VerifyRequest& request, const Policy& policy) {
@@ -215,9 +222,11 @@ ExitCode run_verify(const VerifyRequest& request) {
     if (ways != 1) throw ToolError("give --image, --expected or --policy", ExitCode::kUsage);
     if (request.record.empty() != request.enrollment.empty())
         throw ToolError("give --record and --enrollment together", ExitCode::kUsage);
-    Policy policy = policy_of(request);
+    request.result.check();
+    auto [policy, address] = policy_of(request);
     pin(request, policy);
     const Judged judged = judge(request, policy);
+    request.result.write(judged.verdict, policy, address, nonce_of(request), std::time(nullptr));
     if (request.as_json) {
         std::printf("%s\n", judged_json(judged).dump(2).c_str());
     } else {
@@ -275,6 +284,7 @@ ExitCode run(int argc, char** argv) {
         command->add_option("--authority", request.authority, "with --policy: the public key that signed it, PEM");
     policy->needs(authority);
     authority->needs(policy);
+    request.result.add_to(*command);
     command->add_flag("--json", request.as_json, "print JSON");
 
     std::string log_path;
