@@ -212,7 +212,7 @@ std::string Service::Inside::make_revocation_list(Seconds now) {
                                  {"reason", name_of(silent ? State::kStale : one.state)}});
         }
     });
-    return verifier::sign_jws(list.dump(), "gatehouse-revocations+jws", result_key.get());
+    return verifier::sign_jws(list.dump(), "gatehouse-revocations+jws", result_keys.current().get());
 }
 
 }  // namespace gatehouse::server

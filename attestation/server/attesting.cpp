@@ -201,7 +201,7 @@ std::optional<protocol::AttestAnswer> Service::Inside::judge_and_record(const Kn
                      rule_of(known.reason) != rule_of(verdict.reason);
     verdict.run_length = record.new_run ? 1 : known.run_length + 1;
     if (record.new_run) record.verdict_json = verdict_json(judge(evidence, subject, judgement.policy.get(), true));
-    record.result = signed_result(options.issuer, result_key.get(), known, judgement, evidence, record);
+    record.result = signed_result(options.issuer, result_keys.current().get(), known, judgement, evidence, record);
 
     bool done = false;
     database->write([&](Session& session) {

@@ -41,6 +41,7 @@ inline constexpr std::array kAuditActions{
     AuditActionRow{"policy.add",              "policy"},
     AuditActionRow{"policy.assign",           "group"},
     AuditActionRow{"policy.unassign",         "group"},
+    AuditActionRow{"result_key.rotate",       "id of the new key that results are signed by"},
     AuditActionRow{"session.begin",           "web page"},
     AuditActionRow{"session.end",             "web page"},
     AuditActionRow{"session.refused",         "web page"},

@@ -8,6 +8,7 @@
 //   appraising.cpp   evidence against the policies of a group
 //   kept.cpp         the last evidence, appraised once more
 //   rules.cpp        policies and their assignment
+//   results.cpp      results by others' profiles, the keys to check them with
 //   actions.cpp      events, and telling them to others
 //
 // What is kept, and every SQL string, is in database/.
@@ -27,6 +28,7 @@
 #include "attestation/server/database/policies.hpp"
 #include "attestation/server/database/text.hpp"
 #include "attestation/server/demands.hpp"
+#include "attestation/server/result_keys.hpp"
 #include "attestation/server/secrets.hpp"
 #include "attestation/server/service.hpp"
 #include "attestation/verifier/policy.hpp"
@@ -96,7 +98,7 @@ struct Service::Inside {
     Sealer sealer;
     std::unique_ptr<Database> database;
     std::unique_ptr<CertificateAuthority> authority;
-    Key result_key;
+    ResultKeys result_keys;
     Buffer nonce_key;
 
     using Assignments = std::map<std::string, std::vector<AssignedPolicy>>;  // by group

@@ -48,6 +48,11 @@ struct NewToken {
     std::string text;
     Sha256Digest hash;
 };
+Database& migrated(Database& database) {
+    migrate(database);
+    return database;
+}
+
 NewToken new_token() {
     const std::string text = std::string(kTokenPrefix) + verifier::base64url(random_bytes(kTokenSize));
     return {text, sha256(host::text_bytes(text))};
@@ -60,8 +65,8 @@ NewToken new_token() {
 Service::Inside::Inside(const ServiceOptions& given)
     : options(given),
       sealer(given.directory),
-      database(std::make_unique<DatabaseOfService>(Database::open(given.database))) {
-    migrate(*database);
+      database(std::make_unique<DatabaseOfService>(Database::open(given.database))),
+      result_keys(migrated(*database), sealer) {
     const Buffer both = shared_secret(*database, sealer, "authority", [this] {
         const CertificateAuthority::Made made = CertificateAuthority::make(options.issuer + " CA", now());
         Buffer bytes(4 + made.key.size() + made.certificate.size());
@@ -74,8 +79,6 @@ Service::Inside::Inside(const ServiceOptions& given)
     const Bytes key_der = reader.sized();
     const Bytes certificate_der = reader.sized();
     authority = std::make_unique<CertificateAuthority>(CertificateAuthority::load(key_der, certificate_der));
-    result_key =
-        key_from_der(shared_secret(*database, sealer, "result key", [] { return key_to_der(new_key().get()); }));
     nonce_key = shared_secret(*database, sealer, "nonce key", [] { return random_bytes(32); });
 }
 
@@ -118,8 +121,6 @@ Service::KeyPair Service::server_certificate(const std::vector<std::string>& nam
     const Issued issued = inside_->authority->issue_server(key.get(), names, inside_->now(), kServerDays);
     return {issued.pem + ca_certificate(), private_pem(key.get())};
 }
-
-std::string Service::result_key() const { return public_pem(inside_->result_key.get()); }
 
 // --- tokens
 
@@ -261,6 +262,7 @@ void Service::tick() {
     const Seconds now = inside_->now();
     Seconds last = inside_->last_sweep.load();
     if (now - last < sweep_every || !inside_->last_sweep.compare_exchange_strong(last, now)) return;
+    inside_->result_keys.refresh();
     inside_->database->write([this](Session& session) {
         inside_->drop_old_enrollments(session);
         inside_->drop_old(session);

@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 
+#include "attestation/formats/ear.hpp"
 #include "attestation/protocol/messages.hpp"
 #include "attestation/server/audit_actions.hpp"
 #include "attestation/server/database/records.hpp"
@@ -62,7 +63,13 @@ class Service {
         std::string certificate, key;
     };
     [[nodiscard]] KeyPair server_certificate(const std::vector<std::string>& names);
-    [[nodiscard]] std::string result_key() const;  // PEM, public: what EATs and revocation lists are signed by
+    // PEM, public: what results and revocation lists are signed by from now on.
+    [[nodiscard]] std::string result_key() const;
+    // The same, and those before it whose last result has not expired yet, as a JWK set (RFC 7517).
+    [[nodiscard]] std::string result_jwks();
+    // Admin. The new key's id; those before stay in the set for kResultKeyOverlap. ServiceError (409) if another server has
+    // just done it.
+    std::string rotate_result_key(const Principal& by);
 
     // --- who asks
     // The token's principal; nullopt if it is unknown or expired. Constant time in the token.
@@ -124,6 +131,10 @@ class Service {
     [[nodiscard]] Page<Attestation> history(const Principal& by, const std::string& endpoint, const std::string& cursor,
                                             unsigned limit);
     [[nodiscard]] std::optional<Attestation> last_attestation(const Principal& by, const std::string& endpoint);
+    // The last attestation's result by another profile, its times the same, signed anew; nullopt if there is none.
+    // ServiceError (410) if the key that signed it is not published any more. `profile` must be offered in this form.
+    [[nodiscard]] std::optional<Buffer> last_result(const Principal& by, const std::string& endpoint,
+                                                    formats::ResultProfile profile, formats::ResultForm form);
     void move_to_group(const Principal& by, const std::string& endpoint, const std::string& group);
     void retire(const Principal& by, const std::string& endpoint, const std::string& reason);
     [[nodiscard]] Counts counts(const Principal& by);

@@ -7,9 +7,12 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "attestation/formats/cel.hpp"
+#include "attestation/formats/others_evidence.hpp"
 #include "attestation/protocol/verdict_json.hpp"
 #include "attestation/tool/endorsement_report.hpp"
 #include "attestation/tool/event_log_report.hpp"
+#include "attestation/tool/result_output.hpp"
 #include "attestation/verifier/appraisal.hpp"
 #include "attestation/verifier/event_log.hpp"
 #include "keyvault/host_support/authority.hpp"
@@ -35,14 +38,18 @@ struct VerifyRequest {
     std::string machine_model;
     std::string policy;
     std::string authority;
+    ResultOutput result;
     bool as_json = false;
 };
 
 struct Judged {
     host::Buffer quote;
     Verdict verdict;
+    std::string maker = {};                  // of others' evidence: whose
+    std::vector<std::string> unjudged = {};  // and what the verdict says nothing of
 };
 
+constexpr std::size_t kLeastNonce = 8;          // of others, in bytes
 constexpr std::size_t kMaxEvidence = 4u << 20;  // a firmware's event log can be large
 constexpr std::size_t kMaxPolicy = 16u << 20;
 
@@ -71,6 +78,10 @@ json judged_json(const Judged& judged) {
     result["vault_pinned"] = !verdict.vault_pinned_by.empty();
     result["policy"] = verdict.policy;
     result["policy_version"] = verdict.policy_version;
+    if (!judged.maker.empty()) {
+        result["maker"] = judged.maker;
+        result["unjudged"] = judged.unjudged;
+    }
     result["quote"] = nullptr;
     if (const auto quote = parse_attestation(judged.quote); quote.ok()) {
         result["quote"] = {{"clock", quote->clock},
@@ -93,8 +104,11 @@ void print_findings(const std::vector<Finding>& findings, const std::vector<std:
     for (const std::string& quirk : quirks) std::printf("note  %s\n", quirk.c_str());
 }
 
-void print_lines(const Verdict& verdict) {
+void print_lines(const Judged& judged) {
+    const Verdict& verdict = judged.verdict;
     print_findings(verdict.findings, verdict.quirks);
+    if (!judged.maker.empty()) std::printf("      evidence of     %s\n", judged.maker.c_str());
+    for (const std::string& what : judged.unjudged) std::printf("      not judged      %s\n", what.c_str());
     const Coverage& coverage = verdict.coverage;
     std::printf("      judged          %u of %u events, %u of %u PCRs\n", coverage.events_judged, coverage.events,
                 coverage.pcrs_judged, coverage.pcrs);
@@ -150,27 +164,81 @@ void pin(const VerifyRequest& request, Policy& policy) {
 }
 
 // The policy of a signed file, or what --image or --expected and --counter-floor amount to.
-Policy policy_of(const VerifyRequest& request) {
+struct GivenPolicy {
+    Policy policy;
+    std::string address;  // policy_address() of a file's
+};
+GivenPolicy policy_of(const VerifyRequest& request) {
     if (request.policy.empty()) {
         Policy policy;
         policy.name = "command-line";
         policy.references.push_back(reference_of(request));
         policy.counter_floor = request.counter_floor;
         policy.require_iommu = false;  // the bundle's word suffices
-        return policy;
+        return {std::move(policy), {}};
     }
     const host::Key authority = host::read_public_key(request.authority);
     const evp_pkey_st* const trusted[] = {authority.get()};
     const host::Buffer file = host::read_file(request.policy, kMaxPolicy);
     std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
     while (text.ends_with('\n')) text.remove_suffix(1);
-    return parse_policy(verify_signed_policy(text, trusted));
+    const std::string payload = verify_signed_policy(text, trusted);
+    return {parse_policy(payload), policy_address(payload)};
+}
+
+// What others' agents quote: the nonce itself.
+Finding others_nonce(Bytes quote, Bytes nonce) {
+    const Result<Attestation> parsed = parse_attestation(quote);
+    if (!parsed.ok()) return {"nonce", false, host::describe(parsed.failure())};
+    if (nonce.size() < kLeastNonce)
+        return {"nonce", false, "a nonce of fewer than " + std::to_string(kLeastNonce) + " bytes shows no freshness"};
+    const bool fresh = equal_bytes(parsed->extra_data, nonce);
+    return {"nonce", fresh, fresh ? host::hex(nonce) : "the quote was not made for this nonce"};
+}
+
+Judged judge_others(const VerifyRequest& request, const Policy& policy, const formats::EvidenceFiles& files) {
+    const formats::OthersEvidence evidence = formats::read_others_evidence(files);
+    if (policy.source != Source::kTpm)
+        throw ToolError(request.directory + ": evidence by " + evidence.maker +
+                            " shows no launch of ours; a policy of source "
+                            "tpm judges it (policyctl attestation-policy --pcr)",
+                        ExitCode::kUsage);
+    const host::Buffer nonce = nonce_of(request);
+    const host::Key pinned = host::read_public_key(request.key);
+    Judged judged{.quote = evidence.quote, .verdict = {}, .maker = evidence.maker, .unjudged = evidence.unjudged};
+    std::vector<Finding> findings = check_attestation_key(evidence.public_area, policy.source);
+    if (findings.front().ok) {
+        const AttestationKey key(evidence.public_area);
+        const bool same = key.is_key(pinned.get());
+        findings.push_back(
+            {"ak pinned", same, same ? host::hex(key.name()) : "the evidence's key is not the pinned attestation key"});
+        judged.verdict = appraise({.source = policy.source,
+                                   .quote = evidence.quote,
+                                   .signature = evidence.signature,
+                                   .claims = {},
+                                   .event_log = evidence.event_log,
+                                   .pcr_values = evidence.pcr_values},
+                                  key, {}, nonce, &policy, true);
+        for (Finding& finding : judged.verdict.findings)
+            if (finding.rule == "nonce") finding = others_nonce(evidence.quote, nonce);
+    }
+    judged.verdict.findings.insert(judged.verdict.findings.begin(), findings.begin(), findings.end());
+    return judged;
 }
 
 Judged judge(const VerifyRequest& request, const Policy& policy) {
-    const auto read = [&](const char* name) { return host::read_file(request.directory + "/" + name, kMaxEvidence); };
+    const formats::EvidenceFiles files =
+        std::filesystem::is_directory(request.directory)
+            ? formats::read_directory(request.directory)
+            : formats::read_tar(host::read_file(request.directory, formats::kMaxArchive), request.directory);
+    if (formats::is_others_evidence(files)) return judge_others(request, policy, files);
     const auto read_if_there = [&](const char* name) {
-        return std::filesystem::exists(request.directory + "/" + name) ? read(name) : host::Buffer{};
+        const auto found = files.find(name);
+        return found == files.end() ? host::Buffer{} : found->second;
+    };
+    const auto read = [&](const char* name) {
+        if (!files.contains(name)) throw ToolError(request.directory + "/" + name + ": is not there, or too large");
+        return read_if_there(name);
     };
     const bool hypervisor = policy.source == Source::kHypervisor;
     Judged judged{.quote = read("quote.msg"), .verdict = {}};
@@ -212,22 +280,44 @@ ExitCode run_verify(const VerifyRequest& request) {
     if (ways != 1) throw ToolError("give --image, --expected or --policy", ExitCode::kUsage);
     if (request.record.empty() != request.enrollment.empty())
         throw ToolError("give --record and --enrollment together", ExitCode::kUsage);
-    Policy policy = policy_of(request);
+    request.result.check();
+    auto [policy, address] = policy_of(request);
     pin(request, policy);
     const Judged judged = judge(request, policy);
+    request.result.write(judged.verdict, policy, address, nonce_of(request), std::time(nullptr));
     if (request.as_json) {
         std::printf("%s\n", judged_json(judged).dump(2).c_str());
     } else {
-        print_lines(judged.verdict);
+        print_lines(judged);
     }
     return judged.verdict.accepted() ? ExitCode::kYes : ExitCode::kNo;
 }
 
-ExitCode run_log(const std::string& path, bool as_json) {
-    const host::Buffer file = host::read_file(path, kMaxEvidence);
+struct LogRequest {
+    std::string path;
+    std::string cel;
+    bool as_json = false;
+};
+
+std::string log_output(const LogRequest& request, const LogReport& report) {
+    if (request.cel == "json") return formats::cel_json(report.log);
+    if (request.cel == "cbor") {
+        const host::Buffer bytes = formats::cel_cbor(report.log);
+        return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+    }
+    return request.as_json ? log_json(report).dump(2) + "\n" : log_text(report);
+}
+
+ExitCode run_log(const LogRequest& request) {
+    if (!request.cel.empty() && request.cel != "json" && request.cel != "cbor")
+        throw ToolError("--cel: json or cbor", ExitCode::kUsage);
+    const host::Buffer file = host::read_file(request.path, kMaxEvidence);
     const LogReport report = inspect_log(file);
-    const std::string text = as_json ? log_json(report).dump(2) + "\n" : log_text(report);
+    const std::string text = log_output(request, report);
     std::fwrite(text.data(), 1, text.size(), stdout);
+    if (!request.cel.empty() && report.log.stopped.error != Error::kNone)
+        throw ToolError(request.path + ": " + host::describe(report.log.stopped) + "; written as far as that",
+                        ExitCode::kNo);
     return report.consistent ? ExitCode::kYes : ExitCode::kNo;
 }
 
@@ -248,9 +338,12 @@ ExitCode run(int argc, char** argv) {
     VerifyRequest request;
     CLI::App* const command = app.add_subcommand("verify", "whether evidence shows the expected launch");
     command
-        ->add_option("EVIDENCE", request.directory,
-                     "directory with quote.msg, quote.sig, ak.pub, claims.bin and eventlog.bin; for a "
-                     "policy of source tpm quote.msg, quote.sig, ak.pub, and pcrs.bin or eventlog.bin")
+        ->add_option(
+            "EVIDENCE", request.directory,
+            "directory or tar archive with quote.msg, quote.sig, ak.pub, claims.bin and eventlog.bin; for a "
+            "policy of source tpm quote.msg, quote.sig, ak.pub, and pcrs.bin or eventlog.bin; or what others' "
+            "agents make: tpm2_quote's files (quote.out, sig.out, pcrs.out, ak.pub), an answer of Keylime's agent, "
+            "go-attestation's parameters (JSON)")
         ->required();
     command->add_option("--nonce", request.nonce, "the nonce that was sent, hex");
     command->add_option("--nonce-file", request.nonce_file, "the same, a binary file");
@@ -274,9 +367,10 @@ ExitCode run(int argc, char** argv) {
         command->add_option("--authority", request.authority, "with --policy: the public key that signed it, PEM");
     policy->needs(authority);
     authority->needs(policy);
+    request.result.add_to(*command);
     command->add_flag("--json", request.as_json, "print JSON");
 
-    std::string log_path;
+    LogRequest log_request;
     bool as_json = false;
     CLI::App* const log =
         app.add_subcommand("log", "what an event log says, what it replays to, and whether it contradicts itself");
@@ -284,8 +378,11 @@ ExitCode run(int argc, char** argv) {
         "Exit status 1, and the reason: it is no log or was cut off, or an event's digest is not that of its data. That it is\n"
         "consistent does not make it true: types and what was not recomputed are in no digest. `attest verify` says what a\n"
         "quote vouches for.");
-    log->add_option("LOG", log_path, "an event log, binary: of the launch, or a firmware's")->required();
-    log->add_flag("--json", as_json, "print JSON");
+    log->add_option("LOG", log_request.path, "an event log, binary: of the launch, or a firmware's")->required();
+    CLI::Option* const cel =
+        log->add_option("--cel", log_request.cel,
+                        "json or cbor: print it in the TCG's Canonical Event Log Format, for others' readers");
+    log->add_flag("--json", log_request.as_json, "print JSON")->excludes(cel);
 
     EndorsementRequest ek;
     CLI::App* const endorsement =
@@ -303,7 +400,7 @@ ExitCode run(int argc, char** argv) {
     } catch (const CLI::ParseError& error) {
         return app.exit(error) == 0 ? ExitCode::kYes : ExitCode::kUsage;
     }
-    if (log->parsed()) return run_log(log_path, as_json);
+    if (log->parsed()) return run_log(log_request);
     if (endorsement->parsed()) return run_endorsement(ek, as_json);
     return run_verify(request);
 }

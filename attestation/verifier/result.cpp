@@ -10,7 +10,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr const char* kProfile = "tag:gatehouse,2026:result";
-constexpr const char* kDeveloper = "tag:gatehouse,2026:verifier";
 constexpr std::byte kUeidRandom{0x01};  // RFC 9711, section 4.2.1: a type byte, then 16, 24 or 32 bytes
 
 bool fails(const std::vector<Finding>& findings, std::initializer_list<std::string_view> rules) {
@@ -130,7 +129,7 @@ std::string make_result(const ResultFacts& facts) {
     result["ueid"] = base64url(ueid);
     result["eat_nonce"] = base64url(facts.nonce);
     result["eat_profile"] = kProfile;
-    result["ear.verifier-id"] = {{"developer", kDeveloper}, {"build", GATEHOUSE_VERSION}};
+    result["ear.verifier-id"] = {{"developer", kVerifierDeveloper}, {"build", GATEHOUSE_VERSION}};
     result["submods"]["gatehouse"] = std::move(appraisal);
     result["gatehouse.source"] = facts.source;
     result["gatehouse.findings"] = std::move(findings);

@@ -14,6 +14,7 @@
 namespace gatehouse::verifier {
 
 inline constexpr std::string_view kResultType = "eat+jwt";  // typ of the JWS
+inline constexpr const char* kVerifierDeveloper = "tag:gatehouse,2026:verifier";
 
 // Tiers of AR4SI; the value of a claim says which tier it is in.
 enum class Tier : std::uint8_t { kNone, kAffirming, kWarning, kContraindicated };

@@ -1,9 +1,11 @@
 #include "policies/policyctl/attestation_policy.hpp"
 
 #include <CLI/CLI.hpp>
+#include <ctime>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "attestation/formats/corim.hpp"
 #include "attestation/verifier/policy.hpp"
 #include "keyvault/host_support/authority.hpp"
 
@@ -49,6 +51,24 @@ void add_microcode(json& levels, const std::string& text) {
     levels[text.substr(0, equals)] = text.substr(equals + 1);
 }
 
+// A CoRIM's launches as references; without any, its PCRs as those of endpoints without a measured hypervisor. Says what it
+// could not use on standard error.
+void add_corim(json& policy, const std::string& path, const EVP_PKEY* key) {
+    const formats::Corim corim =
+        formats::read_corim(host::read_file(path, formats::kMaxCorim), key, std::time(nullptr), path);
+    for (const std::string& what : corim.passed_over) std::cerr << path << ": passed over: " << what << '\n';
+    for (const Prediction& launch : corim.launches) policy["references"].push_back(to_json(launch));
+    if (!corim.launches.empty()) return;
+    for (const auto& [bank, registers] : corim.registers) {
+        if (bank == HashAlgorithm::kSha1) continue;  // no policy is made of it
+        for (const auto& [pcr, values] : registers) {
+            for (const Digest& value : values)
+                policy["pcrs"][bank_name(bank)][std::to_string(pcr)].push_back(host::hex(value.bytes()));
+        }
+    }
+    if (!policy.contains("pcrs")) throw ToolError(path + ": has no reference values that a policy could use");
+}
+
 void print_summary(const verifier::Policy& policy, const std::string& text) {
     std::cout << "name      " << policy.name << "\nversion   " << policy.version << "\nsource    "
               << verifier::source_name(policy.source) << "\naddress   " << verifier::policy_address(text) << '\n';
@@ -61,6 +81,10 @@ void MakeAttestationPolicy::add_to(CLI::App& command) {
     command.add_option("--version", version, "rises with each issue of the same name")->required();
     command.add_option("--reference", references, "what policyctl predict --json printed for an acceptable image");
     command.add_option("--image", images, "an acceptable image itself");
+    CLI::Option* const corim = command.add_option(
+        "--corim", corims,
+        "a signed CoRIM: acceptable launches as policyctl predict --corim wrote them, or others' PCRs (source tpm)");
+    corim->needs(command.add_option("--corim-key", corim_key, "with --corim: the key that signed it, public, PEM"));
     command.add_option("--pcr", pcrs,
                        "BANK:PCR=HEX, an acceptable value, for endpoints without a measured hypervisor "
                        "(source tpm)");
@@ -89,15 +113,18 @@ void MakeAttestationPolicy::add_to(CLI::App& command) {
 }
 
 ExitCode MakeAttestationPolicy::run() const {
-    const bool by_image = !references.empty() || !images.empty();
-    if (by_image == !pcrs.empty())
-        throw ToolError("give --reference or --image, or else --pcr: a policy that expects nothing accepts nothing",
-                        ExitCode::kUsage);
-    json policy{{"gatehouse_attestation_policy", 1},
-                {"name", name},
-                {"version", version},
-                {"source", verifier::source_name(by_image ? verifier::Source::kHypervisor : verifier::Source::kTpm)},
-                {"lease_s", lease_s}};
+    json policy{{"gatehouse_attestation_policy", 1}, {"name", name}, {"version", version}, {"lease_s", lease_s}};
+    if (!corims.empty()) {
+        const host::Key key = host::read_public_key(corim_key);
+        for (const std::string& path : corims) add_corim(policy, path, key.get());
+    }
+    const bool by_image = !references.empty() || !images.empty() || policy.contains("references");
+    if (by_image == (!pcrs.empty() || policy.contains("pcrs")))
+        throw ToolError(
+            "give --reference, --image or --corim, or else --pcr: a policy that expects nothing accepts nothing, and one "
+            "of both kinds is none",
+            ExitCode::kUsage);
+    policy["source"] = verifier::source_name(by_image ? verifier::Source::kHypervisor : verifier::Source::kTpm);
     for (const std::string& path : references) policy["references"].push_back(to_json(read_reference(path)));
     for (const std::string& path : images) policy["references"].push_back(to_json(predict_image(path)));
     for (const std::string& value : pcrs) add_pcr(policy["pcrs"], value);

@@ -17,6 +17,8 @@ struct MakeAttestationPolicy {
     std::vector<std::string> references;  // files that `policyctl predict --json` printed
     std::vector<std::string> images;      // or the images themselves
     std::vector<std::string> pcrs;        // BANK:PCR=HEX
+    std::vector<std::string> corims;      // signed by corim_key
+    std::string corim_key;
     std::uint64_t counter_floor = 0;
     std::string minimum_hypervisor;
     bool own_storage_root = false;

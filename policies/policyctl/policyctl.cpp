@@ -2,7 +2,9 @@
 #include <CLI/CLI.hpp>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <optional>
 
+#include "attestation/formats/corim.hpp"
 #include "keyvault/host_support/authority.hpp"
 #include "policies/policyctl/attestation_policy.hpp"
 #include "policies/policyctl/bundle_commands.hpp"
@@ -23,6 +25,10 @@ struct Predict {
     std::string image;
     std::string directory;
     std::string vault_id;
+    std::string corim;
+    std::string corim_key;
+    std::string corim_signer = "gatehouse";
+    std::string machine_model;
     bool as_json = false;
 
     void add_to(CLI::App& command) {
@@ -35,7 +41,29 @@ struct Predict {
         command.add_option("--vault-id", vault_id,
                            "also the values after the cap, which hold the vault's identity; known anyway if the bundle "
                            "pins it");
+        CLI::Option* const out = command.add_option(
+            "--corim", corim, "also write them as a signed CoRIM, for others' verifiers: events, PCRs 17 to 19");
+        CLI::Option* const key =
+            command.add_option("--corim-key", corim_key, "what signs it: a private key, P-256, PEM");
+        command.add_option("--corim-signer", corim_signer, "who signs it, by name")->capture_default_str();
+        command
+            .add_option("--machine-model", machine_model,
+                        "with --corim: the machine, as policyctl machine learn wrote it, for PCR 19")
+            ->needs(out);
+        out->needs(key);
         command.add_flag("--json", as_json, "print JSON");
+    }
+
+    void write_corim(const Prediction& prediction, const Buffer& vault) const {
+        if (corim.empty()) return;
+        std::optional<MachineModel> model;
+        if (!machine_model.empty()) model = read_model(host::read_file(machine_model, 1 << 20));
+        const host::Key key = host::read_private_key(corim_key);
+        host::replace_file(corim, formats::corim_file({.prediction = &prediction,
+                                                       .vault_id = vault,
+                                                       .machine = model ? &*model : nullptr,
+                                                       .signer = corim_signer},
+                                                      key.get()));
     }
 
     [[nodiscard]] Prediction predict() const {
@@ -48,6 +76,7 @@ struct Predict {
         const Buffer vault = host::from_hex(vault_id, "--vault-id");
         const Prediction prediction = predict();
         const json result = to_json(prediction, vault);
+        write_corim(prediction, vault);
         if (as_json) {
             std::cout << result.dump(2) << '\n';
             return ExitCode::kYes;

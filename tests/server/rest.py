@@ -214,6 +214,16 @@ class Rest(unittest.TestCase):
                          "no_attestation")
         self.assertGreaterEqual(self.server.admin("GET", "/v1/counts").json()["new"], 1)
 
+    def test_results_by_profile(self):
+        path = f"/v1/endpoints/{self.endpoint.id}/attestations/last"
+        for accept, code in (('application/eat+jwt; eat_profile="tag:ietf.org,2026:rats/ear#03"', "no_attestation"),
+                             ('application/eat+jwt; eat_profile="tag:example.com,2026:x"', "not_acceptable"),
+                             ("nonsense", "bad_accept")):
+            answer = self.server.call("GET", path, token=self.server.token, headers={"Accept": accept})
+            self.assertEqual(answer.code(), code)
+        keys = self.server.call("GET", "/.well-known/jwks.json").json()["keys"]
+        self.assertEqual({one["alg"] for one in keys}, {"ES256"})
+
     def test_metrics(self):
         text = self.server.call("GET", "/metrics").body.decode()
         for name in ("gatehouse_http_requests_total{route=\"enroll\",status=\"201\"}", "gatehouse_database_up 1",

@@ -2,6 +2,7 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
+#include "attestation/server/http/accept.hpp"
 #include "attestation/server/http/body.hpp"
 #include "attestation/server/http/records_json.hpp"
 #include "attestation/server/http/router.hpp"
@@ -64,6 +65,15 @@ Response history(Call& call) {
 }
 
 Response last_attestation(Call& call) {
+    if (const auto wanted = wanted_result(call.request.header("accept"))) {
+        const auto result = call.service.last_result(call.by, call.parameter(0), wanted->profile, wanted->form);
+        if (!result) throw HttpError{404, "no_attestation", "this endpoint has sent no evidence yet"};
+        Response answer;
+        answer.content_type = formats::result_media_type(wanted->profile, wanted->form);
+        answer.body.assign(reinterpret_cast<const char*>(result->data()), result->size());
+        answer.headers.emplace_back("Vary", "Accept");
+        return answer;
+    }
     const auto last = call.service.last_attestation(call.by, call.parameter(0));
     if (!last) throw HttpError{404, "no_attestation", "this endpoint has sent no evidence yet"};
     return json_response(to_json(*last, true));

@@ -23,6 +23,8 @@ Response ca(Call& call) { return cacheable(call.request, kPem, call.service.ca_c
 
 Response result_key(Call& call) { return cacheable(call.request, kPem, call.service.result_key()); }
 
+Response jwks(Call& call) { return cacheable(call.request, "application/jwk-set+json", call.service.result_jwks()); }
+
 Response revocations(Call& call) {
     Response answer;
     answer.content_type = "application/jose";
@@ -42,6 +44,7 @@ std::vector<Route> public_routes() {
         {"GET", "/v1/openapi.json", "openapi",     kPublic,  kNone, 0, {}, openapi},
         {"GET", "/v1/ca",           "ca",          kPublic,  kNone, 0, {}, ca},
         {"GET", "/v1/result-key",   "resultKey",   kPublic,  kNone, 0, {}, result_key},
+        {"GET", "/.well-known/jwks.json", "resultKeySet", kPublic, kNone, 0, {}, jwks},
         {"GET", "/v1/revocations",  "revocations", kPublic,  kNone, 0, {}, revocations},
     };
     // clang-format on

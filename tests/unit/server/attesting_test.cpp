@@ -4,7 +4,9 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "attestation/formats/cose.hpp"
 #include "attestation/server/authority.hpp"
+#include "attestation/server/result_keys.hpp"
 #include "attestation/verifier/policy.hpp"
 #include "attestation/verifier/token.hpp"
 #include "tests/unit/server/service_fixture.hpp"
@@ -55,6 +57,68 @@ TEST_P(Attesting, SignsAResultThatTheServersKeyVerifies) {
     const nlohmann::json& appraisal = result.at("submods").at("gatehouse");
     EXPECT_THAT(appraisal.at("ear.appraisal-policy-id").get<std::string>(), HasSubstr("laptops:3:"));
     EXPECT_EQ(appraisal.at("ear.status"), "affirming");
+}
+
+TEST_P(Attesting, GivesTheLastResultByOthersProfiles) {
+    using formats::ResultForm;
+    using formats::ResultProfile;
+    enforce(hypervisor_policy("laptops", 3));
+    const SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    EXPECT_EQ(service_->last_result(kReader, id, ResultProfile::kIetf03, ResultForm::kCwt), std::nullopt);
+    const Buffer nonce = service_->nonce(id).nonce;
+    const std::string own = attest_with(id, endpoint, nonce).result;
+    const server::Key key = server::public_key_from_pem(service_->result_key());
+    const Buffer message = service_->last_result(kReader, id, ResultProfile::kIetf03, ResultForm::kCwt).value();
+    const formats::CoseSign1 cwt = formats::verify_cose(message, key.get(), "CWT");
+    const formats::CborItem claims = formats::read_cbor(cwt.payload, "claims");
+    EXPECT_EQ(claims.find(4)->integer(), *now_ + 900);
+    EXPECT_EQ(claims.find(1000)->integer(), 2);
+    EXPECT_EQ(host::hex(claims.find(266)->find("gatehouse")->find(10)->bytes), host::hex(nonce));
+    const Buffer same = service_->last_result(kReader, id, ResultProfile::kGatehouse, ResultForm::kJwt).value();
+    EXPECT_EQ(std::string(reinterpret_cast<const char*>(same.data()), same.size()), own);
+}
+
+TEST_P(Attesting, ARotatedKeyStaysPublishedUntilItsLastResultHasExpired) {
+    using formats::ResultForm;
+    using formats::ResultProfile;
+    enforce(hypervisor_policy("laptops", 3));
+    const SoftwareEndpoint endpoint;
+    const std::string id = enroll(endpoint);
+    const std::string before = attest(id, endpoint).result;
+    const auto ids = [&](server::Service& service) {
+        std::vector<std::string> found;
+        const nlohmann::json set = nlohmann::json::parse(service.result_jwks());
+        for (const nlohmann::json& one : set.at("keys")) found.push_back(one.at("kid"));
+        return found;
+    };
+    const auto other = another();
+    const std::vector<std::string> first = ids(*service_);
+    ASSERT_EQ(first.size(), 1u);
+    const std::string old_pem = service_->result_key();
+    EXPECT_THROW(service_->rotate_result_key(kOperator), server::ServiceError);
+    const std::string second = service_->rotate_result_key(kAdmin);
+    EXPECT_EQ(ids(*service_), (std::vector<std::string>{second, first[0]}));
+    EXPECT_NE(service_->result_key(), old_pem);
+    EXPECT_EQ(ids(*other), first) << "until it looks";
+    *now_ += 61;
+    other->tick();
+    EXPECT_EQ(ids(*other), ids(*service_));
+    EXPECT_EQ(ids(*another()), ids(*service_)) << "a server that starts";
+
+    // What the old key signed is still taken, and given out under the new one.
+    const Buffer message = service_->last_result(kReader, id, ResultProfile::kIetf03, ResultForm::kCwt).value();
+    const server::Key now_key = server::public_key_from_pem(service_->result_key());
+    EXPECT_NO_THROW((void)formats::verify_cose(message, now_key.get(), "CWT"));
+    const std::string after = attest(id, endpoint).result;
+    EXPECT_TRUE(verifier::verify_jws(after, "eat+jwt", now_key.get()));
+    EXPECT_FALSE(verifier::verify_jws(before, "eat+jwt", now_key.get()));
+    EXPECT_TRUE(verifier::verify_jws(service_->revocation_list(), "gatehouse-revocations+jws", now_key.get()));
+
+    *now_ += server::kResultKeyOverlap - 62;
+    EXPECT_EQ(ids(*service_).size(), 2u);
+    *now_ += 1;
+    EXPECT_EQ(ids(*service_), std::vector<std::string>{second});
 }
 
 TEST_P(Attesting, GroupWithoutAPolicyAcceptsNothing) {

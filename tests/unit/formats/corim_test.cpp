@@ -1,0 +1,172 @@
+// Reference values as CoRIM: out of a prediction and back, others' PCRs in, and what must be refused.
+#include "attestation/formats/corim.hpp"
+
+#include <gmock/gmock.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "tests/unit/formats/keys.hpp"
+#include "tests/unit/policies/appliance.hpp"
+
+namespace gatehouse::formats {
+namespace {
+
+using host::ToolError;
+using nlohmann::json;
+using policies::Prediction;
+using testing::Contains;
+using testing::HasSubstr;
+
+constexpr std::int64_t kNow = 1'763'870'000;
+
+class CorimTest : public testing::Test {
+  protected:
+    Buffer file(const CorimFacts& facts) { return corim_file(facts, key_.get()); }
+    Corim read(Bytes file) { return read_corim(file, key_.get(), kNow, "rim"); }
+
+    // A corim-map around one CoMID, signed.
+    Buffer signed_map(const Buffer& map) {
+        const Buffer meta = CborWriter().map(1).integer(0).map(1).integer(0).text("ACME").out();
+        return sign_cose(map,
+                         {{3, CborWriter().text("application/rim+cbor").out()}, {8, CborWriter().bytes(meta).out()}},
+                         key_.get());
+    }
+    // One reference triple of ACME's, with these measurement values.
+    Buffer acme(const Buffer& values, const Buffer& more = {}, std::size_t count = 0) {
+        CborWriter mid;
+        mid.map(2).integer(1).map(1).integer(0).text("acme-1");
+        mid.integer(4).map(1).integer(0).array(1).array(2).map(1).integer(0).map(1).integer(1).text("ACME");
+        mid.array(1).map(1).integer(1).item(values);
+        CborWriter map;
+        map.tag(501).map(2 + count).integer(0).text("acme").integer(1).array(1).tag(506).bytes(mid.out()).item(more);
+        return signed_map(map.out());
+    }
+    static Buffer registers(std::int64_t pcr, std::int64_t algorithm, const Buffer& value) {
+        CborWriter writer;
+        writer.map(1).integer(14).map(1).integer(pcr).array(1).array(2).integer(algorithm).bytes(value);
+        return writer.out();
+    }
+    std::string refusal(Bytes file) {
+        try {
+            (void)read(file);
+        } catch (const ToolError& error) {
+            return error.what();
+        }
+        return "accepted";
+    }
+
+    host::Key key_ = test::signing_key();
+    const Buffer digest_ = Buffer(32, std::byte{0xab});
+};
+
+TEST_F(CorimTest, APredictionComesBack) {
+    const test::Appliance appliance;
+    const Prediction prediction = policies::predict_directory(appliance.files());
+    const Corim corim = read(file({.prediction = &prediction, .vault_id = {}}));
+    ASSERT_EQ(corim.launches.size(), 1u);
+    EXPECT_EQ(policies::to_json(corim.launches[0]), policies::to_json(prediction));
+    EXPECT_THAT(corim.id, HasSubstr(host::hex(prediction.bundle.digest)));
+    EXPECT_TRUE(corim.registers.empty()) << "they follow from the events";
+    EXPECT_TRUE(corim.passed_over.empty());
+}
+
+// By cbor2 and cryptography, against the draft's CDDL as read_corim.py has it; prints {PCR: SHA-256} as capped.
+TEST_F(CorimTest, OthersReadIt) {
+    const test::Appliance appliance;
+    const Prediction prediction = policies::predict_directory(appliance.files());
+    const Buffer vault(32, std::byte{3});
+    const CorimFacts facts{.prediction = &prediction, .vault_id = vault};
+    const std::string base = testing::TempDir() + "corim." + std::to_string(::getpid());
+    host::replace_file(base, file(facts));
+    host::replace_file(base + ".pem", host::text_bytes(host::public_key_pem(key_.get())));
+    const Buffer said =
+        host::run_program({"/usr/bin/python3", GATEHOUSE_READERS "/read_corim.py", base, base + ".pem"}, {}, 1 << 16);
+    const json values = json::parse(std::string(reinterpret_cast<const char*>(said.data()), said.size()));
+    for (const std::uint32_t pcr : {17u, 18u})
+        EXPECT_EQ(values.at("capped").at(std::to_string(pcr)),
+                  host::hex(prediction.capped_value(HashAlgorithm::kSha256, pcr, vault).bytes()));
+    EXPECT_EQ(values.at("unseal").at("17"), host::hex(prediction.sealing_value(HashAlgorithm::kSha256, 17).bytes()));
+    std::filesystem::remove(base);
+    std::filesystem::remove(base + ".pem");
+}
+
+TEST_F(CorimTest, OthersRegistersAreValuesOfPcrs) {
+    const Corim corim = read(acme(registers(7, 1, digest_)));
+    ASSERT_EQ(corim.registers.at(HashAlgorithm::kSha256).at(7).size(), 1u);
+    EXPECT_EQ(host::hex(corim.registers.at(HashAlgorithm::kSha256).at(7)[0].bytes()), host::hex(digest_));
+    EXPECT_TRUE(corim.launches.empty());
+}
+
+TEST_F(CorimTest, NamesWhatItPassesOver) {
+    EXPECT_THAT(read(acme(registers(24, 1, digest_))).passed_over, Contains(HasSubstr("no PCR")));
+    EXPECT_THAT(read(acme(registers(7, 12, digest_))).passed_over, Contains(HasSubstr("algorithm")));
+    const Buffer named = CborWriter().map(1).integer(11).text("fw").out();
+    EXPECT_THAT(read(acme(named)).passed_over, Contains(HasSubstr("without integrity registers")));
+    CborWriter swid;
+    swid.tag(501).map(2).integer(0).text("acme").integer(1).array(1).tag(505).bytes({});
+    EXPECT_THAT(read(signed_map(swid.out())).passed_over, Contains(HasSubstr("505")));
+}
+
+TEST_F(CorimTest, KeepsToItsValidity) {
+    const auto until = [&](std::int64_t end) {
+        const Buffer validity = CborWriter().integer(4).map(1).integer(1).tag(1).integer(end).out();
+        return acme(registers(7, 1, digest_), validity, 1);
+    };
+    EXPECT_EQ(refusal(until(kNow)), "accepted");
+    EXPECT_THAT(refusal(until(kNow - 1)), HasSubstr("not valid any more"));
+    const Buffer from = CborWriter().integer(4).map(1).integer(0).tag(1).integer(kNow + 1).out();
+    EXPECT_THAT(refusal(acme(registers(7, 1, digest_), from, 1)), HasSubstr("not valid yet"));
+}
+
+TEST_F(CorimTest, RefusesWhatIsNoneOrNotSigned) {
+    const Buffer good = acme(registers(7, 1, digest_));
+    for (std::size_t i = 0; i < good.size(); ++i) {
+        Buffer changed = good;
+        changed[i] ^= std::byte{1};
+        EXPECT_NE(refusal(changed), "accepted") << i;
+    }
+    EXPECT_THROW((void)read_corim(good, test::signing_key().get(), kNow, "rim"), ToolError);
+    EXPECT_THAT(refusal(sign_cose(digest_, {}, key_.get())), HasSubstr("application/rim+cbor"));
+    EXPECT_THAT(refusal(signed_map(CborWriter().map(0).out())), HasSubstr("501"));
+    EXPECT_THAT(refusal(acme(registers(7, 1, Buffer(31)))), HasSubstr("wrong size"));
+    EXPECT_THAT(refusal(acme(CborWriter().array(0).out())), HasSubstr("without values"));
+}
+
+TEST_F(CorimTest, ALaunchIsWholeOrRefused) {
+    const test::Appliance appliance;
+    Prediction prediction = policies::predict_directory(appliance.files());
+    prediction.events[3].name = "other";
+    EXPECT_THAT(refusal(file({.prediction = &prediction, .vault_id = {}})), HasSubstr("lacks \"kernel\""));
+    prediction = policies::predict_directory(appliance.files());
+    prediction.events[2].digests[1].storage[0] ^= std::byte{1};
+    EXPECT_THAT(refusal(file({.prediction = &prediction, .vault_id = {}})), HasSubstr("bundle is not the one"));
+}
+
+TEST_F(CorimTest, PolicyctlWritesOneAndMakesAPolicyOfIt) {
+    const test::Appliance appliance;
+    const test::Directory directory;
+    const auto path = [&](const char* name) { return directory.path() + "/" + name; };
+    (void)host::run_program({"openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", path("key")}, {},
+                            4096);
+    (void)host::run_program({"openssl", "ec", "-in", path("key"), "-pubout", "-out", path("public")}, {}, 4096);
+    const auto run = [](const std::vector<std::string>& arguments) { return test::run_tool("policyctl", arguments); };
+    const test::Outcome out =
+        run({"predict", "--files", appliance.files(), "--corim", path("rim"), "--corim-key", path("key"), "--json"});
+    ASSERT_EQ(out.status, 0) << out.errors;
+    const test::Outcome made = run({"attestation-policy", "--name", "a", "--version", "1", "--corim", path("rim"),
+                                    "--corim-key", path("public"), "-o", path("policy")});
+    ASSERT_EQ(made.status, 0) << made.errors;
+    const Buffer text = host::read_file(path("policy"), 1 << 20);
+    const json policy = json::parse(std::string(reinterpret_cast<const char*>(text.data()), text.size()));
+    EXPECT_EQ(policy.at("source"), "hypervisor");
+    EXPECT_EQ(policy.at("references").at(0).at("events"), json::parse(out.output).at("events"));
+    EXPECT_EQ(run({"predict", "--files", appliance.files(), "--corim", path("rim")}).status, 2) << "no key";
+    EXPECT_EQ(run({"attestation-policy", "--name", "a", "--version", "1", "--corim", path("key"), "--corim-key",
+                   path("public"), "-o", path("policy")})
+                  .status,
+              3);
+}
+
+}  // namespace
+}  // namespace gatehouse::formats
