@@ -12,6 +12,8 @@ namespace {
 constexpr const char* kIdentity = "identity.pem";
 constexpr const char* kPendingKey = "pending.pem";
 constexpr const char* kCa = "ca.pem";
+constexpr const char* kConnectionKey = "connection-key.json";
+constexpr std::time_t kLeastLeft = 600;  // s: a connection key with less is not used any more
 
 std::string read_text(const std::string& path) {
     constexpr std::size_t kLimit = 1 << 20;
@@ -52,12 +54,38 @@ std::string Agent::token() const {
 
 ServerClient Agent::connect(bool with_identity) {
     std::string identity;
+    std::optional<protocol::ConnectionKey> key;
     if (with_identity) {
         auto known = directory_.read(kIdentity);
         if (!known) throw host::ToolError("not enrolled; run `attestation-agent enroll`");
         identity = std::move(*known);
+        key = connection_key();
     }
-    return ServerClient({.url = config_.server, .ca = ca(), .identity = std::move(identity)});
+    return ServerClient(
+        {.url = config_.server, .ca = ca(), .identity = std::move(identity), .key = std::move(key)});
+}
+
+// What is not to be used, or not to be read, is as if it were not there: the certificate does the same.
+std::optional<protocol::ConnectionKey> Agent::connection_key() const {
+    const auto text = directory_.read(kConnectionKey);
+    if (!text) return std::nullopt;
+    try {
+        auto key = protocol::parse<protocol::ConnectionKey>(*text);
+        if (key.ends - std::time(nullptr) > kLeastLeft) return key;
+    } catch (const protocol::MessageError&) {
+        // cut short, or of another version
+    }
+    return std::nullopt;
+}
+
+// Of a connection that the certificate has opened. Only speed depends on it.
+void Agent::keep_connection_key(ServerClient& server) {
+    if (server.by_key()) return;
+    try {
+        directory_.write(kConnectionKey, protocol::to_json(server.connection_key()));
+    } catch (const host::ToolError&) {
+        directory_.remove(kConnectionKey);  // of a server that gives out none, or is away by now
+    }
 }
 
 ServerClient& Agent::connection() {
@@ -140,6 +168,7 @@ void Agent::finish_enrollment(State& state, const protocol::EnrollStatus& status
     if (!belongs(status.certificate, *key)) {
         throw host::ToolError("enrollment: the server's certificate is of another key");
     }
+    directory_.remove(kConnectionKey);
     directory_.write(kIdentity, *key + status.certificate);
     state.endpoint_id = status.endpoint_id;
     state.pending.reset();
@@ -160,6 +189,7 @@ protocol::AttestAnswer Agent::attest_now(State& state) {
                                  .failures = answer.failures};
     state.trouble.clear();
     directory_.save(state);
+    keep_connection_key(server);
     return answer;
 }
 
@@ -187,6 +217,7 @@ bool Agent::renew_if_due() {
     const std::string key = make_private_key();
     const std::string certificate = connection().renew_certificate(certification_request(key));
     if (!belongs(certificate, key)) throw host::ToolError("renewal: the server's certificate is of another key");
+    directory_.remove(kConnectionKey);
     directory_.write(kIdentity, key + certificate);
     connection_.reset();
     return true;

@@ -41,6 +41,8 @@ class Agent {
     [[nodiscard]] std::string token() const;
     [[nodiscard]] ServerClient connect(bool with_identity);
     [[nodiscard]] ServerClient& connection();
+    [[nodiscard]] std::optional<protocol::ConnectionKey> connection_key() const;
+    void keep_connection_key(ServerClient& server);
     [[nodiscard]] EvidenceSource& source();
     void start_enrollment(State& state, ServerClient& server, bool again);
     [[nodiscard]] protocol::EnrollStatus continue_enrollment(State& state, ServerClient& server);

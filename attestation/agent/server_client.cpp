@@ -19,8 +19,17 @@ struct HttpsConnection::Inside {
     explicit Inside(ConnectionOptions with)
         : options(std::move(with)),
           address(parse_server_url(options.url)),
-          context(options.ca, options.identity,
-                  options.verify ? TlsContext::Verify::kServer : TlsContext::Verify::kNothing) {}
+          context(make_context(options.key)) {}
+
+    [[nodiscard]] std::unique_ptr<const TlsContext> make_context(std::optional<protocol::ConnectionKey> key) const {
+        return std::make_unique<const TlsContext>(
+            options.ca, options.identity, options.verify ? TlsContext::Verify::kServer : TlsContext::Verify::kNothing,
+            std::move(key));
+    }
+    void give_key_up() {
+        stream.reset();
+        context = make_context(std::nullopt);
+    }
 
     [[nodiscard]] Clock::time_point deadline(const Question& question) const {
         return Clock::now() + std::chrono::seconds(question.timeout_s == 0 ? options.timeout_s : question.timeout_s);
@@ -28,10 +37,12 @@ struct HttpsConnection::Inside {
     [[nodiscard]] std::string request_text(const Question& question) const;
     // nullopt if a connection that was kept turned out to be closed before anything was answered.
     [[nodiscard]] std::optional<Answer> try_ask(const std::string& text, const Question& question);
+    // On a new connection if the one that was kept is closed.
+    [[nodiscard]] Answer ask(const std::string& text, const Question& question);
 
     ConnectionOptions options;
     ServerAddress address;
-    TlsContext context;
+    std::unique_ptr<const TlsContext> context;
     std::unique_ptr<TlsStream> stream;
 };
 
@@ -54,7 +65,7 @@ std::optional<HttpsConnection::Answer> HttpsConnection::Inside::try_ask(const st
                                                                         const Question& question) {
     const bool kept = stream != nullptr;
     const auto until = deadline(question);
-    if (!kept) stream = std::make_unique<TlsStream>(context, address, until);
+    if (!kept) stream = std::make_unique<TlsStream>(*context, address, until);
     HttpAnswer parser(options.answer_limit);
     bool begun = false;
     try {
@@ -83,13 +94,29 @@ HttpsConnection::~HttpsConnection() = default;
 HttpsConnection::HttpsConnection(HttpsConnection&&) noexcept = default;
 HttpsConnection& HttpsConnection::operator=(HttpsConnection&&) noexcept = default;
 
-HttpsConnection::Answer HttpsConnection::ask(const Question& question) {
-    const std::string text = inside_->request_text(question);
-    auto answer = inside_->try_ask(text, question);
-    if (!answer) answer = inside_->try_ask(text, question);
-    if (!answer) throw ToolError(inside_->address.text() + ": the server closes every connection");
+HttpsConnection::Answer HttpsConnection::Inside::ask(const std::string& text, const Question& question) {
+    auto answer = try_ask(text, question);
+    if (!answer) answer = try_ask(text, question);
+    if (!answer) throw ToolError(address.text() + ": the server closes every connection");
     return std::move(*answer);
 }
+
+HttpsConnection::Answer HttpsConnection::ask(const Question& question) {
+    constexpr unsigned kUnauthorized = 401;
+    const std::string text = inside_->request_text(question);
+    if (inside_->context->key()) {
+        try {
+            Answer answer = inside_->ask(text, question);
+            if (answer.status != kUnauthorized) return answer;
+        } catch (const HandshakeFailed&) {
+            // With the certificate, below.
+        }
+        inside_->give_key_up();
+    }
+    return inside_->ask(text, question);
+}
+
+bool HttpsConnection::by_key() const { return inside_->stream != nullptr && inside_->stream->by_key(); }
 
 void HttpsConnection::close() { inside_->stream.reset(); }
 
@@ -237,6 +264,11 @@ std::string ServerClient::renew_certificate(const std::string& csr) {
         throw ToolError("renewal: the server's answer has no certificate");
     }
     return answer["certificate"];
+}
+
+protocol::ConnectionKey ServerClient::connection_key() {
+    return protocol::parse<protocol::ConnectionKey>(
+        call({.method = "POST", .path = "/v1/connection-key", .body = "{}"}));
 }
 
 void ServerClient::put_escrow(const protocol::EscrowRequest& request) {

@@ -35,6 +35,7 @@ struct ConnectionOptions {
     unsigned timeout_s = 30;  // for connecting, and for each answer
     std::size_t answer_limit = protocol::kMaxBody;
     bool verify = true;  // false: believes any server, for fetch_pinned_ca() alone
+    std::optional<protocol::ConnectionKey> key = {};  // opens the connection in place of the certificate
 };
 
 class HttpsConnection {
@@ -57,9 +58,12 @@ class HttpsConnection {
         unsigned timeout_s = 0;  // 0: that of the options
     };
     // Connects if need be. A connection that was kept and has been closed by the server in the meantime is
-    // replaced once.
+    // replaced once. So is one that a connection key has opened, or failed to open, if the server does not take the
+    // key: by one with the certificate, and the key is given up.
     [[nodiscard]] Answer ask(const Question& question);
     void close();
+    // Whether the connection that there is was opened by the key.
+    [[nodiscard]] bool by_key() const;
 
   private:
     struct Inside;
@@ -91,8 +95,10 @@ class ServerClient {
     [[nodiscard]] bool wanted(unsigned timeout_s);
     // PEM, for a PEM certification request.
     [[nodiscard]] std::string renew_certificate(const std::string& csr);
+    [[nodiscard]] protocol::ConnectionKey connection_key();
     void put_escrow(const protocol::EscrowRequest& request);
 
+    [[nodiscard]] bool by_key() const { return connection_.by_key(); }
     void close() { connection_.close(); }
 
   private:

@@ -4,11 +4,12 @@
 //   state.json     State
 //   identity.pem   the TLS private key (P-256) and its certificate, together
 //   pending.pem    the private key of an enrollment that is not approved yet
+//   connection-key.json   protocol::ConnectionKey: opens connections in the certificate's place, for days
 //   ca.pem         the server's CA, where it was found by its pin
 //   ak.blob        the attestation key of a TPM (TPM2B_PUBLIC, TPM2B_PRIVATE): of no use to any other TPM
 //   lock           held while an agent changes any of this
 //
-// The private keys are the only secrets.
+// The private keys and the connection key are the only secrets.
 #pragma once
 
 #include <cstdint>

@@ -99,6 +99,28 @@ void use_identity(SSL_CTX* context, const std::string& pem) {
     }
 }
 
+// OpenSSL's SSL_psk_use_session_cb_func. `hash`: what the cipher has to go with, if that is known already.
+int use_key(SSL* connection, const EVP_MD* hash, const unsigned char** identity, std::size_t* size,
+            SSL_SESSION** session) {
+    static constexpr unsigned char kCipher[] = {0x13, 0x02};  // TLS_AES_256_GCM_SHA384; RFC 8446, B.4
+    *session = nullptr;
+    const auto* const context =
+        static_cast<const TlsContext*>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(connection)));
+    const protocol::ConnectionKey& key = *context->key();
+    const SSL_CIPHER* const cipher = SSL_CIPHER_find(connection, kCipher);
+    if (hash != nullptr && SSL_CIPHER_get_handshake_digest(cipher) != hash) return 1;
+    std::unique_ptr<SSL_SESSION, decltype(&SSL_SESSION_free)> made(SSL_SESSION_new(), SSL_SESSION_free);
+    if (made == nullptr || SSL_SESSION_set1_master_key(made.get(), raw(Bytes(key.key)), key.key.size()) != 1 ||
+        SSL_SESSION_set_cipher(made.get(), cipher) != 1 ||
+        SSL_SESSION_set_protocol_version(made.get(), TLS1_3_VERSION) != 1) {
+        return 0;
+    }
+    *identity = raw(Bytes(key.identity));
+    *size = key.identity.size();
+    *session = made.release();
+    return 1;
+}
+
 bool is_address(const std::string& host) {
     std::array<unsigned char, sizeof(in6_addr)> ignored{};
     return inet_pton(AF_INET, host.c_str(), ignored.data()) == 1 ||
@@ -154,8 +176,9 @@ ServerAddress parse_server_url(const std::string& url) {
     return address;
 }
 
-TlsContext::TlsContext(const std::string& ca, const std::string& identity, Verify verify)
-    : context_(SSL_CTX_new(TLS_client_method())), verifies_(verify == Verify::kServer) {
+TlsContext::TlsContext(const std::string& ca, const std::string& identity, Verify verify,
+                       std::optional<protocol::ConnectionKey> key)
+    : context_(SSL_CTX_new(TLS_client_method())), verifies_(verify == Verify::kServer), key_(std::move(key)) {
     if (context_ == nullptr) throw ToolError("TLS: " + openssl_reason());
     try {
         SSL_CTX_set_min_proto_version(context_, TLS1_3_VERSION);
@@ -164,6 +187,10 @@ TlsContext::TlsContext(const std::string& ca, const std::string& identity, Verif
         if (verifies_) trust(context_, ca);
         SSL_CTX_set_verify(context_, verifies_ ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, nullptr);
         if (!identity.empty()) use_identity(context_, identity);
+        if (key_) {
+            SSL_CTX_set_app_data(context_, this);
+            SSL_CTX_set_psk_use_session_callback(context_, use_key);
+        }
     } catch (...) {
         SSL_CTX_free(context_);
         throw;
@@ -239,9 +266,17 @@ void TlsStream::handshake(const TlsContext& context, Clock::time_point deadline)
             ERR_clear_error();
             fail("its certificate is not accepted: " + verdict_text(verdict));
         }
-        wait_for(result, "TLS handshake", deadline);
+        try {
+            wait_for(result, "TLS handshake", deadline);
+        } catch (const TimedOut&) {
+            throw;
+        } catch (const ToolError& error) {
+            throw HandshakeFailed(error.what());
+        }
     }
 }
+
+bool TlsStream::by_key() const { return SSL_session_reused(ssl_) == 1; }
 
 void TlsStream::wait_for(int result, const char* what, Clock::time_point deadline) {
     const int error = SSL_get_error(ssl_, result);

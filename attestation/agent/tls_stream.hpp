@@ -3,9 +3,11 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "attestation/protocol/messages.hpp"
 #include "keyvault/host_support/support.hpp"
 
 struct ssl_st;
@@ -26,23 +28,36 @@ using Clock = std::chrono::steady_clock;
 
 // How connections are made: whom to believe, and who we are. PEM. ToolError if either is not what it should
 // be: a CA file without a certificate in it is an error, never a connection that believes everybody.
+//
+// With a connection key neither side shows a certificate: each proves that it has the key. A server that does not know
+// it (any more) goes on with certificates, so both may be given.
 class TlsContext {
   public:
     enum class Verify : bool { kNothing, kServer };
-    TlsContext(const std::string& ca, const std::string& identity, Verify verify = Verify::kServer);
+    TlsContext(const std::string& ca, const std::string& identity, Verify verify = Verify::kServer,
+               std::optional<protocol::ConnectionKey> key = std::nullopt);
     ~TlsContext();
     TlsContext(const TlsContext&) = delete;
     TlsContext& operator=(const TlsContext&) = delete;
     [[nodiscard]] ssl_ctx_st* get() const { return context_; }
     [[nodiscard]] bool verifies() const { return verifies_; }
 
+    [[nodiscard]] const std::optional<protocol::ConnectionKey>& key() const { return key_; }
+
   private:
     ssl_ctx_st* context_;
     bool verifies_;
+    std::optional<protocol::ConnectionKey> key_;
 };
 
 // The deadline passed.
 class TimedOut : public host::ToolError {
+  public:
+    using host::ToolError::ToolError;
+};
+
+// The server was reached, and the handshake failed.
+class HandshakeFailed : public host::ToolError {
   public:
     using host::ToolError::ToolError;
 };
@@ -58,6 +73,8 @@ class TlsStream {
     void write(std::string_view bytes, Clock::time_point deadline);
     // At least one byte; 0 if the server has closed the connection.
     [[nodiscard]] std::size_t read(char* to, std::size_t size, Clock::time_point deadline);
+    // Whether the connection key has opened it.
+    [[nodiscard]] bool by_key() const;
     // DER of what the server showed.
     [[nodiscard]] std::vector<host::Buffer> peer_chain() const;
 

@@ -15,6 +15,8 @@ constexpr Limits kPublicArea{1, 2048};
 constexpr Limits kCredential{1, 2048};
 constexpr Limits kSecret{1, 64};
 constexpr Limits kNonce{16, 64};
+constexpr Limits kConnectionIdentity{1, 256};
+constexpr Limits kConnectionKey{32, 32};
 constexpr Limits kQuote{0, 4096};
 constexpr Limits kClaims{0, 4096};
 constexpr Limits kPcrValues{0, 16384};
@@ -179,6 +181,22 @@ AttestAnswer parse<AttestAnswer>(std::string_view body) {
             .next_s = seconds(fields, "next_s"),
             .next_nonce = fields.binary("next_nonce", {0, kNonce.most}),
             .failures = fields.texts("failures", kMaxFailures, {0, kMaxText})};
+}
+
+std::string to_json(const ConnectionKey& message) {
+    return FieldWriter()
+        .binary("identity", message.identity)
+        .binary("key", message.key)
+        .number("ends", message.ends)
+        .finish();
+}
+
+template <>
+ConnectionKey parse<ConnectionKey>(std::string_view body) {
+    const Fields fields(body, "connection key");
+    return {.identity = fields.binary("identity", kConnectionIdentity),
+            .key = fields.binary("key", kConnectionKey),
+            .ends = static_cast<long>(fields.number("ends", kMaxTime))};
 }
 
 std::string to_json(const EscrowRequest& message) {

@@ -14,7 +14,9 @@
 //   POST /v1/attestations                AttestRequest -> AttestAnswer
 //   GET  /v1/attestations/wanted         200 {"attest": true} as soon as an operator asks for evidence;
 //                                        204 after 50 s
-//   POST /v1/certificate                 {"csr": PEM} -> {"certificate": PEM}: a new one before the old one ends
+//   POST /v1/connection-key              {} -> ConnectionKey, by which later connections may be opened instead
+//   POST /v1/certificate                 {"csr": PEM} -> {"certificate": PEM}: a new one before the old one ends; only
+//                                        on a connection that the certificate itself has opened
 //   PUT  /v1/escrow                      EscrowRequest -> 204; a recovery blob, opaque to the server
 //
 // Every error: status 4xx or 5xx, {"error": {"code": "short_name", "message": "what, where, what to do"}};
@@ -85,6 +87,12 @@ struct AttestAnswer {
     Buffer next_nonce;                  // saves a round trip if the next evidence comes before it expires
     std::vector<std::string> failures;  // details of the findings that do not hold
 };
+// An external pre-shared key of TLS 1.3 (RFC 8446, 4.2.11) for TLS_AES_256_GCM_SHA384, with (EC)DHE.
+struct ConnectionKey {
+    Buffer identity;  // opaque to the client; goes over the network in clear
+    Buffer key;       // 32 bytes
+    long ends = 0;    // seconds since the epoch
+};
 struct EscrowRequest {
     std::string name;  // [a-z0-9._-]{1,64}
     Buffer blob;       // at most 64 KiB
@@ -97,6 +105,7 @@ struct EscrowRequest {
 [[nodiscard]] std::string to_json(const NonceAnswer& message);
 [[nodiscard]] std::string to_json(const AttestRequest& message);
 [[nodiscard]] std::string to_json(const AttestAnswer& message);
+[[nodiscard]] std::string to_json(const ConnectionKey& message);
 [[nodiscard]] std::string to_json(const EscrowRequest& message);
 
 // parse<EnrollRequest>(body) and so on; MessageError.

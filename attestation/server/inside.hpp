@@ -100,6 +100,7 @@ struct Service::Inside {
     std::unique_ptr<CertificateAuthority> authority;
     ResultKeys result_keys;
     Buffer nonce_key;
+    std::unique_ptr<const ConnectionKeys> connection_keys;
 
     using Assignments = std::map<std::string, std::vector<AssignedPolicy>>;  // by group
     std::mutex assignments_mutex;                                            // of the next two

@@ -80,6 +80,8 @@ Service::Inside::Inside(const ServiceOptions& given)
     const Bytes certificate_der = reader.sized();
     authority = std::make_unique<CertificateAuthority>(CertificateAuthority::load(key_der, certificate_der));
     nonce_key = shared_secret(*database, sealer, "nonce key", [] { return random_bytes(32); });
+    connection_keys = std::make_unique<ConnectionKeys>(
+        shared_secret(*database, sealer, "connection keys", [] { return random_bytes(32); }));
 }
 
 Seconds Service::Inside::now() const {
@@ -130,8 +132,8 @@ std::optional<Principal> Service::authenticate(std::string_view token) {
     return inside_->principal_of(sha256(host::text_bytes(token)));
 }
 
-std::optional<Principal> Service::authenticate_certificate(Bytes certificate_der) {
-    return inside_->principal_of(sha256(certificate_der));
+std::optional<Principal> Service::authenticate_certificate(const Sha256Digest& certificate) {
+    return inside_->principal_of(certificate);
 }
 
 std::optional<Principal> Service::Inside::principal_of(const Sha256Digest& hash) {
@@ -191,16 +193,19 @@ void Service::revoke_token(const Principal& by, const std::string& name) {
 
 // --- certificates of endpoints
 
-std::optional<std::string> Service::endpoint_of_certificate(Bytes certificate_der) {
-    const Sha256Digest hash = sha256(certificate_der);
-    if (auto present = inside_->read([&](Session& session) { return id_of_certificate(session, hash); }))
+std::optional<std::string> Service::endpoint_of_certificate(const Sha256Digest& certificate) {
+    if (auto present = inside_->read([&](Session& session) { return id_of_certificate(session, certificate); }))
         return present;
-    auto renewed = inside_->read([&](Session& session) { return id_of_next_certificate(session, hash); });
+    auto renewed = inside_->read([&](Session& session) { return id_of_next_certificate(session, certificate); });
     if (!renewed) return std::nullopt;
     // The endpoint has the new one: from now on the old one is superseded.
-    inside_->database->write([&](Session& session) { use_next_certificate(session, *renewed, hash); });
+    inside_->database->write([&](Session& session) { use_next_certificate(session, *renewed, certificate); });
     return renewed;
 }
+
+const ConnectionKeys& Service::connection_keys() const { return *inside_->connection_keys; }
+
+Seconds Service::now() const { return inside_->now(); }
 
 std::string Service::renew_certificate(const std::string& endpoint, const std::string& csr) {
     const Key key = key_of_request(csr);

@@ -12,6 +12,7 @@
 #include "attestation/formats/ear.hpp"
 #include "attestation/protocol/messages.hpp"
 #include "attestation/server/audit_actions.hpp"
+#include "attestation/server/connection_keys.hpp"
 #include "attestation/server/database/records.hpp"
 #include "attestation/verifier/endorsement.hpp"
 
@@ -74,12 +75,16 @@ class Service {
     // --- who asks
     // The token's principal; nullopt if it is unknown or expired. Constant time in the token.
     [[nodiscard]] std::optional<Principal> authenticate(std::string_view token);
-    // The endpoint of a client certificate that the TLS layer has verified against ca_certificate(): by the
-    // SHA-256 of its DER, which must be the endpoint's present one. nullopt: unknown, superseded or retired.
-    [[nodiscard]] std::optional<std::string> endpoint_of_certificate(Bytes certificate_der);
+    // The endpoint of a client certificate that the TLS layer has verified against ca_certificate(), or by a key of
+    // connection_keys(): by the SHA-256 of its DER, which must be the endpoint's present one. nullopt: unknown,
+    // superseded or retired.
+    [[nodiscard]] std::optional<std::string> endpoint_of_certificate(const Sha256Digest& certificate);
     // The principal of an operator's client certificate, verified likewise, by the SHA-256 of its DER.
     // nullopt: unknown, revoked or expired; an endpoint's certificate is nobody's here.
-    [[nodiscard]] std::optional<Principal> authenticate_certificate(Bytes certificate_der);
+    [[nodiscard]] std::optional<Principal> authenticate_certificate(const Sha256Digest& certificate);
+    // What opens connections in place of an endpoint's certificate; the same in all servers of one database.
+    [[nodiscard]] const ConnectionKeys& connection_keys() const;
+    [[nodiscard]] Seconds now() const;  // by the clock of the options
     // `lifetime_s` 0: does not expire. Returns the token's text, shown once; only its hash is kept.
     [[nodiscard]] std::string create_token(const Principal& by, const std::string& name, Role role, Seconds lifetime_s);
     // A client certificate (PEM) for the key of `csr` (PEM), in place of a token's text: for the web page. It

@@ -376,6 +376,42 @@ class FleetTest(unittest.TestCase):
         agent("enroll", "--again")
 
     @needs(8)
+    def test_19_a_connection_key_opens_connections_until_the_certificate_is_superseded(self):
+        agent = self.agents[1]
+        kept = agent.state / "connection-key.json"
+        agent("attest")
+        self.assertEqual(kept.stat().st_mode & 0o777, 0o600)
+        key, before = kept.read_text(), self.opened_by_key()
+        agent("attest")
+        self.assertEqual(self.opened_by_key(), before + 1)
+        self.assertEqual(kept.read_text(), key)
+        # What the server does not take is made good by the certificate, and replaced.
+        damaged = json.loads(key)
+        for name in "identity", "key":
+            with self.subTest(damaged=name):
+                value = bytearray(base64.b64decode(damaged[name]))
+                value[-1] ^= 1
+                kept.write_text(json.dumps({**damaged, name: base64.b64encode(value).decode()}))
+                agent("attest")
+                self.assertEqual(self.opened_by_key(), before + 1)
+        kept.write_text("{")
+        agent("attest")
+        agent("attest")
+        self.assertEqual(self.opened_by_key(), before + 2)
+        # The old certificate's key is as good as the old certificate.
+        old = kept.read_text()
+        agent("enroll", "--again")
+        self.assertFalse(kept.exists())
+        kept.write_text(old)
+        agent("attest")
+        self.assertNotEqual(kept.read_text(), old)
+
+    def opened_by_key(self):
+        """Connections that a connection key has opened at the agents' server."""
+        text = self.server.rest(self.admin.token).ask("GET", "/metrics")
+        return int(next(line for line in text.splitlines() if line.startswith("gatehouse_tls_opened_by_key_total")).split()[1])
+
+    @needs(8)
     def test_19_who_lost_the_tpms_vendor_is_untrusted_until_it_is_back(self):
         agent = self.agents[1]
         agent("attest")

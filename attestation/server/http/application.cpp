@@ -167,7 +167,7 @@ std::string Application::Inside::endpoint_of(const Request& request) {
     if (peer.certificate_ends <= options.clock()) {
         throw unauthorized("certificate_expired", "the client certificate has expired: enroll again");
     }
-    auto id = service.endpoint_of_certificate(peer.certificate);
+    auto id = service.endpoint_of_certificate(*peer.certificate);
     if (!id) {
         count_against(anonymous, peer.network);
         throw unauthorized("certificate_refused",
@@ -182,7 +182,7 @@ void Application::Inside::admit_access(const Route& route, const Request& reques
     const bool has_token = credentials(request, "Bearer").has_value();
     switch (route.access) {
         case Access::kEndpoint:
-            if (!peer.certificate.empty()) return;
+            if (peer.certificate) return;
             count_against(anonymous, peer.network);
             throw unauthorized("no_certificate", "this needs the client certificate of an enrolled endpoint");
         case Access::kPublic:  // a token is not looked at there, so it does not help either
@@ -245,8 +245,8 @@ void Application::Inside::admit(Request& request, Admission& admission) {
 
 // An operator's; nullopt for an endpoint's, and without one.
 std::optional<Principal> Application::Inside::principal_of_certificate(const Peer& peer) {
-    if (peer.certificate.empty() || peer.certificate_ends <= options.clock()) return std::nullopt;
-    return service.authenticate_certificate(peer.certificate);
+    if (!peer.certificate || peer.by_connection_key || peer.certificate_ends <= options.clock()) return std::nullopt;
+    return service.authenticate_certificate(*peer.certificate);
 }
 
 Response Application::Inside::handle_page(const Request& request) {

@@ -23,8 +23,10 @@ struct Peer {
     std::string address;  // "192.0.2.7", "2001:db8::1"
     std::string network;  // what rate limits count by: the address, or the /64 of an IPv6 address
     bool loopback = false;
-    Buffer certificate;            // DER of the client certificate, verified by the TLS layer; empty: none
-    Seconds certificate_ends = 0;  // its notAfter: a connection may outlive its certificate
+    // SHA-256 of the client certificate's DER, which the TLS layer has verified, or whose connection key it has.
+    std::optional<Sha256Digest> certificate;
+    Seconds certificate_ends = 0;  // its notAfter, or the key's: a connection may outlive either
+    bool by_connection_key = false;
 };
 
 struct Route;

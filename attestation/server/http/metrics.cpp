@@ -92,6 +92,8 @@ void Metrics::append_connections(std::string& out) const {
                connections_timed_out.load());
     append_one(out, "gatehouse_tls_handshakes_failed_total", "counter", "TLS handshakes that failed.",
                handshakes_failed.load());
+    append_one(out, "gatehouse_tls_opened_by_key_total", "counter", "Connections that a connection key has opened.",
+               opened_by_key.load());
     append_one(out, "gatehouse_queue_length", "gauge", "Requests that wait for a worker.", queue.load());
     append_one(out, "gatehouse_queue_refused_total", "counter", "Requests answered 503, the queue being full.",
                queue_refused.load());

@@ -28,6 +28,7 @@ class Metrics {
     std::atomic<std::uint64_t> connections_refused{0};  // too many
     std::atomic<std::uint64_t> connections_timed_out{0};
     std::atomic<std::uint64_t> handshakes_failed{0};
+    std::atomic<std::uint64_t> opened_by_key{0};
     std::atomic<std::int64_t> queue{0};  // requests waiting for a worker
     std::atomic<std::uint64_t> queue_refused{0};
     std::atomic<std::uint64_t> rate_limited{0};

@@ -42,7 +42,17 @@ Response wanted(Call& call) {
     return answer;
 }
 
+Response connection_key(Call& call) {
+    const Peer& peer = *call.request.peer;
+    return text_response(protocol::to_json(
+        call.service.connection_keys().issue(*peer.certificate, peer.certificate_ends, call.service.now())));
+}
+
 Response renew_certificate(Call& call) {
+    // Who has found a connection key does not get a certificate by it.
+    if (call.request.peer->by_connection_key) {
+        throw HttpError{401, "certificate_needed", "this needs a connection that the client certificate has opened"};
+    }
     const JsonBody body(call.request.body, {"csr"});
     return json_response({{"certificate", call.service.renew_certificate(call.endpoint, body.text("csr"))}});
 }
@@ -62,6 +72,7 @@ std::vector<Route> endpoint_routes() {
         {"POST", "/v1/attestations", "attest", kEndpoint, kJson, protocol::kMaxBody, {}, attest},
         {"POST", "/v1/attestations/nonce", "nonce", kEndpoint, kOptionalJson, kSmallBody, {}, nonce},
         {"GET",  "/v1/attestations/wanted", "wanted", kEndpoint, kNone, 0, {}, wanted},
+        {"POST", "/v1/connection-key", "connectionKey", kEndpoint, kOptionalJson, kSmallBody, {}, connection_key},
         {"POST", "/v1/certificate", "renewCertificate", kEndpoint, kJson, kSmallBody, {}, renew_certificate},
         {"PUT",  "/v1/escrow", "putEscrow", kEndpoint, kJson, kMaxEscrowBody, {}, put_escrow},
         {"POST", "/v1/enrollments", "enroll", kPublic,   kJson, protocol::kMaxBody, {}, enroll},

@@ -65,6 +65,7 @@ std::vector<std::string> certificate_names(const Settings& settings) {
 TlsFiles tls_files(const Settings& settings, server::Service& service) {
     TlsFiles files;
     files.client_ca = service.ca_certificate();
+    files.find_key = [&service](Bytes identity) { return service.connection_keys().find(identity, service.now()); };
     if (settings.tls_certificate.empty() != settings.tls_key.empty()) {
         throw ToolError("give both --tls-certificate and --tls-key, or neither", ExitCode::kUsage);
     }

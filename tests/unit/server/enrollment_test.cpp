@@ -22,13 +22,12 @@ Certificate parsed(const std::string& pem) {
     BIO_free(bio);
     return certificate;
 }
-Buffer der_of(const std::string& pem) {
+Sha256Digest hash_of(const std::string& pem) {
     unsigned char* der = nullptr;
     const int size = i2d_X509(parsed(pem).get(), &der);
-    const auto* const bytes = reinterpret_cast<const std::byte*>(der);
-    Buffer out(bytes, bytes + size);
+    const Sha256Digest hash = sha256(std::as_bytes(std::span(der, static_cast<std::size_t>(size))));
     OPENSSL_free(der);
-    return out;
+    return hash;
 }
 
 // No file grows beyond it, for as long as it lives.
@@ -80,7 +79,7 @@ TEST_P(Enrollment, WaitsForAnOperatorWhileTheEkIsNotEndorsed) {
     const protocol::EnrollStatus status = service_->enrollment_status(challenge.id, secret);
     EXPECT_EQ(status.state, "approved");
     EXPECT_EQ(status.endpoint_id.size(), 26u);
-    EXPECT_EQ(service_->endpoint_of_certificate(der_of(status.certificate)), status.endpoint_id);
+    EXPECT_EQ(service_->endpoint_of_certificate(hash_of(status.certificate)), status.endpoint_id);
     EXPECT_EQ(state_of(status.endpoint_id), State::kNew);
     EXPECT_EQ(service_->counts(kReader).fresh, 1);
     EXPECT_EQ(service_->counts(kReader).enrollments_waiting, 0);
@@ -211,8 +210,8 @@ TEST_P(Enrollment, EnrollingAgainKeepsTheEndpointAndEndsItsOldKey) {
     const protocol::EnrollStatus status = service_->activate(challenge.id, endpoint.activate(challenge));
     EXPECT_EQ(status.endpoint_id, id);
     EXPECT_EQ(state_of(id), State::kNew);
-    EXPECT_EQ(service_->endpoint_of_certificate(der_of(old_certificate)), std::nullopt);
-    EXPECT_EQ(service_->endpoint_of_certificate(der_of(status.certificate)), id);
+    EXPECT_EQ(service_->endpoint_of_certificate(hash_of(old_certificate)), std::nullopt);
+    EXPECT_EQ(service_->endpoint_of_certificate(hash_of(status.certificate)), id);
     EXPECT_EQ(service_->history(kReader, id, "", 10).rows.size(), 1u);
     EXPECT_EQ(service_->last_attestation(kReader, id), std::nullopt);
     EXPECT_EQ(attest(id, endpoint).verdict, "trusted");
@@ -458,12 +457,12 @@ TEST_P(Enrollment, RenewedCertificateSupersedesTheOldOneOnceItIsUsed) {
     const protocol::EnrollChallenge challenge = service_->enroll(endpoint.enroll_request());
     const std::string first = service_->activate(challenge.id, endpoint.activate(challenge)).certificate;
     const std::string second = service_->renew_certificate(id, SoftwareEndpoint().csr());
-    EXPECT_EQ(service_->endpoint_of_certificate(der_of(first)),
+    EXPECT_EQ(service_->endpoint_of_certificate(hash_of(first)),
               id);  // the new one may have been lost on its way
-    EXPECT_EQ(service_->endpoint_of_certificate(der_of(second)), id);
-    EXPECT_EQ(service_->endpoint_of_certificate(der_of(first)), std::nullopt);
+    EXPECT_EQ(service_->endpoint_of_certificate(hash_of(second)), id);
+    EXPECT_EQ(service_->endpoint_of_certificate(hash_of(first)), std::nullopt);
     service_->retire(kOperator, id, "gone");
-    EXPECT_EQ(service_->endpoint_of_certificate(der_of(second)), std::nullopt);
+    EXPECT_EQ(service_->endpoint_of_certificate(hash_of(second)), std::nullopt);
 }
 
 TEST_P(Enrollment, KeepsHostileNamesAsHarmlessText) {

@@ -59,7 +59,7 @@ class ApplicationTest : public testing::Test {
 };
 
 TEST_F(ApplicationTest, ACertificateThatEndsOnAnOpenConnectionIsRefused) {
-    peer_->certificate = Buffer(10);
+    peer_->certificate = Sha256Digest{};
     peer_->certificate_ends = now_ + 1;
     EXPECT_EQ(code_of(ask("POST", "/v1/attestations/nonce")), "certificate_refused");
     now_ += 1;

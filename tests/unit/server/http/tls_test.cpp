@@ -7,6 +7,7 @@
 
 #include <ctime>
 
+#include "attestation/agent/tls_stream.hpp"
 #include "attestation/server/authority.hpp"
 
 namespace gatehouse::http {
@@ -89,14 +90,15 @@ class Tls : public testing::Test {
 TEST_F(Tls, AClientCertificateIsOptional) {
     const Outcome outcome = connect(make_tls_context(files_));
     EXPECT_TRUE(outcome.done);
-    EXPECT_TRUE(outcome.peer.certificate.empty());
+    EXPECT_FALSE(outcome.peer.certificate);
 }
 
 TEST_F(Tls, OurCertificateIsSeenWithItsEnd) {
     use_client_certificate(ours_.issue_client(client_key_.get(), "ENDPOINT", now_, 10).pem);
     const Outcome outcome = connect(make_tls_context(files_));
     EXPECT_TRUE(outcome.done);
-    EXPECT_FALSE(outcome.peer.certificate.empty());
+    EXPECT_TRUE(outcome.peer.certificate);
+    EXPECT_FALSE(outcome.peer.by_connection_key);
     EXPECT_GT(outcome.peer.certificate_ends, now_ + 9 * kDay);
     EXPECT_LE(outcome.peer.certificate_ends, now_ + 10 * kDay);
 }
@@ -126,6 +128,84 @@ TEST_F(Tls, NoTicketsAreGiven) {
     use_client_certificate(ours_.issue_client(client_key_.get(), "ENDPOINT", now_, 10).pem);
     ASSERT_TRUE(connect(make_tls_context(files_)).done);
     EXPECT_EQ(tickets_, 0);
+}
+
+// --- connection keys
+
+struct WithKeys : Tls {
+    WithKeys() {
+        files_.find_key = [this](Bytes identity) { return keys_.find(identity, now_); };
+        mine_ = keys_.issue(sha256(literal_bytes("certificate")), now_ + kDay, now_);
+    }
+    // As the agent connects.
+    Outcome connect_with(const protocol::ConnectionKey& key, const std::string& identity = "") {
+        const agent::TlsContext context(ours_.pem(), identity, agent::TlsContext::Verify::kServer, key);
+        SSL_CTX_free(client_);
+        client_ = context.get();
+        SSL_CTX_up_ref(client_);
+        Outcome outcome = connect(make_tls_context(files_));
+        SSL_CTX_set_app_data(client_, nullptr);
+        return outcome;
+    }
+    [[nodiscard]] std::string client_identity() {
+        return server::private_pem(client_key_.get()) + ours_.issue_client(client_key_.get(), "ENDPOINT", now_, 10).pem;
+    }
+
+    server::ConnectionKeys keys_{Buffer(32, std::byte{7})};
+    protocol::ConnectionKey mine_;
+};
+
+TEST_F(WithKeys, AKeyStandsForItsCertificate) {
+    const Outcome outcome = connect_with(mine_, client_identity());
+    ASSERT_TRUE(outcome.done);
+    EXPECT_TRUE(outcome.peer.by_connection_key);
+    EXPECT_EQ(outcome.peer.certificate, sha256(literal_bytes("certificate")));
+    EXPECT_EQ(outcome.peer.certificate_ends, now_ + kDay);
+    EXPECT_EQ(tickets_, 0);
+}
+
+TEST_F(WithKeys, AnIdentityWithoutItsKeyOpensNothing) {
+    mine_.key.front() ^= std::byte{1};
+    EXPECT_FALSE(connect_with(mine_, client_identity()).done);
+}
+
+TEST_F(WithKeys, AnIdentityThatNamesAnotherCertificateOpensNothing) {
+    mine_.identity.back() ^= std::byte{1};
+    EXPECT_FALSE(connect_with(mine_, client_identity()).done);
+}
+
+TEST_F(WithKeys, AKeyThatIsNotKnownLeavesItToTheCertificates) {
+    const server::ConnectionKeys others{Buffer(32, std::byte{8})};
+    const auto unknown = others.issue(sha256(literal_bytes("certificate")), now_ + kDay, now_);
+    const auto ended = keys_.issue(sha256(literal_bytes("certificate")), now_, now_);
+    for (const protocol::ConnectionKey& key : {unknown, ended}) {
+        const Outcome outcome = connect_with(key, client_identity());
+        ASSERT_TRUE(outcome.done);
+        EXPECT_TRUE(outcome.peer.certificate);
+        EXPECT_FALSE(outcome.peer.by_connection_key);
+        EXPECT_NE(outcome.peer.certificate, sha256(literal_bytes("certificate")));
+        // And to nobody without one.
+        EXPECT_FALSE(connect_with(key).peer.certificate);
+    }
+}
+
+TEST_F(WithKeys, WithoutKeysAtTheServerTheCertificatesDecide) {
+    files_.find_key = nullptr;
+    const Outcome outcome = connect_with(mine_, client_identity());
+    ASSERT_TRUE(outcome.done);
+    EXPECT_FALSE(outcome.peer.by_connection_key);
+}
+
+TEST_F(WithKeys, OtherCiphersLeaveItToTheCertificates) {
+    const agent::TlsContext context(ours_.pem(), client_identity(), agent::TlsContext::Verify::kServer, mine_);
+    ASSERT_EQ(SSL_CTX_set_ciphersuites(context.get(), "TLS_CHACHA20_POLY1305_SHA256"), 1);
+    SSL_CTX_free(client_);
+    client_ = context.get();
+    SSL_CTX_up_ref(client_);
+    const Outcome outcome = connect(make_tls_context(files_));
+    ASSERT_TRUE(outcome.done);
+    EXPECT_FALSE(outcome.peer.by_connection_key);
+    EXPECT_TRUE(outcome.peer.certificate);
 }
 
 TEST_F(Tls, FilesThatDoNotFitAreNamed) {
