@@ -61,8 +61,7 @@ ServerClient Agent::connect(bool with_identity) {
         identity = std::move(*known);
         key = connection_key();
     }
-    return ServerClient(
-        {.url = config_.server, .ca = ca(), .identity = std::move(identity), .key = std::move(key)});
+    return ServerClient({.url = config_.server, .ca = ca(), .identity = std::move(identity), .key = std::move(key)});
 }
 
 // What is not to be used, or not to be read, is as if it were not there: the certificate does the same.

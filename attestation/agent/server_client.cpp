@@ -17,9 +17,7 @@ using host::ToolError;
 
 struct HttpsConnection::Inside {
     explicit Inside(ConnectionOptions with)
-        : options(std::move(with)),
-          address(parse_server_url(options.url)),
-          context(make_context(options.key)) {}
+        : options(std::move(with)), address(parse_server_url(options.url)), context(make_context(options.key)) {}
 
     [[nodiscard]] std::unique_ptr<const TlsContext> make_context(std::optional<protocol::ConnectionKey> key) const {
         return std::make_unique<const TlsContext>(

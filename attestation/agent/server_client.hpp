@@ -34,7 +34,7 @@ struct ConnectionOptions {
     std::string identity;     // PEM: private key and client certificate; empty: none
     unsigned timeout_s = 30;  // for connecting, and for each answer
     std::size_t answer_limit = protocol::kMaxBody;
-    bool verify = true;  // false: believes any server, for fetch_pinned_ca() alone
+    bool verify = true;                               // false: believes any server, for fetch_pinned_ca() alone
     std::optional<protocol::ConnectionKey> key = {};  // opens the connection in place of the certificate
 };
 

@@ -104,8 +104,7 @@ int use_key(SSL* connection, const EVP_MD* hash, const unsigned char** identity,
             SSL_SESSION** session) {
     static constexpr unsigned char kCipher[] = {0x13, 0x02};  // TLS_AES_256_GCM_SHA384; RFC 8446, B.4
     *session = nullptr;
-    const auto* const context =
-        static_cast<const TlsContext*>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(connection)));
+    const auto* const context = static_cast<const TlsContext*>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(connection)));
     const protocol::ConnectionKey& key = *context->key();
     const SSL_CIPHER* const cipher = SSL_CIPHER_find(connection, kCipher);
     if (hash != nullptr && SSL_CIPHER_get_handshake_digest(cipher) != hash) return 1;

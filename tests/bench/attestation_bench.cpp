@@ -25,6 +25,7 @@ host::ExitCode run(int argc, char** argv) {
     server->add_option("--connections", load.connections)->check(CLI::Range(1, 512));
     server->add_option("--server-pid", load.server_pid, "tells its processor time");
     server->add_flag("--reconnect", load.reconnect, "a connection for each attestation");
+    server->add_flag("--by-key", load.by_key, "opened by a connection key, not by the client certificate");
     server->add_option("--warm-up", load.warm_up_s)->check(CLI::Range(0.0, 30.0));
     server->add_option("--seconds", load.seconds)->check(CLI::Range(0.1, 60.0));
     try {

@@ -58,7 +58,12 @@ class Endpoint {
     Endpoint(test::SoftwareEndpoint made, const LoadOptions& options, const std::string& ca)
         : made_(std::move(made)),
           reconnects_(options.reconnect),
-          client_({.url = options.url, .ca = ca, .identity = enroll(options, ca)}) {}
+          connection_({.url = options.url, .ca = ca, .identity = enroll(options, ca)}),
+          client_(connection_) {
+        if (!options.by_key) return;
+        connection_.key = client_.connection_key();
+        client_ = agent::ServerClient(connection_);
+    }
 
     void attest() {
         made_.clock += 1000;
@@ -70,6 +75,7 @@ class Endpoint {
         }
         if (answer.result.empty()) throw ToolError("a verdict without a signed result");
         next_nonce_ = std::move(answer.next_nonce);
+        if (client_.by_key() != connection_.key.has_value()) throw ToolError("the connection was opened otherwise");
     }
 
     std::vector<float> latencies_ms;
@@ -87,6 +93,7 @@ class Endpoint {
 
     test::SoftwareEndpoint made_;
     bool reconnects_;
+    agent::ConnectionOptions connection_;
     agent::ServerClient client_;
     host::Buffer next_nonce_;
 };

@@ -21,7 +21,8 @@ struct LoadOptions {
         database;               // its directory and database: to approve endpoints and to enforce their policy
     unsigned connections = 64;  // each an endpoint of its own, with its own client certificate
     int server_pid = 0;         // 0: its processor time is not asked for
-    bool reconnect = false;     // a TLS handshake with client certificate for each attestation
+    bool reconnect = false;     // a TLS handshake for each attestation, with the client certificate,
+    bool by_key = false;        // or with a connection key
     double warm_up_s = 2, seconds = 10;
 };
 struct LoadFigures {

@@ -18,9 +18,9 @@ namespace gatehouse::http {
 using FindConnectionKey = std::function<std::optional<server::KnownConnectionKey>(Bytes identity)>;
 
 struct TlsFiles {
-    std::string certificate;              // PEM: the server's, then its chain
-    std::string key;                      // PEM
-    std::string client_ca;                // PEM: who may have issued client certificates
+    std::string certificate;               // PEM: the server's, then its chain
+    std::string key;                       // PEM
+    std::string client_ca;                 // PEM: who may have issued client certificates
     FindConnectionKey find_key = nullptr;  // null: no connection is opened by a key
 };
 
