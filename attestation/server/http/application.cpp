@@ -224,7 +224,9 @@ void Application::Inside::admit(Request& request, Admission& admission) {
     request.path = std::move(target.path);
     request.query = std::move(target.query);
     const std::string first = target.segments.empty() ? std::string() : target.segments.front();
-    if (first != "v1" && first != "healthz" && first != "metrics") return admit_page(request, admission);
+    if (first != "v1" && first != "healthz" && first != "metrics" && first != ".well-known") {
+        return admit_page(request, admission);
+    }
 
     Match match = match_route(request.method, target.segments);
     request.parameters = std::move(match.parameters);
