@@ -44,10 +44,16 @@ bool starts_with_any_case(Bytes bytes, std::string_view prefix) {
     return true;
 }
 
-// Types that TCG's profiles of any age, and launches by TXT (0x400 and on), use.
+// Of a launch by TXT.
+bool is_of_txt(LogEventType type) {
+    const auto number = static_cast<std::uint32_t>(type);
+    return number >= 0x400 && number < 0x600;
+}
+
+// Types that TCG's profiles of any age, and launches by TXT, use; but 0, which none does, and zeros look like.
 bool is_known_type(LogEventType type) {
     const auto number = static_cast<std::uint32_t>(type);
-    return number <= static_cast<std::uint32_t>(LogEventType::kPostCode2) || (number >= 0x400 && number < 0x600) ||
+    return (number != 0 && number <= static_cast<std::uint32_t>(LogEventType::kPostCode2)) || is_of_txt(type) ||
            (number >= 0x80000000 && number < 0x80000200);
 }
 
@@ -268,10 +274,12 @@ class LogReader {
         if (reader.failed()) return stop(Error::kTruncated, "event log: event", offset_);
         if (size > reader.remaining()) return stop(Error::kTruncated, "event log: data of an event", offset_);
         event.data = reader.bytes(size);
-        // No hash is zeros: it says nothing in any way.
-        if (!log_.crypto_agile && size == 0 && event.type != LogEventType::kNoAction &&
-            all_are(event.digests[0], std::byte{0}))
-            return stop(Error::kBadValue, "event log: event without digest and data", offset_);
+        // No hash is zeros: what extends PCRs of the firmware or of the system with them is other memory.
+        const bool extends = event.type != LogEventType::kNoAction;
+        if (extends && event.pcr < kFirstDynamicPcr &&
+            std::ranges::all_of(event.digests, [](Bytes digest) { return all_are(digest, std::byte{0}); }))
+            return stop(Error::kBadValue, "event log: digests of an event are zeros", offset_);
+        extends_ = extends_ || extends;
         offset_ += reader.offset();
         look_at(event);
         log_.events.push_back(event);
@@ -309,6 +317,12 @@ class LogReader {
 
     void look_at_whole() {
         if (log_.events.empty()) return stop(Error::kTruncated, "event log: no event in it", offset_);
+        if (!extends_) return stop(Error::kBadValue, "event log: no event in it that extends a PCR", offset_);
+        if (headless_ && std::ranges::none_of(log_.events, [](const LogEvent& event) {
+                return is_of_txt(event.type) || (event.type != LogEventType::kNoAction && has_own_digests(event));
+            }))
+            return stop(Error::kMismatch, "event log: neither a Spec ID event, nor an event whose digest is its data's",
+                        0);
         if (log_.hcrtm && log_.startup_locality && *log_.startup_locality != kHcrtmLocality) {
             quirk("start-up locality " + std::to_string(*log_.startup_locality) +
                   " beside an H-CRTM event, after which PCR 0 starts with 4");
@@ -347,6 +361,7 @@ class LogReader {
     std::vector<BankSize> sizes_;
     bool headless_ = false;  // without a Spec ID event: nothing but the events says that it is a log
     bool pcr0_extended_ = false;
+    bool extends_ = false;  // an event that extends a PCR was there
     std::uint32_t extended_ = 0;   // bit n: an event of PCR n, of those that firmware closes with a separator
     std::uint32_t separated_ = 0;  // bit n: that separator
     EventLog log_;
