@@ -47,6 +47,7 @@ for controller in /sys/bus/pci/devices/*; do [ "$(cat "$controller/class")" != 0
 kept=$(od -An -tx8 -j44 -N8 /sys/firmware/acpi/tables/GTHS | tr -d ' ')
 kept=$((0x$kept - {mailbox:#x}))
 probe=$PWD/probe
+bare=$PWD/controller
 config() {{ dd if="$1/config" bs=1 skip=$(($2)) count="$3" 2> /dev/null | od -An -v -tx"$3" | tr -d ' '; }}
 set_config() {{ printf "$3" | dd of="$1/config" bs="${{#3}}" seek=$(($2)) oflag=seek_bytes conv=notrunc 2> /dev/null; }}
 memory() {{ "$probe" memory "$1" "${{2:-64}}"; }}  # bytes, as hexadecimal digits
@@ -229,7 +230,7 @@ class Attack:
     looks at the machine before it is switched off; what it returns is `seen.watched`.
 
     `guest` is a script for the guest (GUEST has its variables and functions); `judge(box, results)` also judges what it
-    left in its directory: (refused, why); `probe` (guest/probe.cpp) is there, too.  `alone`: not in one boot with others, and it
+    left in its directory: (refused, why); `probe` and `bare` (guest/*.cpp) are there, too.  `alone`: not in one boot with others, and it
     need not come to its end."""
 
     def __init__(self, attacker, refusal=None, operations=(), files=None, change=None, refused=None, cpus=1, until=None,
@@ -275,7 +276,7 @@ class Attack:
         if self.guest is not None:
             task = box.path("task.img")
             task_disk.make(task, guest_task(box, {"alone": self}), guest_files(box))
-        return self.verdict(self.boot(box, logs, task))
+        return self.verdict(self.boot(box, logs, task, timeout=lab.BOOT_TIMEOUT + (SCRIPT_TIMEOUT if task else 0)))
 
     def verdict(self, seen):
         """(refused, the line that says why)"""
@@ -287,7 +288,7 @@ class Attack:
 
 
 def guest_files(box):
-    return [("probe", os.path.join(box.options.build, "attacks", "probe"))]
+    return [(name, os.path.join(box.options.build, "attacks", name)) for name in ("probe", "controller")]
 
 
 def guest_task(box, attacks):
@@ -297,7 +298,7 @@ def guest_task(box, attacks):
     for name in ("boot", "vault", "root"):
         place = places.get(f"gatehouse-{name}") or places[f"guest-{name}"]
         text += f"{name}={place.start}\n{name}_sectors={place.size}\n"
-    text += "export disk controller kept probe boot boot_sectors vault vault_sectors root root_sectors\n"
+    text += "export disk controller kept probe bare boot boot_sectors vault vault_sectors root root_sectors\n"
     text += "export -f config set_config memory is_nothing can_read can_write refuses_writes\n"
     for name, attack in attacks.items():
         text += (f"export results=$PWD/results/{name}\nmkdir -p $results\ncat > {name}.sh <<'END-OF-SCRIPT'\n{attack.guest}\n"

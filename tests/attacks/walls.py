@@ -48,6 +48,22 @@ WALLS = (
     ("guest_reads_iommu", "hypervisor/boot/guest_view.cpp",
      "GATEHOUSE_TRY(cpu::hide_device(place.registers, memory::kIommuRegisterSpace));", "(void)place;"),
     ("keyboard_output_port", "hypervisor/guest/power_ports.cpp", "if (last_byte == kWriteOutputPort) return;", ""),
+    ("guest_trims", "ata/policy.cpp", "if (command.kind == kTrim && !trim) command.kind = kRefused;", ""),
+    ("guest_rewrites_after_error", "ata/ahci/slots.cpp", "while (waiting_ != 0 && aborting_ == 0 && !failed_) {",
+     "while (waiting_ != 0) {"),
+    # Without a copy: encrypted in the guest's own memory. Only for what the attack writes, lest the guest's own files suffer.
+    ("guest_swaps_written_data", "ata/ahci/slots.cpp",
+     "for (std::byte* to = take_unit(slot, (end - slot.part) * size); slot.part < end;) {", """
+        const std::uint32_t all = (end - slot.part) * size;
+        std::byte* to = take_unit(slot, all);
+        ScatterList ahead = slot.guest;
+        if (slot.command.queued && all == 32768 && ahead.contiguous() >= all) {
+            const GuestBytes own = ahead.take(all);
+            --slot.descriptors;
+            add_descriptor(slot, own.physical, all);
+            to = own.data;
+        }
+        while (slot.part < end) {"""),
     ("key_after_reboot", "hypervisor/boot/machine.hpp", "disks_.wipe();", ""),
     ("framebuffer_upper_half", "hypervisor/guest/linux.cpp",
      "if (upper != 0 && (unit != 1 || (at(0x36, std::uint32_t{}) & 2) == 0))", "if (false)"),

@@ -58,6 +58,11 @@ disk=/dev/sda
 device=/dev/sda5
 queue=/sys/block/sda/queue
 echo none > $queue/scheduler
+# Nothing else writes: the root's journal would, every few seconds.
+echo u > /proc/sysrq-trigger
+until grep -q ' / [^ ]* ro' /proc/mounts; do sleep 0.1; done
+# Nor does udev read the partition whenever fio has closed it. (dmsetup waits for udev.)
+[ -n "$key" ] || udevadm control --stop-exec-queue
 free_kb=$(cat $queue/max_sectors_kb)
 modprobe -a dm_crypt aesni_intel
 
@@ -148,8 +153,8 @@ class Bench:
         return lab.machine.Machine(self.options.emulator, disks=[self.box.plain], memory_mb=lab.MEMORY, log_dir=logs,
                                    extra=start + extra)
 
-    def run(self, configuration, cases, repetitions, profile=False):
-        """(files of results, the counter's lines) of one machine."""
+    def run(self, configuration, cases, repetitions, profile=False, alone=True):
+        """(files of results, the counter's lines) of one machine. `alone`: on one processor (one_thread_at_a_time())."""
         task, logs = os.path.join(self.work, "task.img"), os.path.join(self.options.output, configuration)
         counts = os.path.join(logs, "counts")
         os.makedirs(logs, exist_ok=True)
@@ -165,7 +170,8 @@ class Bench:
         else:
             machine = self.plain_machine(logs, extra + task_disk.qemu_arguments(task))
         with machine:
-            one_thread_at_a_time(machine)
+            if alone:
+                one_thread_at_a_time(machine)
             self.watch(machine, len(list(runs(cases, repetitions))))
         results = os.path.join(self.work, configuration)
         lab.remove(results)
@@ -189,9 +195,9 @@ class Bench:
                 said = done
             time.sleep(1)
 
-    def measure(self, configuration, cases, repetitions):
+    def measure(self, configuration, cases, repetitions, alone=True):
         """The figures of each case: {name: {figure: value}}."""
-        directory, lines = self.run(configuration, cases, repetitions)
+        directory, lines = self.run(configuration, cases, repetitions, alone=alone)
         marks = [line.split() for line in lines]
         if [mark[0] for mark in marks] != ["begin", "end"] * len(list(runs(cases, repetitions))):
             raise lab.ApplianceError(f"{configuration}: {len(marks)} markers, not two for each run of fio")

@@ -14,66 +14,29 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <bit>
-#include <cerrno>
-#include <chrono>
 #include <cstring>
 #include <mutex>
 #include <random>
 #include <thread>
 #include <vector>
 
-#include "tests/guests/hostile.hpp"
+#include "tests/guests/bare_controller.hpp"
 
 namespace gatehouse::guest {
 namespace {
 
 constexpr std::uint64_t kControl = 1024;  // sectors from FIRST
 
-// A huge page: memory whose physical address is known, and without gaps.
-class Memory {
-  public:
-    static constexpr std::size_t kSize = 2 << 20;
-
-    Memory() {
-        void* const map = mmap(nullptr, kSize, PROT_READ | PROT_WRITE,
-                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_LOCKED | MAP_POPULATE, -1, 0);
-        if (map == MAP_FAILED) fail("no huge page");
-        data = static_cast<std::uint8_t*>(map);
-        std::memset(data, 0, kSize);
-        const int file = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-        std::uint64_t entry = 0;
-        const auto at = static_cast<off_t>(reinterpret_cast<std::uintptr_t>(data) / kPage * sizeof(entry));
-        if (file < 0 || pread(file, &entry, sizeof(entry), at) != sizeof(entry) || (entry >> 63) == 0)
-            fail("no physical address");
-        physical = (entry & ((std::uint64_t{1} << 55) - 1)) * kPage;
-        (void)close(file);
-    }
-
-    template <typename T>
-    void put(std::size_t at, T value) const {
-        *reinterpret_cast<volatile T*>(data + at) = value;
-    }
-    template <typename T>
-    [[nodiscard]] T get(std::size_t at) const {
-        return *reinterpret_cast<const volatile T*>(data + at);
-    }
-
-    std::uint8_t* data = nullptr;
-    std::uint64_t physical = 0;
-};
-
-class Storm {
+class Storm : BareController {
   public:
     Storm(char** words, int count)
-        : tables_left_(std::strtoull(words[0], nullptr, 0)),
+        : BareController(words[2]),
+          tables_left_(std::strtoull(words[0], nullptr, 0)),
           random_(std::strtoull(words[1], nullptr, 0)),
-          controller_(words[2]),
           first_(std::strtoull(words[3], nullptr, 0)),
           sectors_(std::strtoull(words[4], nullptr, 0)),
           kept_(std::strtoull(words[5], nullptr, 0)) {
         for (int i = 6; i < count; ++i) forbidden_.push_back(std::strtoull(words[i], nullptr, 0));
-        take_controller();
         // Where nothing of the guest's is, whichever half of the address is seen.
         bad_ = {kept_,
                 kept_ + 0x40000,
@@ -104,7 +67,7 @@ class Storm {
                 control();
                 check_guards();
             }
-            if (tables_left_ % 10'000 == 0) say(std::to_string(tables_left_) + " tables to go");
+            if (tables_left_ % 1000 == 0) say(std::to_string(tables_left_) + " tables to go");
             if (chance(30)) use_registers(1 + random(5));
             if (chance(1)) reset_controller();
             one();
@@ -114,36 +77,18 @@ class Storm {
         control();
         check_guards();
         reset_controller();
+        give_back();
         std::printf(
-            "tables: %lu, %lu completed, %lu refused, %lu without an end, %lu register accesses, %lu recoveries\n",
-            total, completed_, refused_, endless_, accesses_, recoveries_);
+            "tables: %lu, %lu completed, %lu refused, %lu without an end, %lu register accesses, %lu recoveries, %lu port resets\n",
+            total, completed_, refused_, endless_, accesses_, recoveries_, port_resets_);
         if (completed_ == 0 || refused_ == 0) fail("the control: nothing was completed, or nothing was refused");
         std::printf("control %lu\n", counter_);
         return 0;
     }
 
   private:
-    static constexpr std::uint32_t kSlots = 32;
-    // Of lists_: command list, received FISes, tables of 8 KiB: 504 descriptors
-    static constexpr std::size_t kFis = 0x400, kTables = 0x10000, kTableSize = 0x2000, kDescriptors = 504;
     static constexpr std::size_t kOut = kTables + kSlots * kTableSize, kIn = kOut + kPage;  // the control's sector
     static constexpr std::size_t kBlock = 0x10000, kUsed = 0xf000;  // of data_: 60 KiB of 64, the rest guarded
-    enum Register : std::uint32_t {
-        kClb = 0x00,
-        kClbu = 0x04,
-        kFb = 0x08,
-        kFbu = 0x0c,
-        kIs = 0x10,
-        kIe = 0x14,
-        kCmd = 0x18,
-        kTfd = 0x20,
-        kSsts = 0x28,
-        kSctl = 0x2c,
-        kSerr = 0x30,
-        kSact = 0x34,
-        kCi = 0x38,
-    };
-
     std::uint64_t random(std::uint64_t below) { return random_() % below; }
     bool chance(unsigned percent) { return random(100) < percent; }
     static void say(const std::string& text) {
@@ -152,12 +97,6 @@ class Storm {
     }
 
     // --- The controller ---
-
-    static void write_file(const std::string& name, const std::string& text) {
-        const int file = open(name.c_str(), O_WRONLY | O_CLOEXEC);
-        if (file < 0 || write(file, text.data(), text.size()) < 0) fail(name + ": cannot be written");
-        (void)close(file);
-    }
 
     // Linux's driver has it again, and reads what was written last; as another disk, for the old one may be in use.
     void give_back() const {
@@ -172,121 +111,7 @@ class Storm {
         (void)close(disk);
     }
 
-    void take_controller() {
-        write_file(controller_ + "/driver/unbind", controller_.substr(controller_.rfind('/') + 1));
-        const int config = open((controller_ + "/config").c_str(), O_RDWR | O_CLOEXEC);
-        const std::uint16_t command = 0x0406;  // memory, DMA, no interrupt line
-        if (config < 0 || pwrite(config, &command, sizeof(command), 4) != sizeof(command))
-            fail("the controller's configuration");
-        (void)close(config);
-        const int file = open((controller_ + "/resource5").c_str(), O_RDWR | O_SYNC | O_CLOEXEC);
-        size_ = static_cast<std::size_t>(lseek(file, 0, SEEK_END));
-        void* const map = file < 0 ? MAP_FAILED : mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-        if (map == MAP_FAILED)
-            fail(std::string("the controller's registers cannot be mapped: ") + std::strerror(errno));
-        registers_ = static_cast<std::uint8_t*>(map);
-    }
-
-    [[nodiscard]] std::uint32_t hba(std::uint32_t at) const {
-        return *reinterpret_cast<volatile std::uint32_t*>(registers_ + at);
-    }
-    void hba(std::uint32_t at, std::uint32_t value) const {
-        *reinterpret_cast<volatile std::uint32_t*>(registers_ + at) = value;
-    }
-    [[nodiscard]] std::uint32_t port(Register at) const { return hba(0x100 + port_ * 0x80 + at); }
-    void port(Register at, std::uint32_t value) const { hba(0x100 + port_ * 0x80 + at, value); }
-
-    template <typename Condition>
-    [[nodiscard]] static bool wait_for(unsigned milliseconds, Condition condition) {
-        const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(milliseconds);
-        while (!condition()) {
-            if (std::chrono::steady_clock::now() > end) return condition();
-        }
-        return true;
-    }
-
-    void find_port() {
-        reset_controller();
-        const std::uint32_t ports = hba(0x0c);
-        if (std::popcount(ports) != 1) fail("not one port");
-        port_ = static_cast<std::uint32_t>(std::countr_zero(ports));
-    }
-
-    // AHCI 1.3.1, section 10.4.3
-    void reset_controller() {
-        hba(0x04, 1);
-        if (!wait_for(kPatience, [&] { return (hba(0x04) & 1) == 0; })) fail("the controller's reset does not end");
-        hba(0x04, 1u << 31);
-    }
-
-    bool stop_port() {
-        port(kCmd, port(kCmd) & ~1u);
-        return wait_for(kPatience, [&] { return (port(kCmd) & (1u << 15 | 1)) == 0; });
-    }
-
-    // To a running port, whatever it was (AHCI 1.3.1, sections 6.2.2, 10.1.2, 10.4.2).
-    void recover() {
-        ++recoveries_;
-        const bool stopped = stop_port();
-        port(kCmd, 0);
-        const auto ready = [&] {
-            return (port(kSsts) & 0xf) == 3 && (port(kSctl) & 0xf) == 0 && (port(kTfd) & 0x88) == 0;
-        };
-        const auto put_lists = [&] {
-            port(kClb, static_cast<std::uint32_t>(lists_.physical));
-            port(kClbu, static_cast<std::uint32_t>(lists_.physical >> 32));
-            port(kFb, static_cast<std::uint32_t>(lists_.physical + kFis));
-            port(kFbu, static_cast<std::uint32_t>((lists_.physical + kFis) >> 32));
-            port(kSerr, ~0u);
-            port(kIs, ~0u);
-            port(kCmd, 1u << 4 | 1u << 2 | 1u << 1);
-        };
-        put_lists();
-        if (!stopped || !ready()) {
-            port(kSctl, 0x301);
-            std::this_thread::sleep_for(std::chrono::milliseconds(1));
-            port(kSctl, 0x300);
-            if (!wait_for(kPatience, ready)) {
-                reset_controller();
-                put_lists();
-                port(kSctl, 0x301);
-                std::this_thread::sleep_for(std::chrono::milliseconds(1));
-                port(kSctl, 0x300);
-                if (!wait_for(kPatience, ready)) fail("the port does not get ready");
-            }
-            port(kSerr, ~0u);
-        }
-        const auto start = [&] {
-            port(kCmd, 1u << 4 | 1u << 2 | 1u << 1 | 1);
-            return (port(kCmd) & 1) != 0;
-        };
-        if (!wait_for(kPatience, start)) fail("the port does not start");
-    }
-
     // --- Commands ---
-
-    void put_header(std::uint32_t slot, std::uint32_t flags, std::uint64_t table) const {
-        lists_.put<std::uint32_t>(slot * 32, flags);
-        lists_.put<std::uint32_t>(slot * 32 + 4, 0);
-        lists_.put<std::uint64_t>(slot * 32 + 8, table);
-    }
-    static std::size_t table(std::uint32_t slot) { return kTables + slot * kTableSize; }
-
-    void put_fis(std::uint32_t slot, std::uint8_t opcode, std::uint64_t lba, std::uint16_t count,
-                 std::uint16_t features, std::uint8_t device) const {
-        const std::size_t at = table(slot);
-        lists_.put<std::uint32_t>(at, 0x8027u | std::uint32_t{opcode} << 16 | std::uint32_t{features & 0xffu} << 24);
-        lists_.put<std::uint32_t>(at + 4, static_cast<std::uint32_t>(lba & 0xffffff) | std::uint32_t{device} << 24);
-        lists_.put<std::uint32_t>(
-            at + 8, static_cast<std::uint32_t>(lba >> 24 & 0xffffff) | std::uint32_t{features & 0xff00u} << 16);
-        lists_.put<std::uint32_t>(at + 12, count);
-        lists_.put<std::uint32_t>(at + 16, 0);
-    }
-    void put_descriptor(std::uint32_t slot, std::size_t index, std::uint64_t address, std::uint32_t last) const {
-        const std::size_t at = table(slot) + 0x80 + index * 16;
-        lists_.put<std::uint64_t>(at, address);
-        lists_.put<std::uint32_t>(at + 12, last);
-    }
 
     std::uint64_t place() {
         if (chance(70)) return first_ + random(sectors_);
@@ -297,11 +122,13 @@ class Storm {
 
     // A table that is right in most things and wrong in any.
     void make_command(std::uint32_t slot) {
-        constexpr std::uint8_t kUsual[] = {0x60, 0x61, 0x60, 0x61, 0x25, 0x35, 0x3d, 0xc8, 0xca,
-                                           0x20, 0x30, 0x24, 0x34, 0xec, 0x2f, 0x47, 0xb0, 0xe7,
-                                           0xea, 0xe5, 0xef, 0x42, 0xc5, 0x39, 0x31, 0x06};
-        const std::uint8_t opcode =
-            chance(70) ? kUsual[random(std::size(kUsual))] : static_cast<std::uint8_t>(random(256));
+        constexpr std::uint8_t kUsual[] = {0x60, 0x61, 0x60, 0x61, 0x25, 0x35, 0x3d, 0xc8, 0xca, 0xec, 0x2f,
+                                           0x47, 0xb0, 0xe7, 0xea, 0xe5, 0xef, 0x42, 0xc5, 0x39, 0x31, 0x06};
+        // The emulator does not live through a port that is reset during these (QEMU 10.0: what was read comes when there is
+        // no command any more, and it looks for the command's flags).
+        constexpr std::uint8_t kPio[] = {0x20, 0x24, 0x30, 0x34};
+        auto opcode = chance(70) ? kUsual[random(std::size(kUsual))] : static_cast<std::uint8_t>(random(256));
+        if (std::ranges::find(kPio, opcode) != std::end(kPio)) opcode = 0xec;
         const bool queued = opcode == 0x60 || opcode == 0x61;
         auto count = static_cast<std::uint16_t>(chance(90) ? 1 + random(32) : chance(30) ? 0 : random(700));
         std::uint16_t features = chance(80) ? 0 : static_cast<std::uint16_t>(random(65536));
@@ -452,22 +279,17 @@ class Storm {
         }
     }
 
-    static constexpr unsigned kPatience = 60'000;       // milliseconds: only a fault takes them
-    static constexpr unsigned kCommandPatience = 1000;  // a hostile command may have no end
+    static constexpr unsigned kCommandPatience = 20;  // milliseconds: a hostile command may have no end
 
     std::uint64_t tables_left_;
     std::mt19937_64 random_;
-    std::string controller_;
     std::uint64_t first_, sectors_, kept_;
     std::vector<std::uint64_t> forbidden_, bad_;
-    Memory lists_, data_, guard_;
+    Memory data_, guard_;
     std::vector<std::uint8_t> expected_ = std::vector<std::uint8_t>(Memory::kSize);  // of what no command names
     std::mutex unchanged_;  // held while tables must not change
-    std::uint8_t* registers_ = nullptr;
-    std::size_t size_ = 0;
-    std::uint32_t port_ = 0;
     volatile std::uint64_t sink_ = 0;
-    std::uint64_t completed_ = 0, refused_ = 0, endless_ = 0, accesses_ = 0, recoveries_ = 0, counter_ = 0;
+    std::uint64_t completed_ = 0, refused_ = 0, endless_ = 0, accesses_ = 0, counter_ = 0;
 };
 
 }  // namespace

@@ -7,6 +7,7 @@ writes.  At last what was acknowledged before each reset is read, and the disk l
 looks for the same records.
 """
 
+import hashlib
 import os
 import re
 import sys
@@ -24,7 +25,7 @@ GUEST = r"""
 set -u
 told() { dd if=/dev/vda bs=512 skip=$(($(blockdev --getsz /dev/vda) - 1)) count=1 iflag=direct 2> /dev/null | tr -d '\0'; }
 ask() { echo "ask: $1"; until [ "$(told)" = "$1" ]; do sleep 0.1; done; }
-record() { yes "stage $1, record $2" | head -c 4096; }
+record() { yes "stage $1, record $2" 2> /dev/null | head -c 4096; }
 place() { echo $((($1 - 1) * 1024 + $2)); }
 write_records() {  # STAGE: without an end, beside load
     ( while :; do load "beside-$1" "$1" 16M 16M; done ) > /dev/null 2>&1 &
@@ -36,7 +37,7 @@ write_records() {  # STAGE: without an end, beside load
 }
 check_records() {  # STAGE COUNT
     for ((n = 0; n < $2; n++)); do
-        dd if=$scratch bs=4096 skip=$(place "$1" $n) count=1 iflag=direct 2> /dev/null | cmp -s - <(record "$1" $n) ||
+        dd if=$scratch bs=4096 skip=$(place "$1" $n) count=1 iflag=direct 2> /dev/null | cmp -s - <(record "$1" $n 2> /dev/null) ||
             fail "record $n of stage $1 is lost"
     done
     echo "$2 records of stage $1 are there"
@@ -46,16 +47,27 @@ check_records() {  # STAGE COUNT
 FIRST = r"""
 dmesg -n 1
 echo "a slow disk"
-echo 4 > /sys/block/sda/device/timeout  # seconds; a queue of 32 takes 1.6, and then 8
 ask slow
 load slow 2 2M 16M || fail "fio on a slow disk"
-echo "a disk that is too slow"
+echo "a disk that is too slow for Linux's patience"
 dmesg -C
+echo 4 > /sys/block/sda/device/timeout  # seconds; a write of 128K takes eight
 ask slower
-load slower 3 4M 16M > /run/slower 2>&1 &
+(
+    # What ends just after Linux has given it up, libata reports as failed: it is written again.
+    for try in 1 2 3 4 5; do
+        ! fio --name=slower --filename=$scratch --direct=1 --ioengine=libaio --iodepth=2 --rw=write --bs=128k --size=2M \
+            --offset=16M --verify=crc32c --verify_fatal=1 --do_verify=1 --output-format=terse > results/fio-slower || exit 0
+        dmesg | grep -q DID_TIME_OUT || exit 1
+        echo "try $try failed by DID_TIME_OUT"
+        dmesg -C
+    done
+    exit 1
+) > /run/slower 2>&1 &
 until dmesg | grep -q "(timeout)"; do sleep 0.1; done
 ask fast
 wait $! || fail "fio on a disk that was too slow: $(cat /run/slower)"
+cat /run/slower
 echo 30 > /sys/block/sda/device/timeout
 echo "a sector that cannot be read, beside load"
 dmesg -C
@@ -91,7 +103,7 @@ THIRD = r"""
 dmesg -n 1
 check_records 1 $first
 check_records 2 $second
-hash_scratch
+dd if=$scratch bs=1M count=$((unreadable / 2048)) iflag=direct 2> /dev/null | sha256sum | cut -d' ' -f1 > results/sha256
 echo "a disk without its medium"
 # What is needed from now on is in memory.
 timeout 60 dd if=/dev/zero of=/dev/null bs=512 count=1 2> /dev/null
@@ -123,6 +135,10 @@ def disks(box):
     return [f"blkdebug:{rules}:{box.image}"]
 
 
+class GuestFailed(Exception):
+    """The guest's script has said so."""
+
+
 class Faults:
     """The host's part, while the machine runs."""
 
@@ -134,22 +150,32 @@ class Faults:
             file.seek(task_disk.SIZE - lab.SECTOR)
             file.write(word.encode().ljust(lab.SECTOR, b"\0"))
 
+    def wait(self, machine, pattern):
+        if "FAILED" in machine.wait_for_line(rf"guest: \| FAILED|{pattern}", lab.GUEST_TIMEOUT)[0]:
+            raise GuestFailed
+
     def asked(self, machine, word):
-        machine.wait_for_line(rf"guest: \| (ask: {word}\b|FAILED)", lab.GUEST_TIMEOUT)
+        self.wait(machine, rf"guest: \| ask: {word}\b")
 
     def records(self, machine, stage, at_least=0):
         """How many records of the stage the guest has said to be on the disk."""
-        machine.wait_for_line(rf"acknowledged {stage} {at_least}\b|FAILED", lab.GUEST_TIMEOUT)
+        self.wait(machine, rf"acknowledged {stage} {at_least}\b")
         return max(map(int, re.findall(rf"acknowledged {stage} (\d+)\r?\n", machine.serial_text()))) + 1
 
-    def throttle(self, machine, transfers):
-        limits = dict.fromkeys(("bps", "bps_rd", "bps_wr", "iops_rd", "iops_wr"), 0)
-        machine.qmp("block_set_io_throttle", device="disk0", iops=transfers, **limits)
+    def throttle(self, machine, **limits):
+        none = dict.fromkeys(("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"), 0)
+        machine.qmp("block_set_io_throttle", device="disk0", **{**none, **limits})
 
     def during(self, machine, box, task):
-        for word, transfers in (("slow", 20), ("slower", 4), ("fast", 0)):
+        try:
+            self.stages(machine, box, task)
+        except GuestFailed:
+            pass  # it gives its results, and ends
+
+    def stages(self, machine, box, task):
+        for word, limits in (("slow", {"iops": 20}), ("slower", {"bps_wr": 16 << 10}), ("fast", {})):
             self.asked(machine, word)
-            self.throttle(machine, transfers)
+            self.throttle(machine, **limits)
             self.answer(task, word)
         self.asked(machine, "reset")
         self.answer(task, "reset")
@@ -164,7 +190,7 @@ class Faults:
         self.answer(task, "records")
         self.records(machine, 2, ENOUGH)
         self.answer(task, "reboot")
-        machine.wait_for_line(r"machine is reset[^$]*machine is reset|FAILED", lab.GUEST_TIMEOUT)
+        self.wait(machine, "gatehouse: keys wiped")
         machine.qmp("stop")
         self.acknowledged[2] = self.records(machine, 2)
         write_task(box, task, THIRD, first=self.acknowledged[1], second=self.acknowledged[2])
@@ -175,11 +201,18 @@ class Faults:
         self.answer(task, "away")
 
     def after(self, box):
-        """What is wrong with the medium: the records, by dm-crypt's parameters, and none of them in plaintext."""
+        """What is wrong with the medium: what the guest read and the records, by dm-crypt's parameters, none of it in plaintext."""
+        status = task_disk.results(box.path("task.img"), box.directory)
+        if status != 0:
+            return [f"the guest's task ended with status {status}"]
         wrong = []
         plain = box.path("scratch.img")
         box.decrypt_partition("guest-scratch", plain)
+        with open(box.path("results/sha256"), encoding="ascii") as file:
+            expected = file.read().strip()
         with open(plain, "rb") as file:
+            if hashlib.sha256(file.read(UNREADABLE * lab.SECTOR)).hexdigest() != expected:
+                wrong.append("what the guest read is not on the medium")
             for stage, count in self.acknowledged.items():
                 for number in range(count):
                     file.seek(((stage - 1) * 1024 + number) * RECORD)
@@ -187,6 +220,8 @@ class Faults:
                     if file.read(RECORD) != (line * RECORD)[:RECORD]:
                         wrong.append(f"record {number} of stage {stage} is not on the medium")
         os.unlink(plain)
+        if lab.sha256_of_partition(box.image, "gatehouse-boot") != box.boot_hash:
+            wrong.append("the boot partition has changed")
         if disk.occurs(box.image, b"stage 1, record 1\n"):
             wrong.append("a record is on the medium in plaintext")
         print(f"records acknowledged before a reset: {self.acknowledged}")
@@ -196,7 +231,7 @@ class Faults:
 def main():
     options = checks.arguments(__doc__, cpus={"type": int, "default": 2})
     faults = Faults()
-    return disk.run(options, write_task, faults.during, faults.after, disks=disks, extra=["-action", "reboot=reset"])
+    return disk.run(options, write_task, faults.during, faults.after, judged=False, disks=disks, extra=["-action", "reboot=reset"])
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 """A hostile root in the guest: every ATA opcode in every protocol, then random command tables and register accesses.
 
 The guest's programs (tests/guests) look at memory and at the disk as the guest sees it; the host compares the medium outside of the
-partition that may be written, byte by byte, and looks for their plaintext on all of it.  `--tables 100000` is the long form.
+partition that may be written, byte by byte, and looks for their plaintext on all of it.  This is the long form; of ctest's short one
+`--step` says which of the refused opcodes are tried, `--tables` how many tables.
 """
 
 import hashlib
@@ -25,8 +26,8 @@ echo u > /proc/sysrq-trigger
 until grep -q ' / [^ ]* ro' /proc/mounts; do sleep 0.1; done
 echo "nothing else writes"
 
-echo "all opcodes"
-./opcodes $disk $scratch || fail "opcodes"
+echo "opcodes"
+./opcodes $disk $scratch $step || fail "opcodes"
 
 echo "$tables random tables"
 for controller in /sys/bus/pci/devices/*; do [ "$(cat "$controller/class")" != 0x010601 ] || break; done
@@ -61,7 +62,7 @@ class Storm:
 
     def write_task(self, box, path):
         places = lab.partitions(box.image)
-        variables = {"tables": self.options.tables, "seed": self.options.seed, "boot": places["gatehouse-boot"].start,
+        variables = {"step": self.options.step, "tables": self.options.tables, "seed": self.options.seed, "boot": places["gatehouse-boot"].start,
                      "vault": places["gatehouse-vault"].start}
         text = "".join(f"{name}={value}\n" for name, value in variables.items())
         task_disk.make(path, text + disk.GUEST + TASK, [(name, os.path.join(box.build, "bin", f"guest-{name}"))
@@ -96,7 +97,8 @@ class Storm:
 
 
 def main():
-    options = checks.arguments(__doc__, cpus={"type": int, "default": 2}, tables={"type": int, "default": 2000},
+    options = checks.arguments(__doc__, cpus={"type": int, "default": 2}, step={"type": int, "default": 1},
+                               tables={"type": int, "default": 100000},
                                seed={"type": int, "default": 1})
     storm = Storm(options)
     return disk.run(options, storm.write_task, storm.during, storm.after, judged=False)
