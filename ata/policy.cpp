@@ -22,11 +22,9 @@ CommandKind media(Command& command) {
     command.queued = (task.command & 0xfe) == 0x60;  // READ and WRITE FPDMA QUEUED
     command.count = command.queued ? task.features : command.extended ? task.count : task.count & 0xffu;
     if (command.count == 0) command.count = command.extended ? 65536 : 256;
-    const std::uint64_t high = std::uint64_t{task.device & 0x0fu} << 24;
-    command.lba = command.extended ? task.lba : (task.lba & 0xffffff) | high;
-    // What is done in parts may not go on at sector 0.
-    constexpr std::uint64_t kEndOf28Bits = 1u << 28;
-    return command.extended || command.lba + command.count <= kEndOf28Bits ? command.kind : kRefused;
+    command.lba = command.extended ? task.lba : (task.lba & 0xffffff) | std::uint64_t{task.device & 0x0fu} << 24;
+    // What is done in parts may not go on at sector 0, after 28 bits.
+    return command.extended || command.lba + command.count <= 1u << 28 ? command.kind : kRefused;
 }
 
 // READ LOG EXT: log address in LBA 7:0, pages in COUNT (ACS-4 section 7.22). SMART READ LOG is alike.
@@ -42,8 +40,19 @@ CommandKind log(Command& command) {
 // TRIM is bit 0 of FEATURE, the others are reserved (ACS-4 section 7.6).
 CommandKind data_set(Command& command) {
     command.count = command.task.count;
-    const bool fits = command.count != 0 && command.count <= kMaximumTrimBlocks;
-    return command.task.features == 1 && fits ? kTrim : kRefused;
+    return command.task.features == 1 && command.count != 0 && command.count <= kMaximumTrimBlocks ? kTrim : kRefused;
+}
+
+// DMA and its direction are bits 0 and 2 of FEATURE (ACS-3 section 7.18). What SPC-4 and MMC-6 have for reading a medium:
+// TEST UNIT READY, REQUEST SENSE, INQUIRY, START STOP UNIT, PREVENT ALLOW MEDIUM REMOVAL, READ FORMAT CAPACITIES, CAPACITY,
+// (10), SUB-CHANNEL, TOC, GET CONFIGURATION, EVENT STATUS NOTIFICATION, READ DISC and TRACK INFORMATION, MODE SENSE (10),
+// READ (12), GET PERFORMANCE, READ DISC STRUCTURE, CD MSF, SET CD SPEED, MECHANISM STATUS, READ CD.
+CommandKind packet(Command& command) {
+    constexpr std::uint8_t kReading[] = {0x00, 0x03, 0x12, 0x1b, 0x1e, 0x23, 0x25, 0x28, 0x42, 0x43, 0x46,
+                                         0x4a, 0x51, 0x52, 0x5a, 0xa8, 0xac, 0xad, 0xb9, 0xbb, 0xbd, 0xbe};
+    const auto operation = static_cast<std::uint8_t>(command.task.packet[0]);
+    const bool reads = std::ranges::find(kReading, operation) != std::end(kReading);
+    return reads && (command.task.features & ~5u) == 0 ? kPacket : kRefused;
 }
 
 // Subcommand in FEATURE (ACS-4 section 7.48 and, for READ THRESHOLDS, ATA-3); the key C24Fh in LBA 23:8. What runs off-line:
@@ -71,6 +80,7 @@ CommandKind set_features(Command& command) {
 
 struct Row {
     std::uint8_t first, last;  // opcodes
+    unsigned devices;          // that have the commands
     bool extended;
     CommandKind kind;
     Filter filter;  // of all data that the command moves; log() and smart() have more
@@ -79,27 +89,29 @@ struct Row {
 // ACS-4, section 7 and table A.2.
 // clang-format off
 constexpr Row kAllowed[] = {
-    // opcodes    48-bit kind         filter     rule
-    {0x06, 0x06,  true,  kTrim,       kNone,     data_set},      // DATA SET MANAGEMENT
-    {0x20, 0x20,  false, kMediaRead,  kNone,     media},         // READ SECTORS
-    {0x24, 0x25,  true,  kMediaRead,  kNone,     media},         // READ SECTORS EXT, READ DMA EXT
-    {0x2f, 0x2f,  true,  kDataIn,     kNone,     log},           // READ LOG EXT
-    {0x30, 0x30,  false, kMediaWrite, kNone,     media},         // WRITE SECTORS
-    {0x34, 0x35,  true,  kMediaWrite, kNone,     media},         // WRITE SECTORS EXT, WRITE DMA EXT
-    {0x3d, 0x3d,  true,  kMediaWrite, kNone,     media},         // WRITE DMA FUA EXT
-    {0x40, 0x40,  false, kNoData,     kNone,     as_it_is},      // READ VERIFY SECTORS
-    {0x42, 0x42,  true,  kNoData,     kNone,     as_it_is},      // READ VERIFY SECTORS EXT
-    {0x47, 0x47,  true,  kDataIn,     kNone,     log},           // READ LOG DMA EXT
-    {0x60, 0x60,  true,  kMediaRead,  kNone,     media},         // READ FPDMA QUEUED
-    {0x61, 0x61,  true,  kMediaWrite, kNone,     media},         // WRITE FPDMA QUEUED
-    {0xb0, 0xb0,  false, kDataIn,     kNone,     smart},         // SMART
-    {0xc8, 0xc8,  false, kMediaRead,  kNone,     media},         // READ DMA
-    {0xca, 0xca,  false, kMediaWrite, kNone,     media},         // WRITE DMA
-    {0xe0, 0xe3,  false, kNoData,     kNone,     as_it_is},      // STANDBY and IDLE IMMEDIATE, STANDBY, IDLE
-    {0xe5, 0xe7,  false, kNoData,     kNone,     as_it_is},      // CHECK POWER MODE, SLEEP, FLUSH CACHE
-    {0xea, 0xea,  true,  kNoData,     kNone,     as_it_is},      // FLUSH CACHE EXT
-    {0xec, 0xec,  false, kDataIn,     kIdentify, as_it_is},      // IDENTIFY DEVICE
-    {0xef, 0xef,  false, kNoData,     kNone,     set_features},  // SET FEATURES
+    // opcodes    devices                48-bit kind         filter     rule
+    {0x06, 0x06,  kDisk,                 true,  kTrim,       kNone,     data_set},      // DATA SET MANAGEMENT
+    {0x20, 0x20,  kDisk,                 false, kMediaRead,  kNone,     media},         // READ SECTORS
+    {0x24, 0x25,  kDisk,                 true,  kMediaRead,  kNone,     media},         // READ SECTORS EXT, READ DMA EXT
+    {0x2f, 0x2f,  kDisk,                 true,  kDataIn,     kNone,     log},           // READ LOG EXT
+    {0x30, 0x30,  kDisk,                 false, kMediaWrite, kNone,     media},         // WRITE SECTORS
+    {0x34, 0x35,  kDisk,                 true,  kMediaWrite, kNone,     media},         // WRITE SECTORS EXT, WRITE DMA EXT
+    {0x3d, 0x3d,  kDisk,                 true,  kMediaWrite, kNone,     media},         // WRITE DMA FUA EXT
+    {0x40, 0x40,  kDisk,                 false, kNoData,     kNone,     as_it_is},      // READ VERIFY SECTORS
+    {0x42, 0x42,  kDisk,                 true,  kNoData,     kNone,     as_it_is},      // READ VERIFY SECTORS EXT
+    {0x47, 0x47,  kDisk,                 true,  kDataIn,     kNone,     log},           // READ LOG DMA EXT
+    {0x60, 0x60,  kDisk,                 true,  kMediaRead,  kNone,     media},         // READ FPDMA QUEUED
+    {0x61, 0x61,  kDisk,                 true,  kMediaWrite, kNone,     media},         // WRITE FPDMA QUEUED
+    {0xa0, 0xa0,  kPacketDevice,         false, kPacket,     kNone,     packet},        // PACKET
+    {0xa1, 0xa1,  kPacketDevice,         false, kDataIn,     kIdentify, as_it_is},      // IDENTIFY PACKET DEVICE
+    {0xb0, 0xb0,  kDisk,                 false, kDataIn,     kNone,     smart},         // SMART
+    {0xc8, 0xc8,  kDisk,                 false, kMediaRead,  kNone,     media},         // READ DMA
+    {0xca, 0xca,  kDisk,                 false, kMediaWrite, kNone,     media},         // WRITE DMA
+    {0xe0, 0xe3,  kDisk | kPacketDevice, false, kNoData,     kNone,     as_it_is},      // STANDBY and IDLE IMMEDIATE, STANDBY, IDLE
+    {0xe5, 0xe7,  kDisk | kPacketDevice, false, kNoData,     kNone,     as_it_is},      // CHECK POWER MODE, SLEEP, FLUSH CACHE
+    {0xea, 0xea,  kDisk | kPacketDevice, true,  kNoData,     kNone,     as_it_is},      // FLUSH CACHE EXT
+    {0xec, 0xec,  kDisk,                 false, kDataIn,     kIdentify, as_it_is},      // IDENTIFY DEVICE
+    {0xef, 0xef,  kDisk | kPacketDevice, false, kNoData,     kNone,     set_features},  // SET FEATURES
 };
 // clang-format on
 
@@ -134,10 +146,10 @@ constexpr Keep kKeep[] = {
     {kIdentify, 69, 69, 0x004c, 0x4000},  // in: 28-bit commands, extended capacity, non-volatile cache; DRAT
     {kIdentify, 77, 77, 0x000e},          // out: NCQ streaming, queue management, SEND and RECEIVE FPDMA, DevSleep
     {kIdentify, 78, 79, 0x005e},          // out: hardware feature control, autosense, DevSleep, hybrid, power disable
-    {kIdentify, 82, 82, 0x4069},          // in: SMART, power management, write cache, read look-ahead, NOP
+    {kIdentify, 82, 82, 0x4079},          // in: SMART, power management, PACKET, write cache, read look-ahead, NOP
     {kIdentify, 83, 83, 0x7408},          // in: APM, 48-bit, FLUSH CACHE and EXT
     {kIdentify, 84, 84, 0x6163},          // in: SMART errors, self-test, logging, WRITE DMA FUA EXT, WWN, unload
-    {kIdentify, 85, 85, 0x4069},          // as 82
+    {kIdentify, 85, 85, 0x4079},          // as 82
     {kIdentify, 86, 86, 0xb408},          // as 83; bit 15: words 119-120 are valid
     {kIdentify, 87, 87, 0x6163},          // as 84
     {kIdentify, 89, 90, 0x0000},          // security erase times
@@ -162,14 +174,14 @@ constexpr std::uint8_t kReadableLogs[] = {0x00, 0x01, 0x02, 0x03, 0x04, 0x06, 0x
 
 }  // namespace
 
-Command classify(const TaskFile& task, bool trim) {
+Command classify(const TaskFile& task, bool trim, Device device) {
     Command command;
     command.task = task;
     const auto reset = static_cast<std::uint8_t>(task.control & bits(TaskBit::kReset));
     if (!task.is_command) return {.kind = kReset, .task = {.is_command = false, .control = reset}};
     command.task.control = bits(TaskBit::kConventional) | (task.control & bits(TaskBit::kNoInterrupt));
     const auto* row = std::ranges::lower_bound(kAllowed, task.command, {}, &Row::last);
-    if (row == std::end(kAllowed) || task.command < row->first) return command;
+    if (row == std::end(kAllowed) || task.command < row->first || (row->devices & device) == 0) return command;
     command.kind = row->kind;
     command.filter = row->filter;
     command.extended = row->extended;
@@ -183,8 +195,7 @@ TaskFile Command::part(std::uint64_t first, std::uint32_t sectors) const {
     const std::uint64_t start = lba + first;
     result.features = queued ? static_cast<std::uint16_t>(sectors) : 0;
     result.lba = extended ? start : start & 0xffffff;
-    const std::uint64_t high = extended ? 0 : start >> 24 & 0x0f;
-    const std::uint64_t device = queued ? task.device & bits(TaskBit::kFua) : high;
+    const std::uint64_t device = queued ? task.device & bits(TaskBit::kFua) : extended ? 0 : start >> 24 & 0x0f;
     result.device = static_cast<std::uint8_t>(bits(TaskBit::kLba) | device);
     if (!queued) result.count = static_cast<std::uint16_t>(extended ? sectors : sectors & 0xff);
     return result;
@@ -231,10 +242,8 @@ Result<Geometry> parse_geometry(std::span<const std::byte, kPageSize> page) {
     // Words 230-233 count what words 100-103 cannot; word 69 bit 3 says if they are there.
     const std::size_t capacity = (word(page, 69) & 0x8) != 0 ? 230 : 100;
     const auto sectors = load<std::uint64_t>(&page[2 * capacity], Endian::kLittle);
-    const bool known = sector_size == 512 || sector_size == 4096;
-    if (!known) return {Error::kUnsupported, "disk: sector size", sector_size};
-    const bool addressable = sectors != 0 && sectors <= std::uint64_t{1} << 48;
-    if (!addressable) return {Error::kUnsupported, "disk: no 48-bit capacity", sectors};
+    if (sector_size != 512 && sector_size != 4096) return {Error::kUnsupported, "disk: sector size", sector_size};
+    if (sectors == 0 || sectors > 1ull << 48) return {Error::kUnsupported, "disk: no 48-bit capacity", sectors};
     return Geometry{static_cast<std::uint32_t>(sector_size), sectors};
 }
 
@@ -258,9 +267,8 @@ bool log_is_allowed(std::uint8_t address) {
 
 void write_queued_error(Page page, std::uint8_t tag) {
     wipe(page);
-    page[0] = std::byte{tag};   // bit 7, NQ, clear: the tag is valid
-    page[2] = std::byte{0x41};  // STATUS: DRDY, ERR
-    page[3] = std::byte{0x04};  // ERROR: ABRT
+    // Byte 0: the tag, valid as bit 7, NQ, is clear. Byte 2, STATUS: DRDY, ERR. Byte 3, ERROR: ABRT.
+    store(page.data(), std::uint32_t{0x04410000} | tag, Endian::kLittle);
     close_page(page);
 }
 

@@ -1,4 +1,4 @@
-// Which ATA commands a guest may send to its disk, and what each of them moves.
+// Which ATA commands a guest may send to its disk, or to a packet device, and what each of them moves.
 //
 // An allow-list: an opcode, subcommand or log that is not listed is refused, and the guest sees the abort of
 // a drive that does not have it (ERR, ABRT). Refused are the unknown and everything that goes around
@@ -7,6 +7,9 @@
 // vendor codes. NOP is refused too, for that is what NOP does (ACS-4 section 7.20). What the drive says of itself
 // is edited to match. The one choice of the measured policy bundle is TRIM. The list for people, with the reasons, is
 // policies/ata.toml, which policyctl holds against this code.
+//
+// A packet device (ATAPI) has the commands of its table row alone; in its PACKET go those of SPC and MMC that only read:
+// what is written to a medium would leave the machine as it is.
 #pragma once
 
 #include "ata/volume.hpp"
@@ -46,7 +49,8 @@ struct TaskFile {
     std::uint8_t control = 0;
     std::uint16_t features = 0;
     std::uint16_t count = 0;
-    std::uint64_t lba = 0;  // 48 bits; for 28-bit commands bits 27:24 are in `device`
+    std::uint64_t lba = 0;                  // 48 bits; for 28-bit commands bits 27:24 are in `device`
+    std::array<std::uint64_t, 2> packet{};  // of PACKET: 12 or 16 bytes, little-endian, the first the operation code
 };
 
 // kBadValue: not a Register - Host to Device FIS, or addressed to a port of a port multiplier.
@@ -61,6 +65,7 @@ enum class CommandKind : std::uint8_t {
     kMediaRead,   // `count` logical sectors from `lba`
     kMediaWrite,  // `count` logical sectors to `lba`
     kTrim,        // ranges of logical sectors that may be forgotten, in `count` blocks of 512 bytes
+    kPacket,      // to a packet device, with `task.packet`; data, if any, drive to host, as many as it has
 };
 
 // What has to be edited in the data of a kDataIn command.
@@ -79,12 +84,17 @@ struct Command {
     [[nodiscard]] TaskFile part(std::uint64_t first, std::uint32_t sectors) const;
 };
 
+// Whose command it is.
+enum Device : std::uint8_t { kDisk = 1, kPacketDevice = 2 };
 // `trim`: whether DATA SET MANAGEMENT is allowed, at most kMaximumTrimBlocks.
-[[nodiscard]] Command classify(const TaskFile& task, bool trim);
+[[nodiscard]] Command classify(const TaskFile& task, bool trim, Device device = kDisk);
 inline constexpr std::uint32_t kMaximumTrimBlocks = 128;
 
 // CHECK POWER MODE (ACS-4 section 7.4): changes nothing, wakes nothing up, and ends with an interrupt.
 inline constexpr TaskFile kCheckPowerMode{.command = 0xe5, .control = bits(TaskBit::kConventional)};
+// Does as little on a packet device, which ends it with CHECK CONDITION, ILLEGAL REQUEST: 7Fh is for packets that are longer
+// (SPC-4, VARIABLE LENGTH CDB), and no command of MMC-6.
+inline constexpr TaskFile kNoPacketCommand{.command = 0xa0, .control = kCheckPowerMode.control, .packet = {0x7f}};
 
 // The tag of a queued command.
 [[nodiscard]] inline std::uint32_t tag_of(const TaskFile& task) { return (task.count >> 3) & 0x1f; }

@@ -32,8 +32,7 @@ class Random final : public RandomSource {
   public:
     Random();
     ~Random() { clear(); }
-    Random(const Random&) = delete;
-    Random& operator=(const Random&) = delete;
+    Random& operator=(Random&&) = delete;  // nor any other
 
     void seed(Bytes entropy);
     void fill(MutableBytes out) override;

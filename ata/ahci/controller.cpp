@@ -30,8 +30,7 @@ Status Controller::take_over(Environment& environment, const DmaArena& arena) {
         const PortHardware port{&environment, kPortBase + number * kPortStride};
         GATEHOUSE_TRY(port.stop());
         const bool up = (port.read(PortRegister::kSataStatus) & kDetectionMask) == kDetectionUp;
-        const bool packet = port.read(PortRegister::kSignature) == kSignaturePacket;
-        if (up && !packet && count < kMaximumDisks) candidates[count++] = number;
+        if (up && count < kMaximumDisks) candidates[count++] = number;
     }
     if (count == 0) return {};
 

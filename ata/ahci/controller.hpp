@@ -40,12 +40,12 @@ class Controller {
     static constexpr std::size_t kMaximumDisks = 8;          // further disks stay absent
 
     // Takes the controller from the firmware and stops it. Ports where no ATA disk answers, or one that
-    // stays busy, stay absent, and so do ATAPI drives and port multipliers. The disks share the arena
+    // stays busy, stay absent, and so do port multipliers. Packet devices (ATAPI) are the guest's. All share the arena
     // evenly, Port::kMinimumArena at least. kTimeout: a DMA engine does not let go. kNoSpace: the arena
     // is too small for the disks found. kUnsupported: a controller of 32-bit addresses.
     [[nodiscard]] Status take_over(Environment& environment, const DmaArena& arena);
 
-    // The ATA disks found. To be used before hand_over() only.
+    // The ATA disks, and the packet devices, which are attached already. To be used before hand_over() only.
     [[nodiscard]] std::span<Port> disks() { return std::span(ports_).first(count_); }
 
     // Puts the controller into the state that a guest expects after reset.

@@ -57,7 +57,8 @@ Status Port::open(Environment& environment, std::uint32_t number, std::uint32_t 
     const auto idle = [&] { return (hardware_.read(kTaskFile) & bits(TaskBit::kBusyOrData)) == 0; };
     if (!wait_for(environment, kDiskLimit, idle)) return {Error::kTimeout, "disk: busy", number};
     const std::uint32_t signature = hardware_.read(kSignature);
-    if (signature != kSignatureAta) return {Error::kNotFound, "disk: not ATA", signature};
+    device_ = signature == kSignaturePacket ? kPacketDevice : kDisk;
+    if (device_ == kDisk && signature != kSignatureAta) return {Error::kNotFound, "disk: not ATA", signature};
     hardware_.write(kCommand, command | bits(PortCommand::kStart));
     return {};
 }
@@ -205,7 +206,7 @@ void Port::drop_slots(bool draining) {
     draining_ = draining;
     started_ = false;
     active_ = waiting_ = queued_ = aborting_ = split_ = accepted_ = 0;
-    if (!draining_) running_ = 0, failed_ = false;
+    if (!draining_) running_ = 0;
     route_interrupts();
 }
 
@@ -216,7 +217,7 @@ void Port::settle() {
     failed_ = failed_ || (hardware_.read(kTaskFile) & bits(TaskBit::kError)) != 0;
     if (std::exchange(running_, held) != held || !failed_) drained_since_ = environment_->microseconds();
     if (held != 0 && environment_->microseconds() - drained_since_ < kGrace) return;
-    draining_ = failed_ = false;
+    draining_ = false;
     running_ = 0;
     hardware_.write(kCommand, next_command_);
 }

@@ -1,4 +1,4 @@
-// One AHCI port with a disk: the guest's register file in front, the real port behind, a shadow in between.
+// One AHCI port with a disk, or a packet device: the guest's register file in front, the real port behind, a shadow in between.
 //
 // The real PxCLB and PxFB point into the arena, always. The guest's values are kept for it, and for finding
 // its command headers and its received-FIS area.
@@ -21,6 +21,9 @@
 //          error log as well. The drive itself has seen no error, and has none to recover from. The DHRS of what
 //          replaced the command stays pending in the device until the guest has cleared what it sees instead, and is
 //          enabled as that is by the guest's PxIE: so it interrupts for as long as hardware would.
+//          A packet device's refusal is the drive's own, of a packet command that no drive has.
+// packet   is sent with all of its own descriptors, at most 185: how much it moves is for the drive to say. The policy has
+//          none that writes, and nothing is encrypted.
 // finish   decrypts in place. Only then do PxCI, PxSACT and the guest's copy of the received FIS show it. Bits of PxIS
 //          are shown from before the look at PxCI, so they never announce what is not finished.
 // stop     PxCMD.ST = 0 drops all slots for the guest; nothing is started any more. With commands under way the
@@ -86,7 +89,7 @@ class Port {
     }
 
     // Gives a stopped port its arena (at least kMinimumArena) and starts it. kTimeout: busy for 10 s;
-    // kNotFound: what answers is no ATA disk.
+    // kNotFound: what answers is neither an ATA disk nor a packet device.
     [[nodiscard]] Status open(Environment& environment, std::uint32_t number, std::uint32_t slot_mask,
                               const DmaArena& arena);
     [[nodiscard]] std::uint32_t number() const { return (hardware_.base - kPortBase) / kPortStride; }
@@ -102,7 +105,8 @@ class Port {
     void attach(std::span<const Region> regions, const XtsKey& key);
     // Whether the guest may tell the disk which sectors it no longer uses; at first it may not.
     void allow_trim(bool allowed) { trim_ = allowed; }
-    [[nodiscard]] bool is_attached() const { return volume_.key != nullptr; }
+    // A packet device always is.
+    [[nodiscard]] bool is_attached() const { return device_ == kPacketDevice || volume_.key != nullptr; }
     [[nodiscard]] Status stop() const { return hardware_.stop(); }
 
     // --- The guest's accesses, any number of CPUs ---
@@ -118,7 +122,6 @@ class Port {
         explicit Access(Port& p) : port(p) { port.lock_.lock(); }
         ~Access();
         Access(const Access&) = delete;
-        Access& operator=(const Access&) = delete;
         Port& port;
     };
     struct Slot {
@@ -187,6 +190,7 @@ class Port {
     std::uint32_t units_ = 0;      // bounce units
     Volume volume_{};
     bool trim_ = false;
+    Device device_ = kDisk;
 
     // The guest's registers.
     std::array<std::uint32_t, 4> address_{};  // PxCLB, PxCLBU, PxFB, PxFBU

@@ -97,14 +97,15 @@ inline constexpr std::uint32_t kSlots = 32;
 inline constexpr std::uint32_t kHeaderSize = 32;
 inline constexpr std::uint32_t kCommandListSize = kSlots * kHeaderSize;
 enum class Header : std::uint32_t {
-    kForbidden = 0xfu << 12 | 1u << 9 | 1u << 5,  // PMP, B, A: port multiplier, self-test, packet
-    kSoftReset = 1u << 10 | 1u << 8,              // C, R
-    kWrite = 1u << 6,                             // W
+    kForbidden = 0xfu << 12 | 1u << 9,  // PMP, B: port multiplier, self-test
+    kSoftReset = 1u << 10 | 1u << 8,    // C, R
+    kWrite = 1u << 6,                   // W
+    kPacket = 1u << 5,                  // A
 };
 
 // Command table (section 4.2.3): command FIS at 0, ATAPI command at 40h, descriptors of 16 bytes from 80h.
 //   DW0-1 address, 2-byte aligned    DW2 reserved    DW3 I (bit 31), bytes - 1 (bits 21:0, bit 0 is one)
-inline constexpr std::uint32_t kDescriptorOffset = 0x80;
+inline constexpr std::uint32_t kPacketOffset = 0x40, kDescriptorOffset = 0x80;
 inline constexpr std::uint32_t kDescriptorSize = 16;
 inline constexpr std::uint32_t kDescriptorMaxBytes = 1u << 22;
 

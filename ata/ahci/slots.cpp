@@ -44,12 +44,14 @@ Command Port::fetch_command(Slot& slot) {
     slot.guest = ScatterList(*environment_, guest_table + kDescriptorOffset, descriptors);
     slot.header = flags & bits(Header::kSoftReset);
     const auto fis = fetch<3>(guest_table);
-    const Result<TaskFile> task = parse_task_file(std::as_bytes(std::span(fis)).first<kTaskFileFisSize>());
+    Result<TaskFile> task = parse_task_file(std::as_bytes(std::span(fis)).first<kTaskFileFisSize>());
     if (!task.ok()) return refused;
 
-    const Command command = classify(*task, trim_);
-    const bool tag_fits = tag_of(command.task) == slot.index && (active_ & slot.bit()) != 0;
-    if (command.queued && !tag_fits) return refused;
+    if (device_ == kPacketDevice) task->packet = fetch<2>(guest_table + kPacketOffset);
+    Command command = classify(*task, trim_, device_);
+    if ((command.kind == kPacket) != ((flags & bits(Header::kPacket)) != 0)) return refused;
+    if (command.kind == kPacket) command.count = descriptors;
+    if (command.queued && (tag_of(command.task) != slot.index || (active_ & slot.bit()) == 0)) return refused;
     refused.queued = command.queued;  // so that the error log can name its tag
     if (command.kind != kMediaRead && command.kind != kMediaWrite) return command;
     return volume_.permits(command.lba, command.count, command.kind == kMediaWrite) ? command : refused;
@@ -72,12 +74,12 @@ void Port::start_waiting() {
 // turns out to be forbidden stays waiting, as refused.
 bool Port::start(Slot& slot) {
     const CommandKind kind = slot.command.kind;
-    TaskFile task = kind == kRefused ? kCheckPowerMode : slot.command.task;
+    TaskFile task = slot.command.task;
+    if (kind == kRefused) task = device_ == kPacketDevice ? kNoPacketCommand : kCheckPowerMode;
     slot.descriptors = slot.part = 0;
     const bool writes = kind == kMediaWrite || kind == kTrim;
-    const bool reads = kind == kMediaRead || kind == kDataIn;
-    const auto free_units = static_cast<std::uint32_t>(std::popcount(free_));
-    if (writes && share(slot) > free_units * sectors_per_unit()) return false;
+    const bool reads = kind == kMediaRead || kind == kDataIn || kind == kPacket;
+    if (writes && share(slot) > static_cast<std::uint32_t>(std::popcount(free_)) * sectors_per_unit()) return false;
     if (kind == kTrim ? !copy_ranges(slot) : kind == kMediaWrite ? !encrypt_write(slot) : reads && !map_read(slot)) {
         free_ |= std::exchange(slot.units, 0);
         slot.command.kind = kRefused;
@@ -100,6 +102,8 @@ bool Port::start(Slot& slot) {
 
 // Writes shadow table and header; the descriptors are in place already.
 void Port::store_command(const Slot& slot, const TaskFile& task, std::uint32_t header) const {
+    if (task.command == kNoPacketCommand.command) header |= bits(Header::kPacket);
+    copy_bytes({table(slot) + kPacketOffset, sizeof(task.packet)}, std::as_bytes(std::span(task.packet)));
     store_task_file(task, std::span<std::byte, kTaskFileFisSize>(table(slot), kTaskFileFisSize));
     std::byte* to = arena_.data + slot.index * kHeaderSize;
     store(to, std::uint64_t{header | kTaskFileFisSize / 4 | slot.descriptors << 16}, Endian::kLittle);
@@ -124,16 +128,14 @@ std::uint32_t Port::collect() {
     // before 8.1 clears PxCI all the same). Nor is any on a port that runs no more: its registers were reset.
     std::uint32_t finished = running_ & ~(issued | active);
     if (finished != 0 && (hardware_.read(kCommand) & bits(PortCommand::kStart)) == 0) finished = 0;
-    const bool unqueued = (finished & ~queued_) != 0;
-    if (unqueued && (hardware_.read(kTaskFile) & bits(TaskBit::kError)) != 0) finished &= queued_;
+    if ((finished & ~queued_) != 0 && (hardware_.read(kTaskFile) & bits(TaskBit::kError)) != 0) finished &= queued_;
     if ((finished & aborting_) != 0) refuse(finished & aborting_);
     finished &= ~aborting_;
     for (std::uint32_t rest = finished; rest != 0; rest &= rest - 1) finish(slots_[lowest(rest)]);
     publish_fis();
 
     if ((finished & ~split_) != 0) announced_ = true;
-    const bool only_part = finished != 0 && running_ == 0 && !announced_;
-    if (!only_part) return 0;
+    if (finished == 0 || running_ != 0 || announced_) return 0;  // else it was only a part
     hardware_.write(kInterruptStatus, bits(PortInterrupt::kProgress));
     return bits(PortInterrupt::kProgress);
 }
@@ -218,13 +220,15 @@ bool Port::map_pieces(Slot& slot, std::uint32_t size) {
 // guest's bytes are filled at once: until the command is complete, nobody may expect anything of them.
 bool Port::map_read(Slot& slot) {
     const bool media = slot.command.kind == kMediaRead;
-    const std::uint32_t size = media ? volume_.geometry.sector_size : kPageSize;
     const std::uint32_t left = slot.command.count - slot.done;
     while (slot.part < left && slot.descriptors + kMaximumPieces <= kDescriptors) {
         Volume::Run run{RegionClass::kReadOnly, left - slot.part, nullptr};
         if (media) run = volume_.run_at(slot.command.lba + slot.done + slot.part, run.count);
         const bool hidden = run.kind == RegionClass::kHidden || run.kind == RegionClass::kOverlay;
         const std::uint32_t gapless = hidden ? kSinkSize : slot.guest.contiguous();
+        // A packet command has no blocks, and a count of descriptors.
+        const std::uint32_t block = slot.command.kind == kPacket ? std::max(gapless, 1u) : kPageSize;
+        const std::uint32_t size = media ? volume_.geometry.sector_size : block;
         const std::uint32_t count = std::clamp<std::uint32_t>(gapless / size, 1, run.count);
         const std::uint32_t bytes = count * size;
         const std::byte* shown = run.kind == RegionClass::kOverlay ? run.overlay : sector_.data();

@@ -31,8 +31,7 @@ class XtsKey {
 
     constexpr XtsKey() = default;
     ~XtsKey() { clear(); }
-    XtsKey(const XtsKey&) = delete;
-    XtsKey& operator=(const XtsKey&) = delete;
+    XtsKey& operator=(XtsKey&&) = delete;  // nor any other
 
     // kUnsupported: this CPU has no AES instructions. kBadValue: both halves are equal (FIPS 140-2 IG A.9).
     // The key uses VAES from then on if can_use_vaes() (xts_vaes.hpp), and it need not be `narrow`.

@@ -143,6 +143,7 @@ Status Disks::find() {
     for (DiskController& one : controllers()) {
         GATEHOUSE_TRY(cpu::trap_mmio(one.registers().base, one.registers().length, one));
         for (ata::ahci::Port& disk : one.controller().disks()) {
+            if (disk.is_attached()) continue;  // a packet device
             const Status found = disk.identify();
             if (found) disks_[count_++].bind(disk, one.function());
             if (!found) log("gatehouse: disk at port ", disk.number(), ": ", found.failure(), "; it stays absent");

@@ -26,8 +26,6 @@ std::optional<PortHardware> port_with_device(ata::Environment& controller) {
 
 Result<bool> provoke_fis(ata::Environment& controller, HostPhysical area) {
     constexpr std::uint32_t kQuiet = 0x300;            // PxSCTL.IPM: no power saving states
-    constexpr std::uint32_t kReset = 1;                // PxSCTL.DET
-    constexpr std::uint32_t kBusy = 0x88;              // PxTFD: BSY, DRQ
     constexpr std::uint64_t kLinkLimit = 1'000;        // milliseconds
     constexpr std::uint64_t kSignatureLimit = 10'000;  // a disk may have to spin up
     const auto port = port_with_device(controller);
@@ -36,7 +34,7 @@ Result<bool> provoke_fis(ata::Environment& controller, HostPhysical area) {
     GATEHOUSE_TRY(hardware.stop());
     hardware.write(kFis, static_cast<std::uint32_t>(area.value()));
     hardware.write(kFisUpper, static_cast<std::uint32_t>(area.value() >> 32));
-    hardware.write(kSataControl, kQuiet | kReset);
+    hardware.write(kSataControl, kQuiet | kDetectionReset);
     (void)wait_for(controller, 1, [] { return false; });
     hardware.write(kSataControl, kQuiet);
     (void)wait_for(controller, kLinkLimit,
@@ -44,7 +42,7 @@ Result<bool> provoke_fis(ata::Environment& controller, HostPhysical area) {
     hardware.write(kSataError, ~0u);
     hardware.write(kCommand, hardware.read(kCommand) | bits(PortCommand::kFisEnable));
     (void)wait_for(controller, kSignatureLimit, [&] {  // a controller whose write has failed may give up FIS reception
-        return (hardware.read(kTaskFile) & kBusy) == 0 ||
+        return (hardware.read(kTaskFile) & bits(ata::TaskBit::kBusyOrData)) == 0 ||
                (hardware.read(kCommand) & bits(PortCommand::kFisEnable)) == 0;
     });
     GATEHOUSE_TRY(hardware.stop());
@@ -52,8 +50,7 @@ Result<bool> provoke_fis(ata::Environment& controller, HostPhysical area) {
 }
 
 bool holds_fis(Bytes area) {
-    constexpr std::byte kDeviceToHost{0x34};
-    return area[kRegisterFisOffset] == kDeviceToHost;
+    return area[kRegisterFisOffset] == std::byte{0x34};  // Register - Device to Host
 }
 
 }  // namespace gatehouse::boot

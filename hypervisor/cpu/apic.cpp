@@ -22,8 +22,7 @@ void wait_sent() {
 }  // namespace
 
 void enable() {
-    const std::uint64_t flags = read_msr(kMsrApicBase) & (kBaseBsp | kBaseX2apic | kBaseEnable);
-    write_msr(kMsrApicBase, kPage | flags | kBaseEnable);
+    write_msr(kMsrApicBase, kPage | kBaseEnable | (read_msr(kMsrApicBase) & (kBaseBsp | kBaseX2apic)));
     if (!x2apic()) page.write(kId, id() << 24);  // the launcher may have given it another
 }
 

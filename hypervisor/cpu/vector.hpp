@@ -16,8 +16,7 @@ class VectorSection {
   public:
     VectorSection() { begin_vectors(); }
     ~VectorSection() { end_vectors(); }
-    VectorSection(const VectorSection&) = delete;
-    VectorSection& operator=(const VectorSection&) = delete;
+    VectorSection& operator=(VectorSection&&) = delete;  // nor any other
 };
 
 // Clears what this processor may still hold of a secret: the registers above, its saved copy of the guest's,

@@ -32,8 +32,7 @@ Result<EcamWindow> ecam_window(std::uint64_t mmio_configuration) {
     }
     // Intel 3 Series chipset data sheet 316966, 5.1.14, PCIEXBAR: bit 0 enable, [2:1] 256, 128 or 64 buses, base
     constexpr FunctionId kHostBridge = 0;
-    constexpr std::uint32_t kQ35 = 0x29c08086;
-    if (read_config(kHostBridge, 0x00, 4) != kQ35) return EcamWindow{};
+    if (read_config(kHostBridge, 0x00, 4) != 0x29c08086) return EcamWindow{};  // Q35
     const std::uint64_t low = read_config(kHostBridge, 0x60, 4);
     if ((low & 1) == 0) return EcamWindow{};
     const auto length = static_cast<unsigned>(low >> 1 & 3);

@@ -70,8 +70,7 @@ Status open_copy(Bytes copy, SlotKind slot, const SlotSecret& secret, const Guid
     if (disk != nullptr && *disk != header.disk) return {Error::kMismatch, "vault header: of another disk"};
     GATEHOUSE_TRY(read_body(reader, header));
     GATEHOUSE_TRY(validate(header));
-    const WrappingKey root_key = derive_key(keys.kek.bytes(), root_label());
-    if (!unwrap(header.root, root_key, {root_label(), header.disk}, keys.root)) {
+    if (!unwrap(header.root, derive_key(keys.kek.bytes(), root_label()), {root_label(), header.disk}, keys.root)) {
         return {Error::kAuthFailed, "vault root secret"};
     }
     if (vault_id(keys.root) != header.vault_id) return {Error::kMismatch, "vault header: vault id is not its root's"};
@@ -124,8 +123,7 @@ Status read_body(Reader& reader, Header& header) {
     header.cursor.next = reader.u64();
     header.cursor.count = reader.u64();
     GATEHOUSE_TRY(reader.status("vault header: body"));
-    const Bytes padding = reader.rest();
-    if (!std::ranges::all_of(padding, [](std::byte byte) { return byte == std::byte{0}; })) {
+    if (!std::ranges::all_of(reader.rest(), [](std::byte byte) { return byte == std::byte{0}; })) {
         return {Error::kBadValue, "vault header: reserved bytes"};
     }
     return {};

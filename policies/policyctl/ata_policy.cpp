@@ -20,11 +20,12 @@ using Code = std::vector<unsigned>;
 constexpr unsigned kByteValues = 256;
 
 constexpr unsigned kDataSet = 0x06, kReadLog = 0x2f, kReadLogDma = 0x47, kSmart = 0xb0, kSetFeatures = 0xef;
+constexpr unsigned kPacketCommand = 0xa0, kIdentifyPacketDevice = 0xa1;
 
 // How many further fields tell commands of one opcode apart.
 unsigned further_fields(unsigned opcode) {
     if (opcode == kSmart || opcode == kSetFeatures) return 2;
-    return opcode == kDataSet || opcode == kReadLog || opcode == kReadLogDma ? 1 : 0;
+    return opcode == kDataSet || opcode == kReadLog || opcode == kReadLogDma || opcode == kPacketCommand ? 1 : 0;
 }
 
 // A well-formed command with that code; the mediator decides on nothing else, ranges and regions apart.
@@ -42,9 +43,16 @@ ata::TaskFile task_of(const Code& code) {
             task.features = static_cast<std::uint16_t>(field(1));
             task.count = static_cast<std::uint16_t>(field(2));
             break;
+        case kPacketCommand: task.packet[0] = field(1); break;
         default: task.features = static_cast<std::uint16_t>(field(1));
     }
     return task;
+}
+
+// By the device that has it: no disk has those of packet devices.
+ata::Command classified(const Code& code, bool trim) {
+    const bool packet = code[0] == kPacketCommand || code[0] == kIdentifyPacketDevice;
+    return ata::classify(task_of(code), trim, packet ? ata::kPacketDevice : ata::kDisk);
 }
 
 std::string effect_of(const ata::Command& command) {
@@ -53,6 +61,7 @@ std::string effect_of(const ata::Command& command) {
         case kMediaRead: return "passes, decrypted; the vault reads as zeros";
         case kMediaWrite: return "passes, encrypted; aborted whole if a sector of it is not the guest's to write";
         case kTrim: return "passes; aborted whole if a sector of it is not the guest's to write";
+        case kPacket: return "passes to a packet device, its data as they are";
         case kDataIn: return command.filter == ata::Filter::kNone ? "passes" : "passes, the answer edited";
         case kNoData:
         case kReset: return "passes";
@@ -183,7 +192,7 @@ class Reading {
         std::optional<bool> trim;
         const auto visit = [&](const Code& code) {
             const Row& row = row_of(code);
-            const ata::Command command = ata::classify(task_of(code), true);
+            const ata::Command command = classified(code, true);
             if (command.kind == ata::CommandKind::kTrim) {
                 trim = row.allow;
             } else if (row.allow != (command.kind != ata::CommandKind::kRefused)) {
@@ -192,7 +201,7 @@ class Reading {
                                                : "refused there: only TRIM is left to the policy"),
                                 host::ExitCode::kUsage);
             }
-            effects[row.number].insert(effect_of(ata::classify(task_of(code), row.allow)));
+            effects[row.number].insert(effect_of(classified(code, row.allow)));
         };
         for (unsigned opcode = 0; opcode < kByteValues; ++opcode) {
             const unsigned further = further_fields(opcode);

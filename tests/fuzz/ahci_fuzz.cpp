@@ -1,4 +1,5 @@
-// A hostile guest in front of the AHCI mediator. Input: one byte of device timing, then operations of 8
+// A hostile guest in front of the AHCI mediator. Input: one byte of device timing, TRIM and whether the port has a packet
+// device in place of the disk, then operations of 8
 // bytes: what, which, and six bytes of argument: register accesses of any kind, changes to command list,
 // tables and descriptors, steps of the device. Whatever comes: DMA stays in guest RAM and the arena,
 // hypervisor memory and the protected sectors stay as they are, nothing of the vault lands in guest RAM, no
@@ -34,7 +35,8 @@ bool contains(Bytes bytes, Bytes pattern) {
 }
 
 void poke_command(PhysicalMemory& memory, std::uint32_t slot, std::span<const std::uint8_t, 6> a) {
-    constexpr std::uint8_t kOpcodes[] = {0x60, 0x61, 0x25, 0x35, 0xc8, 0xca, 0xec, 0x2f, 0xe7, 0x20, 0x30, 0xb0, 0x06};
+    constexpr std::uint8_t kOpcodes[] = {0x60, 0x61, 0x25, 0x35, 0xc8, 0xca, 0xec, 0x2f,
+                                         0xe7, 0x20, 0x30, 0xb0, 0x06, 0xa0, 0xa1};
     std::byte* table = memory.map(kTables + slot * kTableSize, kTableSize);
     std::byte* header = memory.map(kCommandList + slot * 32, 32);
     const std::uint8_t opcode = a[0] < 0xc0 ? kOpcodes[a[0] % std::size(kOpcodes)] : a[0];
@@ -50,12 +52,16 @@ void poke_command(PhysicalMemory& memory, std::uint32_t slot, std::span<const st
         store<std::uint64_t>(table + 0x80 + 16 * i, kBuffers + slot * 0x2000 + i * piece, Endian::kLittle);
         store<std::uint32_t>(table + 0x8c + 16 * i, piece - 1, Endian::kLittle);
     }
-    store<std::uint32_t>(header, 5 | pieces << 16, Endian::kLittle);
+    constexpr std::uint8_t kOperations[] = {0x28, 0x12, 0x00, 0x03, 0x2a, 0x3b, 0x55, 0xa1};
+    const bool packet = opcode == 0xa0;
+    if (packet) put(3, a[4] & 7u), put(0x40, kOperations[a[1] % 8]), put(0x45, a[3]), put(0x48, 1 + a[2] % 8u);
+    store<std::uint32_t>(header, 5u | (packet ? 1u << 5 : 0) | pieces << 16, Endian::kLittle);
     store<std::uint64_t>(header + 8, kTables + slot * kTableSize, Endian::kLittle);
 }
 
 void run(std::span<const std::uint8_t> input) {
     PhysicalMemory memory(kMemory, kHole, kHoleSize, ahci::Port::kMinimumArena);
+    const bool packet_device = (input[0] & 0x40) != 0;
     DiskModel disk(512, kSectors);
     HbaModel hba(memory, input[0]);
     std::array<std::byte, 64> key{};
@@ -70,18 +76,22 @@ void run(std::span<const std::uint8_t> input) {
     }
     for (std::size_t at = 64 * 512; at < kProtected * 512; at += 16)
         copy_bytes(disk.sector(0, 512).subspan(at), secret);
+    if (packet_device) wipe(disk.sector(64, 32));  // all of a medium may be read
     const std::vector<std::byte> protected_before(disk.sector(0, kProtected).begin(), disk.sector(0, kProtected).end());
     for (std::uint64_t at = kBuffers; at < kHole; at += 16) copy_bytes({memory.map(at, 16), 16}, plaintext);
-    memory.never_in_guest.assign(secret.begin(), secret.end());
+    if (!packet_device) memory.never_in_guest.assign(secret.begin(), secret.end());
     const std::vector<std::byte> overlay(32 * 512);
     const std::array<Region, 3> regions{{{0, 32, RegionClass::kOverlay, overlay.data()},
                                          {32, 32, RegionClass::kReadOnly, nullptr},
                                          {64, 32, RegionClass::kHidden, nullptr}}};
-    hba.plug(0, disk);
+    hba.plug(0, disk, packet_device ? 0xeb140101 : 0x101);
     const auto controller = std::make_unique<ahci::Controller>();
     check(controller->take_over(hba, memory.arena()).ok(), "take_over");
-    check(controller->disks().size() == 1 && controller->disks()[0].identify().ok(), "identify");
-    controller->disks()[0].attach(regions, xts);
+    check(controller->disks().size() == 1, "disks");
+    if (!packet_device) {
+        check(controller->disks()[0].identify().ok(), "identify");
+        controller->disks()[0].attach(regions, xts);
+    }
     controller->disks()[0].allow_trim((input[0] & 0x80) != 0);
     check(controller->hand_over().ok(), "hand_over");
     hba.chaos = input[0] % 64;
@@ -125,6 +135,7 @@ void run(std::span<const std::uint8_t> input) {
     check(!memory.guest_contains(secret), "vault bytes in guest RAM");
     check(memory.hypervisor_untouched(), "hypervisor memory changed");
     check(disk.dangerous_commands == 0, "a refused command reached the drive");
+    check(disk.packets.empty() || packet_device, "a packet reached a disk");
     check(equal_bytes(disk.sector(0, kProtected), protected_before), "protected sectors changed");
     check(!contains(disk.sector(kProtected, kSectors - kProtected), plaintext), "plaintext on the disk");
 }

@@ -79,9 +79,9 @@ TEST(Controller, EngineThatFirmwareLeftRunningForeverIsATimeout) {
     EXPECT_EQ(bare.controller.take_over(bare.hba, bare.memory.arena()).error(), Error::kTimeout);
 }
 
-TEST(Controller, PacketDevicesPortMultipliersAndEmptyPortsAreAbsent) {
+TEST(Controller, PortMultipliersAndEmptyPortsAreAbsentAndPacketDevicesTheGuests) {
     Bare bare;
-    DiskModel cdrom{512, 16};
+    DiskModel cdrom{2048, 16};
     DiskModel silent{512, 16};
     DiskModel multiplier{512, 16};
     bare.hba.plug(0, cdrom, 0xeb140101);
@@ -89,13 +89,17 @@ TEST(Controller, PacketDevicesPortMultipliersAndEmptyPortsAreAbsent) {
     bare.hba.plug(3, bare.disk);
     bare.hba.plug(4, silent, 0xffffffff);
     ASSERT_TRUE(bare.controller.take_over(bare.hba, bare.memory.arena()).ok());
-    EXPECT_EQ(ports_of(bare.controller), std::vector{3u});
+    EXPECT_EQ(ports_of(bare.controller), (std::vector{0u, 3u}));
     EXPECT_EQ(multiplier.opcodes_seen.size(), 0u);
-    ASSERT_TRUE(bare.controller.disks()[0].identify().ok());
+    EXPECT_TRUE(bare.controller.disks()[0].is_attached());
+    EXPECT_FALSE(bare.controller.disks()[1].is_attached());
+    ASSERT_TRUE(bare.controller.disks()[1].identify().ok());
     const XtsKey key;
-    bare.controller.disks()[0].attach({}, key);
+    bare.controller.disks()[1].attach({}, key);
     ASSERT_TRUE(bare.controller.hand_over().ok());
-    EXPECT_EQ(bare.controller.read(0x0c, 4), 1u << 3);
+    EXPECT_EQ(bare.controller.read(0x0c, 4), 1u << 3 | 1u);
+    EXPECT_EQ(bare.controller.read(0x124, 4), 0xeb140101u) << "PxSIG of the packet device";
+    EXPECT_EQ(cdrom.opcodes_seen.size(), 0u);
     EXPECT_EQ(bare.controller.read(0x1a4, 4), 0u) << "PxSIG of the multiplier's port";
 }
 

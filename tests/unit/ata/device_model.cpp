@@ -17,6 +17,7 @@ namespace {
 
 constexpr std::uint32_t kPowered = 0x6;                   // PxCMD: POD, SUD
 constexpr std::uint32_t kClearBusy = 1u << 10;            // command header: C
+constexpr std::uint32_t kPacketBit = 1u << 5;             // A
 constexpr std::uint32_t kRegisterFisInterrupt = 1u << 0;  // PxIS
 constexpr std::uint32_t kPioSetupInterrupt = 1u << 1;
 constexpr std::uint32_t kDeviceBitsInterrupt = 1u << 3;
@@ -470,10 +471,12 @@ bool HbaModel::fetch_next(std::uint32_t port) {
     memory_.device_read(c.header, header);
     const auto flags = load<std::uint32_t>(header.data(), Endian::kLittle);
     c.descriptors = flags >> 16;
+    c.packet = (flags & kPacketBit) != 0;
     c.table = load<std::uint64_t>(header.data() + 8, Endian::kLittle);
     memory_.device_read(c.table, c.fis);
     if ((flags & 0x1f) != 5 || c.fis[0] != std::byte{0x27} || (flags & 0xf000) != 0) ++protocol_violations;
     const auto opcode = std::to_integer<std::uint8_t>(c.fis[2]);
+    if (c.packet != (opcode == 0xa0) || (c.packet && p.signature == 0x101)) ++protocol_violations;
     if (std::to_integer<unsigned>(c.fis[1]) == 0) {
         soft_reset(port, slot, std::to_integer<std::uint8_t>(c.fis[15]), (flags & kClearBusy) != 0);
         return true;
@@ -632,6 +635,41 @@ std::vector<std::byte> HbaModel::transfer_out(Inflight& c, std::size_t size) {
     return data;
 }
 
+// A drive with a disc of sectors of 2,048 bytes, which would write if it were told to.
+void HbaModel::execute_packet(DiskModel& drive, Inflight& c) {
+    std::array<std::byte, 16> packet{};
+    memory_.device_read(c.table + 0x40, packet);
+    const auto operation = std::to_integer<std::uint8_t>(packet[0]);
+    ++drive.packets[operation];
+    const auto check_condition = [&](std::uint8_t key) {
+        drive.sense_key = key;
+        c.failed = true;
+        c.result_count = static_cast<std::uint8_t>(key << 4);
+    };
+    switch (operation) {
+        case 0x00: return drive.sectors == 0 ? check_condition(2) : void();  // TEST UNIT READY
+        case 0x03: {                                                         // REQUEST SENSE
+            std::array<std::byte, 18> sense{std::byte{0x70}, std::byte{0}, std::byte{drive.sense_key}};
+            return transfer_in(c, sense);
+        }
+        case 0x12: return transfer_in(c, Bytes(drive.identify()).first(36));  // INQUIRY
+        case 0x28: {                                                          // READ (10)
+            const auto lba = load<std::uint32_t>(&packet[2], Endian::kBig);
+            const auto count = load<std::uint16_t>(&packet[7], Endian::kBig);
+            if (lba > drive.sectors || count > drive.sectors - lba) return check_condition(5);
+            return transfer_in(c, drive.sector(lba, count));
+        }
+        case 0x7f: return check_condition(5);
+        case 0x2a:  // WRITE (10), FORMAT UNIT, WRITE BUFFER, MODE SELECT (10), SEND KEY, BLANK
+        case 0x04:
+        case 0x3b:
+        case 0x55:
+        case 0xa3:
+        case 0xa1: ++drive.dangerous_commands; return;
+        default: return check_condition(0);
+    }
+}
+
 void HbaModel::execute(std::uint32_t port, Inflight& c) {
     DiskModel& disk = *ports_[port].disk;
     const auto at = [&](std::size_t i) { return std::to_integer<std::uint64_t>(c.fis[i]); };
@@ -656,6 +694,13 @@ void HbaModel::execute(std::uint32_t port, Inflight& c) {
         c.failed = true;
         c.result_count = error;
     };
+    if (ports_[port].signature != 0x101) {
+        c.pio_in = opcode == 0xa1;
+        if (opcode == 0xa0) return execute_packet(disk, c);
+        if (opcode == 0xa1) return transfer_in(c, disk.identify());
+        if (opcode < 0xe0) ++disk.dangerous_commands;
+        return;
+    }
     if (is_read(opcode) || is_write(opcode)) {
         if ((at(7) & 0x40) == 0) ++protocol_violations;
         if (lba >= disk.sectors || count > disk.sectors - lba) return fail(kNotFound);

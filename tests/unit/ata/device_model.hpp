@@ -75,6 +75,8 @@ class DiskModel {
     std::uint64_t unreadable_lba = ~std::uint64_t{0};
     std::uint8_t queued_error_tag = 0x80;  // log 10h: NQ
     std::uint64_t sectors_written = 0;
+    std::map<std::uint8_t, unsigned> packets;  // of a packet device: operation codes
+    std::uint8_t sense_key = 0;
 
   private:
     std::span<std::byte> data_;  // sparse
@@ -85,6 +87,7 @@ class HbaModel final : public Environment {
   public:
     HbaModel(PhysicalMemory& memory, std::uint32_t seed);
 
+    // A packet device's is 0xeb140101: the disk is its medium then.
     void plug(std::uint32_t port, DiskModel& disk, std::uint32_t signature = 0x101);
 
     // The mediator's side. With chaos, each access may be preceded and followed by steps of the device.
@@ -130,6 +133,7 @@ class HbaModel final : public Environment {
         std::uint64_t header = 0;  // physical
         std::uint64_t table = 0;   // physical
         std::uint32_t descriptors = 0;
+        bool packet = false;  // A
         std::array<std::byte, 64> fis{};
         bool queued = false;
         int phase = 0;
@@ -156,6 +160,7 @@ class HbaModel final : public Environment {
     void soft_reset(std::uint32_t port, std::uint32_t slot, std::uint8_t control, bool clear_busy);
     void advance(std::uint32_t port, Inflight& command);
     void execute(std::uint32_t port, Inflight& command);
+    void execute_packet(DiskModel& drive, Inflight& command);
     void check_direction(const Inflight& command, bool out);
     void transfer_in(Inflight& command, Bytes data);
     std::vector<std::byte> transfer_out(Inflight& command, std::size_t size);

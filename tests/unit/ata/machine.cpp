@@ -37,7 +37,7 @@ Machine::Machine(const Options& o)
     for (auto& b : key) b = static_cast<std::byte>(random());
     for (auto& b : secret) b = static_cast<std::byte>(random());
     EXPECT_TRUE(xts.set(key).ok());
-    hba.plug(kPort, disk);
+    hba.plug(kPort, disk, o.signature);
     overlay = random_bytes(kGptEnd * o.sector_size);
     for (std::uint64_t lba = 0; lba < kVault; ++lba) copy_bytes(disk.sector(lba), random_bytes(o.sector_size));
     for (std::uint64_t lba = kVault; lba < kData; ++lba) {
@@ -61,11 +61,13 @@ ahci::Port& Machine::take_over() {
 
 void Machine::launch() {
     ahci::Port& port = take_over();
-    const Status identified = port.identify();
-    ASSERT_TRUE(identified.ok()) << identified.failure().item;
-    ASSERT_EQ(port.geometry().sector_size, options.sector_size);
-    ASSERT_EQ(port.geometry().sectors, options.sectors);
-    port.attach(regions, xts);
+    if (options.signature == 0x101) {
+        const Status identified = port.identify();
+        ASSERT_TRUE(identified.ok()) << identified.failure().item;
+        ASSERT_EQ(port.geometry().sector_size, options.sector_size);
+        ASSERT_EQ(port.geometry().sectors, options.sectors);
+        port.attach(regions, xts);
+    }
     ASSERT_TRUE(mediator->hand_over().ok());
     hba.chaos = options.chaos;
 }
@@ -131,6 +133,8 @@ void Machine::build(std::uint32_t slot, const Request& r) {
     put(7, r.device), put(12, count), put(13, count >> 8), put(15, 0x08);
     if (r.edit_fis) r.edit_fis(fis);
     std::copy(fis.begin(), fis.end(), table);
+    std::ranges::fill_n(table + fis.size(), 16, std::byte{0});
+    std::ranges::copy(std::as_bytes(std::span(r.packet)), table + fis.size());
     for (std::size_t i = 0; i < regions_of.size() && i < 16000; ++i) {
         store<std::uint64_t>(table + 0x80 + 16 * i, regions_of[i].first, Endian::kLittle);
         store<std::uint32_t>(table + 0x8c + 16 * i, regions_of[i].second - 1, Endian::kLittle);

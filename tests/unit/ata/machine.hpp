@@ -27,6 +27,7 @@ struct Request {
     std::optional<std::uint16_t> prdtl{};                            // instead of the number of regions
     std::optional<std::uint64_t> table{};                            // instead of the slot's own
     std::function<void(MutableBytes fis)> edit_fis{};
+    std::vector<std::uint8_t> packet{};
 };
 
 struct Options {
@@ -36,6 +37,7 @@ struct Options {
     std::uint64_t memory = 0x1600000;
     std::uint32_t seed = 1;
     unsigned chaos = 0;
+    std::uint32_t signature = 0x101;  // of what is at the port
 };
 
 class Machine {

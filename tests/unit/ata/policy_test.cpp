@@ -31,6 +31,38 @@ TEST(CommandPolicy, EveryOpcodeHasTheKindThatTheTableGivesIt) {
     }
 }
 
+TEST(CommandPolicy, PacketDevicesHaveTheirOwn) {
+    const std::map<int, CommandKind> expected{{0xa1, kDataIn}, {0xe0, kNoData}, {0xe1, kNoData},
+                                              {0xe2, kNoData}, {0xe3, kNoData}, {0xe5, kNoData},
+                                              {0xe6, kNoData}, {0xe7, kNoData}, {0xea, kNoData}};
+    for (int opcode = 0; opcode < 256; ++opcode) {
+        const TaskFile task{.command = static_cast<std::uint8_t>(opcode), .device = 0x40, .count = 1};
+        const auto found = expected.find(opcode);
+        const bool packet = opcode == 0xa0;  // TEST UNIT READY
+        EXPECT_EQ(classify(task, true, kPacketDevice).kind, packet                    ? kPacket
+                                                            : found == expected.end() ? kRefused
+                                                                                      : found->second)
+            << std::hex << opcode;
+    }
+    EXPECT_EQ(classify({.command = 0xef, .features = 0x03}, true, kPacketDevice).kind, kNoData);
+    EXPECT_EQ(classify({.command = 0xa1}, true, kPacketDevice).filter, Filter::kIdentify);
+}
+
+TEST(CommandPolicy, PacketsOnlyRead) {
+    const std::set<int> allowed{0x00, 0x03, 0x12, 0x1b, 0x1e, 0x23, 0x25, 0x28, 0x42, 0x43, 0x46,
+                                0x4a, 0x51, 0x52, 0x5a, 0xa8, 0xac, 0xad, 0xb9, 0xbb, 0xbd, 0xbe};
+    for (unsigned operation = 0; operation < 256; ++operation) {
+        TaskFile task{.command = 0xa0, .features = 5, .packet = {operation | 0x2a2a2a00, 0x2a2a}};
+        EXPECT_EQ(classify(task, true, kPacketDevice).kind,
+                  allowed.contains(static_cast<int>(operation)) ? kPacket : kRefused)
+            << std::hex << operation;
+        EXPECT_EQ(classify(task, true, kDisk).kind, kRefused);
+        task.features = 2;
+        EXPECT_EQ(classify(task, true, kPacketDevice).kind, kRefused) << "overlapped";
+    }
+    EXPECT_EQ(classify(kNoPacketCommand, true, kPacketDevice).kind, kRefused);
+}
+
 TEST(CommandPolicy, TrimIsTheOneChoice) {
     for (unsigned opcode = 0; opcode < 256; ++opcode) {
         for (unsigned features = 0; features < 256; ++features) {
@@ -171,7 +203,6 @@ TEST(Identify, FilterTakesOutWhatThePolicyRefuses) {
                                                    {82, 10, "HPA"},
                                                    {82, 12, "WRITE BUFFER"},
                                                    {82, 13, "READ BUFFER"},
-                                                   {82, 4, "PACKET"},
                                                    {83, 0, "DOWNLOAD MICROCODE"},
                                                    {83, 1, "DMA QUEUED"},
                                                    {83, 2, "CFA"},
