@@ -4,9 +4,8 @@ The disk is slow, so that it still works on what was stopped.
 """
 
 from disk import occurs
+from disk_storm import MARK
 from harness import Attack
-
-MARK = b"GATEHOUSE-STORM-PLAINTEXT-MARK--"  # tests/guests/hostile.hpp
 
 ATTACK = Attack("guest", alone=True, until=r"\nswap: held|\nFAILED", snapshot=False,
                 disks=lambda box: [f"{box.appliance.image},throttling.iops-write=200"],

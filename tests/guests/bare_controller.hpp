@@ -144,18 +144,19 @@ class BareController {
             port(kIs, ~0u);
             port(kCmd, 1u << 4 | 1u << 2 | 1u << 1);
         };
-        put_lists();
-        if (!stopped || !ready()) {
-            ++port_resets_;
+        const auto reset_link = [&] {
             port(kSctl, 0x301);
             std::this_thread::sleep_for(std::chrono::milliseconds(1));
             port(kSctl, 0x300);
+        };
+        put_lists();
+        if (!stopped || !ready()) {
+            ++port_resets_;
+            reset_link();
             if (!wait_for(kPatience, ready)) {
                 reset_controller();
                 put_lists();
-                port(kSctl, 0x301);
-                std::this_thread::sleep_for(std::chrono::milliseconds(1));
-                port(kSctl, 0x300);
+                reset_link();
                 if (!wait_for(kPatience, ready)) fail("the port does not get ready");
             }
             port(kSerr, ~0u);

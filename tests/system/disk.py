@@ -129,6 +129,11 @@ def occurs(image, text):
     return False
 
 
+def said_by_guest(text):
+    """The last lines of a serial log that the guest's task has written."""
+    return "\n".join([line for line in text.splitlines() if "guest:" in line][-80:])
+
+
 def run(options, write_task, during=None, after=None, judged=True, **machine_options):
     """A system test's exit status: boots an appliance with the task that write_task(box, path) writes, and judges it, if the
     guest lives to give results.
@@ -151,7 +156,7 @@ def run(options, write_task, during=None, after=None, judged=True, **machine_opt
             text = machine.serial_text().replace("\r", "")
     wrong = (judge(box, task, options.work) if judged else []) + (after(box) if after else [])
     if wrong:
-        print("\n".join([line for line in text.splitlines() if "guest:" in line][-80:]))
+        print(said_by_guest(text))
     for problem in wrong:
         print(problem)
     return 1 if wrong else 0

@@ -16,7 +16,7 @@ import checks
 import disk
 import task_disk
 
-MARK = b"GATEHOUSE-STORM-PLAINTEXT-MARK--"
+MARK = b"GATEHOUSE-STORM-PLAINTEXT-MARK--"  # tests/guests/hostile.hpp
 CONTROL = 1024  # sector of the partition (tests/guests/tables.cpp)
 PIECE = 1 << 20
 TASK = r"""

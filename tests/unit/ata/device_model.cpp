@@ -477,6 +477,11 @@ bool HbaModel::fetch_next(std::uint32_t port) {
     if ((flags & 0x1f) != 5 || c.fis[0] != std::byte{0x27} || (flags & 0xf000) != 0) ++protocol_violations;
     const auto opcode = std::to_integer<std::uint8_t>(c.fis[2]);
     if (c.packet != (opcode == 0xa0) || (c.packet && p.signature == 0x101)) ++protocol_violations;
+    // What no packet bit announces is not there either.
+    std::array<std::byte, 16> packet{};
+    memory_.device_read(c.table + 0x40, packet);
+    if (!c.packet && std::ranges::any_of(packet, [](std::byte one) { return one != std::byte{0}; }))
+        ++protocol_violations;
     if (std::to_integer<unsigned>(c.fis[1]) == 0) {
         soft_reset(port, slot, std::to_integer<std::uint8_t>(c.fis[15]), (flags & kClearBusy) != 0);
         return true;
