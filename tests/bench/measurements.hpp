@@ -1,6 +1,7 @@
 // What attestation-bench measures. Each is bounded in time and prints nothing.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -36,5 +37,31 @@ struct LoadFigures {
 // Endpoints that enroll over HTTPS and then attest, each as soon as its last answer is there: nonce (that of
 // the last answer, where it has one), quote, signed verdict.
 [[nodiscard]] LoadFigures measure_server(const LoadOptions& options);
+
+// A fleet's life: endpoints 1 to `endpoints`, each of which attests once in `interval_s`, over a connection of its own that
+// a connection key opens, in an order that is not that of their ids.
+struct FleetOptions {
+    std::string url, ca_file, data, database;  // as LoadOptions
+    unsigned long endpoints = 1'000'000;
+    unsigned silent_each = 0;  // of so many one never attests; 0: all do
+    double interval_s = 300, seconds = 3600;
+    unsigned lease_s = 900;
+    unsigned threads = 32;
+};
+struct RunningServer {
+    std::string url;
+    int pid = 0;
+};
+struct FleetFigures {
+    unsigned long attested = 0, refused = 0;
+    std::string first_refusal;
+    double late_p50_s = 0, late_p99_s = 0, late_most_s = 0;  // after its time, an attestation began
+    double p50_ms = 0, p99_ms = 0;
+    double generator_cpu_s = 0, server_cpu_us = 0;
+};
+// Enrolls one endpoint, which attests, and calls `multiply`: that has to make endpoints of it which differ in nothing but
+// their keys' and certificate's hashes, and to start the server again. The certificate's hash of endpoint i is the SHA-256
+// of i in decimal digits.
+[[nodiscard]] FleetFigures measure_fleet(const FleetOptions& options, const std::function<RunningServer()>& multiply);
 
 }  // namespace gatehouse::bench
