@@ -16,8 +16,9 @@ constexpr unsigned kServerDays = 365;
 constexpr Seconds kTokenUseStep = 60;  // last_used is not written more often
 
 constexpr unsigned kRoomSeconds = 60;  // until somebody may have made room
+constexpr unsigned kAwaySeconds = 5;   // until a database may have started again
 
-// Tells who asks that there is no room, and that nothing was written.
+// Tells who asks that there is no room, and that nothing was written; or that the database is away.
 class DatabaseOfService final : public Database {
   public:
     explicit DatabaseOfService(std::unique_ptr<Database> under) : under_(std::move(under)) {}
@@ -35,10 +36,15 @@ class DatabaseOfService final : public Database {
         try {
             step();
         } catch (const DatabaseFull&) {
-            throw ServiceError(
+            std::throw_with_nested(ServiceError(
                 507, "disk_full",
                 "the server's disk is full, and nothing of this was written; make room there, and try again",
-                kRoomSeconds);
+                kRoomSeconds));
+        } catch (const DatabaseAway&) {
+            std::throw_with_nested(ServiceError(
+                503, "database_away",
+                "the server's database cannot be reached, and whether this was written is not known; try again",
+                kAwaySeconds));
         }
     }
     std::unique_ptr<Database> under_;

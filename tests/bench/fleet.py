@@ -120,7 +120,8 @@ def multiply(database, count):
         ("endpoints", "id", {
             "id": identity, "hostname": hostname, "search": f"{hostname} || ' ' || {identity} || ' ' || {ek}",
             "ek_hash": ek, "ek_key": ek, "certificate": sql.certificate(), "next_certificate": sql.empty(),
-            "last_seen": f"{now} - i % 300", "lease_until": f"{now + 300}", "since": f"{begun}",
+            "last_seen": f"{now} - i % 300", "since": f"{begun}",
+            "lease_until": f"CASE WHEN i % {SILENT_EACH} = 0 THEN {now} ELSE {now + DAY} END",
             "enrolled": f"{begun} - i % {DAY}", "run": present, "run_length": "30000"}),
         ("evidence", "endpoint", {"endpoint": identity, "number": present}),
         ("event_logs", "endpoint", {"endpoint": identity}),

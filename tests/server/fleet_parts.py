@@ -110,12 +110,38 @@ class Postgresql:
             shutil.chown(self.directory, "postgres")
         run(*self.user, self.programs / "initdb", "-D", self.directory / "data", "-U", "gatehouse", "-A", "trust", "-E",
             "UTF8", "--locale=C", cwd="/")
-        self.process = start(
-            [*self.user, self.programs / "postgres", "-D", self.directory / "data", "-k", self.directory,
-             "-c", "listen_addresses="], self.directory.parent / "postgresql.log", cwd="/")
-        wait_until("PostgreSQL", lambda: self.psql("SELECT 1", database="postgres", check=False).returncode == 0)
+        self.start()
         self.psql("CREATE DATABASE gatehouse", database="postgres")
         self.url = self.url_of("gatehouse")
+
+    def start(self):
+        """Also after kill(): it does not start while processes of before have not ended."""
+        def run_it():
+            self.process = start(
+                [*self.user, self.programs / "postgres", "-D", self.directory / "data", "-k", self.directory,
+                 "-c", "listen_addresses="], self.directory.parent / "postgresql.log", cwd="/")
+
+        def answers():
+            if self.process.poll() is not None:
+                run_it()
+            return self.psql("SELECT 1", database="postgres", check=False).returncode == 0
+        run_it()
+        wait_until("PostgreSQL", answers)
+
+    def signal(self, number):
+        """To all of its processes."""
+        main = int((self.directory / "data/postmaster.pid").read_text().split()[0])
+        for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = path.read_text().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            if int(path.parent.name) == main or int(fields[1]) == main:
+                os.kill(int(path.parent.name), number)
+
+    def kill(self):
+        self.signal(signal.SIGKILL)
+        self.process.wait(timeout=PATIENCE)
 
     def url_of(self, database):
         return f"postgresql://gatehouse@/{database}?host={self.directory}"

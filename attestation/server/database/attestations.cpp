@@ -1,5 +1,7 @@
 #include "attestation/server/database/attestations.hpp"
 
+#include <limits>
+
 #include "attestation/server/database/administration.hpp"
 #include "attestation/server/database/policies.hpp"
 #include "attestation/server/database/record.hpp"
@@ -101,6 +103,9 @@ inline constexpr auto kColumns<TimePoint> =
 
 namespace {
 
+// Until when a present run lasts, as `history` has it: whoever looks for old runs finds none of them, however long they
+// have lasted. Migration 9 has the number as well.
+constexpr Seconds kPresent = std::numeric_limits<Seconds>::max();
 constexpr unsigned kShards = 16;  // of the time line, so that PostgreSQL's writers do not wait for one row
 
 }  // namespace
@@ -135,6 +140,7 @@ std::int64_t add_run(Session& session, const RunRow& run) {
 
 void set_present_run(Session& session, const std::string& endpoint, std::int64_t run) {
     update(session, "endpoints", {{"run", run}}, {{"id", endpoint}});
+    update(session, "history", {{"until", kPresent}}, {{"number", run}});
 }
 
 void end_run(Session& session, std::int64_t run, Seconds until, std::int64_t length) {
@@ -156,11 +162,8 @@ void drop_oldest_runs(Session& session, const std::string& endpoint, unsigned mo
 }
 
 void drop_runs_before(Session& session, Seconds time, std::int64_t most) {
-    session.execute(
-        "DELETE FROM history WHERE number IN "
-        "(SELECT h.number FROM history h JOIN endpoints e ON e.id = h.endpoint "
-        "WHERE h.until < $1 AND e.run <> h.number LIMIT $2)",
-        {time, most});
+    session.execute("DELETE FROM history WHERE number IN (SELECT number FROM history WHERE until < $1 LIMIT $2)",
+                    {time, most});
 }
 
 std::vector<Attestation> list_history(Session& session, const std::string& endpoint, std::int64_t before,

@@ -14,8 +14,8 @@
 // take the Session of a job and do one thing to the rows: they judge nothing, check nobody's role, write no audit
 // entry. What is sought and is not there is an empty optional or false.
 //
-// Errors: DatabaseFull, for want of room; DatabaseError, of a database that refuses or is out of reach, and of a column that is of another type than
-// the record's, which is a fault of the program.
+// Errors: DatabaseFull, for want of room; DatabaseAway, of a database that is out of reach; DatabaseError, of one that
+// refuses, and of a column that is of another type than the record's, which is a fault of the program.
 #pragma once
 
 #include <functional>
@@ -30,7 +30,7 @@ namespace gatehouse::server {
 using host::Buffer;
 class Session;  // session.hpp; outside of this room only its reference is passed on
 
-// The database refused or is out of reach; the message names the statement's beginning.
+// The database refused; the message names the statement's beginning.
 class DatabaseError : public std::runtime_error {
   public:
     using std::runtime_error::runtime_error;
@@ -39,6 +39,13 @@ class DatabaseError : public std::runtime_error {
 // There is no room for what was to be written: a full disk, a quota, a limit of the file's size. Nothing of the job was
 // written; the next one is, once there is room.
 class DatabaseFull : public DatabaseError {
+  public:
+    using DatabaseError::DatabaseError;
+};
+
+// It cannot be reached, or was lost on the way: it restarts, is stopped, has failed over. Nothing of the job was written,
+// unless the message says that this is not known.
+class DatabaseAway : public DatabaseError {
   public:
     using DatabaseError::DatabaseError;
 };

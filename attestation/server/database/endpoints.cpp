@@ -291,9 +291,9 @@ bool is_evidence_wanted(Session& session, const std::string& id) {
 }
 
 std::vector<std::string> list_wishes(Session& session, Seconds since) {
-    // In the words of the index.
-    return values<std::string>(session, "SELECT id FROM endpoints WHERE wanted > 0 AND wanted >= $1 ORDER BY id",
-                               {since});
+    // In the words and the order of the index: by another order SQLite reads all endpoints, each second.
+    return values<std::string>(
+        session, "SELECT id FROM endpoints WHERE wanted > 0 AND wanted >= $1 ORDER BY wanted, id", {since});
 }
 
 bool take_wish(Session& session, const std::string& id) {

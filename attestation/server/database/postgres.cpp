@@ -1,5 +1,8 @@
 #include "attestation/server/database/postgres.hpp"
 
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <condition_variable>
 #include <mutex>
 #include <pqxx/pqxx>
@@ -10,6 +13,8 @@
 
 namespace gatehouse::server {
 namespace {
+
+using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t kMostConnections = 16;
 constexpr unsigned kAttempts = 8;
@@ -72,7 +77,13 @@ Value as_value(const pqxx::field& field, pqxx::oid type) {
 
 // A connection and the statements that it has prepared, by their text.
 struct Link {
-    explicit Link(const std::string& url) : connection(url) { connection.set_verbosity(pqxx::connection_base::terse); }
+    explicit Link(const std::string& url) : connection(url), socket(::dup(connection.sock())) {
+        connection.set_verbosity(pqxx::connection_base::terse);
+        connection.inhibit_reactivation(true);  // another connection is another Link
+    }
+    ~Link() { ::close(socket); }
+    Link(const Link&) = delete;
+    Link& operator=(const Link&) = delete;
     const std::string& name_of(std::string_view sql) {
         std::string text(sql);
         if (const auto found = names.find(text); found != names.end()) return found->second;
@@ -81,12 +92,61 @@ struct Link {
         return names.emplace(std::move(text), name).first->second;
     }
     pqxx::connection connection;
+    int socket;  // of its own: it stays this connection's whatever libpq does
     std::unordered_map<std::string, std::string> names;
+};
+
+// Ends the connections at work whose server does not answer in time. libpq waits for an answer for ever, and the
+// server's own time-outs are no help when it is the server that is stopped. Thread-safe.
+class Watch {
+  public:
+    explicit Watch(std::chrono::milliseconds patience) : patience_(patience), thread_([this] { look(); }) {}
+    ~Watch() {
+        {
+            const std::lock_guard lock(mutex_);
+            ended_ = true;
+        }
+        changed_.notify_one();
+        thread_.join();
+    }
+    Watch(const Watch&) = delete;
+    Watch& operator=(const Watch&) = delete;
+
+    // It has something to answer from now on, or something new; a script may take as long as it does.
+    void expect(const Link& link) { note(link, Clock::now() + patience_); }
+    void expect_script(const Link& link) { note(link, Clock::time_point::max()); }
+    void forget(const Link& link) {
+        const std::lock_guard lock(mutex_);
+        until_.erase(&link);
+    }
+
+  private:
+    void note(const Link& link, Clock::time_point until) {
+        const std::lock_guard lock(mutex_);
+        until_[&link] = until;
+    }
+    void look() {
+        std::unique_lock lock(mutex_);
+        while (!ended_) {
+            changed_.wait_for(lock, std::min<std::chrono::milliseconds>(patience_, std::chrono::seconds(1)));
+            for (const auto& [link, until] : until_) {
+                if (Clock::now() > until) (void)::shutdown(link->socket, SHUT_RDWR);
+            }
+        }
+    }
+
+    const std::chrono::milliseconds patience_;
+    std::mutex mutex_;  // of what follows
+    std::condition_variable changed_;
+    std::unordered_map<const Link*, Clock::time_point> until_;
+    bool ended_ = false;
+    std::thread thread_;
 };
 
 class PostgresSession final : public Session {
   public:
-    PostgresSession(Link& link, pqxx::transaction_base& transaction) : link_(link), transaction_(transaction) {}
+    PostgresSession(Watch& watch, Link& link, pqxx::transaction_base& transaction)
+        : watch_(watch), link_(link), transaction_(transaction) {}
 
     Rows query_with(std::string_view sql, std::span<const Param> params) override {
         const pqxx::result result = run(sql, params);
@@ -105,17 +165,24 @@ class PostgresSession final : public Session {
     std::int64_t execute_with(std::string_view sql, std::span<const Param> params) override {
         return static_cast<std::int64_t>(run(sql, params).affected_rows());
     }
-    void script(const std::string& sql) override { transaction_.exec(for_postgresql(sql)); }
+    // A migration of a large fleet takes minutes.
+    void script(const std::string& sql) override {
+        watch_.expect_script(link_);
+        transaction_.exec("SET LOCAL statement_timeout = 0");
+        transaction_.exec(for_postgresql(sql));
+    }
     bool is_postgresql() const override { return true; }
 
   private:
     pqxx::result run(std::string_view sql, std::span<const Param> params) {
+        watch_.expect(link_);
         std::vector<std::string> texts;
         texts.reserve(params.size());
         for (const Param& param : params) texts.push_back(as_text(param));
         return transaction_.exec_prepared(link_.name_of(sql), pqxx::prepare::make_dynamic_params(texts));
     }
 
+    Watch& watch_;
     Link& link_;
     pqxx::transaction_base& transaction_;
 };
@@ -127,7 +194,8 @@ std::string first_line(const char* text) {
 
 class PostgresDatabase final : public Database {
   public:
-    explicit PostgresDatabase(std::string url) : url_(with_time_outs(std::move(url))) {
+    PostgresDatabase(std::string url, std::chrono::milliseconds patience)
+        : url_(with_time_outs(std::move(url))), patience_(patience), watch_(patience) {
         try {
             read([](Session& session) { (void)session.query("SELECT 1"); });
         } catch (const DatabaseError& error) {
@@ -136,17 +204,18 @@ class PostgresDatabase final : public Database {
     }
 
     void write(const Job& job) override {
-        run([&job](Link& link) {
+        run([this, &job](Link& link) {
             pqxx::work transaction(link.connection);
-            PostgresSession session(link, transaction);
+            PostgresSession session(watch_, link, transaction);
             job(session);
+            watch_.expect(link);
             transaction.commit();
         });
     }
     void read(const Job& job) override {
-        run([&job](Link& link) {
+        run([this, &job](Link& link) {
             pqxx::nontransaction transaction(link.connection);
-            PostgresSession session(link, transaction);
+            PostgresSession session(watch_, link, transaction);
             job(session);
         });
     }
@@ -160,14 +229,21 @@ class PostgresDatabase final : public Database {
     class Loan {
       public:
         explicit Loan(PostgresDatabase& owner) : owner_(owner), link_(owner.take()) {}
-        ~Loan() { owner_.give_back(std::move(link_)); }
+        ~Loan() {
+            if (link_) owner_.watch_.forget(*link_);
+            owner_.give_back(std::move(link_));
+        }
         Loan(const Loan&) = delete;
         Loan& operator=(const Loan&) = delete;
         Link& link() {
             if (!link_) link_ = std::make_unique<Link>(owner_.url_);
+            owner_.watch_.expect(*link_);
             return *link_;
         }
-        void broken() { link_.reset(); }
+        void broken() {
+            if (link_) owner_.watch_.forget(*link_);
+            link_.reset();
+        }
 
       private:
         PostgresDatabase& owner_;
@@ -183,7 +259,7 @@ class PostgresDatabase final : public Database {
                 return;
             } catch (const pqxx::in_doubt_error& error) {
                 loan.broken();
-                throw DatabaseError(
+                throw DatabaseAway(
                     "database: the connection was lost while writing, whether it was written is not known: " +
                     first_line(error.what()));
             } catch (const pqxx::transaction_rollback& error) {
@@ -195,7 +271,7 @@ class PostgresDatabase final : public Database {
             } catch (const pqxx::broken_connection& error) {
                 // Nothing was committed: a new connection may do it.
                 loan.broken();
-                if (attempt >= 2) throw DatabaseError("database: " + first_line(error.what()));
+                if (attempt >= 2) throw DatabaseAway("database: " + first_line(error.what()));
             } catch (const pqxx::disk_full& error) {
                 throw DatabaseFull("database: " + first_line(error.what()));
             } catch (const pqxx::sql_error& error) {
@@ -209,7 +285,8 @@ class PostgresDatabase final : public Database {
 
     std::unique_ptr<Link> take() {
         std::unique_lock lock(mutex_);
-        returned_.wait(lock, [this] { return lent_ < kMostConnections; });
+        if (!returned_.wait_for(lock, patience_, [this] { return lent_ < kMostConnections; }))
+            throw DatabaseAway("database: none of its " + std::to_string(kMostConnections) + " connections came free");
         ++lent_;
         if (idle_.empty()) return nullptr;  // made by its user, outside of the lock
         std::unique_ptr<Link> link = std::move(idle_.back());
@@ -226,6 +303,8 @@ class PostgresDatabase final : public Database {
     }
 
     std::string url_;
+    std::chrono::milliseconds patience_;
+    Watch watch_;
     std::mutex mutex_;  // of what follows
     std::condition_variable returned_;
     std::vector<std::unique_ptr<Link>> idle_;
@@ -234,6 +313,8 @@ class PostgresDatabase final : public Database {
 
 }  // namespace
 
-std::unique_ptr<Database> open_postgresql(const std::string& url) { return std::make_unique<PostgresDatabase>(url); }
+std::unique_ptr<Database> open_postgresql(const std::string& url, std::chrono::milliseconds patience) {
+    return std::make_unique<PostgresDatabase>(url, patience);
+}
 
 }  // namespace gatehouse::server

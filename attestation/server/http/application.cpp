@@ -81,6 +81,16 @@ void count_against(RateLimiter& limiter, const std::string& key) {
     }
 }
 
+// What an error was thrown for, which is for the log alone; empty: for nothing else.
+std::string cause_of(const std::exception& error) {
+    try {
+        std::rethrow_if_nested(error);
+        return {};
+    } catch (const std::exception& cause) {
+        return cause.what();
+    }
+}
+
 }  // namespace
 
 struct Application::Inside {
@@ -312,9 +322,8 @@ Response Application::Inside::answer_of(const Request& request, Body&& body) {
         if (error.code == "too_many_failures") answer.close = true;
         return answer;
     } catch (const server::ServiceError& error) {
-        if (error.status() == 507)
-            log.write(Level::kError, "no room",
-                      {{"method", request.method}, {"path", request.path}, {"error", error.what()}});
+        if (const std::string cause = cause_of(error); !cause.empty())
+            log.write(Level::kError, error.code(), {{"method", request.method}, {"path", request.path}, {"error", cause}});
         return error_response(error.status(), error.code(), error.what(), error.retry_after());
     } catch (const protocol::MessageError& error) {
         return error_response(400, "bad_body", error.what());

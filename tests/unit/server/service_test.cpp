@@ -2,11 +2,13 @@
 #include <gmock/gmock.h>
 #include <sys/stat.h>
 
+#include <csignal>
 #include <nlohmann/json.hpp>
 #include <thread>
 
 #include "attestation/server/audit.hpp"
 #include "attestation/server/authority.hpp"
+#include "attestation/server/database/postgres.hpp"
 #include "attestation/server/database/record.hpp"
 #include "attestation/verifier/token.hpp"
 #include "tests/unit/server/service_fixture.hpp"
@@ -354,6 +356,48 @@ TEST_P(TimeOuts, AStatementThatWaitsTooLongFailsAndTheNextOneWorks) {
         EXPECT_THROW(database->write(touch), DatabaseError);
     });
     EXPECT_NO_THROW(database->write(touch));
+}
+
+// As after a fail-over that leaves the old process stopped: what it does not answer is given up, and nothing else is.
+TEST_P(TimeOuts, AServerThatIsStoppedIsGivenUp) {
+    const auto pid_of = [](Session& session) {
+        return static_cast<pid_t>(server::value<std::int64_t>(session, "SELECT pg_backend_pid()").value());
+    };
+    const auto database = server::open_postgresql(options_.database, std::chrono::seconds(5));
+    pid_t stopped = 0;
+    const auto stop = [&](Session& session) {
+        if (stopped != 0) return;  // again, on another connection
+        stopped = pid_of(session);
+        ASSERT_EQ(::kill(stopped, SIGSTOP), 0) << "of a PostgreSQL that runs as another user, root alone can";
+        (void)session.query("SELECT 1");
+        FAIL() << "it answered";
+    };
+    EXPECT_NO_THROW(database->read(stop));
+    ASSERT_EQ(::kill(stopped, SIGCONT), 0);
+
+    stopped = 0;
+    EXPECT_THROW(database->write([&](Session& session) {
+        session.script("CREATE TABLE given_up (number BIGINT)");
+        stopped = pid_of(session);
+        ASSERT_EQ(::kill(stopped, SIGSTOP), 0);
+    }),
+                 server::DatabaseAway);
+    ASSERT_EQ(::kill(stopped, SIGCONT), 0);
+}
+
+TEST_P(TimeOuts, WhoWaitsForAConnectionIsToldThatThereIsNone) {
+    const auto take_connections = [&](std::chrono::seconds patience, unsigned count) {
+        const auto database = server::open_postgresql(options_.database, patience);
+        const std::function<void(unsigned)> take = [&](unsigned left) {
+            database->read([&](Session& session) {
+                (void)session.query("SELECT 1");
+                if (left > 1) take(left - 1);
+            });
+        };
+        take(count);
+    };
+    EXPECT_NO_THROW(take_connections(std::chrono::seconds(60), 16));
+    EXPECT_THROW(take_connections(std::chrono::seconds(5), 17), server::DatabaseAway);
 }
 
 INSTANTIATE_TEST_SUITE_P(SQLite, ServiceState, testing::Values("SQLite"));
