@@ -14,8 +14,9 @@
 // or above may accept because of a type.
 //
 // What is no log is not read as one. Reading stops, with the reason, at an event of a PCR that no PC has, at sizes that go
-// past the end, at digests that the header does not announce, at a header that does not add up, and where there is not one
-// event. After the last event only what fixed-size areas (the ACPI table's, a flash block) are filled with may follow:
+// past the end, at digests that the header does not announce, at a header that does not add up, at an event of a PCR below 17
+// none of whose digests can be a hash's (zeros), and where there is not one event that extends a PCR. Without a Spec ID event
+// one event at least must show that it is a log: by the digest of its data, or by a type and a digest of a launch by TXT. After the last event only what fixed-size areas (the ACPI table's, a flash block) are filled with may follow:
 // zeros or 0xff to the end, and so many that they cannot be an event's first bytes. A log that was cut exactly between two
 // events cannot be told from a shorter one; that a PCR of the firmware lacks its separator is a quirk, and a replay to
 // quoted values says the rest.

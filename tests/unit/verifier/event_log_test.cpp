@@ -276,6 +276,11 @@ Buffer changed_log(std::size_t at, unsigned value) {
     bytes.at(at) = static_cast<std::byte>(value);
     return bytes;
 }
+Buffer changed_log(std::size_t at, unsigned value, std::size_t other_at, unsigned other_value) {
+    Buffer bytes = changed_log(at, value);
+    bytes.at(other_at) = static_cast<std::byte>(other_value);
+    return bytes;
+}
 Buffer joined(std::initializer_list<Buffer> parts) {
     Buffer all;
     for (const Buffer& part : parts) all.insert(all.end(), part.begin(), part.end());
@@ -287,6 +292,25 @@ Buffer legacy_of_zeros(std::uint32_t pcr, std::uint32_t type) {
     writer.u32(pcr);
     writer.u32(type);
     return event;
+}
+Buffer legacy_with_digest(std::uint32_t pcr, std::uint32_t type, const Buffer& digest, const Buffer& data) {
+    Buffer event = legacy_event(pcr, type, data);
+    copy_bytes(MutableBytes(event).subspan(8), digest);
+    return event;
+}
+// A digest with these many bytes that are no zeros.
+Buffer few_bytes(std::size_t count) {
+    Buffer digest(20);
+    std::fill_n(digest.begin(), count, std::byte{0x5a});
+    return digest;
+}
+// A log with an event whose digests are zeros.
+Buffer zero_digests(std::uint32_t pcr) {
+    Buffer bytes = test::agile_log(kBanks, std::vector<SampleEvent>{{0, 4, Buffer(4), Buffer(4)}, {pcr, 13, {}, {}}});
+    const std::size_t sha1 = bytes.size() - (2 + 20 + 2 + 32 + 4) + 2;
+    std::fill_n(bytes.begin() + static_cast<std::ptrdiff_t>(sha1), 20, std::byte{0});
+    std::fill_n(bytes.begin() + static_cast<std::ptrdiff_t>(sha1 + 20 + 2), 32, std::byte{0});
+    return bytes;
 }
 Buffer header_alone() {
     const Buffer log = good_log();
@@ -302,52 +326,107 @@ TEST_P(IsNoLog, AndSaysWhy) {
 constexpr std::size_t kFirstEvent = static_cast<std::size_t>(kHeader);
 INSTANTIATE_TEST_SUITE_P(
     EventLog, IsNoLog,
-    testing::Values(NoLog{"Nothing", {}, Error::kTruncated}, NoLog{"Zeros", Buffer(100), Error::kTruncated},
-                    NoLog{"FewZeros", Buffer(5), Error::kTruncated},
-                    NoLog{"ManyZeros", Buffer(65536), Error::kTruncated},
-                    NoLog{"ErasedFlash", Buffer(4096, std::byte{0xff}), Error::kTruncated},
-                    NoLog{"ZerosAndAByte", joined({Buffer(100), Buffer(1, std::byte{1})}), Error::kBadValue},
-                    NoLog{"Text", text(std::string(500, 'a')), Error::kTruncated},
-                    NoLog{"TextWithLines", text("# This is a file\n\nwith some lines\n"), Error::kTruncated},
-                    NoLog{"Noise", filler("noise", 900), Error::kTruncated},
-                    NoLog{"PcrThatNoPcHas", joined({legacy_event(4096, 5, text("x"))}), Error::kBadValue},
-                    NoLog{"Pcr24", joined({legacy_event(24, 5, text("x"))}), Error::kBadValue},
-                    NoLog{"PcrOfALaterEvent", joined({legacy_event(0, 8, text("v")), legacy_event(99, 5, text("x"))}),
-                          Error::kBadValue},
-                    NoLog{"NoActionOfSuchAPcr", joined({legacy_event(4096, 3, text("x"))}), Error::kBadValue},
-                    NoLog{"TypeThatNobodyUses", joined({legacy_event(3, 0x7f454c46, text("x"))}), Error::kBadValue},
-                    NoLog{"SmallNumbers", joined({legacy_of_zeros(1, 5), legacy_of_zeros(2, 6)}), Error::kBadValue},
-                    NoLog{"HeaderAlone", header_alone(), Error::kTruncated},
-                    NoLog{"HeaderAndPadding", joined({header_alone(), Buffer(64)}), Error::kTruncated},
-                    NoLog{"AgilePcr", changed_log(kFirstEvent, 24), Error::kBadValue},
-                    NoLog{"AgilePcrOfMemory", changed_log(kFirstEvent + 2, 16), Error::kBadValue},
-                    NoLog{"NoDigest", changed_log(kFirstEvent + 8, 0), Error::kBadValue},
-                    NoLog{"MoreDigestsThanBanks", changed_log(kFirstEvent + 8, 3), Error::kBadValue},
-                    NoLog{"DigestOfAnotherBank", changed_log(kFirstEvent + 12, 0x0c), Error::kMismatch},
-                    NoLog{"TwoGigabytesOfData", changed_log(kFirstEvent + 12 + 22 + 34 + 3, 0x80), Error::kTruncated},
-                    NoLog{"HeaderWithoutBanks", changed_log(56, 0), Error::kBadValue},
-                    NoLog{"HeaderWithABankTooFew", changed_log(56, 1), Error::kBadLength},
-                    NoLog{"HeaderWithABankTooMany", changed_log(56, 3), Error::kTruncated},
-                    NoLog{"HeaderWithManyBanks", changed_log(59, 0x7f), Error::kTruncated},
-                    NoLog{"HeaderWithAWrongDigestSize", changed_log(62, 32), Error::kBadLength},
-                    NoLog{"HeaderWithAWrongVendorSize", changed_log(68, 9), Error::kBadLength},
-                    NoLog{"HeaderThatTakesAnEvent", changed_log(28, 37 + 4), Error::kBadLength},
-                    NoLog{"HeaderTooShort", changed_log(28, 20), Error::kTruncated},
-                    NoLog{"HeaderPastTheEnd", changed_log(31, 1), Error::kTruncated},
-                    NoLog{
-                        "OldHeaderTooShort",
-                        joined({legacy_event(0, 3, literal_bytes("Spec ID Event00\0")), legacy_event(0, 8, text("v"))}),
-                        Error::kTruncated},
-                    NoLog{"GarbageAfterTheLastEvent", after_good_log(filler("garbage", 300)), Error::kBadValue},
-                    NoLog{"TextAfterTheLastEvent", after_good_log(text("end of log, more or less")), Error::kBadValue},
-                    NoLog{"AFewZerosAfterTheLastEvent", after_good_log(Buffer(4)), Error::kTruncated},
-                    NoLog{"AFewOnesAfterTheLastEvent", after_good_log(Buffer(11, std::byte{0xff})), Error::kTruncated},
-                    NoLog{"ZerosAndGarbageAfterTheLastEvent",
-                          after_good_log(joined({Buffer(64), filler("garbage", 9)})), Error::kBadValue},
-                    NoLog{"ZerosAndOnesAfterTheLastEvent",
-                          after_good_log(joined({Buffer(64), Buffer(64, std::byte{0xff})})), Error::kBadValue},
-                    NoLog{"ASecondLogAfterTheLastEvent", after_good_log(good_log()), Error::kBadValue}),
+    testing::Values(
+        NoLog{"Nothing", {}, Error::kTruncated}, NoLog{"Zeros", Buffer(100), Error::kTruncated},
+        NoLog{"FewZeros", Buffer(5), Error::kTruncated}, NoLog{"ManyZeros", Buffer(65536), Error::kTruncated},
+        NoLog{"ErasedFlash", Buffer(4096, std::byte{0xff}), Error::kTruncated},
+        NoLog{"ZerosAndAByte", joined({Buffer(100), Buffer(1, std::byte{1})}), Error::kBadValue},
+        NoLog{"Text", text(std::string(500, 'a')), Error::kTruncated},
+        NoLog{"TextWithLines", text("# This is a file\n\nwith some lines\n"), Error::kTruncated},
+        NoLog{"Noise", filler("noise", 900), Error::kTruncated},
+        NoLog{"PcrThatNoPcHas", joined({legacy_event(4096, 5, text("x"))}), Error::kBadValue},
+        NoLog{"Pcr24", joined({legacy_event(24, 5, text("x"))}), Error::kBadValue},
+        NoLog{"PcrOfALaterEvent", joined({legacy_event(0, 8, text("v")), legacy_event(99, 5, text("x"))}),
+              Error::kBadValue},
+        NoLog{"NoActionOfSuchAPcr", joined({legacy_event(4096, 3, text("x"))}), Error::kBadValue},
+        NoLog{"TypeThatNobodyUses", joined({legacy_event(3, 0x7f454c46, text("x"))}), Error::kBadValue},
+        NoLog{"SmallNumbers", joined({legacy_of_zeros(1, 5), legacy_of_zeros(2, 6)}), Error::kBadValue},
+        NoLog{"NothingThatExtends", joined({legacy_event(0, 3, text("x"))}), Error::kBadValue},
+        NoLog{"NothingThatExtendsAfterAHeader", with_event({0, 3, {}, text("x")}), Error::kBadValue},
+        NoLog{"DigestsOfZeros", zero_digests(8), Error::kBadValue},
+        NoLog{"DigestsOfZerosInOtherPcrs", zero_digests(16), Error::kBadValue},
+        NoLog{"NoDigestOfItsData", legacy_with_digest(0, 8, filler("other", 20), text("v")), Error::kMismatch},
+        NoLog{"OneByteOfADigestOfTxt", legacy_with_digest(17, 0x402, few_bytes(1), {}), Error::kMismatch},
+        NoLog{"NineBytesOfADigestOfTxt", legacy_with_digest(17, 0x402, few_bytes(9), {}), Error::kMismatch},
+        NoLog{"TypeZeroWithoutAHeader", joined({legacy_event(0, 4, Buffer(4)), legacy_event(0, 0, text("x"))}),
+              Error::kBadValue},
+        NoLog{"BankOfNoBytes", changed_log(60, 0x99, 62, 0), Error::kBadLength},
+        NoLog{"HeaderAlone", header_alone(), Error::kTruncated},
+        NoLog{"HeaderAndPadding", joined({header_alone(), Buffer(64)}), Error::kTruncated},
+        NoLog{"AgilePcr", changed_log(kFirstEvent, 24), Error::kBadValue},
+        NoLog{"AgilePcrOfMemory", changed_log(kFirstEvent + 2, 16), Error::kBadValue},
+        NoLog{"NoDigest", changed_log(kFirstEvent + 8, 0), Error::kBadValue},
+        NoLog{"MoreDigestsThanBanks", changed_log(kFirstEvent + 8, 3), Error::kBadValue},
+        NoLog{"DigestOfAnotherBank", changed_log(kFirstEvent + 12, 0x0c), Error::kMismatch},
+        NoLog{"TwoGigabytesOfData", changed_log(kFirstEvent + 12 + 22 + 34 + 3, 0x80), Error::kTruncated},
+        NoLog{"HeaderWithoutBanks", changed_log(56, 0), Error::kBadValue},
+        NoLog{"HeaderWithABankTooFew", changed_log(56, 1), Error::kBadLength},
+        NoLog{"HeaderWithABankTooMany", changed_log(56, 3), Error::kTruncated},
+        NoLog{"HeaderWithManyBanks", changed_log(59, 0x7f), Error::kTruncated},
+        NoLog{"HeaderWithAWrongDigestSize", changed_log(62, 32), Error::kBadLength},
+        NoLog{"HeaderWithAWrongVendorSize", changed_log(68, 9), Error::kBadLength},
+        NoLog{"HeaderThatTakesAnEvent", changed_log(28, 37 + 4), Error::kBadLength},
+        NoLog{"HeaderTooShort", changed_log(28, 20), Error::kTruncated},
+        NoLog{"HeaderPastTheEnd", changed_log(31, 1), Error::kTruncated},
+        NoLog{"OldHeaderTooShort",
+              joined({legacy_event(0, 3, literal_bytes("Spec ID Event00\0")), legacy_event(0, 8, text("v"))}),
+              Error::kTruncated},
+        NoLog{"GarbageAfterTheLastEvent", after_good_log(filler("garbage", 300)), Error::kBadValue},
+        NoLog{"TextAfterTheLastEvent", after_good_log(text("end of log, more or less")), Error::kBadValue},
+        NoLog{"AFewZerosAfterTheLastEvent", after_good_log(Buffer(4)), Error::kTruncated},
+        NoLog{"AFewOnesAfterTheLastEvent", after_good_log(Buffer(11, std::byte{0xff})), Error::kTruncated},
+        NoLog{"ZerosAndGarbageAfterTheLastEvent", after_good_log(joined({Buffer(64), filler("garbage", 9)})),
+              Error::kBadValue},
+        NoLog{"ZerosAndOnesAfterTheLastEvent", after_good_log(joined({Buffer(64), Buffer(64, std::byte{0xff})})),
+              Error::kBadValue},
+        NoLog{"ASecondLogAfterTheLastEvent", after_good_log(good_log()), Error::kBadValue}),
     [](const auto& row) { return row.param.name; });
+
+// Pages of zeros with a few other bytes are no logs of SHA-1, whatever the bytes are and wherever.
+TEST(PageOfZeros, IsNoLogWithAByteAnywhere) {
+    Buffer page(256);
+    for (std::size_t at = 0; at < 80; ++at) {
+        for (unsigned value = 1; value < 256; ++value) {
+            page[at] = static_cast<std::byte>(value);
+            EXPECT_NE(read_event_log(page).stopped.error, Error::kNone) << at << " " << value;
+        }
+        page[at] = std::byte{0};
+    }
+}
+TEST(PageOfZeros, IsNoLogWithPcrTypeAndSize) {
+    for (std::uint32_t pcr = 0; pcr < 24; ++pcr) {
+        for (const std::uint32_t type : {1u, 2u, 4u, 5u, 8u, 0xdu, 0x13u, 0x400u, 0x402u, 0x5ffu, 0x80000001u}) {
+            for (const std::uint32_t size : {0u, 4u, 64u}) {
+                Buffer page(256);
+                Writer writer(page);
+                writer.u32(pcr);
+                writer.u32(type);
+                writer.zeros(20);
+                writer.u32(size);
+                EXPECT_NE(read_event_log(page).stopped.error, Error::kNone) << pcr << " " << type << " " << size;
+            }
+        }
+    }
+}
+
+TEST(OldLog, OfALaunchByTxtHasZerosForWhatIsNot) {
+    const Buffer bytes = joined({legacy_with_digest(17, 0x402, filler("module", 20), {}),
+                                 legacy_with_digest(18, 0x40e, Buffer(20), {}), Buffer(64)});
+    const EventLog log = read_event_log(bytes);
+    EXPECT_EQ(log.stopped.error, Error::kNone) << host::describe(log.stopped);
+    EXPECT_EQ(log.events.size(), 2u);
+}
+
+// Of a bank that cannot be known nothing can be told of its digests either.
+TEST(EventLog, MayHaveNoBankThatIsKnown) {
+    Buffer bytes =
+        test::agile_log(std::array{HashAlgorithm::kSha256}, std::vector<SampleEvent>{{0, 4, Buffer(4), Buffer(4)}});
+    bytes.at(60) = std::byte{0x27};  // SHA3-256, of the header and of the event
+    bytes.at(65 + 12) = std::byte{0x27};
+    const EventLog log = read_event_log(bytes);
+    EXPECT_EQ(log.stopped.error, Error::kNone) << host::describe(log.stopped);
+    EXPECT_EQ(log.events.size(), 1u);
+}
 
 // A cut exactly between two events leaves a shorter log, and no other does.
 class CutLog : public testing::TestWithParam<const char*> {};
@@ -380,7 +459,8 @@ TEST(OldLog, OfEveryHeaderIsRead) {
 
 // Windows logs what it tells itself so.
 TEST(EventLog, NoActionMayBeOfNoPcr) {
-    const Buffer bytes = with_event({0xffffffff, 3, {}, filler("x")});
+    const Buffer bytes = test::agile_log(
+        kBanks, std::vector<SampleEvent>{{0xffffffff, 3, {}, filler("x")}, {0, 4, Buffer(4), Buffer(4)}});
     EXPECT_EQ(read_event_log(bytes).stopped.error, Error::kNone);
 }
 
