@@ -87,6 +87,8 @@ class LogReader {
             log_.crypto_agile ? read_agile() : read_legacy();
         }
         if (log_.stopped.error == Error::kNone) look_at_whole();
+        // Whatever many events may be called, they do not hide what is said of the log.
+        log_.quirks.insert(log_.quirks.end(), of_whole_.begin(), of_whole_.end());
         return std::move(log_);
     }
 
@@ -108,8 +110,8 @@ class LogReader {
             stop(Error::kTruncated, "event log: too few bytes for an event, and for padding", offset_);
             return true;
         }
-        quirk("padding at the end: " + std::to_string(bytes_.size() - offset_) + " bytes of " +
-              (offset_ >= zeros_at_ ? "zeros" : "0xff"));
+        of_whole_.push_back("padding at the end: " + std::to_string(bytes_.size() - offset_) + " bytes of " +
+                            (offset_ >= zeros_at_ ? "zeros" : "0xff"));
         return true;
     }
 
@@ -312,9 +314,13 @@ class LogReader {
             if (event.type == LogEventType::kSeparator) separated_ |= 1u << event.pcr;
         }
         constexpr std::byte kErrorSeparator[] = {std::byte{1}, std::byte{0}, std::byte{0}, std::byte{0}};
-        if (event.type == LogEventType::kSeparator && equal_bytes(event.data, kErrorSeparator) &&
-            has_own_digests(event))
-            quirk_at(event, "separator of PCR " + std::to_string(event.pcr) + " says that firmware met an error");
+        if (event.type == LogEventType::kSeparator && (errors_ >> event.pcr & 1) == 0 &&
+            equal_bytes(event.data, kErrorSeparator) && has_own_digests(event)) {
+            errors_ |= 1u << event.pcr;
+            of_whole_.push_back("event " + std::to_string(event.number) + " at offset " + std::to_string(event.offset) +
+                                ": separator of PCR " + std::to_string(event.pcr) +
+                                " says that firmware met an error");
+        }
     }
     static bool has_known_digest(const LogEvent& event) {
         return std::ranges::any_of(event.digests, [](Bytes digest) { return !digest.empty(); });
@@ -345,14 +351,14 @@ class LogReader {
             return stop(Error::kMismatch, "event log: neither a Spec ID event, nor an event whose digest is its data's",
                         0);
         if (log_.hcrtm && log_.startup_locality && *log_.startup_locality != kHcrtmLocality) {
-            quirk("start-up locality " + std::to_string(*log_.startup_locality) +
-                  " beside an H-CRTM event, after which PCR 0 starts with 4");
+            of_whole_.push_back("start-up locality " + std::to_string(*log_.startup_locality) +
+                                " beside an H-CRTM event, after which PCR 0 starts with 4");
         }
         std::string open;
         for (std::uint32_t pcr = 0; pcr < kFirmwarePcrs; ++pcr) {
             if ((extended_ & ~separated_ & 1u << pcr) != 0) open += (open.empty() ? "" : ", ") + std::to_string(pcr);
         }
-        if (!open.empty()) quirk("no separator of PCR " + open + ": the log may lack its end");
+        if (!open.empty()) of_whole_.push_back("no separator of PCR " + open + ": the log may lack its end");
     }
 
     void look_at_no_action(const LogEvent& event) {
@@ -385,6 +391,8 @@ class LogReader {
     bool extends_ = false;         // an event that extends a PCR was there
     std::uint32_t extended_ = 0;   // bit n: an event of PCR n, of those that firmware closes with a separator
     std::uint32_t separated_ = 0;  // bit n: that separator
+    std::uint32_t errors_ = 0;     // bit n: a separator of PCR n that stands for an error
+    std::vector<std::string> of_whole_;
     EventLog log_;
 };
 

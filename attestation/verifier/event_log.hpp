@@ -33,7 +33,7 @@ namespace gatehouse::verifier {
 
 // Several times what firmware logs: some hundred events in 64 KiB to 256 KiB.
 inline constexpr std::size_t kMaxLogEvents = 4096;
-inline constexpr std::size_t kMaxQuirks = 64;
+inline constexpr std::size_t kMaxQuirks = 64;  // of single events; those of the log as a whole come beside them
 
 // The banks that can be known, and their places in LogEvent::digests.
 inline constexpr std::array kLogBanks{HashAlgorithm::kSha1, HashAlgorithm::kSha256, HashAlgorithm::kSha384,

@@ -225,6 +225,23 @@ TEST(EventLogQuirk, ManyAreCountedNotKept) {
     EXPECT_EQ(read_event_log(bytes).quirks.size(), kMaxQuirks);
 }
 
+TEST(EventLogQuirk, ManyDoNotHideWhatIsSaidOfTheLog) {
+    Buffer locality = text(std::string("StartupLocality\0", 16));
+    locality.push_back(std::byte{3});
+    const Buffer error = bytes_of({1, 0, 0, 0});
+    std::vector<SampleEvent> events{{0, 3, {}, locality}, {0, 0x80000010, filler("x"), text("HCRTM")}};
+    events.insert(events.end(), 300, SampleEvent{9, 0x80000010, Buffer(4), Buffer(4)});
+    events.push_back({5, 4, error, error});
+    Buffer bytes = test::agile_log(kBanks, events);
+    bytes.resize(bytes.size() + 64);
+    const EventLog log = read_event_log(bytes);
+    EXPECT_TRUE(has_quirk(log, "and more"));
+    EXPECT_TRUE(has_quirk(log, "separator of PCR 5 says that firmware met an error"));
+    EXPECT_TRUE(has_quirk(log, "beside an H-CRTM"));
+    EXPECT_TRUE(has_quirk(log, "no separator of PCR 0"));
+    EXPECT_TRUE(has_quirk(log, "padding at the end"));
+}
+
 // --- errors, with their place
 
 TEST(EventLogError, NamesTheOffset) {
@@ -611,7 +628,7 @@ Buffer ended(Buffer bytes, std::size_t zeros = 1) {
 class EventData : public testing::TestWithParam<DataRow> {};
 TEST_P(EventData, IsFoundHowIt) {
     const DataRow& row = GetParam();
-    const Buffer bytes = with_event({1, row.type, row.measured, row.data});
+    const Buffer bytes = with_event({row.type == 0x0d ? 8u : 1u, row.type, row.measured, row.data});
     const EventLog log = read_event_log(bytes);
     ASSERT_EQ(log.events.size(), 1u);
     const DataFinding finding = judge_event_data(log.events[0]);
@@ -625,6 +642,8 @@ TEST_P(EventData, IsFoundHowIt) {
 constexpr auto kYes = DataJudgement::kMatches;
 constexpr auto kUnknown = DataJudgement::kElsewhere;
 constexpr const char* kPrefixed = "without its prefix";
+constexpr auto kValueAlone = DataJudgement::kValue;
+const std::string kMenuEntry = "menuentry a {" + std::string(100'000, ' ') + "}";
 // attestation/README.md, "What boot loaders log", has these forms by maker.
 INSTANTIATE_TEST_SUITE_P(
     OfABootLoader, EventData,
@@ -654,6 +673,14 @@ INSTANTIATE_TEST_SUITE_P(
         DataRow{"PatchedGrubWithoutPrefix", 0x0d, ended(text("set pager=1")), ended(text("set pager=1")), kYes, ""},
         DataRow{"PatchedGrubKernel", 0x0d, filler("kernel", 900), ended(text("grub_linuxefi Kernel")), kUnknown, ""},
         DataRow{"GrubThatLies", 0x0d, text("set x=y"), ended(text("grub_cmd: set x=z")), kUnknown, ""},
+        DataRow{"LongGrubCommand", 0x0d, text(kMenuEntry), ended(text("grub_cmd: " + kMenuEntry)), kYes, kPrefixed},
+        DataRow{"LongGrubCommandOfOldPatches", 0x0d, ended(text(kMenuEntry)), ended(text("grub_cmd " + kMenuEntry)),
+                kYes, kPrefixed},
+        DataRow{"PrefixThatGrubDoesNotWrite", 0x0d, text("set x=y"), text("shim_verified: set x=y"), kUnknown, ""},
+        DataRow{"PrefixOfAnyWord", 0x0d, text("set x=y"), text("kernel set x=y"), kUnknown, ""},
+        DataRow{"PrefixInCapitals", 0x0d, text("set x=y"), text("GRUB_CMD: set x=y"), kUnknown, ""},
+        DataRow{"PrefixTwice", 0x0d, text("set x=y"), text("grub_cmd: grub_cmd: set x=y"), kUnknown, ""},
+        DataRow{"PrefixWithoutItsBlank", 0x0d, text("set x=y"), text("grub_cmd:set x=y"), kUnknown, ""},
         DataRow{"PrefixTooLong", 0x0d, text("x"), text(std::string(33, 'a') + " x"), kUnknown, ""},
         DataRow{"PrefixThatIsNoWord", 0x0d, text("x"), text("(hd0,gpt1)/a x"), kUnknown, ""},
         DataRow{"PrefixOfTwoWords", 0x0d, text("x"), text("grub cmd x"), kUnknown, ""},
@@ -683,6 +710,19 @@ INSTANTIATE_TEST_SUITE_P(
         DataRow{"UBootVersion", 8, ended(text("U-Boot 2026.01")), ended(text("U-Boot 2026.01")), kYes, ""},
         DataRow{"CrtmVersionHashedWithout", 8, wide("1.2"), ended(wide("1.2"), 2), kYes, "hashed without"}),
     [](const auto& row) { return row.param.name; });
+
+TEST(EventDataOfGrub, HasAPrefixInItsOwnPcrOnly) {
+    for (std::uint32_t pcr = 0; pcr < 24; ++pcr) {
+        const Buffer bytes = with_event({pcr, 0x0d, text("set x=y"), ended(text("grub_cmd: set x=y"))});
+        const EventLog log = read_event_log(bytes);
+        const DataFinding finding = judge_event_data(log.events.at(0));
+        EXPECT_EQ(finding.judgement, pcr == 8 ? kYes : kUnknown) << pcr;
+        EXPECT_EQ(finding.front, pcr == 8 ? std::string_view("grub_cmd: ").size() : 0) << pcr;
+    }
+    const Buffer whole = with_event({8, 0x0d, text("grub_cmd: x"), text("grub_cmd: x")});
+    const EventLog log = read_event_log(whole);
+    EXPECT_EQ(judge_event_data(log.events.at(0)).front, 0u);
+}
 
 TEST(EventText, OfASectionBeginsWithADot) {
     const Buffer bytes = with_event({11, 0x0d, ended(text(".linux")), ended(wide(".linux"), 2)});
@@ -717,9 +757,15 @@ INSTANTIATE_TEST_SUITE_P(
                 "hashed with"},
         DataRow{"ActionThatLies", 0x80000007, text("Exit"), text("Stay"), DataJudgement::kDiffers, "SHA-256"},
         DataRow{"VariableWhole", 0x80000001, variable(kValue), variable(kValue), DataJudgement::kMatches, ""},
-        DataRow{"AuthorityValueAlone", 0x800000e0, kValue, variable(kValue), DataJudgement::kMatches,
+        DataRow{"AuthorityValueAlone", 0x800000e0, kValue, variable(kValue), kValueAlone, "only the variable's value"},
+        DataRow{"DriverVariableValueAlone", 0x80000001, kValue, variable(kValue), kValueAlone,
                 "only the variable's value"},
-        DataRow{"BootVariableValueAlone", 0x80000002, kValue, variable(kValue), DataJudgement::kMatches, ""},
+        DataRow{"BootVariableValueAlone", 0x80000002, kValue, variable(kValue), kValueAlone, ""},
+        DataRow{"BootVariableWhole", 0x80000002, variable(kValue), variable(kValue), DataJudgement::kMatches, ""},
+        DataRow{"BootVariable2ValueAlone", 0x8000000c, kValue, variable(kValue), kValueAlone,
+                "only the variable's value"},
+        DataRow{"SpdmPolicyValueAlone", 0x800000e3, kValue, variable(kValue), kValueAlone,
+                "only the variable's value"},
         DataRow{"VariableWithATail", 0x800000e0, variable(kValue), variable(kValue, filler("tail")),
                 DataJudgement::kMatches, "after the variable's value"},
         DataRow{"VariableButItsLastByte", 0x800000e0, variable(kValue, filler("tail", 5)),

@@ -340,6 +340,26 @@ TEST(FirmwareContradiction, OfEveryEventLeavesNothingJudged) {
     EXPECT_EQ(verdict.coverage.events_judged, 2u) << "firmware volume and boot loader, by the values";
 }
 
+// However much else there is to be said, each contradiction is.
+TEST(FirmwareContradiction, IsNamedWhateverElseIs) {
+    Sample sample = Sample::of_tpm();
+    for (int i = 0; i < 200; ++i) sample.events.push_back({9, 0x80000010, filler("x"), filler("y")});
+    sample.seal();
+    change_event(sample, kVersion, [](Buffer& bytes) { bytes.back() ^= std::byte{1}; });
+    const Verdict verdict = sample.judge();
+    EXPECT_TRUE(has_quirk(verdict, "and more")) << "there are too many quirks";
+    EXPECT_TRUE(has_quirk(verdict, "event 2")) << "but the contradiction is there";
+}
+
+TEST(FirmwareContradiction, OfVeryManyIsCounted) {
+    Sample sample = Sample::of_tpm();
+    for (int i = 0; i < 200; ++i) sample.events.push_back({9, 4, filler("x"), Buffer(4)});
+    sample.seal();
+    const Verdict verdict = sample.judge();
+    EXPECT_EQ(verdict.quirks.size(), kMaxQuirks + 2) << "among them that GRUB's prefix was not hashed";
+    EXPECT_TRUE(has_quirk(verdict, "136 more events"));
+}
+
 TEST(FirmwareContradiction, OfAnErrorIsNoError) {
     Sample sample = Sample::of_tpm();
     sample.seal();
@@ -393,6 +413,70 @@ TEST(FirmwareLiar, CannotHaveHisWordsCalledHashed) {
         EXPECT_EQ(verdict.events[kGrub - 1].hashed, "elsewhere") << words;
         EXPECT_EQ(verdict.coverage.events_judged, 13u);
     }
+}
+
+void set_text(Sample& sample, std::size_t event, std::string_view words) {
+    change_event(sample, event, [words](Buffer& bytes) {
+        bytes.resize(kDataAt);
+        const Bytes text = host::text_bytes(words);
+        Writer(MutableBytes(bytes).subspan(kDataAt - 4)).u32(static_cast<std::uint32_t>(text.size()));
+        bytes.insert(bytes.end(), text.begin(), text.end());
+    });
+}
+
+// Words of his own before the text that was measured.
+TEST(FirmwareLiar, CannotPutWordsBeforeWhatWasHashed) {
+    for (const char* const words : {"verified: set root=hd0", "harmless set root=hd0", "grub-cmd: set root=hd0"}) {
+        Sample sample = Sample::of_tpm();
+        sample.seal();
+        set_text(sample, kGrub, words);
+        EXPECT_EQ(sample.judge(true).events[kGrub - 1].hashed, "elsewhere") << words;
+    }
+    // Among GRUB's own he may choose: none is shown.
+    for (const char* const words : {"grub_cmd: set root=hd0", "kernel_cmdline: set root=hd0", "grub_cmd set root=hd0"}) {
+        Sample sample = Sample::of_tpm();
+        sample.seal();
+        set_text(sample, kGrub, words);
+        const Verdict verdict = sample.judge(true);
+        EXPECT_EQ(verdict.events[kGrub - 1].hashed, "as logged") << words;
+        EXPECT_EQ(verdict.events[kGrub - 1].name, "set root=hd0");
+    }
+}
+
+// Of a variable hashed by its value alone any name fits.
+TEST(FirmwareLiar, CannotHaveAVariablesNameVouchedForByItsValue) {
+    for (const std::uint32_t type : {0x80000001u, 0x80000002u, 0x8000000cu, 0x800000e0u}) {
+        Sample sample = Sample::of_tpm();
+        sample.events[kVariable - 1].type = type;
+        sample.events[kVariable - 1].measured = filler("\x01", 1);
+        sample.events[kVariable - 1].data.back() = filler("\x01", 1).front();
+        sample.policy.pcrs[HashAlgorithm::kSha256].erase(7);
+        sample.seal();
+        change_event(sample, kVariable, [](Buffer& bytes) { bytes.at(kDataAt + 32) = std::byte{'T'}; });
+        const Verdict verdict = sample.judge(true);
+        EXPECT_TRUE(verdict.accepted());
+        EXPECT_EQ(verdict.events[kVariable - 1].name, "TecureBoot");
+        EXPECT_EQ(verdict.events[kVariable - 1].hashed, "value alone") << type;
+        EXPECT_EQ(verdict.coverage.events_judged, 13u);
+        EXPECT_NE(detail_of(verdict, "events").find("11 of 14"), std::string::npos);
+    }
+}
+
+// What is not in the log of PCRs that others extend after the firmware may have been left out of it.
+TEST(FirmwareLiar, CannotHaveAnOmissionCalledAnExtensionOfLater) {
+    Sample sample = Sample::of_tpm();
+    sample.events.push_back({8, 0x0d, filler("later"), filler("later")});
+    sample.seal();
+    std::vector<Buffer> parts = test::split_log(sample.log);
+    parts.pop_back();
+    sample.log = test::join_log(parts);
+    EXPECT_TRUE(has_quirk(sample.judge(), "sha256 PCR 8: extended after its end, or events are left out of it"));
+    parts.pop_back();
+    sample.log = test::join_log(parts);
+    EXPECT_TRUE(has_quirk(sample.judge(), "the log has no event of it: PCR 8"));
+    Sample untouched = Sample::of_tpm();
+    untouched.seal();
+    EXPECT_FALSE(has_quirk(untouched.judge(), "PCR 8"));
 }
 
 // A bank that nobody quoted says whatever one likes.

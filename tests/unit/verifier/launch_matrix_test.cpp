@@ -522,6 +522,20 @@ TEST(LaunchViews, ShowTheFailingEventAndBothValuesOfItsPcr) {
     EXPECT_EQ(verdict.pcrs[1].found.size(), 64u);
 }
 
+TEST(LaunchViews, SayWhatTheReferenceVouchesFor) {
+    Sample sample = Sample::of_hypervisor();
+    sample.events[3].measured = filler("another kernel");
+    sample.seal();
+    Verdict verdict = sample.judge();
+    for (const auto& event : verdict.events)
+        EXPECT_EQ(event.hashed, event.number == 4 ? "elsewhere" : "as expected") << event.number;
+    change_event(sample, 1, [](Buffer& e) { e[kSha256At] ^= std::byte{1}; });
+    verdict = sample.judge();
+    for (const auto& event : verdict.events) EXPECT_EQ(event.hashed, "not quoted") << event.number;
+    sample.with_policy = false;
+    EXPECT_EQ(sample.judge().events.front().hashed, "elsewhere");
+}
+
 TEST(LaunchViews, AreThereOnlyIfAskedForWhereAllIsWell) {
     Sample sample = Sample::of_hypervisor();
     sample.seal();
