@@ -62,6 +62,10 @@ LogReport inspect_log(Bytes bytes) {
         report.log.stopped.error == Error::kNone && std::ranges::none_of(report.log.events, [](const LogEvent& event) {
             return judge_event_data(event).judgement == DataJudgement::kDiffers;
         });
+    if (lost_its_end(report.log)) {
+        report.log.quirks.emplace_back(kLostItsEnd);
+        report.consistent = false;
+    }
     return report;
 }
 

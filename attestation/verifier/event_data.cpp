@@ -13,6 +13,10 @@ namespace {
 // Longer data are no text that a boot loader logs: a command may be a menu entry with all that is in it.
 constexpr std::size_t kMaxText = 1024 * 1024;
 constexpr std::uint32_t kBootLoaderPcr = 8;
+constexpr std::uint32_t kFirstLaunchPcr = 17;
+constexpr std::uint32_t kLastLaunchPcr = 22;
+// Text in UTF-16 may end in three zeros.
+constexpr std::size_t kLeastLost = 4;
 // What GRUB writes before the text that it hashes, with its patches of older releases.
 constexpr std::string_view kPrefixes[] = {"grub_cmd: ", "kernel_cmdline: ", "module_cmdline: ", "grub_cmd ",
                                           "grub_kernel_cmdline "};
@@ -216,8 +220,7 @@ class Candidates {
         const std::size_t start = reader.offset();
         const Bytes inside = reader.bytes(static_cast<std::size_t>(value));
         const bool by_profile = event_.type == LogEventType::kEfiVariableBoot;
-        all_.push_back(
-            {inside, by_profile ? nullptr : "only the variable's value was hashed", DataJudgement::kValue});
+        all_.push_back({inside, by_profile ? nullptr : "only the variable's value was hashed", DataJudgement::kValue});
         if (reader.rest().empty()) return;
         add(data.first(start + inside.size()), "bytes after the variable's value, which were not hashed");
         // shim up to 15 counts the first characters of name and value twice, and the last of them not.
@@ -276,6 +279,15 @@ DataFinding judge_event_data(const LogEvent& event) {
     std::string banks = different_banks(event, event.data, same);
     if (banks.empty()) return {DataJudgement::kElsewhere, {}};  // no digest that can be computed
     return {DataJudgement::kDiffers, std::move(banks)};
+}
+
+bool lost_its_end(const EventLog& log) {
+    if (log.zeros_before_padding < kLeastLost || log.events.empty()) return false;
+    const LogEvent& last = log.events.back();
+    if (last.pcr >= kFirstLaunchPcr && last.pcr <= kLastLaunchPcr) return false;
+    const DataFinding finding = judge_event_data(last);
+    const bool covered = finding.judgement == DataJudgement::kMatches || finding.judgement == DataJudgement::kValue;
+    return !covered || !finding.detail.empty();
 }
 
 const char* judgement_name(DataJudgement judgement) {

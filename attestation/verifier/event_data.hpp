@@ -34,6 +34,11 @@ struct DataFinding {
 // In every bank that the event has and that can be computed: kDiffers if one does not match, and either another does, or
 // the type's data are what is hashed.
 [[nodiscard]] DataFinding judge_event_data(const LogEvent& event);
+// Whether a log that is padded with zeros may have been cut within its last event: four or more of its last bytes are zeros,
+// too, and its digest is not just that of its data. So is an event that says nothing. A log of whose last event up to three bytes
+// are lost, or just what was zeros, cannot be told from a whole one. Events of a launch (PCRs 17 to 22) often say nothing.
+[[nodiscard]] bool lost_its_end(const EventLog& log);
+inline constexpr const char* kLostItsEnd = "the last event may have lost its end: it ends in the zeros that follow it";
 // "nothing", "elsewhere", "as logged", "value alone", "differs".
 [[nodiscard]] const char* judgement_name(DataJudgement judgement);
 

@@ -110,6 +110,7 @@ class LogReader {
             stop(Error::kTruncated, "event log: too few bytes for an event, and for padding", offset_);
             return true;
         }
+        if (offset_ >= zeros_at_) log_.zeros_before_padding = offset_ - zeros_at_;
         of_whole_.push_back("padding at the end: " + std::to_string(bytes_.size() - offset_) + " bytes of " +
                             (offset_ >= zeros_at_ ? "zeros" : "0xff"));
         return true;
@@ -318,8 +319,7 @@ class LogReader {
             equal_bytes(event.data, kErrorSeparator) && has_own_digests(event)) {
             errors_ |= 1u << event.pcr;
             of_whole_.push_back("event " + std::to_string(event.number) + " at offset " + std::to_string(event.offset) +
-                                ": separator of PCR " + std::to_string(event.pcr) +
-                                " says that firmware met an error");
+                                ": separator of PCR " + std::to_string(event.pcr) + " says that firmware met an error");
         }
     }
     static bool has_known_digest(const LogEvent& event) {

@@ -17,7 +17,8 @@
 // past the end, at digests that the header does not announce, at a header that does not add up, at an event of a PCR below 17
 // none of whose digests can be a hash's (zeros), and where there is not one event that extends a PCR. Without a Spec ID event
 // one event at least must show that it is a log: by the digest of its data, or by a type and a digest of a launch by TXT. After the last event only what fixed-size areas (the ACPI table's, a flash block) are filled with may follow:
-// zeros or 0xff to the end, and so many that they cannot be an event's first bytes. A log that was cut exactly between two
+// zeros or 0xff to the end, and so many that they cannot be an event's first bytes (lost_its_end() of event_data.hpp looks
+// whether they are what an event lacks). A log that was cut exactly between two
 // events cannot be told from a shorter one; that a PCR of the firmware lacks its separator is a quirk, and a replay to
 // quoted values says the rest.
 #pragma once
@@ -103,6 +104,8 @@ struct EventLog {
     std::vector<std::string> quirks;
     // Of an EV_NO_ACTION event "StartupLocality".
     std::optional<std::uint8_t> startup_locality;
+    // Zeros that the last event ends in, if padding of zeros follows it.
+    std::size_t zeros_before_padding = 0;
     // Whether the first event that extends PCR 0 is EV_EFI_HCRTM_EVENT.
     bool hcrtm = false;
     // kNone if the log was read to its end; else why and, in detail, at which offset reading stopped; the

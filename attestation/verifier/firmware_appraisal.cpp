@@ -261,6 +261,7 @@ class FirmwareAppraisal {
         if (differing > kMaxQuirks)
             named.push_back(std::to_string(differing - kMaxQuirks) + " more events have digests not of their data");
         on_.verdict.quirks.insert(on_.verdict.quirks.begin(), named.begin(), named.end());
+        if (lost_its_end(on_.log)) on_.verdict.quirks.emplace_back(kLostItsEnd);
         std::string found = std::to_string(recomputed) + " of " + std::to_string(coverage.events) +
                             " events recomputed from their data";
         if (differing != 0) found += ", " + std::to_string(differing) + " passed over: " + contradicts;

@@ -462,6 +462,65 @@ TEST_P(CutLog, IsWholeBetweenTwoEventsOnly) {
 INSTANTIATE_TEST_SUITE_P(Firmware, CutLog, testing::Values("ovmf.bin", "seabios.bin"),
                          [](const auto& row) { return std::string(row.param).substr(0, 4); });
 
+bool is_consistent(const EventLog& log) {
+    return log.stopped.error == Error::kNone && !lost_its_end(log) &&
+           std::ranges::none_of(log.events, [](const LogEvent& event) {
+               return judge_event_data(event).judgement == DataJudgement::kDiffers;
+           });
+}
+std::size_t zeros_before(const Buffer& bytes, std::size_t at) {
+    std::size_t count = 0;
+    while (count < at && bytes[at - 1 - count] == std::byte{0}) ++count;
+    return count;
+}
+// One that was cut and filled with zeros is none either, but between two events, and where no more is lost than zeros, or
+// the last three bytes of what no digest covers.
+TEST_P(CutLog, FilledWithZerosIsConsistentBetweenTwoEventsOnly) {
+    const Buffer bytes = read_log(GetParam());
+    const EventLog log = read_event_log(bytes);
+    ASSERT_TRUE(is_consistent(log));
+    unsigned taken = 0;
+    for (std::size_t size = 1; size < bytes.size(); ++size) {
+        Buffer cut = bytes;
+        std::fill(cut.begin() + static_cast<std::ptrdiff_t>(size), cut.end(), std::byte{0});
+        cut.resize(bytes.size() + 64);
+        if (!is_consistent(read_event_log(cut))) continue;
+        // The first event that begins at the cut or after it.
+        std::size_t next = bytes.size();
+        std::size_t before = 0;
+        for (const LogEvent& event : log.events) {
+            if (event.offset <= size) before = event.offset;
+            if (event.offset >= size) next = std::min(next, event.offset);
+        }
+        const auto zeros = [&](std::size_t from, std::size_t to) {
+            return std::all_of(bytes.begin() + static_cast<std::ptrdiff_t>(from),
+                               bytes.begin() + static_cast<std::ptrdiff_t>(to),
+                               [](std::byte one) { return one == std::byte{0}; });
+        };
+        const bool nothing_lost = zeros(size, next) || zeros(before, size);
+        EXPECT_TRUE(nothing_lost || zeros_before(cut, next) < 4) << size << " of " << bytes.size();
+        ++taken;
+    }
+    EXPECT_LT(taken, bytes.size() / 8);
+}
+
+TEST(PaddedLog, LostItsEndIfTheLastEventEndsInZerosThatItsDigestDoesNotCover) {
+    const auto lost = [](const SampleEvent& event, std::size_t zeros = 64) {
+        Buffer bytes = with_event(event);
+        bytes.resize(bytes.size() + zeros);
+        return lost_its_end(read_event_log(bytes));
+    };
+    Buffer text_and_zeros = text("(hd0)/vmlinuz");
+    text_and_zeros.insert(text_and_zeros.end(), 4, std::byte{0});
+    EXPECT_TRUE(lost({9, 0x0d, filler("a file", 900), text_and_zeros}));
+    EXPECT_TRUE(lost({9, 0x0d, filler("a file", 900), {}}));
+    EXPECT_FALSE(lost({9, 0x0d, text_and_zeros, text_and_zeros})) << "covered by its digest";
+    EXPECT_FALSE(lost({9, 0x0d, filler("a file", 900), text_and_zeros}, 0)) << "no padding";
+    EXPECT_FALSE(lost({9, 0x0d, filler("a file", 900), text("(hd0)/vmlinuz")}));
+    EXPECT_FALSE(lost({17, 0x402, filler("a module", 900), {}})) << "a launch's events say nothing";
+    EXPECT_FALSE(lost({0, 4, Buffer(4), Buffer(4)}));
+}
+
 TEST(OldLog, OfEveryHeaderIsRead) {
     const Buffer events = joined({legacy_event(0, 8, text("v")), legacy_event(0, 4, Buffer(4))});
     Buffer spec_id = text(std::string("Spec ID Event00\0", 16));
@@ -764,8 +823,7 @@ INSTANTIATE_TEST_SUITE_P(
         DataRow{"BootVariableWhole", 0x80000002, variable(kValue), variable(kValue), DataJudgement::kMatches, ""},
         DataRow{"BootVariable2ValueAlone", 0x8000000c, kValue, variable(kValue), kValueAlone,
                 "only the variable's value"},
-        DataRow{"SpdmPolicyValueAlone", 0x800000e3, kValue, variable(kValue), kValueAlone,
-                "only the variable's value"},
+        DataRow{"SpdmPolicyValueAlone", 0x800000e3, kValue, variable(kValue), kValueAlone, "only the variable's value"},
         DataRow{"VariableWithATail", 0x800000e0, variable(kValue), variable(kValue, filler("tail")),
                 DataJudgement::kMatches, "after the variable's value"},
         DataRow{"VariableButItsLastByte", 0x800000e0, variable(kValue, filler("tail", 5)),
