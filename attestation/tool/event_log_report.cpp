@@ -35,6 +35,7 @@ void replay_all(const EventLog& log, const Each& each) {
 
 struct Count {
     unsigned recomputed = 0;
+    unsigned values = 0;  // of variables, alone
     unsigned extending = 0;
 };
 Count count_events(const EventLog& log) {
@@ -43,6 +44,7 @@ Count count_events(const EventLog& log) {
         const DataJudgement judgement = judge_event_data(event).judgement;
         if (judgement != DataJudgement::kNothingHashed) ++count.extending;
         if (judgement == DataJudgement::kMatches) ++count.recomputed;
+        if (judgement == DataJudgement::kValue) ++count.values;
     }
     return count;
 }
@@ -60,6 +62,10 @@ LogReport inspect_log(Bytes bytes) {
         report.log.stopped.error == Error::kNone && std::ranges::none_of(report.log.events, [](const LogEvent& event) {
             return judge_event_data(event).judgement == DataJudgement::kDiffers;
         });
+    if (lost_its_end(report.log)) {
+        report.log.quirks.emplace_back(kLostItsEnd);
+        report.consistent = false;
+    }
     return report;
 }
 
@@ -111,12 +117,17 @@ std::string log_text(const LogReport& report) {
             text += "  [the data have another digest in " + finding.detail + "]";
         else if (!finding.detail.empty())
             text += "  [" + finding.detail + "]";
+        else if (finding.judgement == DataJudgement::kValue)
+            text += "  [the value is hashed, the name is not]";
         text += '\n';
     }
     for (const std::string& quirk : log.quirks) text += "note  " + quirk + '\n';
     const Count count = count_events(log);
     text += "note  " + std::to_string(count.recomputed) + " of " + std::to_string(count.extending) +
-            " events recomputed from their data; what the others say is in no digest\n";
+            " events recomputed from their data";
+    if (count.values != 0)
+        text += ", of " + std::to_string(count.values) + " more a variable's value, but not its name";
+    text += "; what the others say is in no digest\n";
     replay_all(log, [&text](HashAlgorithm bank, std::uint32_t pcr, const std::string& value) {
         text += "pcr   " + padded(name_of(bank), 8) + padded(std::to_string(pcr), 3) + value + '\n';
     });

@@ -20,7 +20,8 @@ struct LogReport {
 [[nodiscard]] LogReport inspect_log(Bytes bytes);
 
 // "crypto_agile", "banks", "events" (number, offset in bytes, pcr, type, text, data size in bytes, "digests"
-// by bank, "hashed": "nothing", "elsewhere" (not in the log), "as logged" or "differs", "note"), "recomputed" (events), "quirks",
+// by bank, "hashed": "nothing", "elsewhere" (not in the log), "as logged", "value alone" (of a variable) or "differs",
+// "note"), "recomputed" (events), "quirks",
 // "stopped" (null, or why and at which offset), "pcrs" by bank: what the events replay to, hexadecimal,
 // "consistent".
 [[nodiscard]] nlohmann::json log_json(const LogReport& report);

@@ -185,10 +185,13 @@ void remember(Case& on) {
     if (accepted) on.verdict.tpm->identity = identity_to_remember(on);
 }
 
-// What an event says is not shown if its digest shows that it is something else.
-std::string name_in_view(const LogEvent& event, const char* hashed) {
-    const bool differs = std::string_view(hashed) == judgement_name(DataJudgement::kDiffers);
-    return differs ? event_type_name(event.type) + ", data not those of its digest" : event_text(event);
+// What an event says is not shown if its digest shows that it is something else, nor what stands before the hashed.
+std::string name_in_view(const LogEvent& event, std::string_view hashed, std::size_t front) {
+    if (hashed == judgement_name(DataJudgement::kDiffers))
+        return event_type_name(event.type) + ", data not those of its digest";
+    LogEvent shown = event;
+    if (hashed == judgement_name(DataJudgement::kMatches)) shown.data = event.data.subspan(front);
+    return event_text(shown);
 }
 
 void view_events(Case& on) {
@@ -202,7 +205,7 @@ void view_events(Case& on) {
                                      .number = event.number,
                                      .pcr = event.pcr,
                                      .type = static_cast<std::uint32_t>(event.type),
-                                     .name = name_in_view(event, on.event_hashed[i]),
+                                     .name = name_in_view(event, on.event_hashed[i], on.event_front[i]),
                                      .digest = host::hex(digest),
                                      .hashed = on.event_hashed[i],
                                      .ok = on.event_ok[i]});
@@ -254,6 +257,7 @@ Verdict appraise(const Evidence& evidence, const AttestationKey& key, const TpmS
     if (launch || !evidence.event_log.empty()) on.log = read_event_log(evidence.event_log);
     on.event_ok.assign(on.log.events.size(), true);
     on.event_hashed.assign(on.log.events.size(), judgement_name(DataJudgement::kElsewhere));
+    on.event_front.assign(on.log.events.size(), 0);
     on.verdict.quirks = on.log.quirks;
     const Match match = launch ? closest_reference(on.log, policy, evidence.claims) : Match{};
 

@@ -131,9 +131,10 @@ struct Verdict {
         std::uint32_t type;
         std::string name;
         std::string digest;
-        // What of its text the quote vouches for: "as logged" (all, but for what a quirk names), "elsewhere" (nothing: what
-        // was hashed is not in the log), "differs" (it says something else, and is not shown), "nothing" (EV_NO_ACTION),
-        // "not quoted". Of a launch always "elsewhere": names are compared with the reference's.
+        // What of its name the quote vouches for: "as logged" (all of it), "value alone" (of a variable, whose name may be
+        // any), "elsewhere" (nothing: what was hashed is not in the log), "differs" (it says something else, and is not
+        // shown), "nothing" (EV_NO_ACTION), "not quoted". Of a launch: "as expected" (digests, type and name are the
+        // reference's), or else "elsewhere" or "not quoted".
         std::string hashed;
         bool ok;
     };

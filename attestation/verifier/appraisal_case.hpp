@@ -21,6 +21,7 @@ struct Case {
     // For each of log.events: Verdict::EventView.
     std::vector<bool> event_ok{};
     std::vector<const char*> event_hashed{};
+    std::vector<std::size_t> event_front{};  // bytes of the data that come before what was hashed
 
     // The quote, or null if there is none to judge.
     [[nodiscard]] const Attestation* attestation() const { return quote.ok() ? &*quote : nullptr; }

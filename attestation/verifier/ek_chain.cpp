@@ -2,29 +2,18 @@
 
 #include <openssl/err.h>
 
-#include <array>
+#include <algorithm>
+#include <memory>
 
 #include "attestation/verifier/ek_certificate.hpp"
+#include "attestation/verifier/ek_revocation.hpp"
 
 namespace gatehouse::verifier {
 namespace {
 
 constexpr int kMaxIntermediates = 6;
-
-std::string date_text(const ASN1_TIME* time) {
-    std::tm parts{};
-    char text[32] = "an unreadable date";
-    if (time != nullptr && ASN1_TIME_to_tm(time, &parts) == 1) {
-        (void)std::strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S UTC", &parts);
-    }
-    return text;
-}
-
-std::string certificate_text(X509* certificate, int depth) {
-    if (depth == 0) return "EK certificate";
-    return "CA " + std::to_string(depth) + " (" +
-           (certificate == nullptr ? "unknown" : name_text(X509_get_subject_name(certificate))) + ")";
-}
+// Further attempts at a path.
+constexpr std::size_t kMaxDetours = 16;
 
 // The object identifier of the first critical extension that OpenSSL does not process.
 std::string unknown_critical(X509* certificate) {
@@ -64,21 +53,6 @@ std::string chain_error(int error, X509* certificate) {
     }
 }
 
-// --- revocation: OpenSSL's, with indirect, partitioned and delta CRLs (RFC 5280, section 6.3.3)
-
-// One certificate of one path, and the CRL that it is looked for in.
-struct CrlUse {
-    const X509_STORE_CTX* path = nullptr;
-    int depth = -1;
-    const X509_CRL* list = nullptr;
-    bool operator==(const CrlUse&) const = default;
-};
-
-bool is_about_time(int error) {
-    return error == X509_V_ERR_CRL_HAS_EXPIRED || error == X509_V_ERR_CRL_NOT_YET_VALID ||
-           error == X509_V_ERR_CERT_HAS_EXPIRED || error == X509_V_ERR_CERT_NOT_YET_VALID;
-}
-
 // For who sets the clock.
 std::string clock_text(std::time_t now) {
     std::tm parts{};
@@ -88,110 +62,20 @@ std::string clock_text(std::time_t now) {
     return text;
 }
 
-struct Revocations {
-    std::string revoked;  // the first certificate that is
-    std::vector<std::pair<CrlUse, std::string>> failures;
-    std::vector<std::string> gaps;  // certificates that no CRL says anything of
-    // The last that is not for the certificate: of it only an entry counts. Of the path, and of that of a CRL's issuer.
-    std::array<CrlUse, 2> out_of_scope;
-    CrlUse distrusted;     // the last that is not to be believed
-    CrlUse last;           // of any of them
-    bool by_time = false;  // the first failure is about a date
-};
-
-// What an error is about. OpenSSL forgets the CRL once it has said that its dates are wrong.
-CrlUse use_of(const Revocations& found, X509_STORE_CTX* context) {
-    CrlUse use{context, X509_STORE_CTX_get_error_depth(context), X509_STORE_CTX_get0_current_crl(context)};
-    if (use.list == nullptr && use.path == found.last.path && use.depth == found.last.depth) return found.last;
-    return use;
-}
-
-std::string revocation_error(int error, const CrlUse& use, X509* certificate) {
-    const std::string who = certificate_text(certificate, use.depth);
-    const X509_CRL* const list = use.list;
-    const std::string issuer =
-        name_text(list == nullptr ? X509_get_issuer_name(certificate) : X509_CRL_get_issuer(list));
-    switch (error) {
-        case X509_V_ERR_CERT_REVOKED: return who + ": revoked by " + issuer;
-        case X509_V_ERR_CRL_HAS_EXPIRED:
-            return who + ": the CRL of " + issuer + " expired on " +
-                   date_text(list == nullptr ? nullptr : X509_CRL_get0_nextUpdate(list)) + "; a new one is needed";
-        case X509_V_ERR_CRL_NOT_YET_VALID:
-            return who + ": the CRL of " + issuer + " is not valid before " +
-                   date_text(list == nullptr ? nullptr : X509_CRL_get0_lastUpdate(list));
-        case X509_V_ERR_UNHANDLED_CRITICAL_CRL_EXTENSION:
-            return who + ": the CRL of " + issuer + " has a critical extension that is not known";
-        default: return who + ": CRL of " + issuer + ": " + X509_verify_cert_error_string(error);
-    }
-}
-
-// OpenSSL's verify callback of the second pass: goes on past every error, and keeps what it was. That no CRL
-// is for a certificate is no error; of a CRL that is not for it (of another distribution point, of another kind of
-// certificate, of no authority that the certificate names) counts only that it lists the certificate.
-int collect_revocations(int ok, X509_STORE_CTX* context) {
-    if (ok == 1) return 1;
-    // Of the path of a CRL's own issuer: if that fails, the CRL is not to be believed.
-    const X509_STORE_CTX* const above = X509_STORE_CTX_get0_parent_ctx(context);
-    auto& found = *static_cast<Revocations*>(X509_STORE_CTX_get_app_data(above == nullptr ? context : above));
-    const int error = X509_STORE_CTX_get_error(context);
-    X509* const certificate = X509_STORE_CTX_get_current_cert(context);
-    CrlUse& out_of_scope = found.out_of_scope[above == nullptr ? 0 : 1];
-    const CrlUse use = found.last = use_of(found, context);
-    switch (error) {
-        case X509_V_ERR_DIFFERENT_CRL_SCOPE:
-        case X509_V_ERR_UNABLE_TO_GET_CRL_ISSUER:
-            out_of_scope = use;
-            std::erase_if(found.failures, [&use](const auto& one) { return one.first == use; });
-            [[fallthrough]];
-        case X509_V_ERR_UNABLE_TO_GET_CRL: {
-            std::string who = certificate_text(certificate, use.depth);
-            if (above == nullptr && (found.gaps.empty() || found.gaps.back() != who)) found.gaps.push_back(who);
-            return 1;
-        }
-        case X509_V_ERR_CERT_REVOKED:
-            if (above != nullptr) return 0;
-            if (found.revoked.empty() && found.distrusted != use)
-                found.revoked = revocation_error(error, use, certificate);
-            return 1;
-        default: break;
-    }
-    if (above != nullptr) return out_of_scope == use ? 1 : 0;
-    if (!is_about_time(error)) found.distrusted = use;
-    if (out_of_scope == use) return 1;
-    if (found.failures.empty()) found.by_time = is_about_time(error);
-    found.failures.emplace_back(use, revocation_error(error, use, certificate));
-    return 1;
-}
-
-// The CRLs that may be asked about a path. One that names a CA of the path, and is by another one of that name,
-// would hide those that are by it.
-openssl::RevocationStack lists_for(const STACK_OF(X509) * path, const TrustedVendor& vendor) {
-    openssl::RevocationStack lists(sk_X509_CRL_new_null());
-    for (const TrustedRevocations& one : vendor.revocations) {
-        X509_CRL* const list = one.list.get();
-        bool fits = !one.signers.empty();
-        for (int depth = 1; depth < sk_X509_num(path); ++depth) {
-            X509* const certificate = sk_X509_value(path, depth);
-            if (!names_as_signer(list, certificate)) continue;
-            fits = X509_CRL_verify(list, X509_get0_pubkey(certificate)) == 1;
-            break;
-        }
-        if (fits) sk_X509_CRL_push(lists.get(), list);
-    }
-    ERR_clear_error();
-    return lists;
-}
-
 class Verification {
   public:
-    // Certificates of `path` come before all others.
+    // Certificates of `path` come before all others; those of `last`, in their order, after.
     Verification(X509* certificate, const std::vector<openssl::Certificate>& others, const TrustedVendor& vendor,
-                 const STACK_OF(X509) * path = nullptr)
+                 const STACK_OF(X509) * path = nullptr, const std::vector<X509*>& last = {})
         : vendor_(vendor), others_(sk_X509_new_null()), context_(X509_STORE_CTX_new()) {
         for (int depth = 1; path != nullptr && depth < sk_X509_num(path); ++depth)
             sk_X509_push(others_.get(), sk_X509_value(path, depth));
-        for (const auto& one : vendor.intermediates) sk_X509_push(others_.get(), one.get());
-        for (const auto& one : others) sk_X509_push(others_.get(), one.get());
+        for (const auto* group : {&vendor.intermediates, &others}) {
+            for (const auto& one : *group) {
+                if (std::ranges::find(last, one.get()) == last.end()) sk_X509_push(others_.get(), one.get());
+            }
+        }
+        for (X509* const one : last) sk_X509_push(others_.get(), one);
         if (!context_ || X509_STORE_CTX_init(context_.get(), vendor.anchors.get(), certificate, others_.get()) != 1) {
             throw host::ToolError("EK certificate: OpenSSL cannot start to verify");
         }
@@ -242,26 +126,39 @@ class Verification {
         return vendor_.name + ": " + text;
     }
 
-    // Of a good path, which was given to the constructor as well.
-    [[nodiscard]] Revocations revocations(const STACK_OF(X509) * path) {
-        Revocations found;
-        const openssl::RevocationStack lists = lists_for(path, vendor_);
-        X509_STORE_CTX_set0_crls(context_.get(), lists.get());
-        X509_VERIFY_PARAM_set_flags(rules(), X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL |
-                                                 X509_V_FLAG_EXTENDED_CRL_SUPPORT | X509_V_FLAG_USE_DELTAS);
-        X509_STORE_CTX_set_app_data(context_.get(), &found);
-        X509_STORE_CTX_set_verify_cb(context_.get(), collect_revocations);
-        // 0: it did not come to an end, for a reason that is not the callback's.
-        if (X509_verify_cert(context_.get()) != 1 && found.revoked.empty() && found.failures.empty()) {
-            found.failures.emplace_back(CrlUse{},
-                                        X509_verify_cert_error_string(X509_STORE_CTX_get_error(context_.get())));
+    // After a path_failure(): a CA of the path that need not have been taken, for there is another of its name. Of a
+    // signature that does not hold the CA that did not make it, else the last. nullptr if there is none.
+    [[nodiscard]] X509* detour() const {
+        const int error = X509_STORE_CTX_get_error(context_.get());
+        const int failed = X509_STORE_CTX_get_error_depth(context_.get());
+        if (error == X509_V_ERR_CERT_SIGNATURE_FAILURE && has_twin(sk_X509_value(path(), failed + 1)))
+            return sk_X509_value(path(), failed + 1);
+        for (int depth = sk_X509_num(path()) - 1; depth > 0; --depth) {
+            if (has_twin(sk_X509_value(path(), depth))) return sk_X509_value(path(), depth);
         }
-        X509_STORE_CTX_set0_crls(context_.get(), nullptr);
-        return found;
+        return nullptr;
+    }
+
+    // Of a good path, which was given to the constructor as well.
+    [[nodiscard]] Revocations revocations(std::optional<std::time_t> now) {
+        return find_revocations(context_.get(), vendor_, now);
     }
 
   private:
     [[nodiscard]] X509_VERIFY_PARAM* rules() const { return X509_STORE_CTX_get0_param(context_.get()); }
+    // Whether it is one of the certificates that were given, and another of them has its name.
+    [[nodiscard]] bool has_twin(X509* certificate) const {
+        bool given = false, other = false;
+        for (int i = 0; certificate != nullptr && i < sk_X509_num(others_.get()); ++i) {
+            X509* const one = sk_X509_value(others_.get(), i);
+            if (one == certificate) {
+                given = true;
+            } else if (X509_cmp(one, certificate) != 0) {
+                other = other || X509_NAME_cmp(X509_get_subject_name(one), X509_get_subject_name(certificate)) == 0;
+            }
+        }
+        return given && other;
+    }
 
     const TrustedVendor& vendor_;
     openssl::CertificateStack others_;
@@ -279,16 +176,21 @@ Finding judge_revocation(X509* certificate, const std::vector<openssl::Certifica
     }
     Verification verification(certificate, others, vendor, path);
     verification.at(now);
-    const Revocations found = verification.revocations(path);
+    const Revocations found = verification.revocations(now);
     if (!found.revoked.empty()) return finding(false, found.revoked);
-    if (!found.failures.empty())
-        return finding(false, found.failures.front().second + (found.by_time ? clock_text(now) : ""));
-    if (vendor.require_crl && !found.gaps.empty())
-        return finding(false, "no CRL for " + found.gaps.front() + ", and the vendor's settings require one");
-    const bool checked = found.gaps.empty() || found.gaps.front() != certificate_text(certificate, 0);
+    if (!found.failure.empty()) return finding(false, found.failure + (found.by_time ? clock_text(now) : ""));
+    if (vendor.require_crl && !found.gaps.empty()) {
+        const Revocations::Gap& gap = found.gaps.front();
+        return finding(false, "no CRL for " + gap.who + (gap.other.empty() ? "" : " (" + gap.other + ")") +
+                                  ", and the vendor's settings require one");
+    }
+    const bool checked = found.gaps.empty() || found.gaps.front().depth != 0;
     std::string text = checked ? "not revoked" : "";
-    for (const auto& gap : found.gaps)
-        text += (text.empty() ? "" : "; ") + std::string("not checked, for want of a CRL: ") + gap;
+    for (const auto& gap : found.gaps) {
+        text += text.empty() ? "" : "; ";
+        text += gap.other.empty() ? "not checked, for want of a CRL: " + gap.who
+                                  : "not checked: " + gap.who + ": " + gap.other;
+    }
     return finding(true, text);
 }
 
@@ -298,7 +200,31 @@ std::string revoked_meanwhile(X509* certificate, const std::vector<openssl::Cert
     if (vendor.revocations.empty()) return "";
     Verification verification(certificate, others, vendor, path);
     verification.at_any_time();
-    return verification.revocations(path).revoked;
+    return verification.revocations(std::nullopt).revoked;
+}
+
+// The first path that is good; if none is, the first that was tried, which says why. OpenSSL tries one CA of each name: of
+// cross-certificates that may be the one whose issuer nobody has, of CAs that changed their key the wrong one.
+struct Search {
+    std::unique_ptr<Verification> verification;
+    std::string failure;
+};
+// So a CA that led nowhere comes last in the next attempt.
+Search find_path(X509* certificate, const std::vector<openssl::Certificate>& others, const TrustedVendor& vendor,
+                 std::time_t time) {
+    Search first;
+    std::vector<X509*> last;
+    for (std::size_t detours = 0; detours <= kMaxDetours; ++detours) {
+        auto verification = std::make_unique<Verification>(certificate, others, vendor, nullptr, last);
+        verification->at(time);
+        std::string failure = verification->path_failure();
+        X509* const detour = failure.empty() ? nullptr : verification->detour();
+        if (failure.empty() || !first.verification) first = {std::move(verification), std::move(failure)};
+        if (detour == nullptr) break;
+        std::erase(last, detour);
+        last.push_back(detour);
+    }
+    return first;
 }
 
 }  // namespace
@@ -308,9 +234,8 @@ std::string chain_fault(X509* certificate, const std::vector<openssl::Certificat
     std::string fault = "EK certificate: no vendor is trusted any more";
     bool blamed = false, vouched = false;
     for (const TrustedVendor& vendor : store.vendors) {
-        Verification verification(certificate, others, vendor);
-        verification.at(accepted);
-        const std::string failure = verification.path_failure();
+        const auto [found, failure] = find_path(certificate, others, vendor, accepted);
+        const Verification& verification = *found;
         if (failure.empty()) {
             // Vendors may share a root: the one with the CRL is heard.
             const std::string revoked = revoked_meanwhile(certificate, others, vendor, verification.path());
@@ -335,9 +260,8 @@ ChainVerdict verify_chain(X509* certificate, const std::vector<openssl::Certific
     verdict.revocation = {"ek revocation", false, "there is no path to a trusted root"};
     bool blamed = false;
     for (const TrustedVendor& vendor : store.vendors) {
-        Verification verification(certificate, others, vendor);
-        verification.at(now);
-        std::string failure = verification.path_failure();
+        auto [found, failure] = find_path(certificate, others, vendor, now);
+        const Verification& verification = *found;
         if (failure.empty()) {
             // A context serves for one verification only.
             Finding revocation = judge_revocation(certificate, others, vendor, verification.path(), now);

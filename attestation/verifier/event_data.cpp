@@ -2,17 +2,24 @@
 
 #include <algorithm>
 #include <deque>
-#include <optional>
+#include <span>
+#include <string_view>
 
 #include "attestation/verifier/quick_hash.hpp"
 
 namespace gatehouse::verifier {
 namespace {
 
-// Longer data are no text that a boot loader logs.
-constexpr std::size_t kMaxText = 64 * 1024;
-// "grub_cmd", "kernel_cmdline", "grub_kernel_cmdline", "module_cmdline".
-constexpr std::size_t kMaxPrefix = 32;
+// Longer data are no text that a boot loader logs: a command may be a menu entry with all that is in it.
+constexpr std::size_t kMaxText = 1024 * 1024;
+constexpr std::uint32_t kBootLoaderPcr = 8;
+constexpr std::uint32_t kFirstLaunchPcr = 17;
+constexpr std::uint32_t kLastLaunchPcr = 22;
+// Text in UTF-16 may end in three zeros.
+constexpr std::size_t kLeastLost = 4;
+// What GRUB writes before the text that it hashes, with its patches of older releases.
+constexpr std::string_view kPrefixes[] = {"grub_cmd: ", "kernel_cmdline: ", "module_cmdline: ", "grub_cmd ",
+                                          "grub_kernel_cmdline "};
 
 constexpr const char* kWithout = "text is logged with a terminator and hashed without";
 constexpr const char* kWith = "text is hashed with a terminator and logged without";
@@ -24,6 +31,8 @@ constexpr const char* kPrefix = "hashed without its prefix";
 struct Candidate {
     Bytes bytes;
     const char* quirk;  // null for the profile's
+    DataJudgement judgement = DataJudgement::kMatches;
+    std::size_t front = 0;  // DataFinding::front
 };
 
 // Text without the zeros of 1 or 2 bytes at its end.
@@ -47,18 +56,13 @@ bool is_ascii(Bytes text) {
            std::ranges::all_of(text, [](std::byte one) { return one > std::byte{0} && one <= std::byte{0x7f}; });
 }
 
-// The text after "word: " or "word "; empty, at no place, if it does not start so.
-std::optional<Bytes> after_prefix(Bytes text) {
-    const auto is_word = [](std::byte one) {
-        const auto c = std::to_integer<unsigned char>(one);
-        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
-    };
-    std::size_t at = 0;
-    while (at < text.size() && at <= kMaxPrefix && is_word(text[at])) ++at;
-    if (at == 0 || at > kMaxPrefix) return std::nullopt;
-    if (at < text.size() && text[at] == std::byte{':'}) ++at;
-    if (at >= text.size() || text[at] != std::byte{' '}) return std::nullopt;
-    return text.subspan(at + 1);
+// The size of GRUB's prefix, which stands before a text; 0 if there is none.
+std::size_t prefix_size(Bytes text) {
+    for (const std::string_view prefix : kPrefixes) {
+        if (text.size() >= prefix.size() && equal_bytes(text.first(prefix.size()), std::as_bytes(std::span(prefix))))
+            return prefix.size();
+    }
+    return 0;
 }
 
 class Candidates {
@@ -180,11 +184,13 @@ class Candidates {
     // GRUB logs "grub_cmd: set x" or "kernel_cmdline: ...", its older patches "grub_cmd set x", and hashes what comes after
     // the prefix, with its terminator or without.
     void add_boot_loader_text() {
-        if (event_.data.size() > kMaxText) return;
-        const std::optional<Bytes> text = after_prefix(event_.data);
-        if (!text) return;
-        add(*text, kPrefix);
-        add_terminations(*text, kPrefix, kPrefix);
+        if (event_.pcr != kBootLoaderPcr || event_.data.size() > kMaxText) return;
+        const std::size_t prefix = prefix_size(event_.data);
+        if (prefix == 0) return;
+        const std::size_t first = all_.size();
+        add(event_.data.subspan(prefix), kPrefix);
+        add_terminations(event_.data.subspan(prefix), kPrefix, kPrefix);
+        for (std::size_t i = first; i < all_.size(); ++i) all_[i].front = prefix;
     }
 
     // TCG_PCClientTaggedEvent: u32 tag, u32 size, data.
@@ -214,7 +220,7 @@ class Candidates {
         const std::size_t start = reader.offset();
         const Bytes inside = reader.bytes(static_cast<std::size_t>(value));
         const bool by_profile = event_.type == LogEventType::kEfiVariableBoot;
-        add(inside, by_profile ? nullptr : "only the variable's value was hashed");
+        all_.push_back({inside, by_profile ? nullptr : "only the variable's value was hashed", DataJudgement::kValue});
         if (reader.rest().empty()) return;
         add(data.first(start + inside.size()), "bytes after the variable's value, which were not hashed");
         // shim up to 15 counts the first characters of name and value twice, and the last of them not.
@@ -260,7 +266,7 @@ DataFinding judge_event_data(const LogEvent& event) {
     const Candidates candidates(event);
     for (const Candidate& candidate : candidates.all()) {
         if (has_digests_of(event, candidate.bytes))
-            return {DataJudgement::kMatches, candidate.quirk != nullptr ? candidate.quirk : ""};
+            return {candidate.judgement, candidate.quirk != nullptr ? candidate.quirk : "", candidate.front};
     }
     // One bank says that the data were hashed, another that they were not: both cannot be.
     for (const Candidate& candidate : candidates.all()) {
@@ -275,10 +281,20 @@ DataFinding judge_event_data(const LogEvent& event) {
     return {DataJudgement::kDiffers, std::move(banks)};
 }
 
+bool lost_its_end(const EventLog& log) {
+    if (log.zeros_before_padding < kLeastLost || log.events.empty()) return false;
+    const LogEvent& last = log.events.back();
+    if (last.pcr >= kFirstLaunchPcr && last.pcr <= kLastLaunchPcr) return false;
+    const DataFinding finding = judge_event_data(last);
+    const bool covered = finding.judgement == DataJudgement::kMatches || finding.judgement == DataJudgement::kValue;
+    return !covered || !finding.detail.empty();
+}
+
 const char* judgement_name(DataJudgement judgement) {
     switch (judgement) {
         case DataJudgement::kNothingHashed: return "nothing";
         case DataJudgement::kMatches: return "as logged";
+        case DataJudgement::kValue: return "value alone";
         case DataJudgement::kDiffers: return "differs";
         case DataJudgement::kElsewhere: break;
     }

@@ -25,6 +25,12 @@ bool all_are(Bytes bytes, std::byte value) {
     return std::ranges::all_of(bytes, [value](std::byte one) { return one == value; });
 }
 
+// Whether a digest can be some hash's: of those whose bytes are zeros for their greater part, none of the lengths used
+// will ever be seen (less than one of 2^50). Zeros for want of a digest are, and so is other memory.
+bool is_like_a_hash(Bytes digest) {
+    return static_cast<std::size_t>(std::ranges::count(digest, std::byte{0})) * 2 <= digest.size();
+}
+
 // Offset of the first of the bytes `fill` that the end consists of.
 std::size_t tail_of(Bytes bytes, std::byte fill) {
     const auto last = std::find_if(bytes.rbegin(), bytes.rend(), [fill](std::byte one) { return one != fill; });
@@ -81,6 +87,8 @@ class LogReader {
             log_.crypto_agile ? read_agile() : read_legacy();
         }
         if (log_.stopped.error == Error::kNone) look_at_whole();
+        // Whatever many events may be called, they do not hide what is said of the log.
+        log_.quirks.insert(log_.quirks.end(), of_whole_.begin(), of_whole_.end());
         return std::move(log_);
     }
 
@@ -102,8 +110,9 @@ class LogReader {
             stop(Error::kTruncated, "event log: too few bytes for an event, and for padding", offset_);
             return true;
         }
-        quirk("padding at the end: " + std::to_string(bytes_.size() - offset_) + " bytes of " +
-              (offset_ >= zeros_at_ ? "zeros" : "0xff"));
+        if (offset_ >= zeros_at_) log_.zeros_before_padding = offset_ - zeros_at_;
+        of_whole_.push_back("padding at the end: " + std::to_string(bytes_.size() - offset_) + " bytes of " +
+                            (offset_ >= zeros_at_ ? "zeros" : "0xff"));
         return true;
     }
 
@@ -178,6 +187,10 @@ class LogReader {
         const auto algorithm = static_cast<HashAlgorithm>(bank.algorithm);
         const std::size_t known = digest_size(algorithm);
         if (known != 0 && known != bank.size) {
+            stop(Error::kBadLength, "event log: digest size of a bank", at);
+            return false;
+        }
+        if (bank.size == 0) {
             stop(Error::kBadLength, "event log: digest size of a bank", at);
             return false;
         }
@@ -274,11 +287,11 @@ class LogReader {
         if (reader.failed()) return stop(Error::kTruncated, "event log: event", offset_);
         if (size > reader.remaining()) return stop(Error::kTruncated, "event log: data of an event", offset_);
         event.data = reader.bytes(size);
-        // No hash is zeros: what extends PCRs of the firmware or of the system with them is other memory.
+        // What extends PCRs of the firmware or of the system without a hash is other memory. A launch by TXT extends zeros
+        // for what it has not.
         const bool extends = event.type != LogEventType::kNoAction;
-        if (extends && event.pcr < kFirstDynamicPcr &&
-            std::ranges::all_of(event.digests, [](Bytes digest) { return all_are(digest, std::byte{0}); }))
-            return stop(Error::kBadValue, "event log: digests of an event are zeros", offset_);
+        if (extends && event.pcr < kFirstDynamicPcr && has_known_digest(event) && !has_hash(event))
+            return stop(Error::kBadValue, "event log: digests of an event, which no hash is like", offset_);
         extends_ = extends_ || extends;
         offset_ += reader.offset();
         look_at(event);
@@ -302,9 +315,19 @@ class LogReader {
             if (event.type == LogEventType::kSeparator) separated_ |= 1u << event.pcr;
         }
         constexpr std::byte kErrorSeparator[] = {std::byte{1}, std::byte{0}, std::byte{0}, std::byte{0}};
-        if (event.type == LogEventType::kSeparator && equal_bytes(event.data, kErrorSeparator) &&
-            has_own_digests(event))
-            quirk_at(event, "separator of PCR " + std::to_string(event.pcr) + " says that firmware met an error");
+        if (event.type == LogEventType::kSeparator && (errors_ >> event.pcr & 1) == 0 &&
+            equal_bytes(event.data, kErrorSeparator) && has_own_digests(event)) {
+            errors_ |= 1u << event.pcr;
+            of_whole_.push_back("event " + std::to_string(event.number) + " at offset " + std::to_string(event.offset) +
+                                ": separator of PCR " + std::to_string(event.pcr) + " says that firmware met an error");
+        }
+    }
+    static bool has_known_digest(const LogEvent& event) {
+        return std::ranges::any_of(event.digests, [](Bytes digest) { return !digest.empty(); });
+    }
+    static bool has_hash(const LogEvent& event) {
+        return std::ranges::any_of(event.digests,
+                                   [](Bytes digest) { return !digest.empty() && is_like_a_hash(digest); });
     }
     // Whether all digests that can be computed are those of the data.
     static bool has_own_digests(const LogEvent& event) {
@@ -315,23 +338,27 @@ class LogReader {
         return true;
     }
 
+    // Whether an event of a log without a Spec ID event shows that it is one: what a launch by TXT logs has no data.
+    static bool vouches_for_log(const LogEvent& event) {
+        if (event.type == LogEventType::kNoAction) return false;
+        return (is_of_txt(event.type) && has_hash(event)) || has_own_digests(event);
+    }
+
     void look_at_whole() {
         if (log_.events.empty()) return stop(Error::kTruncated, "event log: no event in it", offset_);
         if (!extends_) return stop(Error::kBadValue, "event log: no event in it that extends a PCR", offset_);
-        if (headless_ && std::ranges::none_of(log_.events, [](const LogEvent& event) {
-                return is_of_txt(event.type) || (event.type != LogEventType::kNoAction && has_own_digests(event));
-            }))
+        if (headless_ && std::ranges::none_of(log_.events, vouches_for_log))
             return stop(Error::kMismatch, "event log: neither a Spec ID event, nor an event whose digest is its data's",
                         0);
         if (log_.hcrtm && log_.startup_locality && *log_.startup_locality != kHcrtmLocality) {
-            quirk("start-up locality " + std::to_string(*log_.startup_locality) +
-                  " beside an H-CRTM event, after which PCR 0 starts with 4");
+            of_whole_.push_back("start-up locality " + std::to_string(*log_.startup_locality) +
+                                " beside an H-CRTM event, after which PCR 0 starts with 4");
         }
         std::string open;
         for (std::uint32_t pcr = 0; pcr < kFirmwarePcrs; ++pcr) {
             if ((extended_ & ~separated_ & 1u << pcr) != 0) open += (open.empty() ? "" : ", ") + std::to_string(pcr);
         }
-        if (!open.empty()) quirk("no separator of PCR " + open + ": the log may lack its end");
+        if (!open.empty()) of_whole_.push_back("no separator of PCR " + open + ": the log may lack its end");
     }
 
     void look_at_no_action(const LogEvent& event) {
@@ -361,9 +388,11 @@ class LogReader {
     std::vector<BankSize> sizes_;
     bool headless_ = false;  // without a Spec ID event: nothing but the events says that it is a log
     bool pcr0_extended_ = false;
-    bool extends_ = false;  // an event that extends a PCR was there
+    bool extends_ = false;         // an event that extends a PCR was there
     std::uint32_t extended_ = 0;   // bit n: an event of PCR n, of those that firmware closes with a separator
     std::uint32_t separated_ = 0;  // bit n: that separator
+    std::uint32_t errors_ = 0;     // bit n: a separator of PCR n that stands for an error
+    std::vector<std::string> of_whole_;
     EventLog log_;
 };
 

@@ -14,9 +14,11 @@
 // or above may accept because of a type.
 //
 // What is no log is not read as one. Reading stops, with the reason, at an event of a PCR that no PC has, at sizes that go
-// past the end, at digests that the header does not announce, at a header that does not add up, and where there is not one
-// event. After the last event only what fixed-size areas (the ACPI table's, a flash block) are filled with may follow:
-// zeros or 0xff to the end, and so many that they cannot be an event's first bytes. A log that was cut exactly between two
+// past the end, at digests that the header does not announce, at a header that does not add up, at an event of a PCR below 17
+// none of whose digests can be a hash's (zeros), and where there is not one event that extends a PCR. Without a Spec ID event
+// one event at least must show that it is a log: by the digest of its data, or by a type and a digest of a launch by TXT. After the last event only what fixed-size areas (the ACPI table's, a flash block) are filled with may follow:
+// zeros or 0xff to the end, and so many that they cannot be an event's first bytes (lost_its_end() of event_data.hpp looks
+// whether they are what an event lacks). A log that was cut exactly between two
 // events cannot be told from a shorter one; that a PCR of the firmware lacks its separator is a quirk, and a replay to
 // quoted values says the rest.
 #pragma once
@@ -32,7 +34,7 @@ namespace gatehouse::verifier {
 
 // Several times what firmware logs: some hundred events in 64 KiB to 256 KiB.
 inline constexpr std::size_t kMaxLogEvents = 4096;
-inline constexpr std::size_t kMaxQuirks = 64;
+inline constexpr std::size_t kMaxQuirks = 64;  // of single events; those of the log as a whole come beside them
 
 // The banks that can be known, and their places in LogEvent::digests.
 inline constexpr std::array kLogBanks{HashAlgorithm::kSha1, HashAlgorithm::kSha256, HashAlgorithm::kSha384,
@@ -102,6 +104,8 @@ struct EventLog {
     std::vector<std::string> quirks;
     // Of an EV_NO_ACTION event "StartupLocality".
     std::optional<std::uint8_t> startup_locality;
+    // Zeros that the last event ends in, if padding of zeros follows it.
+    std::size_t zeros_before_padding = 0;
     // Whether the first event that extends PCR 0 is EV_EFI_HCRTM_EVENT.
     bool hcrtm = false;
     // kNone if the log was read to its end; else why and, in detail, at which offset reading stopped; the

@@ -16,6 +16,15 @@ constexpr std::uint32_t kFirmwarePcrs = 8;
 constexpr std::uint32_t kFirstLaunchPcr = 17;
 constexpr std::uint32_t kLastLaunchPcr = 22;
 
+// "10, 23" of the bits of a mask.
+std::string pcr_numbers(std::uint32_t mask) {
+    std::string text;
+    for (std::uint32_t pcr = 0; pcr < 32; ++pcr) {
+        if ((mask >> pcr & 1) != 0) text += (text.empty() ? "" : ", ") + std::to_string(pcr);
+    }
+    return text;
+}
+
 using Values = std::map<HashAlgorithm, std::map<std::uint32_t, Digest>>;
 
 std::string pcr_text(HashAlgorithm bank, std::uint32_t pcr) { return bank_text(bank) + " PCR " + std::to_string(pcr); }
@@ -135,6 +144,7 @@ class FirmwareAppraisal {
 
     std::string compare_replay() {
         std::string why;
+        std::uint32_t silent = 0;  // bit n: PCR n is not as at its start, and no event says why
         bool any_bank = false;
         for (const auto& [bank, pcrs] : values_) {
             if (!in_log(bank)) continue;
@@ -149,10 +159,15 @@ class FirmwareAppraisal {
                 if (pcr < kFirmwarePcrs) {
                     if (why.empty()) why = what;
                 } else if (has_events(pcr)) {
-                    on_.verdict.quirks.push_back(what + ": extended after its end");
+                    // Which of the two cannot be told: who leaves out what was measured says that it came later.
+                    on_.verdict.quirks.push_back(what + ": extended after its end, or events are left out of it");
+                } else {
+                    silent |= 1u << pcr;
                 }
             }
         }
+        if (silent != 0)
+            on_.verdict.quirks.push_back("extended, and the log has no event of it: PCR " + pcr_numbers(silent));
         if (!any_bank) {
             on_.verdict.quirks.emplace_back("the log has none of the quoted banks: it explains nothing");
             unexplained_ = ~0u;
@@ -214,24 +229,26 @@ class FirmwareAppraisal {
         Coverage& coverage = on_.verdict.coverage;
         std::string why;
         std::string contradicts;
+        std::vector<std::string> named;  // events that contradict themselves
         unsigned recomputed = 0;
         unsigned differing = 0;
         for (std::size_t i = 0; i < on_.log.events.size(); ++i) {
             const LogEvent& event = on_.log.events[i];
             const DataFinding data = judge_event_data(event);
             on_.event_hashed[i] = hashed(event, data.judgement);
+            on_.event_front[i] = data.front;
             if (event.type == LogEventType::kNoAction) continue;
             ++coverage.events;
             if (data.judgement == DataJudgement::kMatches) {
                 ++recomputed;
-                if (!data.detail.empty()) note(event_type_name(event.type) + ": " + data.detail);
             }
             const bool differs = data.judgement == DataJudgement::kDiffers;
+            if (!differs && !data.detail.empty()) note(event_type_name(event.type) + ": " + data.detail);
             if (differs) {
                 ++differing;
                 const std::string what = place_of(event) + ": " + data.detail + " digest is not that of its data (" +
                                          event_type_name(event.type) + ")";
-                note(what + ": nothing that it says is believed");
+                if (differing <= kMaxQuirks) named.push_back(what + ": nothing that it says is believed");
                 if (contradicts.empty()) contradicts = what;
                 if (why.empty() && refused_if_it_differs(event)) why = what;
             } else if (vouched_for(event) && (data.judgement == DataJudgement::kMatches || pinned(event.pcr))) {
@@ -240,6 +257,11 @@ class FirmwareAppraisal {
             on_.event_ok[i] = !differs && !does_not_belong(event);
         }
         if (on_.log.stopped.error != Error::kNone && why.empty()) why = "the log cannot be read to its end";
+        // Before all other quirks, and not among those that are counted: nothing may hide them.
+        if (differing > kMaxQuirks)
+            named.push_back(std::to_string(differing - kMaxQuirks) + " more events have digests not of their data");
+        on_.verdict.quirks.insert(on_.verdict.quirks.begin(), named.begin(), named.end());
+        if (lost_its_end(on_.log)) on_.verdict.quirks.emplace_back(kLostItsEnd);
         std::string found = std::to_string(recomputed) + " of " + std::to_string(coverage.events) +
                             " events recomputed from their data";
         if (differing != 0) found += ", " + std::to_string(differing) + " passed over: " + contradicts;

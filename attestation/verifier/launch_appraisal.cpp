@@ -167,6 +167,9 @@ void judge_events(Case& on, const Match& match) {
         return on.fail("events", kNoReference);
     }
     on.event_ok = match.matches;
+    const bool quoted = on.holds("log");
+    for (std::size_t i = 0; i < match.matches.size(); ++i)
+        on.event_hashed[i] = !quoted ? "not quoted" : match.matches[i] ? "as expected" : "elsewhere";
     coverage.events_judged = coverage.events;
     std::string why = match.why_not;
     if (on.log.stopped.error != Error::kNone) why = "the log cannot be read to its end";

@@ -32,6 +32,9 @@ using Store = Pointer<X509_STORE, X509_STORE_free>;
 using StoreContext = Pointer<X509_STORE_CTX, X509_STORE_CTX_free>;
 using Names = Pointer<GENERAL_NAMES, GENERAL_NAMES_free>;
 using KeyIdentifier = Pointer<AUTHORITY_KEYID, AUTHORITY_KEYID_free>;
+using DistributionPoints = Pointer<CRL_DIST_POINTS, CRL_DIST_POINTS_free>;
+using DistributionPoint = Pointer<ISSUING_DIST_POINT, ISSUING_DIST_POINT_free>;
+using Integer = Pointer<ASN1_INTEGER, ASN1_INTEGER_free>;
 using KeyUsages = Pointer<EXTENDED_KEY_USAGE, EXTENDED_KEY_USAGE_free>;
 
 struct StackDeleter {

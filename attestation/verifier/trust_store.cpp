@@ -9,6 +9,10 @@ namespace {
 
 using host::ToolError;
 
+// Signatures of CRLs that are checked for one vendor: each CRL with the right CA, and as many with wrong ones. Where hundreds
+// of CAs have one name, and no CRL says by which key it is, there would be millions.
+constexpr std::size_t kMaxSignerTries = 2 * kMaxVendorItems;
+
 std::string text_of(const Vendor& vendor, const char* item, std::size_t number, const std::string& why) {
     ERR_clear_error();
     return vendor.name + ": " + item + " " + std::to_string(number) + ": " + why;
@@ -68,31 +72,114 @@ std::vector<openssl::Certificate> read_cas(const Vendor& vendor, Rank rank, std:
     return read;
 }
 
-TrustedRevocations read_revocations(const Vendor& vendor, std::size_t number, const host::Buffer& der,
-                                    const TrustedVendor& trusted, std::vector<std::string>& notes) {
-    const unsigned char* at = raw(Bytes(der));
-    TrustedRevocations read{openssl::RevocationList(d2i_X509_CRL(nullptr, &at, static_cast<long>(der.size()))), {}};
+// The vendor's CAs, by the hash of their names.
+using Cas = std::unordered_multimap<unsigned long, X509*>;
+
+unsigned long hash_of(const X509_NAME* name) { return X509_NAME_hash_ex(name, nullptr, nullptr, nullptr); }
+
+bool has_unknown_critical(X509_CRL* list) {
+    for (int i = 0; i < X509_CRL_get_ext_count(list); ++i) {
+        X509_EXTENSION* const extension = X509_CRL_get_ext(list, i);
+        const int kind = OBJ_obj2nid(X509_EXTENSION_get_object(extension));
+        if (X509_EXTENSION_get_critical(extension) == 1 && kind != NID_delta_crl &&
+            kind != NID_issuing_distribution_point && kind != NID_authority_key_identifier)
+            return true;
+    }
+    return false;
+}
+
+std::string encoded_extension(X509_CRL* list, int kind) {
+    const int at = X509_CRL_get_ext_by_NID(list, kind, -1);
+    if (at < 0) return "";
+    const ASN1_OCTET_STRING* const data = X509_EXTENSION_get_data(X509_CRL_get_ext(list, at));
+    return {reinterpret_cast<const char*>(ASN1_STRING_get0_data(data)),
+            static_cast<std::size_t>(ASN1_STRING_length(data))};
+}
+
+// Who signed a CRL, of the CAs of its issuer's name: those first whose key it names. `tries`: signatures that are yet
+// checked for this vendor. `named`: a CA that it names did not.
+X509* find_signer(const TrustedRevocations& read, const Cas& cas, std::size_t& tries, bool& named) {
     X509_CRL* const list = read.list.get();
-    if (list == nullptr || at != raw(Bytes(der)) + der.size()) refuse(vendor, "CRL", number, "not a CRL in DER");
     const X509_NAME* const issuer = X509_CRL_get_issuer(list);
-    bool named = false;  // whether a key that the CRL names is known
-    for (const auto* group : {&trusted.roots, &trusted.intermediates}) {
-        for (const auto& one : *group) {
-            if (X509_NAME_cmp(X509_get_subject_name(one.get()), issuer) != 0) continue;
-            if (X509_CRL_verify(list, X509_get0_pubkey(one.get())) == 1) {
-                read.signers.push_back(one.get());
-            } else {
-                named = named || names_as_signer(list, one.get());
-            }
+    std::vector<X509*> first, then;
+    const auto [begin, end] = cas.equal_range(hash_of(issuer));
+    for (auto it = begin; it != end; ++it) {
+        if (X509_NAME_cmp(X509_get_subject_name(it->second), issuer) != 0) continue;
+        (X509_check_akid(it->second, read.key.get()) == X509_V_OK ? first : then).push_back(it->second);
+    }
+    for (const auto* group : {&first, &then}) {
+        for (X509* const ca : *group) {
+            if (tries == 0) return nullptr;
+            --tries;
+            if (X509_CRL_verify(list, X509_get0_pubkey(ca)) == 1) return ca;
         }
     }
-    if (read.signers.empty()) {
-        const std::string who = "its issuer is " + name_text(issuer);
+    named = !first.empty();
+    return nullptr;
+}
+
+TrustedRevocations read_revocations(const Vendor& vendor, std::size_t number, const host::Buffer& der, const Cas& cas,
+                                    std::size_t& tries, std::vector<std::string>& notes) {
+    const unsigned char* at = raw(Bytes(der));
+    TrustedRevocations read;
+    read.list.reset(d2i_X509_CRL(nullptr, &at, static_cast<long>(der.size())));
+    X509_CRL* const list = read.list.get();
+    if (list == nullptr || at != raw(Bytes(der)) + der.size()) refuse(vendor, "CRL", number, "not a CRL in DER");
+    const auto integer = [list](int kind) {
+        return openssl::Integer(static_cast<ASN1_INTEGER*>(X509_CRL_get_ext_d2i(list, kind, nullptr, nullptr)));
+    };
+    read.key.reset(
+        static_cast<AUTHORITY_KEYID*>(X509_CRL_get_ext_d2i(list, NID_authority_key_identifier, nullptr, nullptr)));
+    read.number = integer(NID_crl_number);
+    read.base = integer(NID_delta_crl);
+    read.scope = encoded_extension(list, NID_issuing_distribution_point);
+    read.unknown_critical = has_unknown_critical(list);
+    bool named = false;
+    read.signer = find_signer(read, cas, tries, named);
+    if (read.signer == nullptr) {
+        const std::string who = "its issuer is " + name_text(X509_CRL_get_issuer(list));
         if (named) refuse(vendor, "CRL", number, "not signed by the CA of this vendor that it names; " + who);
-        notes.push_back(text_of(vendor, "CRL", number, "no root or intermediate of this vendor signed it; " + who));
+        notes.push_back(text_of(vendor, "CRL", number,
+                                tries == 0 ? "not looked for who signed it: there are too many CAs of one name; " + who
+                                           : "no root or intermediate of this vendor signed it; " + who));
     }
     ERR_clear_error();
     return read;
+}
+
+// What an indirect CRL lists of others' certificates: each entry is of the issuer that it or the last before it names.
+void index_entries(TrustedVendor& trusted, std::size_t place) {
+    X509_CRL* const list = trusted.revocations[place].list.get();
+    const openssl::DistributionPoint point(
+        static_cast<ISSUING_DIST_POINT*>(X509_CRL_get_ext_d2i(list, NID_issuing_distribution_point, nullptr, nullptr)));
+    if (!point || point->indirectCRL == 0) return;
+    const STACK_OF(X509_REVOKED)* const entries = X509_CRL_get_REVOKED(list);
+    openssl::Names issuers;
+    for (int i = 0; i < sk_X509_REVOKED_num(entries); ++i) {
+        const X509_REVOKED* const entry = sk_X509_REVOKED_value(entries, i);
+        openssl::Names names(
+            static_cast<GENERAL_NAMES*>(X509_REVOKED_get_ext_d2i(entry, NID_certificate_issuer, nullptr, nullptr)));
+        if (names) issuers = std::move(names);
+        for (int k = 0; k < sk_GENERAL_NAME_num(issuers.get()); ++k) {
+            const GENERAL_NAME* const name = sk_GENERAL_NAME_value(issuers.get(), k);
+            if (name->type == GEN_DIRNAME)
+                trusted.listed.emplace(listing_key(name->d.directoryName, X509_REVOKED_get0_serialNumber(entry)),
+                                       place);
+        }
+    }
+}
+
+void read_all_revocations(const Vendor& vendor, TrustedVendor& trusted, std::vector<std::string>& notes) {
+    Cas cas;
+    for (const auto* group : {&trusted.roots, &trusted.intermediates}) {
+        for (const auto& one : *group) cas.emplace(hash_of(X509_get_subject_name(one.get())), one.get());
+    }
+    std::size_t tries = kMaxSignerTries;
+    for (std::size_t i = 0; i < vendor.revocations.size(); ++i) {
+        trusted.revocations.push_back(read_revocations(vendor, i + 1, vendor.revocations[i], cas, tries, notes));
+        trusted.by_issuer.emplace(hash_of(X509_CRL_get_issuer(trusted.revocations.back().list.get())), i);
+        index_entries(trusted, i);
+    }
 }
 
 void demand_room(const Vendor& vendor) {
@@ -122,6 +209,8 @@ std::vector<std::string> TrustStore::add(const Vendor& vendor) {
                           .roots = {},
                           .intermediates = {},
                           .revocations = {},
+                          .by_issuer = {},
+                          .listed = {},
                           .require_crl = vendor.require_crl};
     if (vendor.name.empty()) throw ToolError("trust store: a vendor without a name");
     if (vendor.roots.empty()) throw ToolError("trust store: " + vendor.name + ": no root certificate");
@@ -131,22 +220,18 @@ std::vector<std::string> TrustStore::add(const Vendor& vendor) {
     if (trusted.roots.empty()) throw ToolError("trust store: " + notes.front());
     for (const auto& root : trusted.roots) X509_STORE_add_cert(trusted.anchors.get(), root.get());
     trusted.intermediates = read_cas(vendor, Rank::kIntermediate, notes);
-    for (std::size_t i = 0; i < vendor.revocations.size(); ++i) {
-        trusted.revocations.push_back(read_revocations(vendor, i + 1, vendor.revocations[i], trusted, notes));
-    }
+    X509_STORE_set_lookup_crls(trusted.anchors.get(), crls_of_certificate);
+    read_all_revocations(vendor, trusted, notes);
     ERR_clear_error();
     std::erase_if(contents_->vendors, [&](const TrustedVendor& old) { return old.name == vendor.name; });
     contents_->vendors.push_back(std::move(trusted));
     return notes;
 }
 
-bool names_as_signer(X509_CRL* list, X509* certificate) {
-    const openssl::KeyIdentifier key(
-        static_cast<AUTHORITY_KEYID*>(X509_CRL_get_ext_d2i(list, NID_authority_key_identifier, nullptr, nullptr)));
-    const bool named = X509_NAME_cmp(X509_get_subject_name(certificate), X509_CRL_get_issuer(list)) == 0 &&
-                       X509_check_akid(certificate, key.get()) == X509_V_OK;
-    ERR_clear_error();
-    return named;
+std::string listing_key(const X509_NAME* issuer, const ASN1_INTEGER* serial) {
+    return std::to_string(hash_of(issuer)) + (ASN1_STRING_type(serial) == V_ASN1_NEG_INTEGER ? "-" : "+") +
+           std::string(reinterpret_cast<const char*>(ASN1_STRING_get0_data(serial)),
+                       static_cast<std::size_t>(ASN1_STRING_length(serial)));
 }
 
 }  // namespace gatehouse::verifier

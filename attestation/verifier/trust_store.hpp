@@ -1,15 +1,23 @@
 // What is inside of a TrustStore.
 #pragma once
 
+#include <string>
+#include <unordered_map>
+
 #include "attestation/verifier/endorsement.hpp"
 #include "attestation/verifier/openssl_pointers.hpp"
 
 namespace gatehouse::verifier {
 
-// A CRL, and the vendor's certificates whose keys it is signed by; none: it counts only where a path brings one.
+// A CRL, and the vendor's certificate whose key it is signed by; none: it counts only where a path brings one.
 struct TrustedRevocations {
     openssl::RevocationList list;
-    std::vector<X509*> signers;  // of `roots` and `intermediates`
+    X509* signer = nullptr;      // of `roots` and `intermediates`
+    openssl::KeyIdentifier key;  // the authority key identifier; null if it has none
+    openssl::Integer number;     // null if it has none
+    openssl::Integer base;       // of a delta: the number that it starts from; else null
+    std::string scope;           // issuingDistributionPoint, encoded
+    bool unknown_critical = false;
 };
 
 struct TrustedVendor {
@@ -18,12 +26,17 @@ struct TrustedVendor {
     std::vector<openssl::Certificate> roots;
     std::vector<openssl::Certificate> intermediates;  // and what signs CRLs only
     std::vector<TrustedRevocations> revocations;
+    // Places in `revocations`: by the hash of the issuer's name, and those of indirect ones by what they list.
+    std::unordered_multimap<unsigned long, std::size_t> by_issuer;
+    std::unordered_multimap<std::string, std::size_t> listed;
     bool require_crl = false;
 };
 
-// Whether a CRL says that it was signed by the key of this certificate: by its name, and by the key's identifier
-// where both have one.
-[[nodiscard]] bool names_as_signer(X509_CRL* list, X509* certificate);
+// What `listed` has an entry under: the certificate's issuer and its serial number.
+[[nodiscard]] std::string listing_key(const X509_NAME* issuer, const ASN1_INTEGER* serial);
+
+// OpenSSL's look-up of the CRLs of one certificate of a path (X509_STORE_set_lookup_crls()); of ek_revocation.cpp.
+[[nodiscard]] STACK_OF(X509_CRL) * crls_of_certificate(const X509_STORE_CTX* context, const X509_NAME* issuer);
 
 struct TrustStore::Contents {
     std::vector<TrustedVendor> vendors;

@@ -96,6 +96,22 @@ std::string hexadecimal(std::int64_t number) {
     return digits;
 }
 
+// An event belongs if what it says is part of what was quoted. Of some only the digest is, of some nothing.
+Html event_result(const VerdictView::Event& event) {
+    if (event.hashed == "differs") return mark(false, "contradicts itself");
+    if (!event.ok) return mark(false, "does not belong");
+    if (event.name_is_covered()) return mark(true, "belongs");
+    if (event.hashed == "nothing") return piece("<span class=\"quiet\">extends nothing</span>");
+    if (event.hashed == "not quoted") return piece("<span class=\"quiet\">not quoted: nothing vouches for it</span>");
+    if (event.hashed == "value alone")
+        return piece("{} <span class=\"quiet\">its value; the name is in no digest</span>",
+                     mark(true, "value belongs"));
+    if (event.hashed.empty())
+        return piece("{} <span class=\"quiet\">not known whether the name is in it</span>",
+                     mark(true, "digest belongs"));
+    return piece("{} <span class=\"quiet\">its digest; the name is in none</span>", mark(true, "digest belongs"));
+}
+
 void event_row(Html& out, const VerdictView::Event& event, bool is_first_failure) {
     out.put(
         "<tr class=\"{}\"{}><th scope=\"row\" class=\"number\">{}</th><td class=\"number wide\">0x{}</td>"
@@ -104,7 +120,7 @@ void event_row(Html& out, const VerdictView::Event& event, bool is_first_failure
         event.ok ? "" : "failing", Flag("id=\"failing-event\"").when(is_first_failure), event.number,
         hexadecimal(event.offset), event.pcr,
         verifier::event_type_name(static_cast<verifier::LogEventType>(event.type)), foreign(event.name),
-        code(event.digest), event.ok ? mark(true, "belongs") : mark(false, "does not belong"));
+        code(event.digest), event_result(event));
 }
 
 // Which events are shown of a long log: its first ones, and those around each one that fails.

@@ -78,7 +78,7 @@ std::optional<VerdictView> read_verdict(std::string_view text_of_verdict) {
         view.pcrs.push_back({number(one, "pcr"), text(one, "expected"), text(one, "found")});
     for (const json& one : objects(verdict, "events")) {
         view.events.push_back({number(one, "number"), number(one, "offset"), number(one, "pcr"), number(one, "type"),
-                               text(one, "name"), text(one, "digest"), flag(one, "ok")});
+                               text(one, "name"), text(one, "digest"), text(one, "hashed"), flag(one, "ok")});
     }
     view.vault_pinned_by = text(verdict, "vault_pinned_by");
     for (const json& one : objects(verdict, "acpi_tables"))

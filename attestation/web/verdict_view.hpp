@@ -26,7 +26,10 @@ struct VerdictView {
     struct Event {
         std::int64_t number = 0, offset = 0, pcr = 0, type = 0;
         std::string name, digest;
+        std::string hashed;  // verifier::Verdict::EventView; empty: of an older version, which did not say
         bool ok = false;
+        // Whether a digest that is quoted covers the name.
+        [[nodiscard]] bool name_is_covered() const { return hashed == "as logged" || hashed == "as expected"; }
     };
     std::vector<Event> events;
     std::string vault_pinned_by;  // "policy", "image", "enrollment"; empty: nobody who is asked says whose vault it is

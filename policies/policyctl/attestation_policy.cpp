@@ -88,6 +88,10 @@ void MakeAttestationPolicy::add_to(CLI::App& command) {
     command.add_option("--pcr", pcrs,
                        "BANK:PCR=HEX, an acceptable value, for endpoints without a measured hypervisor "
                        "(source tpm)");
+    command.add_flag(
+        "--refuse-contradictions", refuse_contradictions,
+        "with --pcr: refuse an event log with an event whose digest is not its data's; without, it is named "
+        "and not believed, for some firmware is so");
     command.add_option("--counter-floor", counter_floor, "least counter limit of an acceptable approval")
         ->capture_default_str();
     command.add_option("--minimum-hypervisor", minimum_hypervisor, "oldest acceptable version, as in 0.1.0");
@@ -127,6 +131,11 @@ ExitCode MakeAttestationPolicy::run() const {
     policy["source"] = verifier::source_name(by_image ? verifier::Source::kHypervisor : verifier::Source::kTpm);
     for (const std::string& path : references) policy["references"].push_back(to_json(read_reference(path)));
     for (const std::string& path : images) policy["references"].push_back(to_json(predict_image(path)));
+    if (refuse_contradictions && by_image)
+        throw ToolError(
+            "--refuse-contradictions is for policies of PCR values: a launch's events must be its reference's",
+            ExitCode::kUsage);
+    if (refuse_contradictions) policy["refuse_contradictions"] = true;
     for (const std::string& value : pcrs) add_pcr(policy["pcrs"], value);
     if (counter_floor != 0) policy["counter_floor"] = counter_floor;
     if (own_storage_root) policy["storage_root"] = "own";

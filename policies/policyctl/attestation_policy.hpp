@@ -21,6 +21,7 @@ struct MakeAttestationPolicy {
     std::string corim_key;
     std::uint64_t counter_floor = 0;
     std::string minimum_hypervisor;
+    bool refuse_contradictions = false;  // source tpm
     bool own_storage_root = false;
     bool allow_no_iommu = false;
     std::vector<std::string> vault_ids;  // hex

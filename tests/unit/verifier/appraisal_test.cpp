@@ -690,6 +690,26 @@ TEST_F(AttestByPolicy, IsNotMadeWithoutAnyExpectation) {
               3);
 }
 
+TEST_F(AttestByPolicy, RefusesContradictionsIfItIsTold) {
+    const std::string value = "sha256:7=" + std::string(64, '0');
+    const auto written = [&] {
+        const Buffer text = host::read_file(path("policy.json"), 1 << 20);
+        return json::parse(std::string(reinterpret_cast<const char*>(text.data()), text.size()));
+    };
+    ASSERT_EQ(make_policy({"--pcr", value}, endpoint_->appliance.authority_private()).status, 0);
+    EXPECT_FALSE(written().contains("refuse_contradictions"));
+    ASSERT_EQ(make_policy({"--pcr", value, "--refuse-contradictions"}, endpoint_->appliance.authority_private()).status,
+              0);
+    EXPECT_EQ(written()["refuse_contradictions"], true);
+    // Is for evidence of a TPM alone.
+    const Outcome refused = make_policy({"--image", endpoint_->appliance.image(), "--refuse-contradictions"},
+                                        endpoint_->appliance.authority_private());
+    EXPECT_EQ(refused.status, 2);
+    EXPECT_NE(refused.errors.find("--refuse-contradictions is for policies of PCR values"), std::string::npos);
+    EXPECT_NE(test::run_tool("policyctl", {"attestation-policy", "--help"}).output.find("--refuse-contradictions"),
+              std::string::npos);
+}
+
 // What stock tools make, judged here: a TPM's own attestation key and quote, by tpm2-tools.
 TEST_F(AttestByPolicy, JudgesAQuoteThatTpm2ToolsMade) {
     test::SoftwareTpm device;

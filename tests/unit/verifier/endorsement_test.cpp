@@ -531,14 +531,21 @@ TEST_F(Endorsement, FaultOfOneThatWasAcceptedIsThatOfItsPathNow) {
     EXPECT_EQ(fault(vendor), "");
 }
 
-TEST_F(Endorsement, FaultIsNotThatOfAnotherCaOfTheSameName) {
+// A CA is its name: where the CRL of the key that issued it lacks, that of another key of the name counts.
+TEST_F(Endorsement, FaultIsThatOfAnotherKeyOfTheNameWhereTheRightCrlLacks) {
     const auto ek = issue(ek_spec(), ecc_key(), &intermediate);
     const Issued twin = issue(ca_spec("Vendor EK CA"), ecc_key(), &root);
     vendor.intermediates.push_back(twin.der());
-    vendor.revocations = {test::revoke(twin, {&ek})};
-    TrustStore store;
-    store.add(vendor);
-    EXPECT_EQ(endorsement_fault({ek.der(), {}, {}}, store, kNow), "");
+    const auto fault = [&](std::vector<Buffer> lists) {
+        vendor.revocations = std::move(lists);
+        TrustStore store;
+        store.add(vendor);
+        return endorsement_fault({ek.der(), {}, {}}, store, kNow);
+    };
+    EXPECT_EQ(fault({test::revoke(twin, {&ek})}),
+              "Vendor: EK certificate: revoked by CN=Vendor EK CA, under another key of that name");
+    EXPECT_EQ(fault({test::revoke(twin, {})}), "");
+    EXPECT_EQ(fault({test::revoke(twin, {&ek}), test::revoke(intermediate, {})}), "");
 }
 
 TEST_F(Endorsement, FaultIsFoundWhicheverOfTheVendorsOfARootHasTheCrl) {

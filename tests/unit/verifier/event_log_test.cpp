@@ -225,6 +225,23 @@ TEST(EventLogQuirk, ManyAreCountedNotKept) {
     EXPECT_EQ(read_event_log(bytes).quirks.size(), kMaxQuirks);
 }
 
+TEST(EventLogQuirk, ManyDoNotHideWhatIsSaidOfTheLog) {
+    Buffer locality = text(std::string("StartupLocality\0", 16));
+    locality.push_back(std::byte{3});
+    const Buffer error = bytes_of({1, 0, 0, 0});
+    std::vector<SampleEvent> events{{0, 3, {}, locality}, {0, 0x80000010, filler("x"), text("HCRTM")}};
+    events.insert(events.end(), 300, SampleEvent{9, 0x80000010, Buffer(4), Buffer(4)});
+    events.push_back({5, 4, error, error});
+    Buffer bytes = test::agile_log(kBanks, events);
+    bytes.resize(bytes.size() + 64);
+    const EventLog log = read_event_log(bytes);
+    EXPECT_TRUE(has_quirk(log, "and more"));
+    EXPECT_TRUE(has_quirk(log, "separator of PCR 5 says that firmware met an error"));
+    EXPECT_TRUE(has_quirk(log, "beside an H-CRTM"));
+    EXPECT_TRUE(has_quirk(log, "no separator of PCR 0"));
+    EXPECT_TRUE(has_quirk(log, "padding at the end"));
+}
+
 // --- errors, with their place
 
 TEST(EventLogError, NamesTheOffset) {
@@ -276,6 +293,11 @@ Buffer changed_log(std::size_t at, unsigned value) {
     bytes.at(at) = static_cast<std::byte>(value);
     return bytes;
 }
+Buffer changed_log(std::size_t at, unsigned value, std::size_t other_at, unsigned other_value) {
+    Buffer bytes = changed_log(at, value);
+    bytes.at(other_at) = static_cast<std::byte>(other_value);
+    return bytes;
+}
 Buffer joined(std::initializer_list<Buffer> parts) {
     Buffer all;
     for (const Buffer& part : parts) all.insert(all.end(), part.begin(), part.end());
@@ -287,6 +309,25 @@ Buffer legacy_of_zeros(std::uint32_t pcr, std::uint32_t type) {
     writer.u32(pcr);
     writer.u32(type);
     return event;
+}
+Buffer legacy_with_digest(std::uint32_t pcr, std::uint32_t type, const Buffer& digest, const Buffer& data) {
+    Buffer event = legacy_event(pcr, type, data);
+    copy_bytes(MutableBytes(event).subspan(8), digest);
+    return event;
+}
+// A digest with these many bytes that are no zeros.
+Buffer few_bytes(std::size_t count) {
+    Buffer digest(20);
+    std::fill_n(digest.begin(), count, std::byte{0x5a});
+    return digest;
+}
+// A log with an event whose digests are zeros.
+Buffer zero_digests(std::uint32_t pcr) {
+    Buffer bytes = test::agile_log(kBanks, std::vector<SampleEvent>{{0, 4, Buffer(4), Buffer(4)}, {pcr, 13, {}, {}}});
+    const std::size_t sha1 = bytes.size() - (2 + 20 + 2 + 32 + 4) + 2;
+    std::fill_n(bytes.begin() + static_cast<std::ptrdiff_t>(sha1), 20, std::byte{0});
+    std::fill_n(bytes.begin() + static_cast<std::ptrdiff_t>(sha1 + 20 + 2), 32, std::byte{0});
+    return bytes;
 }
 Buffer header_alone() {
     const Buffer log = good_log();
@@ -302,52 +343,107 @@ TEST_P(IsNoLog, AndSaysWhy) {
 constexpr std::size_t kFirstEvent = static_cast<std::size_t>(kHeader);
 INSTANTIATE_TEST_SUITE_P(
     EventLog, IsNoLog,
-    testing::Values(NoLog{"Nothing", {}, Error::kTruncated}, NoLog{"Zeros", Buffer(100), Error::kTruncated},
-                    NoLog{"FewZeros", Buffer(5), Error::kTruncated},
-                    NoLog{"ManyZeros", Buffer(65536), Error::kTruncated},
-                    NoLog{"ErasedFlash", Buffer(4096, std::byte{0xff}), Error::kTruncated},
-                    NoLog{"ZerosAndAByte", joined({Buffer(100), Buffer(1, std::byte{1})}), Error::kBadValue},
-                    NoLog{"Text", text(std::string(500, 'a')), Error::kTruncated},
-                    NoLog{"TextWithLines", text("# This is a file\n\nwith some lines\n"), Error::kTruncated},
-                    NoLog{"Noise", filler("noise", 900), Error::kTruncated},
-                    NoLog{"PcrThatNoPcHas", joined({legacy_event(4096, 5, text("x"))}), Error::kBadValue},
-                    NoLog{"Pcr24", joined({legacy_event(24, 5, text("x"))}), Error::kBadValue},
-                    NoLog{"PcrOfALaterEvent", joined({legacy_event(0, 8, text("v")), legacy_event(99, 5, text("x"))}),
-                          Error::kBadValue},
-                    NoLog{"NoActionOfSuchAPcr", joined({legacy_event(4096, 3, text("x"))}), Error::kBadValue},
-                    NoLog{"TypeThatNobodyUses", joined({legacy_event(3, 0x7f454c46, text("x"))}), Error::kBadValue},
-                    NoLog{"SmallNumbers", joined({legacy_of_zeros(1, 5), legacy_of_zeros(2, 6)}), Error::kBadValue},
-                    NoLog{"HeaderAlone", header_alone(), Error::kTruncated},
-                    NoLog{"HeaderAndPadding", joined({header_alone(), Buffer(64)}), Error::kTruncated},
-                    NoLog{"AgilePcr", changed_log(kFirstEvent, 24), Error::kBadValue},
-                    NoLog{"AgilePcrOfMemory", changed_log(kFirstEvent + 2, 16), Error::kBadValue},
-                    NoLog{"NoDigest", changed_log(kFirstEvent + 8, 0), Error::kBadValue},
-                    NoLog{"MoreDigestsThanBanks", changed_log(kFirstEvent + 8, 3), Error::kBadValue},
-                    NoLog{"DigestOfAnotherBank", changed_log(kFirstEvent + 12, 0x0c), Error::kMismatch},
-                    NoLog{"TwoGigabytesOfData", changed_log(kFirstEvent + 12 + 22 + 34 + 3, 0x80), Error::kTruncated},
-                    NoLog{"HeaderWithoutBanks", changed_log(56, 0), Error::kBadValue},
-                    NoLog{"HeaderWithABankTooFew", changed_log(56, 1), Error::kBadLength},
-                    NoLog{"HeaderWithABankTooMany", changed_log(56, 3), Error::kTruncated},
-                    NoLog{"HeaderWithManyBanks", changed_log(59, 0x7f), Error::kTruncated},
-                    NoLog{"HeaderWithAWrongDigestSize", changed_log(62, 32), Error::kBadLength},
-                    NoLog{"HeaderWithAWrongVendorSize", changed_log(68, 9), Error::kBadLength},
-                    NoLog{"HeaderThatTakesAnEvent", changed_log(28, 37 + 4), Error::kBadLength},
-                    NoLog{"HeaderTooShort", changed_log(28, 20), Error::kTruncated},
-                    NoLog{"HeaderPastTheEnd", changed_log(31, 1), Error::kTruncated},
-                    NoLog{
-                        "OldHeaderTooShort",
-                        joined({legacy_event(0, 3, literal_bytes("Spec ID Event00\0")), legacy_event(0, 8, text("v"))}),
-                        Error::kTruncated},
-                    NoLog{"GarbageAfterTheLastEvent", after_good_log(filler("garbage", 300)), Error::kBadValue},
-                    NoLog{"TextAfterTheLastEvent", after_good_log(text("end of log, more or less")), Error::kBadValue},
-                    NoLog{"AFewZerosAfterTheLastEvent", after_good_log(Buffer(4)), Error::kTruncated},
-                    NoLog{"AFewOnesAfterTheLastEvent", after_good_log(Buffer(11, std::byte{0xff})), Error::kTruncated},
-                    NoLog{"ZerosAndGarbageAfterTheLastEvent",
-                          after_good_log(joined({Buffer(64), filler("garbage", 9)})), Error::kBadValue},
-                    NoLog{"ZerosAndOnesAfterTheLastEvent",
-                          after_good_log(joined({Buffer(64), Buffer(64, std::byte{0xff})})), Error::kBadValue},
-                    NoLog{"ASecondLogAfterTheLastEvent", after_good_log(good_log()), Error::kBadValue}),
+    testing::Values(
+        NoLog{"Nothing", {}, Error::kTruncated}, NoLog{"Zeros", Buffer(100), Error::kTruncated},
+        NoLog{"FewZeros", Buffer(5), Error::kTruncated}, NoLog{"ManyZeros", Buffer(65536), Error::kTruncated},
+        NoLog{"ErasedFlash", Buffer(4096, std::byte{0xff}), Error::kTruncated},
+        NoLog{"ZerosAndAByte", joined({Buffer(100), Buffer(1, std::byte{1})}), Error::kBadValue},
+        NoLog{"Text", text(std::string(500, 'a')), Error::kTruncated},
+        NoLog{"TextWithLines", text("# This is a file\n\nwith some lines\n"), Error::kTruncated},
+        NoLog{"Noise", filler("noise", 900), Error::kTruncated},
+        NoLog{"PcrThatNoPcHas", joined({legacy_event(4096, 5, text("x"))}), Error::kBadValue},
+        NoLog{"Pcr24", joined({legacy_event(24, 5, text("x"))}), Error::kBadValue},
+        NoLog{"PcrOfALaterEvent", joined({legacy_event(0, 8, text("v")), legacy_event(99, 5, text("x"))}),
+              Error::kBadValue},
+        NoLog{"NoActionOfSuchAPcr", joined({legacy_event(4096, 3, text("x"))}), Error::kBadValue},
+        NoLog{"TypeThatNobodyUses", joined({legacy_event(3, 0x7f454c46, text("x"))}), Error::kBadValue},
+        NoLog{"SmallNumbers", joined({legacy_of_zeros(1, 5), legacy_of_zeros(2, 6)}), Error::kBadValue},
+        NoLog{"NothingThatExtends", joined({legacy_event(0, 3, text("x"))}), Error::kBadValue},
+        NoLog{"NothingThatExtendsAfterAHeader", with_event({0, 3, {}, text("x")}), Error::kBadValue},
+        NoLog{"DigestsOfZeros", zero_digests(8), Error::kBadValue},
+        NoLog{"DigestsOfZerosInOtherPcrs", zero_digests(16), Error::kBadValue},
+        NoLog{"NoDigestOfItsData", legacy_with_digest(0, 8, filler("other", 20), text("v")), Error::kMismatch},
+        NoLog{"OneByteOfADigestOfTxt", legacy_with_digest(17, 0x402, few_bytes(1), {}), Error::kMismatch},
+        NoLog{"NineBytesOfADigestOfTxt", legacy_with_digest(17, 0x402, few_bytes(9), {}), Error::kMismatch},
+        NoLog{"TypeZeroWithoutAHeader", joined({legacy_event(0, 4, Buffer(4)), legacy_event(0, 0, text("x"))}),
+              Error::kBadValue},
+        NoLog{"BankOfNoBytes", changed_log(60, 0x99, 62, 0), Error::kBadLength},
+        NoLog{"HeaderAlone", header_alone(), Error::kTruncated},
+        NoLog{"HeaderAndPadding", joined({header_alone(), Buffer(64)}), Error::kTruncated},
+        NoLog{"AgilePcr", changed_log(kFirstEvent, 24), Error::kBadValue},
+        NoLog{"AgilePcrOfMemory", changed_log(kFirstEvent + 2, 16), Error::kBadValue},
+        NoLog{"NoDigest", changed_log(kFirstEvent + 8, 0), Error::kBadValue},
+        NoLog{"MoreDigestsThanBanks", changed_log(kFirstEvent + 8, 3), Error::kBadValue},
+        NoLog{"DigestOfAnotherBank", changed_log(kFirstEvent + 12, 0x0c), Error::kMismatch},
+        NoLog{"TwoGigabytesOfData", changed_log(kFirstEvent + 12 + 22 + 34 + 3, 0x80), Error::kTruncated},
+        NoLog{"HeaderWithoutBanks", changed_log(56, 0), Error::kBadValue},
+        NoLog{"HeaderWithABankTooFew", changed_log(56, 1), Error::kBadLength},
+        NoLog{"HeaderWithABankTooMany", changed_log(56, 3), Error::kTruncated},
+        NoLog{"HeaderWithManyBanks", changed_log(59, 0x7f), Error::kTruncated},
+        NoLog{"HeaderWithAWrongDigestSize", changed_log(62, 32), Error::kBadLength},
+        NoLog{"HeaderWithAWrongVendorSize", changed_log(68, 9), Error::kBadLength},
+        NoLog{"HeaderThatTakesAnEvent", changed_log(28, 37 + 4), Error::kBadLength},
+        NoLog{"HeaderTooShort", changed_log(28, 20), Error::kTruncated},
+        NoLog{"HeaderPastTheEnd", changed_log(31, 1), Error::kTruncated},
+        NoLog{"OldHeaderTooShort",
+              joined({legacy_event(0, 3, literal_bytes("Spec ID Event00\0")), legacy_event(0, 8, text("v"))}),
+              Error::kTruncated},
+        NoLog{"GarbageAfterTheLastEvent", after_good_log(filler("garbage", 300)), Error::kBadValue},
+        NoLog{"TextAfterTheLastEvent", after_good_log(text("end of log, more or less")), Error::kBadValue},
+        NoLog{"AFewZerosAfterTheLastEvent", after_good_log(Buffer(4)), Error::kTruncated},
+        NoLog{"AFewOnesAfterTheLastEvent", after_good_log(Buffer(11, std::byte{0xff})), Error::kTruncated},
+        NoLog{"ZerosAndGarbageAfterTheLastEvent", after_good_log(joined({Buffer(64), filler("garbage", 9)})),
+              Error::kBadValue},
+        NoLog{"ZerosAndOnesAfterTheLastEvent", after_good_log(joined({Buffer(64), Buffer(64, std::byte{0xff})})),
+              Error::kBadValue},
+        NoLog{"ASecondLogAfterTheLastEvent", after_good_log(good_log()), Error::kBadValue}),
     [](const auto& row) { return row.param.name; });
+
+// Pages of zeros with a few other bytes are no logs of SHA-1, whatever the bytes are and wherever.
+TEST(PageOfZeros, IsNoLogWithAByteAnywhere) {
+    Buffer page(256);
+    for (std::size_t at = 0; at < 80; ++at) {
+        for (unsigned value = 1; value < 256; ++value) {
+            page[at] = static_cast<std::byte>(value);
+            EXPECT_NE(read_event_log(page).stopped.error, Error::kNone) << at << " " << value;
+        }
+        page[at] = std::byte{0};
+    }
+}
+TEST(PageOfZeros, IsNoLogWithPcrTypeAndSize) {
+    for (std::uint32_t pcr = 0; pcr < 24; ++pcr) {
+        for (const std::uint32_t type : {1u, 2u, 4u, 5u, 8u, 0xdu, 0x13u, 0x400u, 0x402u, 0x5ffu, 0x80000001u}) {
+            for (const std::uint32_t size : {0u, 4u, 64u}) {
+                Buffer page(256);
+                Writer writer(page);
+                writer.u32(pcr);
+                writer.u32(type);
+                writer.zeros(20);
+                writer.u32(size);
+                EXPECT_NE(read_event_log(page).stopped.error, Error::kNone) << pcr << " " << type << " " << size;
+            }
+        }
+    }
+}
+
+TEST(OldLog, OfALaunchByTxtHasZerosForWhatIsNot) {
+    const Buffer bytes = joined({legacy_with_digest(17, 0x402, filler("module", 20), {}),
+                                 legacy_with_digest(18, 0x40e, Buffer(20), {}), Buffer(64)});
+    const EventLog log = read_event_log(bytes);
+    EXPECT_EQ(log.stopped.error, Error::kNone) << host::describe(log.stopped);
+    EXPECT_EQ(log.events.size(), 2u);
+}
+
+// Of a bank that cannot be known nothing can be told of its digests either.
+TEST(EventLog, MayHaveNoBankThatIsKnown) {
+    Buffer bytes =
+        test::agile_log(std::array{HashAlgorithm::kSha256}, std::vector<SampleEvent>{{0, 4, Buffer(4), Buffer(4)}});
+    bytes.at(60) = std::byte{0x27};  // SHA3-256, of the header and of the event
+    bytes.at(65 + 12) = std::byte{0x27};
+    const EventLog log = read_event_log(bytes);
+    EXPECT_EQ(log.stopped.error, Error::kNone) << host::describe(log.stopped);
+    EXPECT_EQ(log.events.size(), 1u);
+}
 
 // A cut exactly between two events leaves a shorter log, and no other does.
 class CutLog : public testing::TestWithParam<const char*> {};
@@ -366,6 +462,65 @@ TEST_P(CutLog, IsWholeBetweenTwoEventsOnly) {
 INSTANTIATE_TEST_SUITE_P(Firmware, CutLog, testing::Values("ovmf.bin", "seabios.bin"),
                          [](const auto& row) { return std::string(row.param).substr(0, 4); });
 
+bool is_consistent(const EventLog& log) {
+    return log.stopped.error == Error::kNone && !lost_its_end(log) &&
+           std::ranges::none_of(log.events, [](const LogEvent& event) {
+               return judge_event_data(event).judgement == DataJudgement::kDiffers;
+           });
+}
+std::size_t zeros_before(const Buffer& bytes, std::size_t at) {
+    std::size_t count = 0;
+    while (count < at && bytes[at - 1 - count] == std::byte{0}) ++count;
+    return count;
+}
+// One that was cut and filled with zeros is none either, but between two events, and where no more is lost than zeros, or
+// the last three bytes of what no digest covers.
+TEST_P(CutLog, FilledWithZerosIsConsistentBetweenTwoEventsOnly) {
+    const Buffer bytes = read_log(GetParam());
+    const EventLog log = read_event_log(bytes);
+    ASSERT_TRUE(is_consistent(log));
+    unsigned taken = 0;
+    for (std::size_t size = 1; size < bytes.size(); ++size) {
+        Buffer cut = bytes;
+        std::fill(cut.begin() + static_cast<std::ptrdiff_t>(size), cut.end(), std::byte{0});
+        cut.resize(bytes.size() + 64);
+        if (!is_consistent(read_event_log(cut))) continue;
+        // The first event that begins at the cut or after it.
+        std::size_t next = bytes.size();
+        std::size_t before = 0;
+        for (const LogEvent& event : log.events) {
+            if (event.offset <= size) before = event.offset;
+            if (event.offset >= size) next = std::min(next, event.offset);
+        }
+        const auto zeros = [&](std::size_t from, std::size_t to) {
+            return std::all_of(bytes.begin() + static_cast<std::ptrdiff_t>(from),
+                               bytes.begin() + static_cast<std::ptrdiff_t>(to),
+                               [](std::byte one) { return one == std::byte{0}; });
+        };
+        const bool nothing_lost = zeros(size, next) || zeros(before, size);
+        EXPECT_TRUE(nothing_lost || zeros_before(cut, next) < 4) << size << " of " << bytes.size();
+        ++taken;
+    }
+    EXPECT_LT(taken, bytes.size() / 8);
+}
+
+TEST(PaddedLog, LostItsEndIfTheLastEventEndsInZerosThatItsDigestDoesNotCover) {
+    const auto lost = [](const SampleEvent& event, std::size_t zeros = 64) {
+        Buffer bytes = with_event(event);
+        bytes.resize(bytes.size() + zeros);
+        return lost_its_end(read_event_log(bytes));
+    };
+    Buffer text_and_zeros = text("(hd0)/vmlinuz");
+    text_and_zeros.insert(text_and_zeros.end(), 4, std::byte{0});
+    EXPECT_TRUE(lost({9, 0x0d, filler("a file", 900), text_and_zeros}));
+    EXPECT_TRUE(lost({9, 0x0d, filler("a file", 900), {}}));
+    EXPECT_FALSE(lost({9, 0x0d, text_and_zeros, text_and_zeros})) << "covered by its digest";
+    EXPECT_FALSE(lost({9, 0x0d, filler("a file", 900), text_and_zeros}, 0)) << "no padding";
+    EXPECT_FALSE(lost({9, 0x0d, filler("a file", 900), text("(hd0)/vmlinuz")}));
+    EXPECT_FALSE(lost({17, 0x402, filler("a module", 900), {}})) << "a launch's events say nothing";
+    EXPECT_FALSE(lost({0, 4, Buffer(4), Buffer(4)}));
+}
+
 TEST(OldLog, OfEveryHeaderIsRead) {
     const Buffer events = joined({legacy_event(0, 8, text("v")), legacy_event(0, 4, Buffer(4))});
     Buffer spec_id = text(std::string("Spec ID Event00\0", 16));
@@ -380,7 +535,8 @@ TEST(OldLog, OfEveryHeaderIsRead) {
 
 // Windows logs what it tells itself so.
 TEST(EventLog, NoActionMayBeOfNoPcr) {
-    const Buffer bytes = with_event({0xffffffff, 3, {}, filler("x")});
+    const Buffer bytes = test::agile_log(
+        kBanks, std::vector<SampleEvent>{{0xffffffff, 3, {}, filler("x")}, {0, 4, Buffer(4), Buffer(4)}});
     EXPECT_EQ(read_event_log(bytes).stopped.error, Error::kNone);
 }
 
@@ -531,7 +687,7 @@ Buffer ended(Buffer bytes, std::size_t zeros = 1) {
 class EventData : public testing::TestWithParam<DataRow> {};
 TEST_P(EventData, IsFoundHowIt) {
     const DataRow& row = GetParam();
-    const Buffer bytes = with_event({1, row.type, row.measured, row.data});
+    const Buffer bytes = with_event({row.type == 0x0d ? 8u : 1u, row.type, row.measured, row.data});
     const EventLog log = read_event_log(bytes);
     ASSERT_EQ(log.events.size(), 1u);
     const DataFinding finding = judge_event_data(log.events[0]);
@@ -545,6 +701,8 @@ TEST_P(EventData, IsFoundHowIt) {
 constexpr auto kYes = DataJudgement::kMatches;
 constexpr auto kUnknown = DataJudgement::kElsewhere;
 constexpr const char* kPrefixed = "without its prefix";
+constexpr auto kValueAlone = DataJudgement::kValue;
+const std::string kMenuEntry = "menuentry a {" + std::string(100'000, ' ') + "}";
 // attestation/README.md, "What boot loaders log", has these forms by maker.
 INSTANTIATE_TEST_SUITE_P(
     OfABootLoader, EventData,
@@ -574,6 +732,14 @@ INSTANTIATE_TEST_SUITE_P(
         DataRow{"PatchedGrubWithoutPrefix", 0x0d, ended(text("set pager=1")), ended(text("set pager=1")), kYes, ""},
         DataRow{"PatchedGrubKernel", 0x0d, filler("kernel", 900), ended(text("grub_linuxefi Kernel")), kUnknown, ""},
         DataRow{"GrubThatLies", 0x0d, text("set x=y"), ended(text("grub_cmd: set x=z")), kUnknown, ""},
+        DataRow{"LongGrubCommand", 0x0d, text(kMenuEntry), ended(text("grub_cmd: " + kMenuEntry)), kYes, kPrefixed},
+        DataRow{"LongGrubCommandOfOldPatches", 0x0d, ended(text(kMenuEntry)), ended(text("grub_cmd " + kMenuEntry)),
+                kYes, kPrefixed},
+        DataRow{"PrefixThatGrubDoesNotWrite", 0x0d, text("set x=y"), text("shim_verified: set x=y"), kUnknown, ""},
+        DataRow{"PrefixOfAnyWord", 0x0d, text("set x=y"), text("kernel set x=y"), kUnknown, ""},
+        DataRow{"PrefixInCapitals", 0x0d, text("set x=y"), text("GRUB_CMD: set x=y"), kUnknown, ""},
+        DataRow{"PrefixTwice", 0x0d, text("set x=y"), text("grub_cmd: grub_cmd: set x=y"), kUnknown, ""},
+        DataRow{"PrefixWithoutItsBlank", 0x0d, text("set x=y"), text("grub_cmd:set x=y"), kUnknown, ""},
         DataRow{"PrefixTooLong", 0x0d, text("x"), text(std::string(33, 'a') + " x"), kUnknown, ""},
         DataRow{"PrefixThatIsNoWord", 0x0d, text("x"), text("(hd0,gpt1)/a x"), kUnknown, ""},
         DataRow{"PrefixOfTwoWords", 0x0d, text("x"), text("grub cmd x"), kUnknown, ""},
@@ -603,6 +769,19 @@ INSTANTIATE_TEST_SUITE_P(
         DataRow{"UBootVersion", 8, ended(text("U-Boot 2026.01")), ended(text("U-Boot 2026.01")), kYes, ""},
         DataRow{"CrtmVersionHashedWithout", 8, wide("1.2"), ended(wide("1.2"), 2), kYes, "hashed without"}),
     [](const auto& row) { return row.param.name; });
+
+TEST(EventDataOfGrub, HasAPrefixInItsOwnPcrOnly) {
+    for (std::uint32_t pcr = 0; pcr < 24; ++pcr) {
+        const Buffer bytes = with_event({pcr, 0x0d, text("set x=y"), ended(text("grub_cmd: set x=y"))});
+        const EventLog log = read_event_log(bytes);
+        const DataFinding finding = judge_event_data(log.events.at(0));
+        EXPECT_EQ(finding.judgement, pcr == 8 ? kYes : kUnknown) << pcr;
+        EXPECT_EQ(finding.front, pcr == 8 ? std::string_view("grub_cmd: ").size() : 0) << pcr;
+    }
+    const Buffer whole = with_event({8, 0x0d, text("grub_cmd: x"), text("grub_cmd: x")});
+    const EventLog log = read_event_log(whole);
+    EXPECT_EQ(judge_event_data(log.events.at(0)).front, 0u);
+}
 
 TEST(EventText, OfASectionBeginsWithADot) {
     const Buffer bytes = with_event({11, 0x0d, ended(text(".linux")), ended(wide(".linux"), 2)});
@@ -637,9 +816,14 @@ INSTANTIATE_TEST_SUITE_P(
                 "hashed with"},
         DataRow{"ActionThatLies", 0x80000007, text("Exit"), text("Stay"), DataJudgement::kDiffers, "SHA-256"},
         DataRow{"VariableWhole", 0x80000001, variable(kValue), variable(kValue), DataJudgement::kMatches, ""},
-        DataRow{"AuthorityValueAlone", 0x800000e0, kValue, variable(kValue), DataJudgement::kMatches,
+        DataRow{"AuthorityValueAlone", 0x800000e0, kValue, variable(kValue), kValueAlone, "only the variable's value"},
+        DataRow{"DriverVariableValueAlone", 0x80000001, kValue, variable(kValue), kValueAlone,
                 "only the variable's value"},
-        DataRow{"BootVariableValueAlone", 0x80000002, kValue, variable(kValue), DataJudgement::kMatches, ""},
+        DataRow{"BootVariableValueAlone", 0x80000002, kValue, variable(kValue), kValueAlone, ""},
+        DataRow{"BootVariableWhole", 0x80000002, variable(kValue), variable(kValue), DataJudgement::kMatches, ""},
+        DataRow{"BootVariable2ValueAlone", 0x8000000c, kValue, variable(kValue), kValueAlone,
+                "only the variable's value"},
+        DataRow{"SpdmPolicyValueAlone", 0x800000e3, kValue, variable(kValue), kValueAlone, "only the variable's value"},
         DataRow{"VariableWithATail", 0x800000e0, variable(kValue), variable(kValue, filler("tail")),
                 DataJudgement::kMatches, "after the variable's value"},
         DataRow{"VariableButItsLastByte", 0x800000e0, variable(kValue, filler("tail", 5)),

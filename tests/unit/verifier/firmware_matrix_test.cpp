@@ -290,6 +290,233 @@ const std::vector<Row> kRows{
 };
 INSTANTIATE_TEST_SUITE_P(Tpm, FirmwareMatrix, testing::ValuesIn(kRows), row_name);
 
+// --- what is no log, or one of something else
+
+const std::vector<std::string> kNoLog{"log", "events", "pcrs"};
+
+Row no_log(const char* name, const char* word, std::function<void(Sample&)> change) {
+    return {name, kNoLog, word, {}, std::move(change)};
+}
+// A byte of the log's header: the Spec ID event's data begin at 32.
+Row header_byte(const char* name, const char* word, std::size_t at, unsigned value) {
+    return no_log(name, word, [at, value](Sample& s) { s.log.at(at) = static_cast<std::byte>(value); });
+}
+// A byte of the first event after the start-up locality.
+Row event_byte(const char* name, const char* word, std::size_t at, unsigned value) {
+    return no_log(name, word, [at, value](Sample& s) {
+        change_event(s, kVersion, [at, value](Buffer& e) { e.at(at) = static_cast<std::byte>(value); });
+    });
+}
+constexpr std::size_t kSizeAt = kDataAt - 4;
+
+const std::vector<Row> kNoLogs{
+    header_byte("HeaderWithoutBanks", "lists no bank", 56, 0),
+    header_byte("HeaderWithABankMore", "Spec ID event", 56, 3),
+    header_byte("HeaderWithABankLess", "vendor information", 56, 1),
+    header_byte("HeaderOfAnotherDigestSize", "digest size", 62, 21),
+    header_byte("HeaderWithVendorInformationThatLacks", "vendor information", 68, 200),
+    header_byte("HeaderPastTheEnd", "first event", 31, 0x10),
+    header_byte("HeaderThatIsNoSpecIdEvent", "event log", 32, 'X'),
+    event_byte("PcrThatNoPcHas", "PCR of an event", 0, 24),
+    event_byte("PcrOfOtherMemory", "PCR of an event", 3, 0x80),
+    event_byte("EventWithoutDigests", "number of an event's digests", 8, 0),
+    event_byte("EventWithThreeDigests", "number of an event's digests", 8, 3),
+    event_byte("DigestOfAnUnknownAlgorithm", "algorithm of a digest", 12, 0x77),
+    event_byte("DigestOfABankNotInTheHeader", "does not list", 12, 0x0c),
+    event_byte("DataOfAGigabyte", "data of an event", kSizeAt + 3, 0x40),
+    event_byte("DataAByteTooLong", "event log", kSizeAt, 25),
+    no_log("DigestsOfZeros", "no hash is like",
+           [](Sample& s) {
+               change_event(s, kVersion, [](Buffer& e) {
+                   std::fill_n(e.begin() + 14, 20, std::byte{0});
+                   std::fill_n(e.begin() + kSha256At, 32, std::byte{0});
+               });
+           }),
+    no_log("ZerosWithAByteForALog", "event",
+           [](Sample& s) {
+               s.log.assign(4096, std::byte{0});
+               s.log[4] = std::byte{4};
+           }),
+    no_log("ErasedFlashForALog", "event", [](Sample& s) { s.log.assign(4096, std::byte{0xff}); }),
+    no_log("HeaderAlone", "no event in it", [](Sample& s) { s.log.resize(test::split_log(s.log)[0].size()); }),
+    no_log("NothingThatExtends", "extends a PCR",
+           [](Sample& s) {
+               std::vector<Buffer> parts = test::split_log(s.log);
+               parts.resize(2);
+               s.log = test::join_log(parts);
+           }),
+    no_log("ASecondLogBehindTheFirst", "event log",
+           [](Sample& s) {
+               const Buffer again = s.log;
+               s.log.insert(s.log.end(), again.begin(), again.end());
+           }),
+    no_log("ElevenZerosBehindTheLog", "too few bytes", [](Sample& s) { s.log.resize(s.log.size() + 11); }),
+    no_log("PaddingOfTwoKinds", "event",
+           [](Sample& s) {
+               s.log.resize(s.log.size() + 64);
+               s.log.resize(s.log.size() + 64, std::byte{0xff});
+           }),
+};
+INSTANTIATE_TEST_SUITE_P(NoLog, FirmwareMatrix, testing::ValuesIn(kNoLogs), row_name);
+
+// --- a log of the right form, of another boot
+
+Row rearranged(const char* name, const char* word, std::function<void(std::vector<Buffer>&)> change) {
+    return {name, {"log"}, word, {}, [change](Sample& s) {
+                std::vector<Buffer> parts = test::split_log(s.log);
+                change(parts);
+                s.log = test::join_log(parts);
+            }};
+}
+const std::vector<Row> kOtherLogs{
+    rearranged("EventsOfAPcrExchanged", "sha256 PCR 4", [](auto& parts) { std::swap(parts[5], parts[kBootLoader]); }),
+    rearranged("EventTwice", "sha256 PCR 7", [](auto& parts) { parts.insert(parts.begin() + 5, parts[kVariable]); }),
+    rearranged("EventOfAnotherMachine", "sha256 PCR 0",
+               [](auto& parts) {
+                   Sample other = Sample::of_tpm();
+                   other.events[1].measured = other.events[1].data = filler("firmware 9.9");
+                   other.seal();
+                   parts[kVersion] = test::split_log(other.log)[kVersion];
+               }),
+    rearranged("SeparatorMovedToTheFront", "sha256 PCR 0",
+               [](auto& parts) { std::rotate(parts.begin() + 2, parts.begin() + 6, parts.begin() + 7); }),
+    rearranged("EventRetypedToExtendNothing", "sha256 PCR 4",
+               [](auto& parts) { parts[kBootLoader][4] = std::byte{3}, parts[kBootLoader][7] = std::byte{0}; }),
+    rearranged("NothingRetypedToExtend", "sha256 PCR 7",
+               [](auto& parts) {
+                   parts.push_back(parts[kVariable]);
+                   parts.back()[4] = std::byte{0x0d}, parts.back()[7] = std::byte{0};
+               }),
+    rearranged("DigestOfTheQuotedBankLeftOut", "sha256 PCR 4",
+               [](auto& parts) {
+                   Buffer& event = parts[kBootLoader];
+                   event[8] = std::byte{1};
+                   event.erase(event.begin() + 12 + 2 + 20, event.begin() + kSha256At + 32);
+               }),
+    rearranged("DigestsOfTwoEventsExchanged", "sha256 PCR 0",
+               [](auto& parts) {
+                   std::swap_ranges(parts[kVersion].begin() + kSha256At, parts[kVersion].begin() + kSha256At + 32,
+                                    parts[3].begin() + kSha256At);
+               }),
+    {"LocalityThatDoesNotExist",
+     {},
+     "",
+     {},
+     [](Sample& s) { change_event(s, kLocality, [](Buffer& e) { e.back() = std::byte{2}; }); }},
+    {"StartedAtALocalityThatThePolicyDoesNotList",
+     {"pcrs"},
+     "sha256 PCR 0 is",
+     [](Sample& s) {
+         s.startup = {{0, 4}};
+         s.events[0].data.back() = std::byte{4};
+     }},
+    {"EventsOfPcr8LeftOut",
+     {},
+     "",
+     {},
+     [](Sample& s) {
+         std::vector<Buffer> parts = test::split_log(s.log);
+         parts.pop_back();
+         s.log = test::join_log(parts);
+     }},
+    {"EventsOfPcr8LeftOutThatThePolicyLists",
+     {"pcrs"},
+     "sha256 PCR 8 is",
+     [](Sample& s) { s.policy.pcrs[HashAlgorithm::kSha256][8] = {sha256_pcr0({}, 1)}; },
+     [](Sample& s) {
+         std::vector<Buffer> parts = test::split_log(s.log);
+         parts.pop_back();
+         s.log = test::join_log(parts);
+     }},
+};
+INSTANTIATE_TEST_SUITE_P(OtherLog, FirmwareMatrix, testing::ValuesIn(kOtherLogs), row_name);
+
+// --- values and policies
+
+const std::vector<Row> kValues{
+    {"ValuesOfAPcrThatIsNotQuoted",
+     {"log", "pcrs"},
+     "trailing",
+     [](Sample& s) { s.attest.selections[0].pcrs = 0xff; },
+     [](Sample& s) { s.pcr_values.resize(32 * 9); }},
+    {"ValuesOfZeros", {"log", "pcrs"}, "not those quoted", {}, [](Sample& s) { s.pcr_values.assign(32 * 9, {}); }},
+    {"ValueOfAByte", {"log", "pcrs"}, "truncated", {}, [](Sample& s) { s.pcr_values.resize(1); }},
+    {"ValuesTurnedRound",
+     {"log", "pcrs"},
+     "not those quoted",
+     {},
+     [](Sample& s) { std::ranges::reverse(s.pcr_values); }},
+    {"ValueListedForAnotherPcr",
+     {"pcrs"},
+     "sha256 PCR 0 is",
+     [](Sample& s) {
+         auto& listed = s.policy.pcrs[HashAlgorithm::kSha256];
+         std::swap(listed[0], listed[4]);
+     }},
+    {"ValueListedForAnotherBank",
+     {"selection", "pcrs"},
+     "sha384 PCR 7 is not quoted",
+     [](Sample& s) { s.policy.pcrs[HashAlgorithm::kSha384][7] = s.policy.pcrs[HashAlgorithm::kSha256][7]; }},
+    {"PcrListedWithoutAValue",
+     {"pcrs"},
+     "sha256 PCR 7 is",
+     [](Sample& s) { s.policy.pcrs[HashAlgorithm::kSha256][7].clear(); }},
+    {"SecondOfSeveralValues",
+     {},
+     "",
+     [](Sample& s) {
+         auto& listed = s.policy.pcrs[HashAlgorithm::kSha256][7];
+         listed.insert(listed.begin(), sha256_pcr0({}, 9));
+     }},
+    {"NoneOfSeveralValues",
+     {"pcrs"},
+     "sha256 PCR 7 is",
+     [](Sample& s) {
+         s.policy.pcrs[HashAlgorithm::kSha256][7] = {sha256_pcr0({}, 9), sha256_pcr0({}, 8)};
+     }},
+    {"Pcr8ThatThePolicyListsChanged",
+     {"pcrs"},
+     "sha256 PCR 8 is",
+     [](Sample& s) { s.policy.pcrs[HashAlgorithm::kSha256][8] = {sha256_pcr0({}, 1)}; }},
+    {"QuoteOfNoPcr",
+     {"selection", "log", "pcrs"},
+     "not quoted",
+     [](Sample& s) { s.attest.selections[0].pcrs = 0; },
+     [](Sample& s) { s.log.clear(); }},
+    {"ContradictionInTheLastLaunchPcr",
+     {"events"},
+     "(PCR 22)",
+     [](Sample& s) {
+         s.attest.selections[0].pcrs |= 1u << 22;
+         s.events.push_back({22, 4, filler("not a cap"), Buffer(4)});
+     }},
+    {"ContradictionInThePcrBehindTheLaunchs",
+     {},
+     "",
+     [](Sample& s) {
+         s.attest.selections[0].pcrs |= 1u << 23;
+         s.events.push_back({23, 4, filler("not a cap"), Buffer(4)});
+     }},
+    {"ContradictionBetweenTwoBanksAndPolicyWantsNone",
+     {"events"},
+     "SHA-1 digest",
+     [](Sample& s) { s.policy.refuse_contradictions = true; },
+     [](Sample& s) { change_event(s, kGrub, [](Buffer& e) { e.at(14) ^= std::byte{1}; }); }},
+    {"SeparatorOfNoDataAndPolicyWantsNone",
+     {},
+     "",
+     [](Sample& s) {
+         s.policy.refuse_contradictions = true;
+         s.events[6].data.clear();
+     }},
+    {"ClaimsBesideATpmsEvidence",
+     {"nonce"},
+     "these claims",
+     {},
+     [](Sample& s) { s.encoded_claims = filler("claims", 40); }},
+};
+INSTANTIATE_TEST_SUITE_P(Values, FirmwareMatrix, testing::ValuesIn(kValues), row_name);
+
 TEST(FirmwareCoverage, CountsWhatWasComparedOrRecomputed) {
     Sample sample = Sample::of_tpm();
     sample.seal();
@@ -338,6 +565,26 @@ TEST(FirmwareContradiction, OfEveryEventLeavesNothingJudged) {
     const Verdict verdict = sample.judge(true);
     EXPECT_TRUE(verdict.accepted()) << "by the values of its PCRs";
     EXPECT_EQ(verdict.coverage.events_judged, 2u) << "firmware volume and boot loader, by the values";
+}
+
+// However much else there is to be said, each contradiction is.
+TEST(FirmwareContradiction, IsNamedWhateverElseIs) {
+    Sample sample = Sample::of_tpm();
+    for (int i = 0; i < 200; ++i) sample.events.push_back({9, 0x80000010, filler("x"), filler("y")});
+    sample.seal();
+    change_event(sample, kVersion, [](Buffer& bytes) { bytes.back() ^= std::byte{1}; });
+    const Verdict verdict = sample.judge();
+    EXPECT_TRUE(has_quirk(verdict, "and more")) << "there are too many quirks";
+    EXPECT_TRUE(has_quirk(verdict, "nothing that it says is believed")) << "but the contradiction is there";
+}
+
+TEST(FirmwareContradiction, OfVeryManyIsCounted) {
+    Sample sample = Sample::of_tpm();
+    for (int i = 0; i < 200; ++i) sample.events.push_back({9, 4, filler("x"), Buffer(4)});
+    sample.seal();
+    const Verdict verdict = sample.judge();
+    EXPECT_EQ(verdict.quirks.size(), kMaxQuirks + 2) << "among them that GRUB's prefix was not hashed";
+    EXPECT_TRUE(has_quirk(verdict, "136 more events"));
 }
 
 TEST(FirmwareContradiction, OfAnErrorIsNoError) {
@@ -393,6 +640,71 @@ TEST(FirmwareLiar, CannotHaveHisWordsCalledHashed) {
         EXPECT_EQ(verdict.events[kGrub - 1].hashed, "elsewhere") << words;
         EXPECT_EQ(verdict.coverage.events_judged, 13u);
     }
+}
+
+void set_text(Sample& sample, std::size_t event, std::string_view words) {
+    change_event(sample, event, [words](Buffer& bytes) {
+        bytes.resize(kDataAt);
+        const Bytes text = host::text_bytes(words);
+        Writer(MutableBytes(bytes).subspan(kDataAt - 4)).u32(static_cast<std::uint32_t>(text.size()));
+        bytes.insert(bytes.end(), text.begin(), text.end());
+    });
+}
+
+// Words of his own before the text that was measured.
+TEST(FirmwareLiar, CannotPutWordsBeforeWhatWasHashed) {
+    for (const char* const words : {"verified: set root=hd0", "harmless set root=hd0", "grub-cmd: set root=hd0"}) {
+        Sample sample = Sample::of_tpm();
+        sample.seal();
+        set_text(sample, kGrub, words);
+        EXPECT_EQ(sample.judge(true).events[kGrub - 1].hashed, "elsewhere") << words;
+    }
+    // Among GRUB's own he may choose: none is shown.
+    for (const char* const words :
+         {"grub_cmd: set root=hd0", "kernel_cmdline: set root=hd0", "grub_cmd set root=hd0"}) {
+        Sample sample = Sample::of_tpm();
+        sample.seal();
+        set_text(sample, kGrub, words);
+        const Verdict verdict = sample.judge(true);
+        EXPECT_EQ(verdict.events[kGrub - 1].hashed, "as logged") << words;
+        EXPECT_EQ(verdict.events[kGrub - 1].name, "set root=hd0");
+    }
+}
+
+// Of a variable hashed by its value alone any name fits.
+TEST(FirmwareLiar, CannotHaveAVariablesNameVouchedForByItsValue) {
+    for (const std::uint32_t type : {0x80000001u, 0x80000002u, 0x8000000cu, 0x800000e0u}) {
+        Sample sample = Sample::of_tpm();
+        sample.events[kVariable - 1].type = type;
+        sample.events[kVariable - 1].measured = filler("\x01", 1);
+        sample.events[kVariable - 1].data.back() = filler("\x01", 1).front();
+        sample.policy.pcrs[HashAlgorithm::kSha256].erase(7);
+        sample.seal();
+        change_event(sample, kVariable, [](Buffer& bytes) { bytes.at(kDataAt + 32) = std::byte{'T'}; });
+        const Verdict verdict = sample.judge(true);
+        EXPECT_TRUE(verdict.accepted());
+        EXPECT_EQ(verdict.events[kVariable - 1].name, "TecureBoot");
+        EXPECT_EQ(verdict.events[kVariable - 1].hashed, "value alone") << type;
+        EXPECT_EQ(verdict.coverage.events_judged, 13u);
+        EXPECT_NE(detail_of(verdict, "events").find("11 of 14"), std::string::npos);
+    }
+}
+
+// What is not in the log of PCRs that others extend after the firmware may have been left out of it.
+TEST(FirmwareLiar, CannotHaveAnOmissionCalledAnExtensionOfLater) {
+    Sample sample = Sample::of_tpm();
+    sample.events.push_back({8, 0x0d, filler("later"), filler("later")});
+    sample.seal();
+    std::vector<Buffer> parts = test::split_log(sample.log);
+    parts.pop_back();
+    sample.log = test::join_log(parts);
+    EXPECT_TRUE(has_quirk(sample.judge(), "sha256 PCR 8: extended after its end, or events are left out of it"));
+    parts.pop_back();
+    sample.log = test::join_log(parts);
+    EXPECT_TRUE(has_quirk(sample.judge(), "the log has no event of it: PCR 8"));
+    Sample untouched = Sample::of_tpm();
+    untouched.seal();
+    EXPECT_FALSE(has_quirk(untouched.judge(), "PCR 8"));
 }
 
 // A bank that nobody quoted says whatever one likes.

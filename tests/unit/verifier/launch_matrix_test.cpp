@@ -500,6 +500,46 @@ const std::vector<Row> kTables{
                 [](Sample& s) { s.policy.machine_models.clear(); }),
 };
 
+Row sent_log(const char* name, std::vector<std::string> rules, const char* word, std::function<void(Sample&)> change) {
+    return {name, std::move(rules), word, {}, std::move(change)};
+}
+const std::vector<Row> kForms{
+    sent_log("LogOfZeros", kNothing, "no event in it", [](Sample& s) { s.log.assign(s.log.size(), std::byte{0}); }),
+    sent_log("LogHeaderAlone", kNothing, "no event in it",
+             [](Sample& s) { s.log.resize(test::split_log(s.log)[0].size()); }),
+    sent_log("LogTwice", kBoth, "event",
+             [](Sample& s) {
+                 const Buffer again = s.log;
+                 s.log.insert(s.log.end(), again.begin(), again.end());
+             }),
+    sent_log("LogPaddedWithOnes", {"log"}, "padding",
+             [](Sample& s) { s.log.resize(s.log.size() + 64, std::byte{0xff}); }),
+    sent_log("FirstEventTwice", kBoth, "event 2",
+             [](Sample& s) {
+                 std::vector<Buffer> parts = test::split_log(s.log);
+                 parts.insert(parts.begin() + 1, parts[1]);
+                 s.log = test::join_log(parts);
+             }),
+    sent_log("SlbAfterTheHypervisor", kBoth, "not that of the secure loader block",
+             [](Sample& s) {
+                 std::vector<Buffer> parts = test::split_log(s.log);
+                 std::swap(parts[1], parts[2]);
+                 s.log = test::join_log(parts);
+             }),
+    sent_log("EventMovedToAnotherLaunchPcr", kBoth, "event 4",
+             [](Sample& s) { change_event(s, 4, [](Buffer& e) { e[0] = std::byte{17}; }); }),
+    sent_log("EventMovedToAFirmwaresPcr", kBoth, "not as the hypervisor writes it",
+             [](Sample& s) { change_event(s, 4, [](Buffer& e) { e[0] = std::byte{4}; }); }),
+    sent_log("EventOfAFirmwareBefore", kBoth, "not as the hypervisor writes it",
+             [](Sample& s) {
+                 std::vector<Buffer> parts = test::split_log(s.log);
+                 parts.insert(parts.begin() + 1, parts[1]);
+                 parts[1][0] = std::byte{0};
+                 s.log = test::join_log(parts);
+             }),
+};
+INSTANTIATE_TEST_SUITE_P(Forms, LaunchMatrix, testing::ValuesIn(kForms), row_name);
+
 INSTANTIATE_TEST_SUITE_P(Endpoint, LaunchMatrix, testing::ValuesIn(kEndpoint), row_name);
 INSTANTIATE_TEST_SUITE_P(Tables, LaunchMatrix, testing::ValuesIn(kTables), row_name);
 INSTANTIATE_TEST_SUITE_P(Log, LaunchMatrix, testing::ValuesIn(kLog), row_name);
@@ -520,6 +560,20 @@ TEST(LaunchViews, ShowTheFailingEventAndBothValuesOfItsPcr) {
     EXPECT_EQ(verdict.pcrs[0].expected, verdict.pcrs[0].found);
     EXPECT_NE(verdict.pcrs[1].expected, verdict.pcrs[1].found);
     EXPECT_EQ(verdict.pcrs[1].found.size(), 64u);
+}
+
+TEST(LaunchViews, SayWhatTheReferenceVouchesFor) {
+    Sample sample = Sample::of_hypervisor();
+    sample.events[3].measured = filler("another kernel");
+    sample.seal();
+    Verdict verdict = sample.judge();
+    for (const auto& event : verdict.events)
+        EXPECT_EQ(event.hashed, event.number == 4 ? "elsewhere" : "as expected") << event.number;
+    change_event(sample, 1, [](Buffer& e) { e[kSha256At] ^= std::byte{1}; });
+    verdict = sample.judge();
+    for (const auto& event : verdict.events) EXPECT_EQ(event.hashed, "not quoted") << event.number;
+    sample.with_policy = false;
+    EXPECT_EQ(sample.judge().events.front().hashed, "elsewhere");
 }
 
 TEST(LaunchViews, AreThereOnlyIfAskedForWhereAllIsWell) {

@@ -215,7 +215,68 @@ TEST_F(Revocation, CrlOfASecondCaOfTheSameNameDoesNotHideTheFirsts) {
     vendor.intermediates.push_back(twin.der());
     const Buffer newer = issue_list(twin, {.entries = {}, .extensions = {}, .sections = {}, .from = kNow - 60});
     expect_revoked(direct_ek, {newer, test::revoke(issuing, {&direct_ek})}, "EK certificate: revoked by CN=Issuing");
-    expect_untouched(direct_ek, {test::revoke(twin, {&direct_ek})}, kNotChecked);
+    // Where the right one speaks, the other does not.
+    expect_untouched(direct_ek, {test::revoke(twin, {&direct_ek}), test::revoke(issuing, {})}, "not revoked");
+}
+
+TEST_F(Revocation, CrlByAnotherKeyOfTheNameRevokesWhatItListsAndChecksNothingElse) {
+    const auto twin = issue(ca_of("Issuing", "05"), ecc_key(), &root);
+    vendor.intermediates.push_back(twin.der());
+    const auto dated = [&](std::vector<RevocationSpec::Entry> entries, std::time_t from) {
+        return issue_list(twin, {.entries = std::move(entries), .extensions = {}, .sections = {}, .from = from});
+    };
+    const std::string foreign = "the CRL of CN=Issuing is by another key of that name";
+    expect_revoked(direct_ek, {dated({{.serial = "1234"}}, kNow - kDay)},
+                   "EK certificate: revoked by CN=Issuing, under another key of that name");
+    expect_untouched(direct_ek, {dated({{.serial = "77"}}, kNow - kDay)}, "not checked: EK certificate: " + foreign);
+    // Of several the newest.
+    expect_untouched(direct_ek, {dated({{.serial = "1234"}}, kNow - 2 * kDay), dated({}, kNow - kDay)},
+                     "not checked: ");
+    expect_revoked(direct_ek, {dated({{.serial = "1234"}}, kNow - kDay), dated({}, kNow - 2 * kDay)},
+                   "EK certificate: revoked by CN=Issuing, under another key of that name");
+    vendor.require_crl = true;
+    EXPECT_THAT(judge(direct_ek, {test::revoke(root, {}), dated({}, kNow - kDay)}),
+                testing::AllOf(StartsWith("REFUSED: no CRL for EK certificate"), HasSubstr(foreign)));
+}
+
+// Each CRL is held to the key that issued the certificate in question, though another CA of the path has the name, too.
+TEST_F(Revocation, CrlIsUsedWhicheverCaOfThePathWithThatNameSignedIt) {
+    const auto above = issue(named_by_key(ca_of("Issuing", "06")), ecc_key(), &root);
+    auto spec = named_by_key(ca_of("Issuing", "02"));
+    spec.extra += "\nauthorityKeyIdentifier=keyid:always";  // or it would be taken for signed by itself
+    const auto below = issue(spec, ecc_key(), &above);
+    const auto one = issue(ek_spec(), ecc_key(), &below);
+    vendor.intermediates = {above.der(), below.der()};
+    expect_revoked(one, {test::revoke(above, {&below})}, "CA 1 (CN=Issuing): revoked by CN=Issuing");
+    expect_revoked(one, {test::revoke(below, {&one})}, "EK certificate: revoked by CN=Issuing");
+    for (const bool turned : {false, true}) {
+        std::vector<Buffer> lists{test::revoke(above, {&below}), test::revoke(below, {})};
+        if (turned) std::swap(lists[0], lists[1]);
+        expect_revoked(one, lists, "CA 1 (CN=Issuing): revoked by CN=Issuing");
+    }
+    expect_untouched(one, {test::revoke(above, {}), test::revoke(below, {}), test::revoke(root, {})}, "not revoked");
+    expect_untouched(one, {test::revoke(above, {})},
+                     "not checked: EK certificate: the CRL of CN=Issuing is by another key of that name");
+}
+
+// --- cross-certificates
+
+TEST_F(Revocation, PathGoesByTheCrossCertificateThatLeadsToARoot) {
+    const auto elsewhere = issue(ca_of("Elsewhere", "0a"), ecc_key());
+    auto cross = issue(named_by_key(ca_of("Issuing", "0b")), {issuing.key.get(), [](EVP_PKEY*) {}}, &elsewhere);
+    for (const bool first : {false, true}) {
+        vendor.intermediates =
+            first ? std::vector{cross.der(), issuing.der()} : std::vector{issuing.der(), cross.der()};
+        expect_untouched(direct_ek, {}, "not checked");
+        expect_untouched(direct_ek, {test::revoke(issuing, {})}, "not revoked");
+        expect_revoked(direct_ek, {test::revoke(issuing, {&direct_ek})}, "EK certificate: revoked by CN=Issuing");
+    }
+    // Nor is a CA of that name taken that did not sign it.
+    auto twin = issue(ca_of("Chip", "0c"), ecc_key(), &issuing);
+    vendor.intermediates = {issuing.der(), twin.der()};
+    expect_untouched(issue(ek_spec(), ecc_key(), &chip), {}, "not checked");
+    vendor.intermediates = {cross.der()};
+    EXPECT_THAT(fault(direct_ek, {}), HasSubstr("issued by CN=Elsewhere, of which there is no certificate"));
 }
 
 TEST_F(Revocation, CrlOfACaThatOnlyThePathBringsCountsThere) {
@@ -301,6 +362,93 @@ TEST_F(Revocation, DeltaCrlCountsBesideTheFullOne) {
     expect_revoked(direct_ek, {held}, "EK certificate: revoked by CN=Issuing");
     expect_untouched(direct_ek, {held, issue_list(issuing, direct({{.serial = "1234", .reason = 8}}, delta))},
                      "not revoked");
+}
+
+TEST_F(Revocation, DeltaCrlCountsThoughNothingAnnouncesIt) {
+    const auto full = [&](std::vector<RevocationSpec::Entry> entries, const std::string& number) {
+        return issue_list(issuing, direct(std::move(entries), "crlNumber=DER:02:01:" + number));
+    };
+    const auto delta = [&](std::vector<RevocationSpec::Entry> entries, const std::string& base,
+                           const std::string& number, const std::string& more = "") {
+        return issue_list(issuing, direct(std::move(entries), "crlNumber=DER:02:01:" + number +
+                                                                  "\ndeltaCRL=critical,DER:02:01:" + base + more));
+    };
+    const std::vector<RevocationSpec::Entry> listed{{.serial = "1234"}}, held{{.serial = "1234", .reason = 6}},
+        back{{.serial = "1234", .reason = 8}};
+    const std::string revoked = "EK certificate: revoked by CN=Issuing";
+    for (const bool first : {false, true}) {
+        const auto both = [first](const Buffer& a, const Buffer& b) {
+            return first ? std::vector{a, b} : std::vector{b, a};
+        };
+        expect_revoked(direct_ek, both(full({}, "05"), delta(listed, "05", "06")), revoked);
+        expect_untouched(direct_ek, both(full({}, "05"), delta({}, "05", "06")), "not revoked");
+        // A full one of as high a number has the last word; one without a number has none.
+        expect_untouched(direct_ek, both(full({}, "06"), delta(listed, "05", "06")), "not revoked");
+        expect_revoked(direct_ek, both(test::revoke(issuing, {}), delta(listed, "05", "06")), revoked);
+        // Taken back, from a base that the full one has.
+        expect_untouched(direct_ek, both(full(held, "05"), delta(back, "05", "06")), "not revoked");
+        expect_revoked(direct_ek, both(full(held, "05"), delta(back, "06", "07")), revoked);
+        expect_revoked(direct_ek, both(full(held, "07"), delta(back, "05", "06")), revoked);
+        // By one that is to be believed.
+        expect_revoked(direct_ek,
+                       both(full(held, "05"), delta(back, "05", "06", "\n1.3.6.1.4.1.99999.1=critical,DER:05:00")),
+                       revoked);
+        // By the last of several deltas.
+        expect_untouched(direct_ek,
+                         {full({}, "05"), both(delta(held, "05", "06"), delta(back, "05", "07"))[0],
+                          both(delta(held, "05", "06"), delta(back, "05", "07"))[1]},
+                         "not revoked");
+        expect_revoked(direct_ek, {full({}, "05"), delta(back, "05", "06"), delta(held, "05", "07")}, revoked);
+    }
+    // Alone.
+    expect_revoked(direct_ek, {delta(listed, "05", "06")}, revoked);
+    // Of another CA of the same name, of another scope.
+    const auto twin = issue(ca_of("Issuing", "05"), ecc_key(), &root);
+    vendor.intermediates.push_back(twin.der());
+    const Buffer of_twin = issue_list(twin, direct(back, "crlNumber=DER:02:01:06\ndeltaCRL=critical,DER:02:01:05"));
+    expect_revoked(direct_ek, {full(held, "05"), of_twin}, revoked);
+    const Buffer of_users = issue_list(issuing, direct(back,
+                                                       "crlNumber=DER:02:01:06\ndeltaCRL=critical,DER:02:01:05\n"
+                                                       "issuingDistributionPoint=critical,@idp",
+                                                       "[idp]\nonlyuser=TRUE\n"));
+    expect_revoked(direct_ek, {full(held, "05"), of_users}, revoked);
+}
+
+// --- many
+
+// Of hundreds of CAs of one name and as many CRLs that do not say by which key they are, each CRL would be tried with each.
+TEST_F(Revocation, CrlsOfManyCasOfOneNameAreNotTriedWithEach) {
+    std::vector<Issued> twins;
+    std::vector<Buffer> lists;
+    const auto number = [](int i) { return std::to_string(1000 + i); };
+    for (int i = 0; i < 150; ++i) {
+        twins.push_back(issue(ca_of("Issuing", number(i)), ecc_key(), &root));
+        vendor.intermediates.push_back(twins.back().der());
+    }
+    for (int i = 0; i < 150; ++i) lists.push_back(test::revoke(twins[149 - static_cast<std::size_t>(i)], {}));
+    lists.push_back(test::revoke(issuing, {&direct_ek}));
+    Vendor with = vendor;
+    with.revocations = lists;
+    const auto notes = TrustStore().add(with);
+    EXPECT_THAT(notes, testing::Contains(HasSubstr("too many CAs of one name")));
+    // The path brings the key that a list is tried with first.
+    expect_revoked(direct_ek, lists, "EK certificate: revoked by CN=Issuing");
+}
+
+TEST_F(Revocation, IndirectCrlsAreFoundAmongMany) {
+    std::vector<Buffer> lists;
+    for (int i = 0; i < 40; ++i) {
+        const auto authority = issue(named_by_key(ca_of("Authority " + std::to_string(i), "20")), ecc_key(), &root);
+        vendor.intermediates.push_back(authority.der());
+        std::vector<RevocationSpec::Entry> entries;
+        if (i == 37)
+            entries = {{.serial = "99", .issuer = &root}, {.serial = "5", .issuer = &chip}, {.serial = "1234"}};
+        lists.push_back(issue_list(authority, indirect(std::move(entries))));
+    }
+    const auto without = issue(ek_spec(), ecc_key(), &chip);
+    expect_revoked(without, lists, "EK certificate: revoked by CN=Authority 37");
+    lists.erase(lists.begin() + 37);
+    expect_untouched(without, lists, kNotChecked);
 }
 
 // --- how old they are

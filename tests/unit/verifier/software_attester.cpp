@@ -211,7 +211,9 @@ Buffer sign(EVP_PKEY* key, Bytes message, std::uint16_t scheme, HashAlgorithm ha
 }
 
 Buffer agile_log(std::span<const HashAlgorithm> banks, std::span<const SampleEvent> events) {
-    Buffer room(1 << 16);
+    std::size_t size = 1 << 16;
+    for (const SampleEvent& event : events) size += event.data.size();
+    Buffer room(size);
     auto log = host::expect(evidence::EventLogWriter::create(room, banks), "log");
     for (const SampleEvent& event : events) {
         std::vector<Digest> digests;

@@ -1,0 +1,316 @@
+#include "attestation/verifier/ek_revocation.hpp"
+
+#include <openssl/err.h>
+
+#include <algorithm>
+#include <array>
+
+#include "attestation/verifier/ek_certificate.hpp"
+
+namespace gatehouse::verifier {
+namespace {
+
+constexpr int kListed = 1;     // of X509_CRL_get0_by_cert()
+constexpr int kTakenBack = 2;  // removeFromCRL
+
+// One certificate of one path, and the CRL that it is looked for in.
+struct CrlUse {
+    const X509_STORE_CTX* path = nullptr;
+    int depth = -1;
+    const X509_CRL* list = nullptr;
+    bool operator==(const CrlUse&) const = default;
+};
+
+// A CRL that may speak of a certificate, and the key that it is known to be signed by.
+struct Candidate {
+    int depth;
+    const TrustedRevocations* one;
+    const EVP_PKEY* key;
+    bool asked;  // OpenSSL was shown it
+
+    [[nodiscard]] bool says(X509* certificate, int what) const {
+        X509_REVOKED* entry = nullptr;
+        return X509_CRL_get0_by_cert(one->list.get(), &entry, certificate) == what;
+    }
+    // Whether another CRL is of the same list: by the same key, for the same certificates.
+    [[nodiscard]] bool is_of(const Candidate& other) const {
+        return depth == other.depth && EVP_PKEY_eq(key, other.key) == 1 && one->scope == other.one->scope &&
+               X509_NAME_cmp(X509_CRL_get_issuer(one->list.get()), X509_CRL_get_issuer(other.one->list.get())) == 0;
+    }
+};
+
+struct Collected {
+    const TrustedVendor* vendor = nullptr;
+    std::optional<std::time_t> now;
+    std::vector<Candidate> candidates;
+    std::string revoked;
+    std::vector<std::pair<CrlUse, std::string>> failures;
+    std::vector<Revocations::Gap> gaps;
+    // The last that is not for the certificate: of it only an entry counts. Of the path, and of that of a CRL's issuer.
+    std::array<CrlUse, 2> out_of_scope;
+    CrlUse distrusted;     // the last that is not to be believed
+    CrlUse last;           // of any of them
+    bool by_time = false;  // the first failure is about a date
+
+    [[nodiscard]] const Candidate* candidate(int depth, const X509_CRL* list) const {
+        const auto found = std::ranges::find_if(
+            candidates, [&](const Candidate& one) { return one.depth == depth && one.one->list.get() == list; });
+        return found == candidates.end() ? nullptr : &*found;
+    }
+};
+
+// --- which CRLs OpenSSL is shown
+
+// The CA whose key OpenSSL will hold a CRL to, once it looks for a certificate in it; nullptr if it finds none.
+X509* taken_for_signer(const X509_STORE_CTX* context, X509* certificate, const TrustedRevocations& one) {
+    const X509_NAME* const issuer = X509_CRL_get_issuer(one.list.get());
+    const auto fits = [&](X509* ca) {
+        return X509_NAME_cmp(X509_get_subject_name(ca), issuer) == 0 && X509_check_akid(ca, one.key.get()) == X509_V_OK;
+    };
+    const STACK_OF(X509)* const path = X509_STORE_CTX_get0_chain(context);
+    const int size = sk_X509_num(path);
+    int depth = std::min(X509_STORE_CTX_get_error_depth(context) + 1, size - 1);
+    X509* const above = sk_X509_value(path, depth);
+    if (X509_NAME_cmp(X509_get_issuer_name(certificate), issuer) == 0 && fits(above)) return above;
+    for (++depth; depth < size; ++depth) {
+        if (fits(sk_X509_value(path, depth))) return sk_X509_value(path, depth);
+    }
+    const STACK_OF(X509)* const others = X509_STORE_CTX_get0_untrusted(context);
+    for (int i = 0; i < sk_X509_num(others); ++i) {
+        if (fits(sk_X509_value(others, i))) return sk_X509_value(others, i);
+    }
+    return nullptr;
+}
+
+bool is_signed_by(const TrustedRevocations& one, X509* ca) {
+    if (one.signer != nullptr) return EVP_PKEY_eq(X509_get0_pubkey(one.signer), X509_get0_pubkey(ca)) == 1;
+    return X509_CRL_verify(one.list.get(), X509_get0_pubkey(ca)) == 1;
+}
+
+using Lists = std::vector<const TrustedRevocations*>;
+
+void add_of_issuer(Lists& lists, const TrustedVendor& vendor, const X509_NAME* issuer) {
+    const auto [first, last] = vendor.by_issuer.equal_range(X509_NAME_hash_ex(issuer, nullptr, nullptr, nullptr));
+    for (auto it = first; it != last; ++it) {
+        const TrustedRevocations* const one = &vendor.revocations[it->second];
+        if (X509_NAME_cmp(X509_CRL_get_issuer(one->list.get()), issuer) != 0) continue;
+        if (std::ranges::find(lists, one) == lists.end()) lists.push_back(one);
+    }
+}
+
+// By its issuer's name, by the CRL issuers that it names, and indirect ones that list it.
+Lists lists_about(X509* certificate, const TrustedVendor& vendor) {
+    Lists lists;
+    add_of_issuer(lists, vendor, X509_get_issuer_name(certificate));
+    const openssl::DistributionPoints points(
+        static_cast<CRL_DIST_POINTS*>(X509_get_ext_d2i(certificate, NID_crl_distribution_points, nullptr, nullptr)));
+    for (int i = 0; i < sk_DIST_POINT_num(points.get()); ++i) {
+        const GENERAL_NAMES* const names = sk_DIST_POINT_value(points.get(), i)->CRLissuer;
+        for (int k = 0; k < sk_GENERAL_NAME_num(names); ++k) {
+            const GENERAL_NAME* const name = sk_GENERAL_NAME_value(names, k);
+            if (name->type == GEN_DIRNAME) add_of_issuer(lists, vendor, name->d.directoryName);
+        }
+    }
+    const auto [first, last] =
+        vendor.listed.equal_range(listing_key(X509_get_issuer_name(certificate), X509_get0_serialNumber(certificate)));
+    for (auto it = first; it != last; ++it) {
+        const TrustedRevocations* const one = &vendor.revocations[it->second];
+        if (std::ranges::find(lists, one) == lists.end()) lists.push_back(one);
+    }
+    return lists;
+}
+
+// --- what OpenSSL says
+
+// What an error is about. OpenSSL forgets the CRL once it has said that its dates are wrong.
+CrlUse use_of(const Collected& found, X509_STORE_CTX* context) {
+    CrlUse use{context, X509_STORE_CTX_get_error_depth(context), X509_STORE_CTX_get0_current_crl(context)};
+    if (use.list == nullptr && use.path == found.last.path && use.depth == found.last.depth) return found.last;
+    return use;
+}
+
+std::string issuer_text(const X509_CRL* list) { return name_text(X509_CRL_get_issuer(list)); }
+
+std::string revocation_error(int error, const CrlUse& use, X509* certificate) {
+    const std::string who = certificate_text(certificate, use.depth);
+    const X509_CRL* const list = use.list;
+    const std::string issuer = list == nullptr ? name_text(X509_get_issuer_name(certificate)) : issuer_text(list);
+    switch (error) {
+        case X509_V_ERR_CERT_REVOKED: return who + ": revoked by " + issuer;
+        case X509_V_ERR_CRL_HAS_EXPIRED:
+            return who + ": the CRL of " + issuer + " expired on " +
+                   date_text(list == nullptr ? nullptr : X509_CRL_get0_nextUpdate(list)) + "; a new one is needed";
+        case X509_V_ERR_CRL_NOT_YET_VALID:
+            return who + ": the CRL of " + issuer + " is not valid before " +
+                   date_text(list == nullptr ? nullptr : X509_CRL_get0_lastUpdate(list));
+        case X509_V_ERR_UNHANDLED_CRITICAL_CRL_EXTENSION:
+            return who + ": the CRL of " + issuer + " has a critical extension that is not known";
+        default: return who + ": CRL of " + issuer + ": " + X509_verify_cert_error_string(error);
+    }
+}
+
+bool is_newer(const TrustedRevocations& one, const TrustedRevocations& other) {
+    return one.number && other.number && ASN1_INTEGER_cmp(one.number.get(), other.number.get()) > 0;
+}
+
+bool is_current(const TrustedRevocations& one, std::optional<std::time_t> now) {
+    if (!now) return true;
+    std::time_t time = *now;
+    return X509_cmp_time(X509_CRL_get0_lastUpdate(one.list.get()), &time) < 0 &&
+           X509_cmp_time(X509_CRL_get0_nextUpdate(one.list.get()), &time) > 0;
+}
+
+// Whether a delta that goes with a list, and is newer, takes its entry back: the last word of all that speak of it.
+bool is_taken_back(const Collected& found, const Candidate& from, X509* certificate) {
+    const Candidate* last = nullptr;
+    for (const Candidate& delta : found.candidates) {
+        if (!delta.one->base || !delta.is_of(from) || !is_newer(*delta.one, *from.one)) continue;
+        // One that starts from a later list does not say what was in this.
+        if (!from.one->base && ASN1_INTEGER_cmp(delta.one->base.get(), from.one->number.get()) > 0) continue;
+        if (!delta.says(certificate, kListed) && !delta.says(certificate, kTakenBack)) continue;
+        if (last == nullptr || is_newer(*delta.one, *last->one)) last = &delta;
+    }
+    return last != nullptr && last->says(certificate, kTakenBack) && !last->one->unknown_critical &&
+           is_current(*last->one, found.now);
+}
+
+// OpenSSL's verify callback: goes on past every error, and keeps what it was. That no CRL is for a certificate is no error;
+// of a CRL that is not for it (of another distribution point, of another kind of certificate, of no authority that the
+// certificate names) counts only that it lists the certificate.
+int collect_revocations(int ok, X509_STORE_CTX* context) {
+    if (ok == 1) return 1;
+    // Of the path of a CRL's own issuer: if that fails, the CRL is not to be believed.
+    const X509_STORE_CTX* const above = X509_STORE_CTX_get0_parent_ctx(context);
+    auto& found = *static_cast<Collected*>(X509_STORE_CTX_get_app_data(above == nullptr ? context : above));
+    const int error = X509_STORE_CTX_get_error(context);
+    X509* const certificate = X509_STORE_CTX_get_current_cert(context);
+    CrlUse& out_of_scope = found.out_of_scope[above == nullptr ? 0 : 1];
+    const CrlUse use = found.last = use_of(found, context);
+    switch (error) {
+        case X509_V_ERR_DIFFERENT_CRL_SCOPE:
+        case X509_V_ERR_UNABLE_TO_GET_CRL_ISSUER:
+            out_of_scope = use;
+            std::erase_if(found.failures, [&use](const auto& one) { return one.first == use; });
+            [[fallthrough]];
+        case X509_V_ERR_UNABLE_TO_GET_CRL:
+            if (above == nullptr && (found.gaps.empty() || found.gaps.back().depth != use.depth))
+                found.gaps.push_back({use.depth, certificate_text(certificate, use.depth), {}});
+            return 1;
+        case X509_V_ERR_CERT_REVOKED: {
+            if (above != nullptr) return 0;
+            const Candidate* const list = found.candidate(use.depth, use.list);
+            if (list != nullptr && list->says(certificate, kListed) && is_taken_back(found, *list, certificate))
+                return 1;
+            if (found.revoked.empty() && found.distrusted != use)
+                found.revoked = revocation_error(error, use, certificate);
+            return 1;
+        }
+        default: break;
+    }
+    if (above != nullptr) return out_of_scope == use ? 1 : 0;
+    if (!is_about_time(error)) found.distrusted = use;
+    if (out_of_scope == use) return 1;
+    if (found.failures.empty()) found.by_time = is_about_time(error);
+    found.failures.emplace_back(use, revocation_error(error, use, certificate));
+    return 1;
+}
+
+// --- what OpenSSL leaves open
+
+// That a delta lists a certificate of the path, and nothing newer frees it.
+std::string revoked_by_delta(const Collected& found, X509* certificate, int depth) {
+    for (const Candidate& delta : found.candidates) {
+        if (delta.depth != depth || !delta.asked || !delta.one->base || !delta.says(certificate, kListed)) continue;
+        const bool superseded = std::ranges::any_of(found.candidates, [&](const Candidate& full) {
+            return !full.one->base && full.is_of(delta) && full.one->number && !is_newer(*delta.one, *full.one);
+        });
+        if (superseded || is_taken_back(found, delta, certificate)) continue;
+        return certificate_text(certificate, depth) + ": revoked by " + issuer_text(delta.one->list.get());
+    }
+    return "";
+}
+
+// Of a certificate that no CRL by the right key answers for: what those by another key of the name say.
+void ask_other_keys(Collected& found, X509* certificate, Revocations::Gap& gap) {
+    for (const Candidate& other : found.candidates) {
+        if (other.depth != gap.depth || other.asked) continue;
+        // Of several by one key the newest counts.
+        const bool is_last = std::ranges::none_of(found.candidates, [&](const Candidate& one) {
+            return !one.asked && one.is_of(other) &&
+                   ASN1_TIME_compare(X509_CRL_get0_lastUpdate(one.one->list.get()),
+                                     X509_CRL_get0_lastUpdate(other.one->list.get())) > 0;
+        });
+        const std::string issuer = issuer_text(other.one->list.get());
+        if (is_last && found.revoked.empty() && other.says(certificate, kListed))
+            found.revoked = gap.who + ": revoked by " + issuer + ", under another key of that name";
+        if (gap.other.empty()) gap.other = "the CRL of " + issuer + " is by another key of that name";
+    }
+}
+
+}  // namespace
+
+bool is_about_time(int error) {
+    return error == X509_V_ERR_CRL_HAS_EXPIRED || error == X509_V_ERR_CRL_NOT_YET_VALID ||
+           error == X509_V_ERR_CERT_HAS_EXPIRED || error == X509_V_ERR_CERT_NOT_YET_VALID;
+}
+
+std::string date_text(const ASN1_TIME* time) {
+    std::tm parts{};
+    char text[32] = "an unreadable date";
+    if (time != nullptr && ASN1_TIME_to_tm(time, &parts) == 1) {
+        (void)std::strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S UTC", &parts);
+    }
+    return text;
+}
+
+std::string certificate_text(X509* certificate, int depth) {
+    if (depth == 0) return "EK certificate";
+    return "CA " + std::to_string(depth) + " (" +
+           (certificate == nullptr ? "unknown" : name_text(X509_get_subject_name(certificate))) + ")";
+}
+
+STACK_OF(X509_CRL) * crls_of_certificate(const X509_STORE_CTX* context, const X509_NAME*) {
+    const X509_STORE_CTX* const above = X509_STORE_CTX_get0_parent_ctx(context);
+    auto* const found = static_cast<Collected*>(X509_STORE_CTX_get_app_data(above == nullptr ? context : above));
+    openssl::RevocationStack lists(sk_X509_CRL_new_null());
+    if (found == nullptr) return lists.release();
+    X509* const certificate = X509_STORE_CTX_get_current_cert(context);
+    const int depth = X509_STORE_CTX_get_error_depth(context);
+    for (const TrustedRevocations* const one : lists_about(certificate, *found->vendor)) {
+        X509* const signer = taken_for_signer(context, certificate, *one);
+        const bool asked = signer != nullptr && is_signed_by(*one, signer);
+        if (asked) {
+            X509_CRL_up_ref(one->list.get());
+            sk_X509_CRL_push(lists.get(), one->list.get());
+        }
+        X509* const known = asked ? signer : one->signer;
+        if (above == nullptr && known != nullptr && found->candidate(depth, one->list.get()) == nullptr)
+            found->candidates.push_back({depth, one, X509_get0_pubkey(known), asked});
+    }
+    ERR_clear_error();
+    return lists.release();
+}
+
+Revocations find_revocations(X509_STORE_CTX* context, const TrustedVendor& vendor, std::optional<std::time_t> now) {
+    Collected found;
+    found.vendor = &vendor;
+    found.now = now;
+    X509_VERIFY_PARAM_set_flags(X509_STORE_CTX_get0_param(context), X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL |
+                                                                        X509_V_FLAG_EXTENDED_CRL_SUPPORT |
+                                                                        X509_V_FLAG_USE_DELTAS);
+    X509_STORE_CTX_set_app_data(context, &found);
+    X509_STORE_CTX_set_verify_cb(context, collect_revocations);
+    // 0: it did not come to an end, for a reason that is not the callback's.
+    if (X509_verify_cert(context) != 1 && found.revoked.empty() && found.failures.empty())
+        found.failures.emplace_back(CrlUse{}, X509_verify_cert_error_string(X509_STORE_CTX_get_error(context)));
+    const STACK_OF(X509)* const path = X509_STORE_CTX_get0_chain(context);
+    for (int depth = 0; depth < sk_X509_num(path) && found.revoked.empty(); ++depth)
+        found.revoked = revoked_by_delta(found, sk_X509_value(path, depth), depth);
+    for (Revocations::Gap& gap : found.gaps) ask_other_keys(found, sk_X509_value(path, gap.depth), gap);
+    X509_STORE_CTX_set_app_data(context, nullptr);
+    ERR_clear_error();
+    return {std::move(found.revoked), found.failures.empty() ? "" : found.failures.front().second, found.by_time,
+            std::move(found.gaps)};
+}
+
+}  // namespace gatehouse::verifier
