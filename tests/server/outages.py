@@ -131,7 +131,7 @@ class Outages(unittest.TestCase):
             writer.end()
         acknowledged = {group for writer in self.writers for group in writer.acknowledged}
         for which, server in enumerate(self.servers):
-            there = set(self.admin(which).get("/v1/groups")["groups"])
+            there = set(self.admin(which).get("/v1/groups")["names"])
             self.assertEqual(acknowledged - there, set(), "acknowledged, and lost")
             self.assertTrue(self.admin(which).get("/v1/audit/verify")["ok"])
             endpoint = server.rest(identity=self.agent.identity)
