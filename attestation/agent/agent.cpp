@@ -122,14 +122,18 @@ void Agent::start_enrollment(State& state, ServerClient& server, bool again) {
     Identity identity =
         source().identity(may_replace ? EvidenceSource::LostKey::kReplace : EvidenceSource::LostKey::kKeep);
     const std::string key = make_private_key();
-    const protocol::EnrollChallenge challenge = server.enroll({.hostname = config_.hostname,
-                                                               .source = source().name(),
-                                                               .ek_certificate = std::move(identity.ek_certificate),
-                                                               .ek_chain = std::move(identity.ek_chain),
-                                                               .ek_public = std::move(identity.ek_public),
-                                                               .ak_public = std::move(identity.ak_public),
-                                                               .csr = certification_request(key),
-                                                               .token = token()});
+    const protocol::EnrollChallenge challenge =
+        server.enroll({.hostname = config_.hostname,
+                       .source = source().name(),
+                       .ek_certificate = std::move(identity.ek_certificate),
+                       .ek_chain = std::move(identity.ek_chain),
+                       .ek_public = std::move(identity.ek_public),
+                       .ak_public = std::move(identity.ak_public),
+                       .csr = certification_request(key),
+                       .token = token(),
+                       .identity_keys = std::move(identity.proof.keys),
+                       .identity_attest = std::move(identity.proof.attest),
+                       .identity_signature = std::move(identity.proof.signature)});
     state.pending = PendingEnrollment{challenge.id, challenge.credential_blob, challenge.secret, false};
     directory_.write(kPendingKey, key);
     directory_.save(state);

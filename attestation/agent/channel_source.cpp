@@ -1,6 +1,7 @@
 #include "attestation/agent/channel_source.hpp"
 
 #include "attestation/agent/endorsement_key.hpp"
+#include "attestation/evidence_reader/claims_reader.hpp"
 
 namespace gatehouse::agent {
 namespace {
@@ -40,15 +41,22 @@ const ChannelSource::EndorsementKey& ChannelSource::endorsement_key() {
 
 Identity ChannelSource::identity(LostKey /*the hypervisor keeps its key*/) {
     const EndorsementKey& key = endorsement_key();
-    Identity identity{.ek_certificate = key.certificate, .ek_chain = {}, .ek_public = key.public_area, .ak_public = {}};
+    Identity identity{
+        .ek_certificate = key.certificate, .ek_chain = {}, .ek_public = key.public_area, .ak_public = {}, .proof = {}};
     unsigned missing = 0;  // in a row: there may be gaps, and each question takes a while
     for (std::uint32_t index = kFirstChainIndex; index <= kLastChainIndex && missing < kMostMissing; ++index) {
         auto part = client_.endorsement(index);
         missing = part ? 0 : missing + 1;
         if (part) identity.ek_chain.push_back(std::move(*part));
     }
-    // The key comes with each quote; what this one says is of no interest.
-    identity.ak_public = client_.quote(Buffer(channel::kMinNonce)).key;
+    // The key comes with each quote; of what this one says it is of interest which SRK is the key's parent.
+    Evidence quoted = client_.quote(Buffer(channel::kMinNonce));
+    identity.ak_public = std::move(quoted.key);
+    if (const auto claims = evidence::decode_claims(quoted.claims); claims.ok()) {
+        identity.proof.keys.emplace_back(claims->storage_root.begin(), claims->storage_root.end());
+        identity.proof.attest = std::move(quoted.attest);
+        identity.proof.signature = std::move(quoted.signature);
+    }
     return identity;
 }
 

@@ -11,12 +11,19 @@ namespace gatehouse::agent {
 
 using host::Buffer;
 
+// What shows which TPM it is, whatever EK goes with it (verifier/tpm_identity.hpp); empty: the TPM does not do it.
+struct IdentityProof {
+    std::vector<Buffer> keys;
+    Buffer attest, signature;
+};
+
 // Who this endpoint is: what EnrollRequest needs of it.
 struct Identity {
     Buffer ek_certificate;         // as in NV, padding included; empty: the TPM has none that fits the key
     std::vector<Buffer> ek_chain;  // NV 0x01c00100 onwards
     Buffer ek_public;              // TPMT_PUBLIC
     Buffer ak_public;              // TPMT_PUBLIC
+    IdentityProof proof;
 };
 
 // Not thread-safe. Each call may throw host::ToolError or ChannelError: what the TPM or the hypervisor

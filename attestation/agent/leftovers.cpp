@@ -80,11 +80,16 @@ bool is_without_resource_manager(const std::string& tcti) {
            device + 8 < tcti.size() && tcti[device + 8] >= '0' && tcti[device + 8] <= '9';
 }
 
-std::size_t flush_leftovers(const std::string& tcti, const std::vector<TPM2B_PUBLIC>& own) {
+std::size_t flush_leftovers(const std::string& tcti, const host::TpmError& error,
+                            const std::vector<TPM2B_PUBLIC>& own) {
     if (!is_without_resource_manager(tcti)) return 0;
+    const bool of_sessions = error.code() == TPM2_RC_SESSION_MEMORY || error.code() == TPM2_RC_SESSION_HANDLES;
+    const bool of_objects = error.code() == TPM2_RC_OBJECT_MEMORY || error.code() == TPM2_RC_OBJECT_HANDLES;
     const TctiTpm tpm(tcti);
     std::size_t count = 0;
-    for (const TPM2_HANDLE handle : loaded_objects(tpm)) count += flush(tpm, handle, &own) ? 1 : 0;
+    if (!of_sessions)
+        for (const TPM2_HANDLE handle : loaded_objects(tpm)) count += flush(tpm, handle, &own) ? 1 : 0;
+    if (of_objects) return count;
     for (const TPM2_HANDLE handle : loaded_sessions(tpm)) {
         const bool policy = handle >= TPM2_POLICY_SESSION_FIRST && handle <= TPM2_POLICY_SESSION_LAST;
         count += policy && flush(tpm, handle, nullptr) ? 1 : 0;

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "attestation/agent/ek_templates.hpp"
+#include "attestation/agent/identity_proof.hpp"
 #include "attestation/agent/leftovers.hpp"
 #include "attestation/evidence/claims.hpp"
 #include "hypervisor/base/hash.hpp"
@@ -198,7 +199,7 @@ auto TctiSource::with_room(Step step) const {
         if (!is_want_of_room(error)) throw;
         std::vector<TPM2B_PUBLIC> own{attestation_key_template(), public_of(tpm::storage_root_key_template().bytes())};
         for (const EkPlace& place : kEkPlaces) own.push_back(ek_template(place.key));
-        if (flush_leftovers(tcti_, own) == 0) throw ToolError(want_of_room_text(tcti_, error));
+        if (flush_leftovers(tcti_, error, own) == 0) throw ToolError(want_of_room_text(tcti_, error));
     }
     try {
         return step(TctiTpm(tcti_));
@@ -208,8 +209,22 @@ auto TctiSource::with_room(Step step) const {
     }
 }
 
+// Not while the endorsement key is loaded, too: a TPM need not have room for more than three objects.
+IdentityProof TctiSource::proof() const {
+    return with_room([this](const TctiTpm& tpm) -> IdentityProof {
+        AttestationKey key(tpm);
+        require(key, state_);
+        try {
+            return prove_identity(tpm.context(), key.handle());
+        } catch (const host::TpmError& error) {
+            if (is_want_of_room(error)) throw;
+            return {};  // a TPM that does not audit, or whose endorsement hierarchy is somebody's: an operator decides
+        }
+    });
+}
+
 Identity TctiSource::identity(LostKey lost) {
-    return with_room([this, lost](const TctiTpm& tpm) {
+    Identity found = with_room([this, lost](const TctiTpm& tpm) {
         const EndorsementKey endorsement(tpm);
         AttestationKey key(tpm);
         const auto blob = state_.read(kKeyBlob);
@@ -222,13 +237,16 @@ Identity TctiSource::identity(LostKey lost) {
         Identity identity{.ek_certificate = endorsement.certificate(),
                           .ek_chain = {},
                           .ek_public = endorsement.public_area(),
-                          .ak_public = tpm.public_area(key.handle())};
+                          .ak_public = tpm.public_area(key.handle()),
+                          .proof = {}};
         for (const TPM2_HANDLE index : tpm.handles(kFirstChainIndex, kLastChainIndex)) {
             if (auto part = tpm.nv_contents(index); part && !part->empty())
                 identity.ek_chain.push_back(std::move(*part));
         }
         return identity;
     });
+    found.proof = proof();
+    return found;
 }
 
 Buffer TctiSource::activate(Bytes credential_blob, Bytes encrypted_secret) {

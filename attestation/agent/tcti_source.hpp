@@ -29,6 +29,7 @@ class TctiSource final : public EvidenceSource {
     [[nodiscard]] protocol::AttestRequest evidence(Bytes nonce) override;
 
   private:
+    [[nodiscard]] IdentityProof proof() const;
     [[nodiscard]] Buffer firmware_log() const;
     // `step` with the TPM; once more, if it had no room and something could be flushed that an agent left behind.
     template <typename Step>

@@ -25,6 +25,8 @@ constexpr Limits kBlob{1, 65536};
 constexpr Limits kName{1, 64};
 constexpr std::size_t kMaxChain = 256;
 constexpr std::size_t kMaxFailures = kMaxElements;
+constexpr std::size_t kMaxIdentityKeys = 2;
+constexpr auto kIdentityKeys = "identity_keys";
 
 constexpr std::uint64_t kMaxSeconds = std::numeric_limits<unsigned>::max();
 constexpr std::uint64_t kMaxTime = 253'402'300'799;  // the last second of the year 9999
@@ -52,12 +54,18 @@ std::string to_json(const EnrollRequest& message) {
         .binary("ak_public", message.ak_public)
         .text("csr", message.csr)
         .text("token", message.token)
+        .binaries("identity_keys", message.identity_keys)
+        .binary("identity_attest", message.identity_attest)
+        .binary("identity_signature", message.identity_signature)
         .finish();
 }
 
 template <>
 EnrollRequest parse<EnrollRequest>(std::string_view body) {
     const Fields fields(body, "enrollment request");
+    const auto optional = [&fields](std::string_view name) {
+        return fields.has(name) ? fields.binary(name, kQuote) : Buffer{};
+    };
     return {.hostname = fields.text("hostname", kHostname),
             .source = fields.one_of("source", {kHypervisor, kTpm}),
             .ek_certificate = fields.binary("ek_certificate", kCertificate),
@@ -65,7 +73,11 @@ EnrollRequest parse<EnrollRequest>(std::string_view body) {
             .ek_public = fields.binary("ek_public", kPublicArea),
             .ak_public = fields.binary("ak_public", kPublicArea),
             .csr = fields.text("csr"),
-            .token = fields.text("token")};
+            .token = fields.text("token"),
+            .identity_keys = fields.has(kIdentityKeys) ? fields.binaries(kIdentityKeys, kMaxIdentityKeys, kPublicArea)
+                                                       : std::vector<Buffer>{},
+            .identity_attest = optional("identity_attest"),
+            .identity_signature = optional("identity_signature")};
 }
 
 std::string to_json(const EnrollChallenge& message) {

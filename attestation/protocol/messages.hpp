@@ -54,6 +54,10 @@ struct EnrollRequest {
     Buffer ak_public;   // TPMT_PUBLIC
     std::string csr;    // PEM, PKCS #10; P-256; its subject is not used
     std::string token;  // one-time enrollment token, may be empty
+    // Which TPM it is, whatever EK it shows (IdentityEvidence of verifier/tpm_identity.hpp). All empty, or not there, as
+    // agents before this version send it: nothing is shown, and a token alone does not let in a TPM that is not known.
+    std::vector<Buffer> identity_keys;
+    Buffer identity_attest, identity_signature;
 };
 struct EnrollChallenge {
     std::string id;

@@ -8,6 +8,7 @@
 #include "attestation/server/identifier.hpp"
 #include "attestation/server/inside.hpp"
 #include "attestation/verifier/token.hpp"
+#include "attestation/verifier/tpm_identity.hpp"
 
 namespace gatehouse::server {
 
@@ -19,6 +20,8 @@ constexpr std::int64_t kMostAttempts = 5;
 constexpr std::size_t kMostChain = 256;  // NV indices: as many as there may be
 constexpr std::size_t kMostCertificate = 16 * 1024;
 constexpr std::size_t kMostPublicArea = 2048;
+constexpr std::size_t kMostIdentityKeys = 2;
+constexpr std::size_t kMostQuote = 4096;
 constexpr const char* kDefaultGroup = "default";
 
 verifier::Source source_of(const std::string& name) {
@@ -40,6 +43,11 @@ void demand_sizes(const protocol::EnrollRequest& request) {
     demand(request.ek_certificate.size() <= kMostCertificate, "ek_certificate", kMostCertificate);
     demand(request.ek_chain.size() <= kMostChain, "ek_chain", kMostChain);
     for (const Buffer& one : request.ek_chain) demand(one.size() <= kMostCertificate, "ek_chain", kMostCertificate);
+    demand(request.identity_keys.size() <= kMostIdentityKeys, "identity_keys", kMostIdentityKeys);
+    for (const Buffer& one : request.identity_keys)
+        demand(fits(one.size(), kMostPublicArea), "identity_keys", kMostPublicArea);
+    demand(request.identity_attest.size() <= kMostQuote, "identity_attest", kMostQuote);
+    demand(request.identity_signature.size() <= kMostQuote, "identity_signature", kMostQuote);
 }
 
 // A key that could sign what no TPM made vouches for nothing, whoever has it.
@@ -80,19 +88,35 @@ std::optional<std::string> disguised(Session& session, const OpenEnrollment& ope
     return "endpoint " + *other + " has this EK, in another public area";
 }
 
-// The endpoint of this TPM, if there is one: that has this EK, or whose TPM has shown this EK or this attestation key
-// before. Both are in one TPM: that was proven when the credential was activated.
+TpmKeys keys_of(const OpenEnrollment& open) { return {open.ek_key, open.ak_key, open.ecc_key, open.storage_root}; }
+
+// The endpoint of this TPM, if there is one: that has this EK, or whose TPM has shown one of these keys before. All are
+// in one TPM: that was proven when the credential was activated, and by what the attestation key signed.
 struct Present {
     std::optional<EndpointSummary> endpoint;
-    std::string why_not;  // not empty: there are two, which is not to be
+    // Others of the same TPM, which are not to be: enrolled while nothing tied their keys.
+    std::vector<EndpointSummary> others;
+
+    [[nodiscard]] std::string why_not() const {
+        if (others.empty()) return {};
+        return "this TPM is endpoint " + endpoint->id + " by one of its keys and endpoint " + others.front().id +
+               " by another; an operator retires all but one of them, and approves";
+    }
+    [[nodiscard]] bool is_only_one_at_work() const {
+        return std::ranges::all_of(others, [](const auto& one) { return one.state == State::kRetired; });
+    }
 };
 Present present_of(Session& session, const OpenEnrollment& open) {
     Present present{lock_by_ek(session, open.ek_hash), {}};
-    for (const std::string& id : ids_of_keys(session, open.ek_key, open.ak_key)) {
-        if (!present.endpoint) present.endpoint = lock_summary(session, id);
-        if (!present.endpoint || present.endpoint->id == id) continue;
-        present.why_not = "this TPM is endpoint " + present.endpoint->id + " by one of its keys and endpoint " + id +
-                          " by another; enroll with a new attestation key";
+    for (const std::string& id : ids_of_keys(session, keys_of(open))) {
+        if (present.endpoint && present.endpoint->id == id) continue;
+        if (auto found = lock_summary(session, id)) present.others.push_back(std::move(*found));
+    }
+    if (!present.endpoint && !present.others.empty()) {
+        auto first = std::ranges::find_if(present.others, [](const auto& one) { return one.state != State::kRetired; });
+        if (first == present.others.end()) first = present.others.begin();
+        present.endpoint = std::move(*first);
+        present.others.erase(first);
     }
     return present;
 }
@@ -139,17 +163,24 @@ struct Automatic {
 
 Automatic automatic(Session& session, const OpenEnrollment& open, Seconds now) {
     if (const auto why_not = disguised(session, open)) return {{}, {}, *why_not};
-    const auto [present, why_not] = present_of(session, open);
-    if (!why_not.empty()) return {{}, {}, why_not};
+    const Present known = present_of(session, open);
+    if (const std::string why_not = known.why_not(); !why_not.empty()) return {{}, {}, why_not};
+    const std::optional<EndpointSummary>& present = known.endpoint;
     if (present && present->state == State::kRetired)
         return {{}, {}, "endpoint " + present->id + " of this TPM was retired"};
     // Evidence of another source is worth less, or more, than what somebody agreed to.
     if (present && present->source != open.source)
         return {{}, {}, "endpoint " + present->id + " of this TPM has source \"" + present->source + "\""};
+    // Nor is a fault of one EK shed by showing another, or by showing the same without its certificate.
+    if (present && !present->endorsement_fault.empty())
+        return {{}, {}, "endpoint " + present->id + " of this TPM: " + present->endorsement_fault};
+    // Who registered it decided about this very key.
     if (const auto group = registered_group(session, open.ek_hash))
         return {*group, "registered EK", {}, Agreement::kBeforehand};
     if (!open.endorsed) return {{}, {}, "EK not endorsed: " + open.reason};
     if (open.token_hash.empty()) return {{}, {}, "came without a token, its EK is not registered"};
+    if (!present && open.storage_root.empty())
+        return {{}, {}, "nothing shows that this TPM is not a known endpoint's by another EK"};
     if (const auto group = use_enrollment_token(session, open.token_hash, now)) return {*group, "enrollment token", {}};
     return {{}, {}, "its token was used by another one meanwhile, or expired"};
 }
@@ -163,8 +194,9 @@ void Service::Inside::approve(Session& session, const std::string& id, const std
     complete(open);
     demand_group(session, group);
     if (const auto why_not = disguised(session, open)) throw ServiceError(409, "endorsement_key", *why_not);
-    const auto [present, why_not] = present_of(session, open);
-    if (!why_not.empty()) throw ServiceError(409, "endorsement_key", why_not);
+    const Present known = present_of(session, open);
+    if (!known.is_only_one_at_work()) throw ServiceError(409, "endorsement_key", known.why_not());
+    const std::optional<EndpointSummary>& present = known.endpoint;
     open.endpoint = present ? present->id : new_id(now());
     const Key request_key = key_of_request(open.csr);
     const Issued issued = authority->issue_client(request_key.get(), open.endpoint, now(), options.certificate_days);
@@ -174,8 +206,11 @@ void Service::Inside::approve(Session& session, const std::string& id, const std
     } else {
         add_endpoint(session, endpoint);
     }
-    keep_keys(session, open.endpoint, open.ek_key, open.ak_key);
-    set_endorsement(session, open.endpoint, open.endorsed, open.time, open.endorsement);
+    for (const EndpointSummary& other : known.others) move_keys(session, other.id, open.endpoint);
+    keep_keys(session, open.endpoint, keys_of(open));
+    // Whoever approves knows them: automatic() does not, while one counts.
+    overrule_faults(session, open.endpoint);
+    if (open.endorsed) set_endorsement(session, open.endpoint, open.ek_hash, open.vendor, open.time, open.endorsement);
     set_enrollment_approved(session, id, open.endpoint, issued.pem);
     const nlohmann::json detail{{"endpoint", open.endpoint}, {"group", group},
                                 {"ek_hash", open.ek_hash},   {"source", open.source},
@@ -218,8 +253,13 @@ protocol::EnrollChallenge Service::enroll(const protocol::EnrollRequest& given) 
     protocol::EnrollChallenge challenge;
     challenge.id = new_id(now);
     challenge.expires_s = inside_->options.enrollment_lifetime_s;
+    verifier::TpmIdentity identity;
     try {
         const verifier::AttestationKey key(request.ak_public);
+        identity =
+            verifier::check_tpm_identity(key, source_of(request.source),
+                                         {request.identity_keys, request.identity_attest, request.identity_signature});
+        findings.push_back(identity.finding);
         verifier::Credential credential = verifier::make_credential(request.ek_public, key.name(), secret);
         challenge.credential_blob = std::move(credential.blob);
         challenge.secret = std::move(credential.secret);
@@ -250,7 +290,9 @@ protocol::EnrollChallenge Service::enroll(const protocol::EnrollRequest& given) 
                         .certificate = {},
                         .endorsement = endorsed ? endorsement_json(request.ek_certificate, request.ek_chain) : "",
                         .ek_key = key_hash(request.ek_public),
-                        .ak_key = key_hash(request.ak_public)};
+                        .ak_key = key_hash(request.ak_public),
+                        .ecc_key = identity.endorsement_key,
+                        .storage_root = identity.storage_root};
     if (!request.token.empty()) {
         const Sha256Digest hash = sha256(host::text_bytes(request.token));
         open.token_hash.assign(hash.begin(), hash.end());

@@ -41,6 +41,14 @@ Endpoint Service::endpoint(const Principal& by, const std::string& id) {
     return std::move(*found);
 }
 
+std::vector<Endorsement> Service::endorsements(const Principal& by, const std::string& endpoint) {
+    demand_role(by, Role::kReadOnly);
+    return inside_->read([&](Session& session) {
+        demand_endpoint(session, endpoint);
+        return list_endorsements(session, endpoint);
+    });
+}
+
 Page<Attestation> Service::history(const Principal& by, const std::string& endpoint, const std::string& cursor,
                                    unsigned limit) {
     demand_role(by, Role::kReadOnly);

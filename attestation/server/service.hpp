@@ -133,6 +133,8 @@ class Service {
     // --- fleet
     [[nodiscard]] Page<Endpoint> endpoints(const Principal& by, const EndpointQuery& query);
     [[nodiscard]] Endpoint endpoint(const Principal& by, const std::string& id);
+    // What vendors say of each EK that it was let in with; none if no vendor vouched for any.
+    [[nodiscard]] std::vector<Endorsement> endorsements(const Principal& by, const std::string& endpoint);
     [[nodiscard]] Page<Attestation> history(const Principal& by, const std::string& endpoint, const std::string& cursor,
                                             unsigned limit);
     [[nodiscard]] std::optional<Attestation> last_attestation(const Principal& by, const std::string& endpoint);

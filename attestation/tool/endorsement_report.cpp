@@ -77,7 +77,7 @@ host::Key read_any_public_key(const std::string& path) {
 }
 
 EndorsementVerdict inspect_endorsement(const EndorsementRequest& request, std::time_t now) {
-    Vendor vendor{.name = "the roots given", .roots = {}, .intermediates = {}, .revocations = {}};
+    Vendor vendor{.name = "what was given", .roots = {}, .intermediates = {}, .revocations = {}};
     append(vendor.roots, request.roots, "CERTIFICATE");
     append(vendor.intermediates, request.intermediates, "CERTIFICATE");
     append(vendor.revocations, request.revocations, "X509 CRL");
@@ -88,7 +88,8 @@ EndorsementVerdict inspect_endorsement(const EndorsementRequest& request, std::t
                                  .public_area = public_area(request.public_area)};
     append(evidence.chain, request.chain, "CERTIFICATE");
     EndorsementVerdict verdict = verify_endorsement(evidence, store, now);
-    for (const std::string& one : passed_over) verdict.quirks.push_back("passed over: " + one);
+    // By option and number; whether the EK certificate needs what was passed over, the rules say.
+    for (const std::string& one : passed_over) verdict.quirks.push_back("passed over of " + one);
     return verdict;
 }
 

@@ -7,13 +7,13 @@
 #include "attestation/evidence_reader/claims_reader.hpp"
 #include "attestation/verifier/appraisal_case.hpp"
 #include "attestation/verifier/event_data.hpp"
+#include "attestation/verifier/tpm_identity.hpp"
 
 namespace gatehouse::verifier {
 namespace {
 
 constexpr std::size_t kMinNonce = 16;
 constexpr std::size_t kMaxNonce = 64;
-constexpr std::uint32_t kOwnerHierarchy = 0x40000001;  // TPM_RH_OWNER
 // TPMs refuse to be set to a later time (Part 3, 29.2).
 constexpr std::uint64_t kLatestClock = 0xffff'0000'0000'0000;
 // The clock's value in NV may be this old when power is lost (Part 1, 36.3: at most 2^22 ms).
@@ -46,16 +46,6 @@ void judge_signature(Case& on) {
     const Result<Signature> signature = parse_signature(on.evidence.signature);
     if (!signature.ok()) return on.fail("signature", host::describe(signature.failure()));
     on.judge("signature", on.key.why_not(on.evidence.quote, *signature), "the enrolled key's");
-}
-
-// The qualified Name of a key is H(parent's qualified Name || its Name), a hierarchy's is its handle (Part 1,
-// 16 and 26.5).
-ObjectName qualified_name(Bytes srk_name, const AttestationKey& key) {
-    std::array<std::byte, 4> owner{};
-    store(owner.data(), kOwnerHierarchy, Endian::kBig);
-    const ObjectName srk = name_of_parts(HashAlgorithm::kSha256, {owner, srk_name});
-    const auto algorithm = static_cast<HashAlgorithm>(load<std::uint16_t>(key.name().data(), Endian::kBig));
-    return name_of_parts(algorithm, {srk.bytes(), key.name()});
 }
 
 void judge_signer(Case& on, const Match& match) {

@@ -36,6 +36,9 @@ struct Attestation {
 // outside of its domain. kBadLength: a PCR bitmap of more than 4 bytes. kTruncated, kTrailingBytes.
 [[nodiscard]] Result<Attestation> parse_attestation(Bytes bytes);
 
+// The session digest of a TPMS_ATTEST with a TPMS_SESSION_AUDIT_INFO (Part 2, 10.12.6). Errors as parse_attestation()'s.
+[[nodiscard]] Result<Bytes> parse_session_audit(Bytes bytes);
+
 // "certify" for TPM_ST_ATTEST_CERTIFY and so on; "unknown" for what is no attestation.
 [[nodiscard]] const char* attestation_kind(std::uint16_t structure_tag);
 

@@ -90,6 +90,17 @@ Html machine_card(const verifier::TpmState& tpm) {
         tpm.identity->acpi == evidence::Acpi::kMachine ? "the machine's" : "the hypervisor's own");
 }
 
+// Faults of EKs that the endpoint has shown at other times, or that an operator let it in with.
+Html other_faults(const Context& context, const Endpoint& one) {
+    Html out;
+    for (const server::Endorsement& by : context.service.endorsements(context.by, one.id)) {
+        if (by.fault.empty() || (!by.overruled && by.ek_hash == one.ek_hash)) continue;
+        out.put("<p class=\"{}\">EK {}: {}{}</p>", by.overruled ? "quiet" : "error", code(by.ek_hash),
+                foreign(by.fault), by.overruled ? " (an operator let it in all the same)" : "");
+    }
+    return out;
+}
+
 Html identity_card(const Context& context, const Endpoint& one) {
     const auto ak = sha256(one.ak_public);
     Html out;
@@ -113,7 +124,9 @@ Html identity_card(const Context& context, const Endpoint& one) {
                 code(firmware_text(one.tpm.firmware_version)), grouped(static_cast<std::int64_t>(one.tpm.clock / 1000)),
                 one.tpm.reset_count, one.tpm.restart_count);
     }
-    return out.put("</dl></section>");
+    out.put("</dl>");
+    out.add(other_faults(context, one));
+    return out.put("</section>");
 }
 
 Html evidence_card(const Context& context, const Endpoint& one, const std::optional<server::Attestation>& last) {

@@ -284,7 +284,10 @@ void make_endorsement_seeds() {
                                                                            ek.public_area,
                                                                            ek.public_area,
                                                                            "-----BEGIN",
-                                                                           ""}));
+                                                                           "",
+                                                                           {Buffer(34)},
+                                                                           Buffer(100),
+                                                                           Buffer(72)}));
 }
 
 void make_small_messages() {

@@ -10,6 +10,7 @@ using namespace gatehouse::verifier;
 namespace {
 
 void read_attestation(Bytes input) {
+    if (const auto audit = parse_session_audit(input); audit.ok()) fuzz::require(fuzz::is_view_of(input, *audit));
     const auto parsed = parse_attestation(input);
     if (!parsed.ok()) return;
     for (const Bytes part : {parsed->qualified_signer, parsed->extra_data, parsed->pcr_digest}) {

@@ -104,7 +104,7 @@ inline constexpr auto kColumns<TimePoint> =
 namespace {
 
 // Until when a present run lasts, as `history` has it: whoever looks for old runs finds none of them, however long they
-// have lasted. Migration 9 has the number as well.
+// have lasted. Migration 8 has the number as well.
 constexpr Seconds kPresent = std::numeric_limits<Seconds>::max();
 constexpr unsigned kShards = 16;  // of the time line, so that PostgreSQL's writers do not wait for one row
 

@@ -36,23 +36,29 @@ inline constexpr auto kColumns<Distrusted> = std::tuple{
     Column{"since", &Distrusted::since}, Column{"lease_until", &Distrusted::lease_until}};
 
 template <>
-inline constexpr auto kColumns<EndpointSummary> = std::tuple{Column{"id", &EndpointSummary::id},
-                                                             Column{"hostname", &EndpointSummary::hostname},
-                                                             Column{"group_name", &EndpointSummary::group},
-                                                             Column{"source", &EndpointSummary::source},
-                                                             Column{"policy", &EndpointSummary::policy},
-                                                             Column{"state", &EndpointSummary::state},
-                                                             Column{"tpm", &EndpointSummary::tpm}};
+inline constexpr auto kColumns<EndpointSummary> =
+    std::tuple{Column{"id", &EndpointSummary::id},
+               Column{"hostname", &EndpointSummary::hostname},
+               Column{"group_name", &EndpointSummary::group},
+               Column{"source", &EndpointSummary::source},
+               Column{"policy", &EndpointSummary::policy},
+               Column{"state", &EndpointSummary::state},
+               Column{"tpm", &EndpointSummary::tpm},
+               Column{"endorsement_fault", &EndpointSummary::endorsement_fault}};
 
 template <>
 inline constexpr auto kColumns<Unchecked> = std::tuple{
-    Column{"e.id", &Unchecked::id},
-    Column{"e.vendor", &Unchecked::vendor},
-    Column{"e.endorsement_fault", &Unchecked::fault},
-    Column{"e.endorsement_checked", &Unchecked::checked},
-    Column{"COALESCE(s.time, 0)", &Unchecked::accepted},
-    Column{"COALESCE(s.content, '')", &Unchecked::content},
+    Column{"endpoint", &Unchecked::id},     Column{"ek_hash", &Unchecked::ek_hash},
+    Column{"vendor", &Unchecked::vendor},   Column{"fault", &Unchecked::fault},
+    Column{"checked", &Unchecked::checked}, Column{"time", &Unchecked::accepted},
+    Column{"content", &Unchecked::content},
 };
+
+template <>
+inline constexpr auto kColumns<Endorsement> =
+    std::tuple{Column{"ek_hash", &Endorsement::ek_hash}, Column{"vendor", &Endorsement::vendor},
+               Column{"time", &Endorsement::accepted}, Column{"fault", &Endorsement::fault},
+               Column{"CASE WHEN fault <> '' AND fault = overruled THEN 1 ELSE 0 END", &Endorsement::overruled}};
 
 namespace {
 
@@ -233,18 +239,22 @@ std::optional<std::string> id_of_disguised(Session& session, const std::string& 
                               {ek_key, ek_hash});
 }
 
-std::vector<std::string> ids_of_keys(Session& session, const std::string& ek_key, const std::string& ak_key) {
-    return values<std::string>(session,
-                               "SELECT DISTINCT endpoint FROM tpm_keys WHERE key_hash IN ($1, $2) ORDER BY endpoint",
-                               {ek_key, ak_key});
+std::vector<std::string> ids_of_keys(Session& session, const TpmKeys& keys) {
+    return values<std::string>(
+        session, "SELECT DISTINCT endpoint FROM tpm_keys WHERE key_hash IN ($1, $2, $3, $4) ORDER BY endpoint",
+        {keys[0], keys[1], keys[2], keys[3]});
 }
 
-void keep_keys(Session& session, const std::string& id, const std::string& ek_key, const std::string& ak_key) {
-    // In one order, whoever else does so at the same time.
-    for (const std::string& key : {std::min(ek_key, ak_key), std::max(ek_key, ak_key)}) {
-        if (exists(session, "FROM tpm_keys WHERE key_hash = $1 AND endpoint = $2", {key, id})) continue;
+void keep_keys(Session& session, const std::string& id, TpmKeys keys) {
+    std::ranges::sort(keys);  // in one order, whoever else does so at the same time
+    for (const std::string& key : keys) {
+        if (key.empty() || exists(session, "FROM tpm_keys WHERE key_hash = $1 AND endpoint = $2", {key, id})) continue;
         insert(session, "tpm_keys", {{"key_hash", key}, {"endpoint", id}});
     }
+}
+
+void move_keys(Session& session, const std::string& from, const std::string& to) {
+    update(session, "tpm_keys", {{"endpoint", to}}, {{"endpoint", from}});
 }
 
 void add_endpoint(Session& session, const NewEndpoint& endpoint) {
@@ -300,26 +310,64 @@ bool take_wish(Session& session, const std::string& id) {
     return session.execute("UPDATE endpoints SET wanted = 0 WHERE id = $1 AND wanted > 0", {id}) == 1;
 }
 
+namespace {
+
+// `endorsement_fault` of an endpoint, whose row the caller has locked: of several EKs' faults the first that counts.
+void count_faults(Session& session, const std::string& id) {
+    const std::string fault =
+        value<std::string>(
+            session,
+            "SELECT fault FROM ek_endorsements WHERE endpoint = $1 AND fault <> '' AND fault <> overruled "
+            "ORDER BY ek_hash LIMIT 1",
+            {id})
+            .value_or("");
+    update(session, "endpoints", {{"endorsement_fault", fault}}, {{"id", id}});
+}
+
+}  // namespace
+
 std::vector<Unchecked> list_unchecked(Session& session, std::int64_t number, unsigned limit) {
     return select<Unchecked>(session,
-                             "FROM endpoints e LEFT JOIN endorsements s ON s.endpoint = e.id "
-                             "WHERE e.endorsement_checked < $1 ORDER BY e.endorsement_checked, e.id LIMIT $2",
+                             "FROM ek_endorsements WHERE checked < $1 ORDER BY checked, endpoint, ek_hash LIMIT $2",
                              {number, limit});
 }
 
 bool set_checked(Session& session, const Unchecked& one, std::int64_t number, const std::string& fault, Seconds now) {
-    return session.execute(
-               "UPDATE endpoints SET endorsement_checked = $1, endorsement_fault = $2, "
-               "wanted = CASE WHEN endorsement_fault = $2 THEN wanted ELSE $3 END "
-               "WHERE id = $4 AND endorsement_checked = $5",
-               {number, fault, now, one.id, one.checked}) != 0;
+    // Before what is counted is read: another server may be checking another EK of it.
+    (void)lock_summary(session, one.id);
+    if (update(session, "ek_endorsements", {{"checked", number}, {"fault", fault}},
+               {{"endpoint", one.id}, {"ek_hash", one.ek_hash}, {"checked", one.checked}}) == 0)
+        return false;
+    if (fault == one.fault) return true;
+    // What was overruled and mended is a new fault when it comes again.
+    if (fault.empty())
+        update(session, "ek_endorsements", {{"overruled", ""}}, {{"endpoint", one.id}, {"ek_hash", one.ek_hash}});
+    count_faults(session, one.id);
+    want_evidence(session, one.id, now);
+    return true;
 }
 
-void set_endorsement(Session& session, const std::string& id, bool endorsed, Seconds accepted,
-                     const std::string& content) {
-    erase(session, "endorsements", {{"endpoint", id}});
-    if (endorsed) insert(session, "endorsements", {{"endpoint", id}, {"time", accepted}, {"content", content}});
-    update(session, "endpoints", {{"endorsement_checked", endorsed ? kNeverChecked : kNothingToCheck}}, {{"id", id}});
+void set_endorsement(Session& session, const std::string& id, const std::string& ek_hash, const std::string& vendor,
+                     Seconds accepted, const std::string& content) {
+    put(session, "ek_endorsements", "endpoint, ek_hash",
+        {{"endpoint", id},
+         {"ek_hash", ek_hash},
+         {"vendor", vendor},
+         {"time", accepted},
+         {"content", content},
+         {"checked", kNeverChecked},
+         {"fault", ""},
+         {"overruled", ""}});
+    count_faults(session, id);
+}
+
+void overrule_faults(Session& session, const std::string& id) {
+    session.execute("UPDATE ek_endorsements SET overruled = fault WHERE endpoint = $1 AND fault <> ''", {id});
+    count_faults(session, id);
+}
+
+std::vector<Endorsement> list_endorsements(Session& session, const std::string& id) {
+    return select<Endorsement>(session, "FROM ek_endorsements WHERE endpoint = $1 ORDER BY ek_hash", {id});
 }
 
 }  // namespace gatehouse::server

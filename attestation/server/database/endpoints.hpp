@@ -1,7 +1,7 @@
 // Endpoints: what they are, their state, what vouches for them, what they are asked for. Within a job.
 #pragma once
 
-#include <limits>
+#include <array>
 
 #include "attestation/server/database/database.hpp"
 #include "attestation/server/database/records.hpp"
@@ -42,6 +42,7 @@ struct EndpointSummary {
     std::string id, hostname, group, source, policy;
     State state = State::kNew;
     Buffer tpm;  // tpm_state.hpp
+    std::string endorsement_fault;
 };
 [[nodiscard]] std::optional<EndpointSummary> find_summary(Session& session, const std::string& id);
 [[nodiscard]] std::optional<EndpointSummary> lock_summary(Session& session, const std::string& id);
@@ -69,11 +70,15 @@ struct NewEndpoint {
     Sha256Digest certificate{};  // SHA-256 of the DER
 };
 [[nodiscard]] std::optional<EndpointSummary> lock_by_ek(Session& session, const std::string& ek_hash);
-// Ids of those whose TPM has shown one of these keys, EK or attestation key: SHA-256 of the keys alone, hex.
-[[nodiscard]] std::vector<std::string> ids_of_keys(Session& session, const std::string& ek_key,
-                                                   const std::string& ak_key);
+// What a TPM is known by: SHA-256 of its EK alone, of its attestation key alone, and what verifier::TpmIdentity has of
+// its keys; hex, empty if it was not shown.
+using TpmKeys = std::array<std::string, 4>;
+// Ids of those whose TPM has shown one of these keys.
+[[nodiscard]] std::vector<std::string> ids_of_keys(Session& session, const TpmKeys& keys);
 // They are this endpoint's from now on.
-void keep_keys(Session& session, const std::string& id, const std::string& ek_key, const std::string& ak_key);
+void keep_keys(Session& session, const std::string& id, TpmKeys keys);
+// All keys of one endpoint become another's.
+void move_keys(Session& session, const std::string& from, const std::string& to);
 // Of the one that has this EK in another public area.
 [[nodiscard]] std::optional<std::string> id_of_disguised(Session& session, const std::string& ek_key,
                                                          const std::string& ek_hash);
@@ -94,10 +99,10 @@ void want_evidence(Session& session, const std::string& id, Seconds now);
 // Of several who ask at once, one is told.
 [[nodiscard]] bool take_wish(Session& session, const std::string& id);
 
-// --- what vouches for an endpoint's TPM, checked again with each number of Counter::kVendors
-inline constexpr std::int64_t kNothingToCheck = std::numeric_limits<std::int64_t>::max(), kNeverChecked = -1;
+// --- what vouches for each EK of an endpoint's TPM, checked again with each number of Counter::kVendors
+inline constexpr std::int64_t kNeverChecked = -1;
 struct Unchecked {
-    std::string id, vendor, fault;
+    std::string id, ek_hash, vendor, fault;
     std::int64_t checked = kNeverChecked;
     Seconds accepted = 0;
     std::string content;  // as given to set_endorsement(); empty of endpoints that an older program enrolled
@@ -107,8 +112,11 @@ struct Unchecked {
 // False if somebody else checked it meanwhile. With another fault than before, evidence is wanted.
 [[nodiscard]] bool set_checked(Session& session, const Unchecked& one, std::int64_t number, const std::string& fault,
                                Seconds now);
-// Not `endorsed`: nobody vouches for it, and there is nothing to check.
-void set_endorsement(Session& session, const std::string& id, bool endorsed, Seconds accepted,
-                     const std::string& content);
+// What vouches for this EK is new, was never checked, and has no fault.
+void set_endorsement(Session& session, const std::string& id, const std::string& ek_hash, const std::string& vendor,
+                     Seconds accepted, const std::string& content);
+// An operator lets it in as it is: the faults that its EKs have now do not count any more, but are still to be seen.
+void overrule_faults(Session& session, const std::string& id);
+[[nodiscard]] std::vector<Endorsement> list_endorsements(Session& session, const std::string& id);
 
 }  // namespace gatehouse::server

@@ -31,6 +31,8 @@ inline constexpr auto kColumns<OpenEnrollment> = std::tuple{
     Column{"endorsement", &OpenEnrollment::endorsement},
     Column{"ek_key", &OpenEnrollment::ek_key},
     Column{"ak_key", &OpenEnrollment::ak_key},
+    Column{"ecc_key", &OpenEnrollment::ecc_key},
+    Column{"storage_root", &OpenEnrollment::storage_root},
 };
 
 struct NewEnrollment : OpenEnrollment {
@@ -55,7 +57,8 @@ inline constexpr auto kColumns<Enrollment> = std::tuple{
     Column{"endorsed", &Enrollment::endorsed},
     Column{"findings", &Enrollment::findings},
     Column{"reason", &Enrollment::reason},
-    Column{"(SELECT MIN(k.endpoint) FROM tpm_keys k WHERE k.key_hash IN (enrollments.ek_key, enrollments.ak_key))",
+    Column{"(SELECT MIN(k.endpoint) FROM tpm_keys k WHERE k.key_hash IN (enrollments.ek_key, enrollments.ak_key, "
+           "enrollments.ecc_key, enrollments.storage_root))",
            &Enrollment::replaces},
 };
 
@@ -116,8 +119,10 @@ void set_enrollment_approved(Session& session, const std::string& id, const std:
 void reject_others_waiting(Session& session, const OpenEnrollment& enrollment, const std::string& reason) {
     session.execute(
         "UPDATE enrollments SET state = $1, reason = $2 WHERE state = $3 AND id <> $4 AND "
-        "(ek_hash = $5 OR ek_key = $6 OR ak_key = $7)",
-        {kRejected, reason, kWaiting, enrollment.id, enrollment.ek_hash, enrollment.ek_key, enrollment.ak_key});
+        "(ek_hash = $5 OR ek_key = $6 OR ak_key = $7 OR (ecc_key <> '' AND ecc_key = $8) OR "
+        "(storage_root <> '' AND storage_root = $9))",
+        {kRejected, reason, kWaiting, enrollment.id, enrollment.ek_hash, enrollment.ek_key, enrollment.ak_key,
+         enrollment.ecc_key, enrollment.storage_root});
 }
 
 std::vector<RejectedEnrollment> reject_waiting_since(Session& session, Seconds time, const std::string& reason) {

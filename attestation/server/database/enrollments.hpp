@@ -31,6 +31,7 @@ struct OpenEnrollment {
     std::string endpoint, certificate;  // once approved
     std::string endorsement;            // what vouches for it; also empty if an older program did not keep it
     std::string ek_key, ak_key;         // SHA-256 of the keys alone, hex; empty if an older program did not keep them
+    std::string ecc_key, storage_root;  // of verifier::TpmIdentity; empty: not shown
 };
 
 void add_enrollment(Session& session, const OpenEnrollment& enrollment, const std::vector<verifier::Finding>& findings);
@@ -47,7 +48,7 @@ void count_wrong_secret(Session& session, const std::string& id);
 void set_enrollment_state(Session& session, const std::string& id, const char* state, const std::string& reason);
 void set_enrollment_approved(Session& session, const std::string& id, const std::string& endpoint,
                              const std::string& certificate);
-// All others that wait with its EK or its attestation key.
+// All others that wait with one of its keys.
 void reject_others_waiting(Session& session, const OpenEnrollment& enrollment, const std::string& reason);
 struct RejectedEnrollment {
     std::string id, hostname, ek_hash;

@@ -153,7 +153,7 @@ CREATE TABLE history (           -- one row for each run of attestations with th
     number {integer key},
     endpoint {text} NOT NULL,
     time BIGINT NOT NULL,        -- of the first
-    until BIGINT NOT NULL,       -- of the last; the present run's is in endpoints (since migration 9: all ones here)
+    until BIGINT NOT NULL,       -- of the last; the present run's is in endpoints (since migration 8: all ones here)
     length BIGINT NOT NULL,
     state BIGINT NOT NULL,
     policy {text} NOT NULL,
@@ -332,6 +332,34 @@ ALTER TABLE enrollments ADD COLUMN ek_key {text} NOT NULL DEFAULT '';
 ALTER TABLE enrollments ADD COLUMN ak_key {text} NOT NULL DEFAULT '';
 )sql",
               "", "", add_keys_of_endpoints},
+    // Keys of the same TPM whatever EK it shows (verifier::TpmIdentity) are in tpm_keys, too. What vouches for each EK of
+    // an endpoint is kept and checked for itself: a fault of one is not shed by showing another. endpoints' column
+    // endorsement_fault has the first fault that no operator has overruled.
+    Migration{R"sql(
+ALTER TABLE enrollments ADD COLUMN ecc_key {text} NOT NULL DEFAULT '';
+ALTER TABLE enrollments ADD COLUMN storage_root {text} NOT NULL DEFAULT '';
+CREATE TABLE ek_endorsements (
+    endpoint {text} NOT NULL,
+    ek_hash {text} NOT NULL,
+    vendor {text} NOT NULL,
+    time BIGINT NOT NULL,        -- when it was accepted
+    content {text} NOT NULL,     -- as in endorsements; empty: not kept by an older program
+    checked BIGINT NOT NULL,     -- the number of settings 'vendors' that it was checked with last
+    fault {text} NOT NULL,
+    overruled {text} NOT NULL,   -- the fault that an operator let it in with
+    PRIMARY KEY (endpoint, ek_hash)
+) {without rowid};
+INSERT INTO ek_endorsements (endpoint, ek_hash, vendor, time, content, checked, fault, overruled)
+    SELECT e.id, e.ek_hash, e.vendor, COALESCE(s.time, 0), COALESCE(s.content, ''), e.endorsement_checked,
+        e.endorsement_fault, ''
+    FROM endpoints e LEFT JOIN endorsements s ON s.endpoint = e.id
+    WHERE e.endorsement_checked <> 9223372036854775807;
+CREATE INDEX ek_endorsements_by_check ON ek_endorsements (checked);
+DROP TABLE endorsements;
+DROP INDEX endpoints_by_check;
+ALTER TABLE endpoints DROP COLUMN endorsement_checked;
+)sql",
+              "", ""},
     // Present runs are never old: the sweep, each minute, does not read past all of them to find what is.
     Migration{R"sql(
 UPDATE history SET until = 9223372036854775807 WHERE number IN (SELECT run FROM endpoints WHERE run <> 0);

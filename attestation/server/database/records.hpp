@@ -23,6 +23,15 @@ struct Principal {
     Role role = Role::kReadOnly;
 };
 
+// What a vendor says of one EK of an endpoint.
+struct Endorsement {
+    std::string ek_hash;  // hex
+    std::string vendor;
+    Seconds accepted = 0;    // 0: by an older program
+    std::string fault;       // why the vendor does not vouch for it any more; empty: nothing is wrong
+    bool overruled = false;  // an operator let the endpoint in with this fault: it does not count
+};
+
 // An endpoint's state, as shown. An endpoint that was trusted and has been silent past its lease is stale,
 // whatever is stored.
 enum class State : std::uint8_t { kNew, kTrusted, kUnmeasured, kUntrusted, kStale, kRetired };
@@ -37,7 +46,7 @@ struct Endpoint {
     State state = State::kNew;
     std::string ek_hash;  // hex
     std::string vendor, manufacturer, model;
-    std::string endorsement_fault;  // why `vendor` does not vouch for it any more; empty: nothing is wrong
+    std::string endorsement_fault;  // why nobody vouches for one of its EKs any more; empty: nothing is wrong
     Buffer ak_public;               // TPMT_PUBLIC
     Seconds enrolled = 0;
     Seconds last_seen = 0;  // last attestation, of whatever verdict; 0: never

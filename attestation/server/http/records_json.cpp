@@ -45,6 +45,14 @@ json to_json(const server::Endpoint& endpoint) {
             {"identity", identity_or_null(endpoint.tpm)}};
 }
 
+json to_json(const server::Endorsement& endorsement) {
+    return {{"ek_hash", endorsement.ek_hash},
+            {"vendor", endorsement.vendor},
+            {"accepted", time_or_null(endorsement.accepted)},
+            {"fault", endorsement.fault},
+            {"overruled", endorsement.overruled}};
+}
+
 json to_json(const server::Attestation& attestation, bool with_verdict) {
     json out = {{"number", attestation.number}, {"endpoint", attestation.endpoint},
                 {"time", attestation.time},     {"state", name_of(attestation.state)},

@@ -8,6 +8,7 @@
 namespace gatehouse::http {
 
 [[nodiscard]] nlohmann::json to_json(const server::Endpoint& endpoint);
+[[nodiscard]] nlohmann::json to_json(const server::Endorsement& endorsement);
 [[nodiscard]] nlohmann::json to_json(const server::Attestation& attestation, bool with_verdict);
 [[nodiscard]] nlohmann::json to_json(const server::Enrollment& enrollment);
 [[nodiscard]] nlohmann::json to_json(const server::PolicyVersion& policy, bool whole);

@@ -37,12 +37,21 @@ Response list_endpoints(Call& call) {
     return page_response(call.service.endpoints(call.by, query));
 }
 
-Response get_endpoint(Call& call) { return json_response(to_json(call.service.endpoint(call.by, call.parameter(0)))); }
+Response endpoint_response(Call& call) {
+    const server::Endpoint endpoint = call.service.endpoint(call.by, call.parameter(0));
+    nlohmann::json out = to_json(endpoint);
+    out["endorsements"] = nlohmann::json::array();
+    for (const server::Endorsement& one : call.service.endorsements(call.by, endpoint.id))
+        out["endorsements"].push_back(to_json(one));
+    return json_response(out);
+}
+
+Response get_endpoint(Call& call) { return endpoint_response(call); }
 
 Response change_endpoint(Call& call) {
     const JsonBody body(call.request.body, {"group"});
     call.service.move_to_group(call.by, call.parameter(0), body.text("group"));
-    return json_response(to_json(call.service.endpoint(call.by, call.parameter(0))));
+    return endpoint_response(call);
 }
 
 Response retire(Call& call) {

@@ -97,6 +97,16 @@ TEST_F(ChannelSourceTest, EnrollsWithoutACertificateIfNoneFits) {
     EXPECT_EQ(identity.ek_public, area_of(first.get()));
 }
 
+TEST_F(ChannelSourceTest, ShowsTheSrkThatTheAttestationKeyIsUnder) {
+    mailbox->source.items[0x81010001] = area_of(first.get());
+    const IdentityProof proof = source->identity(EvidenceSource::LostKey::kKeep).proof;
+    const auto srk = mailbox->source.claims().storage_root;
+    ASSERT_EQ(proof.keys.size(), 1u);
+    EXPECT_TRUE(equal_bytes(proof.keys[0], srk));
+    EXPECT_TRUE(equal_bytes(proof.attest, literal_bytes("attest")));
+    EXPECT_TRUE(equal_bytes(proof.signature, literal_bytes("signature")));
+}
+
 TEST_F(ChannelSourceTest, BringsTheChainInOrder) {
     mailbox->source.items[0x81010001] = area_of(first.get());
     mailbox->source.items[0x01c00100] = Buffer(3, std::byte{1});

@@ -11,7 +11,11 @@ namespace gatehouse::agent {
 
 class FakeSource final : public channel::Source {
   public:
-    evidence::Claims claims() override { return {.cpus = 4}; }
+    evidence::Claims claims() override {
+        evidence::Claims made{.cpus = 4};
+        made.storage_root.fill(std::byte{0x5a});
+        return made;
+    }
     Bytes log_text() override { return log; }
     Bytes event_log() override { return literal_bytes("event log"); }
     Result<Quote> quote(const Sha256Digest&) override {

@@ -26,7 +26,10 @@ EnrollRequest enroll_request() {
             .ek_public = filled(314),
             .ak_public = filled(90),
             .csr = "-----BEGIN CERTIFICATE REQUEST-----\nAA==\n-----END CERTIFICATE REQUEST-----\n",
-            .token = ""};
+            .token = "",
+            .identity_keys = {filled(34), filled(300)},
+            .identity_attest = filled(120),
+            .identity_signature = filled(72, 3)};
 }
 AttestRequest attest_request() {
     return {.source = "tpm",
@@ -59,6 +62,14 @@ TEST(Messages, EnrollmentComesBackAsItWas) {
     EXPECT_EQ(received.ak_public, sent.ak_public);
     EXPECT_EQ(received.csr, sent.csr);
     EXPECT_EQ(received.token, "");
+    EXPECT_EQ(received.identity_keys, sent.identity_keys);
+    EXPECT_EQ(received.identity_attest, sent.identity_attest);
+    EXPECT_EQ(received.identity_signature, sent.identity_signature);
+    // Of an older agent.
+    const auto old = parse<EnrollRequest>(
+        R"({"hostname":"a","source":"tpm","ek_certificate":"","ek_chain":[],"ek_public":"AA==","ak_public":"AA==",)"
+        R"("csr":"","token":""})");
+    EXPECT_TRUE(old.identity_keys.empty() && old.identity_attest.empty() && old.identity_signature.empty());
 
     const EnrollChallenge challenge{"01J", filled(60), filled(256), 900};
     const auto read = parse<EnrollChallenge>(to_json(challenge));

@@ -307,7 +307,7 @@ TEST_P(Enrollment, TwoEndpointsDoNotHaveOneAttestationKey) {
     const server::Enrollment waiting = start_enrollment(other);
     EXPECT_EQ(waiting.state, "waiting");
     EXPECT_EQ(waiting.reason, "this TPM is endpoint " + second + " by one of its keys and endpoint " + id +
-                                  " by another; enroll with a new attestation key");
+                                  " by another; an operator retires all but one of them, and approves");
     EXPECT_EQ(code_of([&] { service_->approve(kOperator, waiting.id, "default"); }), "endorsement_key");
     other.renew_keys();
     EXPECT_EQ(enroll(other), second);
@@ -338,6 +338,7 @@ TEST_P(Enrollment, KeysOfEndpointsThatAnOlderProgramEnrolledCount) {
     service_->retire(kOperator, id, "sold");
     service_.reset();
     server::Database::open(options_.database)->write([](server::Session& session) {
+        session.script(kBackToVersion6);
         session.script(
             "DROP TABLE tpm_keys; ALTER TABLE enrollments DROP COLUMN ek_key; "
             "ALTER TABLE enrollments DROP COLUMN ak_key; UPDATE schema_version SET version = 5");

@@ -2,6 +2,7 @@
 // the server, ActivateCredential by the TPM (swtpm).
 #include <gmock/gmock.h>
 
+#include "attestation/agent/identity_proof.hpp"
 #include "tests/unit/server/service_fixture.hpp"
 #include "tests/unit/verifier/manufactured_tpm.hpp"
 
@@ -23,10 +24,14 @@ class RealTpm : public ServiceTest {
         made.ek_chain = {tpm_.issuer()};
         made.ek_public = ek_.public_area;
         made.ak_public = ak_.public_area;
+        agent::IdentityProof proof = agent::prove_identity(tpm_.context(), ak_.handle);
+        made.identity_keys = std::move(proof.keys);
+        made.identity_attest = std::move(proof.attest);
+        made.identity_signature = std::move(proof.signature);
         return made;
     }
-    Buffer activated(const protocol::EnrollChallenge& challenge) {
-        return tpm_.activate(ak_, ek_, true, challenge.credential_blob, challenge.secret);
+    Buffer activated(const protocol::EnrollChallenge& challenge, bool policy_a = true) {
+        return tpm_.activate(ak_, ek_, policy_a, challenge.credential_blob, challenge.secret);
     }
 
     ManufacturedTpm tpm_;
@@ -48,6 +53,27 @@ TEST_P(RealTpm, EndorsedOneIsApprovedByATokenOnce) {
     // Both came with the token while it was good; it is used up now.
     EXPECT_EQ(service_->activate(second.id, activated(second)).state, "waiting");
     EXPECT_THAT(service_->enrollment(kReader, second.id).reason, HasSubstr("token was used"));
+}
+
+// Its certificates are of RSA 2048 and P-384; the P-256 key that ties them has none.
+TEST_P(RealTpm, RetiredOneIsKnownByItsOtherEkAndANewAttestationKey) {
+    service_->add_vendor(kAdmin, {"swtpm", {tpm_.root()}, {}, {}});
+    const protocol::EnrollChallenge first =
+        service_->enroll(request(service_->create_enrollment_token(kOperator, "default", 600)));
+    const std::string id = service_->activate(first.id, activated(first)).endpoint_id;
+    ASSERT_EQ(service_->enrollment(kReader, first.id).state, "approved");
+    service_->retire(kOperator, id, "sold");
+
+    tpm_.flush(ak_);
+    ak_ = tpm_.create_attestation_key(7);
+    ek_ = tpm_.persistent(kP384Ek);
+    protocol::EnrollRequest again = request(service_->create_enrollment_token(kOperator, "default", 600));
+    again.ek_certificate = tpm_.read_nv(kP384Certificate);
+    const protocol::EnrollChallenge second = service_->enroll(again);
+    EXPECT_EQ(service_->activate(second.id, activated(second, false)).state, "waiting");
+    const server::Enrollment waiting = service_->enrollment(kReader, second.id);
+    EXPECT_TRUE(waiting.endorsed);
+    EXPECT_EQ(waiting.reason, "endpoint " + id + " of this TPM was retired");
 }
 
 TEST_P(RealTpm, OfAVendorThatIsNotTrustedWaits) {

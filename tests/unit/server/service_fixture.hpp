@@ -33,6 +33,16 @@ std::string code_of(Body body) {
     return "";
 }
 
+// A database of schema version 7 as the program before left it.
+inline constexpr const char* kBackToVersion6 =
+    "CREATE TABLE endorsements (endpoint TEXT PRIMARY KEY, time BIGINT NOT NULL, content TEXT NOT NULL); "
+    "INSERT INTO endorsements SELECT endpoint, time, content FROM ek_endorsements; DROP TABLE ek_endorsements; "
+    "ALTER TABLE endpoints ADD COLUMN endorsement_checked BIGINT NOT NULL DEFAULT 9223372036854775807; "
+    "UPDATE endpoints SET endorsement_checked = -1 WHERE vendor <> ''; "
+    "CREATE INDEX endpoints_by_check ON endpoints (endorsement_checked); "
+    "ALTER TABLE enrollments DROP COLUMN ecc_key; ALTER TABLE enrollments DROP COLUMN storage_root; "
+    "UPDATE schema_version SET version = 6";
+
 // "SQLite" or "PostgreSQL".
 class ServiceTest : public testing::TestWithParam<const char*> {
   protected:

@@ -20,6 +20,8 @@ constexpr std::size_t kCoordinate = 32;
 constexpr std::uint32_t kAkAttributes = 0x00050432;  // fixed, own data, no DA, restricted, sign
 constexpr std::uint32_t kAkWithAuth = 0x40;
 constexpr std::uint32_t kEkAttributes = 0x000300b2;  // template L-2
+constexpr std::uint32_t kSrkAttributes = 0x00030472;
+constexpr std::array kOwner{std::byte{0x40}, std::byte{0}, std::byte{0}, std::byte{1}};
 constexpr std::string_view kEkPolicy = "837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa";
 constexpr std::array<std::uint32_t, 3> kTpmPcrs{0, 4, 7};
 
@@ -197,6 +199,46 @@ Buffer cfb_decrypted(Bytes key, Bytes ciphertext) {
     return plain;
 }
 
+// TPMT_PUBLIC of a key that encrypts for the TPM; without a point, the template of one.
+Buffer storage_key(std::uint32_t attributes, Bytes policy, Bytes x, Bytes y) {
+    Buffer room(256);
+    Writer writer(room, Endian::kBig);
+    writer.u16(0x0023);  // ECC
+    writer.u16(0x000b);
+    writer.u32(attributes);
+    writer.sized(policy);
+    writer.u16(0x0006);  // AES-128-CFB
+    writer.u16(128);
+    writer.u16(0x0043);
+    writer.u16(0x0010);  // scheme, curve, KDF
+    writer.u16(0x0003);
+    writer.u16(0x0010);
+    writer.sized(x);
+    writer.sized(y);
+    return written(room, writer);
+}
+
+// What an audit session has after TPM2_CreatePrimary (Part 1, 18.7 and 18.8).
+Sha256Digest audited(const Sha256Digest& before, std::uint32_t hierarchy, Bytes area, Bytes response) {
+    Buffer command(512), answer(8);
+    Writer writer(command, Endian::kBig);
+    writer.u32(0x131);
+    writer.u32(hierarchy);
+    writer.u16(4);  // TPM2B_SENSITIVE_CREATE: no authorization value, no data
+    writer.u32(0);
+    writer.sized(area);
+    writer.u16(0);  // outside information
+    writer.u32(0);  // PCRs
+    Writer(MutableBytes(answer).subspan(4), Endian::kBig).u32(0x131);
+    return sha256({before, sha256(written(command, writer)), sha256({answer, response})});
+}
+
+Buffer sized(Bytes bytes) {
+    Buffer room(2 + bytes.size());
+    Writer(room, Endian::kBig).sized(bytes);
+    return room;
+}
+
 std::string text_of(BIO* bio) {
     char* data = nullptr;
     const long size = BIO_get_mem_data(bio, &data);
@@ -224,7 +266,9 @@ Buffer sample_bytes(std::string_view seed, std::size_t size) {
 }
 
 SoftwareEndpoint::SoftwareEndpoint(std::string name, std::string kind)
-    : hostname(std::move(name)), source(std::move(kind)), ek_(make_p256_key()) {
+    : hostname(std::move(name)), source(std::move(kind)), ek_(make_p256_key()), srk_(make_p256_key()) {
+    EVP_PKEY_up_ref(ek_.get());
+    ecc_ek_.reset(ek_.get());
     renew_keys();
     claims = {.hypervisor_version = 0x000102,
               .launch = evidence::Launch::kSkinit,
@@ -252,27 +296,18 @@ void SoftwareEndpoint::renew_keys() {
 
 void SoftwareEndpoint::use_another_ek() { ek_ = make_p256_key(); }
 
+void SoftwareEndpoint::clear_tpm() {
+    srk_ = make_p256_key();
+    renew_keys();
+}
+
 void SoftwareEndpoint::take_attestation_key(const SoftwareEndpoint& other) {
     ak_.reset(other.ak_.get());
     EVP_PKEY_up_ref(ak_.get());
 }
 
 Buffer SoftwareEndpoint::ek_public() const {
-    Buffer room(256);
-    Writer writer(room, Endian::kBig);
-    writer.u16(0x0023);  // ECC
-    writer.u16(0x000b);
-    writer.u32(kEkAttributes);
-    writer.sized(host::from_hex(kEkPolicy, "EK policy"));
-    writer.u16(0x0006);  // AES-128-CFB
-    writer.u16(128);
-    writer.u16(0x0043);
-    writer.u16(0x0010);  // scheme, curve, KDF
-    writer.u16(0x0003);
-    writer.u16(0x0010);
-    writer.sized(point_x(ek_.get()));
-    writer.sized(point_y(ek_.get()));
-    return written(room, writer);
+    return storage_key(kEkAttributes, host::from_hex(kEkPolicy, "EK policy"), point_x(ek_.get()), point_y(ek_.get()));
 }
 
 std::string SoftwareEndpoint::ek_hash() const { return host::hex(sha256(ek_public())); }
@@ -313,14 +348,50 @@ std::string SoftwareEndpoint::tls_key_pem() const {
 }
 
 protocol::EnrollRequest SoftwareEndpoint::enroll_request(const std::string& token) const {
-    return {.hostname = hostname,
-            .source = source,
-            .ek_certificate = {},
-            .ek_chain = {},
-            .ek_public = ek_public(),
-            .ak_public = ak_public(),
-            .csr = csr(),
-            .token = token};
+    protocol::EnrollRequest request{.hostname = hostname,
+                                    .source = source,
+                                    .ek_certificate = {},
+                                    .ek_chain = {},
+                                    .ek_public = ek_public(),
+                                    .ak_public = ak_public(),
+                                    .csr = csr(),
+                                    .token = token,
+                                    .identity_keys = {},
+                                    .identity_attest = {},
+                                    .identity_signature = {}};
+    if (shows_identity) show_identity(request);
+    return request;
+}
+
+void SoftwareEndpoint::show_identity(protocol::EnrollRequest& request) const {
+    const Buffer policy = host::from_hex(kEkPolicy, "EK policy"), zeros(kCoordinate);
+    const Buffer srk = storage_key(kSrkAttributes, {}, point_x(srk_.get()), point_y(srk_.get()));
+    Buffer room(512);
+    Writer writer(room, Endian::kBig);
+    writer.u32(0xff544347);
+    if (source == "hypervisor") {
+        request.identity_keys = {name_of(srk)};
+        writer.u16(0x8018);  // quote
+        writer.sized(concatenated_name(concatenated_name(kOwner, name_of(srk)), name_of(ak_public())));
+        writer.sized({});
+        writer.zeros(8 + 4 + 4 + 1 + 8);  // clock, firmware
+        writer.u32(0);                    // PCRs
+        writer.sized(Sha256Digest{});
+    } else {
+        request.identity_keys = {
+            sized(storage_key(kEkAttributes, policy, point_x(ecc_ek_.get()), point_y(ecc_ek_.get()))), sized(srk)};
+        Sha256Digest digest =
+            audited({}, 0x4000000b, storage_key(kEkAttributes, policy, zeros, zeros), request.identity_keys[0]);
+        digest = audited(digest, 0x40000001, storage_key(kSrkAttributes, {}, {}, {}), request.identity_keys[1]);
+        writer.u16(0x8016);  // session audit
+        writer.sized(name_of(ak_public()));
+        writer.sized({});
+        writer.zeros(8 + 4 + 4 + 1 + 8);
+        writer.u8(1);  // exclusive
+        writer.sized(digest);
+    }
+    request.identity_attest = written(room, writer);
+    request.identity_signature = signature_of(ak_.get(), request.identity_attest);
 }
 
 Buffer SoftwareEndpoint::activate(const protocol::EnrollChallenge& challenge) const {
@@ -367,8 +438,7 @@ protocol::AttestRequest SoftwareEndpoint::attest(Bytes nonce) const {
     writer.u32(0xff544347);
     writer.u16(0x8018);  // quote
     // The SRK in the owner hierarchy, the AK under it (Part 1, 16.3).
-    const std::array owner{std::byte{0x40}, std::byte{0}, std::byte{0}, std::byte{1}};
-    const Buffer srk = concatenated_name(owner, reference().bundle.srk_name);
+    const Buffer srk = concatenated_name(kOwner, reference().bundle.srk_name);
     writer.sized(concatenated_name(srk, name_of(ak_public())));
     writer.sized(evidence::qualifying_data(nonce, request.claims));
     writer.u64(clock);

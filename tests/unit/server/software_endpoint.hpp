@@ -47,6 +47,8 @@ class SoftwareEndpoint {
     void renew_keys();
     // Another EK of the same TPM; the attestation key stays.
     void use_another_ek();
+    // What TPM2_Clear does: the storage root key is another one, and so are the keys under it.
+    void clear_tpm();
     // The attestation key of another endpoint.
     void take_attestation_key(const SoftwareEndpoint& other);
 
@@ -61,9 +63,13 @@ class SoftwareEndpoint {
     evidence::Claims claims;
     bool other_kernel = false;                // measured, logged and quoted
     Buffer pcr7 = sample_bytes("pcr 7", 32);  // of source "tpm"
+    bool shows_identity = true;               // as agents do that know how
 
   private:
+    void show_identity(protocol::EnrollRequest& request) const;
+
     SoftwareKey ek_, ak_, tls_;
+    SoftwareKey ecc_ek_, srk_;  // what the TPM makes of template L-2, and of that of the storage root key
 };
 
 // The launch of the endpoints' image.

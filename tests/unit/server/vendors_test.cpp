@@ -239,12 +239,16 @@ TEST_P(Vendors, FleetIsCheckedWholeAndByAnyServer) {
             session.execute(
                 "INSERT INTO endpoints (id, hostname, search, group_name, source, state, ek_hash, vendor, "
                 "manufacturer, model, ak_public, enrolled, since, last_seen, lease_until, reason, policy, tpm, last_nonce, wanted, "
-                "log_hash, outcomes, run, run_length, certificate, next_certificate, ek_key, endorsement_checked) "
+                "log_hash, outcomes, run, run_length, certificate, next_certificate, ek_key) "
                 "SELECT $1, hostname, search, group_name, source, state, $1, vendor, manufacturer, "
                 "model, ak_public, enrolled, since, last_seen, lease_until, reason, policy, tpm, last_nonce, wanted, "
-                "log_hash, outcomes, 0, run_length, next_certificate, next_certificate, '', -1 "
+                "log_hash, outcomes, 0, run_length, next_certificate, next_certificate, '' "
                 "FROM endpoints WHERE id = $2",
                 {name, id});
+            session.execute(
+                "INSERT INTO ek_endorsements (endpoint, ek_hash, vendor, time, content, checked, fault, overruled) "
+                "VALUES ($1, $1, 'Vendor', 0, '', -1, '', '')",
+                {name});
         }
     });
     service_->tick();

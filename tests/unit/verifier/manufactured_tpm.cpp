@@ -155,7 +155,7 @@ ManufacturedTpm::Key ManufacturedTpm::create_ek(const EkTemplate& like) {
     return create_primary(ESYS_TR_RH_ENDORSEMENT, area);
 }
 
-ManufacturedTpm::Key ManufacturedTpm::create_attestation_key() {
+ManufacturedTpm::Key ManufacturedTpm::create_attestation_key(std::uint8_t unique) {
     TPMT_PUBLIC area{};
     area.type = TPM2_ALG_ECC;
     area.nameAlg = TPM2_ALG_SHA256;
@@ -166,6 +166,10 @@ ManufacturedTpm::Key ManufacturedTpm::create_attestation_key() {
     area.parameters.eccDetail.scheme.details.ecdsa.hashAlg = TPM2_ALG_SHA256;
     area.parameters.eccDetail.curveID = TPM2_ECC_NIST_P256;
     area.parameters.eccDetail.kdf.scheme = TPM2_ALG_NULL;
+    if (unique != 0) {
+        area.unique.ecc.x.size = 1;
+        area.unique.ecc.x.buffer[0] = unique;
+    }
     return create_primary(ESYS_TR_RH_OWNER, area);
 }
 

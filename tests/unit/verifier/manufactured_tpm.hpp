@@ -67,8 +67,9 @@ class ManufacturedTpm {
     [[nodiscard]] Key persistent(TPM2_HANDLE handle);
     // A primary key of the endorsement hierarchy, of a template that swtpm_setup does not make.
     [[nodiscard]] Key create_ek(const EkTemplate& like);
-    // A restricted ECDSA P-256 key of the owner's hierarchy.
-    [[nodiscard]] Key create_attestation_key();
+    // A restricted ECDSA P-256 key of the owner's hierarchy; another one for each `unique`.
+    [[nodiscard]] Key create_attestation_key(std::uint8_t unique = 0);
+    [[nodiscard]] ESYS_CONTEXT* context() { return esapi_->get(); }
 
     // TPM2_ActivateCredential; empty if the TPM refuses. `policy_a`: the EK wants PolicySecret(endorsement),
     // as L-1 and L-2 do; else its (empty) authorization value, as H-1 and the like allow.
