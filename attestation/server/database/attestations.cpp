@@ -27,6 +27,10 @@ inline constexpr auto kColumns<KnownEndpoint> = std::tuple{
     Column{"run_length", &KnownEndpoint::run_length},
     Column{"last_seen", &KnownEndpoint::last_seen},
     Column{"(SELECT value FROM settings WHERE name = $2)", &KnownEndpoint::assignments},  // see find_known()
+    Column{"endorsement_checked", &KnownEndpoint::checked},
+    Column{"crl_oldest", [](auto& known) -> auto& { return known.crls.oldest; }},
+    Column{"crl_end", [](auto& known) -> auto& { return known.crls.end; }},
+    Column{"crl_gap", [](auto& known) -> auto& { return known.crls.gap; }},
 };
 
 template <>
@@ -65,6 +69,9 @@ inline constexpr auto kColumns<KeptEvidence> = std::tuple{
     Column{"e.ak_public",         &KeptEvidence::ak_public},
     Column{"e.run_length",        &KeptEvidence::run_length},
     Column{"e.endorsement_fault", &KeptEvidence::endorsement_fault},
+    Column{"e.crl_oldest",        [](auto& kept) -> auto& { return kept.crls.oldest; }},
+    Column{"e.crl_end",           [](auto& kept) -> auto& { return kept.crls.end; }},
+    Column{"e.crl_gap",           [](auto& kept) -> auto& { return kept.crls.gap; }},
 };
 // clang-format on
 

@@ -18,6 +18,9 @@ inline constexpr auto kColumns<Endpoint> = std::tuple{
     Column{"manufacturer", &Endpoint::manufacturer},
     Column{"model", &Endpoint::model},
     Column{"endorsement_fault", &Endpoint::endorsement_fault},
+    Column{"crl_oldest", [](auto& endpoint) -> auto& { return endpoint.crls.oldest; }},
+    Column{"crl_end", [](auto& endpoint) -> auto& { return endpoint.crls.end; }},
+    Column{"crl_gap", [](auto& endpoint) -> auto& { return endpoint.crls.gap; }},
     Column{"ak_public", &Endpoint::ak_public},
     Column{"enrolled", &Endpoint::enrolled},
     Column{"last_seen", &Endpoint::last_seen},
@@ -50,6 +53,9 @@ inline constexpr auto kColumns<Unchecked> = std::tuple{
     Column{"e.vendor", &Unchecked::vendor},
     Column{"e.endorsement_fault", &Unchecked::fault},
     Column{"e.endorsement_checked", &Unchecked::checked},
+    Column{"e.crl_oldest", [](auto& one) -> auto& { return one.crls.oldest; }},
+    Column{"e.crl_end", [](auto& one) -> auto& { return one.crls.end; }},
+    Column{"e.crl_gap", [](auto& one) -> auto& { return one.crls.gap; }},
     Column{"COALESCE(s.time, 0)", &Unchecked::accepted},
     Column{"COALESCE(s.content, '')", &Unchecked::content},
 };
@@ -115,7 +121,7 @@ void with_enrolled(const NewEndpoint& endpoint, const Buffer& tpm, Then then) {
          Named{"since", endpoint.enrolled}, Named{"lease_until", 0}, Named{"reason", ""}, Named{"policy", ""},
          Named{"tpm", tpm}, Named{"wanted", 0}, Named{"log_hash", kNone}, Named{"outcomes", ""}, Named{"run", 0},
          Named{"run_length", 0}, Named{"certificate", endpoint.certificate}, Named{"next_certificate", kNone},
-         Named{"endorsement_fault", ""});
+         Named{"endorsement_fault", ""}, Named{"crl_oldest", 0}, Named{"crl_end", 0}, Named{"crl_gap", ""});
 }
 
 }  // namespace
@@ -307,12 +313,14 @@ std::vector<Unchecked> list_unchecked(Session& session, std::int64_t number, uns
                              {number, limit});
 }
 
-bool set_checked(Session& session, const Unchecked& one, std::int64_t number, const std::string& fault, Seconds now) {
+bool set_checked(Session& session, const Unchecked& one, std::int64_t number, const std::string& fault,
+                 const CrlAge& crls, Seconds now) {
     return session.execute(
                "UPDATE endpoints SET endorsement_checked = $1, endorsement_fault = $2, "
-               "wanted = CASE WHEN endorsement_fault = $2 THEN wanted ELSE $3 END "
+               "wanted = CASE WHEN endorsement_fault = $2 THEN wanted ELSE $3 END, "
+               "crl_oldest = $6, crl_end = $7, crl_gap = $8 "
                "WHERE id = $4 AND endorsement_checked = $5",
-               {number, fault, now, one.id, one.checked}) != 0;
+               {number, fault, now, one.id, one.checked, crls.oldest, crls.end, crls.gap}) != 0;
 }
 
 void set_endorsement(Session& session, const std::string& id, bool endorsed, Seconds accepted,

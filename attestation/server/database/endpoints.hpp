@@ -99,6 +99,7 @@ inline constexpr std::int64_t kNothingToCheck = std::numeric_limits<std::int64_t
 struct Unchecked {
     std::string id, vendor, fault;
     std::int64_t checked = kNeverChecked;
+    CrlAge crls;
     Seconds accepted = 0;
     std::string content;  // as given to set_endorsement(); empty of endpoints that an older program enrolled
 };
@@ -106,7 +107,7 @@ struct Unchecked {
 [[nodiscard]] std::vector<Unchecked> list_unchecked(Session& session, std::int64_t number, unsigned limit);
 // False if somebody else checked it meanwhile. With another fault than before, evidence is wanted.
 [[nodiscard]] bool set_checked(Session& session, const Unchecked& one, std::int64_t number, const std::string& fault,
-                               Seconds now);
+                               const CrlAge& crls, Seconds now);
 // Not `endorsed`: nobody vouches for it, and there is nothing to check.
 void set_endorsement(Session& session, const std::string& id, bool endorsed, Seconds accepted,
                      const std::string& content);

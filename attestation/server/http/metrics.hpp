@@ -35,6 +35,7 @@ class Metrics {
     std::atomic<std::uint64_t> tokens_refused{0};
 
     [[nodiscard]] std::string text(const server::Service::Totals& totals, const server::Counts& counts,
+                                   const server::Service::CrlHealth& crls,
                                    bool database_healthy) const;
 
   private:
