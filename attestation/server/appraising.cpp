@@ -24,7 +24,9 @@ std::string date_text(Seconds time) {
 
 verifier::Finding judge_crl_age(const Subject& subject, std::uint32_t most_days) {
     constexpr Seconds kDay = 86'400;
-    const auto finding = [](bool ok, std::string detail) { return verifier::Finding{"crl age", ok, std::move(detail)}; };
+    const auto finding = [](bool ok, std::string detail) {
+        return verifier::Finding{"crl age", ok, std::move(detail)};
+    };
     const CrlAge& crls = subject.crls;
     if (!crls.gap.empty()) return finding(false, "there is no CRL for " + crls.gap);
     if (crls.oldest == 0) return finding(false, "no vendor vouches for this TPM, whose CRL could speak of it");

@@ -189,8 +189,8 @@ std::optional<protocol::AttestAnswer> Service::Inside::judge_and_record(const Kn
     std::stable_partition(enforced.begin(), enforced.end(),
                           [&](const auto& one) { return name_of(*one) == known.policy; });
 
-    const Subject subject{known.source, key(known.ak_public), decode_tpm(known.tpm), known.endorsement_fault,
-                          known.crls, now()};
+    const Subject subject{
+        known.source, key(known.ak_public), decode_tpm(known.tpm), known.endorsement_fault, known.crls, now()};
     Judgement judgement = judge_all(evidence, subject, enforced, reported);
     const bool accepted = judgement.state != State::kUntrusted;
     Record record;

@@ -174,7 +174,8 @@ class Sorter {
 
     void add_block(const Place& place, std::string_view label, std::string_view body) {
         const bool certificate = label == "CERTIFICATE" || label == "X509 CERTIFICATE", list = label == "X509 CRL";
-        if (!certificate && !list) return pass_over(place, "a PEM block of another kind: " + verifier::printable(label));
+        if (!certificate && !list)
+            return pass_over(place, "a PEM block of another kind: " + verifier::printable(label));
         const auto der = verifier::from_base64(without_space(body));
         if (!der) return pass_over(place, "its base64 is broken");
         if (certificate) return add_certificate(place, *der);
@@ -244,7 +245,8 @@ class Walk {
         if (!S_ISREG(facts.st_mode) && !S_ISDIR(facts.st_mode))
             return sorter_.pass_over(place, "neither a file nor a directory");
         // What was put in its place meanwhile is not followed if it is a link, and not waited for if it is a FIFO.
-        const File open(::openat(parent.get(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY));
+        const File open(
+            ::openat(parent.get(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY));
         if (open.get() < 0 || ::fstat(open.get(), &facts) != 0)
             return sorter_.pass_over(place, errno == ELOOP ? "a link" : std::strerror(errno));
         if (S_ISREG(facts.st_mode)) return file(open, facts, place);

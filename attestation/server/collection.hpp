@@ -16,10 +16,10 @@ namespace gatehouse::server {
 
 using host::Buffer;
 
-inline constexpr std::size_t kMostCollectionFile = 16u << 20;    // bytes; a larger file is passed over
-inline constexpr std::uint64_t kMostCollection = 512ull << 20;   // bytes read in all
-inline constexpr std::size_t kMostCollectionEntries = 500'000;   // files and directories
-inline constexpr unsigned kMostCollectionDepth = 16;             // directories in one another
+inline constexpr std::size_t kMostCollectionFile = 16u << 20;   // bytes; a larger file is passed over
+inline constexpr std::uint64_t kMostCollection = 512ull << 20;  // bytes read in all
+inline constexpr std::size_t kMostCollectionEntries = 500'000;  // files and directories
+inline constexpr unsigned kMostCollectionDepth = 16;            // directories in one another
 
 enum class ItemKind : std::uint8_t { kRoot, kIntermediate, kCrl };
 

@@ -185,9 +185,8 @@ std::vector<Service::CrlFetch> Service::fetch_crls(const std::stop_token& stop) 
         const std::string claim = host::hex(random_bytes(16));
         const Seconds until = inside_->now() + crl.patience_s + 60;
         bool claimed = false;
-        inside_->database->write([&](Session& session) {
-            claimed = claim_crl_source(session, source.url, claim, inside_->now(), until);
-        });
+        inside_->database->write(
+            [&](Session& session) { claimed = claim_crl_source(session, source.url, claim, inside_->now(), until); });
         if (claimed) all.push_back(inside_->fetch_crl(source, claim, stop));
     }
     return all;
@@ -209,8 +208,7 @@ Service::CrlFetch Service::Inside::fetch_crl(CrlSourceRow source, const std::str
                            .most_bytes = options.crl.most_bytes,
                            .patience = std::chrono::seconds(options.crl.patience_s)};
     // Of a list that is not here any more, that it has not changed says nothing.
-    const bool here =
-        !source.scope.empty() && read([&](Session& session) { return has_crl(session, source.scope); });
+    const bool here = !source.scope.empty() && read([&](Session& session) { return has_crl(session, source.scope); });
     const Fetched got = fetch(source.url, here ? Validators{source.tag, source.modified} : Validators{}, rules, stop);
     std::string fault = got.fault;
     std::optional<Candidate> one;

@@ -159,11 +159,11 @@ std::string validator_of(const Response& response, http::field name) {
 }
 
 Fetched taken(Response&& response) {
-    Fetched out{.fault = {},
-                .changed = true,
-                .body = {},
-                .validators = {validator_of(response, http::field::etag),
-                               validator_of(response, http::field::last_modified)}};
+    Fetched out{
+        .fault = {},
+        .changed = true,
+        .body = {},
+        .validators = {validator_of(response, http::field::etag), validator_of(response, http::field::last_modified)}};
     const std::string coding(response[http::field::content_encoding]);
     if (!coding.empty() && coding != "identity") fail("answered compressed, which was not asked for");
     const auto bytes = std::as_bytes(std::span(response.body()));

@@ -141,12 +141,9 @@ Service::Import Service::import_vendors(const Principal& by, const Collection& c
         if (!joining.changed()) continue;
         write.push_back(joining.joined());
         const ImportedVendor& told = import.vendors.back();
-        const nlohmann::json detail{{"imported", true},
-                                    {"roots", told.roots},
-                                    {"intermediates", told.intermediates},
-                                    {"revocations", told.crls},
-                                    {"added", told.added.size()},
-                                    {"removed", told.removed}};
+        const nlohmann::json detail{
+            {"imported", true},         {"roots", told.roots},        {"intermediates", told.intermediates},
+            {"revocations", told.crls}, {"added", told.added.size()}, {"removed", told.removed}};
         notes.push_back({by.name, "vendor.add", from.name, detail.dump()});
     }
     for (const auto& [name, vendor] : present) {

@@ -34,8 +34,8 @@ std::optional<Kept> find_kept(Session& session, const std::string& endpoint) {
                         .until = row.time,
                         .count = found->run_length};
     kept.evidence = {row.source, row.nonce, row.quote, row.signature, row.claims, found->event_log, row.pcr_values};
-    kept.subject = {found->source, nullptr, decode_tpm(row.tpm_before), found->endorsement_fault, found->crls,
-                    row.time};
+    kept.subject = {found->source, nullptr, decode_tpm(row.tpm_before), found->endorsement_fault,
+                    found->crls,   row.time};
     kept.ak_public = found->ak_public;
     return kept;
 }

@@ -153,21 +153,21 @@ class Service {
 
     // --- CRLs of the vendors' CAs: those that vendors were given with, and those that the server fetches
     struct Crl {
-        std::string issuer, number;  // number: hexadecimal, or empty
+        std::string issuer, number;                // number: hexadecimal, or empty
         Seconds this_update = 0, next_update = 0;  // next_update 0: it does not say
         Seconds fetched = 0;                       // 0: given with its vendor
         std::string url;                           // that it was fetched from
-        std::vector<std::string> vendors;          // whose CA signed it; empty: nobody's that is trusted, it has no effect
-        std::string fault;                         // why it cannot be read; nothing else is then known of it
+        std::vector<std::string> vendors;  // whose CA signed it; empty: nobody's that is trusted, it has no effect
+        std::string fault;                 // why it cannot be read; nothing else is then known of it
     };
     struct CrlSource {
         std::string url;
         CrlOrigin origin = CrlOrigin::kSettings;
-        std::string vendor;                 // whose certificate names it
-        Seconds due = 0;                    // the next attempt
-        Seconds tried = 0, fetched = 0;     // the last attempt, and the last that was good; 0: none yet
-        std::int64_t failures = 0;          // in a row
-        std::string fault;                  // of the last attempt, or why there is none
+        std::string vendor;              // whose certificate names it
+        Seconds due = 0;                 // the next attempt
+        Seconds tried = 0, fetched = 0;  // the last attempt, and the last that was good; 0: none yet
+        std::int64_t failures = 0;       // in a row
+        std::string fault;               // of the last attempt, or why there is none
     };
     struct Crls {
         bool fetching = false;  // by the settings of this server

@@ -15,8 +15,7 @@ namespace gatehouse::server {
 [[nodiscard]] Url parse_webhook_url(const std::string& url);
 
 // Empty if the answer is 2xx, which it must be within 10 seconds; else what went wrong.
-[[nodiscard]] std::string post_webhook(const Url& url,
-                                       const std::vector<std::pair<std::string, std::string>>& headers,
+[[nodiscard]] std::string post_webhook(const Url& url, const std::vector<std::pair<std::string, std::string>>& headers,
                                        const std::string& body);
 
 }  // namespace gatehouse::server

@@ -91,8 +91,8 @@ void add_point(std::vector<std::string>& points, const GENERAL_NAME* name) {
 }
 
 void add_points(std::vector<std::string>& points, X509* certificate) {
-    const DistributionPoints all(static_cast<CRL_DIST_POINTS*>(
-        X509_get_ext_d2i(certificate, NID_crl_distribution_points, nullptr, nullptr)));
+    const DistributionPoints all(
+        static_cast<CRL_DIST_POINTS*>(X509_get_ext_d2i(certificate, NID_crl_distribution_points, nullptr, nullptr)));
     const std::size_t most = points.size() + kMostPoints;
     for (int i = 0; all && i < sk_DIST_POINT_num(all.get()); ++i) {
         const DIST_POINT* const one = sk_DIST_POINT_value(all.get(), i);
@@ -172,8 +172,7 @@ openssl::RevocationStack usable_lists(const STACK_OF(X509) * path, const Trusted
 }
 
 struct ContextOfPath {
-    ContextOfPath(X509* certificate, X509_STORE* anchors, STACK_OF(X509) * others)
-        : context(X509_STORE_CTX_new()) {
+    ContextOfPath(X509* certificate, X509_STORE* anchors, STACK_OF(X509) * others) : context(X509_STORE_CTX_new()) {
         if (!context || X509_STORE_CTX_init(context.get(), anchors, certificate, others) != 1)
             throw ToolError("EK certificate: OpenSSL cannot start to verify");
         X509_VERIFY_PARAM* const rules = X509_STORE_CTX_get0_param(context.get());

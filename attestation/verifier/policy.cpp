@@ -328,7 +328,8 @@ Policy parse_policy(std::string_view from) {
         for (const json& version : *value) policy.tpm_firmware.push_back(firmware_version(version));
     }
     if (const json* const value = member(parsed, "max_crl_age_days"))
-        policy.max_crl_age_days = static_cast<std::uint32_t>(unsigned_number(*value, "max_crl_age_days", 1, kMaxCrlAge));
+        policy.max_crl_age_days =
+            static_cast<std::uint32_t>(unsigned_number(*value, "max_crl_age_days", 1, kMaxCrlAge));
     if (const json* const value = member(parsed, "lease_s"))
         policy.lease_s = static_cast<std::uint32_t>(unsigned_number(*value, "lease_s", kMinLease, kMaxLease));
     check_kind(parsed, policy);

@@ -113,9 +113,10 @@ Html crl_rows(const Context& context, const std::vector<server::Service::Crl>& l
             continue;
         }
         const bool ended = one.next_update != 0 && one.next_update < context.now;
-        out.put("<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td class=\"{}\">{}</td><td>{}</td></tr>", foreign(one.issuer),
-                foreign_or(joined(one.vendors), "nobody that is trusted"), moment(one.this_update, context.now),
-                ended ? "error" : "", moment(one.next_update, context.now, "not said"),
+        out.put("<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td class=\"{}\">{}</td><td>{}</td></tr>",
+                foreign(one.issuer), foreign_or(joined(one.vendors), "nobody that is trusted"),
+                moment(one.this_update, context.now), ended ? "error" : "",
+                moment(one.next_update, context.now, "not said"),
                 one.fetched == 0 ? piece("given") : piece("fetched {}", moment(one.fetched, context.now)));
     }
     return out;
@@ -124,7 +125,8 @@ Html crl_rows(const Context& context, const std::vector<server::Service::Crl>& l
 Html crl_source_list(const Context& context, const server::Service::Crls& all) {
     Html out;
     if (!all.fetching) return out.put("<p class=\"quiet\">This server fetches none.</p>");
-    if (all.sources.empty()) return out.put("<p class=\"quiet\">No trusted certificate names a place to fetch one.</p>");
+    if (all.sources.empty())
+        return out.put("<p class=\"quiet\">No trusted certificate names a place to fetch one.</p>");
     out.put(
         "<details><summary>Where they are fetched</summary><div class=\"scroll\" tabindex=\"0\" role=\"region\" "
         "aria-label=\"Sources of CRLs\"><table><thead><tr><th scope=\"col\">URL</th><th scope=\"col\">Named by</th>"
@@ -215,8 +217,8 @@ std::vector<host::Buffer> der_blocks(const std::string& text, std::string_view l
 
 Response settings_page(Context& context) {
     Html out;
-    out.put("<div class=\"two even\"><div>{}{}{}</div><div>{}{}", groups_card(context), vendors_card(context), crls_card(context),
-            authorities_card(context), actions_card(context));
+    out.put("<div class=\"two even\"><div>{}{}{}</div><div>{}{}", groups_card(context), vendors_card(context),
+            crls_card(context), authorities_card(context), actions_card(context));
     out.put(
         "<section class=\"card\" aria-labelledby=\"keys\"><h2 id=\"keys\">Keys of this server</h2><details>"
         "<summary>CA certificate, for agents</summary><pre class=\"wrap\" tabindex=\"0\">{}</pre></details><details>"

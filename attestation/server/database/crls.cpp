@@ -5,30 +5,23 @@
 namespace gatehouse::server {
 
 template <>
-inline constexpr auto kColumns<CrlRow> =
-    std::tuple{Column{"scope", &CrlRow::scope},
-               Column{"url", &CrlRow::url},
-               Column{"issuer", &CrlRow::issuer},
-               Column{"number", &CrlRow::number},
-               Column{"this_update", &CrlRow::this_update},
-               Column{"next_update", &CrlRow::next_update},
-               Column{"fetched", &CrlRow::fetched},
-               Column{"content", &CrlRow::content}};
+inline constexpr auto kColumns<CrlRow> = std::tuple{Column{"scope", &CrlRow::scope},
+                                                    Column{"url", &CrlRow::url},
+                                                    Column{"issuer", &CrlRow::issuer},
+                                                    Column{"number", &CrlRow::number},
+                                                    Column{"this_update", &CrlRow::this_update},
+                                                    Column{"next_update", &CrlRow::next_update},
+                                                    Column{"fetched", &CrlRow::fetched},
+                                                    Column{"content", &CrlRow::content}};
 
 template <>
 inline constexpr auto kColumns<CrlSourceRow> =
-    std::tuple{Column{"url", &CrlSourceRow::url},
-               Column{"origin", &CrlSourceRow::origin},
-               Column{"vendor", &CrlSourceRow::vendor},
-               Column{"seen", &CrlSourceRow::seen},
-               Column{"due", &CrlSourceRow::due},
-               Column{"tag", &CrlSourceRow::tag},
-               Column{"modified", &CrlSourceRow::modified},
-               Column{"scope", &CrlSourceRow::scope},
-               Column{"tried", &CrlSourceRow::tried},
-               Column{"fetched", &CrlSourceRow::fetched},
-               Column{"failures", &CrlSourceRow::failures},
-               Column{"fault", &CrlSourceRow::fault}};
+    std::tuple{Column{"url", &CrlSourceRow::url},           Column{"origin", &CrlSourceRow::origin},
+               Column{"vendor", &CrlSourceRow::vendor},     Column{"seen", &CrlSourceRow::seen},
+               Column{"due", &CrlSourceRow::due},           Column{"tag", &CrlSourceRow::tag},
+               Column{"modified", &CrlSourceRow::modified}, Column{"scope", &CrlSourceRow::scope},
+               Column{"tried", &CrlSourceRow::tried},       Column{"fetched", &CrlSourceRow::fetched},
+               Column{"failures", &CrlSourceRow::failures}, Column{"fault", &CrlSourceRow::fault}};
 
 std::vector<CrlRow> list_crls(Session& session) { return select<CrlRow>(session, "FROM crls ORDER BY issuer, scope"); }
 

@@ -8,26 +8,24 @@ namespace gatehouse::server {
 
 template <>
 inline constexpr auto kColumns<Endpoint> = std::tuple{
-    Column{"id", &Endpoint::id},
-    Column{"hostname", &Endpoint::hostname},
-    Column{"group_name", &Endpoint::group},
-    Column{"source", &Endpoint::source},
-    Column{"state", &Endpoint::state},
-    Column{"ek_hash", &Endpoint::ek_hash},
-    Column{"vendor", &Endpoint::vendor},
-    Column{"manufacturer", &Endpoint::manufacturer},
-    Column{"model", &Endpoint::model},
-    Column{"endorsement_fault", &Endpoint::endorsement_fault},
-    Column{"crl_oldest", [](auto& endpoint) -> auto& { return endpoint.crls.oldest; }},
-    Column{"crl_end", [](auto& endpoint) -> auto& { return endpoint.crls.end; }},
-    Column{"crl_gap", [](auto& endpoint) -> auto& { return endpoint.crls.gap; }},
-    Column{"ak_public", &Endpoint::ak_public},
-    Column{"enrolled", &Endpoint::enrolled},
-    Column{"last_seen", &Endpoint::last_seen},
-    Column{"lease_until", &Endpoint::lease_until},
-    Column{"reason", &Endpoint::reason},
-    Column{"tpm", &Endpoint::tpm},
-};
+    Column{"id", &Endpoint::id}, Column{"hostname", &Endpoint::hostname}, Column{"group_name", &Endpoint::group},
+    Column{"source", &Endpoint::source}, Column{"state", &Endpoint::state}, Column{"ek_hash", &Endpoint::ek_hash},
+    Column{"vendor", &Endpoint::vendor}, Column{"manufacturer", &Endpoint::manufacturer},
+    Column{"model", &Endpoint::model}, Column{"endorsement_fault", &Endpoint::endorsement_fault},
+    Column{"crl_oldest", [](auto& endpoint) -> auto& {return endpoint.crls.oldest;
+}
+}
+, Column{"crl_end", [](auto& endpoint) -> auto& {return endpoint.crls.end;
+}
+}
+, Column{"crl_gap", [](auto& endpoint) -> auto& {return endpoint.crls.gap;
+}
+}
+, Column{"ak_public", &Endpoint::ak_public}, Column{"enrolled", &Endpoint::enrolled},
+    Column{"last_seen", &Endpoint::last_seen}, Column{"lease_until", &Endpoint::lease_until},
+    Column{"reason", &Endpoint::reason}, Column{"tpm", &Endpoint::tpm},
+}
+;
 
 template <>
 inline constexpr auto kColumns<StateCount> =
@@ -48,17 +46,21 @@ inline constexpr auto kColumns<EndpointSummary> = std::tuple{Column{"id", &Endpo
                                                              Column{"tpm", &EndpointSummary::tpm}};
 
 template <>
-inline constexpr auto kColumns<Unchecked> = std::tuple{
-    Column{"e.id", &Unchecked::id},
-    Column{"e.vendor", &Unchecked::vendor},
-    Column{"e.endorsement_fault", &Unchecked::fault},
-    Column{"e.endorsement_checked", &Unchecked::checked},
-    Column{"e.crl_oldest", [](auto& one) -> auto& { return one.crls.oldest; }},
-    Column{"e.crl_end", [](auto& one) -> auto& { return one.crls.end; }},
-    Column{"e.crl_gap", [](auto& one) -> auto& { return one.crls.gap; }},
-    Column{"COALESCE(s.time, 0)", &Unchecked::accepted},
-    Column{"COALESCE(s.content, '')", &Unchecked::content},
-};
+inline constexpr auto kColumns<Unchecked> =
+    std::tuple{Column{"e.id", &Unchecked::id}, Column{"e.vendor", &Unchecked::vendor},
+               Column{"e.endorsement_fault", &Unchecked::fault}, Column{"e.endorsement_checked", &Unchecked::checked},
+               Column{"e.crl_oldest", [](auto& one) -> auto& {return one.crls.oldest;
+}
+}
+, Column{"e.crl_end", [](auto& one) -> auto& {return one.crls.end;
+}
+}
+, Column{"e.crl_gap", [](auto& one) -> auto& {return one.crls.gap;
+}
+}
+, Column{"COALESCE(s.time, 0)", &Unchecked::accepted}, Column{"COALESCE(s.content, '')", &Unchecked::content},
+}
+;
 
 namespace {
 

@@ -51,7 +51,7 @@ struct Endpoint {
     std::string vendor, manufacturer, model;
     std::string endorsement_fault;  // why `vendor` does not vouch for it any more; empty: nothing is wrong
     CrlAge crls;
-    Buffer ak_public;               // TPMT_PUBLIC
+    Buffer ak_public;  // TPMT_PUBLIC
     Seconds enrolled = 0;
     Seconds last_seen = 0;  // last attestation, of whatever verdict; 0: never
     Seconds lease_until = 0;

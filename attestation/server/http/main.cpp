@@ -199,14 +199,14 @@ void print_import(const server::Service::Import& import, const server::Collectio
                   const Arguments& arguments) {
     constexpr std::size_t kMostLines = 1000;
     for (const auto& one : import.vendors) {
-        std::printf("%s: %zu roots, %zu intermediates, %zu CRLs; %zu of them new\n", printable(one.name).c_str(), one.roots,
-                    one.intermediates, one.crls, one.added.size());
+        std::printf("%s: %zu roots, %zu intermediates, %zu CRLs; %zu of them new\n", printable(one.name).c_str(),
+                    one.roots, one.intermediates, one.crls, one.added.size());
         for (const auto& text : one.added) std::printf("    new  %s\n", printable(text).c_str());
         for (const auto& text : one.missing) {
-            std::printf("    %s  %s\n",
-                        arguments.remove_missing ? "not in the collection, removed"
-                                                 : "not in the collection, still trusted",
-                        printable(text).c_str());
+            std::printf(
+                "    %s  %s\n",
+                arguments.remove_missing ? "not in the collection, removed" : "not in the collection, still trusted",
+                printable(text).c_str());
         }
     }
     for (const auto& name : import.absent)
@@ -220,7 +220,7 @@ void print_import(const server::Service::Import& import, const server::Collectio
         std::printf("passed over  %zu more (--json lists them)\n", import.passed_over.size() - kMostLines);
     std::printf("%llu files read, %zu items passed over; %s\n", static_cast<unsigned long long>(collection.files),
                 import.passed_over.size(),
-                !import.changed  ? "nothing has changed"
+                !import.changed ? "nothing has changed"
                 : arguments.dry ? "nothing was written (--dry-run)"
                                 : "the vendors are trusted from now on");
 }
@@ -303,10 +303,12 @@ ExitCode run(int argc, char** argv) {
     add_command(*token, "revoke", "end one", arguments, chosen, run_token_revoke)
         ->add_option("NAME", arguments.name)
         ->required();
-    CLI::App* const import = add_command(app, "import-vendors", "trust the CAs of a collection, beside those that are trusted",
-                                         arguments, chosen, run_import_vendors);
-    import->add_option("PATH", arguments.file,
-                       "a directory, each of its sub-directories a vendor; or a file: certificates and CRLs, DER or PEM")
+    CLI::App* const import =
+        add_command(app, "import-vendors", "trust the CAs of a collection, beside those that are trusted", arguments,
+                    chosen, run_import_vendors);
+    import
+        ->add_option("PATH", arguments.file,
+                     "a directory, each of its sub-directories a vendor; or a file: certificates and CRLs, DER or PEM")
         ->required();
     import->add_option("--vendor", arguments.vendor, "the vendor that what is in no sub-directory is of [PATH's name]");
     import->add_flag("--remove-missing", arguments.remove_missing,

@@ -116,7 +116,8 @@ std::string Metrics::text(const server::Service::Totals& totals, const server::C
     append_sample(out, "gatehouse_crl_fetches_total", "outcome=\"taken\"", totals.crls_taken);
     append_sample(out, "gatehouse_crl_fetches_total", "outcome=\"unchanged\"", totals.crls_unchanged);
     append_sample(out, "gatehouse_crl_fetches_total", "outcome=\"failed\"", totals.crls_failed);
-    append_one(out, "gatehouse_crl_sources_failing", "gauge", "Sources of CRLs whose last attempt failed.", crls.failing);
+    append_one(out, "gatehouse_crl_sources_failing", "gauge", "Sources of CRLs whose last attempt failed.",
+               crls.failing);
     append_one(out, "gatehouse_crls", "gauge", "CRLs of trusted vendors.", crls.lists);
     append_one(out, "gatehouse_crls_ended", "gauge", "Of them past their nextUpdate.", crls.ended);
     append_head(out, "gatehouse_endpoints", "gauge", "Endpoints, by state.");

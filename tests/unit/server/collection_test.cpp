@@ -49,7 +49,9 @@ class Collections : public ServiceTest {
         std::filesystem::create_directories(std::filesystem::path(path("ca/" + name)).parent_path());
         std::ofstream(path("ca/" + name), std::ios::binary) << content;
     }
-    [[nodiscard]] Collection read(std::time_t now = kNow) const { return server::read_collection(path("ca"), "Rest", now); }
+    [[nodiscard]] Collection read(std::time_t now = kNow) const {
+        return server::read_collection(path("ca"), "Rest", now);
+    }
     [[nodiscard]] static std::map<std::string, std::string> reasons(const std::vector<server::PassedOver>& all) {
         std::map<std::string, std::string> by_place;
         for (const auto& one : all) by_place[one.place] = one.why;
@@ -95,8 +97,9 @@ TEST_P(Collections, WhatIsPassedOverIsSaidWithItsReason) {
     early.from = kNow + kDay;
     CertificateSpec old = ca_spec("Old");
     old.to = kNow - kDay;
-    put("V/1.pem", pem(root_.der()) + pem(root_.der()) + "-----BEGIN CERTIFICATE-----\nMIIB!\n-----END CERTIFICATE-----\n" +
-                       pem(issuing_.der()) + "-----BEGIN PRIVATE KEY-----\nMII=\n-----END PRIVATE KEY-----\n" +
+    put("V/1.pem", pem(root_.der()) + pem(root_.der()) +
+                       "-----BEGIN CERTIFICATE-----\nMIIB!\n-----END CERTIFICATE-----\n" + pem(issuing_.der()) +
+                       "-----BEGIN PRIVATE KEY-----\nMII=\n-----END PRIVATE KEY-----\n" +
                        "-----BEGIN CERTIFICATE-----\nMIIB");
     put("V/2.der", text_of(root_.der()).substr(0, 100));
     put("V/3.der", text_of(other_.der()) + "x");
@@ -176,13 +179,17 @@ TEST_P(Collections, ImportOnceMoreChangesNothing) {
     EXPECT_FALSE(again.changed);
     EXPECT_THAT(again.vendors[0].added, IsEmpty());
     EXPECT_THAT(audited("vendor.add"), SizeIs(2));
-    EXPECT_EQ(code_of([&] { (void)service_->import_vendors(kOperator, read(), Service::Missing::kStays, false); }), "forbidden");
+    EXPECT_EQ(code_of([&] { (void)service_->import_vendors(kOperator, read(), Service::Missing::kStays, false); }),
+              "forbidden");
 }
 
 TEST_P(Collections, WhatIsTrustedAlreadyStaysUnlessItIsToGo) {
     service_->add_vendor(kAdmin, {"Own", {other_.der()}, {}, {}});
-    service_->add_vendor(kAdmin, {.name = "V", .roots = {root_.der(), other_.der()}, .intermediates = {issuing_.der()},
-                                  .revocations = {revoke(root_, {})}, .require_crl = true});
+    service_->add_vendor(kAdmin, {.name = "V",
+                                  .roots = {root_.der(), other_.der()},
+                                  .intermediates = {issuing_.der()},
+                                  .revocations = {revoke(root_, {})},
+                                  .require_crl = true});
     put("V/root.der", text_of(root_.der()));
     const auto kept = import();
     EXPECT_FALSE(kept.changed);

@@ -76,7 +76,9 @@ class Crls : public ServiceTest {
         const auto* const bytes = reinterpret_cast<const std::byte*>(ASN1_STRING_get0_data(serial));
         return {bytes, bytes + ASN1_STRING_length(serial)};
     }
-    void serve(const Buffer& list, const std::string& headers = "") { files_.give("/root.crl", text_of(list), headers); }
+    void serve(const Buffer& list, const std::string& headers = "") {
+        files_.give("/root.crl", text_of(list), headers);
+    }
     // Everything that is due, and what follows of it.
     std::vector<Service::CrlFetch> fetch() {
         service_->tick();
@@ -217,7 +219,8 @@ TEST_P(Crls, CertificatesThatNobodyTrustedIssuedNameNoSource) {
 
 TEST_P(Crls, CasNameSourcesWhileTheyAreTrusted) {
     CertificateSpec spec = ca_spec("Issuing");
-    spec.extra = "crlDistributionPoints=URI:" + files_.url("/root.crl") + ",URI:ldap://crl.example/x,URI:https://crl.example/x";
+    spec.extra =
+        "crlDistributionPoints=URI:" + files_.url("/root.crl") + ",URI:ldap://crl.example/x,URI:https://crl.example/x";
     const Issued issuing = issue(spec, ecc_key(), &root_);
     service_->add_vendor(kAdmin, {"Vendor", {root_.der()}, {issuing.der()}, {}});
     serve(list(root_, kFifth, {&issuing}));

@@ -85,7 +85,8 @@ TEST_F(Fetch, RedirectsAreBoundedAndJudgedEach) {
     EXPECT_EQ(get(files_.url("/4")).fault, "redirects more than 3 times");
     redirect("/round", "/round");
     EXPECT_EQ(get(files_.url("/round")).fault, "redirects more than 3 times");
-    for (const char* to : {"https://crl.example/", "file:///etc/passwd", "gopher://127.0.0.1/x", "", "http://user@crl.example/"}) {
+    for (const char* to :
+         {"https://crl.example/", "file:///etc/passwd", "gopher://127.0.0.1/x", "", "http://user@crl.example/"}) {
         redirect("/elsewhere", to);
         EXPECT_THAT(get(files_.url("/elsewhere")).fault, testing::StartsWith("redirects to a URL that ")) << to;
     }
@@ -104,9 +105,9 @@ TEST_F(Fetch, OneThatSaysNothingIsLeft) {
 TEST_F(Fetch, AddressesThatAreNotOfTheInternetAreNotAsked) {
     rules_.private_addresses = false;
     const std::string port = files_.authority().substr(files_.authority().find(':'));
-    for (const char* host : {"127.0.0.1", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "127.0.0.0x1", "0.0.0.0",
-                             "localhost", "x.localhost", "[::1]", "[::ffff:127.0.0.1]", "[::]", "169.254.169.254",
-                             "[fe80::1]", "10.0.0.1"}) {
+    for (const char* host :
+         {"127.0.0.1", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "127.0.0.0x1", "0.0.0.0", "localhost",
+          "x.localhost", "[::1]", "[::ffff:127.0.0.1]", "[::]", "169.254.169.254", "[fe80::1]", "10.0.0.1"}) {
         const Fetched got = get("http://" + std::string(host) + port + "/");
         EXPECT_NE(got.fault, "") << host;
         EXPECT_THAT(got.fault, testing::AnyOf(HasSubstr("public internet"), HasSubstr("this host"),
@@ -127,8 +128,8 @@ TEST_F(Fetch, ProxyIsAskedForTheWholeUrlAndLooksNamesUp) {
 }
 
 TEST_F(Fetch, OnlyHttpIsFetched) {
-    for (const char* url : {"https://crl.example/a", "ldap://crl.example/a", "ftp://crl.example/a", "", "http:", "http://",
-                            "http://a b/", "http://crl.example/\r\nX: y"}) {
+    for (const char* url : {"https://crl.example/a", "ldap://crl.example/a", "ftp://crl.example/a", "",
+                            "http:", "http://", "http://a b/", "http://crl.example/\r\nX: y"}) {
         EXPECT_NE(get(url).fault, "") << url;
     }
 }
@@ -138,12 +139,42 @@ TEST(PublicAddress, IsWhatIanaGaveOut) {
                             "192.169.0.0", "198.17.255.255", "223.255.255.255", "2606:4700::1111", "2a00::1"}) {
         EXPECT_TRUE(server::is_public_address(one)) << one;
     }
-    for (const char* one :
-         {"0.0.0.0", "0.255.255.255", "10.255.255.255", "100.64.0.0", "100.127.255.255", "127.255.255.255",
-          "169.254.169.254", "172.16.0.0", "172.31.255.255", "192.0.0.8", "192.0.2.1", "192.168.255.255", "198.18.0.0",
-          "198.19.255.255", "198.51.100.1", "203.0.113.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "::", "::1",
-          "::ffff:8.8.8.8", "64:ff9b::808:808", "100::1", "2001::1", "2001:1ff::1", "2001:db8::1", "2002:7f00:1::",
-          "3fff::1", "fc00::1", "fd00::1", "fe80::1", "fec0::1", "ff02::1", "crl.example", ""}) {
+    for (const char* one : {"0.0.0.0",
+                            "0.255.255.255",
+                            "10.255.255.255",
+                            "100.64.0.0",
+                            "100.127.255.255",
+                            "127.255.255.255",
+                            "169.254.169.254",
+                            "172.16.0.0",
+                            "172.31.255.255",
+                            "192.0.0.8",
+                            "192.0.2.1",
+                            "192.168.255.255",
+                            "198.18.0.0",
+                            "198.19.255.255",
+                            "198.51.100.1",
+                            "203.0.113.1",
+                            "224.0.0.1",
+                            "240.0.0.1",
+                            "255.255.255.255",
+                            "::",
+                            "::1",
+                            "::ffff:8.8.8.8",
+                            "64:ff9b::808:808",
+                            "100::1",
+                            "2001::1",
+                            "2001:1ff::1",
+                            "2001:db8::1",
+                            "2002:7f00:1::",
+                            "3fff::1",
+                            "fc00::1",
+                            "fd00::1",
+                            "fe80::1",
+                            "fec0::1",
+                            "ff02::1",
+                            "crl.example",
+                            ""}) {
         EXPECT_FALSE(server::is_public_address(one)) << one;
     }
 }

@@ -40,7 +40,8 @@ void FileServer::answer(const std::string& target, const std::string& text) {
 }
 
 void FileServer::give(const std::string& target, const std::string& body, const std::string& headers) {
-    answer(target, "HTTP/1.1 200 OK\r\n" + headers + "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
+    answer(target,
+           "HTTP/1.1 200 OK\r\n" + headers + "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
 }
 
 void FileServer::be_silent(const std::string& target) {
