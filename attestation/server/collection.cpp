@@ -43,6 +43,12 @@ std::string shown(const std::string& place) {
     return out;
 }
 
+// As a vendor may be called, and printed as it is.
+bool is_vendor_name(const std::string& name) {
+    return !name.empty() && name != "." && name != ".." && clean_text(name, 128) == name &&
+           std::ranges::none_of(name, [](char c) { return (c >= 0 && c < 0x20) || c == 0x7f || c == '/'; });
+}
+
 std::string without_space(std::string_view text) {
     std::string out;
     for (const char c : text) {
@@ -195,7 +201,7 @@ struct CloseDirectory {
 
 class Walk {
   public:
-    Walk(Sorter& sorter, std::string rest) : sorter_(sorter), rest_(std::move(rest)) {}
+    explicit Walk(Sorter& sorter) : sorter_(sorter) {}
 
     // Of an open descriptor: what the name stands for meanwhile is of no account.
     void file(const File& open, const struct stat& facts, const Place& place) {
@@ -254,15 +260,13 @@ class Walk {
         if (name.front() == '.') return sorter_.pass_over(place, "a hidden directory");
         if (depth == kMostCollectionDepth) return sorter_.pass_over(place, "directories in one another are too many");
         if (above.text.empty()) {
-            if (name.size() > 128 || clean_text(name, 128) != name)
-                return sorter_.pass_over(place, "its name is none for a vendor");
+            if (!is_vendor_name(name)) return sorter_.pass_over(place, "its name is none for a vendor");
             place.vendor = name;
         }
         directory(File(::dup(open.get())), place, depth + 1);
     }
 
     Sorter& sorter_;
-    std::string rest_;
     std::uint64_t bytes_ = 0;
     std::size_t entries_ = 0;
 };
@@ -270,8 +274,10 @@ class Walk {
 }  // namespace
 
 Collection read_collection(const std::string& path, const std::string& rest, std::time_t now) {
+    if (!is_vendor_name(rest))
+        throw ToolError("\"" + shown(rest) + "\" is no name for a vendor; give --vendor", host::ExitCode::kUsage);
     Sorter sorter(now);
-    Walk walk(sorter, rest);
+    Walk walk(sorter);
     // What the operator names may be a link.
     File open(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY));
     struct stat facts {};

@@ -115,8 +115,13 @@ struct Seen {
 
 Seen* seen_by(X509_STORE_CTX* context) { return static_cast<Seen*>(X509_STORE_CTX_get_app_data(context)); }
 
+// What is trusted by itself, whoever issued it, needs no CRL.
+bool is_anchor(X509_STORE_CTX* context) {
+    return X509_STORE_CTX_get_error_depth(context) + 1 == sk_X509_num(X509_STORE_CTX_get0_chain(context));
+}
+
 void note_gap(Seen& seen, X509_STORE_CTX* context) {
-    if (!seen.path->gap.empty()) return;
+    if (!seen.path->gap.empty() || is_anchor(context)) return;
     const int depth = X509_STORE_CTX_get_error_depth(context);
     seen.path->gap = depth == 0 ? "EK certificate"
                                 : "CA " + std::to_string(depth) + " (" +
@@ -143,8 +148,9 @@ int go_on(int ok, X509_STORE_CTX* context) {
 int note_crl(X509_STORE_CTX* context, X509_CRL* list, X509* certificate) {
     X509_STORE_CTX* const above = X509_STORE_CTX_get0_parent_ctx(context);
     Seen& seen = *seen_by(above == nullptr ? context : above);
-    const bool counts = above == nullptr && (seen.out_of_scope != list ||
-                                             seen.out_of_scope_depth != X509_STORE_CTX_get_error_depth(context));
+    const bool counts =
+        above == nullptr && !is_anchor(context) &&
+        (seen.out_of_scope != list || seen.out_of_scope_depth != X509_STORE_CTX_get_error_depth(context));
     if (counts) {
         const std::time_t from = time_of(X509_CRL_get0_lastUpdate(list)), to = time_of(X509_CRL_get0_nextUpdate(list));
         PathCrls& path = *seen.path;

@@ -303,17 +303,18 @@ ExitCode run(int argc, char** argv) {
     add_command(*token, "revoke", "end one", arguments, chosen, run_token_revoke)
         ->add_option("NAME", arguments.name)
         ->required();
-    CLI::App* const import =
+    CLI::App* const collection =
         add_command(app, "import-vendors", "trust the CAs of a collection, beside those that are trusted", arguments,
                     chosen, run_import_vendors);
     import
         ->add_option("PATH", arguments.file,
                      "a directory, each of its sub-directories a vendor; or a file: certificates and CRLs, DER or PEM")
         ->required();
-    import->add_option("--vendor", arguments.vendor, "the vendor that what is in no sub-directory is of [PATH's name]");
-    import->add_flag("--remove-missing", arguments.remove_missing,
-                     "trust no more what these vendors have and the collection has not");
-    import->add_flag("--dry-run", arguments.dry, "only say what would be done");
+    collection->add_option("--vendor", arguments.vendor,
+                           "the vendor that what is in no sub-directory is of [PATH's name]");
+    collection->add_flag("--remove-missing", arguments.remove_missing,
+                         "trust no more what these vendors have and the collection has not");
+    collection->add_flag("--dry-run", arguments.dry, "only say what would be done");
     add_command(app, "openapi", "print the description of the REST interface", arguments, chosen, run_openapi);
     add_command(app, "ca", "print the CA's certificate", arguments, chosen, run_ca);
     try {

@@ -126,7 +126,7 @@ TEST_P(Collections, WhatIsPassedOverIsSaidWithItsReason) {
     EXPECT_THAT(why.at("V/README.md"), HasSubstr("neither a certificate nor a CRL"));
     EXPECT_EQ(why.at("V/empty"), "empty");
     EXPECT_EQ(why.at("V/.git"), "a hidden directory");
-    EXPECT_THAT(why, SizeIs(12));
+    EXPECT_THAT(why, SizeIs(13));
     ASSERT_THAT(all.vendors, SizeIs(1));
     EXPECT_THAT(all.vendors[0].items, SizeIs(3)) << "root, issuing, and the old one, which may be trusted already";
 }
@@ -156,6 +156,7 @@ TEST_P(Collections, NothingIsFollowedWaitedForOrReadWhole) {
     EXPECT_THAT(why, SizeIs(7));
     ASSERT_THAT(all.vendors, SizeIs(1));
     EXPECT_THAT(all.vendors[0].items, SizeIs(1));
+    EXPECT_THROW((void)server::read_collection(path("ca"), "a/b", kNow), host::ToolError);
     EXPECT_THROW((void)server::read_collection(path("ca/none"), "Rest", kNow), host::ToolError);
     EXPECT_THROW((void)server::read_collection(path("ca/V/fifo"), "Rest", kNow), host::ToolError);
 }

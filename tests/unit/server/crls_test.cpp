@@ -61,7 +61,7 @@ class Crls : public ServiceTest {
     [[nodiscard]] Buffer list(const Issued& issuer, const char* number, std::vector<const Issued*> revoked = {},
                               std::time_t age = 1) const {
         RevocationSpec spec{.entries = {},
-                            .extensions = "authorityKeyIdentifier=keyid\ncrlNumber=DER:" + std::string(number),
+                            .extensions = "crlNumber=DER:" + std::string(number),
                             .sections = {},
                             .from = kNow - age * kDay,
                             .to = kNow + 40 * kDay};
@@ -150,6 +150,7 @@ TEST_P(Crls, EndpointThatAFetchedListRevokesIsUntrusted) {
 
 TEST_P(Crls, OlderListIsNotTaken) {
     const std::string id = enroll_endorsed(endpoint_, ek_);
+    EXPECT_EQ(attest(id, endpoint_).verdict, "trusted");
     serve(list(root_, kFifth, {&ek_}, 2));
     EXPECT_EQ(fault(), "");
     const auto refused = [&](const std::string& content, const std::string& why) {
@@ -162,7 +163,12 @@ TEST_P(Crls, OlderListIsNotTaken) {
     refused(text_of(list(root_, kSixth, {}, 3)), "older than the one that is kept");
     refused(text_of(list(root_, kFirst, {}, 1)), "older than the one that is kept");
     // Of another scope it takes no place.
-    files_.give("/root.crl", text_of(revoke(root_, {}, kNow - 3 * kDay, kNow + 9 * kDay)));
+    RevocationSpec other;
+    other.extensions = "issuingDistributionPoint=critical,@idp";
+    other.sections = "[idp]\nonlyuser=TRUE\n";
+    other.from = kNow - 3 * kDay;
+    other.to = kNow + 9 * kDay;
+    files_.give("/root.crl", text_of(issue_list(root_, other)));
     pass(86'400);
     EXPECT_EQ(fault(), "");
     EXPECT_EQ(state_of(id), State::kUntrusted);
@@ -186,9 +192,12 @@ TEST_P(Crls, WhatNobodyTrustedHasSignedIsNotTaken) {
     refused(text_of(good) + "x", "bytes are left");
     refused("<html>", "neither");
     refused(text_of(root_.der()), "not a CRL");
-    RevocationSpec delta{.entries = {}, .extensions = "deltaCRL=critical,DER:02:01:05\ncrlNumber=DER:02:01:06"};
+    RevocationSpec delta;
+    delta.extensions = "deltaCRL=critical,DER:02:01:05\ncrlNumber=DER:02:01:06";
     refused(text_of(issue_list(root_, delta)), "delta");
-    RevocationSpec ahead{.entries = {}, .from = *now_ + 2 * kDay, .to = *now_ + 9 * kDay};
+    RevocationSpec ahead;
+    ahead.from = *now_ + 2 * kDay;
+    ahead.to = *now_ + 9 * kDay;
     refused(text_of(issue_list(root_, ahead)), "yet to come");
     files_.give("/root.crl", pem_of(good));
     EXPECT_EQ(fault(), "");
@@ -283,7 +292,10 @@ TEST_P(Crls, FailuresAreToldAndTriedAgainLaterAndLater) {
 
 TEST_P(Crls, ListThatHasEndedIsTakenAndSaidToHave) {
     const std::string id = enroll_endorsed(endpoint_, ek_);
-    RevocationSpec spec{.entries = {}, .from = *now_ - 9 * kDay, .to = *now_ - 8 * kDay};
+    EXPECT_EQ(attest(id, endpoint_).verdict, "trusted");
+    RevocationSpec spec;
+    spec.from = *now_ - 9 * kDay;
+    spec.to = *now_ - 8 * kDay;
     spec.entries.push_back({.serial = host::hex(serial_of(ek_))});
     serve(issue_list(root_, spec));
     EXPECT_THAT(fault(), HasSubstr("has ended"));
@@ -339,12 +351,18 @@ INSTANTIATE_TEST_SUITE_P(SQLite, Crls, testing::Values("SQLite"));
 INSTANTIATE_TEST_SUITE_P(PostgreSQL, Crls, testing::Values("PostgreSQL"));
 
 TEST(CrlAge, OlderByNumberOrByDate) {
-    const CrlFacts one{.number = "ff", .this_update = 10};
+    const auto facts = [](const char* number, std::time_t time) {
+        CrlFacts one;
+        one.number = number;
+        one.this_update = time;
+        return one;
+    };
+    const CrlFacts one = facts("ff", 10);
     EXPECT_FALSE(verifier::is_older(one, one));
-    EXPECT_TRUE(verifier::is_older({.number = "ff", .this_update = 9}, one));
-    EXPECT_TRUE(verifier::is_older({.number = "fe", .this_update = 11}, one));
-    EXPECT_TRUE(verifier::is_older({.number = "", .this_update = 11}, one));
-    EXPECT_FALSE(verifier::is_older({.number = "100", .this_update = 10}, one));
+    EXPECT_TRUE(verifier::is_older(facts("ff", 9), one));
+    EXPECT_TRUE(verifier::is_older(facts("fe", 11), one));
+    EXPECT_TRUE(verifier::is_older(facts("", 11), one));
+    EXPECT_FALSE(verifier::is_older(facts("100", 10), one));
 }
 
 }  // namespace
