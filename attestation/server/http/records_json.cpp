@@ -130,13 +130,6 @@ json to_json(const server::Token& token) {
             {"last_used", time_or_null(token.last_used)}};
 }
 
-namespace {
-
-// 0: none.
-json time_or_null(server::Seconds time) { return time == 0 ? json(nullptr) : json(time); }
-
-}  // namespace
-
 json to_json(const server::Service::Crls& crls) {
     json lists = json::array(), sources = json::array();
     for (const auto& one : crls.lists) {

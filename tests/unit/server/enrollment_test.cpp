@@ -339,6 +339,8 @@ TEST_P(Enrollment, KeysOfEndpointsThatAnOlderProgramEnrolledCount) {
     service_.reset();
     server::Database::open(options_.database)->write([](server::Session& session) {
         session.script(
+            "DROP TABLE crls; DROP TABLE crl_sources; ALTER TABLE endpoints DROP COLUMN crl_oldest; "
+            "ALTER TABLE endpoints DROP COLUMN crl_end; ALTER TABLE endpoints DROP COLUMN crl_gap; "
             "DROP TABLE tpm_keys; ALTER TABLE enrollments DROP COLUMN ek_key; "
             "ALTER TABLE enrollments DROP COLUMN ak_key; UPDATE schema_version SET version = 5");
     });
