@@ -306,7 +306,7 @@ ExitCode run(int argc, char** argv) {
     CLI::App* const collection =
         add_command(app, "import-vendors", "trust the CAs of a collection, beside those that are trusted", arguments,
                     chosen, run_import_vendors);
-    import
+    collection
         ->add_option("PATH", arguments.file,
                      "a directory, each of its sub-directories a vendor; or a file: certificates and CRLs, DER or PEM")
         ->required();
