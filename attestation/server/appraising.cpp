@@ -1,5 +1,6 @@
 #include "attestation/server/appraising.hpp"
 
+#include <ctime>
 #include <nlohmann/json.hpp>
 
 #include "attestation/protocol/verdict_json.hpp"
@@ -10,6 +11,30 @@ namespace {
 
 std::ptrdiff_t holding(const verifier::Verdict& verdict) {
     return std::ranges::count(verdict.findings, true, &verifier::Finding::ok);
+}
+
+std::string date_text(Seconds time) {
+    const auto value = static_cast<std::time_t>(time);
+    std::tm parts{};
+    gmtime_r(&value, &parts);
+    char text[32] = "";
+    (void)std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S UTC", &parts);
+    return text;
+}
+
+verifier::Finding judge_crl_age(const Subject& subject, std::uint32_t most_days) {
+    constexpr Seconds kDay = 86'400;
+    const auto finding = [](bool ok, std::string detail) {
+        return verifier::Finding{"crl age", ok, std::move(detail)};
+    };
+    const CrlAge& crls = subject.crls;
+    if (!crls.gap.empty()) return finding(false, "there is no CRL for " + crls.gap);
+    if (crls.oldest == 0) return finding(false, "no vendor vouches for this TPM, whose CRL could speak of it");
+    if (crls.end != 0 && crls.end < subject.now)
+        return finding(false, "a CRL that it depends on has ended on " + date_text(crls.end));
+    const std::string most = "; the policy allows " + std::to_string(most_days) + " days";
+    return finding(subject.now - crls.oldest <= Seconds{most_days} * kDay,
+                   "the oldest CRL that it depends on is of " + date_text(crls.oldest) + most);
 }
 
 std::string refusal_of(const verifier::Verdict& verdict) {
@@ -51,6 +76,8 @@ verifier::Verdict judge(const EvidenceSet& evidence, const Subject& subject, con
                                                                "\", the evidence says \"" + evidence.source + "\""});
         verdict.tpm.reset();
     }
+    if (policy != nullptr && policy->policy.max_crl_age_days != 0)
+        verdict.findings.push_back(judge_crl_age(subject, policy->policy.max_crl_age_days));
     if (!subject.endorsement_fault.empty())
         verdict.findings.insert(verdict.findings.begin(), {kEndorsementRule, false, subject.endorsement_fault});
     return verdict;

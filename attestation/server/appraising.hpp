@@ -30,10 +30,13 @@ struct Subject {
     std::shared_ptr<const verifier::AttestationKey> key;
     verifier::TpmState known;
     std::string endorsement_fault;  // why nobody vouches for its TPM any more; empty: nothing is wrong
+    CrlAge crls;                    // that its EK certificate depends on
+    Seconds now = 0;                // that their age is of
 };
 
-// appraise(), and two findings more: evidence of another source than the enrolled one is refused, since the
-// key was not checked for it; and any, while the TPM that it comes from has lost what vouched for it.
+// appraise(), and three findings more: evidence of another source than the enrolled one is refused, since the
+// key was not checked for it; any, while the TPM that it comes from has lost what vouched for it; and any, by a
+// policy that says how old the CRLs of that may be, while they are older, have ended, or lack.
 [[nodiscard]] verifier::Verdict judge(const EvidenceSet& evidence, const Subject& subject, const LoadedPolicy* policy,
                                       bool with_views);
 

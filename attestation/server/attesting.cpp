@@ -28,6 +28,8 @@ Sha256Digest nonce_mac(Bytes key, const std::string& endpoint, Bytes time_and_ra
     return hmac_sha256(key, {host::text_bytes(endpoint), time_and_random});
 }
 
+bool asks_for_crls(const std::shared_ptr<const LoadedPolicy>& one) { return one->policy.max_crl_age_days != 0; }
+
 std::string rule_of(const std::string& reason) { return reason.substr(0, reason.find(':')); }
 
 // All that one attestation writes: `verdict` and, of a new run, its row.
@@ -178,11 +180,17 @@ std::optional<protocol::AttestAnswer> Service::Inside::judge_and_record(const Kn
         for (const AssignedPolicy& one : found->second)
             (one.stage == Stage::kEnforce ? enforced : reported).push_back(policy(one.policy, one.version));
     }
+    if (known.checked == kNeverChecked && std::ranges::any_of(enforced, asks_for_crls)) {
+        // Just enrolled: what its TPM depends on is looked at now, not with the next tick.
+        (void)check_some_endorsements();
+        return std::nullopt;
+    }
     // The one that accepted last time is likely to do so again.
     std::stable_partition(enforced.begin(), enforced.end(),
                           [&](const auto& one) { return name_of(*one) == known.policy; });
 
-    const Subject subject{known.source, key(known.ak_public), decode_tpm(known.tpm), known.endorsement_fault};
+    const Subject subject{
+        known.source, key(known.ak_public), decode_tpm(known.tpm), known.endorsement_fault, known.crls, now()};
     Judgement judgement = judge_all(evidence, subject, enforced, reported);
     const bool accepted = judgement.state != State::kUntrusted;
     Record record;

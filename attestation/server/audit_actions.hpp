@@ -22,6 +22,7 @@ inline constexpr std::array kAuditActions{
     AuditActionRow{"authority.add",           "name of the policy authority"},
     AuditActionRow{"authority.remove",        "its name"},
     AuditActionRow{"certificate.renew",       "endpoint"},
+    AuditActionRow{"crl.take",                "issuer of a CRL that was fetched"},
     AuditActionRow{"database.backup",         "file"},
     AuditActionRow{"database.restore",        "file"},
     AuditActionRow{"endorsement.register",    "hash of an endorsement key, approved when it comes"},

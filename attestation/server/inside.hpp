@@ -3,6 +3,8 @@
 //   service.cpp      set-up, tokens, certificates, house-keeping
 //   enrollment.cpp   from the first request to the client certificate
 //   vendors.cpp      whose endorsement is believed
+//   importing.cpp    the same, of a collection
+//   crls.cpp         CRLs that are fetched, and how old all are
 //   attesting.cpp    nonces, appraisal, what it does to an endpoint
 //   fleet.cpp        endpoints, history, counts, groups, escrow
 //   appraising.cpp   evidence against the policies of a group
@@ -18,11 +20,13 @@
 #include <list>
 #include <map>
 #include <mutex>
+#include <set>
 
 #include "attestation/server/appraising.hpp"
 #include "attestation/server/audit.hpp"
 #include "attestation/server/authority.hpp"
 #include "attestation/server/database/attestations.hpp"
+#include "attestation/server/database/crls.hpp"
 #include "attestation/server/database/database.hpp"
 #include "attestation/server/database/endpoints.hpp"
 #include "attestation/server/database/policies.hpp"
@@ -31,6 +35,7 @@
 #include "attestation/server/result_keys.hpp"
 #include "attestation/server/secrets.hpp"
 #include "attestation/server/service.hpp"
+#include "attestation/verifier/crl.hpp"
 #include "attestation/verifier/policy.hpp"
 
 namespace gatehouse::server {
@@ -73,8 +78,10 @@ class Cache {
 // How long a verdict still stands by what is not enforced for the endpoint any more.
 inline constexpr Seconds kGrace = 300;
 
-// What is kept of what vouches for an endpoint's TPM: vendors.cpp.
+// What is kept of what vouches for an endpoint's TPM, and of a vendor: vendors.cpp.
 [[nodiscard]] std::string endorsement_json(Bytes certificate, const std::vector<Buffer>& chain);
+[[nodiscard]] std::string vendor_json(const verifier::Vendor& vendor);
+[[nodiscard]] verifier::Vendor vendor_of(const std::string& name, const std::string& json);
 
 // A change of an endpoint's state: audited, and written down for the actions. Within a write job, its last
 // step.
@@ -85,6 +92,12 @@ struct StateChange {
 };
 
 struct Delivery;  // actions.cpp
+
+// A CRL of the trust store, or one that is fetched and nobody there signed.
+struct KnownCrl {
+    std::optional<verifier::CrlFacts> facts;
+    Service::Crl shown;
+};
 
 // When somebody agreed to an enrollment: to this one, now (an operator, or who gave out its token), or to the
 // TPM beforehand (a registered EK). The latter says nothing of a vault that is another one than before: what
@@ -110,9 +123,15 @@ struct Service::Inside {
     Cache<LoadedPolicy> policies{64};
     Cache<verifier::AttestationKey> keys{4096};
 
-    std::mutex trust_mutex;  // of the next two
+    std::mutex trust_mutex;  // of the next four
     std::int64_t trust_generation = -1;
     std::shared_ptr<const verifier::TrustStore> trust_store;
+    std::shared_ptr<const std::vector<KnownCrl>> trust_crls;
+    std::set<std::string> trust_points;  // URLs that EK certificates name, written down since the trust store was made
+
+    std::mutex sources_mutex;  // of the next two
+    std::int64_t sources_generation = -1;
+    Seconds sources_time = 0;
 
     std::mutex revocations_mutex;  // of the next three: the list as it was made last
     std::int64_t revocations_number = -1;
@@ -123,7 +142,8 @@ struct Service::Inside {
     std::atomic<Seconds> last_sweep{0};
     std::atomic<unsigned> audit_turns{0};
     struct {
-        std::atomic<std::uint64_t> attestations{0}, accepted{0}, rejected{0}, enrollments{0}, delivered{0}, failed{0};
+        std::atomic<std::uint64_t> attestations{0}, accepted{0}, rejected{0}, enrollments{0}, delivered{0}, failed{0},
+            crls_taken{0}, crls_unchanged{0}, crls_failed{0};
     } totals;
 
     [[nodiscard]] Seconds now() const;
@@ -158,10 +178,17 @@ struct Service::Inside {
     struct Trust {
         std::int64_t generation = -1;  // of settings 'vendors'
         std::shared_ptr<const verifier::TrustStore> store;
+        std::shared_ptr<const std::vector<KnownCrl>> crls;
     };
     [[nodiscard]] Trust trust();
     void check_endorsements();
     [[nodiscard]] bool check_some_endorsements();
+    // crls.cpp
+    // URLs that EK certificates by trusted vendors name, as (URL, vendor).
+    void keep_points(const Trust& by, const std::vector<std::pair<std::string, std::string>>& points);
+    void refresh_crl_sources(const Trust& by);
+    [[nodiscard]] Service::CrlFetch fetch_crl(CrlSourceRow source, const std::string& claim,
+                                              const std::stop_token& stop);
     // enrollment.cpp
     void approve(Session& session, const std::string& id, const std::string& group, const std::string& who,
                  Agreement agreement);

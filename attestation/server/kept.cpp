@@ -34,7 +34,8 @@ std::optional<Kept> find_kept(Session& session, const std::string& endpoint) {
                         .until = row.time,
                         .count = found->run_length};
     kept.evidence = {row.source, row.nonce, row.quote, row.signature, row.claims, found->event_log, row.pcr_values};
-    kept.subject = {found->source, nullptr, decode_tpm(row.tpm_before), found->endorsement_fault};
+    kept.subject = {found->source, nullptr, decode_tpm(row.tpm_before), found->endorsement_fault,
+                    found->crls,   row.time};
     kept.ak_public = found->ak_public;
     return kept;
 }
@@ -81,6 +82,7 @@ std::vector<std::string> Service::explain(const Principal& by, const std::string
     std::optional<Kept> kept = inside_->read([&](Session& session) { return find_kept(session, endpoint); });
     if (!kept) throw ServiceError(409, "no_evidence", endpoint_name(endpoint) + " has not shown any evidence yet");
     kept->subject.key = inside_->key(kept->ak_public);
+    kept->subject.now = inside_->now();
     return differences(judge(kept->evidence, kept->subject, loaded.get(), true));
 }
 

@@ -295,7 +295,8 @@ bool Service::healthy() {
 
 Service::Totals Service::totals() const {
     const auto& all = inside_->totals;
-    return {all.attestations, all.accepted, all.rejected, all.enrollments, all.delivered, all.failed};
+    return {all.attestations, all.accepted,   all.rejected,       all.enrollments, all.delivered,
+            all.failed,       all.crls_taken, all.crls_unchanged, all.crls_failed};
 }
 
 }  // namespace gatehouse::server

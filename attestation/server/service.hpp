@@ -8,10 +8,12 @@
 
 #include <functional>
 #include <memory>
+#include <stop_token>
 
 #include "attestation/formats/ear.hpp"
 #include "attestation/protocol/messages.hpp"
 #include "attestation/server/audit_actions.hpp"
+#include "attestation/server/collection.hpp"
 #include "attestation/server/connection_keys.hpp"
 #include "attestation/server/database/records.hpp"
 #include "attestation/verifier/endorsement.hpp"
@@ -33,6 +35,17 @@ class ServiceError : public std::runtime_error {
     unsigned retry_after_;
 };
 
+// How CRLs are fetched: service.hpp's fetch_crls().
+struct CrlOptions {
+    bool fetch = false;
+    std::vector<std::string> urls;      // besides those that trusted certificates name
+    std::string proxy;                  // "http://HOST:PORT"; empty: none
+    bool private_addresses = false;     // whether loopback, link-local and private addresses may be asked
+    std::size_t most_bytes = 4u << 20;  // of one
+    unsigned patience_s = 30;           // for one
+    unsigned hours = 24;                // from one attempt to the next; less if the list ends before
+};
+
 struct ServiceOptions {
     std::string database;   // "sqlite:PATH" or "postgresql://..."
     std::string directory;  // CA key, result-signing key, trust store; made on first use, mode 0700
@@ -46,6 +59,7 @@ struct ServiceOptions {
     // Challenges that are not answered yet, and enrollments that wait, before strangers are told to come
     // later.
     std::int64_t most_open_enrollments = 4096;
+    CrlOptions crl;
     std::function<Seconds()> clock;  // tests; default: the system's
 };
 
@@ -116,6 +130,67 @@ class Service {
     // vendor vouches for any more is untrusted until one does, or until it is enrolled and approved again.
     void remove_vendor(const Principal& by, const std::string& name);
     [[nodiscard]] std::vector<std::string> vendors(const Principal& by);
+
+    // --- a public collection of vendors' CAs (collection.hpp), joined to what is trusted. All of it is taken in one step, or
+    // nothing; what is there already stays, so that the same once more changes nothing.
+    struct ImportedVendor {
+        std::string name;
+        std::size_t roots = 0, intermediates = 0, crls = 0;  // that it has now
+        std::vector<std::string> added;                      // "root CN=... (place)"
+        // Certificates that are trusted and not in the collection: they stay, unless they are to go.
+        std::vector<std::string> missing;
+        std::size_t removed = 0;  // of them
+    };
+    struct Import {
+        std::vector<ImportedVendor> vendors;
+        std::vector<PassedOver> passed_over;  // the collection's, and what has come to light by what is trusted
+        std::vector<std::string> absent;      // trusted vendors that the collection does not have: they stay
+        bool changed = false;                 // whether anything is other than before
+    };
+    enum class Missing : std::uint8_t { kStays, kGoes };
+    // `dry`: only told. ServiceError (409) if the vendors were changed meanwhile.
+    Import import_vendors(const Principal& by, const Collection& collection, Missing missing, bool dry);
+
+    // --- CRLs of the vendors' CAs: those that vendors were given with, and those that the server fetches
+    struct Crl {
+        std::string issuer, number;                // number: hexadecimal, or empty
+        Seconds this_update = 0, next_update = 0;  // next_update 0: it does not say
+        Seconds fetched = 0;                       // 0: given with its vendor
+        std::string url;                           // that it was fetched from
+        std::vector<std::string> vendors;  // whose CA signed it; empty: nobody's that is trusted, it has no effect
+        std::string fault;                 // why it cannot be read; nothing else is then known of it
+    };
+    struct CrlSource {
+        std::string url;
+        CrlOrigin origin = CrlOrigin::kSettings;
+        std::string vendor;              // whose certificate names it
+        Seconds due = 0;                 // the next attempt
+        Seconds tried = 0, fetched = 0;  // the last attempt, and the last that was good; 0: none yet
+        std::int64_t failures = 0;       // in a row
+        std::string fault;               // of the last attempt, or why there is none
+    };
+    struct Crls {
+        bool fetching = false;  // by the settings of this server
+        std::vector<Crl> lists;
+        std::vector<CrlSource> sources;
+    };
+    [[nodiscard]] Crls crls(const Principal& by);
+    struct CrlHealth {
+        std::int64_t lists = 0, ended = 0;  // that are in effect; of them past their nextUpdate
+        std::int64_t failing = 0;           // sources whose last attempt failed
+    };
+    [[nodiscard]] CrlHealth crl_health();
+    // One attempt at a source.
+    struct CrlFetch {
+        std::string url;
+        std::string issuer;     // of the list that was taken; empty: none, or it has not changed
+        std::string fault;      // why there is none; empty: it was taken, or has not changed
+        bool was_good = false;  // whether the attempt before was
+    };
+    // Fetches what is due and no other server is at, if the options say so; a list is taken if a trusted vendor's CA has
+    // signed it and it is not older than the one that is kept. To be called every few seconds, from a thread of its own: it
+    // takes as long as the slowest sources do, and returns soon after `stop` is asked for.
+    std::vector<CrlFetch> fetch_crls(const std::stop_token& stop);
     [[nodiscard]] std::string renew_certificate(const std::string& endpoint, const std::string& csr);  // PEM
 
     // --- attestation
@@ -216,6 +291,7 @@ class Service {
     [[nodiscard]] bool healthy();          // the database answers
     struct Totals {
         std::uint64_t attestations, accepted, rejected, enrollments, actions_delivered, actions_failed;
+        std::uint64_t crls_taken, crls_unchanged, crls_failed;  // attempts at their sources
     };
     [[nodiscard]] Totals totals() const;
 

@@ -26,6 +26,96 @@ std::vector<Buffer> buffers_of(const nlohmann::json& list) {
     return all;
 }
 
+// What a check of an endpoint's endorsement has come to.
+struct Checked {
+    std::string fault;  // empty: none
+    CrlAge crls;
+    std::vector<std::pair<std::string, std::string>> points;  // URL, vendor
+};
+
+Checked check(const Unchecked& one, const verifier::TrustStore& store) {
+    if (one.content.empty()) {
+        const bool known = std::ranges::any_of(store.contents().vendors,
+                                               [&one](const auto& vendor) { return vendor.name == one.vendor; });
+        if (!known)
+            return {one.vendor + " is not trusted any more, and the EK certificate was not kept: enroll again", {}, {}};
+        return {{}, {.gap = "EK certificate, which was not kept"}, {}};
+    }
+    const nlohmann::json content = nlohmann::json::parse(one.content);
+    const verifier::EndorsementEvidence evidence{
+        verifier::from_base64(content.at("certificate").get<std::string>()).value(),
+        buffers_of(content.at("chain")),
+        {}};
+    Checked checked{clean_text(verifier::endorsement_fault(evidence, store, one.accepted), 1024), {}, {}};
+    if (!checked.fault.empty()) return checked;
+    const verifier::PathCrls path = verifier::crls_of_path(evidence, store, one.accepted);
+    checked.crls = {path.oldest, path.end, clean_text(path.gap, 256)};
+    for (const std::string& url : path.points) checked.points.emplace_back(url, path.vendor);
+    return checked;
+}
+
+KnownCrl known_crl(Bytes der, std::vector<std::string> vendors) {
+    KnownCrl known;
+    known.shown.vendors = std::move(vendors);
+    try {
+        known.facts = verifier::read_crl(der);
+        known.shown.issuer = known.facts->issuer;
+        known.shown.number = known.facts->number;
+        known.shown.this_update = known.facts->this_update;
+        known.shown.next_update = known.facts->next_update;
+    } catch (const host::ToolError& error) {
+        known.shown.fault = error.what();
+    }
+    return known;
+}
+
+// In place of older ones that the vendor was given with, and beside the others; as many as there is room for.
+void add_fetched(verifier::Vendor& vendor, const std::vector<const CrlRow*>& fetched) {
+    for (const CrlRow* const row : fetched) {
+        const verifier::CrlFacts facts = verifier::read_crl(row->content);
+        std::erase_if(vendor.revocations, [&](const Buffer& given) {
+            try {
+                const verifier::CrlFacts its = verifier::read_crl(given);
+                return its.scope == facts.scope && !verifier::is_older(facts, its);
+            } catch (const host::ToolError&) {
+                return false;
+            }
+        });
+        if (vendor.revocations.size() < verifier::kMaxVendorItems) vendor.revocations.push_back(row->content);
+    }
+}
+
+// What is trusted, as it is in the database.
+struct Store {
+    std::shared_ptr<const verifier::TrustStore> store;
+    std::shared_ptr<const std::vector<KnownCrl>> crls;
+};
+Store store_of(const std::vector<VendorRow>& rows, const std::vector<CrlRow>& fetched) {
+    const auto store = std::make_shared<verifier::TrustStore>();
+    const auto crls = std::make_shared<std::vector<KnownCrl>>();
+    std::map<std::string, verifier::Vendor> vendors;
+    for (const VendorRow& row : rows) {
+        const verifier::Vendor& vendor = vendors[row.name] = vendor_of(row.name, row.content);
+        store->add(vendor);
+        for (const Buffer& list : vendor.revocations) crls->push_back(known_crl(list, {row.name}));
+    }
+    std::map<std::string, std::vector<const CrlRow*>> by_vendor;
+    for (const CrlRow& row : fetched) {
+        const std::vector<std::string> names = verifier::crl_vendors(row.content, *store);
+        for (const std::string& name : names) by_vendor[name].push_back(&row);
+        KnownCrl& known = crls->emplace_back(known_crl(row.content, names));
+        known.shown.fetched = row.fetched;
+        known.shown.url = row.url;
+    }
+    for (const auto& [name, all] : by_vendor) {
+        add_fetched(vendors.at(name), all);
+        store->add(vendors.at(name));
+    }
+    return {store, crls};
+}
+
+}  // namespace
+
 std::string vendor_json(const verifier::Vendor& vendor) {
     return nlohmann::json{{"roots", base64_list(vendor.roots)},
                           {"intermediates", base64_list(vendor.intermediates)},
@@ -40,22 +130,6 @@ verifier::Vendor vendor_of(const std::string& name, const std::string& json) {
             buffers_of(content.at("revocations")), content.value("require_crl", false)};
 }
 
-std::string fault_of(const Unchecked& one, const verifier::TrustStore& store) {
-    if (one.content.empty()) {
-        const bool known = std::ranges::any_of(store.contents().vendors,
-                                               [&one](const auto& vendor) { return vendor.name == one.vendor; });
-        return known ? "" : one.vendor + " is not trusted any more, and the EK certificate was not kept: enroll again";
-    }
-    const nlohmann::json content = nlohmann::json::parse(one.content);
-    const verifier::EndorsementEvidence evidence{
-        verifier::from_base64(content.at("certificate").get<std::string>()).value(),
-        buffers_of(content.at("chain")),
-        {}};
-    return clean_text(verifier::endorsement_fault(evidence, store, one.accepted), 1024);
-}
-
-}  // namespace
-
 std::string endorsement_json(Bytes certificate, const std::vector<Buffer>& chain) {
     return nlohmann::json{{"certificate", verifier::base64(certificate)}, {"chain", base64_list(chain)}}.dump();
 }
@@ -64,13 +138,15 @@ Service::Inside::Trust Service::Inside::trust() {
     const std::int64_t generation = read([](Session& session) { return counter(session, Counter::kVendors); });
     const std::lock_guard lock(trust_mutex);
     if (generation != trust_generation) {
-        auto fresh = std::make_shared<verifier::TrustStore>();
-        for (const VendorRow& row : read([](Session& session) { return list_vendors(session); }))
-            fresh->add(vendor_of(row.name, row.content));
-        trust_store = fresh;
+        const auto rows = read([](Session& session) { return list_vendors(session); });
+        const auto fetched = read([](Session& session) { return list_crls(session); });
+        Store fresh = store_of(rows, fetched);
+        trust_store = std::move(fresh.store);
+        trust_crls = std::move(fresh.crls);
+        trust_points.clear();
         trust_generation = generation;
     }
-    return {trust_generation, trust_store};
+    return {trust_generation, trust_store, trust_crls};
 }
 
 void Service::Inside::check_endorsements() {
@@ -84,16 +160,20 @@ bool Service::Inside::check_some_endorsements() {
     const std::vector<Unchecked> found =
         read([&](Session& session) { return list_unchecked(session, by.generation, kCheckedAtOnce); });
     if (found.empty()) return false;
-    std::vector<std::string> faults;
-    faults.reserve(found.size());
-    for (const Unchecked& one : found) faults.push_back(fault_of(one, *by.store));
+    std::vector<Checked> checks;
+    std::vector<std::pair<std::string, std::string>> points;
+    checks.reserve(found.size());
+    for (const Unchecked& one : found) {
+        checks.push_back(check(one, *by.store));
+        points.insert(points.end(), checks.back().points.begin(), checks.back().points.end());
+    }
     database->write([&](Session& session) {
         std::vector<AuditNote> notes;
         std::vector<StateChange> changes;
         for (std::size_t i = 0; i < found.size(); ++i) {
             const Unchecked& one = found[i];
-            const std::string& fault = faults[i];
-            if (!set_checked(session, one, by.generation, fault, now()) || fault == one.fault) continue;
+            const std::string& fault = checks[i].fault;
+            if (!set_checked(session, one, by.generation, fault, checks[i].crls, now()) || fault == one.fault) continue;
             const nlohmann::json detail{{"fault", fault}};
             notes.push_back({"system", "endpoint.endorsement", one.id, detail.dump()});
             if (fault.empty()) continue;
@@ -108,6 +188,7 @@ bool Service::Inside::check_some_endorsements() {
         for (const AuditNote& note : notes) append_audit(session, now(), note);
         for (const StateChange& change : changes) record_change(session, change, "system");
     });
+    keep_points(by, points);
     return true;
 }
 
@@ -130,6 +211,7 @@ std::vector<std::string> Service::add_vendor(const Principal& by, const verifier
     inside_->write({by.name, "vendor.add", vendor.name, detail.dump()}, [&](Session& session) {
         put_vendor(session, {vendor.name, vendor_json(vendor)});
         count_up(session, Counter::kVendors);
+        drop_crl_sources_of(session, vendor.name);  // what it still vouches for names them again
     });
     return passed_over;
 }
@@ -139,6 +221,7 @@ void Service::remove_vendor(const Principal& by, const std::string& name) {
     inside_->write({by.name, "vendor.remove", clean_text(name, 128)}, [&](Session& session) {
         if (!server::remove_vendor(session, name)) not_found("vendor \"" + clean_text(name, 128) + "\"");
         count_up(session, Counter::kVendors);
+        drop_crl_sources_of(session, name);
     });
 }
 

@@ -43,7 +43,7 @@ net::awaitable<unsigned> exchange(Stream& stream, const Request& request) {
     co_return parser.get().result_int();  // the body is of no interest
 }
 
-net::awaitable<unsigned> post(const WebhookUrl& url, const Request& request) {
+net::awaitable<unsigned> post(const Url& url, const Request& request) {
     const auto executor = co_await net::this_coro::executor;
     net::ip::tcp::resolver resolver(executor);
     const auto places = co_await resolver.async_resolve(url.host, url.port, net::use_awaitable);
@@ -73,45 +73,20 @@ net::awaitable<unsigned> post(const WebhookUrl& url, const Request& request) {
 
 }  // namespace
 
-WebhookUrl parse_webhook_url(const std::string& url) {
-    if (url.size() > 2048) refuse("longer than 2048 characters");
-    if (std::ranges::any_of(url, [](char c) { return c <= ' ' || c > '~' || c == '\\' || c == '"'; }))
-        refuse("has a character that must be percent-encoded");
-    WebhookUrl parsed;
-    std::string_view rest = url;
-    if (rest.starts_with("https://")) {
-        rest.remove_prefix(8);
-    } else if (rest.starts_with("http://")) {
-        parsed.tls = false;
-        rest.remove_prefix(7);
-    } else {
+Url parse_webhook_url(const std::string& url) {
+    if (!url.starts_with("https://") && !url.starts_with("http://"))
         refuse("must begin with https:// (http:// to this host only)");
+    Url parsed;
+    try {
+        parsed = parse_url(url);
+    } catch (const std::invalid_argument& error) {
+        refuse(error.what());
     }
-    if (rest.find('#') != std::string_view::npos) refuse("must not have a fragment");
-    const std::size_t slash = rest.find_first_of("/?");
-    parsed.authority = rest.substr(0, slash);
-    parsed.path = slash == std::string_view::npos ? "" : rest.substr(slash);
-    if (!parsed.path.starts_with('/')) parsed.path.insert(0, "/");
-    std::string_view host = parsed.authority;
-    if (host.find('@') != std::string_view::npos) refuse("must not have a user name; use the webhook's secret");
-    parsed.port = parsed.tls ? "443" : "80";
-    const std::size_t bracket = host.find(']');
-    const std::size_t colon = host.find(':', bracket == std::string_view::npos ? 0 : bracket);
-    if (colon != std::string_view::npos) {
-        parsed.port = host.substr(colon + 1);
-        host = host.substr(0, colon);
-    }
-    if (parsed.port.empty() || parsed.port.size() > 5 ||
-        parsed.port.find_first_not_of("0123456789") != std::string::npos)
-        refuse("its port is not a number");
-    if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
-    parsed.host = host;
-    if (parsed.host.empty()) refuse("has no host");
     if (!parsed.tls && !is_loopback(parsed.host)) refuse("http:// goes to this host only (127.0.0.1, ::1, localhost)");
     return parsed;
 }
 
-std::string post_webhook(const WebhookUrl& url, const std::vector<std::pair<std::string, std::string>>& headers,
+std::string post_webhook(const Url& url, const std::vector<std::pair<std::string, std::string>>& headers,
                          const std::string& body) {
     Request request(http::verb::post, url.path, 11);
     request.set(http::field::host, url.authority);

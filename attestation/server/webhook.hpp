@@ -6,20 +6,16 @@
 #include <utility>
 #include <vector>
 
+#include "attestation/server/url.hpp"
+
 namespace gatehouse::server {
 
-struct WebhookUrl {
-    bool tls = true;
-    std::string host, port, path;  // `host` without brackets, `path` with the query
-    std::string authority;         // as in the URL, for the header Host
-};
 // ServiceError (400) naming what is wrong: not http or https, http to another host than this one, user
 // information, a fragment, characters that a URL cannot have.
-[[nodiscard]] WebhookUrl parse_webhook_url(const std::string& url);
+[[nodiscard]] Url parse_webhook_url(const std::string& url);
 
 // Empty if the answer is 2xx, which it must be within 10 seconds; else what went wrong.
-[[nodiscard]] std::string post_webhook(const WebhookUrl& url,
-                                       const std::vector<std::pair<std::string, std::string>>& headers,
+[[nodiscard]] std::string post_webhook(const Url& url, const std::vector<std::pair<std::string, std::string>>& headers,
                                        const std::string& body);
 
 }  // namespace gatehouse::server

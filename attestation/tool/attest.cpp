@@ -283,7 +283,12 @@ ExitCode run_verify(const VerifyRequest& request) {
     request.result.check();
     auto [policy, address] = policy_of(request);
     pin(request, policy);
-    const Judged judged = judge(request, policy);
+    Judged judged = judge(request, policy);
+    if (policy.max_crl_age_days != 0) {
+        // A rule that is not applied must not be passed over.
+        judged.verdict.findings.push_back(
+            {"crl age", false, "the policy asks for it, and only the server knows the CRLs of the endpoint's vendor"});
+    }
     request.result.write(judged.verdict, policy, address, nonce_of(request), std::time(nullptr));
     if (request.as_json) {
         std::printf("%s\n", judged_json(judged).dump(2).c_str());

@@ -20,6 +20,7 @@ constexpr std::size_t kMaxModels = 256;
 constexpr std::uint32_t kPcrCount = 24;
 constexpr std::uint32_t kMinLease = 60;
 constexpr std::uint32_t kMaxLease = 86'400;
+constexpr std::uint32_t kMaxCrlAge = 3650;
 constexpr std::array kMembers{"gatehouse_attestation_policy",
                               "name",
                               "version",
@@ -35,6 +36,7 @@ constexpr std::array kMembers{"gatehouse_attestation_policy",
                               "vault",
                               "machine",
                               "acpi",
+                              "max_crl_age_days",
                               "lease_s"};
 constexpr std::array kVaultMembers{"ids", "allow_unpinned"};
 constexpr std::array kMachineMembers{"models", "minimum_microcode", "smm_locked", "minimum_iommus"};
@@ -325,6 +327,9 @@ Policy parse_policy(std::string_view from) {
         if (!value->is_array()) wrong("tpm_firmware", "must be a list");
         for (const json& version : *value) policy.tpm_firmware.push_back(firmware_version(version));
     }
+    if (const json* const value = member(parsed, "max_crl_age_days"))
+        policy.max_crl_age_days =
+            static_cast<std::uint32_t>(unsigned_number(*value, "max_crl_age_days", 1, kMaxCrlAge));
     if (const json* const value = member(parsed, "lease_s"))
         policy.lease_s = static_cast<std::uint32_t>(unsigned_number(*value, "lease_s", kMinLease, kMaxLease));
     check_kind(parsed, policy);

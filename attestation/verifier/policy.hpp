@@ -35,6 +35,9 @@
 //    "acpi": "minimal",               source hypervisor, "minimal" or "machine": whose ACPI tables the guest may have;
 //                                     default: as the reference's bundle says. The machine's own are accepted only if
 //                                     each is one of an approved model's
+//    "max_crl_age_days": 30,          how old the CRLs may be that the EK certificate's path depends on, by their thisUpdate,
+//                                     1 to 3,650; one must be for each certificate below the root, and none past its
+//                                     nextUpdate. Default: as long as nothing revokes it, their age is of no account
 //    "lease_s": 900}                  how long a good verdict stands, 60 to 86,400
 //
 // All but the first four may lack. An unknown member is an error, as is one that is there twice, or one that
@@ -83,6 +86,7 @@ struct Policy {
     std::uint32_t minimum_iommus = 0;
     std::optional<evidence::Acpi> acpi;
     bool refuse_contradictions = false;
+    std::uint32_t max_crl_age_days = 0;  // 0: of no account
     std::uint32_t lease_s = 900;
 };
 

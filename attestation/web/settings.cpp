@@ -99,6 +99,62 @@ Html vendors_card(const Context& context) {
     return out.put("</section>");
 }
 
+std::string joined(const std::vector<std::string>& names) {
+    std::string text;
+    for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+    return text;
+}
+
+Html crl_rows(const Context& context, const std::vector<server::Service::Crl>& lists) {
+    Html out;
+    for (const auto& one : lists) {
+        if (!one.fault.empty()) {
+            out.put("<tr><td colspan=\"5\">{}: {}</td></tr>", joined(one.vendors), one.fault);
+            continue;
+        }
+        const bool ended = one.next_update != 0 && one.next_update < context.now;
+        out.put("<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td class=\"{}\">{}</td><td>{}</td></tr>",
+                foreign(one.issuer), foreign_or(joined(one.vendors), "nobody that is trusted"),
+                moment(one.this_update, context.now), ended ? "error" : "",
+                moment(one.next_update, context.now, "not said"),
+                one.fetched == 0 ? piece("given") : piece("fetched {}", moment(one.fetched, context.now)));
+    }
+    return out;
+}
+
+Html crl_source_list(const Context& context, const server::Service::Crls& all) {
+    Html out;
+    if (!all.fetching) return out.put("<p class=\"quiet\">This server fetches none.</p>");
+    if (all.sources.empty())
+        return out.put("<p class=\"quiet\">No trusted certificate names a place to fetch one.</p>");
+    out.put(
+        "<details><summary>Where they are fetched</summary><div class=\"scroll\" tabindex=\"0\" role=\"region\" "
+        "aria-label=\"Sources of CRLs\"><table><thead><tr><th scope=\"col\">URL</th><th scope=\"col\">Named by</th>"
+        "<th scope=\"col\">Last good</th><th scope=\"col\">Next</th><th scope=\"col\">Fault</th></tr></thead><tbody>");
+    for (const auto& one : all.sources) {
+        out.put("<tr><th scope=\"row\">{}</th><td>{} {}</td><td>{}</td><td>{}</td><td>{}</td></tr>", code(one.url),
+                server::name_of(one.origin), foreign(one.vendor), moment(one.fetched, context.now),
+                moment(one.due, context.now), foreign(one.fault));
+    }
+    return out.put("</tbody></table></div></details>");
+}
+
+Html crls_card(const Context& context) {
+    const auto all = context.service.crls(context.by);
+    Html out;
+    out.put("<section class=\"card\" aria-labelledby=\"crls\"><h2 id=\"crls\">CRLs of TPM vendors</h2>");
+    if (all.lists.empty()) {
+        out.put("<p class=\"quiet\">None: nothing that a vendor has revoked is known.</p>");
+    } else {
+        out.put(
+            "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"CRLs\"><table><thead><tr>"
+            "<th scope=\"col\">Issuer</th><th scope=\"col\">Vendor</th><th scope=\"col\">Of</th>"
+            "<th scope=\"col\">Good until</th><th scope=\"col\">From</th></tr></thead><tbody>{}</tbody></table></div>",
+            crl_rows(context, all.lists));
+    }
+    return out.put("{}</section>", crl_source_list(context, all));
+}
+
 Html action_list(const Context& context) {
     const auto all = context.service.actions(context.by);
     if (all.empty()) return piece("<p class=\"quiet\">Nobody is told.</p>");
@@ -161,8 +217,8 @@ std::vector<host::Buffer> der_blocks(const std::string& text, std::string_view l
 
 Response settings_page(Context& context) {
     Html out;
-    out.put("<div class=\"two even\"><div>{}{}</div><div>{}{}", groups_card(context), vendors_card(context),
-            authorities_card(context), actions_card(context));
+    out.put("<div class=\"two even\"><div>{}{}{}</div><div>{}{}", groups_card(context), vendors_card(context),
+            crls_card(context), authorities_card(context), actions_card(context));
     out.put(
         "<section class=\"card\" aria-labelledby=\"keys\"><h2 id=\"keys\">Keys of this server</h2><details>"
         "<summary>CA certificate, for agents</summary><pre class=\"wrap\" tabindex=\"0\">{}</pre></details><details>"

@@ -126,7 +126,7 @@ def multiply(database, count):
         ("evidence", "endpoint", {"endpoint": identity, "number": present}),
         ("event_logs", "endpoint", {"endpoint": identity}),
         ("outcomes", "endpoint", {"endpoint": identity}),
-        ("endorsements", "endpoint", {"endpoint": identity}),
+        ("ek_endorsements", "endpoint", {"endpoint": identity, "ek_hash": ek}),
         ("history", "endpoint", {"number": f"{newest} + i * 2 - 1", "endpoint": identity, "time": f"{begun - DAY}",
                                  "until": str(begun)}),
         ("history", "endpoint", {"number": present, "endpoint": identity, "time": str(begun)}),

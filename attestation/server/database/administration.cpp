@@ -19,6 +19,10 @@ std::int64_t counter(Session& session, Counter which) {
     return number(session, "SELECT value FROM settings WHERE name = $1", {name_of(which)});
 }
 
+std::int64_t lock_counter(Session& session, Counter which) {
+    return number(session, "SELECT value FROM settings WHERE name = $1 /*+ FOR UPDATE +*/", {name_of(which)});
+}
+
 void count_up(Session& session, Counter which) {
     session.execute("UPDATE settings SET value = value + 1 WHERE name = $1", {name_of(which)});
 }

@@ -11,6 +11,8 @@ namespace gatehouse::server {
 enum class Counter : std::uint8_t { kAssignments, kVendors };
 [[nodiscard]] const char* name_of(Counter which);  // of its row of the settings
 [[nodiscard]] std::int64_t counter(Session& session, Counter which);
+// The same; nobody counts it up, or locks it, until the job ends.
+[[nodiscard]] std::int64_t lock_counter(Session& session, Counter which);
 void count_up(Session& session, Counter which);
 // True once in the life of a database: noted apart from the tokens.
 [[nodiscard]] bool take_first_token(Session& session);

@@ -15,6 +15,8 @@ struct KnownEndpoint {
     std::int64_t last_nonce = 0, run = 0, run_length = 0;
     Seconds last_seen = 0;
     std::int64_t assignments = 0;  // Counter::kAssignments when it was read
+    std::int64_t checked = 0;      // Counter::kVendors that the next is of; kNeverChecked, kNothingToCheck
+    CrlAge crls;
 };
 [[nodiscard]] std::optional<KnownEndpoint> find_known(Session& session, const std::string& id);
 
@@ -68,6 +70,7 @@ struct KeptEvidence {
     Buffer ak_public;
     std::int64_t run_length = 0;
     std::string endorsement_fault;
+    CrlAge crls;
 };
 [[nodiscard]] std::optional<KeptEvidence> find_evidence(Session& session, const std::string& endpoint);
 

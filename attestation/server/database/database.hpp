@@ -2,7 +2,7 @@
 // every SQL string of the server; nothing outside of it says SELECT.
 //
 //   database.hpp                  opening, jobs, backup: what the other rooms begin with
-//   administration.hpp  enrollments.hpp  endpoints.hpp  attestations.hpp  policies.hpp  actions.hpp  audit_rows.hpp
+//   administration.hpp  enrollments.hpp  endpoints.hpp  attestations.hpp  policies.hpp  actions.hpp  audit_rows.hpp  crls.hpp
 //                                 the records of a kind, and what can be asked and changed of them
 //   records.hpp                   those records that the server's users see as well
 //   text.hpp  tpm_state.hpp       what text, and what is remembered of a TPM, is like in a column

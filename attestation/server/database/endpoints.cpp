@@ -8,23 +8,14 @@ namespace gatehouse::server {
 
 template <>
 inline constexpr auto kColumns<Endpoint> = std::tuple{
-    Column{"id", &Endpoint::id},
-    Column{"hostname", &Endpoint::hostname},
-    Column{"group_name", &Endpoint::group},
-    Column{"source", &Endpoint::source},
-    Column{"state", &Endpoint::state},
-    Column{"ek_hash", &Endpoint::ek_hash},
-    Column{"vendor", &Endpoint::vendor},
-    Column{"manufacturer", &Endpoint::manufacturer},
-    Column{"model", &Endpoint::model},
-    Column{"endorsement_fault", &Endpoint::endorsement_fault},
-    Column{"ak_public", &Endpoint::ak_public},
-    Column{"enrolled", &Endpoint::enrolled},
-    Column{"last_seen", &Endpoint::last_seen},
-    Column{"lease_until", &Endpoint::lease_until},
-    Column{"reason", &Endpoint::reason},
-    Column{"tpm", &Endpoint::tpm},
-};
+    Column{"id", &Endpoint::id}, Column{"hostname", &Endpoint::hostname}, Column{"group_name", &Endpoint::group},
+    Column{"source", &Endpoint::source}, Column{"state", &Endpoint::state}, Column{"ek_hash", &Endpoint::ek_hash},
+    Column{"vendor", &Endpoint::vendor}, Column{"manufacturer", &Endpoint::manufacturer},
+    Column{"model", &Endpoint::model}, Column{"endorsement_fault", &Endpoint::endorsement_fault},
+    Column{"crl_oldest", kCrlOldest}, Column{"crl_end", kCrlEnd}, Column{"crl_gap", kCrlGap},
+    Column{"ak_public", &Endpoint::ak_public}, Column{"enrolled", &Endpoint::enrolled},
+    Column{"last_seen", &Endpoint::last_seen}, Column{"lease_until", &Endpoint::lease_until},
+    Column{"reason", &Endpoint::reason}, Column{"tpm", &Endpoint::tpm}};
 
 template <>
 inline constexpr auto kColumns<StateCount> =
@@ -121,7 +112,7 @@ void with_enrolled(const NewEndpoint& endpoint, const Buffer& tpm, Then then) {
          Named{"since", endpoint.enrolled}, Named{"lease_until", 0}, Named{"reason", ""}, Named{"policy", ""},
          Named{"tpm", tpm}, Named{"wanted", 0}, Named{"log_hash", kNone}, Named{"outcomes", ""}, Named{"run", 0},
          Named{"run_length", 0}, Named{"certificate", endpoint.certificate}, Named{"next_certificate", kNone},
-         Named{"endorsement_fault", ""});
+         Named{"endorsement_fault", ""}, Named{"crl_oldest", 0}, Named{"crl_end", 0}, Named{"crl_gap", ""});
 }
 
 }  // namespace
@@ -332,12 +323,16 @@ std::vector<Unchecked> list_unchecked(Session& session, std::int64_t number, uns
                              {number, limit});
 }
 
-bool set_checked(Session& session, const Unchecked& one, std::int64_t number, const std::string& fault, Seconds now) {
+bool set_checked(Session& session, const Unchecked& one, std::int64_t number, const std::string& fault,
+                 const CrlAge& crls, Seconds now) {
     // Before what is counted is read: another server may be checking another EK of it.
     (void)lock_summary(session, one.id);
     if (update(session, "ek_endorsements", {{"checked", number}, {"fault", fault}},
                {{"endpoint", one.id}, {"ek_hash", one.ek_hash}, {"checked", one.checked}}) == 0)
         return false;
+    // Policies ask about the EK that it enrolled with last.
+    update(session, "endpoints", {{"crl_oldest", crls.oldest}, {"crl_end", crls.end}, {"crl_gap", crls.gap}},
+           {{"id", one.id}, {"ek_hash", one.ek_hash}});
     if (fault == one.fault) return true;
     // What was overruled and mended is a new fault when it comes again.
     if (fault.empty())

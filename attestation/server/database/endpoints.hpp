@@ -100,7 +100,7 @@ void want_evidence(Session& session, const std::string& id, Seconds now);
 [[nodiscard]] bool take_wish(Session& session, const std::string& id);
 
 // --- what vouches for each EK of an endpoint's TPM, checked again with each number of Counter::kVendors
-inline constexpr std::int64_t kNeverChecked = -1;
+inline constexpr std::int64_t kNothingToCheck = std::numeric_limits<std::int64_t>::max(), kNeverChecked = -1;
 struct Unchecked {
     std::string id, ek_hash, vendor, fault;
     std::int64_t checked = kNeverChecked;
@@ -111,7 +111,7 @@ struct Unchecked {
 [[nodiscard]] std::vector<Unchecked> list_unchecked(Session& session, std::int64_t number, unsigned limit);
 // False if somebody else checked it meanwhile. With another fault than before, evidence is wanted.
 [[nodiscard]] bool set_checked(Session& session, const Unchecked& one, std::int64_t number, const std::string& fault,
-                               Seconds now);
+                               const CrlAge& crls, Seconds now);
 // What vouches for this EK is new, was never checked, and has no fault.
 void set_endorsement(Session& session, const std::string& id, const std::string& ek_hash, const std::string& vendor,
                      Seconds accepted, const std::string& content);

@@ -365,6 +365,41 @@ ALTER TABLE endpoints DROP COLUMN endorsement_checked;
 UPDATE history SET until = 9223372036854775807 WHERE number IN (SELECT run FROM endpoints WHERE run <> 0);
 )sql",
               "", ""},
+    // CRLs that the server fetches, beside those that vendors were given with; and for each endpoint how old the CRLs are
+    // that its EK certificate depends on, as of its last check.
+    Migration{R"sql(
+CREATE TABLE crls (
+    scope {text} PRIMARY KEY,    -- of issuer, its key's identifier and issuing distribution point
+    url {text} NOT NULL,
+    issuer {text} NOT NULL,
+    number {text} NOT NULL,      -- hexadecimal
+    this_update BIGINT NOT NULL,
+    next_update BIGINT NOT NULL, -- 0: it does not say
+    fetched BIGINT NOT NULL,
+    content {blob} NOT NULL
+);
+CREATE TABLE crl_sources (
+    url {text} PRIMARY KEY,
+    origin BIGINT NOT NULL,      -- CrlOrigin
+    vendor {text} NOT NULL,
+    seen BIGINT NOT NULL,
+    due BIGINT NOT NULL,
+    claim {text} NOT NULL,
+    claimed_until BIGINT NOT NULL,
+    tag {text} NOT NULL,
+    modified {text} NOT NULL,
+    scope {text} NOT NULL,
+    tried BIGINT NOT NULL,
+    fetched BIGINT NOT NULL,
+    failures BIGINT NOT NULL,
+    fault {text} NOT NULL
+);
+ALTER TABLE endpoints ADD COLUMN crl_oldest BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE endpoints ADD COLUMN crl_end BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE endpoints ADD COLUMN crl_gap {text} NOT NULL DEFAULT '';
+UPDATE ek_endorsements SET checked = -1;
+)sql",
+              "", ""},
 };
 
 struct Word {

@@ -41,6 +41,11 @@ Column(const char*, Place) -> Column<Place>;
 template <typename Record>
 inline constexpr auto kColumns = nullptr;  // each record's own
 
+// Places in a record's `crls`.
+inline constexpr auto kCrlOldest = [](auto& record) -> Seconds& { return record.crls.oldest; };
+inline constexpr auto kCrlEnd = [](auto& record) -> Seconds& { return record.crls.end; };
+inline constexpr auto kCrlGap = [](auto& record) -> std::string& { return record.crls.gap; };
+
 // --- between a value of the database and one of the program
 
 [[noreturn]] void refuse_type();

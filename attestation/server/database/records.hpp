@@ -38,6 +38,18 @@ enum class State : std::uint8_t { kNew, kTrusted, kUnmeasured, kUntrusted, kStal
 [[nodiscard]] const char* name_of(State state);  // "new", "trusted", "unmeasured", "untrusted", "stale", "retired"
 [[nodiscard]] std::optional<State> state_of(std::string_view name);
 
+// The CRLs that an EK certificate's path depends on, as of the last check: crls_of_path().
+struct CrlAge {
+    Seconds oldest = 0;  // thisUpdate of the oldest; 0: there is none
+    Seconds end = 0;     // the first nextUpdate; 0: none says one
+    std::string gap;     // the first certificate of the path that no CRL is for; empty: each has one
+    bool operator==(const CrlAge&) const = default;
+};
+
+// Where the URL of a CRL is from.
+enum class CrlOrigin : std::uint8_t { kSettings, kCa, kEndorsement };
+[[nodiscard]] const char* name_of(CrlOrigin origin);  // "settings", "CA certificate", "EK certificate"
+
 struct Endpoint {
     std::string id;        // 26 characters, sortable by time of enrollment
     std::string hostname;  // as the endpoint calls itself: hostile text
@@ -47,6 +59,7 @@ struct Endpoint {
     std::string ek_hash;  // hex
     std::string vendor, manufacturer, model;
     std::string endorsement_fault;  // why nobody vouches for one of its EKs any more; empty: nothing is wrong
+    CrlAge crls;                    // of the EK that it enrolled with last
     Buffer ak_public;               // TPMT_PUBLIC
     Seconds enrolled = 0;
     Seconds last_seen = 0;  // last attestation, of whatever verdict; 0: never

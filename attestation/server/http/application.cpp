@@ -301,7 +301,7 @@ Response Application::Inside::handle(Request& request) {
     if (std::string_view(route.operation) == "metrics") {
         Response answer;
         answer.content_type = "text/plain; version=0.0.4; charset=utf-8";
-        answer.body = metrics.text(service.totals(), service.counts(call.by), service.healthy());
+        answer.body = metrics.text(service.totals(), service.counts(call.by), service.crl_health(), service.healthy());
         return answer;
     }
     return route.handler(call);

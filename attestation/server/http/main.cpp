@@ -19,9 +19,9 @@ using server::Service;
 struct Arguments {
     std::string config, listen, data, database, tls_certificate, tls_key, log_level;
     std::vector<std::string> names;
-    bool as_json = false, force = false;
+    bool as_json = false, force = false, remove_missing = false, dry = false;
     int ready_descriptor = -1;
-    std::string file, name, request, role = "read-only";
+    std::string file, name, request, role = "read-only", vendor;
     std::int64_t lifetime_s = 0;
 };
 
@@ -176,6 +176,75 @@ ExitCode run_ca(const Arguments& arguments) {
     return ExitCode::kYes;
 }
 
+json to_json(const server::Service::Import& import, const server::Collection& collection) {
+    json vendors = json::array(), passed_over = json::array();
+    for (const auto& one : import.vendors) {
+        vendors.push_back({{"name", one.name},
+                           {"roots", one.roots},
+                           {"intermediates", one.intermediates},
+                           {"crls", one.crls},
+                           {"added", one.added},
+                           {"missing", one.missing},
+                           {"removed", one.removed}});
+    }
+    for (const auto& one : import.passed_over) passed_over.push_back({{"place", one.place}, {"why", one.why}});
+    return {{"files", collection.files},
+            {"vendors", std::move(vendors)},
+            {"passed_over", std::move(passed_over)},
+            {"absent", import.absent},
+            {"changed", import.changed}};
+}
+
+void print_import(const server::Service::Import& import, const server::Collection& collection,
+                  const Arguments& arguments) {
+    constexpr std::size_t kMostLines = 1000;
+    for (const auto& one : import.vendors) {
+        std::printf("%s: %zu roots, %zu intermediates, %zu CRLs; %zu of them new\n", printable(one.name).c_str(),
+                    one.roots, one.intermediates, one.crls, one.added.size());
+        for (const auto& text : one.added) std::printf("    new  %s\n", printable(text).c_str());
+        for (const auto& text : one.missing) {
+            std::printf(
+                "    %s  %s\n",
+                arguments.remove_missing ? "not in the collection, removed" : "not in the collection, still trusted",
+                printable(text).c_str());
+        }
+    }
+    for (const auto& name : import.absent)
+        std::printf("%s: not in the collection, still trusted\n", printable(name).c_str());
+    std::size_t lines = 0;
+    for (const auto& one : import.passed_over) {
+        if (lines++ == kMostLines) break;
+        std::printf("passed over  %s: %s\n", printable(one.place).c_str(), printable(one.why).c_str());
+    }
+    if (import.passed_over.size() > kMostLines)
+        std::printf("passed over  %zu more (--json lists them)\n", import.passed_over.size() - kMostLines);
+    std::printf("%llu files read, %zu items passed over; %s\n", static_cast<unsigned long long>(collection.files),
+                import.passed_over.size(),
+                !import.changed ? "nothing has changed"
+                : arguments.dry ? "nothing was written (--dry-run)"
+                                : "the vendors are trusted from now on");
+}
+
+ExitCode run_import_vendors(const Arguments& arguments) {
+    std::string rest = arguments.vendor;
+    if (rest.empty()) {
+        std::string path = arguments.file;
+        while (path.size() > 1 && path.ends_with('/')) path.pop_back();
+        rest = path.substr(path.rfind('/') + 1);
+    }
+    Service service = open_service(arguments);
+    const server::Collection collection = server::read_collection(arguments.file, rest, std::time(nullptr));
+    const auto missing = arguments.remove_missing ? Service::Missing::kGoes : Service::Missing::kStays;
+    const auto import = service.import_vendors(console(), collection, missing, arguments.dry);
+    if (arguments.as_json) {
+        print_json(to_json(import, collection));
+    } else {
+        print_import(import, collection, arguments);
+    }
+    // No vendor at all: that was no collection.
+    return import.vendors.empty() ? ExitCode::kNo : ExitCode::kYes;
+}
+
 ExitCode run_openapi(const Arguments&) {
     std::printf("%.*s", static_cast<int>(openapi_document().size()), openapi_document().data());
     return ExitCode::kYes;
@@ -234,6 +303,18 @@ ExitCode run(int argc, char** argv) {
     add_command(*token, "revoke", "end one", arguments, chosen, run_token_revoke)
         ->add_option("NAME", arguments.name)
         ->required();
+    CLI::App* const collection =
+        add_command(app, "import-vendors", "trust the CAs of a collection, beside those that are trusted", arguments,
+                    chosen, run_import_vendors);
+    collection
+        ->add_option("PATH", arguments.file,
+                     "a directory, each of its sub-directories a vendor; or a file: certificates and CRLs, DER or PEM")
+        ->required();
+    collection->add_option("--vendor", arguments.vendor,
+                           "the vendor that what is in no sub-directory is of [PATH's name]");
+    collection->add_flag("--remove-missing", arguments.remove_missing,
+                         "trust no more what these vendors have and the collection has not");
+    collection->add_flag("--dry-run", arguments.dry, "only say what would be done");
     add_command(app, "openapi", "print the description of the REST interface", arguments, chosen, run_openapi);
     add_command(app, "ca", "print the CA's certificate", arguments, chosen, run_ca);
     try {

@@ -103,7 +103,7 @@ void Metrics::append_connections(std::string& out) const {
 }
 
 std::string Metrics::text(const server::Service::Totals& totals, const server::Counts& counts,
-                          bool database_healthy) const {
+                          const server::Service::CrlHealth& crls, bool database_healthy) const {
     std::string out;
     append_head(out, "gatehouse_attestations_total", "counter", "Evidence judged, by verdict.");
     append_sample(out, "gatehouse_attestations_total", "verdict=\"accepted\"", totals.accepted);
@@ -112,6 +112,14 @@ std::string Metrics::text(const server::Service::Totals& totals, const server::C
     append_head(out, "gatehouse_actions_total", "counter", "Actions on a change of state, by outcome.");
     append_sample(out, "gatehouse_actions_total", "outcome=\"delivered\"", totals.actions_delivered);
     append_sample(out, "gatehouse_actions_total", "outcome=\"failed\"", totals.actions_failed);
+    append_head(out, "gatehouse_crl_fetches_total", "counter", "Attempts to fetch CRLs, by outcome.");
+    append_sample(out, "gatehouse_crl_fetches_total", "outcome=\"taken\"", totals.crls_taken);
+    append_sample(out, "gatehouse_crl_fetches_total", "outcome=\"unchanged\"", totals.crls_unchanged);
+    append_sample(out, "gatehouse_crl_fetches_total", "outcome=\"failed\"", totals.crls_failed);
+    append_one(out, "gatehouse_crl_sources_failing", "gauge", "Sources of CRLs whose last attempt failed.",
+               crls.failing);
+    append_one(out, "gatehouse_crls", "gauge", "CRLs of trusted vendors.", crls.lists);
+    append_one(out, "gatehouse_crls_ended", "gauge", "Of them past their nextUpdate.", crls.ended);
     append_head(out, "gatehouse_endpoints", "gauge", "Endpoints, by state.");
     const std::pair<const char*, std::int64_t> states[] = {
         {"new", counts.fresh},           {"trusted", counts.trusted}, {"unmeasured", counts.unmeasured},

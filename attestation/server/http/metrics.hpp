@@ -35,7 +35,7 @@ class Metrics {
     std::atomic<std::uint64_t> tokens_refused{0};
 
     [[nodiscard]] std::string text(const server::Service::Totals& totals, const server::Counts& counts,
-                                   bool database_healthy) const;
+                                   const server::Service::CrlHealth& crls, bool database_healthy) const;
 
   private:
     static constexpr std::array<double, 11> kBounds = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,

@@ -35,6 +35,7 @@ json to_json(const server::Endpoint& endpoint) {
             {"ek_hash", endpoint.ek_hash},
             {"vendor", endpoint.vendor},
             {"endorsement_fault", endpoint.endorsement_fault},
+            {"crls", {{"oldest", endpoint.crls.oldest}, {"end", endpoint.crls.end}, {"gap", endpoint.crls.gap}}},
             {"manufacturer", endpoint.manufacturer},
             {"model", endpoint.model},
             {"ak_public", verifier::base64(endpoint.ak_public)},
@@ -135,6 +136,31 @@ json to_json(const server::Token& token) {
             {"created", token.created},
             {"expires", time_or_null(token.expires)},
             {"last_used", time_or_null(token.last_used)}};
+}
+
+json to_json(const server::Service::Crls& crls) {
+    json lists = json::array(), sources = json::array();
+    for (const auto& one : crls.lists) {
+        lists.push_back({{"issuer", one.issuer},
+                         {"number", one.number},
+                         {"this_update", time_or_null(one.this_update)},
+                         {"next_update", time_or_null(one.next_update)},
+                         {"fetched", time_or_null(one.fetched)},
+                         {"url", one.url},
+                         {"vendors", one.vendors},
+                         {"fault", one.fault}});
+    }
+    for (const auto& one : crls.sources) {
+        sources.push_back({{"url", one.url},
+                           {"origin", server::name_of(one.origin)},
+                           {"vendor", one.vendor},
+                           {"due", one.due},
+                           {"tried", time_or_null(one.tried)},
+                           {"fetched", time_or_null(one.fetched)},
+                           {"failures", one.failures},
+                           {"fault", one.fault}});
+    }
+    return {{"fetching", crls.fetching}, {"lists", std::move(lists)}, {"sources", std::move(sources)}};
 }
 
 }  // namespace gatehouse::http

@@ -18,5 +18,6 @@ namespace gatehouse::http {
 [[nodiscard]] nlohmann::json to_json(const server::Counts& counts);
 [[nodiscard]] nlohmann::json to_json(const server::Service::AuditCheck& check);
 [[nodiscard]] nlohmann::json to_json(const server::Token& token);
+[[nodiscard]] nlohmann::json to_json(const server::Service::Crls& crls);
 
 }  // namespace gatehouse::http

@@ -65,6 +65,8 @@ Response delete_vendor(Call& call) {
     return no_content();
 }
 
+Response list_crls(Call& call) { return json_response(to_json(call.service.crls(call.by))); }
+
 Response list_actions(Call& call) {
     json rows = json::array();
     for (const auto& action : call.service.actions(call.by)) {
@@ -136,6 +138,7 @@ std::vector<Route> administration_routes() {
         {"GET", "/v1/vendors", "listVendors", kReadOnly, kNone, 0, {}, list_vendors},
         {"PUT", "/v1/vendors/{name}", "putVendor", kAdmin, kJson, kLargeBody, {}, put_vendor},
         {"DELETE", "/v1/vendors/{name}", "deleteVendor", kAdmin, kNone, 0, {}, delete_vendor},
+        {"GET", "/v1/crls", "listCrls", kReadOnly, kNone, 0, {}, list_crls},
         {"GET", "/v1/actions", "listActions", kAdmin, kNone, 0, {}, list_actions},
         {"PUT", "/v1/actions/{name}", "putAction", kAdmin, kJson, kSmallBody, {}, put_action},
         {"DELETE", "/v1/actions/{name}", "deleteAction", kAdmin, kNone, 0, {}, delete_action},

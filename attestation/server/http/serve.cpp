@@ -6,9 +6,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <condition_variable>
 #include <csignal>
 #include <cstdio>
 #include <ctime>
+#include <optional>
 #include <thread>
 
 #include "attestation/server/http/notify.hpp"
@@ -22,6 +24,7 @@ using host::ExitCode;
 using host::ToolError;
 
 constexpr std::size_t kSpareDescriptors = 256;  // database, log, and so on
+constexpr std::chrono::seconds kCrlInterval{10};
 constexpr auto kCertificateAge = std::chrono::hours(24 * 30);
 
 // As many descriptors as the system lets us have; fewer connections where that is too few.
@@ -156,6 +159,41 @@ class Ticker {
     std::thread thread_;
 };
 
+// Fetches CRLs, beside what must not wait for them.
+class CrlFetcher {
+  public:
+    CrlFetcher(server::Service& service, Log& log)
+        : thread_([&service, &log](const std::stop_token& stop) { run(service, log, stop); }) {}
+
+  private:
+    static void run(server::Service& service, Log& log, const std::stop_token& stop) {
+        std::mutex mutex;
+        std::condition_variable_any wake;
+        std::unique_lock lock(mutex);
+        std::string last_fault;
+        while (!stop.stop_requested()) {
+            std::string fault;
+            try {
+                for (const auto& one : service.fetch_crls(stop)) tell(log, one);
+            } catch (const std::exception& error) {
+                fault = error.what();
+            }
+            if (fault != last_fault && !fault.empty())
+                log.write(Level::kError, "CRLs cannot be fetched", {{"error", fault}});
+            last_fault = fault;
+            wake.wait_for(lock, stop, kCrlInterval, [] { return false; });
+        }
+    }
+    static void tell(Log& log, const server::Service::CrlFetch& one) {
+        if (!one.issuer.empty()) log.write(Level::kNotice, "CRL taken", {{"url", one.url}, {"issuer", one.issuer}});
+        if (!one.fault.empty() && one.was_good)
+            log.write(Level::kWarning, "CRL not fetched", {{"url", one.url}, {"error", one.fault}});
+        if (one.fault.empty() && !one.was_good) log.write(Level::kNotice, "CRL fetched again", {{"url", one.url}});
+    }
+
+    std::jthread thread_;
+};
+
 class Signals {
   public:
     Signals() {
@@ -239,6 +277,8 @@ ExitCode serve(Settings settings, int ready_descriptor) {
               {{"listen", place}, {"database", options.database.substr(0, options.database.find(':'))}});
     {
         const Ticker ticker(service, log);
+        std::optional<CrlFetcher> fetcher;
+        if (options.crl.fetch) fetcher.emplace(service, log);
         run_until_stopped(signals, settings, service, server, log);
     }
     notify_manager("STOPPING=1");

@@ -8,7 +8,9 @@
 #include <boost/asio/ip/address.hpp>
 #include <charconv>
 #include <cstdlib>
+#include <stdexcept>
 
+#include "attestation/server/fetch.hpp"
 #include "keyvault/host_support/support.hpp"
 
 namespace gatehouse::http {
@@ -117,6 +119,28 @@ void read_limits(const toml::table& from, const std::string& path, Settings& out
     table.done();
 }
 
+void demand_url(const std::string& url, const std::string& place) {
+    try {
+        server::demand_fetchable(url);
+    } catch (const std::invalid_argument& error) {
+        throw ToolError(place + ": " + url + ": " + error.what(), ExitCode::kUsage);
+    }
+}
+
+void read_crl(const toml::table& from, const std::string& path, server::CrlOptions& out) {
+    Table table(from, path, "crl.");
+    table.flag("fetch", out.fetch);
+    table.texts("urls", out.urls);
+    table.text("proxy", out.proxy);
+    table.flag("private_addresses", out.private_addresses);
+    table.number("most_bytes", out.most_bytes, 1024, 64 << 20);
+    table.number("patience_s", out.patience_s, 1, 600);
+    table.number("hours", out.hours, 1, 24 * 30);
+    table.done();
+    for (const std::string& url : out.urls) demand_url(url, path + ": crl.urls");
+    if (!out.proxy.empty()) demand_url(out.proxy, path + ": crl.proxy");
+}
+
 void read_timeouts(const toml::table& from, const std::string& path, ServerOptions& out) {
     Table table(from, path, "timeouts.");
     table.seconds("handshake", out.handshake);
@@ -165,6 +189,7 @@ Settings parse_settings(const std::string& toml_text, const std::string& path) {
     table.number("history_days", out.history_days, 1, 36500);
     table.flag("open_metrics_on_loopback", out.application.open_metrics_on_loopback);
     if (const auto* limits = table.table("limits")) read_limits(*limits, path, out);
+    if (const auto* crl = table.table("crl")) read_crl(*crl, path, out.crl);
     if (const auto* timeouts = table.table("timeouts")) read_timeouts(*timeouts, path, out.server);
     table.done();
     if (!log.empty()) {
@@ -228,6 +253,7 @@ server::ServiceOptions service_options(const Settings& settings) {
     options.certificate_days = settings.certificate_days;
     options.waiting_days = settings.waiting_days;
     options.history_days = settings.history_days;
+    options.crl = settings.crl;
     return options;
 }
 

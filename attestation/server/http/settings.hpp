@@ -25,6 +25,7 @@ struct Settings {
     LogFormat log_format = LogFormat::kPeople;
     Level log_level = Level::kInfo;
     unsigned certificate_days = 90, waiting_days = 7, history_days = 90;
+    server::CrlOptions crl;
     ApplicationOptions application;
     ServerOptions server;
 };

@@ -160,11 +160,12 @@ TEST_P(Kept, OutcomeIsInItsColumns) {
     });
 }
 
-const std::vector<std::string> kTexts{"hostname", "search", "group_name",   "source",
-                                      "ek_key",   "vendor", "manufacturer", "model",
-                                      "reason",   "policy", "outcomes",     "endorsement_fault"};
-const std::vector<std::string> kNumbers{"state",      "enrolled", "since", "last_seen", "lease_until",
-                                        "last_nonce", "wanted",   "run",   "run_length"};
+const std::vector<std::string> kTexts{"hostname",     "search", "group_name", "source", "ek_key",   "vendor",
+                                      "manufacturer", "model",  "reason",     "policy", "outcomes", "endorsement_fault",
+                                      "crl_gap"};
+const std::vector<std::string> kNumbers{"state",      "enrolled", "since", "last_seen",  "lease_until",
+                                        "last_nonce", "wanted",   "run",   "run_length",
+                                        "crl_oldest", "crl_end"};
 const std::vector<std::string> kBlobs{"ak_public", "tpm", "log_hash", "certificate", "next_certificate"};
 
 Columns endpoint_row(Session& session) {
@@ -202,7 +203,10 @@ Columns columns_of(const std::string& mark, const std::string& enrolled) {
             {"run_length", "0"},
             {"certificate", std::string(32, 'c')},
             {"next_certificate", ""},
-            {"endorsement_fault", ""}};
+            {"endorsement_fault", ""},
+            {"crl_oldest", "0"},
+            {"crl_end", "0"},
+            {"crl_gap", ""}};
 }
 
 TEST_P(Kept, EndpointIsInItsColumns) {

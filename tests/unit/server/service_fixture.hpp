@@ -35,6 +35,8 @@ std::string code_of(Body body) {
 
 // A database of schema version 7 as the program before left it.
 inline constexpr const char* kBackToVersion6 =
+    "DROP TABLE crls; DROP TABLE crl_sources; ALTER TABLE endpoints DROP COLUMN crl_oldest; "
+    "ALTER TABLE endpoints DROP COLUMN crl_end; ALTER TABLE endpoints DROP COLUMN crl_gap; "
     "CREATE TABLE endorsements (endpoint TEXT PRIMARY KEY, time BIGINT NOT NULL, content TEXT NOT NULL); "
     "INSERT INTO endorsements SELECT endpoint, time, content FROM ek_endorsements; DROP TABLE ek_endorsements; "
     "ALTER TABLE endpoints ADD COLUMN endorsement_checked BIGINT NOT NULL DEFAULT 9223372036854775807; "

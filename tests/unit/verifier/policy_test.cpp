@@ -100,6 +100,14 @@ TEST(AttestationPolicy, MayRefuseContradictions) {
     EXPECT_TRUE(parse_policy(from.dump()).refuse_contradictions);
 }
 
+TEST(AttestationPolicy, MaySayHowOldCrlsMayBe) {
+    for (json from : {good(), good_tpm()}) {
+        EXPECT_EQ(parse_policy(from.dump()).max_crl_age_days, 0u) << "the default";
+        from["max_crl_age_days"] = 30;
+        EXPECT_EQ(parse_policy(from.dump()).max_crl_age_days, 30u);
+    }
+}
+
 TEST(AttestationPolicy, MayBeEmptyAndAcceptsNothing) {
     json empty = good();
     empty.erase("references");
@@ -134,6 +142,9 @@ INSTANTIATE_TEST_SUITE_P(
                     "refuse_contradictions: is for source"},
         WrongPolicy{"ContradictionsAsText", [](json& p) { p["refuse_contradictions"] = "yes"; },
                     "refuse_contradictions: must", true},
+        WrongPolicy{"CrlAgeOfNothing", [](json& p) { p["max_crl_age_days"] = 0; },
+                    "max_crl_age_days: must be 1 to 3650"},
+        WrongPolicy{"CrlAgeAsText", [](json& p) { p["max_crl_age_days"] = "30"; }, "max_crl_age_days: must be a whole"},
         WrongPolicy{"OtherFormat", [](json& p) { p["gatehouse_attestation_policy"] = 2; },
                     "gatehouse_attestation_policy"},
         WrongPolicy{"NoName", [](json& p) { p.erase("name"); }, "name: is missing"},

@@ -126,7 +126,7 @@ void SampleFleet::add_copies(int many) {
         "since, last_seen, "
         "lease_until, reason, policy, tpm, last_nonce, wanted, log_hash, outcomes, run, run_length, "
         "randomblob(32), "
-        "randomblob(32), '', '' FROM n, (SELECT * FROM endpoints LIMIT 1);"
+        "randomblob(32), '', '', crl_oldest, crl_end, crl_gap FROM n, (SELECT * FROM endpoints LIMIT 1);"
         "INSERT INTO outcomes SELECT o.group_name, o.policy, o.version, e.id, o.ok, o.reason FROM outcomes "
         "o, "
         "endpoints e WHERE e.id LIKE 'ZZ%' AND o.endpoint = (SELECT MIN(id) FROM endpoints)");

@@ -55,16 +55,22 @@ TEST(Metrics, CountsByRouteStatusAndTime) {
                                     .rejected = 1,
                                     .enrollments = 0,
                                     .actions_delivered = 0,
-                                    .actions_failed = 0},
-                                   {.fresh = 1, .trusted = 7}, false);
-    for (const char* line : {"gatehouse_http_requests_total{route=\"attest\",status=\"200\"} 2\n",
-                             "gatehouse_http_requests_total{route=\"attest\",status=\"429\"} 1\n",
-                             "gatehouse_http_requests_total{route=\"page\",status=\"other\"} 1\n",
-                             "gatehouse_http_request_duration_seconds_bucket{route=\"attest\",le=\"0.0025\"} 1\n",
-                             "gatehouse_http_request_duration_seconds_bucket{route=\"attest\",le=\"5\"} 2\n",
-                             "gatehouse_http_request_duration_seconds_bucket{route=\"attest\",le=\"+Inf\"} 3\n",
-                             "gatehouse_attestations_total{verdict=\"accepted\"} 2\n",
-                             "gatehouse_endpoints{state=\"trusted\"} 7\n", "gatehouse_database_up 0\n"}) {
+                                    .actions_failed = 0,
+                                    .crls_taken = 4,
+                                    .crls_unchanged = 0,
+                                    .crls_failed = 5},
+                                   {.fresh = 1, .trusted = 7}, {.lists = 3, .ended = 2, .failing = 1}, false);
+    for (const char* line :
+         {"gatehouse_http_requests_total{route=\"attest\",status=\"200\"} 2\n",
+          "gatehouse_http_requests_total{route=\"attest\",status=\"429\"} 1\n",
+          "gatehouse_http_requests_total{route=\"page\",status=\"other\"} 1\n",
+          "gatehouse_http_request_duration_seconds_bucket{route=\"attest\",le=\"0.0025\"} 1\n",
+          "gatehouse_http_request_duration_seconds_bucket{route=\"attest\",le=\"5\"} 2\n",
+          "gatehouse_http_request_duration_seconds_bucket{route=\"attest\",le=\"+Inf\"} 3\n",
+          "gatehouse_attestations_total{verdict=\"accepted\"} 2\n",
+          "gatehouse_crl_fetches_total{outcome=\"taken\"} 4\n", "gatehouse_crl_fetches_total{outcome=\"failed\"} 5\n",
+          "gatehouse_crls 3\n", "gatehouse_crls_ended 2\n", "gatehouse_crl_sources_failing 1\n",
+          "gatehouse_endpoints{state=\"trusted\"} 7\n", "gatehouse_database_up 0\n"}) {
         EXPECT_THAT(text, HasSubstr(line));
     }
 }

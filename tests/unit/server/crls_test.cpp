@@ -1,0 +1,369 @@
+// CRLs that the server fetches: from where, what is taken of it, and how old all are.
+#include <gmock/gmock.h>
+
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "attestation/server/database/session.hpp"
+#include "attestation/verifier/crl.hpp"
+#include "attestation/verifier/token.hpp"
+#include "tests/unit/server/file_server.hpp"
+#include "tests/unit/server/service_fixture.hpp"
+#include "tests/unit/verifier/certificates.hpp"
+
+namespace gatehouse::test {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::SizeIs;
+using verifier::CrlFacts;
+
+std::string text_of(const Buffer& der) { return {reinterpret_cast<const char*>(der.data()), der.size()}; }
+
+std::string pem_of(const Buffer& der) {
+    return "-----BEGIN X509 CRL-----\n" + verifier::base64(der) + "\n-----END X509 CRL-----\n";
+}
+
+std::string points(const std::string& url) { return "crlDistributionPoints=URI:" + url; }
+
+class Crls : public ServiceTest {
+  protected:
+    void SetUp() override {
+        options_.crl = {.fetch = true, .urls = {}, .proxy = {}, .private_addresses = true};
+        ServiceTest::SetUp();
+        if (!service_) return;
+        enforce(hypervisor_policy("laptops", 1));
+        service_->add_vendor(kAdmin, {"Vendor", {root_.der()}, {}, {}});
+    }
+    void with(const server::CrlOptions& crl) {
+        options_.crl = crl;
+        reopen();
+    }
+    [[nodiscard]] Issued certificate(const SoftwareEndpoint& endpoint, const Issued& issuer) const {
+        EVP_PKEY_up_ref(endpoint.ek());
+        CertificateSpec spec = ek_spec();
+        spec.serial = endpoint.ek_hash().substr(0, 12);
+        spec.extra = points(files_.url("/root.crl"));
+        return issue(spec, Key(endpoint.ek(), EVP_PKEY_free), &issuer);
+    }
+    std::string enroll_endorsed(const SoftwareEndpoint& endpoint, const Issued& ek) {
+        protocol::EnrollRequest request =
+            endpoint.enroll_request(service_->create_enrollment_token(kOperator, "default", 600));
+        request.ek_certificate = ek.der();
+        const protocol::EnrollChallenge challenge = service_->enroll(request);
+        const protocol::EnrollStatus status = service_->activate(challenge.id, endpoint.activate(challenge));
+        EXPECT_EQ(status.state, "approved") << service_->enrollment(kReader, challenge.id).reason;
+        return status.endpoint_id;
+    }
+    // The CRL of `issuer` with this number, made `age` days ago.
+    [[nodiscard]] Buffer list(const Issued& issuer, const char* number, std::vector<const Issued*> revoked = {},
+                              std::time_t age = 1) const {
+        RevocationSpec spec{.entries = {},
+                            .extensions = "crlNumber=DER:" + std::string(number),
+                            .sections = {},
+                            .from = kNow - age * kDay,
+                            .to = kNow + 40 * kDay};
+        for (const Issued* one : revoked) {
+            const Buffer serial = serial_of(*one);
+            spec.entries.push_back({.serial = host::hex(serial)});
+        }
+        return issue_list(issuer, spec);
+    }
+    [[nodiscard]] static Buffer serial_of(const Issued& one) {
+        const ASN1_INTEGER* const serial = X509_get0_serialNumber(one.certificate.get());
+        const auto* const bytes = reinterpret_cast<const std::byte*>(ASN1_STRING_get0_data(serial));
+        return {bytes, bytes + ASN1_STRING_length(serial)};
+    }
+    void serve(const Buffer& list, const std::string& headers = "") {
+        files_.give("/root.crl", text_of(list), headers);
+    }
+    // Everything that is due, and what follows of it.
+    std::vector<Service::CrlFetch> fetch() {
+        service_->tick();
+        auto all = service_->fetch_crls({});
+        service_->tick();
+        return all;
+    }
+    std::string fault() {
+        const auto all = fetch();
+        return all.size() == 1 ? all.front().fault : std::to_string(all.size()) + " attempts";
+    }
+    void pass(Seconds time) { *now_ += time; }
+
+    FileServer files_;
+    const Issued root_ = issue(ca_spec("Vendor Root"), ecc_key());
+    SoftwareEndpoint endpoint_;
+    const Issued ek_ = certificate(endpoint_, root_);
+    static constexpr const char *kFirst = "02:01:01", *kFifth = "02:01:05", *kSixth = "02:01:06";
+};
+
+TEST_P(Crls, NothingIsFetchedUnlessTheSettingsSaySo) {
+    with({});
+    (void)enroll_endorsed(endpoint_, ek_);
+    EXPECT_THAT(fetch(), IsEmpty());
+    EXPECT_THAT(files_.requests(), IsEmpty());
+    EXPECT_FALSE(service_->crls(kReader).fetching);
+}
+
+TEST_P(Crls, EndpointThatAFetchedListRevokesIsUntrusted) {
+    const std::string id = enroll_endorsed(endpoint_, ek_);
+    EXPECT_EQ(attest(id, endpoint_).verdict, "trusted");
+    serve(list(root_, kFifth, {&ek_}), "ETag: \"5\"\r\n");
+    const auto all = fetch();
+    ASSERT_THAT(all, SizeIs(1));
+    EXPECT_EQ(all[0].fault, "");
+    EXPECT_EQ(all[0].issuer, "CN=Vendor Root");
+    EXPECT_EQ(state_of(id), State::kUntrusted);
+    EXPECT_THAT(service_->endpoint(kReader, id).endorsement_fault, HasSubstr("revoked by CN=Vendor Root"));
+    EXPECT_THAT(audited("crl.take"), ElementsAre("CN=Vendor Root"));
+    const auto shown = service_->crls(kReader);
+    ASSERT_THAT(shown.lists, SizeIs(1));
+    EXPECT_EQ(shown.lists[0].number, "5");
+    EXPECT_EQ(shown.lists[0].this_update, kNow - kDay);
+    EXPECT_EQ(shown.lists[0].next_update, kNow + 40 * kDay);
+    EXPECT_EQ(shown.lists[0].fetched, *now_);
+    EXPECT_EQ(shown.lists[0].url, files_.url("/root.crl"));
+    EXPECT_THAT(shown.lists[0].vendors, ElementsAre("Vendor"));
+    ASSERT_THAT(shown.sources, SizeIs(1));
+    EXPECT_EQ(shown.sources[0].origin, server::CrlOrigin::kEndorsement);
+    EXPECT_EQ(shown.sources[0].due, *now_ + 86'400);
+
+    // Not before it is due; then only if there is another.
+    EXPECT_THAT(fetch(), IsEmpty());
+    pass(86'400);
+    files_.answer("/root.crl", "HTTP/1.1 304 x\r\n\r\n");
+    EXPECT_EQ(fault(), "");
+    EXPECT_THAT(files_.requests().back(), HasSubstr("If-None-Match: \"5\""));
+    EXPECT_EQ(service_->totals().crls_taken, 1u);
+    EXPECT_EQ(service_->totals().crls_unchanged, 1u);
+    EXPECT_THAT(audited("crl.take"), SizeIs(1));
+    // What was fetched stays when its source goes, and the vendor is given anew.
+    service_->add_vendor(kAdmin, {"Vendor", {root_.der()}, {}, {}});
+    service_->tick();
+    EXPECT_EQ(state_of(id), State::kUntrusted);
+    reopen();
+    service_->tick();
+    EXPECT_EQ(state_of(id), State::kUntrusted);
+}
+
+TEST_P(Crls, OlderListIsNotTaken) {
+    const std::string id = enroll_endorsed(endpoint_, ek_);
+    EXPECT_EQ(attest(id, endpoint_).verdict, "trusted");
+    serve(list(root_, kFifth, {&ek_}, 2));
+    EXPECT_EQ(fault(), "");
+    const auto refused = [&](const std::string& content, const std::string& why) {
+        files_.give("/root.crl", content);
+        pass(86'400);
+        EXPECT_THAT(fault(), HasSubstr(why));
+        EXPECT_EQ(state_of(id), State::kUntrusted) << why;
+        EXPECT_THAT(audited("crl.take"), SizeIs(1)) << why;
+    };
+    refused(text_of(list(root_, kSixth, {}, 3)), "older than the one that is kept");
+    refused(text_of(list(root_, kFirst, {}, 1)), "older than the one that is kept");
+    // Of another scope it takes no place.
+    RevocationSpec other;
+    other.extensions = "issuingDistributionPoint=critical,@idp";
+    other.sections = "[idp]\nonlyuser=TRUE\n";
+    other.from = kNow - 3 * kDay;
+    other.to = kNow + 9 * kDay;
+    files_.give("/root.crl", text_of(issue_list(root_, other)));
+    pass(86'400);
+    EXPECT_EQ(fault(), "");
+    EXPECT_EQ(state_of(id), State::kUntrusted);
+    EXPECT_THAT(service_->crls(kReader).lists, SizeIs(2));
+}
+
+TEST_P(Crls, WhatNobodyTrustedHasSignedIsNotTaken) {
+    (void)enroll_endorsed(endpoint_, ek_);
+    const Issued foreign = issue(ca_spec("Vendor Root"), ecc_key());
+    const auto refused = [&](const std::string& content, const std::string& why) {
+        files_.give("/root.crl", content);
+        EXPECT_THAT(fault(), HasSubstr(why));
+        EXPECT_THAT(service_->crls(kReader).lists, IsEmpty()) << why;
+        pass(86'400);
+    };
+    const Buffer good = list(root_, kFifth);
+    refused(text_of(list(foreign, kFifth)), "no CA of a trusted vendor has signed");
+    std::string broken = text_of(good);
+    broken.back() = static_cast<char>(broken.back() ^ 1);
+    refused(broken, "no CA of a trusted vendor has signed");
+    refused(text_of(good) + "x", "bytes are left");
+    refused("<html>", "neither");
+    refused(text_of(root_.der()), "not a CRL");
+    RevocationSpec delta;
+    delta.extensions = "deltaCRL=critical,DER:02:01:05\ncrlNumber=DER:02:01:06";
+    refused(text_of(issue_list(root_, delta)), "delta");
+    RevocationSpec ahead;
+    ahead.from = *now_ + 2 * kDay;
+    ahead.to = *now_ + 9 * kDay;
+    refused(text_of(issue_list(root_, ahead)), "yet to come");
+    files_.give("/root.crl", pem_of(good));
+    EXPECT_EQ(fault(), "");
+    EXPECT_THAT(service_->crls(kReader).lists, SizeIs(1));
+}
+
+TEST_P(Crls, ListIsNotOlderThanTheOneThatTheVendorWasGivenWith) {
+    service_->add_vendor(kAdmin, {"Vendor", {root_.der()}, {}, {list(root_, kSixth)}});
+    (void)enroll_endorsed(endpoint_, ek_);
+    serve(list(root_, kFifth));
+    EXPECT_THAT(fault(), HasSubstr("older than the one that Vendor was given with"));
+    EXPECT_THAT(audited("crl.take"), IsEmpty());
+}
+
+TEST_P(Crls, CertificatesThatNobodyTrustedIssuedNameNoSource) {
+    // An operator lets it in: its certificate is what it says itself.
+    const Issued foreign = issue(ca_spec("Foreign"), ecc_key());
+    protocol::EnrollRequest request = endpoint_.enroll_request();
+    request.ek_certificate = certificate(endpoint_, foreign).der();
+    request.ek_chain = {foreign.der()};
+    const protocol::EnrollChallenge challenge = service_->enroll(request);
+    (void)service_->activate(challenge.id, endpoint_.activate(challenge));
+    service_->approve(kOperator, challenge.id, "default");
+    EXPECT_THAT(fetch(), IsEmpty());
+    EXPECT_THAT(service_->crls(kReader).sources, IsEmpty());
+    EXPECT_THAT(files_.requests(), IsEmpty());
+}
+
+TEST_P(Crls, CasNameSourcesWhileTheyAreTrusted) {
+    CertificateSpec spec = ca_spec("Issuing");
+    spec.extra =
+        "crlDistributionPoints=URI:" + files_.url("/root.crl") + ",URI:ldap://crl.example/x,URI:https://crl.example/x";
+    const Issued issuing = issue(spec, ecc_key(), &root_);
+    service_->add_vendor(kAdmin, {"Vendor", {root_.der()}, {issuing.der()}, {}});
+    serve(list(root_, kFifth, {&issuing}));
+    EXPECT_THAT(fetch(), SizeIs(3));
+    const auto sources = service_->crls(kReader).sources;
+    ASSERT_THAT(sources, SizeIs(3));
+    EXPECT_EQ(sources[0].url, files_.url("/root.crl"));
+    EXPECT_EQ(sources[0].fault, "");
+    EXPECT_THAT(sources[1].fault, HasSubstr("only http:// is fetched"));
+    EXPECT_EQ(sources[2].fault, "only http:// is fetched, not LDAP");
+    EXPECT_EQ(service_->crl_health().failing, 0);
+    EXPECT_EQ(service_->crl_health().lists, 1);
+    service_->remove_vendor(kAdmin, "Vendor");
+    pass(86'400);
+    EXPECT_THAT(fetch(), IsEmpty());
+    EXPECT_THAT(service_->crls(kReader).sources, IsEmpty());
+    EXPECT_EQ(service_->crl_health().lists, 0);
+    EXPECT_THAT(files_.requests(), SizeIs(1));
+}
+
+TEST_P(Crls, SourceOfAnEkGoesWithItsVendor) {
+    (void)enroll_endorsed(endpoint_, ek_);
+    service_->tick();
+    EXPECT_THAT(service_->crls(kReader).sources, SizeIs(1));
+    service_->remove_vendor(kAdmin, "Vendor");
+    EXPECT_THAT(fetch(), IsEmpty());
+    EXPECT_THAT(files_.requests(), IsEmpty());
+    service_->add_vendor(kAdmin, {"Vendor", {root_.der()}, {}, {}});
+    serve(list(root_, kFifth));
+    EXPECT_EQ(fault(), "");
+}
+
+TEST_P(Crls, AddressesOfTheNetworkInsideAreNotAsked) {
+    with({.fetch = true, .urls = {}, .proxy = {}});
+    (void)enroll_endorsed(endpoint_, ek_);
+    serve(list(root_, kFifth));
+    EXPECT_THAT(fault(), HasSubstr("not an address of the public internet"));
+    EXPECT_THAT(files_.requests(), IsEmpty());
+    EXPECT_EQ(service_->crl_health().failing, 1);
+}
+
+TEST_P(Crls, FailuresAreToldAndTriedAgainLaterAndLater) {
+    with({.fetch = true, .urls = {files_.url("/root.crl")}, .proxy = {}, .private_addresses = true});
+    for (const Seconds pause : {900, 1800, 3600}) {
+        const auto all = fetch();
+        ASSERT_THAT(all, SizeIs(1));
+        EXPECT_EQ(all[0].fault, "answered with status 404");
+        EXPECT_EQ(all[0].was_good, pause == 900);
+        EXPECT_EQ(service_->crls(kReader).sources.at(0).due, *now_ + pause);
+        pass(pause - 1);
+        EXPECT_THAT(fetch(), IsEmpty());
+        pass(1);
+    }
+    EXPECT_EQ(service_->crls(kReader).sources.at(0).failures, 3);
+    EXPECT_EQ(service_->totals().crls_failed, 3u);
+    serve(list(root_, kFifth));
+    EXPECT_EQ(fault(), "");
+    EXPECT_EQ(service_->crls(kReader).sources.at(0).failures, 0);
+}
+
+TEST_P(Crls, ListThatHasEndedIsTakenAndSaidToHave) {
+    const std::string id = enroll_endorsed(endpoint_, ek_);
+    EXPECT_EQ(attest(id, endpoint_).verdict, "trusted");
+    RevocationSpec spec;
+    spec.from = *now_ - 9 * kDay;
+    spec.to = *now_ - 8 * kDay;
+    spec.entries.push_back({.serial = host::hex(serial_of(ek_))});
+    serve(issue_list(root_, spec));
+    EXPECT_THAT(fault(), HasSubstr("has ended"));
+    EXPECT_EQ(state_of(id), State::kUntrusted);
+    EXPECT_EQ(service_->crl_health().ended, 1);
+}
+
+TEST_P(Crls, OneOfSeveralServersFetches) {
+    with({.fetch = true, .urls = {files_.url("/root.crl")}, .proxy = {}, .private_addresses = true});
+    const std::unique_ptr<Service> other = another();
+    files_.be_silent("/root.crl");
+    std::stop_source stop;
+    std::thread first([&] { (void)service_->fetch_crls(stop.get_token()); });
+    while (files_.requests().empty()) std::this_thread::yield();
+    EXPECT_THAT(other->fetch_crls({}), IsEmpty());
+    stop.request_stop();
+    first.join();
+    EXPECT_THAT(files_.requests(), SizeIs(1));
+    // Whose server ended has failed nothing: it is due at once, and not forever claimed.
+    const auto sources = service_->crls(kReader).sources;
+    EXPECT_EQ(sources.at(0).failures, 0);
+    EXPECT_EQ(sources.at(0).due, *now_);
+}
+
+TEST_P(Crls, PolicyMaySayHowOldTheyMayBe) {
+    enforce(hypervisor_policy("laptops", 2, R"({"max_crl_age_days": 30})"));
+    service_->unassign(kOperator, "default", "laptops", 1);
+    const std::string id = enroll_endorsed(endpoint_, ek_);
+    EXPECT_THAT(attest(id, endpoint_).failures, ElementsAre("crl age: there is no CRL for EK certificate"));
+    serve(list(root_, kFifth, {}, 1));
+    EXPECT_EQ(fault(), "");
+    EXPECT_EQ(service_->endpoint(kReader, id).crls, (server::CrlAge{kNow - kDay, kNow + 40 * kDay, ""}));
+    EXPECT_EQ(attest(id, endpoint_).verdict, "trusted");
+    pass(29 * kDay);
+    EXPECT_EQ(attest(id, endpoint_).verdict, "trusted");
+    pass(1);
+    EXPECT_THAT(attest(id, endpoint_).failures.at(0), HasSubstr("crl age: the oldest CRL"));
+    // By another policy it is good: the age is of account only where that is asked for.
+    enforce(hypervisor_policy("laptops", 3));
+    EXPECT_EQ(attest(id, endpoint_).verdict, "trusted");
+    service_->unassign(kOperator, "default", "laptops", 3);
+    enforce(hypervisor_policy("laptops", 4, R"({"max_crl_age_days": 3650})"));
+    EXPECT_EQ(attest(id, endpoint_).verdict, "trusted");
+    pass(12 * kDay);
+    EXPECT_THAT(attest(id, endpoint_).failures.at(0), HasSubstr("crl age: a CRL that it depends on has ended"));
+
+    // Without a vendor nothing is known of it.
+    SoftwareEndpoint by_hand("laptop-2");
+    EXPECT_THAT(attest(enroll(by_hand), by_hand).failures.at(0), HasSubstr("crl age: no vendor vouches"));
+}
+
+INSTANTIATE_TEST_SUITE_P(SQLite, Crls, testing::Values("SQLite"));
+INSTANTIATE_TEST_SUITE_P(PostgreSQL, Crls, testing::Values("PostgreSQL"));
+
+TEST(CrlAge, OlderByNumberOrByDate) {
+    const auto facts = [](const char* number, std::time_t time) {
+        CrlFacts one;
+        one.number = number;
+        one.this_update = time;
+        return one;
+    };
+    const CrlFacts one = facts("ff", 10);
+    EXPECT_FALSE(verifier::is_older(one, one));
+    EXPECT_TRUE(verifier::is_older(facts("ff", 9), one));
+    EXPECT_TRUE(verifier::is_older(facts("fe", 11), one));
+    EXPECT_TRUE(verifier::is_older(facts("", 11), one));
+    EXPECT_FALSE(verifier::is_older(facts("100", 10), one));
+}
+
+}  // namespace
+}  // namespace gatehouse::test
