@@ -95,8 +95,17 @@ Store store_of(const std::vector<VendorRow>& rows, const std::vector<CrlRow>& fe
     const auto crls = std::make_shared<std::vector<KnownCrl>>();
     std::map<std::string, verifier::Vendor> vendors;
     for (const VendorRow& row : rows) {
-        const verifier::Vendor& vendor = vendors[row.name] = vendor_of(row.name, row.content);
-        store->add(vendor);
+        const verifier::Vendor vendor = vendor_of(row.name, row.content);
+        try {
+            store->add(vendor);
+        } catch (const host::ToolError& error) {
+            // An older program took it. It is not trusted, which the list of CRLs says; the others are.
+            KnownCrl& refused = crls->emplace_back();
+            refused.shown.vendors = {row.name};
+            refused.shown.fault = error.what();
+            continue;
+        }
+        vendors[row.name] = vendor;
         for (const Buffer& list : vendor.revocations) crls->push_back(known_crl(list, {row.name}));
     }
     std::map<std::string, std::vector<const CrlRow*>> by_vendor;

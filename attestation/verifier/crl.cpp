@@ -168,7 +168,9 @@ openssl::RevocationStack usable_lists(const STACK_OF(X509) * path, const Trusted
         bool fits = one.signer != nullptr;
         for (int depth = 1; depth < sk_X509_num(path); ++depth) {
             X509* const certificate = sk_X509_value(path, depth);
-            if (!names_as_signer(list, certificate)) continue;
+            if (X509_NAME_cmp(X509_get_subject_name(certificate), X509_CRL_get_issuer(list)) != 0 ||
+                X509_check_akid(certificate, one.key.get()) != X509_V_OK)
+                continue;
             fits = X509_CRL_verify(list, X509_get0_pubkey(certificate)) == 1;
             if (fits) break;
         }

@@ -3,8 +3,8 @@
 
 usage: outages.py --build DIR
 
-What was acknowledged is there afterwards, and what was refused is told as such: by 503 or 507, within bounds. Needs root,
-for a file system of its own that can be full. Exit status: as unittest's.
+What was acknowledged is there afterwards, and what was refused is told as such: by 503 or 507, within bounds. The full disk needs
+root, for a file system of its own. Exit status: as unittest's.
 """
 import argparse
 import base64
@@ -85,8 +85,10 @@ class Outages(unittest.TestCase):
         cls.root.chmod(0o755)  # PostgreSQL's user goes through
         cls.room = cls.root / "room"
         cls.room.mkdir()
-        run("mount", "-t", "tmpfs", "-o", f"size={ROOM_MB}m,mode=0755", "gatehouse-outages", cls.room)
-        cls.addClassCleanup(run, "umount", "-l", cls.room)
+        mounted = run("mount", "-t", "tmpfs", "-o", f"size={ROOM_MB}m,mode=0755", "gatehouse-outages", cls.room, check=False)
+        cls.bounded = mounted.returncode == 0
+        if cls.bounded:
+            cls.addClassCleanup(run, "umount", "-l", cls.room)
         cls.database = Postgresql(cls.room)
         cls.addClassCleanup(cls.database.kill)
         cls.servers = [Server(BUILD, cls.root / "one", cls.database.url).start()]
@@ -170,6 +172,8 @@ class Outages(unittest.TestCase):
         self.check_all()
 
     def test_a_disk_that_is_full(self):
+        if not self.bounded:
+            self.skipTest("no file system of its own could be mounted for the database")
         ballast = self.room / "ballast"
         with open(ballast, "wb") as file:
             try:

@@ -9,21 +9,32 @@
 namespace gatehouse::server {
 
 template <>
-inline constexpr auto kColumns<KnownEndpoint> = std::tuple{
-    Column{"id", &KnownEndpoint::id}, Column{"hostname", &KnownEndpoint::hostname},
-    Column{"group_name", &KnownEndpoint::group}, Column{"source", &KnownEndpoint::source},
-    Column{"ek_hash", &KnownEndpoint::ek_hash}, Column{"vendor", &KnownEndpoint::vendor},
-    Column{"reason", &KnownEndpoint::reason}, Column{"policy", &KnownEndpoint::policy},
-    Column{"outcomes", &KnownEndpoint::outcomes}, Column{"endorsement_fault", &KnownEndpoint::endorsement_fault},
-    Column{"state", &KnownEndpoint::state}, Column{"ak_public", &KnownEndpoint::ak_public},
-    Column{"tpm", &KnownEndpoint::tpm}, Column{"log_hash", &KnownEndpoint::log_hash},
-    Column{"last_nonce", &KnownEndpoint::last_nonce}, Column{"run", &KnownEndpoint::run},
-    Column{"run_length", &KnownEndpoint::run_length}, Column{"last_seen", &KnownEndpoint::last_seen},
-    Column{"(SELECT value FROM settings WHERE name = $2)", &KnownEndpoint::assignments},  // see find_known()
-    Column{"COALESCE((SELECT k.checked FROM ek_endorsements k WHERE k.endpoint = endpoints.id AND "
-           "k.ek_hash = endpoints.ek_hash), 9223372036854775807)",
-           &KnownEndpoint::checked},  // kNothingToCheck if there is none
-    Column{"crl_oldest", kCrlOldest}, Column{"crl_end", kCrlEnd}, Column{"crl_gap", kCrlGap}};
+inline constexpr auto kColumns<KnownEndpoint> =
+    std::tuple{Column{"id", &KnownEndpoint::id},
+               Column{"hostname", &KnownEndpoint::hostname},
+               Column{"group_name", &KnownEndpoint::group},
+               Column{"source", &KnownEndpoint::source},
+               Column{"ek_hash", &KnownEndpoint::ek_hash},
+               Column{"vendor", &KnownEndpoint::vendor},
+               Column{"reason", &KnownEndpoint::reason},
+               Column{"policy", &KnownEndpoint::policy},
+               Column{"outcomes", &KnownEndpoint::outcomes},
+               Column{"endorsement_fault", &KnownEndpoint::endorsement_fault},
+               Column{"state", &KnownEndpoint::state},
+               Column{"ak_public", &KnownEndpoint::ak_public},
+               Column{"tpm", &KnownEndpoint::tpm},
+               Column{"log_hash", &KnownEndpoint::log_hash},
+               Column{"last_nonce", &KnownEndpoint::last_nonce},
+               Column{"run", &KnownEndpoint::run},
+               Column{"run_length", &KnownEndpoint::run_length},
+               Column{"last_seen", &KnownEndpoint::last_seen},
+               Column{"(SELECT value FROM settings WHERE name = $2)", &KnownEndpoint::assignments},  // see find_known()
+               Column{"COALESCE((SELECT k.checked FROM ek_endorsements k WHERE k.endpoint = endpoints.id AND "
+                      "k.ek_hash = endpoints.ek_hash), 0)",
+                      &KnownEndpoint::checked},
+               Column{"crl_oldest", kCrlOldest},
+               Column{"crl_end", kCrlEnd},
+               Column{"crl_gap", kCrlGap}};
 
 template <>
 inline constexpr auto kColumns<Attestation> = std::tuple{

@@ -15,7 +15,7 @@ struct KnownEndpoint {
     std::int64_t last_nonce = 0, run = 0, run_length = 0;
     Seconds last_seen = 0;
     std::int64_t assignments = 0;  // Counter::kAssignments when it was read
-    std::int64_t checked = 0;      // Counter::kVendors that the next is of; kNeverChecked, kNothingToCheck
+    std::int64_t checked = 0;  // Counter::kVendors that the next is of; kNeverChecked; 0: no vendor ever vouched for it
     CrlAge crls;
 };
 [[nodiscard]] std::optional<KnownEndpoint> find_known(Session& session, const std::string& id);

@@ -7,15 +7,25 @@
 namespace gatehouse::server {
 
 template <>
-inline constexpr auto kColumns<Endpoint> = std::tuple{
-    Column{"id", &Endpoint::id}, Column{"hostname", &Endpoint::hostname}, Column{"group_name", &Endpoint::group},
-    Column{"source", &Endpoint::source}, Column{"state", &Endpoint::state}, Column{"ek_hash", &Endpoint::ek_hash},
-    Column{"vendor", &Endpoint::vendor}, Column{"manufacturer", &Endpoint::manufacturer},
-    Column{"model", &Endpoint::model}, Column{"endorsement_fault", &Endpoint::endorsement_fault},
-    Column{"crl_oldest", kCrlOldest}, Column{"crl_end", kCrlEnd}, Column{"crl_gap", kCrlGap},
-    Column{"ak_public", &Endpoint::ak_public}, Column{"enrolled", &Endpoint::enrolled},
-    Column{"last_seen", &Endpoint::last_seen}, Column{"lease_until", &Endpoint::lease_until},
-    Column{"reason", &Endpoint::reason}, Column{"tpm", &Endpoint::tpm}};
+inline constexpr auto kColumns<Endpoint> = std::tuple{Column{"id", &Endpoint::id},
+                                                      Column{"hostname", &Endpoint::hostname},
+                                                      Column{"group_name", &Endpoint::group},
+                                                      Column{"source", &Endpoint::source},
+                                                      Column{"state", &Endpoint::state},
+                                                      Column{"ek_hash", &Endpoint::ek_hash},
+                                                      Column{"vendor", &Endpoint::vendor},
+                                                      Column{"manufacturer", &Endpoint::manufacturer},
+                                                      Column{"model", &Endpoint::model},
+                                                      Column{"endorsement_fault", &Endpoint::endorsement_fault},
+                                                      Column{"crl_oldest", kCrlOldest},
+                                                      Column{"crl_end", kCrlEnd},
+                                                      Column{"crl_gap", kCrlGap},
+                                                      Column{"ak_public", &Endpoint::ak_public},
+                                                      Column{"enrolled", &Endpoint::enrolled},
+                                                      Column{"last_seen", &Endpoint::last_seen},
+                                                      Column{"lease_until", &Endpoint::lease_until},
+                                                      Column{"reason", &Endpoint::reason},
+                                                      Column{"tpm", &Endpoint::tpm}};
 
 template <>
 inline constexpr auto kColumns<StateCount> =

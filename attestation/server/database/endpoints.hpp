@@ -100,7 +100,7 @@ void want_evidence(Session& session, const std::string& id, Seconds now);
 [[nodiscard]] bool take_wish(Session& session, const std::string& id);
 
 // --- what vouches for each EK of an endpoint's TPM, checked again with each number of Counter::kVendors
-inline constexpr std::int64_t kNothingToCheck = std::numeric_limits<std::int64_t>::max(), kNeverChecked = -1;
+inline constexpr std::int64_t kNeverChecked = -1;
 struct Unchecked {
     std::string id, ek_hash, vendor, fault;
     std::int64_t checked = kNeverChecked;

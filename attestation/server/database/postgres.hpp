@@ -16,7 +16,7 @@
 
 namespace gatehouse::server {
 
-[[nodiscard]] std::unique_ptr<Database> open_postgresql(
-    const std::string& url, std::chrono::milliseconds patience = std::chrono::seconds(75));
+[[nodiscard]] std::unique_ptr<Database> open_postgresql(const std::string& url,
+                                                        std::chrono::milliseconds patience = std::chrono::seconds(75));
 
 }  // namespace gatehouse::server

@@ -323,7 +323,8 @@ Response Application::Inside::answer_of(const Request& request, Body&& body) {
         return answer;
     } catch (const server::ServiceError& error) {
         if (const std::string cause = cause_of(error); !cause.empty())
-            log.write(Level::kError, error.code(), {{"method", request.method}, {"path", request.path}, {"error", cause}});
+            log.write(Level::kError, error.code(),
+                      {{"method", request.method}, {"path", request.path}, {"error", cause}});
         return error_response(error.status(), error.code(), error.what(), error.retry_after());
     } catch (const protocol::MessageError& error) {
         return error_response(400, "bad_body", error.what());

@@ -163,9 +163,8 @@ TEST_P(Kept, OutcomeIsInItsColumns) {
 const std::vector<std::string> kTexts{"hostname",     "search", "group_name", "source", "ek_key",   "vendor",
                                       "manufacturer", "model",  "reason",     "policy", "outcomes", "endorsement_fault",
                                       "crl_gap"};
-const std::vector<std::string> kNumbers{"state",      "enrolled", "since", "last_seen",  "lease_until",
-                                        "last_nonce", "wanted",   "run",   "run_length",
-                                        "crl_oldest", "crl_end"};
+const std::vector<std::string> kNumbers{"state",  "enrolled", "since",      "last_seen",  "lease_until", "last_nonce",
+                                        "wanted", "run",      "run_length", "crl_oldest", "crl_end"};
 const std::vector<std::string> kBlobs{"ak_public", "tpm", "log_hash", "certificate", "next_certificate"};
 
 Columns endpoint_row(Session& session) {

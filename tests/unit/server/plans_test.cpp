@@ -38,7 +38,8 @@ class Explained final : public Session {
         const std::string question = "EXPLAIN QUERY PLAN " + std::string(sql);
         for (const Row& row : under_.query_with(question, params)) {
             const auto& step = std::get<std::string>(row.at(3));
-            if (step.starts_with("SCAN ") && !step.starts_with("SCAN CONSTANT")) scans.push_back(step + ": " + question);
+            if (step.starts_with("SCAN ") && !step.starts_with("SCAN CONSTANT"))
+                scans.push_back(step + ": " + question);
         }
     }
     Session& under_;
