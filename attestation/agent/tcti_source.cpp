@@ -102,10 +102,10 @@ class AttestationKey {
         const TSS2_RC code = Esys_Load(tpm_.context(), parent_, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE,
                                        &sensitive, &area, &key_.handle);
         if (code == TSS2_RC_SUCCESS) return true;
-        const host::TpmError error(code, "loading the attestation key");
         // Its parent did not encrypt it (Part 3, 12.2; Part 1, 22.4): the seed that the parent is made of is another one.
-        if (error.error() == TPM2_RC_INTEGRITY) return false;
-        throw error;
+        constexpr const char* what = "loading the attestation key";
+        if (host::TpmError(code, what).error() == TPM2_RC_INTEGRITY) return false;
+        throw host::TpmError(code, what);
     }
 
     const TctiTpm& tpm_;

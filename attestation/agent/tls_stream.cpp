@@ -59,7 +59,7 @@ std::string dates_text(const X509* certificate) {
 
 // Why a certificate of the server's path is not accepted.
 std::string verdict_text(long verdict) {
-    const std::string text = X509_verify_cert_error_string(verdict);
+    std::string text = X509_verify_cert_error_string(verdict);
     if (verdict != X509_V_ERR_CERT_NOT_YET_VALID && verdict != X509_V_ERR_CERT_HAS_EXPIRED) return text;
     return text + "; " + clock_text() +
            ": if that is wrong, set it; if not, the server's clock is, or its certificate is";
@@ -71,7 +71,7 @@ std::string alert_text(SSL* ssl) {
     const X509* const own = ssl == nullptr ? nullptr : SSL_get_certificate(ssl);
     const bool is_about_dates =
         reason == SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED || reason == SSL_R_SSLV3_ALERT_BAD_CERTIFICATE;
-    const std::string text = openssl_reason();
+    std::string text = openssl_reason();
     if (!is_about_dates || own == nullptr) return text;
     return text + ": the server does not take the certificate of this endpoint, " + dates_text(own) +
            ". If that is within, the server's clock is wrong; else, `attestation-agent enroll --again` gets a new one";

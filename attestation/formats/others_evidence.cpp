@@ -296,6 +296,7 @@ OthersEvidence read_others_evidence(const EvidenceFiles& files) {
     const auto go = std::ranges::find_if(parsed, [](const auto& one) { return is_go_attestation(one.second); });
     if (keylime != parsed.end()) {
         std::vector<json> others;
+        others.reserve(parsed.size());
         for (const auto& [name, content] : parsed) others.push_back(content);
         evidence = read_keylime(files, keylime->second, keylime->first, others);
     } else if (go != parsed.end()) {

@@ -225,7 +225,7 @@ class Walk {
 
     // `place.text` is "" at the top.
     void directory(File open, const Place& place, unsigned depth) {
-        const std::unique_ptr<DIR, CloseDirectory> entries(::fdopendir(::dup(open.get())));
+        const std::unique_ptr<DIR, CloseDirectory> entries(::fdopendir(::fcntl(open.get(), F_DUPFD_CLOEXEC, 0)));
         if (!entries) return sorter_.pass_over(place, std::strerror(errno));
         std::vector<std::string> names;
         errno = 0;
@@ -263,7 +263,7 @@ class Walk {
             if (!is_vendor_name(name)) return sorter_.pass_over(place, "its name is none for a vendor");
             place.vendor = name;
         }
-        directory(File(::dup(open.get())), place, depth + 1);
+        directory(File(::fcntl(open.get(), F_DUPFD_CLOEXEC, 0)), place, depth + 1);
     }
 
     Sorter& sorter_;

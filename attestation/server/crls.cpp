@@ -53,7 +53,7 @@ struct Candidate {
 Candidate candidate_of(Bytes content, const verifier::TrustStore& store, const std::vector<KnownCrl>& given,
                        Seconds now) {
     Candidate one{.der = verifier::crl_of(content), .facts = {}, .vendors = {}};
-    one.facts = verifier::read_crl(one.der);
+    one.facts = verifier::read_crl(one.der, store);
     one.vendors = verifier::crl_vendors(one.der, store);
     if (one.vendors.empty())
         throw host::ToolError("no CA of a trusted vendor has signed the CRL; its issuer is " + one.facts.issuer);

@@ -88,17 +88,29 @@ std::optional<std::string> disguised(Session& session, const OpenEnrollment& ope
     return "endpoint " + *other + " has this EK, in another public area";
 }
 
-TpmKeys keys_of(const OpenEnrollment& open) { return {open.ek_key, open.ak_key, open.ecc_key, open.storage_root}; }
+// Those that it is proven to have. All are in one TPM, by the activated credential and by what the attestation key signed,
+// if the EK is a TPM's; if nobody vouches for that, whoever has its private key can say anything of the others.
+TpmKeys keys_of(const OpenEnrollment& open) {
+    if (!open.endorsed) return {open.ek_key};
+    return {open.ek_key, open.ak_key, open.ecc_key, open.storage_root};
+}
+TpmKeys claimed_keys_of(const OpenEnrollment& open) {
+    return {open.ek_key, open.ak_key, open.ecc_key, open.storage_root};
+}
 
-// The endpoint of this TPM, if there is one: that has this EK, or whose TPM has shown one of these keys before. All are
-// in one TPM: that was proven when the credential was activated, and by what the attestation key signed.
+// The endpoint of this TPM, if there is one: that has this EK, or whose TPM has shown one of these keys before.
 struct Present {
     std::optional<EndpointSummary> endpoint;
-    // Others of the same TPM, which are not to be: enrolled while nothing tied their keys.
+    // Others of the same TPM, which are not to be: enrolled while nothing tied their keys, or claimed by who is not
+    // endorsed.
     std::vector<EndpointSummary> others;
 
     [[nodiscard]] std::string why_not() const {
         if (others.empty()) return {};
+        if (!endpoint) {
+            return "its EK is not endorsed, and its other keys are endpoint " + others.front().id +
+                   "'s; if it is that TPM, an operator retires that one, and approves";
+        }
         return "this TPM is endpoint " + endpoint->id + " by one of its keys and endpoint " + others.front().id +
                " by another; an operator retires all but one of them, and approves";
     }
@@ -108,13 +120,18 @@ struct Present {
 };
 Present present_of(Session& session, const OpenEnrollment& open) {
     Present present{lock_by_ek(session, open.ek_hash), {}};
-    for (const std::string& id : ids_of_keys(session, keys_of(open))) {
+    const std::vector<std::string> proven = ids_of_keys(session, keys_of(open));
+    for (const std::string& id : ids_of_keys(session, claimed_keys_of(open))) {
         if (present.endpoint && present.endpoint->id == id) continue;
         if (auto found = lock_summary(session, id)) present.others.push_back(std::move(*found));
     }
-    if (!present.endpoint && !present.others.empty()) {
-        auto first = std::ranges::find_if(present.others, [](const auto& one) { return one.state != State::kRetired; });
-        if (first == present.others.end()) first = present.others.begin();
+    const bool is_proven = std::ranges::any_of(
+        present.others, [&](const auto& one) { return std::ranges::find(proven, one.id) != proven.end(); });
+    if (!present.endpoint && is_proven) {
+        const auto proven_here = [&](const auto& one) { return std::ranges::find(proven, one.id) != proven.end(); };
+        auto first = std::ranges::find_if(
+            present.others, [&](const auto& one) { return proven_here(one) && one.state != State::kRetired; });
+        if (first == present.others.end()) first = std::ranges::find_if(present.others, proven_here);
         present.endpoint = std::move(*first);
         present.others.erase(first);
     }
@@ -207,7 +224,7 @@ void Service::Inside::approve(Session& session, const std::string& id, const std
         add_endpoint(session, endpoint);
     }
     for (const EndpointSummary& other : known.others) move_keys(session, other.id, open.endpoint);
-    keep_keys(session, open.endpoint, keys_of(open));
+    keep_keys(session, open.endpoint, claimed_keys_of(open));
     // Whoever approves knows them: automatic() does not, while one counts.
     overrule_faults(session, open.endpoint);
     if (open.endorsed) set_endorsement(session, open.endpoint, open.ek_hash, open.vendor, open.time, open.endorsement);

@@ -81,12 +81,12 @@ class Joining {
         if (has(joined_.revocations, item.der)) return;
         if (verifier::crl_vendors(item.der, trial).empty())
             return pass_over(item, "no certificate of the vendor's has signed this CRL");
-        const verifier::CrlFacts facts = verifier::read_crl(item.der);
+        const verifier::CrlFacts facts = verifier::read_crl(item.der, trial);
         std::vector<Buffer> kept;
         for (const Buffer& other : joined_.revocations) {
             std::optional<verifier::CrlFacts> its;
             try {
-                its = verifier::read_crl(other);
+                its = verifier::read_crl(other, trial);
             } catch (const host::ToolError&) {
                 // Not one to compare with: it stays.
             }

@@ -109,7 +109,7 @@ class Service {
     void revoke_token(const Principal& by, const std::string& name);
 
     // --- enrollment
-    [[nodiscard]] protocol::EnrollChallenge enroll(const protocol::EnrollRequest& request);
+    [[nodiscard]] protocol::EnrollChallenge enroll(const protocol::EnrollRequest& given);
     [[nodiscard]] protocol::EnrollStatus activate(const std::string& id, Bytes secret);
     [[nodiscard]] protocol::EnrollStatus enrollment_status(const std::string& id, Bytes secret);
     [[nodiscard]] Page<Enrollment> enrollments(const Principal& by, const std::string& state, const std::string& cursor,

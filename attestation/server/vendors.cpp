@@ -54,11 +54,11 @@ Checked check(const Unchecked& one, const verifier::TrustStore& store) {
     return checked;
 }
 
-KnownCrl known_crl(Bytes der, std::vector<std::string> vendors) {
+KnownCrl known_crl(Bytes der, const verifier::TrustStore& store, std::vector<std::string> vendors) {
     KnownCrl known;
     known.shown.vendors = std::move(vendors);
     try {
-        known.facts = verifier::read_crl(der);
+        known.facts = verifier::read_crl(der, store);
         known.shown.issuer = known.facts->issuer;
         known.shown.number = known.facts->number;
         known.shown.this_update = known.facts->this_update;
@@ -70,12 +70,13 @@ KnownCrl known_crl(Bytes der, std::vector<std::string> vendors) {
 }
 
 // In place of older ones that the vendor was given with, and beside the others; as many as there is room for.
-void add_fetched(verifier::Vendor& vendor, const std::vector<const CrlRow*>& fetched) {
+void add_fetched(verifier::Vendor& vendor, const std::vector<const CrlRow*>& fetched,
+                 const verifier::TrustStore& store) {
     for (const CrlRow* const row : fetched) {
-        const verifier::CrlFacts facts = verifier::read_crl(row->content);
+        const verifier::CrlFacts facts = verifier::read_crl(row->content, store);
         std::erase_if(vendor.revocations, [&](const Buffer& given) {
             try {
-                const verifier::CrlFacts its = verifier::read_crl(given);
+                const verifier::CrlFacts its = verifier::read_crl(given, store);
                 return its.scope == facts.scope && !verifier::is_older(facts, its);
             } catch (const host::ToolError&) {
                 return false;
@@ -83,6 +84,21 @@ void add_fetched(verifier::Vendor& vendor, const std::vector<const CrlRow*>& fet
         });
         if (vendor.revocations.size() < verifier::kMaxVendorItems) vendor.revocations.push_back(row->content);
     }
+}
+
+// Without those that it does not take, which came when the vendor was another.
+void add_one_by_one(verifier::TrustStore& store, verifier::Vendor vendor, const std::vector<const CrlRow*>& fetched) {
+    for (const CrlRow* const row : fetched) {
+        verifier::Vendor next = vendor;
+        add_fetched(next, {row}, store);
+        try {
+            store.add(next);
+            vendor = std::move(next);
+        } catch (const host::ToolError&) {
+            // The list of CRLs goes on showing it.
+        }
+    }
+    store.add(vendor);
 }
 
 // What is trusted, as it is in the database.
@@ -106,19 +122,24 @@ Store store_of(const std::vector<VendorRow>& rows, const std::vector<CrlRow>& fe
             continue;
         }
         vendors[row.name] = vendor;
-        for (const Buffer& list : vendor.revocations) crls->push_back(known_crl(list, {row.name}));
+        for (const Buffer& list : vendor.revocations) crls->push_back(known_crl(list, *store, {row.name}));
     }
     std::map<std::string, std::vector<const CrlRow*>> by_vendor;
     for (const CrlRow& row : fetched) {
         const std::vector<std::string> names = verifier::crl_vendors(row.content, *store);
         for (const std::string& name : names) by_vendor[name].push_back(&row);
-        KnownCrl& known = crls->emplace_back(known_crl(row.content, names));
+        KnownCrl& known = crls->emplace_back(known_crl(row.content, *store, names));
         known.shown.fetched = row.fetched;
         known.shown.url = row.url;
     }
     for (const auto& [name, all] : by_vendor) {
-        add_fetched(vendors.at(name), all);
-        store->add(vendors.at(name));
+        verifier::Vendor with_fetched = vendors.at(name);
+        add_fetched(with_fetched, all, *store);
+        try {
+            store->add(with_fetched);
+        } catch (const host::ToolError&) {
+            add_one_by_one(*store, vendors.at(name), all);
+        }
     }
     return {store, crls};
 }

@@ -239,6 +239,7 @@ CrlFacts read_crl(Bytes der) {
     if (X509_CRL_get_ext_by_NID(list.get(), NID_delta_crl, -1) >= 0)
         throw ToolError("a delta CRL, which is of no use alone");
     if (is_weak(list.get())) throw ToolError("its signature is too weak; SHA-256 at least");
+    if (!listed_keys(list.get())) throw ToolError("it lists too many issuers' certificates");
     CrlFacts facts{.issuer = name_text(X509_CRL_get_issuer(list.get())),
                    .scope = scope_of(list.get()),
                    .number = number_of(list.get()),
@@ -269,13 +270,44 @@ Buffer crl_of(Bytes content) {
     return out;
 }
 
+namespace {
+
+bool has_signed(X509_CRL* list, X509* certificate) {
+    return X509_NAME_cmp(X509_get_subject_name(certificate), X509_CRL_get_issuer(list)) == 0 &&
+           X509_CRL_verify(list, X509_get0_pubkey(certificate)) == 1;
+}
+
+X509* signer_of(X509_CRL* list, const TrustStore& trusted) {
+    for (const TrustedVendor& vendor : trusted.contents().vendors) {
+        for (const auto* group : {&vendor.roots, &vendor.intermediates}) {
+            for (const auto& one : *group) {
+                if (has_signed(list, one.get())) return one.get();
+            }
+        }
+    }
+    return nullptr;
+}
+
+}  // namespace
+
+CrlFacts read_crl(Bytes der, const TrustStore& trusted) {
+    CrlFacts facts = read_crl(der);
+    const ErrorsCleared cleared;
+    const openssl::RevocationList list = parse(der);
+    const X509* const signer = signer_of(list.get(), trusted);
+    if (signer == nullptr) return facts;
+    unsigned char* encoded = nullptr;
+    const int size = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(signer), &encoded);
+    if (size < 0) throw ToolError("the key of its issuer cannot be read");
+    facts.scope = sha256({facts.scope, std::as_bytes(std::span(encoded, static_cast<std::size_t>(size)))});
+    OPENSSL_free(encoded);
+    return facts;
+}
+
 std::vector<std::string> crl_vendors(Bytes der, const TrustStore& trusted) {
     const ErrorsCleared cleared;
     const openssl::RevocationList list = parse(der);
-    const auto signed_by = [&](const openssl::Certificate& one) {
-        return X509_NAME_cmp(X509_get_subject_name(one.get()), X509_CRL_get_issuer(list.get())) == 0 &&
-               X509_CRL_verify(list.get(), X509_get0_pubkey(one.get())) == 1;
-    };
+    const auto signed_by = [&](const openssl::Certificate& one) { return has_signed(list.get(), one.get()); };
     std::vector<std::string> names;
     for (const TrustedVendor& vendor : trusted.contents().vendors) {
         if (std::ranges::any_of(vendor.roots, signed_by) || std::ranges::any_of(vendor.intermediates, signed_by))

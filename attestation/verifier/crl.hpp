@@ -12,7 +12,7 @@ namespace gatehouse::verifier {
 struct CrlFacts {
     std::string issuer;           // as name_text() has it
     Sha256Digest scope{};         // the same for two lists of which one takes the other's place: of issuer, its key's
-                                  // identifier and issuing distribution point
+                                  // identifier and issuing distribution point, and the key that signed it, if known
     std::string number;           // hexadecimal without leading zeros; empty: it has none
     std::time_t this_update = 0;  // since the epoch
     std::time_t next_update = 0;  // 0: it does not say
@@ -20,6 +20,9 @@ struct CrlFacts {
 // ToolError saying why not: no CRL in DER, bytes after it, a delta CRL (which says what has changed, and is of no use
 // alone), a signature by less than SHA-256, no dates.
 [[nodiscard]] CrlFacts read_crl(Bytes der);
+// The same, with the key of the first of the store's certificates that signed it, if one did: what it says of its key is
+// the signer's to choose.
+[[nodiscard]] CrlFacts read_crl(Bytes der, const TrustStore& trusted);
 // Whether `one` is from before `other`, by its number or by its date; without a number it is before any that has one.
 [[nodiscard]] bool is_older(const CrlFacts& one, const CrlFacts& other);
 
@@ -27,10 +30,10 @@ struct CrlFacts {
 [[nodiscard]] Buffer crl_of(Bytes content);
 
 // Names of the vendors that have a certificate, root or not, with the name of the CRL's issuer and the key that signed it.
-[[nodiscard]] std::vector<std::string> crl_vendors(Bytes der, const TrustStore& store);
+[[nodiscard]] std::vector<std::string> crl_vendors(Bytes der, const TrustStore& trusted);
 
 // The URIs of the distribution points of a vendor's certificates; of them that are there twice one.
-[[nodiscard]] std::vector<std::string> distribution_points(const TrustStore& store, const std::string& vendor);
+[[nodiscard]] std::vector<std::string> distribution_points(const TrustStore& trusted, const std::string& name);
 
 // What the path from an EK certificate to a vendor depends on.
 struct PathCrls {
@@ -43,6 +46,7 @@ struct PathCrls {
 };
 // With the dates of certificates as they were at the time `accepted`, whatever the CRLs' are. Of several CRLs that are for
 // one certificate the newest counts.
-[[nodiscard]] PathCrls crls_of_path(const EndorsementEvidence& evidence, const TrustStore& store, std::time_t accepted);
+[[nodiscard]] PathCrls crls_of_path(const EndorsementEvidence& evidence, const TrustStore& trusted,
+                                    std::time_t accepted);
 
 }  // namespace gatehouse::verifier

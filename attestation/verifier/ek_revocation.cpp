@@ -222,7 +222,9 @@ std::string revoked_by_delta(const Collected& found, X509* certificate, int dept
     for (const Candidate& delta : found.candidates) {
         if (delta.depth != depth || !delta.asked || !delta.one->base || !delta.says(certificate, kListed)) continue;
         const bool superseded = std::ranges::any_of(found.candidates, [&](const Candidate& full) {
-            return !full.one->base && full.is_of(delta) && full.one->number && !is_newer(*delta.one, *full.one);
+            return !full.one->base && full.asked && full.is_of(delta) && full.one->number &&
+                   !is_newer(*delta.one, *full.one) && is_current(*full.one, found.now) &&
+                   !full.one->unknown_critical && !full.says(certificate, kListed);
         });
         if (superseded || is_taken_back(found, delta, certificate)) continue;
         return certificate_text(certificate, depth) + ": revoked by " + issuer_text(delta.one->list.get());
@@ -245,6 +247,26 @@ void ask_other_keys(Collected& found, X509* certificate, Revocations::Gap& gap) 
             found.revoked = gap.who + ": revoked by " + issuer + ", under another key of that name";
         if (gap.other.empty()) gap.other = "the CRL of " + issuer + " is by another key of that name";
     }
+}
+
+// Where dates do not count OpenSSL prefers a list by the key that issued the certificate to one by the CA's next key,
+// however long ago it has ended. One that has, and says nothing of the certificate, stands back for one that has not.
+bool is_behind(const TrustedRevocations& one, const Lists& asked, X509* certificate) {
+    const auto has_begun = [](const TrustedRevocations& list) {
+        return X509_cmp_current_time(X509_CRL_get0_lastUpdate(list.list.get())) < 0;
+    };
+    const auto has_ended = [](const TrustedRevocations& list) {
+        const ASN1_TIME* const end = X509_CRL_get0_nextUpdate(list.list.get());
+        return end != nullptr && X509_cmp_current_time(end) < 0;
+    };
+    X509_REVOKED* entry = nullptr;
+    if (one.base || !has_ended(one) || X509_CRL_get0_by_cert(one.list.get(), &entry, certificate) == kListed)
+        return false;
+    return std::ranges::any_of(asked, [&](const TrustedRevocations* other) {
+        return !other->base && !other->unknown_critical && other->scope == one.scope && has_begun(*other) &&
+               !has_ended(*other) &&
+               X509_NAME_cmp(X509_CRL_get_issuer(other->list.get()), X509_CRL_get_issuer(one.list.get())) == 0;
+    });
 }
 
 }  // namespace
@@ -276,16 +298,19 @@ STACK_OF(X509_CRL) * crls_of_certificate(const X509_STORE_CTX* context, const X5
     if (found == nullptr) return lists.release();
     X509* const certificate = X509_STORE_CTX_get_current_cert(context);
     const int depth = X509_STORE_CTX_get_error_depth(context);
+    Lists asked;
     for (const TrustedRevocations* const one : lists_about(certificate, *found->vendor)) {
         X509* const signer = taken_for_signer(context, certificate, *one);
-        const bool asked = signer != nullptr && is_signed_by(*one, signer);
-        if (asked) {
-            X509_CRL_up_ref(one->list.get());
-            sk_X509_CRL_push(lists.get(), one->list.get());
-        }
-        X509* const known = asked ? signer : one->signer;
+        const bool is_asked = signer != nullptr && is_signed_by(*one, signer);
+        if (is_asked) asked.push_back(one);
+        X509* const known = is_asked ? signer : one->signer;
         if (above == nullptr && known != nullptr && found->candidate(depth, one->list.get()) == nullptr)
-            found->candidates.push_back({depth, one, X509_get0_pubkey(known), asked});
+            found->candidates.push_back({depth, one, X509_get0_pubkey(known), is_asked});
+    }
+    for (const TrustedRevocations* const one : asked) {
+        if (!found->now && is_behind(*one, asked, certificate)) continue;
+        X509_CRL_up_ref(one->list.get());
+        sk_X509_CRL_push(lists.get(), one->list.get());
     }
     ERR_clear_error();
     return lists.release();

@@ -11,6 +11,7 @@ using host::ToolError;
 
 // Signatures of CRLs that are checked for one vendor: each CRL with the right CA, and as many with wrong ones. Where hundreds
 // of CAs have one name, and no CRL says by which key it is, there would be millions.
+constexpr std::size_t kMaxListedBytes = 64 << 20;  // of one indirect CRL
 constexpr std::size_t kMaxSignerTries = 2 * kMaxVendorItems;
 
 std::string text_of(const Vendor& vendor, const char* item, std::size_t number, const std::string& why) {
@@ -147,28 +148,6 @@ TrustedRevocations read_revocations(const Vendor& vendor, std::size_t number, co
     return read;
 }
 
-// What an indirect CRL lists of others' certificates: each entry is of the issuer that it or the last before it names.
-void index_entries(TrustedVendor& trusted, std::size_t place) {
-    X509_CRL* const list = trusted.revocations[place].list.get();
-    const openssl::DistributionPoint point(
-        static_cast<ISSUING_DIST_POINT*>(X509_CRL_get_ext_d2i(list, NID_issuing_distribution_point, nullptr, nullptr)));
-    if (!point || point->indirectCRL == 0) return;
-    const STACK_OF(X509_REVOKED)* const entries = X509_CRL_get_REVOKED(list);
-    openssl::Names issuers;
-    for (int i = 0; i < sk_X509_REVOKED_num(entries); ++i) {
-        const X509_REVOKED* const entry = sk_X509_REVOKED_value(entries, i);
-        openssl::Names names(
-            static_cast<GENERAL_NAMES*>(X509_REVOKED_get_ext_d2i(entry, NID_certificate_issuer, nullptr, nullptr)));
-        if (names) issuers = std::move(names);
-        for (int k = 0; k < sk_GENERAL_NAME_num(issuers.get()); ++k) {
-            const GENERAL_NAME* const name = sk_GENERAL_NAME_value(issuers.get(), k);
-            if (name->type == GEN_DIRNAME)
-                trusted.listed.emplace(listing_key(name->d.directoryName, X509_REVOKED_get0_serialNumber(entry)),
-                                       place);
-        }
-    }
-}
-
 void read_all_revocations(const Vendor& vendor, TrustedVendor& trusted, std::vector<std::string>& notes) {
     Cas cas;
     for (const auto* group : {&trusted.roots, &trusted.intermediates}) {
@@ -178,7 +157,9 @@ void read_all_revocations(const Vendor& vendor, TrustedVendor& trusted, std::vec
     for (std::size_t i = 0; i < vendor.revocations.size(); ++i) {
         trusted.revocations.push_back(read_revocations(vendor, i + 1, vendor.revocations[i], cas, tries, notes));
         trusted.by_issuer.emplace(hash_of(X509_CRL_get_issuer(trusted.revocations.back().list.get())), i);
-        index_entries(trusted, i);
+        auto keys = listed_keys(trusted.revocations.back().list.get());
+        if (!keys) refuse(vendor, "CRL", i + 1, "lists too many issuers' certificates");
+        for (std::string& key : *keys) trusted.listed.emplace(std::move(key), i);
     }
 }
 
@@ -195,6 +176,30 @@ void demand_room(const Vendor& vendor) {
 }
 
 }  // namespace
+
+std::optional<std::vector<std::string>> listed_keys(X509_CRL* list) {
+    std::vector<std::string> keys;
+    const openssl::DistributionPoint point(
+        static_cast<ISSUING_DIST_POINT*>(X509_CRL_get_ext_d2i(list, NID_issuing_distribution_point, nullptr, nullptr)));
+    if (!point || point->indirectCRL == 0) return keys;
+    const STACK_OF(X509_REVOKED)* const entries = X509_CRL_get_REVOKED(list);
+    std::size_t room = kMaxListedBytes;
+    openssl::Names issuers;
+    for (int i = 0; i < sk_X509_REVOKED_num(entries); ++i) {
+        const X509_REVOKED* const entry = sk_X509_REVOKED_value(entries, i);
+        openssl::Names names(
+            static_cast<GENERAL_NAMES*>(X509_REVOKED_get_ext_d2i(entry, NID_certificate_issuer, nullptr, nullptr)));
+        if (names) issuers = std::move(names);
+        for (int k = 0; k < sk_GENERAL_NAME_num(issuers.get()); ++k) {
+            const GENERAL_NAME* const name = sk_GENERAL_NAME_value(issuers.get(), k);
+            if (name->type != GEN_DIRNAME) continue;
+            keys.push_back(listing_key(name->d.directoryName, X509_REVOKED_get0_serialNumber(entry)));
+            if (keys.back().size() > room) return std::nullopt;
+            room -= keys.back().size();
+        }
+    }
+    return keys;
+}
 
 TrustStore::TrustStore() : contents_(std::make_unique<Contents>()) {}
 TrustStore::~TrustStore() = default;

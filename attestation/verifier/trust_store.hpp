@@ -1,6 +1,7 @@
 // What is inside of a TrustStore.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <unordered_map>
 
@@ -34,6 +35,10 @@ struct TrustedVendor {
 
 // What `listed` has an entry under: the certificate's issuer and its serial number.
 [[nodiscard]] std::string listing_key(const X509_NAME* issuer, const ASN1_INTEGER* serial);
+
+// What an indirect CRL lists of others' certificates: each entry is of the issuers that it or the last before it names.
+// nullopt if that is too much: many names for each of many entries, of which a small list can say a great deal.
+[[nodiscard]] std::optional<std::vector<std::string>> listed_keys(X509_CRL* list);
 
 // OpenSSL's look-up of the CRLs of one certificate of a path (X509_STORE_set_lookup_crls()); of ek_revocation.cpp.
 [[nodiscard]] STACK_OF(X509_CRL) * crls_of_certificate(const X509_STORE_CTX* context, const X509_NAME* issuer);

@@ -202,12 +202,14 @@ void leave_state(Session& session, const std::string& id, State to, Seconds at, 
 }
 
 void set_retired(Session& session, const std::string& id, Seconds at, const std::string& reason) {
+    end_run_of(session, id);
     update(session, "endpoints",
            {{"state", State::kRetired},
             {"since", at},
             {"lease_until", 0},
             {"reason", reason},
             {"wanted", 0},
+            {"run", 0},
             {"certificate", kNone},
             {"next_certificate", kNone}},
            {{"id", id}});
@@ -256,6 +258,11 @@ void keep_keys(Session& session, const std::string& id, TpmKeys keys) {
 
 void move_keys(Session& session, const std::string& from, const std::string& to) {
     update(session, "tpm_keys", {{"endpoint", to}}, {{"endpoint", from}});
+    // What vouches for its EKs, too: a fault of theirs is not left behind.
+    session.execute(
+        "UPDATE ek_endorsements SET endpoint = $2 WHERE endpoint = $1 AND NOT EXISTS "
+        "(SELECT 1 FROM ek_endorsements other WHERE other.endpoint = $2 AND other.ek_hash = ek_endorsements.ek_hash)",
+        {from, to});
 }
 
 void add_endpoint(Session& session, const NewEndpoint& endpoint) {

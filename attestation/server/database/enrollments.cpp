@@ -57,9 +57,10 @@ inline constexpr auto kColumns<Enrollment> = std::tuple{
     Column{"endorsed", &Enrollment::endorsed},
     Column{"findings", &Enrollment::findings},
     Column{"reason", &Enrollment::reason},
-    Column{"(SELECT MIN(k.endpoint) FROM tpm_keys k WHERE k.key_hash IN (enrollments.ek_key, enrollments.ak_key, "
-           "enrollments.ecc_key, enrollments.storage_root))",
-           &Enrollment::replaces},
+    Column{
+        "(SELECT MIN(k.endpoint) FROM tpm_keys k WHERE k.key_hash = enrollments.ek_key OR (enrollments.endorsed <> 0 "
+        "AND k.key_hash IN (enrollments.ak_key, enrollments.ecc_key, enrollments.storage_root)))",
+        &Enrollment::replaces},
 };
 
 template <>
@@ -119,10 +120,10 @@ void set_enrollment_approved(Session& session, const std::string& id, const std:
 void reject_others_waiting(Session& session, const OpenEnrollment& enrollment, const std::string& reason) {
     session.execute(
         "UPDATE enrollments SET state = $1, reason = $2 WHERE state = $3 AND id <> $4 AND "
-        "(ek_hash = $5 OR ek_key = $6 OR ak_key = $7 OR (ecc_key <> '' AND ecc_key = $8) OR "
-        "(storage_root <> '' AND storage_root = $9))",
+        "(ek_hash = $5 OR ek_key = $6 OR ($10 <> 0 AND (ak_key = $7 OR (ecc_key <> '' AND ecc_key = $8) OR "
+        "(storage_root <> '' AND storage_root = $9))))",
         {kRejected, reason, kWaiting, enrollment.id, enrollment.ek_hash, enrollment.ek_key, enrollment.ak_key,
-         enrollment.ecc_key, enrollment.storage_root});
+         enrollment.ecc_key, enrollment.storage_root, enrollment.endorsed});
 }
 
 std::vector<RejectedEnrollment> reject_waiting_since(Session& session, Seconds time, const std::string& reason) {

@@ -48,7 +48,7 @@ void count_wrong_secret(Session& session, const std::string& id);
 void set_enrollment_state(Session& session, const std::string& id, const char* state, const std::string& reason);
 void set_enrollment_approved(Session& session, const std::string& id, const std::string& endpoint,
                              const std::string& certificate);
-// All others that wait with one of its keys.
+// All others that wait with its EK; if it is endorsed, with one of its other keys, too.
 void reject_others_waiting(Session& session, const OpenEnrollment& enrollment, const std::string& reason);
 struct RejectedEnrollment {
     std::string id, hostname, ek_hash;

@@ -362,7 +362,7 @@ ALTER TABLE endpoints DROP COLUMN endorsement_checked;
               "", ""},
     // Present runs are never old: the sweep, each minute, does not read past all of them to find what is.
     Migration{R"sql(
-UPDATE history SET until = 9223372036854775807 WHERE number IN (SELECT run FROM endpoints WHERE run <> 0);
+UPDATE history SET until = 9223372036854775807 WHERE number IN (SELECT run FROM endpoints WHERE run <> 0 AND state <> 5);
 )sql",
               "", ""},
     // CRLs that the server fetches, beside those that vendors were given with; and for each endpoint how old the CRLs are

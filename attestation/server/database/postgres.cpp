@@ -1,5 +1,6 @@
 #include "attestation/server/database/postgres.hpp"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -77,7 +78,7 @@ Value as_value(const pqxx::field& field, pqxx::oid type) {
 
 // A connection and the statements that it has prepared, by their text.
 struct Link {
-    explicit Link(const std::string& url) : connection(url), socket(::dup(connection.sock())) {
+    explicit Link(const std::string& url) : connection(url), socket(::fcntl(connection.sock(), F_DUPFD_CLOEXEC, 0)) {
         connection.set_verbosity(pqxx::connection_base::terse);
         connection.inhibit_reactivation(true);  // another connection is another Link
     }

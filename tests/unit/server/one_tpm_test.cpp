@@ -211,23 +211,67 @@ TEST_P(OneTpm, FaultOfOneEkIsNotShedByShowingAnother) {
     EXPECT_EQ(waiting.reason, "endpoint " + id + " of this TPM: " + fault);
     // Nor by being registered.
     service_->register_endorsement(kOperator, endpoint.ek_hash(), "default");
-    const server::Enrollment registered = start_enrollment(endpoint);
+    protocol::EnrollRequest request = endpoint.enroll_request();
+    request.ek_certificate = certificate(endpoint).der();
+    const server::Enrollment registered = shown(endpoint, request);
     EXPECT_EQ(registered.reason, waiting.reason);
     EXPECT_EQ(fault_of(id), fault);
 
     // An operator knows it, and it stays to be seen.
     service_->approve(kOperator, registered.id, "default");
     EXPECT_EQ(fault_of(id), "");
-    const std::vector<Endorsement> kept = service_->endorsements(kReader, id);
-    ASSERT_THAT(kept, SizeIs(1));
-    EXPECT_EQ(kept[0].ek_hash, first_hash);
-    EXPECT_EQ(kept[0].fault, fault);
-    EXPECT_TRUE(kept[0].overruled);
+    const auto of_first = [&] {
+        const std::vector<Endorsement> all = service_->endorsements(kReader, id);
+        EXPECT_THAT(all, SizeIs(2));
+        return *std::ranges::find(all, first_hash, &Endorsement::ek_hash);
+    };
+    EXPECT_EQ(of_first().fault, fault);
+    EXPECT_TRUE(of_first().overruled);
     // Once it was mended it counts when it comes again.
     put_vendor();
-    EXPECT_EQ(service_->endorsements(kReader, id).at(0).fault, "");
+    EXPECT_EQ(of_first().fault, "");
     put_vendor({&first});
     EXPECT_EQ(fault_of(id), fault);
+}
+
+// An EK that no vendor vouches for may be software: it proves nothing of the other keys, registered or not.
+TEST_P(OneTpm, WhoIsNotEndorsedTakesNobodysPlace) {
+    SoftwareEndpoint victim("laptop", "tpm"), tenant("tenant", "tpm");
+    const std::string id = let_in(victim);
+    const std::string ek_hash = service_->endpoint(kReader, id).ek_hash;
+    SoftwareEndpoint waiting_one("laptop-2", "tpm");
+    waiting_one.shows_identity = false;
+    const server::Enrollment waits = by_token(waiting_one);
+    ASSERT_EQ(waits.state, "waiting");
+    for (const SoftwareEndpoint* one : {&victim, &waiting_one}) {
+        tenant.take_attestation_key(*one);
+        for (const bool registered : {false, true}) {
+            if (registered) service_->register_endorsement(kOperator, tenant.ek_hash(), "default");
+            const server::Enrollment claim = start_enrollment(tenant);
+            if (one != &victim) continue;
+            EXPECT_EQ(claim.state, "waiting");
+            EXPECT_EQ(claim.replaces, "");
+            EXPECT_THAT(claim.reason,
+                        HasSubstr("its EK is not endorsed, and its other keys are endpoint " + id + "'s"));
+            EXPECT_EQ(code_of([&] { service_->approve(kOperator, claim.id, "default"); }), "endorsement_key");
+        }
+    }
+    EXPECT_EQ(service_->endpoint(kReader, id).ek_hash, ek_hash);
+    EXPECT_EQ(service_->endpoint(kReader, id).hostname, "laptop");
+    EXPECT_EQ(service_->enrollment(kReader, waits.id).state, "waiting") << "a stranger has it rejected";
+}
+
+TEST_P(OneTpm, FaultsComeAlongWhenTwoEndpointsBecomeOne) {
+    SoftwareEndpoint first("laptop", "tpm"), second("laptop-2", "tpm");
+    const Issued of_first = certificate(first);
+    const std::string a = let_in(first), b = let_in(second);
+    second.take_attestation_key(first);
+    const server::Enrollment both = by_token(second);
+    service_->retire(kOperator, a, "the same TPM");
+    service_->approve(kOperator, both.id, "default");
+    put_vendor({&of_first});
+    EXPECT_THAT(fault_of(b), HasSubstr("revoked by CN=Vendor Root"));
+    EXPECT_EQ(by_token(second).state, "waiting");
 }
 
 TEST_P(OneTpm, EachEkThatItHasShownIsCheckedOn) {
