@@ -117,9 +117,11 @@ class Postgresql:
     def start(self):
         """Also after kill(): it does not start while processes of before have not ended."""
         def run_it():
+            # Not by runuser, which resumes who is stopped.
+            as_user = {"user": "postgres", "group": "postgres", "extra_groups": []} if self.user else {}
             self.process = start(
-                [*self.user, self.programs / "postgres", "-D", self.directory / "data", "-k", self.directory,
-                 "-c", "listen_addresses="], self.directory.parent / "postgresql.log", cwd="/")
+                [self.programs / "postgres", "-D", self.directory / "data", "-k", self.directory,
+                 "-c", "listen_addresses="], self.directory.parent / "postgresql.log", cwd="/", **as_user)
 
         def answers():
             if self.process.poll() is not None:
@@ -130,7 +132,7 @@ class Postgresql:
 
     def signal(self, number):
         """To all of its processes."""
-        main = int((self.directory / "data/postmaster.pid").read_text().split()[0])
+        main = self.process.pid
         for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
             try:
                 fields = path.read_text().rsplit(")", 1)[1].split()

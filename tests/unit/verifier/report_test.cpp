@@ -66,7 +66,7 @@ TEST(LogReport, NamesTheEventThatLies) {
 
 TEST(LogReport, SaysWhereReadingStopped) {
     Buffer bytes = log_of("Exit", "Exit");
-    bytes.resize(bytes.size() - 1);
+    bytes.pop_back();
     const LogReport report = inspect_log(bytes);
     EXPECT_FALSE(report.consistent);
     EXPECT_THAT(log_json(report)["stopped"].get<std::string>(), HasSubstr("0x"));
