@@ -1,6 +1,5 @@
 #include "attestation/server/appraising.hpp"
 
-#include <ctime>
 #include <nlohmann/json.hpp>
 
 #include "attestation/protocol/verdict_json.hpp"
@@ -11,15 +10,6 @@ namespace {
 
 std::ptrdiff_t holding(const verifier::Verdict& verdict) {
     return std::ranges::count(verdict.findings, true, &verifier::Finding::ok);
-}
-
-std::string date_text(Seconds time) {
-    const auto value = static_cast<std::time_t>(time);
-    std::tm parts{};
-    gmtime_r(&value, &parts);
-    char text[32] = "";
-    (void)std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S UTC", &parts);
-    return text;
 }
 
 verifier::Finding judge_crl_age(const Subject& subject, std::uint32_t most_days) {

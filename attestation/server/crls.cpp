@@ -33,15 +33,6 @@ void put_sources(Session& session, const Points& points, CrlOrigin origin, Secon
     }
 }
 
-std::string date_text(Seconds time) {
-    const auto value = static_cast<std::time_t>(time);
-    std::tm parts{};
-    gmtime_r(&value, &parts);
-    char text[32] = "";
-    (void)std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S UTC", &parts);
-    return text;
-}
-
 // A CRL that came, and is by a trusted vendor.
 struct Candidate {
     Buffer der;

@@ -29,6 +29,15 @@ std::int64_t number_of_cursor(const std::string& cursor) {
 
 void not_found(const std::string& what) { throw ServiceError(404, "not_found", what + ": there is none"); }
 
+std::string date_text(Seconds time) {
+    const auto value = static_cast<std::time_t>(time);
+    std::tm parts{};
+    gmtime_r(&value, &parts);
+    char text[32] = "";
+    (void)std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S UTC", &parts);
+    return text;
+}
+
 std::string endpoint_name(const std::string& id) { return "endpoint " + id; }
 
 }  // namespace gatehouse::server

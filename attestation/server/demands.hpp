@@ -16,6 +16,7 @@ void demand_name(const std::string& name, const char* item);
 [[nodiscard]] std::int64_t number_of_cursor(const std::string& cursor);
 [[nodiscard]] inline unsigned page_size(unsigned limit) { return limit == 0 ? 50 : std::min(limit, 500u); }
 [[noreturn]] void not_found(const std::string& what);            // ServiceError (404)
+[[nodiscard]] std::string date_text(Seconds time);               // "YYYY-MM-DD HH:MM:SS UTC"
 [[nodiscard]] std::string endpoint_name(const std::string& id);  // "endpoint ID", as the audit log calls it
 
 }  // namespace gatehouse::server

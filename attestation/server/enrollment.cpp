@@ -125,16 +125,14 @@ Present present_of(Session& session, const OpenEnrollment& open) {
         if (present.endpoint && present.endpoint->id == id) continue;
         if (auto found = lock_summary(session, id)) present.others.push_back(std::move(*found));
     }
-    const bool is_proven = std::ranges::any_of(
-        present.others, [&](const auto& one) { return std::ranges::find(proven, one.id) != proven.end(); });
-    if (!present.endpoint && is_proven) {
-        const auto proven_here = [&](const auto& one) { return std::ranges::find(proven, one.id) != proven.end(); };
-        auto first = std::ranges::find_if(
-            present.others, [&](const auto& one) { return proven_here(one) && one.state != State::kRetired; });
-        if (first == present.others.end()) first = std::ranges::find_if(present.others, proven_here);
-        present.endpoint = std::move(*first);
-        present.others.erase(first);
-    }
+    if (present.endpoint) return present;
+    const auto is_proven = [&](const auto& one) { return std::ranges::find(proven, one.id) != proven.end(); };
+    auto first = std::ranges::find_if(present.others,
+                                      [&](const auto& one) { return is_proven(one) && one.state != State::kRetired; });
+    if (first == present.others.end()) first = std::ranges::find_if(present.others, is_proven);
+    if (first == present.others.end()) return present;
+    present.endpoint = std::move(*first);
+    present.others.erase(first);
     return present;
 }
 

@@ -43,9 +43,11 @@ class Joining {
             Vendor certificates = joined_;
             certificates.revocations.clear();
             (void)trial.add(certificates);
+            CrlsOfVendor lists(joined_.revocations, trial);
             for (const CollectionItem& item : from_.items) {
-                if (item.kind == ItemKind::kCrl) add_crl(item, trial);
+                if (item.kind == ItemKind::kCrl) add_crl(item, trial, lists);
             }
+            joined_.revocations = std::move(lists).all();
             (void)trial.add(joined_);
         } catch (const host::ToolError& error) {
             passed_over_.push_back({from_.name, std::string("the whole vendor: ") + error.what()});
@@ -77,25 +79,14 @@ class Joining {
         note_added(item);
     }
 
-    void add_crl(const CollectionItem& item, const verifier::TrustStore& trial) {
-        if (has(joined_.revocations, item.der)) return;
+    void add_crl(const CollectionItem& item, const verifier::TrustStore& trial, CrlsOfVendor& lists) {
+        if (lists.has(item.der)) return;
         if (verifier::crl_vendors(item.der, trial).empty())
             return pass_over(item, "no certificate of the vendor's has signed this CRL");
         const verifier::CrlFacts facts = verifier::read_crl(item.der, trial);
-        std::vector<Buffer> kept;
-        for (const Buffer& other : joined_.revocations) {
-            std::optional<verifier::CrlFacts> its;
-            try {
-                its = verifier::read_crl(other, trial);
-            } catch (const host::ToolError&) {
-                // Not one to compare with: it stays.
-            }
-            const bool same = its && its->scope == facts.scope;
-            if (same && verifier::is_older(facts, *its)) return pass_over(item, "a newer CRL of this scope is there");
-            if (!same) kept.push_back(other);
-        }
-        joined_.revocations = std::move(kept);
-        joined_.revocations.push_back(item.der);
+        if (lists.has_newer(facts)) return pass_over(item, "a newer CRL of this scope is there");
+        lists.drop_older(facts);
+        lists.add(item.der, facts);
         note_added(item);
     }
 

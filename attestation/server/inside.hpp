@@ -83,6 +83,23 @@ inline constexpr Seconds kGrace = 300;
 [[nodiscard]] std::string vendor_json(const verifier::Vendor& vendor);
 [[nodiscard]] verifier::Vendor vendor_of(const std::string& name, const std::string& json);
 
+// The CRLs of a vendor, each read once: who signed one is found by trying the store's certificates.
+class CrlsOfVendor {
+  public:
+    CrlsOfVendor(std::vector<Buffer> all, const verifier::TrustStore& store);
+    [[nodiscard]] bool has(const Buffer& der) const;
+    [[nodiscard]] std::size_t size() const { return all_.size(); }
+    // Of the same scope.
+    [[nodiscard]] bool has_newer(const verifier::CrlFacts& facts) const;
+    void drop_older(const verifier::CrlFacts& facts);  // and those that are as old
+    void add(const Buffer& der, const verifier::CrlFacts& facts);
+    [[nodiscard]] std::vector<Buffer> all() && { return std::move(all_); }
+
+  private:
+    std::vector<Buffer> all_;
+    std::vector<std::optional<verifier::CrlFacts>> facts_;  // of each; nullopt: it cannot be read
+};
+
 // A change of an endpoint's state: audited, and written down for the actions. Within a write job, its last
 // step.
 struct StateChange {

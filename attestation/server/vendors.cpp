@@ -72,18 +72,13 @@ KnownCrl known_crl(Bytes der, const verifier::TrustStore& store, std::vector<std
 // In place of older ones that the vendor was given with, and beside the others; as many as there is room for.
 void add_fetched(verifier::Vendor& vendor, const std::vector<const CrlRow*>& fetched,
                  const verifier::TrustStore& store) {
+    CrlsOfVendor lists(std::move(vendor.revocations), store);
     for (const CrlRow* const row : fetched) {
         const verifier::CrlFacts facts = verifier::read_crl(row->content, store);
-        std::erase_if(vendor.revocations, [&](const Buffer& given) {
-            try {
-                const verifier::CrlFacts its = verifier::read_crl(given, store);
-                return its.scope == facts.scope && !verifier::is_older(facts, its);
-            } catch (const host::ToolError&) {
-                return false;
-            }
-        });
-        if (vendor.revocations.size() < verifier::kMaxVendorItems) vendor.revocations.push_back(row->content);
+        lists.drop_older(facts);
+        if (lists.size() < verifier::kMaxVendorItems) lists.add(row->content, facts);
     }
+    vendor.revocations = std::move(lists).all();
 }
 
 // Without those that it does not take, which came when the vendor was another.
@@ -145,6 +140,43 @@ Store store_of(const std::vector<VendorRow>& rows, const std::vector<CrlRow>& fe
 }
 
 }  // namespace
+
+CrlsOfVendor::CrlsOfVendor(std::vector<Buffer> all, const verifier::TrustStore& store) : all_(std::move(all)) {
+    facts_.reserve(all_.size());
+    for (const Buffer& der : all_) {
+        try {
+            facts_.emplace_back(verifier::read_crl(der, store));
+        } catch (const host::ToolError&) {
+            facts_.emplace_back();  // not one to compare with: it stays
+        }
+    }
+}
+
+bool CrlsOfVendor::has(const Buffer& der) const { return std::ranges::find(all_, der) != all_.end(); }
+
+bool CrlsOfVendor::has_newer(const verifier::CrlFacts& facts) const {
+    return std::ranges::any_of(
+        facts_, [&](const auto& its) { return its && its->scope == facts.scope && verifier::is_older(facts, *its); });
+}
+
+void CrlsOfVendor::drop_older(const verifier::CrlFacts& facts) {
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < all_.size(); ++i) {
+        if (facts_[i] && facts_[i]->scope == facts.scope && !verifier::is_older(facts, *facts_[i])) continue;
+        if (kept != i) {
+            all_[kept] = std::move(all_[i]);
+            facts_[kept] = std::move(facts_[i]);
+        }
+        ++kept;
+    }
+    all_.resize(kept);
+    facts_.resize(kept);
+}
+
+void CrlsOfVendor::add(const Buffer& der, const verifier::CrlFacts& facts) {
+    all_.push_back(der);
+    facts_.emplace_back(facts);
+}
 
 std::string vendor_json(const verifier::Vendor& vendor) {
     return nlohmann::json{{"roots", base64_list(vendor.roots)},
