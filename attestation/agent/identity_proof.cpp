@@ -11,12 +11,8 @@ namespace {
 using host::check;
 using host::Freed;
 using host::octets;
+using host::to_buffer;
 using host::Transient;
-
-Buffer to_buffer(const std::uint8_t* bytes, std::size_t size) {
-    const Bytes view = std::as_bytes(std::span(bytes, size));
-    return {view.begin(), view.end()};
-}
 
 void start_audit(ESYS_CONTEXT* context, Transient& session) {
     const TPMT_SYM_DEF none{.algorithm = TPM2_ALG_NULL, .keyBits = {}, .mode = {}};

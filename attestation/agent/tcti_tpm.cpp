@@ -5,19 +5,12 @@
 #include "attestation/agent/ek_templates.hpp"
 
 namespace gatehouse::agent {
-namespace {
 
 using host::check;
 using host::Freed;
+using host::to_buffer;
 using host::ToolError;
 using host::Transient;
-
-Buffer to_buffer(const std::uint8_t* bytes, std::size_t size) {
-    const Bytes view = std::as_bytes(std::span(bytes, size));
-    return {view.begin(), view.end()};
-}
-
-}  // namespace
 
 TctiTpm::TctiTpm(const std::string& tcti) : EsapiTpm(tcti, "the source " + tcti + "; is it there, and are you root?") {}
 

@@ -99,5 +99,9 @@ class EsapiTpm {
 [[nodiscard]] inline const std::uint8_t* octets(Bytes bytes) {
     return reinterpret_cast<const std::uint8_t*>(bytes.data());
 }
+[[nodiscard]] inline Buffer to_buffer(const std::uint8_t* bytes, std::size_t size) {
+    const Bytes view = std::as_bytes(std::span(bytes, size));
+    return {view.begin(), view.end()};
+}
 
 }  // namespace gatehouse::host

@@ -1,7 +1,5 @@
 // Who is told of a change of state, how often, and how it is known who tells.
-#include <arpa/inet.h>
 #include <gmock/gmock.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -14,7 +12,9 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <thread>
+#include <tuple>
 
+#include "tests/unit/server/file_server.hpp"
 #include "tests/unit/server/service_fixture.hpp"
 
 namespace gatehouse::test {
@@ -30,16 +30,7 @@ constexpr std::chrono::seconds kPatience{300};
 class Listener {
   public:
     Listener() {
-        socket_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        sockaddr_in address{};
-        address.sin_family = AF_INET;
-        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        socklen_t size = sizeof(address);
-        if (::bind(socket_, reinterpret_cast<sockaddr*>(&address), size) != 0 || ::listen(socket_, 64) != 0 ||
-            ::getsockname(socket_, reinterpret_cast<sockaddr*>(&address), &size) != 0) {
-            throw std::runtime_error("no listener");
-        }
-        port_ = ntohs(address.sin_port);
+        std::tie(socket_, port_) = listen_on_loopback();
         thread_ = std::thread([this] { serve(); });
     }
     ~Listener() {

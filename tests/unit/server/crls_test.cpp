@@ -42,20 +42,7 @@ class Crls : public ServiceTest {
         reopen();
     }
     [[nodiscard]] Issued certificate(const SoftwareEndpoint& endpoint, const Issued& issuer) const {
-        EVP_PKEY_up_ref(endpoint.ek());
-        CertificateSpec spec = ek_spec();
-        spec.serial = endpoint.ek_hash().substr(0, 12);
-        spec.extra = points(files_.url("/root.crl"));
-        return issue(spec, Key(endpoint.ek(), EVP_PKEY_free), &issuer);
-    }
-    std::string enroll_endorsed(const SoftwareEndpoint& endpoint, const Issued& ek) {
-        protocol::EnrollRequest request =
-            endpoint.enroll_request(service_->create_enrollment_token(kOperator, "default", 600));
-        request.ek_certificate = ek.der();
-        const protocol::EnrollChallenge challenge = service_->enroll(request);
-        const protocol::EnrollStatus status = service_->activate(challenge.id, endpoint.activate(challenge));
-        EXPECT_EQ(status.state, "approved") << service_->enrollment(kReader, challenge.id).reason;
-        return status.endpoint_id;
+        return ServiceTest::certificate(endpoint, issuer, points(files_.url("/root.crl")));
     }
     // The CRL of `issuer` with this number, made `age` days ago.
     [[nodiscard]] Buffer list(const Issued& issuer, const char* number, std::vector<const Issued*> revoked = {},

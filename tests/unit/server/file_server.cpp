@@ -9,19 +9,25 @@
 #include <algorithm>
 #include <array>
 #include <stdexcept>
+#include <tuple>
 
 namespace gatehouse::test {
 
-FileServer::FileServer() : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+Listening listen_on_loopback() {
+    const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     socklen_t size = sizeof(address);
-    if (::bind(socket_, reinterpret_cast<sockaddr*>(&address), size) != 0 || ::listen(socket_, 64) != 0 ||
-        ::getsockname(socket_, reinterpret_cast<sockaddr*>(&address), &size) != 0) {
-        throw std::runtime_error("no server");
+    if (::bind(socket, reinterpret_cast<sockaddr*>(&address), size) != 0 || ::listen(socket, 64) != 0 ||
+        ::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &size) != 0) {
+        throw std::runtime_error("no listener");
     }
-    port_ = ntohs(address.sin_port);
+    return {socket, ntohs(address.sin_port)};
+}
+
+FileServer::FileServer() {
+    std::tie(socket_, port_) = listen_on_loopback();
     thread_ = std::thread([this] { serve(); });
 }
 

@@ -7,9 +7,14 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace gatehouse::test {
+
+// A socket that listens there, and its port. std::runtime_error.
+using Listening = std::pair<int, unsigned>;
+[[nodiscard]] Listening listen_on_loopback();
 
 class FileServer {
   public:

@@ -30,10 +30,7 @@ class OneTpm : public ServiceTest {
     }
     // Of its present EK.
     [[nodiscard]] Issued certificate(const SoftwareEndpoint& endpoint) const {
-        EVP_PKEY_up_ref(endpoint.ek());
-        CertificateSpec spec = ek_spec();
-        spec.serial = endpoint.ek_hash().substr(0, 12);
-        return issue(spec, Key(endpoint.ek(), EVP_PKEY_free), &root_);
+        return ServiceTest::certificate(endpoint, root_);
     }
     [[nodiscard]] protocol::EnrollRequest with_token(const SoftwareEndpoint& endpoint) {
         protocol::EnrollRequest request =

@@ -43,6 +43,24 @@ server::Enrollment ServiceTest::start_enrollment(const SoftwareEndpoint& endpoin
     return service_->enrollment(kReader, challenge.id);
 }
 
+Issued ServiceTest::certificate(const SoftwareEndpoint& endpoint, const Issued& issuer, const std::string& extra) {
+    EVP_PKEY_up_ref(endpoint.ek());
+    CertificateSpec spec = ek_spec();
+    spec.serial = endpoint.ek_hash().substr(0, 12);
+    spec.extra = extra;
+    return issue(spec, Key(endpoint.ek(), EVP_PKEY_free), &issuer);
+}
+
+std::string ServiceTest::enroll_endorsed(const SoftwareEndpoint& endpoint, const Issued& ek) {
+    protocol::EnrollRequest request =
+        endpoint.enroll_request(service_->create_enrollment_token(kOperator, "default", 600));
+    request.ek_certificate = ek.der();
+    const protocol::EnrollChallenge challenge = service_->enroll(request);
+    const protocol::EnrollStatus status = service_->activate(challenge.id, endpoint.activate(challenge));
+    EXPECT_EQ(status.state, "approved") << service_->enrollment(kReader, challenge.id).reason;
+    return status.endpoint_id;
+}
+
 std::string ServiceTest::enroll(const SoftwareEndpoint& endpoint, const std::string& group) {
     service_->register_endorsement(kOperator, endpoint.ek_hash(), group);
     const protocol::EnrollChallenge challenge = service_->enroll(endpoint.enroll_request());

@@ -7,6 +7,7 @@
 
 #include "attestation/server/service.hpp"
 #include "tests/unit/server/software_endpoint.hpp"
+#include "tests/unit/verifier/certificates.hpp"
 
 namespace gatehouse::test {
 
@@ -59,6 +60,11 @@ class ServiceTest : public testing::TestWithParam<const char*> {
 
     // Enrolls with an EK that was registered before: its id.
     std::string enroll(const SoftwareEndpoint& endpoint, const std::string& group = "default");
+    // Of its EK, as a TPM's vendor certifies it; `extra` as in CertificateSpec.
+    [[nodiscard]] static Issued certificate(const SoftwareEndpoint& endpoint, const Issued& issuer,
+                                            const std::string& extra = "");
+    // By a token and this certificate: its id.
+    std::string enroll_endorsed(const SoftwareEndpoint& endpoint, const Issued& ek);
     server::Enrollment start_enrollment(const SoftwareEndpoint& endpoint);
     protocol::AttestAnswer attest(const std::string& id, const SoftwareEndpoint& endpoint);
     // Signed by an authority of the server's.

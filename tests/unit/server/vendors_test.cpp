@@ -36,21 +36,10 @@ class Vendors : public ServiceTest {
         if (!revoked.empty()) lists = {revoke(root_, revoked, now - 9 * kDay, now - 8 * kDay)};
         service_->add_vendor(kAdmin, {"Vendor", {root_.der()}, {}, lists});
     }
-    [[nodiscard]] Issued certificate(const SoftwareEndpoint& endpoint, const Issued& issuer) const {
-        EVP_PKEY_up_ref(endpoint.ek());
-        CertificateSpec spec = ek_spec();
-        spec.serial = endpoint.ek_hash().substr(0, 12);
-        return issue(spec, Key(endpoint.ek(), EVP_PKEY_free), &issuer);
-    }
-    std::string enroll_endorsed(const SoftwareEndpoint& endpoint, const Issued& ek) {
-        protocol::EnrollRequest request =
-            endpoint.enroll_request(service_->create_enrollment_token(kOperator, "default", 600));
-        request.ek_certificate = ek.der();
-        const protocol::EnrollChallenge challenge = service_->enroll(request);
-        const protocol::EnrollStatus status = service_->activate(challenge.id, endpoint.activate(challenge));
-        EXPECT_EQ(status.state, "approved") << service_->enrollment(kReader, challenge.id).reason;
-        EXPECT_EQ(attest(status.endpoint_id, endpoint).verdict, "trusted");
-        return status.endpoint_id;
+    std::string enroll_trusted(const SoftwareEndpoint& endpoint, const Issued& ek) {
+        const std::string id = enroll_endorsed(endpoint, ek);
+        EXPECT_EQ(attest(id, endpoint).verdict, "trusted");
+        return id;
     }
     [[nodiscard]] std::string fault_of(const std::string& id) {
         return service_->endpoint(kReader, id).endorsement_fault;
@@ -62,7 +51,7 @@ class Vendors : public ServiceTest {
 };
 
 TEST_P(Vendors, EndpointWhoseEkIsRevokedIsUntrustedUntilItIsNot) {
-    const std::string id = enroll_endorsed(endpoint_, ek_), other = enroll_endorsed(other_, other_ek_);
+    const std::string id = enroll_trusted(endpoint_, ek_), other = enroll_trusted(other_, other_ek_);
     put_vendor({&ek_});
     service_->tick();
     EXPECT_EQ(state_of(id), State::kUntrusted);
@@ -166,12 +155,12 @@ TEST_P(Vendors, WhatIsPassedOverOfAVendorIsSaid) {
     many.push_back(issue(old, ecc_key(), &root_).der());
     EXPECT_THAT(service_->add_vendor(kAdmin, {"All", {root_.der()}, many, {}}),
                 ElementsAre("All: intermediate 501: CN=Old: signed with SHA1; SHA-256 at least"));
-    const std::string id = enroll_endorsed(endpoint_, ek_);
+    const std::string id = enroll_trusted(endpoint_, ek_);
     EXPECT_EQ(state_of(id), State::kTrusted);
 }
 
 TEST_P(Vendors, OneThatWasRemovedVouchesForNobody) {
-    const std::string id = enroll_endorsed(endpoint_, ek_);
+    const std::string id = enroll_trusted(endpoint_, ek_);
     const std::string by_hand = enroll(other_);  // registered by its EK: no vendor is asked
     EXPECT_EQ(attest(by_hand, other_).verdict, "trusted");
     service_->remove_vendor(kAdmin, "Vendor");
@@ -191,7 +180,7 @@ TEST_P(Vendors, OneThatWasRemovedVouchesForNobody) {
 }
 
 TEST_P(Vendors, AnotherThatVouchesIsEnough) {
-    const std::string id = enroll_endorsed(endpoint_, ek_);
+    const std::string id = enroll_trusted(endpoint_, ek_);
     service_->add_vendor(kAdmin, {"The same under its new name", {root_.der()}, {}, {}});
     service_->remove_vendor(kAdmin, "Vendor");
     service_->tick();
@@ -231,7 +220,7 @@ TEST_P(Vendors, OneThatWaitedSinceAnOlderProgramIsChecked) {
 
 TEST_P(Vendors, FleetIsCheckedWholeAndByAnyServer) {
     // More than are checked at once. They were enrolled by an older program, which kept no certificates.
-    const std::string id = enroll_endorsed(endpoint_, ek_);
+    const std::string id = enroll_trusted(endpoint_, ek_);
     const std::unique_ptr<Database> database = Database::open(options_.database);
     database->write([&](Session& session) {
         for (int i = 0; i < 700; ++i) {
@@ -265,7 +254,7 @@ TEST_P(Vendors, FleetIsCheckedWholeAndByAnyServer) {
 }
 
 TEST_P(Vendors, PolicyAuthorityIsRemovedOnceNothingOfItsIsAssigned) {
-    const std::string id = enroll_endorsed(endpoint_, ek_);
+    const std::string id = enroll_trusted(endpoint_, ek_);
     EXPECT_THAT(service_->policy_authorities(kReader), ElementsAre("authority"));
     std::string told;
     try {
