@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "attestation/verifier/ek_certificate.hpp"
+#include "attestation/verifier/ek_revocation.hpp"
 #include "attestation/verifier/trust_store.hpp"
 
 namespace gatehouse::verifier {
@@ -123,9 +124,7 @@ bool is_anchor(X509_STORE_CTX* context) {
 void note_gap(Seen& seen, X509_STORE_CTX* context) {
     if (!seen.path->gap.empty() || is_anchor(context)) return;
     const int depth = X509_STORE_CTX_get_error_depth(context);
-    seen.path->gap = depth == 0 ? "EK certificate"
-                                : "CA " + std::to_string(depth) + " (" +
-                                      name_text(X509_get_subject_name(X509_STORE_CTX_get_current_cert(context))) + ")";
+    seen.path->gap = certificate_text(X509_STORE_CTX_get_current_cert(context), depth);
 }
 
 // Whatever is wrong is judged elsewhere.
