@@ -66,7 +66,8 @@ configure_build() {
     mkdir -p "$directory" "$cache"
     run_logged "$directory/configure.log" cmake -S "$gatehouse_root" -B "$directory" -G Ninja \
         -DCMAKE_CXX_COMPILER_LAUNCHER=ccache "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O2 -g1 -DNDEBUG" \
-        "-DGATEHOUSE_NODE_MODULES=$(bash "$gatehouse_root/ci/setup" --print-node-modules)" "$@"
+        "-DGATEHOUSE_NODE_MODULES=$(bash "$gatehouse_root/ci/setup" --print-node-modules)" \
+        "-DGATEHOUSE_CDDL=$(bash "$gatehouse_root/ci/setup" --print-cddl)" "$@"
 }
 
 # run_logged LOG CMD...: run CMD with its output in LOG; when it fails show the end of LOG and its path.
