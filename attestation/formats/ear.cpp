@@ -124,7 +124,11 @@ Buffer appraisal_cbor(const ResultFacts& facts, bool veraison) {
             if (facts.vector.*one.value != verifier::claim::kNone)
                 writer.integer(one.label).integer(facts.vector.*one.value);
     }
-    if (has_policy) writer.integer(kPolicyIds).array(1).text(facts.policy_id);
+    if (has_policy) {
+        writer.integer(kPolicyIds);
+        if (!veraison) writer.array(1);
+        writer.text(facts.policy_id);
+    }
     if (veraison) {
         writer.integer(kVeraisonEvidence).map(knows_endpoint(facts) ? 3 : 2);
         if (knows_endpoint(facts)) writer.text("ueid").bytes(ueid_of(facts));

@@ -16,7 +16,7 @@
 //   submods                          266   submods                {"gatehouse": of the endpoint:}
 //     ear_status                    1000     ear.status           CWT: 0, 2, 32, 96
 //     ear_trustworthiness_vector    1001     ear.trustworthiness-vector      CWT: claims by AR4SI's numbers
-//     ear_appraisal_policy_ids      1003     ear.appraisal-policy-id         JWT: one text; CWT: an array, as the draft's
+//     ear_appraisal_policy_ids      1003     ear.appraisal-policy-id         one text, not an array
 //     eat_nonce                       10     -                    of the evidence
 //     -                           -70000     ear.veraison.annotated-evidence  {"ueid", "eat_nonce", "source"}
 //

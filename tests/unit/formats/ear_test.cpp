@@ -108,6 +108,7 @@ TEST_F(Ear, VeraisonsJwtHasNothingElse) {
                 "eat_nonce": "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc"}}}})"));
     const CborItem cbor = cwt(ResultProfile::kVeraison);
     EXPECT_EQ(cbor.find(256), nullptr);
+    EXPECT_EQ(cbor.find(266)->find("gatehouse")->find(1003)->text(), "laptops:3:00ff") << "one, no array";
     EXPECT_EQ(cbor.find(266)->find("gatehouse")->find(-70000)->find("source")->text(), "hypervisor");
 }
 
@@ -157,7 +158,7 @@ TEST_F(Ear, AKeptResultIsTheSameByAnotherProfile) {
         EXPECT_THROW((void)read_result(bad), ToolError) << bad;
 }
 
-// By PyJWT (its key from the JWK), cbor2 and cryptography, against the draft's rules as read_ear.py has them.
+// By PyJWT, ruby-cose (the key from the set) and Debian's cddl, by the grammar in ear.cddl.
 TEST_F(Ear, OthersReadIt) {
     const std::string directory = testing::TempDir() + "ear." + std::to_string(::getpid());
     std::filesystem::create_directory(directory);
@@ -179,8 +180,8 @@ TEST_F(Ear, OthersReadIt) {
                  sign_result(which, row.profile, ResultForm::kCwt, key_.get()));
         }
     }
-    const Buffer said =
-        host::run_program({"/usr/bin/python3", GATEHOUSE_READERS "/read_ear.py", directory}, {}, 1 << 16);
+    const Buffer said = host::run_program(
+        {"/usr/bin/python3", GATEHOUSE_READERS "/read_ear.py", GATEHOUSE_CDDL, directory}, {}, 1 << 16);
     EXPECT_EQ(text_of(said), "12 results read\n");
     std::filesystem::remove_all(directory);
 }
