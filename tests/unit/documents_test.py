@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Every file and every test that a document names is there, every room has its page, and THREATS.md has every attack.
+"""Every file and every test that a document names is there, every room has its page, THREATS.md has every attack, and the
+verifier's page every log.
 
 In *.md of the checkout: the targets of links; what stands in code type and looks like a file (it has a known ending, or is a
 path of a top-level directory); in THREATS.md also the attacks (tests/attacks/NAME.py) and, in quotes behind "demo row", rows
-of the demonstration. A name without directories may be anywhere in the checkout.
+of the demonstration. A name without directories may be anywhere in the checkout. Where a table ends in "result" and "shown by",
+each row names a test there, by its suite (or where it is instantiated) or as SUITE.TEST.
 """
 
 import pathlib
@@ -53,6 +55,32 @@ def faults_of(document, files, rooms, attacks, demo):
             yield f'the row "{row}" of the demonstration'
 
 
+def shown_by(document, tests):
+    """Rows of tables that nothing shows, or a test that is not there."""
+    inside = False
+    for line in (ROOT / document).read_text(encoding="utf-8").splitlines():
+        if not line.startswith("|"):
+            inside = False
+        elif line.endswith("| result | shown by |"):
+            inside = True
+        elif inside and not line.startswith("|---"):
+            names = CODE.findall(line.split(" | ")[-1])
+            for name in names or ["?"]:
+                if name not in tests:
+                    yield f"the test {name} of the row \"{line.split('|')[1].strip()}\""
+
+
+def tests_of(files):
+    tests = set()
+    for file in files:
+        if re.fullmatch(r"tests/unit/.*_test\.cpp", file):
+            text = (ROOT / file).read_text(encoding="utf-8")
+            for suite, name in re.findall(r"\nTEST(?:_F|_P)?\((\w+),\s*(\w+)\)", text):
+                tests |= {suite, f"{suite}.{name}"}
+            tests.update(re.findall(r"\nINSTANTIATE_TEST_SUITE_P\(\s*(\w+),", text))
+    return tests
+
+
 def missing(files, rooms):
     """What should be written and is not: the pages of rooms (directories of the top level, tools aside), attacks."""
     for room in sorted(room for room in rooms if room != "ci" and not room.startswith(".")):
@@ -62,6 +90,10 @@ def missing(files, rooms):
     for file in sorted(ROOT.glob("tests/attacks/*.py")):
         if "\nATTACK = " in file.read_text(encoding="utf-8") and f"`{file.stem}`" not in threats:
             yield f"policies/THREATS.md: the attack `{file.stem}` is not in it"
+    verifier = (ROOT / "attestation/README.md").read_text(encoding="utf-8")
+    for file in sorted(files):
+        if file.startswith("tests/data/event_logs/") and file.endswith(".bin") and f"`{file}`" not in verifier:
+            yield f"attestation/README.md: {file} is not in it"
 
 
 def main():
@@ -69,13 +101,14 @@ def main():
     rooms = {file.split("/")[0] for file in files if "/" in file}
     attacks = {pathlib.Path(file).stem for file in files if file.startswith("tests/attacks/")}
     demo = (ROOT / "tests/system/demo.py").read_text(encoding="utf-8")
+    tests = tests_of(files)
     failed = 0
     for fault in missing(files, rooms):
         print(fault)
         failed += 1
     documents = sorted(file for file in files if file.endswith(".md"))
     for document in documents:
-        for fault in faults_of(document, files, rooms, attacks, demo):
+        for fault in (*faults_of(document, files, rooms, attacks, demo), *shown_by(document, tests)):
             print(f"{document}: {fault} is not there")
             failed += 1
     print(f"{len(documents)} documents, {failed} faults")
