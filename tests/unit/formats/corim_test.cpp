@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "attestation/formats/jose.hpp"
 #include "tests/unit/formats/keys.hpp"
 #include "tests/unit/policies/appliance.hpp"
 
@@ -71,7 +72,7 @@ TEST_F(CorimTest, APredictionComesBack) {
     EXPECT_TRUE(corim.passed_over.empty());
 }
 
-// By cbor2 and cryptography, against the draft's CDDL as read_corim.py has it; prints {PCR: SHA-256} as capped.
+// By ruby-cose and Debian's cddl, by the grammar in corim.cddl; read_corim.py prints {PCR: SHA-256} as capped.
 TEST_F(CorimTest, OthersReadIt) {
     const test::Appliance appliance;
     const Prediction prediction = policies::predict_directory(appliance.files());
@@ -79,16 +80,17 @@ TEST_F(CorimTest, OthersReadIt) {
     const CorimFacts facts{.prediction = &prediction, .vault_id = vault};
     const std::string base = testing::TempDir() + "corim." + std::to_string(::getpid());
     host::replace_file(base, file(facts));
-    host::replace_file(base + ".pem", host::text_bytes(host::public_key_pem(key_.get())));
-    const Buffer said =
-        host::run_program({"/usr/bin/python3", GATEHOUSE_READERS "/read_corim.py", base, base + ".pem"}, {}, 1 << 16);
+    const std::string jwks = json{{"keys", {public_jwk(key_.get())}}}.dump();
+    host::replace_file(base + ".json", host::text_bytes(jwks));
+    const Buffer said = host::run_program(
+        {"/usr/bin/python3", GATEHOUSE_READERS "/read_corim.py", GATEHOUSE_CDDL, base, base + ".json"}, {}, 1 << 16);
     const json values = json::parse(std::string(reinterpret_cast<const char*>(said.data()), said.size()));
     for (const std::uint32_t pcr : {17u, 18u})
         EXPECT_EQ(values.at("capped").at(std::to_string(pcr)),
                   host::hex(prediction.capped_value(HashAlgorithm::kSha256, pcr, vault).bytes()));
     EXPECT_EQ(values.at("unseal").at("17"), host::hex(prediction.sealing_value(HashAlgorithm::kSha256, 17).bytes()));
     std::filesystem::remove(base);
-    std::filesystem::remove(base + ".pem");
+    std::filesystem::remove(base + ".json");
 }
 
 TEST_F(CorimTest, OthersRegistersAreValuesOfPcrs) {

@@ -1,76 +1,98 @@
 #!/usr/bin/python3
-"""read_corim.py FILE KEY: reads a signed CoRIM with cbor2 and cryptography, holds it to the CDDL of draft-ietf-rats-corim-10
-as far as it is used here, and prints the SHA-256 of the integrity registers by measurement."""
+"""read_corim.py CDDL FILE JWKS: verifies a signed CoRIM with ruby-cose, holds it to corim.cddl with Debian's cddl, sees each
+part refused that is missing or of another type, and prints the SHA-256 of the integrity registers by measurement."""
 
 import json
 import pathlib
 import sys
 
 import cbor2
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, utils
+from others import HERE, Refused, has_empty_map, hold, signed
 
+CORIM, COMID = 501, 506
 SIZES = {1: 32, 7: 48, 8: 64, "sha1": 20}
+REGISTERS = 14
 
 
-def tagged(item, tag):
-    assert isinstance(item, cbor2.CBORTag) and item.tag == tag, f"tag {tag} is wanted, not {item!r}"
-    return item.value
+def conform(cddl, start, content):
+    hold(cddl, f"start = {start}\n" + (HERE / "corim.cddl").read_text(), content)
 
 
-def only(item, required, optional=()):
-    assert isinstance(item, dict) and set(required) <= set(item) <= set(required) | set(optional), item
+def comids(corim):
+    return [cbor2.loads(tag.value) for tag in corim.value[1]]
 
 
-def check_digests(digests):
-    assert digests and isinstance(digests, list)
-    for algorithm, value in digests:
-        assert isinstance(value, bytes) and len(value) == SIZES[algorithm]
+def conform_payload(cddl, payload):
+    conform(cddl, "tagged-corim-map", payload)
+    mids = comids(cbor2.loads(payload))
+    if any(map(has_empty_map, mids)):
+        raise Refused("an empty map")
+    # Of a list of lists or maps, cddl looks at the first alone.
+    for mid in mids:
+        conform(cddl, "concise-mid-tag", cbor2.dumps(mid))
+        for record in mid[4][0]:
+            conform(cddl, "reference-triple-record", cbor2.dumps(record))
+            for measurement in record[1]:
+                conform(cddl, "measurement-map", cbor2.dumps(measurement))
+                for digests in (measurement[1].get(2, []), *measurement[1].get(REGISTERS, {}).values()):
+                    for digest in digests:
+                        conform(cddl, "digest", cbor2.dumps(digest))
+                        assert len(digest[1]) == SIZES[digest[0]]
 
 
-def check_measurement(measurement):
-    only(measurement, [0, 1])
-    assert isinstance(measurement[0], str)
-    values = measurement[1]
-    only(values, [], [2, 4, 14])
-    assert values, "non-empty"
-    if 2 in values:
-        check_digests(values[2])
-    if 4 in values:
-        assert isinstance(tagged(values[4], 560), bytes)
-    for register, digests in values.get(14, {}).items():
-        assert isinstance(register, int)
-        check_digests(digests)
+def places(value, path=()):
+    """Where each member is; of a list of equals, the first."""
+    if isinstance(value, list):
+        value = dict(enumerate(value if len({type(one) for one in value}) > 1 else value[:1]))
+    for key, one in value.items() if isinstance(value, dict) else ():
+        yield *path, key
+        yield from places(one, (*path, key))
+
+
+def refused_if_broken(cddl, payload):
+    """How many ways to break it there are; each must be refused."""
+    corim = cbor2.loads(payload)
+    mid = comids(corim)[0]
+    ways = 0
+    for path in list(places(mid)):
+        for kind in ("type", "missing", "empty"):
+            broken = comids(cbor2.loads(payload))[0]
+            inside = broken
+            for key in path[:-1]:
+                inside = inside[key]
+            if kind == "type":
+                inside[path[-1]] = 2.5
+            elif kind == "missing":
+                if path[-1] in (2, 4, REGISTERS) and len(inside) > 1 and len(path) > 4 or not isinstance(inside, dict):
+                    continue
+                del inside[path[-1]]
+            elif isinstance(inside[path[-1]], (dict, list)):
+                inside[path[-1]] = type(inside[path[-1]])()
+            else:
+                continue
+            ways += 1
+            changed = cbor2.dumps(cbor2.CBORTag(CORIM, corim.value | {1: [cbor2.CBORTag(COMID, cbor2.dumps(broken))]}))
+            try:
+                conform_payload(cddl, changed)
+            except Refused:
+                continue
+            raise AssertionError(f"{kind} at {path} is accepted")
+    return ways
 
 
 def main():
-    message = tagged(cbor2.loads(pathlib.Path(sys.argv[1]).read_bytes()), 18)
-    key = serialization.load_pem_public_key(pathlib.Path(sys.argv[2]).read_bytes())
-    protected, unprotected, payload, signature = message
-    header = cbor2.loads(protected)
-    only(header, [1, 3, 4, 8])
-    assert (header[1], header[3], unprotected) == (-7, "application/rim+cbor", {})
-    meta = cbor2.loads(header[8])
-    only(meta, [0])
-    only(meta[0], [0])
-    der = utils.encode_dss_signature(int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big"))
-    key.verify(der, cbor2.dumps(["Signature1", protected, b"", payload]), ec.ECDSA(hashes.SHA256()))
-
-    corim = tagged(cbor2.loads(payload), 501)
-    only(corim, [0, 1])
-    assert isinstance(corim[0], str)
+    cddl, path, jwks = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
+    payload = signed(path, jwks)
+    protected, unprotected = cbor2.loads(path.read_bytes()).value[:2]
+    assert unprotected == {}
+    conform(cddl, "header", protected)
+    conform_payload(cddl, payload)
+    assert refused_if_broken(cddl, payload) > 20
     values = {}
-    for tag in corim[1]:
-        mid = cbor2.loads(tagged(tag, 506))
-        only(mid, [1, 4])
-        only(mid[1], [0])
-        only(mid[4], [0])
-        for environment, measurements in mid[4][0]:
-            only(environment, [0])
-            only(environment[0], [1, 2])
+    for mid in comids(cbor2.loads(payload)):
+        for _, measurements in mid[4][0]:
             for measurement in measurements:
-                check_measurement(measurement)
-                registers = measurement[1].get(14, {})
+                registers = measurement[1].get(REGISTERS, {})
                 values[measurement[0]] = {pcr: dict(map(tuple, digests))[1].hex() for pcr, digests in registers.items()}
     print(json.dumps(values))
 
