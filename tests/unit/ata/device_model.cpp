@@ -26,7 +26,6 @@ constexpr std::uint32_t kDeviceBitsOffset = 0x58;  // in the received FIS area
 constexpr std::uint8_t kReady = 0x50;  // DRDY and the bit formerly known as DSC
 constexpr std::uint8_t kBusy = 0x80;
 constexpr std::uint8_t kError = 0x01;
-constexpr std::uint8_t kAbort = 0x04;
 constexpr std::uint8_t kUncorrectable = 0x40;
 constexpr std::uint8_t kNotFound = 0x10;
 
