@@ -5,6 +5,7 @@
 #
 #   $(gatehouse_cache)                   ${GATEHOUSE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/gatehouse}
 #   $(ci/setup --print-emulator)         the emulator: .../emulator-KEY/bin/qemu-system-x86_64
+#   $(ci/setup --print-cddl)             cddl: .../cddl-KEY/usr/bin/cddl
 #   $(ci/parts/private_root path)        the private root: .../private-root-KEY, a Debian trixie with mkosi and meson
 #
 # Tools that this machine's own suite does not have (mkosi 25, systemd-repart 257, meson 1.7) run in the private root:

@@ -20,6 +20,9 @@ from fleet_parts import (Agent, Authority, Pages, Postgresql, Receiver, Refused,
                          temporary_directory, tls_refusal, verified_payload, wait_until)
 
 ARGUMENTS = argparse.Namespace(build=None, database=None)
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PROFILES = {"ietf": "tag:ietf.org,2026:rats/ear#03", "ietf-04": "tag:ietf.org,2026:rats/ear#04",
+            "veraison": "tag:github.com,2023:veraison/ear"}
 
 
 def needs(*numbers):
@@ -77,6 +80,20 @@ class FleetTest(unittest.TestCase):
 
     def last_of(self, agent):
         return self.reader.get(f"/v1/endpoints/{agent.endpoint}/attestations/last")
+
+    def expect_that_others_read_the_last_of(self, agent):
+        """In each profile and form that may be asked for, with the key set that the other server publishes."""
+        place = self.root / "results"
+        place.mkdir()
+        (place / "jwks.json").write_text(self.reader.get("/.well-known/jwks.json"))
+        for name, profile in PROFILES.items():
+            for form in ("jwt", "cwt"):
+                (place / f"{name}.last.{form}").write_bytes(self.reader.ask(
+                    "GET", f"/v1/endpoints/{agent.endpoint}/attestations/last",
+                    accept=f'application/eat+{form}; eat_profile="{profile}"'))
+        cddl = run("bash", ROOT / "ci/setup", "--print-cddl").stdout.strip()
+        said = run("/usr/bin/python3", ROOT / "tests/unit/formats/read_ear.py", cddl, place).stdout
+        self.assertEqual(said, "6 results read\n")
 
     def add_policy(self, version, pcrs):
         self.admin.ask("POST", "/v1/policies", self.authority.sign(policy("kiosks", version, pcrs)), "application/jose")
@@ -192,6 +209,7 @@ class FleetTest(unittest.TestCase):
         self.assertEqual(result["submods"]["gatehouse"]["ear.status"], "warning")
         self.assertEqual(result["gatehouse.source"], "tpm")
         self.assertTrue(result["submods"]["gatehouse"]["ear.appraisal-policy-id"].startswith("kiosks:1:"))
+        self.expect_that_others_read_the_last_of(agent)
 
     @needs(8)
     def test_09_a_policy_that_the_authority_did_not_sign_is_refused(self):

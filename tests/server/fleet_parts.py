@@ -191,17 +191,23 @@ class Rest:
         if identity:
             self.context.load_cert_chain(identity)
 
-    def ask(self, method, path, body=None, content_type="application/json"):
+    def ask(self, method, path, body=None, content_type="application/json", accept=None):
+        """The answer, as what it is; with `accept`, its bytes."""
         host, port = self.place.rsplit(":", 1)
         connection = http.client.HTTPSConnection(host, int(port), context=self.context, timeout=PATIENCE)
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         if body is not None:
             headers["Content-Type"] = content_type
             body = body if isinstance(body, str) else json.dumps(body)
+        if accept:
+            headers["Accept"] = accept
         connection.request(method, path, body, headers)
         answer = connection.getresponse()
-        text = answer.read().decode()
+        content = answer.read()
         connection.close()
+        if accept and answer.status < 300:
+            return content
+        text = content.decode()
         if answer.status >= 300:
             raise Refused(answer.status, text)
         return json.loads(text) if answer.getheader("Content-Type", "").startswith("application/json") else text
