@@ -96,7 +96,8 @@ std::string signed_result(const std::string& issuer, EVP_PKEY* key, const KnownE
     facts.expires = std::max(record.verdict.lease_until, record.verdict.now);
     copy_bytes(facts.ek_hash, host::from_hex(known.ek_hash, "EK hash"));
     facts.nonce = evidence.nonce;
-    facts.vector = verifier::trust_vector(judgement.verdict.findings, evidence.source == "hypervisor",
+    facts.vector = verifier::trust_vector(judgement.verdict.findings, evidence.view().source,
+                                          judgement.policy ? &judgement.policy->policy : nullptr,
                                           !known.vendor.empty() && known.endorsement_fault.empty());
     facts.status = judgement.state == State::kTrusted      ? verifier::Tier::kAffirming
                    : judgement.state == State::kUnmeasured ? verifier::Tier::kWarning

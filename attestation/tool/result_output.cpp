@@ -50,7 +50,7 @@ void ResultOutput::write(const Verdict& verdict, const Policy& policy, const std
     facts.expires = now + (verdict.accepted() ? static_cast<std::time_t>(policy.lease_s) : 0);
     facts.nonce = nonce;
     facts.status = !verdict.accepted() ? Tier::kContraindicated : hypervisor ? Tier::kAffirming : Tier::kWarning;
-    facts.vector = trust_vector(verdict.findings, hypervisor, false);
+    facts.vector = trust_vector(verdict.findings, policy.source, &policy, false);
     facts.policy_id = policy.name + ":" + std::to_string(policy.version);
     if (!address.empty()) facts.policy_id += ":" + address;
     facts.source = hypervisor ? "hypervisor" : "tpm";

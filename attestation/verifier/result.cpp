@@ -22,6 +22,21 @@ bool has(const std::vector<Finding>& findings, std::string_view rule) {
     return std::ranges::any_of(findings, [&](const Finding& finding) { return finding.rule == rule; });
 }
 
+// What was not judged does not hold.
+bool hold(const std::vector<Finding>& findings, std::initializer_list<std::string_view> rules) {
+    return !fails(findings, rules) &&
+           std::ranges::all_of(rules, [&](std::string_view rule) { return has(findings, rule); });
+}
+
+// PCRs of code: firmware, option ROMs, boot loaders (TCG PC Client Platform Firmware Profile, section 2.3.4).
+constexpr std::array<std::uint32_t, 3> kBootCode{0, 2, 4};
+
+bool expects_boot_code(const Policy* policy) {
+    return policy != nullptr && std::ranges::any_of(policy->pcrs, [](const auto& bank) {
+               return std::ranges::all_of(kBootCode, [&](std::uint32_t pcr) { return bank.second.contains(pcr); });
+           });
+}
+
 void put(Json& vector, const char* name, std::int8_t value) {
     if (value != claim::kNone) vector[name] = value;
 }
@@ -64,31 +79,41 @@ Tier TrustVector::worst() const {
     return worst;
 }
 
-TrustVector trust_vector(const std::vector<Finding>& findings, bool hypervisor, bool endorsed) {
+TrustVector trust_vector(const std::vector<Finding>& findings, Source source, const Policy* policy, bool endorsed) {
+    const bool hypervisor = source == Source::kHypervisor;
     TrustVector vector;
-    // Nothing that the evidence says counts unless the TPM said it, now, with a key that says nothing else.
-    if (findings.empty() || fails(findings, {"quote", "ak", "signature", "signer", "nonce"})) {
+    // Nothing that the evidence says counts unless the TPM said it, now, with the endpoint's key, which says nothing else.
+    if (!hold(findings, {"quote", "ak", "signature", "signer", "nonce"}) ||
+        fails(findings, {"ak type", "ak attributes", "ak policy", "ak pinned"})) {
         const std::int8_t value = findings.empty() ? claim::kUnknown : claim::kForged;
         vector.instance_identity = vector.configuration = vector.executables = value;
         if (hypervisor) vector.storage_opaque = value;
         if (endorsed) vector.hardware = value;
         return vector;
     }
-    vector.instance_identity = fails(findings, {"clock"}) ? claim::kInstanceUntrustworthy : claim::kInstanceRecognized;
+    vector.instance_identity = fails(findings, {"endorsement"}) ? claim::kInstanceUnrecognized
+                               : hold(findings, {"clock"})      ? claim::kInstanceRecognized
+                                                                : claim::kInstanceUntrustworthy;
 
     // Without a reference there is nothing to recognize anything by.
-    if (fails(findings, {"reference", "source"})) {
+    if (!hold(findings, {"reference", "source"})) {
         vector.executables = vector.configuration = claim::kUnknown;
-    } else {
-        vector.executables = fails(findings, {"selection", "log", "events", "pcrs"}) ? claim::kExecutablesUnrecognized
-                                                                                     : claim::kExecutablesApprovedBoot;
-        vector.configuration = fails(findings, {"claims", "policy", "iommu", "counter", "version", "vault id",
-                                                "vault pin", "vault", "machine", "acpi"})
-                                   ? claim::kConfigurationUnsupportable
-                                   : claim::kConfigurationApproved;
+    } else if (hypervisor) {
+        vector.executables = hold(findings, {"selection", "log", "events"}) ? claim::kExecutablesApprovedBoot
+                                                                            : claim::kExecutablesUnrecognized;
+        vector.configuration = hold(findings, {"claims", "policy", "iommu", "counter", "version", "vault id",
+                                               "vault pin", "vault", "machine", "acpi"})
+                                   ? claim::kConfigurationApproved
+                                   : claim::kConfigurationUnsupportable;
+    } else if (!hold(findings, {"selection", "log", "events", "pcrs"})) {
+        vector.executables = claim::kExecutablesUnrecognized;
+    } else if (expects_boot_code(policy)) {
+        vector.executables = claim::kExecutablesApprovedBoot;
     }
     if (endorsed) {
-        vector.hardware = fails(findings, {"firmware"}) ? claim::kHardwareUnrecognized : claim::kHardwareGenuine;
+        vector.hardware = fails(findings, {"crl age"})   ? claim::kUnknown
+                          : hold(findings, {"firmware"}) ? claim::kHardwareGenuine
+                                                         : claim::kHardwareUnrecognized;
     }
     // The rule "claims" holds only if the vault was opened and a disk is said to be encrypted, all others
     // being hidden; what is said counts only if the events are those of a hypervisor that tells the truth.

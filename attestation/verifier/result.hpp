@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "attestation/verifier/finding.hpp"
+#include "attestation/verifier/policy.hpp"
 #include "hypervisor/base/hash.hpp"
 
 namespace gatehouse::verifier {
@@ -70,11 +71,15 @@ struct TrustVector {
     [[nodiscard]] Tier worst() const;
 };
 
-// The vector that the findings of an appraisal make (rules of appraisal.hpp). `hypervisor`: the evidence is
-// of Source::kHypervisor; by a TPM alone, nothing is claimed of the storage. `endorsed`: the EK's certificate
-// was accepted; without, nothing is claimed of the hardware. The memory's opacity is never claimed: the
-// hypervisor's is closed to the guest, but not encrypted, and the standard's value for that is a warning.
-[[nodiscard]] TrustVector trust_vector(const std::vector<Finding>& findings, bool hypervisor, bool endorsed);
+// The vector that the findings of an appraisal make (rules of appraisal.hpp; of the key, "ak pinned": it is the one that was
+// asked for; of the server, "endorsement" and "crl age"). A claim affirms only what every rule behind it says, and a rule
+// that was not judged says nothing. Of evidence by a TPM alone nothing is claimed of storage and configuration, and of the
+// executables that they are approved only if the policy expects the PCRs of all code: 0, 2 and 4 in one bank. `policy`: null
+// if there is none. `endorsed`: the EK's certificate was accepted; without, nothing is claimed of the hardware. The memory's
+// opacity is never claimed: the hypervisor's is closed to the guest, but not encrypted, and the standard's value for that is
+// a warning.
+[[nodiscard]] TrustVector trust_vector(const std::vector<Finding>& findings, Source source, const Policy* policy,
+                                       bool endorsed);
 
 struct ResultFacts {
     std::string issuer;

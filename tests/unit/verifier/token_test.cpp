@@ -190,17 +190,31 @@ TEST(Result, TiersAreThoseOfAr4si) {
     }
 }
 
-std::vector<Finding> appraised(std::string_view broken = {}) {
+constexpr std::array kSpeaker{"quote", "ak", "signature", "signer", "nonce"};
+constexpr std::array kMeasured{"selection", "log", "events"};
+constexpr std::array kStated{"claims",   "policy",    "iommu", "counter", "version",
+                             "vault id", "vault pin", "vault", "machine", "acpi"};
+
+// What a launch's appraisal finds, one rule of it failed, or not there.
+std::vector<Finding> appraised(std::string_view broken = {}, std::string_view absent = {}) {
     std::vector<Finding> findings;
-    for (const char* rule : {"quote", "ak", "signature", "signer", "nonce", "clock", "firmware", "selection", "log",
-                             "events", "claims", "policy", "iommu", "counter", "version", "source", "reference"}) {
-        findings.push_back({rule, rule != broken, "detail"});
-    }
+    const auto add = [&](const auto& rules) {
+        for (const std::string_view rule : rules)
+            if (rule != absent) findings.push_back({std::string(rule), rule != broken, "detail"});
+    };
+    add(kSpeaker);
+    add(std::array{"clock", "firmware", "source", "reference"});
+    add(kMeasured);
+    add(kStated);
     return findings;
 }
 
+TrustVector launch_vector(const std::vector<Finding>& findings, bool endorsed = true) {
+    return trust_vector(findings, Source::kHypervisor, nullptr, endorsed);
+}
+
 TEST(Result, VectorSaysWhichPartOfTheEndpointIsAtFault) {
-    const auto good = trust_vector(appraised(), true, true);
+    const auto good = launch_vector(appraised());
     EXPECT_EQ(good.instance_identity, 2);
     EXPECT_EQ(good.configuration, 2);
     EXPECT_EQ(good.executables, 3);
@@ -208,31 +222,77 @@ TEST(Result, VectorSaysWhichPartOfTheEndpointIsAtFault) {
     EXPECT_EQ(good.storage_opaque, -2);
     EXPECT_EQ(good.runtime_opaque, 0);
     EXPECT_EQ(good.worst(), Tier::kAffirming);
+    EXPECT_EQ(launch_vector(appraised(), false).hardware, 0);  // no EK certificate: nothing known of the TPM
+    EXPECT_EQ(launch_vector({}).instance_identity, 1);         // nothing was appraised
 
-    for (const char* rule : {"quote", "ak", "signature", "signer", "nonce"}) {
-        const auto forged = trust_vector(appraised(rule), true, true);
-        for (const auto value : {forged.instance_identity, forged.configuration, forged.executables, forged.hardware,
-                                 forged.storage_opaque}) {
-            EXPECT_EQ(value, 99) << rule;
+    // Failed, or not judged: the same.
+    const auto each = [](const auto& rules, const auto& expect) {
+        for (const char* const rule : rules) {
+            for (const auto& findings : {appraised(rule), appraised({}, rule)}) {
+                SCOPED_TRACE(rule);
+                expect(launch_vector(findings));
+            }
         }
+    };
+    each(kSpeaker, [](const TrustVector& vector) {
+        for (const auto value : {vector.instance_identity, vector.configuration, vector.executables, vector.hardware,
+                                 vector.storage_opaque})
+            EXPECT_EQ(value, 99);
+    });
+    each(kMeasured, [](const TrustVector& vector) {
+        EXPECT_EQ(vector.executables, 33);
+        EXPECT_EQ(vector.storage_opaque, 1);  // who says that the disk is encrypted?
+        EXPECT_EQ(vector.instance_identity, 2);
+    });
+    each(kStated, [](const TrustVector& vector) { EXPECT_EQ(vector.configuration, 96); });
+    each(std::array{"reference", "source"}, [](const TrustVector& vector) {
+        EXPECT_EQ(vector.executables, 1);
+        EXPECT_EQ(vector.configuration, 1);
+    });
+    each(std::array{"clock"}, [](const TrustVector& vector) { EXPECT_EQ(vector.instance_identity, 96); });
+    each(std::array{"firmware"}, [](const TrustVector& vector) { EXPECT_EQ(vector.hardware, 97); });
+    EXPECT_EQ(launch_vector(appraised("claims")).storage_opaque, 96);
+    EXPECT_EQ(launch_vector(appraised({}, "claims")).storage_opaque, 0);
+}
+
+// They are not of the appraisal, and there only if somebody asks.
+TEST(Result, VectorHearsWhatIsSaidOfKeyAndEndorsement) {
+    const auto with = [](const char* rule, bool ok) {
+        std::vector<Finding> findings = appraised();
+        findings.push_back({rule, ok, "detail"});
+        return launch_vector(findings);
+    };
+    for (const char* const rule : {"ak type", "ak attributes", "ak policy", "ak pinned"}) {
+        SCOPED_TRACE(rule);
+        EXPECT_EQ(with(rule, true).worst(), Tier::kAffirming);
+        const TrustVector forged = with(rule, false);
+        for (const auto value : {forged.instance_identity, forged.configuration, forged.executables, forged.hardware,
+                                 forged.storage_opaque})
+            EXPECT_EQ(value, 99);
     }
-    EXPECT_EQ(trust_vector(appraised("clock"), true, true).instance_identity, 96);
-    EXPECT_EQ(trust_vector(appraised("firmware"), true, true).hardware, 97);
-    for (const char* rule : {"selection", "log", "events"}) {
-        const auto vector = trust_vector(appraised(rule), true, true);
-        EXPECT_EQ(vector.executables, 33) << rule;
-        EXPECT_EQ(vector.storage_opaque, 1) << rule;  // who says that the disk is encrypted?
-        EXPECT_EQ(vector.instance_identity, 2) << rule;
-    }
-    for (const char* rule : {"policy", "iommu", "counter", "version"}) {
-        EXPECT_EQ(trust_vector(appraised(rule), true, true).configuration, 96) << rule;
-    }
-    EXPECT_EQ(trust_vector(appraised("claims"), true, true).storage_opaque, 96);
-    EXPECT_EQ(trust_vector(appraised("reference"), true, true).executables, 1);
-    EXPECT_EQ(trust_vector(appraised(), true, false).hardware,
-              0);  // no EK certificate: nothing known of the TPM
-    EXPECT_EQ(trust_vector(appraised(), false, true).storage_opaque, 0);
-    EXPECT_EQ(trust_vector({}, true, true).instance_identity, 1);  // nothing was appraised
+    // Of a key that cannot be read nothing else is found.
+    EXPECT_EQ(launch_vector({{"ak type", false, "detail"}}, false).executables, 99);
+    EXPECT_EQ(with("endorsement", false).instance_identity, 97);
+    EXPECT_EQ(with("crl age", false).hardware, 1);
+}
+
+TEST(Result, VectorOfATpmAloneClaimsWhatThePolicyExpects) {
+    const auto vector = [](std::initializer_list<std::uint32_t> pcrs, std::string_view broken) {
+        Policy policy;
+        for (const std::uint32_t pcr : pcrs) policy.pcrs[HashAlgorithm::kSha256][pcr] = {};
+        std::vector<Finding> findings = appraised(broken);
+        std::erase_if(findings,
+                      [](const Finding& one) { return std::ranges::find(kStated, one.rule) != kStated.end(); });
+        findings.push_back({"pcrs", broken != "pcrs", "detail"});
+        return trust_vector(findings, Source::kTpm, &policy, true);
+    };
+    EXPECT_EQ(vector({0, 2, 4}, {}).executables, 3);
+    EXPECT_EQ(vector({0, 2, 4}, {}).configuration, 0);
+    EXPECT_EQ(vector({0, 2, 4}, {}).storage_opaque, 0);
+    EXPECT_EQ(vector({0, 4, 7}, {}).executables, 0);
+    EXPECT_EQ(vector({7}, {}).executables, 0);
+    for (const char* const rule : {"selection", "log", "events", "pcrs"})
+        EXPECT_EQ(vector({7}, rule).executables, 33) << rule;
 }
 
 TEST(Result, IsAnEatWithAnEarAppraisal) {
@@ -245,7 +305,7 @@ TEST(Result, IsAnEatWithAnEarAppraisal) {
     const auto nonce = sha256(text_bytes("nonce"));
     facts.nonce = nonce;
     facts.status = Tier::kAffirming;
-    facts.vector = trust_vector(findings, true, true);
+    facts.vector = launch_vector(findings);
     facts.policy_id = "laptops:7:abcd";
     facts.source = "hypervisor";
     facts.findings = &findings;
