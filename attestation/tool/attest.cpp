@@ -99,16 +99,17 @@ void print_findings(const std::vector<Finding>& findings, const std::vector<std:
         const char* const mark = finding.ok ? "ok  " : "FAIL";
         const char* const on = !colour ? "" : finding.ok ? "\033[32m" : "\033[31m";
         std::printf("%s%s%s  %-14s  %s\n", on, mark, colour ? "\033[0m" : "", finding.rule.c_str(),
-                    finding.detail.c_str());
+                    host::one_line(finding.detail).c_str());
     }
-    for (const std::string& quirk : quirks) std::printf("note  %s\n", quirk.c_str());
+    for (const std::string& quirk : quirks) std::printf("note  %s\n", host::one_line(quirk).c_str());
 }
 
 void print_lines(const Judged& judged) {
     const Verdict& verdict = judged.verdict;
     print_findings(verdict.findings, verdict.quirks);
     if (!judged.maker.empty()) std::printf("      evidence of     %s\n", judged.maker.c_str());
-    for (const std::string& what : judged.unjudged) std::printf("      not judged      %s\n", what.c_str());
+    for (const std::string& what : judged.unjudged)
+        std::printf("      not judged      %s\n", host::one_line(what).c_str());
     const Coverage& coverage = verdict.coverage;
     std::printf("      judged          %u of %u events, %u of %u PCRs\n", coverage.events_judged, coverage.events,
                 coverage.pcrs_judged, coverage.pcrs);
@@ -196,6 +197,23 @@ Finding others_nonce(Bytes quote, Bytes nonce) {
     return {"nonce", fresh, fresh ? host::hex(nonce) : "the quote was not made for this nonce"};
 }
 
+// By the key of the evidence, if it is the pinned one: what another key signs is not judged at all.
+Verdict judge_by_pinned(Bytes public_area, const EVP_PKEY* pinned, const Evidence& evidence, Bytes nonce,
+                        const Policy& policy) {
+    Verdict verdict;
+    std::vector<Finding> findings = check_attestation_key(public_area, policy.source);
+    if (findings.front().ok) {
+        const AttestationKey key(public_area);
+        const bool same = key.is_key(pinned);
+        findings.push_back({"ak pinned", same,
+                            same ? host::hex(key.name())
+                                 : "the evidence's key is not the pinned attestation key; nothing else was judged"});
+        if (same) verdict = appraise(evidence, key, {}, nonce, &policy, true);
+    }
+    verdict.findings.insert(verdict.findings.begin(), findings.begin(), findings.end());
+    return verdict;
+}
+
 Judged judge_others(const VerifyRequest& request, const Policy& policy, const formats::EvidenceFiles& files) {
     const formats::OthersEvidence evidence = formats::read_others_evidence(files);
     if (policy.source != Source::kTpm)
@@ -206,23 +224,16 @@ Judged judge_others(const VerifyRequest& request, const Policy& policy, const fo
     const host::Buffer nonce = nonce_of(request);
     const host::Key pinned = host::read_public_key(request.key);
     Judged judged{.quote = evidence.quote, .verdict = {}, .maker = evidence.maker, .unjudged = evidence.unjudged};
-    std::vector<Finding> findings = check_attestation_key(evidence.public_area, policy.source);
-    if (findings.front().ok) {
-        const AttestationKey key(evidence.public_area);
-        const bool same = key.is_key(pinned.get());
-        findings.push_back(
-            {"ak pinned", same, same ? host::hex(key.name()) : "the evidence's key is not the pinned attestation key"});
-        judged.verdict = appraise({.source = policy.source,
-                                   .quote = evidence.quote,
-                                   .signature = evidence.signature,
-                                   .claims = {},
-                                   .event_log = evidence.event_log,
-                                   .pcr_values = evidence.pcr_values},
-                                  key, {}, nonce, &policy, true);
-        for (Finding& finding : judged.verdict.findings)
-            if (finding.rule == "nonce") finding = others_nonce(evidence.quote, nonce);
-    }
-    judged.verdict.findings.insert(judged.verdict.findings.begin(), findings.begin(), findings.end());
+    judged.verdict = judge_by_pinned(evidence.public_area, pinned.get(),
+                                     {.source = policy.source,
+                                      .quote = evidence.quote,
+                                      .signature = evidence.signature,
+                                      .claims = {},
+                                      .event_log = evidence.event_log,
+                                      .pcr_values = evidence.pcr_values},
+                                     nonce, policy);
+    for (Finding& finding : judged.verdict.findings)
+        if (finding.rule == "nonce") finding = others_nonce(evidence.quote, nonce);
     return judged;
 }
 
@@ -250,24 +261,19 @@ Judged judge(const VerifyRequest& request, const Policy& policy) {
     const host::Buffer nonce = nonce_of(request);
     const host::Key pinned = read_any_public_key(request.key);
 
-    const Bytes area = without_size(key_file);
-    std::vector<Finding> findings{{"ak type", false, kNoPublicArea}};
-    if (!is_pem(key_file)) findings = check_attestation_key(area, policy.source);
-    if (findings.front().ok) {
-        const AttestationKey key(area);
-        const bool same = key.is_key(pinned.get());
-        findings.push_back(
-            {"ak pinned", same, same ? host::hex(key.name()) : "the evidence's key is not the pinned attestation key"});
-        judged.verdict = appraise({.source = policy.source,
-                                   .quote = judged.quote,
-                                   .signature = signature,
-                                   .claims = claims,
-                                   .event_log = event_log,
-                                   .pcr_values = pcr_values,
-                                   .bare_nonce = !hypervisor},
-                                  key, {}, nonce, &policy, true);
+    if (is_pem(key_file)) {
+        judged.verdict.findings.push_back({"ak type", false, kNoPublicArea});
+        return judged;
     }
-    judged.verdict.findings.insert(judged.verdict.findings.begin(), findings.begin(), findings.end());
+    judged.verdict = judge_by_pinned(without_size(key_file), pinned.get(),
+                                     {.source = policy.source,
+                                      .quote = judged.quote,
+                                      .signature = signature,
+                                      .claims = claims,
+                                      .event_log = event_log,
+                                      .pcr_values = pcr_values,
+                                      .bare_nonce = !hypervisor},
+                                     nonce, policy);
     return judged;
 }
 

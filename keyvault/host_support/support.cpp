@@ -71,14 +71,33 @@ Pipe make_pipe() {
 
 }  // namespace
 
+std::string one_line(std::string_view text) {
+    std::string line;
+    line.reserve(text.size());
+    const auto escape = [&](char c) { line += "\\x" + hex(text_bytes({&c, 1})); };
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const auto at = [&](std::size_t j) { return j < text.size() ? static_cast<unsigned char>(text[j]) : 0u; };
+        const bool c1 = at(i) == 0xc2 && at(i + 1) >= 0x80 && at(i + 1) < 0xa0;
+        if (c1) {
+            escape(text[i++]);
+            escape(text[i]);
+        } else if (at(i) < 0x20 || at(i) == 0x7f) {
+            escape(text[i]);
+        } else {
+            line += text[i];
+        }
+    }
+    return line;
+}
+
 int run_tool(const char* name, const std::function<ExitCode()>& body) {
     try {
         return static_cast<int>(body());
     } catch (const ToolError& error) {
-        std::fprintf(stderr, "%s: %s\n", name, error.what());
+        std::fprintf(stderr, "%s: %s\n", name, one_line(error.what()).c_str());
         return static_cast<int>(error.code());
     } catch (const std::exception& error) {
-        std::fprintf(stderr, "%s: %s\n", name, error.what());
+        std::fprintf(stderr, "%s: %s\n", name, one_line(error.what()).c_str());
         return static_cast<int>(ExitCode::kFailure);
     }
 }

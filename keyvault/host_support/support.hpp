@@ -29,7 +29,11 @@ class ToolError : public std::runtime_error {
     ExitCode code_;
 };
 
-// Runs `body`; its ToolError or other exception becomes "NAME: message" on standard error and an exit status.
+// Text that a terminal only shows: control characters (ASCII's, DEL, and C1 in UTF-8) become \xNN. What somebody else chose
+// is printed like this, so that it moves no cursor and makes no line of its own.
+[[nodiscard]] std::string one_line(std::string_view text);
+
+// Runs `body`; its ToolError or other exception becomes "NAME: message", in one_line(), on standard error and an exit status.
 int run_tool(const char* name, const std::function<ExitCode()>& body);
 
 // "bad magic: policy bundle (0x0)"
