@@ -30,7 +30,25 @@ std::string Service::rotate_result_key(const Principal& by) {
     return id;
 }
 
-// What is kept is signed: a change of the database alone does not come out with a good signature.
+namespace {
+
+// What is kept is signed, but that it is this endpoint's and its last one only the database says; and what was true then is
+// not given a new signature if it is not true now.
+void demand_still_true(const formats::KeptResult& kept, const Attestation& last, const Endpoint& endpoint) {
+    if (!equal_bytes(kept.facts.ek_hash, host::from_hex(endpoint.ek_hash, "EK hash")))
+        throw ServiceError(410, "expired", "the last result is of another endorsement key than the endpoint's");
+    if (kept.facts.issued != last.time)
+        throw ServiceError(410, "expired", "the last result is not of the last attestation");
+    const bool good = endpoint.state == State::kTrusted || endpoint.state == State::kUnmeasured ||
+                      endpoint.state == State::kStale;  // its end has passed, and is in the result
+    if (!good && kept.facts.status != verifier::Tier::kContraindicated)
+        throw ServiceError(
+            410, "expired",
+            std::string("the last result was a good one, and the endpoint is ") + name_of(endpoint.state) + " since");
+}
+
+}  // namespace
+
 std::optional<Buffer> Service::last_result(const Principal& by, const std::string& endpoint,
                                            formats::ResultProfile profile, formats::ResultForm form) {
     const std::optional<Attestation> last = last_attestation(by, endpoint);
@@ -42,7 +60,11 @@ std::optional<Buffer> Service::last_result(const Principal& by, const std::strin
     for (const auto& key : inside_->result_keys.published(inside_->now())) {
         const auto payload = verifier::verify_jws(last->result, verifier::kResultType, key.get());
         if (!payload) continue;
-        const formats::KeptResult kept = formats::read_result(*payload);
+        formats::KeptResult kept = formats::read_result(*payload);
+        const Endpoint present = this->endpoint(by, endpoint);
+        demand_still_true(kept, *last, present);
+        kept.facts.expires =
+            std::min<std::time_t>(kept.facts.expires, std::max(present.lease_until, kept.facts.issued));
         return formats::sign_result(kept.facts, profile, form, inside_->result_keys.current().get());
     }
     throw ServiceError(410, "expired", "the last result was signed by a key that is not published any more");

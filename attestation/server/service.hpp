@@ -213,8 +213,9 @@ class Service {
     [[nodiscard]] Page<Attestation> history(const Principal& by, const std::string& endpoint, const std::string& cursor,
                                             unsigned limit);
     [[nodiscard]] std::optional<Attestation> last_attestation(const Principal& by, const std::string& endpoint);
-    // The last attestation's result by another profile, its times the same, signed anew; nullopt if there is none.
-    // ServiceError (410) if the key that signed it is not published any more. `profile` must be offered in this form.
+    // The last attestation's result by another profile, signed anew, good until the lease's present end at most; nullopt if
+    // there is none. ServiceError (410) if the key that signed it is not published any more, if it is not of this endpoint's
+    // last attestation, or was good and the endpoint is retired or untrusted since. `profile` must be offered in this form.
     [[nodiscard]] std::optional<Buffer> last_result(const Principal& by, const std::string& endpoint,
                                                     formats::ResultProfile profile, formats::ResultForm form);
     void move_to_group(const Principal& by, const std::string& endpoint, const std::string& group);

@@ -79,6 +79,53 @@ TEST_P(Attesting, GivesTheLastResultByOthersProfiles) {
     EXPECT_EQ(std::string(reinterpret_cast<const char*>(same.data()), same.size()), own);
 }
 
+// The signature was for what was true then. Whoever writes to the database, too, gets no new one for what is not true now.
+TEST_P(Attesting, GivesNoResultAnewThatIsNotTrueAnyMore) {
+    using formats::ResultForm;
+    using formats::ResultProfile;
+    enforce(hypervisor_policy("laptops", 3));
+    const SoftwareEndpoint endpoint, other;
+    const std::string id = enroll(endpoint), id_of_other = enroll(other);
+    (void)attest(id, endpoint);
+    (void)attest(id_of_other, other);
+    const auto again = [&] { return service_->last_result(kReader, id, ResultProfile::kIetf03, ResultForm::kJwt); };
+    const auto refused = [&](const char* why) {
+        try {
+            (void)again();
+            ADD_FAILURE() << "given: " << why;
+        } catch (const server::ServiceError& error) {
+            EXPECT_EQ(error.status(), 410);
+            EXPECT_THAT(error.what(), HasSubstr(why));
+        }
+    };
+    const auto result_of = [&](const std::string& of) {
+        std::string result;
+        server::Database::open(options_.database)->read([&](server::Session& session) {
+            result =
+                server::value<std::string>(session, "SELECT result FROM evidence WHERE endpoint = ?", {of}).value();
+        });
+        return result;
+    };
+    const auto put_result = [&](const std::string& result) {
+        server::Database::open(options_.database)->write([&](server::Session& session) {
+            session.execute("UPDATE evidence SET result = ? WHERE endpoint = ?", {result, id});
+        });
+    };
+    const std::string first = result_of(id);
+    EXPECT_TRUE(again());
+    put_result(result_of(id_of_other));
+    refused("another endorsement key");
+    put_result(first);
+    *now_ += 10;
+    (void)attest(id, endpoint);
+    put_result(first);
+    refused("not of the last attestation");
+    (void)attest(id, endpoint);
+    EXPECT_TRUE(again());
+    service_->retire(kOperator, id, "stolen");
+    refused("retired");
+}
+
 TEST_P(Attesting, ARotatedKeyStaysPublishedUntilItsLastResultHasExpired) {
     using formats::ResultForm;
     using formats::ResultProfile;
