@@ -1,6 +1,7 @@
 #include "attestation/agent/agent.hpp"
 
 #include <ctime>
+#include <nlohmann/json.hpp>
 
 #include "attestation/agent/client_key.hpp"
 #include "attestation/agent/schedule.hpp"
@@ -64,16 +65,22 @@ ServerClient Agent::connect(bool with_identity) {
     return ServerClient({.url = config_.server, .ca = ca(), .identity = std::move(identity), .key = std::move(key)});
 }
 
+// Which server, by which CA: with a connection key nobody shows a certificate, so a key that was made under others would
+// open a connection to who has no part in these.
+std::string Agent::server_id() { return host::hex(sha256(host::text_bytes(config_.server + "\n" + ca()))); }
+
 // What is not to be used, or not to be read, is as if it were not there: the certificate does the same.
-std::optional<protocol::ConnectionKey> Agent::connection_key() const {
+std::optional<protocol::ConnectionKey> Agent::connection_key() {
     const auto text = directory_.read(kConnectionKey);
     if (!text) return std::nullopt;
     try {
-        auto key = protocol::parse<protocol::ConnectionKey>(*text);
+        const nlohmann::json kept = nlohmann::json::parse(*text);
+        if (kept.at("server") != server_id()) return std::nullopt;
+        auto key = protocol::parse<protocol::ConnectionKey>(kept.at("key").dump());
         if (key.ends - std::time(nullptr) > kLeastLeft) return key;
-    } catch (const protocol::MessageError&) {
+    } catch (const nlohmann::json::exception&) {
         // cut short, or of another version
-    }
+    } catch (const protocol::MessageError&) {}
     return std::nullopt;
 }
 
@@ -81,7 +88,8 @@ std::optional<protocol::ConnectionKey> Agent::connection_key() const {
 void Agent::keep_connection_key(ServerClient& server) {
     if (server.by_key()) return;
     try {
-        directory_.write(kConnectionKey, protocol::to_json(server.connection_key()));
+        const nlohmann::json key = nlohmann::json::parse(protocol::to_json(server.connection_key()));
+        directory_.write(kConnectionKey, nlohmann::json{{"server", server_id()}, {"key", key}}.dump());
     } catch (const host::ToolError&) {
         directory_.remove(kConnectionKey);  // of a server that gives out none, or is away by now
     }

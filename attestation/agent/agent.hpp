@@ -41,7 +41,8 @@ class Agent {
     [[nodiscard]] std::string token() const;
     [[nodiscard]] ServerClient connect(bool with_identity);
     [[nodiscard]] ServerClient& connection();
-    [[nodiscard]] std::optional<protocol::ConnectionKey> connection_key() const;
+    [[nodiscard]] std::string server_id();
+    [[nodiscard]] std::optional<protocol::ConnectionKey> connection_key();
     void keep_connection_key(ServerClient& server);
     [[nodiscard]] EvidenceSource& source();
     void start_enrollment(State& state, ServerClient& server, bool again);

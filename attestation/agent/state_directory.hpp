@@ -4,7 +4,8 @@
 //   state.json     State
 //   identity.pem   the TLS private key (P-256) and its certificate, together
 //   pending.pem    the private key of an enrollment that is not approved yet
-//   connection-key.json   protocol::ConnectionKey: opens connections in the certificate's place, for days
+//   connection-key.json   a protocol::ConnectionKey, which opens connections in the certificate's place for days, and
+//                         SHA-256 of the server's URL and CA that it is for
 //   ca.pem         the server's CA, where it was found by its pin
 //   ak.blob        the attestation key of a TPM (TPM2B_PUBLIC, TPM2B_PRIVATE): of no use to any other TPM
 //   lock           held while an agent changes any of this

@@ -7,6 +7,7 @@
 namespace gatehouse::server {
 namespace {
 
+constexpr Seconds kClockDifference = 300;
 constexpr std::string_view kMagic = "GHC1";
 constexpr std::size_t kNameSize = 8;
 constexpr std::size_t kIdentitySize = kMagic.size() + kNameSize + sizeof(std::uint64_t) + sizeof(Sha256Digest);
@@ -41,8 +42,9 @@ std::optional<KnownConnectionKey> ConnectionKeys::find(Bytes identity, Seconds n
     KnownConnectionKey known;
     known.ends = static_cast<Seconds>(reader.u64());
     copy_bytes(known.certificate, reader.bytes(sizeof known.certificate));
-    // Not further off than one of ours can be: a far end that wraps to a negative number is refused as well.
-    if (known.ends <= now || known.ends > now + 2 * kLifetime) return std::nullopt;
+    // Not further off than one of ours can be, by servers whose clocks differ a little: a far end that wraps to a negative
+    // number is refused as well.
+    if (known.ends <= now || known.ends > now + kLifetime + kClockDifference) return std::nullopt;
     known.key = key_of(identity);
     return known;
 }

@@ -407,13 +407,18 @@ class FleetTest(unittest.TestCase):
         damaged = json.loads(key)
         for name in "identity", "key":
             with self.subTest(damaged=name):
-                value = bytearray(base64.b64decode(damaged[name]))
+                value = bytearray(base64.b64decode(damaged["key"][name]))
                 value[-1] ^= 1
-                kept.write_text(json.dumps({**damaged, name: base64.b64encode(value).decode()}))
+                changed = {**damaged["key"], name: base64.b64encode(value).decode()}
+                kept.write_text(json.dumps({**damaged, "key": changed}))
                 agent("attest")
                 self.assertEqual(self.opened_by_key(), before + 1)
         kept.write_text("{")
         agent("attest")
+        agent("attest")
+        self.assertEqual(self.opened_by_key(), before + 2)
+        # Nobody shows a certificate with a key: one that was made under another CA, or for another URL, is not used.
+        kept.write_text(json.dumps({**json.loads(kept.read_text()), "server": "00" * 32}))
         agent("attest")
         self.assertEqual(self.opened_by_key(), before + 2)
         # The old certificate's key is as good as the old certificate.
