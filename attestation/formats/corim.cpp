@@ -26,9 +26,9 @@ constexpr const char* kIdPrefix = "tag:gatehouse,2026:rim/";
 constexpr std::uint64_t kCorimMap = 501, kConciseMid = 506, kRawValue = 560;
 // Labels: of the protected header, corim-map, concise-mid-tag, triples-map, environment and class, measurement and values.
 constexpr std::int64_t kMeta = 8;
-constexpr std::int64_t kId = 0, kTags = 1, kValidity = 4;
+constexpr std::int64_t kId = 0, kTags = 1, kProfile = 3, kValidity = 4;
 constexpr std::int64_t kTagIdentity = 1, kTriples = 4, kReferenceTriples = 0;
-constexpr std::int64_t kClass = 0, kClassVendor = 1, kClassModel = 2;
+constexpr std::int64_t kClass = 0, kInstance = 1, kGroup = 2, kClassVendor = 1, kClassModel = 2;
 constexpr std::int64_t kMkey = 0, kMval = 1, kDigests = 2, kRaw = 4, kRegisters = 14;
 constexpr std::int64_t kNotBefore = 0, kNotAfter = 1;
 constexpr std::uint64_t kEpochTime = 1;
@@ -119,6 +119,11 @@ Registers capped_registers(const CorimFacts& facts, const Buffer& vault) {
 
 // --- reading
 
+bool same(const CborItem& one, const CborItem& other) {
+    return one.kind == other.kind && one.number == other.number && equal_bytes(one.bytes, other.bytes) &&
+           std::ranges::equal(one.items, other.items, same);
+}
+
 class CorimReader {
   public:
     CorimReader(std::string what, std::int64_t now) : what_(std::move(what)), now_(now) {}
@@ -130,6 +135,7 @@ class CorimReader {
         const CborItem* const id = map->find(kId);
         if (id == nullptr || !(id->is(Kind::kText) || id->is(Kind::kBytes))) fail("has no id");
         corim_.id = id->text().value_or(host::hex(id->bytes));
+        if (map->find(kProfile) != nullptr) fail("follows a profile, and none is known here");
         if (const CborItem* const validity = map->find(kValidity)) check_validity(*validity);
         const CborItem* const tags = map->find(kTags);
         if (tags == nullptr || !tags->is(Kind::kArray) || tags->items.empty()) fail("has no tags");
@@ -157,6 +163,7 @@ class CorimReader {
     }
 
     void check_validity(const CborItem& validity) const {
+        if (!validity.is(Kind::kMap)) fail("has a rim-validity that is no map");
         if (const CborItem* const from = validity.find(kNotBefore); from != nullptr && now_ < time_of(*from))
             fail("is not valid yet");
         if (const CborItem* const to = validity.find(kNotAfter); to != nullptr && now_ > time_of(*to))
@@ -187,11 +194,19 @@ class CorimReader {
             read_launch(triple.items[1].items);
             return;
         }
+        const CborItem& whose = triple.items[0];
+        const bool of_some = whose.find(kInstance) != nullptr || whose.find(kGroup) != nullptr;
+        if (of_some) corim_.passed_over.emplace_back("values of an instance or a group, not of a class");
         for (const CborItem& measurement : triple.items[1].items) {
             const CborItem& values = values_of(measurement);
-            if (const CborItem* const registers = values.find(kRegisters))
+            const CborItem* const registers = values.find(kRegisters);
+            if (registers != nullptr && !of_some) {
+                // Else one model would be accepted with another's firmware, or a mixture of both.
+                if (environment_ && !same(*environment_, whose))
+                    fail("has integrity registers of several environments");
+                environment_ = whose;
                 read_registers(*registers);
-            else
+            } else if (registers == nullptr)
                 corim_.passed_over.emplace_back("a measurement without integrity registers");
         }
     }
@@ -278,6 +293,7 @@ class CorimReader {
 
     std::string what_;
     std::int64_t now_;
+    std::optional<CborItem> environment_;  // whose integrity registers were read
     Corim corim_;
 };
 

@@ -13,8 +13,10 @@
 //   "sha1" is not in it.
 //
 // Read: the reference triples of every CoMID. Whose environment is as above, and which has all events with the bundle, is a
-// launch; other integrity registers (14) are acceptable values of PCRs, whoever wrote them. Digests of other algorithms,
-// and tags of other kinds (CoSWID, CoTL), are passed over and named.
+// launch; other integrity registers (14) are acceptable values of PCRs, whoever wrote them, of one class of environment: those
+// of a second one are refused, as a PCR of one model with a PCR of another is nobody's reference. Digests of other algorithms,
+// values of instances and groups, and tags of other kinds (CoSWID, CoTL), are passed over and named. A CoRIM that follows a
+// profile (3) is refused: it may mean something else.
 #pragma once
 
 #include <map>

@@ -58,7 +58,10 @@ void add_corim(json& policy, const std::string& path, const EVP_PKEY* key) {
         formats::read_corim(host::read_file(path, formats::kMaxCorim), key, std::time(nullptr), path);
     for (const std::string& what : corim.passed_over) std::cerr << path << ": passed over: " << what << '\n';
     for (const Prediction& launch : corim.launches) policy["references"].push_back(to_json(launch));
-    if (!corim.launches.empty()) return;
+    if (!corim.launches.empty()) {
+        if (!corim.registers.empty()) std::cerr << path << ": passed over: integrity registers beside a launch\n";
+        return;
+    }
     for (const auto& [bank, registers] : corim.registers) {
         if (bank == HashAlgorithm::kSha1) continue;  // no policy is made of it
         for (const auto& [pcr, values] : registers) {

@@ -43,6 +43,17 @@ class CorimTest : public testing::Test {
         map.tag(501).map(2 + count).integer(0).text("acme").integer(1).array(1).tag(506).bytes(mid.out()).item(more);
         return signed_map(map.out());
     }
+    // Integrity registers of several environments, each as it stands.
+    Buffer of_environments(const std::vector<Buffer>& environments) {
+        CborWriter mid;
+        mid.map(2).integer(1).map(1).integer(0).text("acme-1").integer(4).map(1).integer(0).array(environments.size());
+        for (const Buffer& environment : environments)
+            mid.array(2).item(environment).array(1).map(1).integer(1).item(registers(7, 1, digest_));
+        CborWriter map;
+        map.tag(501).map(2).integer(0).text("acme").integer(1).array(1).tag(506).bytes(mid.out());
+        return signed_map(map.out());
+    }
+    static Buffer model(const char* name) { return CborWriter().map(1).integer(0).map(1).integer(2).text(name).out(); }
     static Buffer registers(std::int64_t pcr, std::int64_t algorithm, const Buffer& value) {
         CborWriter writer;
         writer.map(1).integer(14).map(1).integer(pcr).array(1).array(2).integer(algorithm).bytes(value);
@@ -110,6 +121,22 @@ TEST_F(CorimTest, NamesWhatItPassesOver) {
     EXPECT_THAT(read(signed_map(swid.out())).passed_over, Contains(HasSubstr("505")));
 }
 
+// A PCR of one model with a PCR of another is nobody's reference; an instance's are not its class's.
+TEST_F(CorimTest, TakesTheRegistersOfOneClassAlone) {
+    const Corim one = read(of_environments({model("A"), model("A")}));
+    EXPECT_EQ(one.registers.at(HashAlgorithm::kSha256).at(7).size(), 2u);
+    EXPECT_THAT(refusal(of_environments({model("A"), model("B")})), HasSubstr("several environments"));
+    for (const std::int64_t label : {1, 2}) {
+        const Buffer lab =
+            CborWriter().map(2).integer(0).map(1).integer(2).text("A").integer(label).tag(560).bytes(digest_).out();
+        const Corim corim = read(of_environments({lab}));
+        EXPECT_TRUE(corim.registers.empty());
+        EXPECT_THAT(corim.passed_over, Contains(HasSubstr("instance or a group")));
+    }
+    const Buffer profile = CborWriter().integer(3).text("https://example.com/profile").out();
+    EXPECT_THAT(refusal(acme(registers(7, 1, digest_), profile, 1)), HasSubstr("profile"));
+}
+
 TEST_F(CorimTest, KeepsToItsValidity) {
     const auto until = [&](std::int64_t end) {
         const Buffer validity = CborWriter().integer(4).map(1).integer(1).tag(1).integer(end).out();
@@ -119,6 +146,8 @@ TEST_F(CorimTest, KeepsToItsValidity) {
     EXPECT_THAT(refusal(until(kNow - 1)), HasSubstr("not valid any more"));
     const Buffer from = CborWriter().integer(4).map(1).integer(0).tag(1).integer(kNow + 1).out();
     EXPECT_THAT(refusal(acme(registers(7, 1, digest_), from, 1)), HasSubstr("not valid yet"));
+    const Buffer none = CborWriter().integer(4).array(0).out();
+    EXPECT_THAT(refusal(acme(registers(7, 1, digest_), none, 1)), HasSubstr("no map"));
 }
 
 TEST_F(CorimTest, RefusesWhatIsNoneOrNotSigned) {
