@@ -35,13 +35,14 @@ struct Block4 {
     std::uint32_t first;
     unsigned bits;
 };
-// IANA IPv4 Special-Purpose Address Registry, and multicast.
+// IANA IPv4 Special-Purpose Address Registry, multicast, and what a cloud has put elsewhere.
 constexpr std::array kSpecial4{
     Block4{0x00000000, 8},   // 0.0.0.0/8      this network
     Block4{0x0a000000, 8},   // 10.0.0.0/8     private
     Block4{0x64400000, 10},  // 100.64.0.0/10  shared
     Block4{0x7f000000, 8},   // 127.0.0.0/8    loopback
     Block4{0xa9fe0000, 16},  // 169.254.0.0/16 link-local; clouds' metadata
+    Block4{0xa83f8110, 32},  // 168.63.129.16  a cloud's metadata (Azure), public by its number alone
     Block4{0xac100000, 12},  // 172.16.0.0/12  private
     Block4{0xc0000000, 24},  // 192.0.0.0/24   protocols
     Block4{0xc0000200, 24},  // 192.0.2.0/24   documentation
@@ -142,7 +143,9 @@ void demand_address(const Url& url, const FetchRules& rules) {
     const bool numeric = last.starts_with("0x") || last.starts_with("0X") ||
                          last.find_first_not_of("0123456789") == std::string_view::npos;
     if (error && numeric) fail(url.host + " is neither an address nor a name");
-    if (url.host == "localhost" || url.host.ends_with(".localhost")) fail(url.host + " is this host");
+    std::string name = url.host;
+    std::ranges::transform(name, name.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    if (name == "localhost" || name.ends_with(".localhost")) fail(url.host + " is this host");
 }
 
 std::string redirect_of(const Response& response, const Url& from) {

@@ -105,9 +105,9 @@ TEST_F(Fetch, OneThatSaysNothingIsLeft) {
 TEST_F(Fetch, AddressesThatAreNotOfTheInternetAreNotAsked) {
     rules_.private_addresses = false;
     const std::string port = files_.authority().substr(files_.authority().find(':'));
-    for (const char* host :
-         {"127.0.0.1", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "127.0.0.0x1", "0.0.0.0", "localhost",
-          "x.localhost", "[::1]", "[::ffff:127.0.0.1]", "[::]", "169.254.169.254", "[fe80::1]", "10.0.0.1"}) {
+    for (const char* host : {"127.0.0.1", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "127.0.0.0x1", "0.0.0.0",
+                             "localhost", "x.localhost", "LOCALHOST", "x.LocalHost", "[::1]", "[::ffff:127.0.0.1]",
+                             "[::]", "169.254.169.254", "[fe80::1]", "10.0.0.1"}) {
         const Fetched got = get("http://" + std::string(host) + port + "/");
         EXPECT_NE(got.fault, "") << host;
         EXPECT_THAT(got.fault, testing::AnyOf(HasSubstr("public internet"), HasSubstr("this host"),
@@ -124,6 +124,7 @@ TEST_F(Fetch, ProxyIsAskedForTheWholeUrlAndLooksNamesUp) {
     EXPECT_EQ(text_of(get("http://crl.example.invalid:8080/a")), "content");
     EXPECT_THAT(files_.requests().at(0), HasSubstr("\r\nHost: crl.example.invalid:8080\r\n"));
     EXPECT_THAT(get("http://169.254.169.254/latest").fault, HasSubstr("public internet"));
+    EXPECT_THAT(get("http://LocalHost/").fault, HasSubstr("this host"));
     EXPECT_THAT(files_.requests(), SizeIs(1));
 }
 
@@ -146,6 +147,7 @@ TEST(PublicAddress, IsWhatIanaGaveOut) {
                             "100.127.255.255",
                             "127.255.255.255",
                             "169.254.169.254",
+                            "168.63.129.16",
                             "172.16.0.0",
                             "172.31.255.255",
                             "192.0.0.8",
