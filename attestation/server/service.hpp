@@ -93,6 +93,8 @@ class Service {
     // connection_keys(): by the SHA-256 of its DER, which must be the endpoint's present one. nullopt: unknown,
     // superseded or retired.
     [[nodiscard]] std::optional<std::string> endpoint_of_certificate(const Sha256Digest& certificate);
+    // Of one that is nobody's: whether it was an endpoint's when that was retired.
+    [[nodiscard]] bool is_of_retired(const Sha256Digest& certificate);
     // The principal of an operator's client certificate, verified likewise, by the SHA-256 of its DER.
     // nullopt: unknown, revoked or expired; an endpoint's certificate is nobody's here.
     [[nodiscard]] std::optional<Principal> authenticate_certificate(const Sha256Digest& certificate);

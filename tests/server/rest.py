@@ -90,7 +90,7 @@ class Rest(unittest.TestCase):
         answer = self.server.admin("POST", f"/v1/endpoints/{endpoint.id}/retire", {"reason": "sold"})
         self.assertEqual(answer.status, 204, answer.body)
         answer = self.server.call("POST", "/v1/attestations/nonce", {}, certificate=endpoint.certificate)
-        self.assertEqual(answer.status, 401)
+        self.assertEqual((answer.status, answer.code()), (401, "retired"))
 
     # --- roles
 
