@@ -72,8 +72,8 @@ ExitCode enroll(const Options& options) {
         std::cout << "enrolled as " << status.endpoint_id << '\n';
     } else if (status.state == "waiting") {
         const auto pending = agent.directory().state().pending;
-        std::cout << "enrollment " << (pending ? pending->id : "")
-                  << " waits for an operator; `attestation-agent run` or a "
+        std::cout << "enrollment " << (pending ? pending->id : "") << " waits for an operator"
+                  << (status.reason.empty() ? "" : " (" + status.reason + ")") << "; `attestation-agent run` or a "
                   << "further `enroll` takes it up\n";
     } else {
         std::cout << "enrollment " << status.state << ": " << status.reason << '\n';

@@ -114,7 +114,8 @@ std::string to_json(const EnrollStatus& message) {
     if (message.state == "approved") {
         out.text("endpoint_id", message.endpoint_id).text("certificate", message.certificate);
     }
-    if (message.state == "rejected") out.text("reason", message.reason);
+    const bool is_told = message.state == "rejected" || (message.state == "waiting" && !message.reason.empty());
+    if (is_told) out.text("reason", message.reason);
     return out.finish();
 }
 
@@ -129,7 +130,8 @@ EnrollStatus parse<EnrollStatus>(std::string_view body) {
         status.endpoint_id = fields.text("endpoint_id", kId);
         status.certificate = fields.text("certificate", {1, kMaxText});
     }
-    if (status.state == "rejected") status.reason = fields.text("reason");
+    if (status.state == "rejected" || (status.state == "waiting" && fields.has("reason")))
+        status.reason = fields.text("reason");
     return status;
 }
 

@@ -72,7 +72,7 @@ struct EnrollStatus {
     std::string state;        // "waiting" for an operator, "approved", "rejected"
     std::string endpoint_id;  // with "approved"
     std::string certificate;  // PEM, with "approved"
-    std::string reason;       // with "rejected"
+    std::string reason;       // with "rejected", and perhaps with "waiting": why nothing approved it by itself
 };
 struct NonceAnswer {
     Buffer nonce;

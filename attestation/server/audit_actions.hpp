@@ -22,6 +22,8 @@ inline constexpr std::array kAuditActions{
     AuditActionRow{"authority.add",           "name of the policy authority"},
     AuditActionRow{"authority.remove",        "its name"},
     AuditActionRow{"certificate.renew",       "endpoint"},
+    AuditActionRow{"crl.drop",                "issuer of a CRL that was fetched: nobody trusted has signed it any more"},
+    AuditActionRow{"crl.hurry",               "all sources of CRLs, which are to be asked at once"},
     AuditActionRow{"crl.take",                "issuer of a CRL that was fetched"},
     AuditActionRow{"database.backup",         "file"},
     AuditActionRow{"database.restore",        "file"},

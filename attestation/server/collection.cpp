@@ -195,6 +195,31 @@ class Sorter {
     std::uint64_t files_ = 0;
 };
 
+bool starts_with(Bytes content, std::string_view what, std::size_t at = 0) {
+    return content.size() >= at + what.size() &&
+           std::ranges::equal(content.subspan(at, what.size()), std::as_bytes(std::span(what)));
+}
+
+// By its first bytes, or by its name: an old tar has no mark.
+bool is_archive(const std::string& place, Bytes content) {
+    using namespace std::string_view_literals;
+    static constexpr std::string_view kMarks[] = {"PK\x03\x04"sv,
+                                                  "\x1f\x8b"sv,
+                                                  "BZh"sv,
+                                                  "\xfd"
+                                                  "7zXZ"sv,
+                                                  "\x28\xb5\x2f\xfd"sv,
+                                                  "7z\xbc\xaf"sv,
+                                                  "MSCF"sv};
+    static constexpr std::string_view kEnds[] = {".tar"sv, ".tgz"sv, ".tbz2"sv, ".txz"sv, ".gz"sv,  ".bz2"sv,
+                                                 ".xz"sv,  ".zst"sv, ".zip"sv,  ".7z"sv,  ".cab"sv, ".rar"sv};
+    const std::string name = lower_case(place);
+    return starts_with(content, "ustar", 257) ||
+           std::ranges::any_of(kMarks, [&](std::string_view mark) { return starts_with(content, mark); }) ||
+           std::ranges::any_of(kEnds, [&](std::string_view end) { return name.ends_with(end); });
+}
+constexpr const char* kIsArchive = "an archive: unpack it first";
+
 struct CloseDirectory {
     void operator()(DIR* directory) const { ::closedir(directory); }
 };
@@ -204,7 +229,7 @@ class Walk {
     explicit Walk(Sorter& sorter) : sorter_(sorter) {}
 
     // Of an open descriptor: what the name stands for meanwhile is of no account.
-    void file(const File& open, const struct stat& facts, const Place& place) {
+    void file(const File& open, const struct stat& facts, const Place& place, bool is_all = false) {
         if (facts.st_size > static_cast<off_t>(kMostCollectionFile))
             return sorter_.pass_over(place, "larger than " + std::to_string(kMostCollectionFile) + " bytes");
         Buffer content(static_cast<std::size_t>(facts.st_size));
@@ -220,6 +245,10 @@ class Walk {
         bytes_ += size;
         if (bytes_ > kMostCollection)
             throw ToolError("the collection has more than " + std::to_string(kMostCollection) + " bytes");
+        if (is_archive(place.text, content)) {
+            if (is_all) throw ToolError(shown(place.text) + ": " + kIsArchive);
+            return sorter_.pass_over(place, kIsArchive);
+        }
         sorter_.add_file(place, content);
     }
 
@@ -287,7 +316,7 @@ Collection read_collection(const std::string& path, const std::string& rest, std
     } else if (S_ISREG(facts.st_mode)) {
         if (facts.st_size > static_cast<off_t>(kMostCollectionFile))
             throw ToolError(path + ": larger than " + std::to_string(kMostCollectionFile) + " bytes");
-        walk.file(open, facts, {rest, path.substr(path.rfind('/') + 1)});
+        walk.file(open, facts, {rest, path.substr(path.rfind('/') + 1)}, true);
     } else {
         throw ToolError(path + ": neither a file nor a directory");
     }

@@ -66,7 +66,10 @@ protocol::EnrollStatus status_of(const OpenEnrollment& open) {
         status.endpoint_id = open.endpoint;
         status.certificate = open.certificate;
     }
-    if (open.state == kRejected) status.reason = open.reason;
+    // Who is not endorsed is not told what is known of keys that he may only have heard of.
+    if (open.state == kRejected || (open.state == kWaiting && open.endorsed)) status.reason = open.reason;
+    if (open.state == kWaiting && !open.endorsed)
+        status.reason = "no trusted vendor vouches for its EK, or it is not registered";
     return status;
 }
 
@@ -227,9 +230,10 @@ void Service::Inside::approve(Session& session, const std::string& id, const std
     overrule_faults(session, open.endpoint);
     if (open.endorsed) set_endorsement(session, open.endpoint, open.ek_hash, open.vendor, open.time, open.endorsement);
     set_enrollment_approved(session, id, open.endpoint, issued.pem);
-    const nlohmann::json detail{{"endpoint", open.endpoint}, {"group", group},
-                                {"ek_hash", open.ek_hash},   {"source", open.source},
-                                {"hostname", open.hostname}, {"replaces", bool(present)}};
+    nlohmann::json detail{{"endpoint", open.endpoint}, {"group", group},
+                          {"ek_hash", open.ek_hash},   {"source", open.source},
+                          {"hostname", open.hostname}, {"replaces", bool(present)}};
+    if (present && present->hostname != open.hostname) detail["hostname_before"] = present->hostname;
     if (present && present->state != State::kNew) {
         record_change(session, {open.endpoint, open.hostname, group, present->state, State::kNew, "enrolled again", ""},
                       who);
@@ -331,7 +335,7 @@ protocol::EnrollStatus Service::activate(const std::string& id, Bytes secret) {
     protocol::EnrollStatus status;
     bool wrong = false;
     bool fresh = false;
-    inside_->database->write([&](Session& session) {
+    const auto answer = [&](Session& session) {
         wrong = false;
         std::optional<OpenEnrollment> open = lock_enrollment(session, id);
         if (!open || (open->state == kChallenged && open->expires < now))
@@ -361,7 +365,14 @@ protocol::EnrollStatus Service::activate(const std::string& id, Bytes secret) {
             }
         }
         status = status_of(*open);
-    });
+    };
+    try {
+        inside_->database->write(answer);
+    } catch (const ServiceError& error) {
+        // Another of this TPM's was approved between automatic() and approve(): now both see it.
+        if (error.code() != "endorsement_key") throw;
+        inside_->database->write(answer);
+    }
     if (wrong) throw ServiceError(403, "activation", "the secret is not the one of the challenge");
     if (fresh) ++inside_->totals.enrollments;
     return status;

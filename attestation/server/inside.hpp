@@ -140,11 +140,14 @@ struct Service::Inside {
     Cache<LoadedPolicy> policies{64};
     Cache<verifier::AttestationKey> keys{4096};
 
-    std::mutex trust_mutex;  // of the next four
+    std::mutex trust_mutex;  // of the next five
     std::int64_t trust_generation = -1;
     std::shared_ptr<const verifier::TrustStore> trust_store;
     std::shared_ptr<const std::vector<KnownCrl>> trust_crls;
-    std::set<std::string> trust_points;  // URLs that EK certificates name, written down since the trust store was made
+    // URLs that EK certificates name, by vendor, written down since the trust store was made.
+    std::map<std::string, std::set<std::string>> trust_points;
+    // Vendors whose certificates name more URLs than their share, and the generation that this was seen in.
+    std::map<std::string, std::int64_t> trust_crowds;
 
     std::mutex sources_mutex;  // of the next two
     std::int64_t sources_generation = -1;
@@ -204,6 +207,10 @@ struct Service::Inside {
     // URLs that EK certificates by trusted vendors name, as (URL, vendor).
     void keep_points(const Trust& by, const std::vector<std::pair<std::string, std::string>>& points);
     void refresh_crl_sources(const Trust& by);
+    void forget_crls(const Trust& by);
+    void note_crowds(const Trust& by, const std::set<std::string>& vendors);
+    // Another server's settings may have it.
+    [[nodiscard]] bool fetches(const CrlSourceRow& source) const;
     [[nodiscard]] Service::CrlFetch fetch_crl(CrlSourceRow source, const std::string& claim,
                                               const std::stop_token& stop);
     // enrollment.cpp

@@ -209,6 +209,10 @@ std::optional<std::string> Service::endpoint_of_certificate(const Sha256Digest& 
     return renewed;
 }
 
+bool Service::is_of_retired(const Sha256Digest& certificate) {
+    return inside_->read([&](Session& session) { return is_certificate_of_retired(session, certificate); });
+}
+
 const ConnectionKeys& Service::connection_keys() const { return *inside_->connection_keys; }
 
 Seconds Service::now() const { return inside_->now(); }

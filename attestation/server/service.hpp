@@ -93,6 +93,8 @@ class Service {
     // connection_keys(): by the SHA-256 of its DER, which must be the endpoint's present one. nullopt: unknown,
     // superseded or retired.
     [[nodiscard]] std::optional<std::string> endpoint_of_certificate(const Sha256Digest& certificate);
+    // Of one that is nobody's: whether it was an endpoint's when that was retired.
+    [[nodiscard]] bool is_of_retired(const Sha256Digest& certificate);
     // The principal of an operator's client certificate, verified likewise, by the SHA-256 of its DER.
     // nullopt: unknown, revoked or expired; an endpoint's certificate is nobody's here.
     [[nodiscard]] std::optional<Principal> authenticate_certificate(const Sha256Digest& certificate);
@@ -130,6 +132,18 @@ class Service {
     // vendor vouches for any more is untrusted until one does, or until it is enrolled and approved again.
     void remove_vendor(const Principal& by, const std::string& name);
     [[nodiscard]] std::vector<std::string> vendors(const Principal& by);
+    struct VendorCa {
+        bool root = false;
+        std::string subject;
+        std::string sha256;        // of its DER, hex
+        Seconds from = 0, to = 0;  // since the epoch; may be before it
+    };
+    struct TrustedVendor {
+        std::string name;
+        bool require_crl = false;
+        std::vector<VendorCa> cas;  // that are trusted: without what was passed over
+    };
+    [[nodiscard]] TrustedVendor vendor(const Principal& by, const std::string& name);
 
     // --- a public collection of vendors' CAs (collection.hpp), joined to what is trusted. All of it is taken in one step, or
     // nothing; what is there already stays, so that the same once more changes nothing.
@@ -173,13 +187,20 @@ class Service {
         bool fetching = false;  // by the settings of this server
         std::vector<Crl> lists;
         std::vector<CrlSource> sources;
+        // Vendors whose certificates name more URLs than each vendor's share of the sources, as far as this server has
+        // seen: of theirs some are not fetched.
+        std::vector<std::string> crowds;
     };
     [[nodiscard]] Crls crls(const Principal& by);
     struct CrlHealth {
         std::int64_t lists = 0, ended = 0;  // that are in effect; of them past their nextUpdate
-        std::int64_t failing = 0;           // sources whose last attempt failed
+        std::int64_t failing = 0;           // sources of this server's whose last attempt failed
     };
     [[nodiscard]] CrlHealth crl_health();
+    [[nodiscard]] std::vector<std::string> crl_crowds();  // Crls::crowds
+    // Operator. All sources are due, whatever was said of the next attempt; the servers that fetch begin within seconds.
+    // ServiceError (409) if this one does not.
+    void hurry_crls(const Principal& by);
     // One attempt at a source.
     struct CrlFetch {
         std::string url;

@@ -5,6 +5,8 @@
 
 #include "attestation/server/database/administration.hpp"
 #include "attestation/server/inside.hpp"
+#include "attestation/verifier/ek_certificate.hpp"
+#include "attestation/verifier/ek_revocation.hpp"
 #include "attestation/verifier/token.hpp"
 #include "attestation/verifier/trust_store.hpp"
 
@@ -285,6 +287,28 @@ void Service::remove_vendor(const Principal& by, const std::string& name) {
         count_up(session, Counter::kVendors);
         drop_crl_sources_of(session, name);
     });
+}
+
+Service::TrustedVendor Service::vendor(const Principal& by, const std::string& name) {
+    demand_role(by, Role::kReadOnly);
+    const auto trust = inside_->trust();
+    const auto& all = trust.store->contents().vendors;
+    const auto found = std::ranges::find(all, name, &verifier::TrustedVendor::name);
+    if (found == all.end()) not_found("vendor \"" + clean_text(name, 128) + "\"");
+    TrustedVendor shown{.name = name, .require_crl = found->require_crl, .cas = {}};
+    for (const bool root : {true, false}) {
+        for (const auto& one : root ? found->roots : found->intermediates) {
+            std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
+            unsigned int size = 0;
+            if (X509_digest(one.get(), EVP_sha256(), digest.data(), &size) != 1) size = 0;
+            shown.cas.push_back({.root = root,
+                                 .subject = verifier::name_text(X509_get_subject_name(one.get())),
+                                 .sha256 = host::hex(std::as_bytes(std::span(digest.data(), size))),
+                                 .from = verifier::time_of(X509_get0_notBefore(one.get())),
+                                 .to = verifier::time_of(X509_get0_notAfter(one.get()))});
+        }
+    }
+    return shown;
 }
 
 std::vector<std::string> Service::vendors(const Principal& by) {

@@ -329,6 +329,10 @@ ExitCode run_log(const LogRequest& request) {
     if (!request.cel.empty() && report.log.stopped.error != Error::kNone)
         throw ToolError(request.path + ": " + host::describe(report.log.stopped) + "; written as far as that",
                         ExitCode::kNo);
+    if (!request.cel.empty() && !report.consistent)
+        throw ToolError(request.path + ": written whole, but the log is not consistent; `attest log " + request.path +
+                            "` says where",
+                        ExitCode::kNo);
     return report.consistent ? ExitCode::kYes : ExitCode::kNo;
 }
 

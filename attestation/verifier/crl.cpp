@@ -6,8 +6,7 @@
 #include <algorithm>
 
 #include "attestation/verifier/ek_certificate.hpp"
-#include "attestation/verifier/ek_revocation.hpp"
-#include "attestation/verifier/trust_store.hpp"
+#include "attestation/verifier/ek_chain.hpp"
 
 namespace gatehouse::verifier {
 namespace {
@@ -25,12 +24,6 @@ constexpr std::size_t kMostPoint = 1024;
 struct ErrorsCleared {
     ~ErrorsCleared() { ERR_clear_error(); }
 };
-
-std::time_t time_of(const ASN1_TIME* time) {
-    std::tm parts{};
-    if (time == nullptr || ASN1_TIME_to_tm(time, &parts) != 1) return 0;
-    return timegm(&parts);
-}
 
 openssl::RevocationList parse(Bytes der) {
     const unsigned char* at = raw(der);
@@ -102,132 +95,6 @@ void add_points(std::vector<std::string>& points, X509* certificate) {
         for (int j = 0; j < sk_GENERAL_NAME_num(names) && points.size() < most; ++j)
             add_point(points, sk_GENERAL_NAME_value(names, j));
     }
-}
-
-// --- the CRLs of a path
-
-// What OpenSSL's second pass over a path shows: it chooses the CRLs, as it does when they are judged.
-struct Seen {
-    PathCrls* path = nullptr;
-    X509_STORE_CTX_cert_crl_fn look_up = nullptr;  // OpenSSL's own
-    const X509_CRL* out_of_scope = nullptr;        // the last that is not for the certificate
-    int out_of_scope_depth = -1;
-};
-
-Seen* seen_by(X509_STORE_CTX* context) { return static_cast<Seen*>(X509_STORE_CTX_get_app_data(context)); }
-
-// What is trusted by itself, whoever issued it, needs no CRL.
-bool is_anchor(X509_STORE_CTX* context) {
-    return X509_STORE_CTX_get_error_depth(context) + 1 == sk_X509_num(X509_STORE_CTX_get0_chain(context));
-}
-
-void note_gap(Seen& seen, X509_STORE_CTX* context) {
-    if (!seen.path->gap.empty() || is_anchor(context)) return;
-    const int depth = X509_STORE_CTX_get_error_depth(context);
-    seen.path->gap = certificate_text(X509_STORE_CTX_get_current_cert(context), depth);
-}
-
-// Whatever is wrong is judged elsewhere.
-int go_on(int ok, X509_STORE_CTX* context) {
-    if (ok == 1 || X509_STORE_CTX_get0_parent_ctx(context) != nullptr) return 1;
-    Seen& seen = *seen_by(context);
-    switch (X509_STORE_CTX_get_error(context)) {
-        case X509_V_ERR_DIFFERENT_CRL_SCOPE:
-            seen.out_of_scope = X509_STORE_CTX_get0_current_crl(context);
-            seen.out_of_scope_depth = X509_STORE_CTX_get_error_depth(context);
-            note_gap(seen, context);
-            break;
-        case X509_V_ERR_UNABLE_TO_GET_CRL:
-        case X509_V_ERR_UNABLE_TO_GET_CRL_ISSUER: note_gap(seen, context); break;
-        default: break;
-    }
-    return 1;
-}
-
-int note_crl(X509_STORE_CTX* context, X509_CRL* list, X509* certificate) {
-    X509_STORE_CTX* const above = X509_STORE_CTX_get0_parent_ctx(context);
-    Seen& seen = *seen_by(above == nullptr ? context : above);
-    const bool counts =
-        above == nullptr && !is_anchor(context) &&
-        (seen.out_of_scope != list || seen.out_of_scope_depth != X509_STORE_CTX_get_error_depth(context));
-    if (counts) {
-        const std::time_t from = time_of(X509_CRL_get0_lastUpdate(list)), to = time_of(X509_CRL_get0_nextUpdate(list));
-        PathCrls& path = *seen.path;
-        if (path.oldest == 0 || from < path.oldest) path.oldest = from;
-        if (to != 0 && (path.end == 0 || to < path.end)) path.end = to;
-    }
-    return seen.look_up(context, list, certificate);
-}
-
-// Those by a CA of the path, and by others of the vendor that none of the path's has the name of.
-openssl::RevocationStack usable_lists(const STACK_OF(X509) * path, const TrustedVendor& vendor) {
-    openssl::RevocationStack lists(sk_X509_CRL_new_null());
-    for (const TrustedRevocations& one : vendor.revocations) {
-        X509_CRL* const list = one.list.get();
-        bool fits = one.signer != nullptr;
-        for (int depth = 1; depth < sk_X509_num(path); ++depth) {
-            X509* const certificate = sk_X509_value(path, depth);
-            if (X509_NAME_cmp(X509_get_subject_name(certificate), X509_CRL_get_issuer(list)) != 0 ||
-                X509_check_akid(certificate, one.key.get()) != X509_V_OK)
-                continue;
-            fits = X509_CRL_verify(list, X509_get0_pubkey(certificate)) == 1;
-            if (fits) break;
-        }
-        if (fits) sk_X509_CRL_push(lists.get(), list);
-    }
-    return lists;
-}
-
-struct ContextOfPath {
-    ContextOfPath(X509* certificate, X509_STORE* anchors, STACK_OF(X509) * others) : context(X509_STORE_CTX_new()) {
-        if (!context || X509_STORE_CTX_init(context.get(), anchors, certificate, others) != 1)
-            throw ToolError("EK certificate: OpenSSL cannot start to verify");
-        X509_VERIFY_PARAM* const rules = X509_STORE_CTX_get0_param(context.get());
-        X509_VERIFY_PARAM_set_flags(rules, X509_V_FLAG_PARTIAL_CHAIN);
-    }
-    openssl::StoreContext context;
-};
-
-bool has_path(X509* certificate, const std::vector<openssl::Certificate>& others, const TrustedVendor& vendor,
-              std::time_t accepted, openssl::CertificateStack& path) {
-    openssl::CertificateStack all(sk_X509_new_null());
-    for (const auto* group : {&vendor.intermediates, &others})
-        for (const auto& one : *group) sk_X509_push(all.get(), one.get());
-    const ContextOfPath search(certificate, vendor.anchors.get(), all.get());
-    X509_VERIFY_PARAM_set_time(X509_STORE_CTX_get0_param(search.context.get()), accepted);
-    if (X509_verify_cert(search.context.get()) != 1) return false;
-    const STACK_OF(X509)* const found = X509_STORE_CTX_get0_chain(search.context.get());
-    for (int i = 0; i < sk_X509_num(found); ++i) {
-        // Of `vendor`, `others` or the caller's: they outlive this.
-        if (!certificate_weakness(sk_X509_value(found, i), i + 1 < sk_X509_num(found)).empty()) return false;
-        sk_X509_push(path.get(), sk_X509_value(found, i));
-    }
-    return true;
-}
-
-void look_through(X509* certificate, const TrustedVendor& vendor, STACK_OF(X509) * path, PathCrls& out) {
-    if (vendor.revocations.empty()) {
-        out.gap = "EK certificate";
-        return;
-    }
-    const openssl::Store anchors(X509_STORE_new());
-    for (const auto& root : vendor.roots) X509_STORE_add_cert(anchors.get(), root.get());
-    Seen seen{.path = &out};
-    {
-        const ContextOfPath plain(certificate, anchors.get(), path);
-        seen.look_up = X509_STORE_CTX_get_cert_crl(plain.context.get());
-    }
-    X509_STORE_set_cert_crl(anchors.get(), note_crl);
-    const ContextOfPath pass(certificate, anchors.get(), path);
-    const openssl::RevocationStack lists = usable_lists(path, vendor);
-    X509_STORE_CTX_set0_crls(pass.context.get(), lists.get());
-    X509_VERIFY_PARAM_set_flags(X509_STORE_CTX_get0_param(pass.context.get()),
-                                X509_V_FLAG_NO_CHECK_TIME | X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL |
-                                    X509_V_FLAG_EXTENDED_CRL_SUPPORT);
-    X509_STORE_CTX_set_app_data(pass.context.get(), &seen);
-    X509_STORE_CTX_set_verify_cb(pass.context.get(), go_on);
-    (void)X509_verify_cert(pass.context.get());
-    X509_STORE_CTX_set0_crls(pass.context.get(), nullptr);
 }
 
 }  // namespace
@@ -333,12 +200,13 @@ PathCrls crls_of_path(const EndorsementEvidence& evidence, const TrustStore& tru
     if (!parsed.certificate) return {};
     const std::vector<openssl::Certificate> others = parse_stored_chain(evidence.chain, quirks);
     std::optional<PathCrls> best;
-    for (const TrustedVendor& vendor : trusted.contents().vendors) {
-        PathCrls found{.vendor = vendor.name, .points = {}, .oldest = 0, .end = 0, .gap = {}};
-        openssl::CertificateStack path(sk_X509_new_null());
-        if (!has_path(parsed.certificate.get(), others, vendor, accepted, path)) continue;
-        for (int i = 0; i < sk_X509_num(path.get()); ++i) add_points(found.points, sk_X509_value(path.get(), i));
-        look_through(parsed.certificate.get(), vendor, path.get(), found);
+    for (VendorPath& path : chain_paths(parsed.certificate.get(), others, trusted.contents(), accepted)) {
+        PathCrls found{.vendor = path.vendor->name,
+                       .points = {},
+                       .oldest = path.revocations.oldest,
+                       .end = path.revocations.end,
+                       .gap = std::move(path.revocations.unanswered)};
+        for (X509* const one : path.certificates) add_points(found.points, one);
         // Vendors may share a root: the one whose CRLs say more is heard.
         const auto rank = [](const PathCrls& one) { return std::pair(one.gap.empty(), one.oldest); };
         if (!best || rank(found) > rank(*best)) best = std::move(found);

@@ -44,8 +44,8 @@ struct PathCrls {
     std::string gap;                  // the first certificate that no CRL is for; empty: each has one
     bool operator==(const PathCrls&) const = default;
 };
-// With the dates of certificates as they were at the time `accepted`, whatever the CRLs' are. Of several CRLs that are for
-// one certificate the newest counts.
+// With the dates of certificates as they were at the time `accepted`, whatever the CRLs' are. The CRLs that count are those
+// that endorsement_fault() asks: of several that are for one certificate the newest.
 [[nodiscard]] PathCrls crls_of_path(const EndorsementEvidence& evidence, const TrustStore& trusted,
                                     std::time_t accepted);
 

@@ -194,13 +194,17 @@ Finding judge_revocation(X509* certificate, const std::vector<openssl::Certifica
     return finding(true, text);
 }
 
-// The first of a good path that a CRL revokes; empty if none is. What else is wrong about a CRL is of no account.
-std::string revoked_meanwhile(X509* certificate, const std::vector<openssl::Certificate>& others,
-                              const TrustedVendor& vendor, const STACK_OF(X509) * path) {
-    if (vendor.revocations.empty()) return "";
+// What CRLs say of a good path that was accepted once, whatever their dates are.
+Revocations meanwhile(X509* certificate, const std::vector<openssl::Certificate>& others, const TrustedVendor& vendor,
+                      const STACK_OF(X509) * path) {
+    if (vendor.revocations.empty()) {
+        Revocations nothing;
+        nothing.unanswered = certificate_text(certificate, 0);
+        return nothing;
+    }
     Verification verification(certificate, others, vendor, path);
     verification.at_any_time();
-    return verification.revocations(std::nullopt).revoked;
+    return verification.revocations(std::nullopt);
 }
 
 // The first path that is good; if none is, the first that was tried, which says why. OpenSSL tries one CA of each name: of
@@ -237,8 +241,8 @@ std::string chain_fault(X509* certificate, const std::vector<openssl::Certificat
         const auto [found, failure] = find_path(certificate, others, vendor, accepted);
         const Verification& verification = *found;
         if (failure.empty()) {
-            // Vendors may share a root: the one with the CRL is heard.
-            const std::string revoked = revoked_meanwhile(certificate, others, vendor, verification.path());
+            // Vendors may share a root: the one with the CRL is heard. What else is wrong about a CRL is of no account.
+            const std::string revoked = meanwhile(certificate, others, vendor, verification.path()).revoked;
             vouched = revoked.empty();
             if (vouched) continue;
             fault = vendor.name + ": " + revoked;
@@ -251,6 +255,22 @@ std::string chain_fault(X509* certificate, const std::vector<openssl::Certificat
     }
     ERR_clear_error();
     return vouched ? "" : fault;
+}
+
+std::vector<VendorPath> chain_paths(X509* certificate, const std::vector<openssl::Certificate>& others,
+                                    const TrustStore::Contents& store, std::time_t accepted) {
+    std::vector<VendorPath> all;
+    for (const TrustedVendor& vendor : store.vendors) {
+        const auto [found, failure] = find_path(certificate, others, vendor, accepted);
+        if (!failure.empty()) continue;
+        VendorPath& one = all.emplace_back();
+        one.vendor = &vendor;
+        for (int depth = 0; depth < sk_X509_num(found->path()); ++depth)
+            one.certificates.push_back(sk_X509_value(found->path(), depth));
+        one.revocations = meanwhile(certificate, others, vendor, found->path());
+    }
+    ERR_clear_error();
+    return all;
 }
 
 ChainVerdict verify_chain(X509* certificate, const std::vector<openssl::Certificate>& others,

@@ -2,7 +2,7 @@
 // revoked.
 #pragma once
 
-#include "attestation/verifier/trust_store.hpp"
+#include "attestation/verifier/ek_revocation.hpp"
 
 namespace gatehouse::verifier {
 
@@ -18,5 +18,15 @@ struct ChainVerdict {
 // As endorsement_fault() of endorsement.hpp, of the path alone.
 [[nodiscard]] std::string chain_fault(X509* certificate, const std::vector<openssl::Certificate>& others,
                                       const TrustStore::Contents& store, std::time_t accepted);
+
+// A good path to a vendor, and what the CRLs say of it, whatever their dates are: what chain_fault() goes by.
+struct VendorPath {
+    const TrustedVendor* vendor = nullptr;
+    std::vector<X509*> certificates;  // the EK's first: of the store, of `others`, or the caller's
+    Revocations revocations;
+};
+// One for each vendor that has a path.
+[[nodiscard]] std::vector<VendorPath> chain_paths(X509* certificate, const std::vector<openssl::Certificate>& others,
+                                                  const TrustStore::Contents& store, std::time_t accepted);
 
 }  // namespace gatehouse::verifier

@@ -39,6 +39,12 @@ struct Candidate {
     }
 };
 
+// A CRL that a certificate was looked for in, and that is for it and good but for its dates.
+struct Answer {
+    int depth;
+    std::time_t from, to;
+};
+
 struct Collected {
     const TrustedVendor* vendor = nullptr;
     std::optional<std::time_t> now;
@@ -46,6 +52,7 @@ struct Collected {
     std::string revoked;
     std::vector<std::pair<CrlUse, std::string>> failures;
     std::vector<Revocations::Gap> gaps;
+    std::vector<Answer> answers;
     // The last that is not for the certificate: of it only an entry counts. Of the path, and of that of a CRL's issuer.
     std::array<CrlUse, 2> out_of_scope;
     CrlUse distrusted;     // the last that is not to be believed
@@ -291,6 +298,15 @@ std::string certificate_text(X509* certificate, int depth) {
            (certificate == nullptr ? "unknown" : name_text(X509_get_subject_name(certificate))) + ")";
 }
 
+std::time_t time_of(const ASN1_TIME* time) {
+    std::tm parts{};
+    if (time == nullptr || ASN1_TIME_to_tm(time, &parts) != 1) return 0;
+    return timegm(&parts);
+}
+
+namespace {
+
+// X509_STORE_set_lookup_crls().
 STACK_OF(X509_CRL) * crls_of_certificate(const X509_STORE_CTX* context, const X509_NAME*) {
     const X509_STORE_CTX* const above = X509_STORE_CTX_get0_parent_ctx(context);
     auto* const found = static_cast<Collected*>(X509_STORE_CTX_get_app_data(above == nullptr ? context : above));
@@ -316,6 +332,50 @@ STACK_OF(X509_CRL) * crls_of_certificate(const X509_STORE_CTX* context, const X5
     return lists.release();
 }
 
+// OpenSSL's own way to look for a certificate in a CRL.
+X509_STORE_CTX_cert_crl_fn openssl_look_up() {
+    const openssl::StoreContext plain(X509_STORE_CTX_new());
+    if (!plain || X509_STORE_CTX_init(plain.get(), nullptr, nullptr, nullptr) != 1) return nullptr;
+    return X509_STORE_CTX_get_cert_crl(plain.get());
+}
+
+// X509_STORE_set_cert_crl(): OpenSSL has chosen the CRL, and checked it.
+int look_into_crl(X509_STORE_CTX* context, X509_CRL* list, X509* certificate) {
+    static const X509_STORE_CTX_cert_crl_fn look_up = openssl_look_up();
+    if (look_up == nullptr) return 0;
+    const int result = look_up(context, list, certificate);
+    auto* const found = static_cast<Collected*>(X509_STORE_CTX_get_app_data(context));
+    if (found == nullptr || X509_STORE_CTX_get0_parent_ctx(context) != nullptr) return result;
+    const CrlUse use{context, X509_STORE_CTX_get_error_depth(context), list};
+    if (found->out_of_scope[0] == use || found->distrusted == use) return result;
+    // 2: a delta that takes the certificate back; the full CRL is not asked then.
+    if (X509_CRL_get_ext_by_NID(list, NID_delta_crl, -1) >= 0 && result != 2) return result;
+    found->answers.push_back(
+        {use.depth, time_of(X509_CRL_get0_lastUpdate(list)), time_of(X509_CRL_get0_nextUpdate(list))});
+    return result;
+}
+
+// How old the answers are, and for which certificate one is wanting.
+void sum_up(const Collected& found, const STACK_OF(X509) * path, Revocations& out) {
+    for (int depth = 0; depth + 1 < sk_X509_num(path); ++depth) {
+        const auto is_here = [depth](const auto& one) { return one.depth == depth; };
+        for (const Answer& one : found.answers) {
+            if (!is_here(one)) continue;
+            if (out.oldest == 0 || one.from < out.oldest) out.oldest = one.from;
+            if (one.to != 0 && (out.end == 0 || one.to < out.end)) out.end = one.to;
+        }
+        const bool answered = std::ranges::any_of(found.answers, is_here) && std::ranges::none_of(found.gaps, is_here);
+        if (!answered && out.unanswered.empty()) out.unanswered = certificate_text(sk_X509_value(path, depth), depth);
+    }
+}
+
+}  // namespace
+
+void set_crl_look_up(X509_STORE* anchors) {
+    X509_STORE_set_lookup_crls(anchors, crls_of_certificate);
+    X509_STORE_set_cert_crl(anchors, look_into_crl);
+}
+
 Revocations find_revocations(X509_STORE_CTX* context, const TrustedVendor& vendor, std::optional<std::time_t> now) {
     Collected found;
     found.vendor = &vendor;
@@ -334,8 +394,13 @@ Revocations find_revocations(X509_STORE_CTX* context, const TrustedVendor& vendo
     for (Revocations::Gap& gap : found.gaps) ask_other_keys(found, sk_X509_value(path, gap.depth), gap);
     X509_STORE_CTX_set_app_data(context, nullptr);
     ERR_clear_error();
-    return {std::move(found.revoked), found.failures.empty() ? "" : found.failures.front().second, found.by_time,
-            std::move(found.gaps)};
+    Revocations out;
+    sum_up(found, path, out);
+    out.revoked = std::move(found.revoked);
+    if (!found.failures.empty()) out.failure = found.failures.front().second;
+    out.by_time = found.by_time;
+    out.gaps = std::move(found.gaps);
+    return out;
 }
 
 }  // namespace gatehouse::verifier

@@ -34,6 +34,11 @@ struct Revocations {
         std::string other;  // of CRLs by another key of the name, in words; empty if there is none
     };
     std::vector<Gap> gaps;
+    // Of the path below its end, which is trusted by itself: the CRLs that answered, whatever their dates are. A delta does
+    // not make its list younger.
+    std::time_t oldest = 0;  // thisUpdate of the oldest; 0: none answered
+    std::time_t end = 0;     // the first nextUpdate of them; 0: none says one
+    std::string unanswered;  // the first certificate that has a gap, or only CRLs that are not to be believed
 };
 
 // Of a good path. `context` is set up to build that very path again, with time or NO_CHECK_TIME set; it serves for this only.
@@ -44,6 +49,7 @@ struct Revocations {
 // What ek_chain.cpp says as well.
 [[nodiscard]] bool is_about_time(int error);
 [[nodiscard]] std::string date_text(const ASN1_TIME* time);  // "2027-01-14 08:00:00 UTC"
+[[nodiscard]] std::time_t time_of(const ASN1_TIME* time);    // 0: there is none, or it cannot be read
 [[nodiscard]] std::string certificate_text(X509* certificate, int depth);
 
 }  // namespace gatehouse::verifier

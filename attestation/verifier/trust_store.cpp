@@ -225,7 +225,7 @@ std::vector<std::string> TrustStore::add(const Vendor& vendor) {
     if (trusted.roots.empty()) throw ToolError("trust store: " + notes.front());
     for (const auto& root : trusted.roots) X509_STORE_add_cert(trusted.anchors.get(), root.get());
     trusted.intermediates = read_cas(vendor, Rank::kIntermediate, notes);
-    X509_STORE_set_lookup_crls(trusted.anchors.get(), crls_of_certificate);
+    set_crl_look_up(trusted.anchors.get());
     read_all_revocations(vendor, trusted, notes);
     ERR_clear_error();
     std::erase_if(contents_->vendors, [&](const TrustedVendor& old) { return old.name == vendor.name; });

@@ -40,8 +40,8 @@ struct TrustedVendor {
 // nullopt if that is too much: many names for each of many entries, of which a small list can say a great deal.
 [[nodiscard]] std::optional<std::vector<std::string>> listed_keys(X509_CRL* list);
 
-// OpenSSL's look-up of the CRLs of one certificate of a path (X509_STORE_set_lookup_crls()); of ek_revocation.cpp.
-[[nodiscard]] STACK_OF(X509_CRL) * crls_of_certificate(const X509_STORE_CTX* context, const X509_NAME* issuer);
+// Which CRLs OpenSSL is shown for a certificate of a path to these, and what it makes of each; of ek_revocation.cpp.
+void set_crl_look_up(X509_STORE* anchors);
 
 struct TrustStore::Contents {
     std::vector<TrustedVendor> vendors;

@@ -136,7 +136,11 @@ Html crl_source_list(const Context& context, const server::Service::Crls& all) {
                 server::name_of(one.origin), foreign(one.vendor), moment(one.fetched, context.now),
                 moment(one.due, context.now), foreign(one.fault));
     }
-    return out.put("</tbody></table></div></details>");
+    out.put("</tbody></table></div></details>");
+    for (const std::string& vendor : all.crowds) {
+        out.put("<p class=\"error\">{} names more than its share of them: some are not fetched.</p>", foreign(vendor));
+    }
+    return out;
 }
 
 Html crls_card(const Context& context) {

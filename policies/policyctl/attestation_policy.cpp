@@ -115,6 +115,10 @@ void MakeAttestationPolicy::add_to(CLI::App& command) {
                        "minimal or machine: whose ACPI tables the guest may have; none: as the bundle says");
     command.add_option("--tpm-firmware", tpm_firmware,
                        "an acceptable firmwareVersion as quoted, 16 hex digits; none: it must not change");
+    command.add_option(
+        "--max-crl-age-days", max_crl_age_days,
+        "days since the thisUpdate of the oldest CRL that the path of an endpoint's EK certificate depends "
+        "on; none may be wanting or ended then (1 to 3650) [their age is of no account]");
     command.add_option("--lease", lease_s, "seconds that a good verdict stands")->capture_default_str();
     command.add_option("-o,--output", out, "the policy, JSON")->required();
 }
@@ -140,6 +144,7 @@ ExitCode MakeAttestationPolicy::run() const {
             ExitCode::kUsage);
     if (refuse_contradictions) policy["refuse_contradictions"] = true;
     for (const std::string& value : pcrs) add_pcr(policy["pcrs"], value);
+    if (max_crl_age_days != 0) policy["max_crl_age_days"] = max_crl_age_days;
     if (counter_floor != 0) policy["counter_floor"] = counter_floor;
     if (own_storage_root) policy["storage_root"] = "own";
     if (!minimum_hypervisor.empty()) policy["minimum_hypervisor"] = minimum_hypervisor;

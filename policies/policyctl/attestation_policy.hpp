@@ -32,6 +32,7 @@ struct MakeAttestationPolicy {
     std::uint32_t minimum_iommus = 0;
     std::string acpi;
     std::vector<std::string> tpm_firmware;
+    std::uint32_t max_crl_age_days = 0;  // 0: of no account
     std::uint32_t lease_s = verifier::Policy{}.lease_s;
     std::string out;
 

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import ssl
+import subprocess
 import sys
 import tempfile
 import threading
@@ -89,7 +90,7 @@ class Rest(unittest.TestCase):
         answer = self.server.admin("POST", f"/v1/endpoints/{endpoint.id}/retire", {"reason": "sold"})
         self.assertEqual(answer.status, 204, answer.body)
         answer = self.server.call("POST", "/v1/attestations/nonce", {}, certificate=endpoint.certificate)
-        self.assertEqual(answer.status, 401)
+        self.assertEqual((answer.status, answer.code()), (401, "retired"))
 
     # --- roles
 
@@ -164,6 +165,27 @@ class Rest(unittest.TestCase):
         again = self.server.call("GET", "/v1/openapi.json", headers={"If-None-Match": answer.headers["ETag"]})
         self.assertEqual((again.status, again.body), (304, b""))
         self.assertEqual(self.server.call("GET", "/v1/ca").body.decode(), self.server.command("ca"))
+
+    def test_console_makes_no_server_where_there_is_none(self):
+        with tempfile.TemporaryDirectory(prefix="gatehouse-none-") as directory:
+            data = os.path.join(directory, "data")
+            for arguments in (["import-vendors", directory, "--dry-run"], ["import-vendors", directory], ["token", "list"],
+                              ["ca"], ["audit", "verify"], ["backup", os.path.join(directory, "copy")]):
+                done = subprocess.run([self.server.program, *arguments, "--data", data], capture_output=True, text=True,
+                                      check=False)
+                self.assertEqual(done.returncode, 2, done)
+                self.assertIn("--data", done.stderr)
+                self.assertIn(data, done.stderr)
+                self.assertEqual(os.listdir(directory), [])
+        # A dry run of a server that is there leaves its vendors as they are.
+        before = self.server.admin("GET", "/v1/vendors").json()
+        with tempfile.TemporaryDirectory(prefix="gatehouse-collection-") as directory:
+            os.mkdir(os.path.join(directory, "Dry"))
+            with open(os.path.join(directory, "Dry", "ca.pem"), "w", encoding="ascii") as file:
+                file.write(self.server.pem)
+            said = self.server.command("import-vendors", directory, "--dry-run")
+        self.assertIn("nothing was written", said)
+        self.assertEqual(self.server.admin("GET", "/v1/vendors").json(), before)
 
     # --- operators' daily work
 

@@ -37,11 +37,11 @@ std::int64_t count_crls(Session& session) { return number(session, "SELECT COUNT
 
 void put_crl(Session& session, const CrlRow& row) { put(session, "crls", "scope", row); }
 
+void drop_crl(Session& session, const std::string& scope) { erase(session, "crls", {{"scope", scope}}); }
+
 std::vector<CrlSourceRow> list_crl_sources(Session& session) {
     return select<CrlSourceRow>(session, "FROM crl_sources ORDER BY url");
 }
-
-std::int64_t count_crl_sources(Session& session) { return number(session, "SELECT COUNT(*) FROM crl_sources"); }
 
 void put_crl_source(Session& session, const std::string& url, CrlOrigin origin, const std::string& vendor,
                     Seconds now) {
@@ -87,8 +87,16 @@ bool settle_crl_source(Session& session, const CrlSourceRow& row, const std::str
                   {{"url", row.url}, {"claim", claim}}) == 1;
 }
 
-std::int64_t count_crl_sources_failing(Session& session) {
-    return number(session, "SELECT COUNT(*) FROM crl_sources WHERE failures > 0");
+std::vector<CrlSourceRow> list_crl_sources_failing(Session& session) {
+    return select<CrlSourceRow>(session, "FROM crl_sources WHERE failures > 0 ORDER BY url");
+}
+
+void hurry_crl_sources(Session& session, Seconds now) {
+    session.execute("UPDATE crl_sources SET due = $1 WHERE due > $1", {now});
+}
+
+void hurry_crl_sources_with_fault(Session& session, Seconds now) {
+    session.execute("UPDATE crl_sources SET due = $1 WHERE due > $1 AND fault <> ''", {now});
 }
 
 }  // namespace gatehouse::server

@@ -22,6 +22,7 @@ struct CrlRow {
 [[nodiscard]] bool has_crl(Session& session, const std::string& scope);
 [[nodiscard]] std::int64_t count_crls(Session& session);
 void put_crl(Session& session, const CrlRow& row);  // in place of that of the same scope
+void drop_crl(Session& session, const std::string& scope);
 
 // --- the sources
 
@@ -38,7 +39,6 @@ struct CrlSourceRow {
     std::string fault;          // of the last attempt; empty: it succeeded
 };
 [[nodiscard]] std::vector<CrlSourceRow> list_crl_sources(Session& session);  // by URL
-[[nodiscard]] std::int64_t count_crl_sources(Session& session);
 // A new one is due at once. Of one that is there its origin stays unless the new one is of a vendor's CA.
 void put_crl_source(Session& session, const std::string& url, CrlOrigin origin, const std::string& vendor, Seconds now);
 void drop_crl_source(Session& session, const std::string& url);
@@ -52,7 +52,10 @@ void drop_crl_sources_of(Session& session, const std::string& vendor);
                                     Seconds until);
 // What came of it; the claim ends. False, and nothing is written, if the claim is not held any more.
 [[nodiscard]] bool settle_crl_source(Session& session, const CrlSourceRow& row, const std::string& claim);
-// How many failed at the last attempt.
-[[nodiscard]] std::int64_t count_crl_sources_failing(Session& session);
+// Those that failed at the last attempt.
+[[nodiscard]] std::vector<CrlSourceRow> list_crl_sources_failing(Session& session);
+// From now on they are due.
+void hurry_crl_sources(Session& session, Seconds now);
+void hurry_crl_sources_with_fault(Session& session, Seconds now);
 
 }  // namespace gatehouse::server

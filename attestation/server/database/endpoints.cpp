@@ -203,16 +203,10 @@ void leave_state(Session& session, const std::string& id, State to, Seconds at, 
 
 void set_retired(Session& session, const std::string& id, Seconds at, const std::string& reason) {
     end_run_of(session, id);
-    update(session, "endpoints",
-           {{"state", State::kRetired},
-            {"since", at},
-            {"lease_until", 0},
-            {"reason", reason},
-            {"wanted", 0},
-            {"run", 0},
-            {"certificate", kNone},
-            {"next_certificate", kNone}},
-           {{"id", id}});
+    update(
+        session, "endpoints",
+        {{"state", State::kRetired}, {"since", at}, {"lease_until", 0}, {"reason", reason}, {"wanted", 0}, {"run", 0}},
+        {{"id", id}});
 }
 
 void set_group(Session& session, const std::string& id, const std::string& group, Seconds now, Seconds lease_until) {
@@ -288,6 +282,11 @@ std::optional<std::string> id_of_certificate(Session& session, const Sha256Diges
 std::optional<std::string> id_of_next_certificate(Session& session, const Sha256Digest& hash) {
     return value<std::string>(session, "SELECT id FROM endpoints WHERE next_certificate = $1 AND state <> $2",
                               {hash, State::kRetired});
+}
+
+bool is_certificate_of_retired(Session& session, const Sha256Digest& hash) {
+    return exists(session, "FROM endpoints WHERE certificate = $1 AND state = $2", {hash, State::kRetired}) ||
+           exists(session, "FROM endpoints WHERE next_certificate = $1 AND state = $2", {hash, State::kRetired});
 }
 
 bool set_next_certificate(Session& session, const std::string& id, const Sha256Digest& hash) {

@@ -89,6 +89,7 @@ void replace_endpoint(Session& session, const NewEndpoint& endpoint, const Buffe
 // --- certificates, by the SHA-256 of their DER; of endpoints that are not retired
 [[nodiscard]] std::optional<std::string> id_of_certificate(Session& session, const Sha256Digest& hash);
 [[nodiscard]] std::optional<std::string> id_of_next_certificate(Session& session, const Sha256Digest& hash);
+[[nodiscard]] bool is_certificate_of_retired(Session& session, const Sha256Digest& hash);
 [[nodiscard]] bool set_next_certificate(Session& session, const std::string& id, const Sha256Digest& hash);
 void use_next_certificate(Session& session, const std::string& id, const Sha256Digest& hash);
 

@@ -58,8 +58,10 @@ inline constexpr auto kColumns<Enrollment> = std::tuple{
     Column{"findings", &Enrollment::findings},
     Column{"reason", &Enrollment::reason},
     Column{
+        // Once it is approved the keys are its own endpoint's.
+        "CASE WHEN enrollments.endpoint <> '' THEN '' ELSE "
         "(SELECT MIN(k.endpoint) FROM tpm_keys k WHERE k.key_hash = enrollments.ek_key OR (enrollments.endorsed <> 0 "
-        "AND k.key_hash IN (enrollments.ak_key, enrollments.ecc_key, enrollments.storage_root)))",
+        "AND k.key_hash IN (enrollments.ak_key, enrollments.ecc_key, enrollments.storage_root))) END",
         &Enrollment::replaces},
 };
 

@@ -104,7 +104,7 @@ struct Enrollment {
     Seconds time = 0;
     bool endorsed = false;                    // the EK certificate was accepted
     std::vector<verifier::Finding> findings;  // of EK and AK
-    std::string replaces;                     // id of the endpoint of the same TPM; empty if there is none
+    std::string replaces;                     // id of the endpoint of the same TPM; empty if none, or approved
 };
 
 enum class Stage : std::uint8_t { kReport, kEnforce };

@@ -180,6 +180,8 @@ std::string Application::Inside::endpoint_of(const Request& request) {
     auto id = service.endpoint_of_certificate(*peer.certificate);
     if (!id) {
         count_against(anonymous, peer.network);
+        if (service.is_of_retired(*peer.certificate))
+            throw unauthorized("retired", "this endpoint was retired; if it is to come back, enroll it again");
         throw unauthorized("certificate_refused",
                            "the client certificate is not the present one of an endpoint: enroll again");
     }

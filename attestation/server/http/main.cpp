@@ -1,4 +1,6 @@
 // attestation-server: the command line.
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -39,7 +41,25 @@ Settings settings_of(const Arguments& arguments) {
     return settings;
 }
 
-Service open_service(const Arguments& arguments) { return Service(service_options(settings_of(arguments))); }
+// Of a server that has been started: nothing is made here, where somebody may have forgotten to say which.
+void demand_server(const server::ServiceOptions& options) {
+    const auto demand = [&options](const std::string& file) {
+        if (::access(file.c_str(), F_OK) == 0) return;
+        throw ToolError(
+            file + ": missing, so no attestation-server has been started there. Give that of the server: --data " +
+                "(now " + options.directory + "), --database or --config. `attestation-server serve` starts a new one",
+            ExitCode::kUsage);
+    };
+    constexpr std::string_view kSqlite = "sqlite:";
+    demand(options.directory + "/master.key");
+    if (options.database.starts_with(kSqlite)) demand(options.database.substr(kSqlite.size()));
+}
+
+Service open_service(const Arguments& arguments) {
+    const server::ServiceOptions options = service_options(settings_of(arguments));
+    demand_server(options);
+    return Service(options);
+}
 
 void print_json(const json& value) {
     std::printf("%s\n", value.dump(2, ' ', false, json::error_handler_t::replace).c_str());
@@ -83,6 +103,7 @@ ExitCode run_audit_export(const Arguments& arguments) {
 
 ExitCode run_backup(const Arguments& arguments) {
     const auto options = service_options(settings_of(arguments));
+    demand_server(options);
     Service(options).backup(arguments.file);
     const std::string key = options.directory + "/master.key";
     if (arguments.as_json) {
@@ -232,8 +253,8 @@ ExitCode run_import_vendors(const Arguments& arguments) {
         while (path.size() > 1 && path.ends_with('/')) path.pop_back();
         rest = path.substr(path.rfind('/') + 1);
     }
-    Service service = open_service(arguments);
     const server::Collection collection = server::read_collection(arguments.file, rest, std::time(nullptr));
+    Service service = open_service(arguments);
     const auto missing = arguments.remove_missing ? Service::Missing::kGoes : Service::Missing::kStays;
     const auto import = service.import_vendors(console(), collection, missing, arguments.dry);
     if (arguments.as_json) {
@@ -312,8 +333,10 @@ ExitCode run(int argc, char** argv) {
         ->required();
     collection->add_option("--vendor", arguments.vendor,
                            "the vendor that what is in no sub-directory is of [PATH's name]");
-    collection->add_flag("--remove-missing", arguments.remove_missing,
-                         "trust no more what these vendors have and the collection has not");
+    collection->add_flag(
+        "--remove-missing", arguments.remove_missing,
+        "of each vendor that the collection has: trust no more its certificates that are not there; its CRLs, "
+        "and other vendors, stay");
     collection->add_flag("--dry-run", arguments.dry, "only say what would be done");
     add_command(app, "openapi", "print the description of the REST interface", arguments, chosen, run_openapi);
     add_command(app, "ca", "print the CA's certificate", arguments, chosen, run_ca);

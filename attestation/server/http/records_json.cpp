@@ -160,7 +160,10 @@ json to_json(const server::Service::Crls& crls) {
                            {"failures", one.failures},
                            {"fault", one.fault}});
     }
-    return {{"fetching", crls.fetching}, {"lists", std::move(lists)}, {"sources", std::move(sources)}};
+    return {{"fetching", crls.fetching},
+            {"lists", std::move(lists)},
+            {"sources", std::move(sources)},
+            {"crowds", crls.crowds}};
 }
 
 }  // namespace gatehouse::http

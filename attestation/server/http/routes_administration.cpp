@@ -49,6 +49,19 @@ Response put_endorsement(Call& call) {
 
 Response list_vendors(Call& call) { return json_response({{"names", call.service.vendors(call.by)}}); }
 
+Response show_vendor(Call& call) {
+    const auto vendor = call.service.vendor(call.by, call.parameter(0));
+    json cas = json::array();
+    for (const auto& one : vendor.cas) {
+        cas.push_back({{"kind", one.root ? "root" : "intermediate"},
+                       {"subject", one.subject},
+                       {"sha256", one.sha256},
+                       {"not_before", one.from},
+                       {"not_after", one.to}});
+    }
+    return json_response({{"name", vendor.name}, {"require_crl", vendor.require_crl}, {"cas", std::move(cas)}});
+}
+
 Response put_vendor(Call& call) {
     const JsonBody body(call.request.body, {"roots", "intermediates", "revocations", "require_crl"});
     const auto all = [&body](const char* name) { return body.blobs(name, verifier::kMaxVendorItems); };
@@ -66,6 +79,11 @@ Response delete_vendor(Call& call) {
 }
 
 Response list_crls(Call& call) { return json_response(to_json(call.service.crls(call.by))); }
+
+Response fetch_crls(Call& call) {
+    call.service.hurry_crls(call.by);
+    return no_content();
+}
 
 Response list_actions(Call& call) {
     json rows = json::array();
@@ -136,9 +154,11 @@ std::vector<Route> administration_routes() {
         {"POST", "/v1/enrollment-tokens", "createEnrollmentToken", kOperator, kJson, kSmallBody, {}, make_enrollment_token},
         {"PUT", "/v1/endorsements/{ek_hash}", "putEndorsement", kOperator, kJson, kSmallBody, {}, put_endorsement},
         {"GET", "/v1/vendors", "listVendors", kReadOnly, kNone, 0, {}, list_vendors},
+        {"GET", "/v1/vendors/{name}", "getVendor", kReadOnly, kNone, 0, {}, show_vendor},
         {"PUT", "/v1/vendors/{name}", "putVendor", kAdmin, kJson, kLargeBody, {}, put_vendor},
         {"DELETE", "/v1/vendors/{name}", "deleteVendor", kAdmin, kNone, 0, {}, delete_vendor},
         {"GET", "/v1/crls", "listCrls", kReadOnly, kNone, 0, {}, list_crls},
+        {"POST", "/v1/crls/fetch", "fetchCrls", kOperator, kOptionalJson, kSmallBody, {}, fetch_crls},
         {"GET", "/v1/actions", "listActions", kAdmin, kNone, 0, {}, list_actions},
         {"PUT", "/v1/actions/{name}", "putAction", kAdmin, kJson, kSmallBody, {}, put_action},
         {"DELETE", "/v1/actions/{name}", "deleteAction", kAdmin, kNone, 0, {}, delete_action},

@@ -171,10 +171,16 @@ class CrlFetcher {
         std::condition_variable_any wake;
         std::unique_lock lock(mutex);
         std::string last_fault;
+        std::vector<std::string> crowds;
         while (!stop.stop_requested()) {
             std::string fault;
             try {
                 for (const auto& one : service.fetch_crls(stop)) tell(log, one);
+                const std::vector<std::string> before = std::exchange(crowds, service.crl_crowds());
+                for (const std::string& vendor : crowds) {
+                    if (std::ranges::find(before, vendor) == before.end())
+                        log.write(Level::kWarning, "vendor names more CRLs than its share", {{"vendor", vendor}});
+                }
             } catch (const std::exception& error) {
                 fault = error.what();
             }

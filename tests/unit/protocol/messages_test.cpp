@@ -88,6 +88,7 @@ TEST(Messages, StatusHasTheMembersOfItsState) {
     EXPECT_EQ(approved.reason, "");
     EXPECT_EQ(parse<EnrollStatus>(to_json(EnrollStatus{"rejected", "", "", "why"})).reason, "why");
     EXPECT_EQ(parse<EnrollStatus>(to_json(EnrollStatus{"waiting", "", "", ""})).state, "waiting");
+    EXPECT_EQ(parse<EnrollStatus>(to_json(EnrollStatus{"waiting", "", "", "why"})).reason, "why");
     EXPECT_THAT(refusal<EnrollStatus>(R"({"state":"approved","endpoint_id":"x"})"),
                 HasSubstr("'certificate' is missing"));
     EXPECT_THAT(refusal<EnrollStatus>(R"({"state":"green"})"), HasSubstr("waiting, approved, rejected"));

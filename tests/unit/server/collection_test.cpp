@@ -131,6 +131,38 @@ TEST_P(Collections, WhatIsPassedOverIsSaidWithItsReason) {
     EXPECT_THAT(all.vendors[0].items, SizeIs(3)) << "root, issuing, and the old one, which may be trusted already";
 }
 
+// A certificate within one was perhaps not meant to be trusted, and is not what its name says.
+TEST_P(Collections, ArchivesAreNotLookedInto) {
+    const std::string inside = pem(issue(ca_spec("Inside"), ecc_key()).der());
+    const auto tar = [&](const std::string& magic) {
+        std::string header = "ca.pem";
+        header.resize(257);
+        header += magic;
+        header.resize(512);
+        return header + inside;
+    };
+    put("Vendor/good.pem", pem(issue(ca_spec("Good"), ecc_key()).der()));
+    put("Vendor/a", tar("ustar"));
+    put("Vendor/b.tar", tar(""));
+    put("Vendor/c.ZIP", "PK\x03\x04" + inside);
+    put("Vendor/d", "PK\x03\x04" + inside);
+    put("Vendor/e", "\x1f\x8b\x08" + inside);
+    put("Vendor/f", "MSCF" + std::string(4, '\0') + inside);
+    put("Vendor/g.tgz", inside);
+    const Collection collection = read();
+    ASSERT_THAT(collection.vendors, SizeIs(1));
+    EXPECT_THAT(collection.vendors[0].items, SizeIs(1));
+    const auto why = reasons(collection.passed_over);
+    EXPECT_THAT(why, SizeIs(7));
+    for (const auto& [place, text] : why) EXPECT_EQ(text, "an archive: unpack it first") << place;
+    try {
+        (void)server::read_collection(path("ca/Vendor/b.tar"), "Rest", kNow);
+        ADD_FAILURE() << "an archive was read";
+    } catch (const host::ToolError& error) {
+        EXPECT_THAT(error.what(), HasSubstr("b.tar: an archive: unpack it first"));
+    }
+}
+
 TEST_P(Collections, NothingIsFollowedWaitedForOrReadWhole) {
     put("V/root.der", text_of(root_.der()));
     put("secret", pem(other_.der()));

@@ -48,7 +48,7 @@ class Crls : public ServiceTest {
     [[nodiscard]] Buffer list(const Issued& issuer, const char* number, std::vector<const Issued*> revoked = {},
                               std::time_t age = 1) const {
         RevocationSpec spec{.entries = {},
-                            .extensions = "crlNumber=DER:" + std::string(number),
+                            .extensions = number == nullptr ? "" : "crlNumber=DER:" + std::string(number),
                             .sections = {},
                             .from = kNow - age * kDay,
                             .to = kNow + 40 * kDay};
@@ -147,8 +147,10 @@ TEST_P(Crls, OlderListIsNotTaken) {
         EXPECT_EQ(state_of(id), State::kUntrusted) << why;
         EXPECT_THAT(audited("crl.take"), SizeIs(1)) << why;
     };
-    refused(text_of(list(root_, kSixth, {}, 3)), "older than the one that is kept");
-    refused(text_of(list(root_, kFirst, {}, 1)), "older than the one that is kept");
+    refused(text_of(list(root_, kSixth, {}, 3)),
+            "of 2027-01-12 08:00:00 UTC, and the one that is kept is of 2027-01-13 08:00:00 UTC");
+    refused(text_of(list(root_, kFirst, {}, 1)), "its number 1 is below 5, that of the one that is kept");
+    refused(text_of(list(root_, nullptr, {}, 1)), "it has no number, and the one that is kept has 5");
     // Of another scope it takes no place.
     RevocationSpec other;
     other.extensions = "issuingDistributionPoint=critical,@idp";
@@ -195,7 +197,7 @@ TEST_P(Crls, ListIsNotOlderThanTheOneThatTheVendorWasGivenWith) {
     service_->add_vendor(kAdmin, {"Vendor", {root_.der()}, {}, {list(root_, kSixth)}});
     (void)enroll_endorsed(endpoint_, ek_);
     serve(list(root_, kFifth));
-    EXPECT_THAT(fault(), HasSubstr("older than the one that Vendor was given with"));
+    EXPECT_THAT(fault(), HasSubstr("its number 5 is below 6, that of the one that Vendor was given with"));
     EXPECT_THAT(audited("crl.take"), IsEmpty());
 }
 
@@ -237,6 +239,47 @@ TEST_P(Crls, CasNameSourcesWhileTheyAreTrusted) {
     EXPECT_THAT(files_.requests(), SizeIs(1));
 }
 
+// A vendor may name as many places as its certificates have room for.
+TEST_P(Crls, VendorThatNamesThousandsLeavesTheOthersTheirShare) {
+    const Issued crowd = issue(ca_spec("Crowd Root"), ecc_key());
+    verifier::Vendor vendor{"Crowd", {crowd.der()}, {}, {}};
+    for (int i = 0; i < 65; ++i) {
+        CertificateSpec spec = ca_spec("Crowd " + std::to_string(i));
+        for (int k = 0; k < 64; ++k) {
+            spec.extra += (k == 0 ? "crlDistributionPoints=" : ",") + std::string("URI:https://a.example/") +
+                          std::to_string(64 * i + k);
+        }
+        vendor.intermediates.push_back(issue(spec, ecc_key(), &crowd).der());
+    }
+    service_->add_vendor(kAdmin, vendor);
+    CertificateSpec spec = ca_spec("Issuing");
+    spec.extra = points(files_.url("/root.crl")) + ",URI:https://a.example/4159";
+    const Issued issuing = issue(spec, ecc_key(), &root_);
+    service_->add_vendor(kAdmin, {"Vendor", {root_.der()}, {issuing.der()}, {}});
+    serve(list(root_, kFifth));
+    with({.fetch = true, .urls = {"https://b.example/own"}, .proxy = {}, .private_addresses = true});
+    // Among the first, too.
+    EXPECT_THAT(fetch(), testing::Contains(testing::Field(&Service::CrlFetch::url, files_.url("/root.crl"))));
+    std::map<std::string, std::size_t> of;
+    for (const auto& one : service_->crls(kReader).sources) ++of[one.vendor];
+    EXPECT_EQ(of[""], 1u);
+    EXPECT_EQ(of["Crowd"], 2047u);
+    EXPECT_EQ(of["Vendor"], 2u);
+    EXPECT_THAT(service_->crls(kReader).crowds, ElementsAre("Crowd"));
+    // Nor by EK certificates.
+    SoftwareEndpoint other("laptop-2");
+    const auto named = [](const SoftwareEndpoint& endpoint, const Issued& by, const char* url) {
+        return ServiceTest::certificate(endpoint, by, points(url));
+    };
+    (void)enroll_endorsed(endpoint_, named(endpoint_, root_, "https://b.example/ek"));
+    (void)enroll_endorsed(other, named(other, crowd, "https://a.example/ek"));
+    service_->tick();
+    of.clear();
+    for (const auto& one : service_->crls(kReader).sources) ++of[one.vendor];
+    EXPECT_EQ(of["Crowd"], 2047u);
+    EXPECT_EQ(of["Vendor"], 3u);
+}
+
 TEST_P(Crls, SourceOfAnEkGoesWithItsVendor) {
     (void)enroll_endorsed(endpoint_, ek_);
     service_->tick();
@@ -275,6 +318,74 @@ TEST_P(Crls, FailuresAreToldAndTriedAgainLaterAndLater) {
     serve(list(root_, kFifth));
     EXPECT_EQ(fault(), "");
     EXPECT_EQ(service_->crls(kReader).sources.at(0).failures, 0);
+}
+
+TEST_P(Crls, WhatFailedIsTriedAgainAtOnceByAServerThatStartsAnew) {
+    with({.fetch = true, .urls = {files_.url("/root.crl")}, .proxy = {}});
+    EXPECT_THAT(fault(), HasSubstr("not an address of the public internet"));
+    serve(list(root_, kFifth));
+    EXPECT_THAT(fetch(), IsEmpty());
+    with({.fetch = true, .urls = {files_.url("/root.crl")}, .proxy = {}, .private_addresses = true});
+    EXPECT_EQ(fault(), "");
+    // What is good is not due for that.
+    reopen();
+    EXPECT_THAT(fetch(), IsEmpty());
+}
+
+TEST_P(Crls, OperatorMayHaveAllFetchedAtOnce) {
+    (void)enroll_endorsed(endpoint_, ek_);
+    serve(list(root_, kFifth));
+    EXPECT_EQ(fault(), "");
+    EXPECT_EQ(code_of([&] { service_->hurry_crls(kReader); }), "forbidden");
+    EXPECT_THAT(fetch(), IsEmpty());
+    service_->hurry_crls(kOperator);
+    EXPECT_EQ(fault(), "");
+    EXPECT_THAT(audited("crl.hurry"), ElementsAre("all"));
+    with({});
+    EXPECT_EQ(code_of([&] { service_->hurry_crls(kOperator); }), "not_fetching");
+}
+
+TEST_P(Crls, UrlThatTheSettingsHaveNoMoreIsForgotten) {
+    with({.fetch = true, .urls = {files_.url("/none.crl")}, .proxy = {}, .private_addresses = true});
+    EXPECT_EQ(fault(), "answered with status 404");
+    EXPECT_EQ(service_->crl_health().failing, 1);
+    pass(2 * 3600);
+    with({.fetch = true, .urls = {}, .proxy = {}, .private_addresses = true});
+    EXPECT_THAT(fetch(), IsEmpty());
+    // No failure of this server's; perhaps of another's.
+    EXPECT_EQ(service_->crl_health().failing, 0);
+    EXPECT_THAT(service_->crls(kReader).sources, IsEmpty());
+    with({});
+    EXPECT_EQ(service_->crl_health().failing, 0);
+    with({.fetch = true, .urls = {}, .proxy = {}, .private_addresses = true});
+    EXPECT_THAT(fetch(), IsEmpty());
+    pass(6 * 3600);
+    EXPECT_THAT(fetch(), IsEmpty());
+    with({.fetch = true, .urls = {files_.url("/none.crl")}, .proxy = {}, .private_addresses = true});
+    EXPECT_EQ(service_->crl_health().failing, 0);  // it was not there any more
+    EXPECT_EQ(fault(), "answered with status 404");
+    EXPECT_EQ(service_->crls(kReader).sources.at(0).failures, 1);
+}
+
+TEST_P(Crls, ListOfAVendorThatIsGoneIsForgottenUnlessItComesBack) {
+    (void)enroll_endorsed(endpoint_, ek_);
+    serve(list(root_, kFifth));
+    EXPECT_EQ(fault(), "");
+    service_->remove_vendor(kAdmin, "Vendor");
+    EXPECT_THAT(fetch(), IsEmpty());
+    EXPECT_THAT(service_->crls(kReader).lists, SizeIs(1));
+    service_->add_vendor(kAdmin, {"Vendor", {root_.der()}, {}, {}});
+    pass(6 * 3600);
+    (void)fetch();
+    pass(6 * 3600);
+    (void)fetch();
+    EXPECT_THAT(service_->crls(kReader).lists, SizeIs(1));
+    service_->remove_vendor(kAdmin, "Vendor");
+    EXPECT_THAT(fetch(), IsEmpty());
+    pass(6 * 3600);
+    EXPECT_THAT(fetch(), IsEmpty());
+    EXPECT_THAT(service_->crls(kReader).lists, IsEmpty());
+    EXPECT_THAT(audited("crl.drop"), ElementsAre("CN=Vendor Root"));
 }
 
 TEST_P(Crls, ListThatHasEndedIsTakenAndSaidToHave) {

@@ -62,7 +62,9 @@ TEST_P(Enrollment, WaitsForAnOperatorWhileTheEkIsNotEndorsed) {
     const SoftwareEndpoint endpoint;
     const protocol::EnrollChallenge challenge = service_->enroll(endpoint.enroll_request());
     const Buffer secret = endpoint.activate(challenge);
-    EXPECT_EQ(service_->activate(challenge.id, secret).state, "waiting");
+    const protocol::EnrollStatus told = service_->activate(challenge.id, secret);
+    EXPECT_EQ(told.state, "waiting");
+    EXPECT_EQ(told.reason, "no trusted vendor vouches for its EK, or it is not registered");
     EXPECT_EQ(service_->counts(kReader).enrollments_waiting, 1);
 
     const server::Enrollment waiting = service_->enrollments(kReader, "waiting", "", 10).rows.at(0);
@@ -209,8 +211,10 @@ TEST_P(Enrollment, EnrollingAgainKeepsTheEndpointAndEndsItsOldKey) {
     EXPECT_EQ(service_->enrollment(kReader, challenge.id).replaces, id);
     const protocol::EnrollStatus status = service_->activate(challenge.id, endpoint.activate(challenge));
     EXPECT_EQ(status.endpoint_id, id);
+    EXPECT_EQ(service_->enrollment(kReader, challenge.id).replaces, "");  // not itself
     EXPECT_EQ(state_of(id), State::kNew);
     EXPECT_EQ(service_->endpoint_of_certificate(hash_of(old_certificate)), std::nullopt);
+    EXPECT_FALSE(service_->is_of_retired(hash_of(old_certificate)));
     EXPECT_EQ(service_->endpoint_of_certificate(hash_of(status.certificate)), id);
     EXPECT_EQ(service_->history(kReader, id, "", 10).rows.size(), 1u);
     EXPECT_EQ(service_->last_attestation(kReader, id), std::nullopt);
@@ -310,17 +314,8 @@ TEST_P(Enrollment, TpmThatEnrollsByBothEksAtOnceIsOneEndpoint) {
     const Buffer secrets[] = {one.activate(challenges[0]), other.activate(challenges[1])};
     const std::unique_ptr<Service> second = another();
     protocol::EnrollStatus states[2];
-    // Who comes just behind the other may be told so, and waits when it asks again.
-    const auto activate = [](Service& service, const std::string& id, const Buffer& secret) {
-        try {
-            return service.activate(id, secret);
-        } catch (const server::ServiceError& error) {
-            EXPECT_EQ(error.code(), "endorsement_key");
-            return service.activate(id, secret);
-        }
-    };
-    std::thread thread([&] { states[0] = activate(*service_, challenges[0].id, secrets[0]); });
-    states[1] = activate(*second, challenges[1].id, secrets[1]);
+    std::thread thread([&] { states[0] = service_->activate(challenges[0].id, secrets[0]); });
+    states[1] = second->activate(challenges[1].id, secrets[1]);
     thread.join();
     // No vendor vouches for either: the later one has to prove more than it can.
     EXPECT_NE(states[0].state, states[1].state);
@@ -461,8 +456,27 @@ TEST_P(Enrollment, RenewedCertificateSupersedesTheOldOneOnceItIsUsed) {
               id);  // the new one may have been lost on its way
     EXPECT_EQ(service_->endpoint_of_certificate(hash_of(second)), id);
     EXPECT_EQ(service_->endpoint_of_certificate(hash_of(first)), std::nullopt);
+    EXPECT_FALSE(service_->is_of_retired(hash_of(second)));
     service_->retire(kOperator, id, "gone");
     EXPECT_EQ(service_->endpoint_of_certificate(hash_of(second)), std::nullopt);
+    EXPECT_TRUE(service_->is_of_retired(hash_of(second)));
+    EXPECT_FALSE(service_->is_of_retired(hash_of(first)));
+}
+
+TEST_P(Enrollment, AnotherNameThanBeforeIsInTheAuditLog) {
+    SoftwareEndpoint endpoint("first");
+    (void)enroll(endpoint);
+    protocol::EnrollRequest request = endpoint.enroll_request();
+    request.hostname = "second";
+    const protocol::EnrollChallenge challenge = service_->enroll(request);
+    (void)service_->activate(challenge.id, endpoint.activate(challenge));
+    std::vector<std::string> details;
+    service_->export_audit([&](const server::AuditEntry& entry) {
+        if (entry.action == "endpoint.approve") details.push_back(entry.detail);
+    });
+    ASSERT_EQ(details.size(), 2u);
+    EXPECT_EQ(details[0].find("hostname_before"), std::string::npos);
+    EXPECT_NE(details[1].find(R"("hostname_before":"first")"), std::string::npos) << details[1];
 }
 
 TEST_P(Enrollment, KeepsHostileNamesAsHarmlessText) {

@@ -75,6 +75,28 @@ TEST_P(Vendors, EndpointWhoseEkIsRevokedIsUntrustedUntilItIsNot) {
     EXPECT_THAT(audited("endpoint.endorsement"), ElementsAre(id, id));
 }
 
+TEST_P(Vendors, CasThatAreTrustedAreListed) {
+    CertificateSpec spec = ca_spec("Issuing");
+    spec.to = kNow + 5 * kDay;
+    const Issued issuing = issue(spec, ecc_key(), &root_);
+    spec = ca_spec("Weak");
+    spec.digest = "SHA1";
+    const Issued weak = issue(spec, ecc_key(), &root_);
+    service_->add_vendor(kAdmin, {"Vendor", {root_.der()}, {weak.der(), issuing.der()}, {}, true});
+    const auto shown = service_->vendor(kReader, "Vendor");
+    EXPECT_EQ(shown.name, "Vendor");
+    EXPECT_TRUE(shown.require_crl);
+    ASSERT_THAT(shown.cas, SizeIs(2));  // not the one that was passed over
+    EXPECT_TRUE(shown.cas[0].root);
+    EXPECT_EQ(shown.cas[0].subject, "CN=Vendor Root");
+    EXPECT_EQ(shown.cas[0].sha256, host::hex(sha256(root_.der())));
+    EXPECT_FALSE(shown.cas[1].root);
+    EXPECT_EQ(shown.cas[1].subject, "CN=Issuing");
+    EXPECT_EQ(shown.cas[1].from, kNow - 10 * kDay);
+    EXPECT_EQ(shown.cas[1].to, kNow + 5 * kDay);
+    EXPECT_EQ(code_of([&] { (void)service_->vendor(kReader, "Nobody"); }), "not_found");
+}
+
 // root_ <- issuing <- a chip's own CA <- EK. No CA of the vendor's issued the EK's certificate: what revokes it is an
 // indirect CRL.
 class ChipVendors : public Vendors {

@@ -690,6 +690,39 @@ TEST_F(AttestByPolicy, IsNotMadeWithoutAnyExpectation) {
               3);
 }
 
+TEST_F(Attest, SaysThatALogInAnothersFormatIsOfOneThatContradictsItself) {
+    Buffer log = host::read_file(GATEHOUSE_TEST_DATA "/event_logs/ovmf.bin", 1 << 20);
+    const std::string file = endpoint_->appliance.path("log");
+    const auto write = [&] { host::replace_file(file, log); };
+    write();
+    const Outcome good = test::run_tool("attest", {"log", file, "--cel", "json"});
+    EXPECT_EQ(good.status, 0);
+    EXPECT_EQ(good.errors, "");
+    // The data of an event, which its digest is not of then.
+    const auto text = std::as_bytes(std::span(std::string_view("Calling EFI Application")));
+    const auto at = std::ranges::search(log, text);
+    ASSERT_FALSE(at.empty());
+    at.front() = std::byte{'X'};
+    write();
+    const Outcome bad = test::run_tool("attest", {"log", file, "--cel", "json"});
+    EXPECT_EQ(bad.status, 1);
+    EXPECT_NE(bad.output, "");
+    EXPECT_NE(bad.errors.find("not consistent"), std::string::npos) << bad.errors;
+}
+
+TEST_F(AttestByPolicy, SaysHowOldCrlsMayBeIfItIsTold) {
+    const std::string value = "sha256:7=" + std::string(64, '0');
+    const auto written = [&] {
+        const Buffer text = host::read_file(path("policy.json"), 1 << 20);
+        return json::parse(std::string(reinterpret_cast<const char*>(text.data()), text.size()));
+    };
+    ASSERT_EQ(make_policy({"--pcr", value}, endpoint_->appliance.authority_private()).status, 0);
+    EXPECT_FALSE(written().contains("max_crl_age_days"));
+    ASSERT_EQ(
+        make_policy({"--pcr", value, "--max-crl-age-days", "30"}, endpoint_->appliance.authority_private()).status, 0);
+    EXPECT_EQ(written()["max_crl_age_days"], 30);
+}
+
 TEST_F(AttestByPolicy, RefusesContradictionsIfItIsTold) {
     const std::string value = "sha256:7=" + std::string(64, '0');
     const auto written = [&] {

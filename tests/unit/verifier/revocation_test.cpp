@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "attestation/verifier/endorsement.hpp"
+#include "attestation/verifier/crl.hpp"
 #include "tests/unit/verifier/certificates.hpp"
 
 namespace gatehouse::verifier {
@@ -92,6 +92,17 @@ class Revocation : public testing::Test {
     void expect_untouched(const Issued& one, const std::vector<Buffer>& lists, const std::string& words) const {
         EXPECT_THAT(judge(one, lists), StartsWith(words));
         EXPECT_EQ(fault(one, lists), "");
+    }
+    struct Age {
+        std::time_t oldest, end;
+        const char* gap;
+    };
+    void expect_age(const Issued& one, std::vector<Buffer> lists, const Age& age) const {
+        const PathCrls path = crls_of_path({one.der(), {chip.der()}, {}}, store(std::move(lists)), kNow);
+        EXPECT_EQ(path.vendor, "Vendor");
+        EXPECT_EQ(path.oldest, age.oldest);
+        EXPECT_EQ(path.end, age.end);
+        EXPECT_EQ(path.gap, age.gap);
     }
     // Refused at enrollment; no reason to lose one that is at work.
     void expect_no_answer(const Issued& one, const std::vector<Buffer>& lists, const std::string& words) const {
@@ -412,6 +423,69 @@ TEST_F(Revocation, DeltaCrlCountsThoughNothingAnnouncesIt) {
                                                        "issuingDistributionPoint=critical,@idp",
                                                        "[idp]\nonlyuser=TRUE\n"));
     expect_revoked(direct_ek, {full(held, "05"), of_users}, revoked);
+}
+
+// --- how old they are: of the very CRLs that are asked whether anything is revoked
+
+TEST_F(Revocation, AgeIsOfTheCrlByTheCasNextKey) {
+    const auto next = issue(named_by_key(ca_of("Issuing", "05")), ecc_key(), &root);
+    vendor.intermediates.push_back(next.der());
+    const auto list = [&](std::vector<RevocationSpec::Entry> entries) {
+        return issue_list(next, {.entries = std::move(entries),
+                                 .extensions = "authorityKeyIdentifier=keyid:always",
+                                 .sections = {},
+                                 .from = kNow - 5 * kDay,
+                                 .to = kNow + 2 * kDay});
+    };
+    expect_revoked(direct_ek, {list({{.serial = "1234"}}), test::revoke(root, {})},
+                   "EK certificate: revoked by CN=Issuing");
+    expect_age(direct_ek, {list({}), test::revoke(root, {})}, {kNow - 5 * kDay, kNow + kDay, ""});
+}
+
+TEST_F(Revocation, AgeIsOfTheCrlByOneWhoSignsNothingElse) {
+    auto spec = ek_spec();
+    spec.subject = "Lists";
+    spec.serial = "07";
+    spec.usage = "critical,cRLSign";
+    spec.extended_usage = spec.alternative_name = "";
+    const auto lists = issue(spec, ecc_key(), &issuing);
+    auto named = ek_spec();
+    named.extra = "crlDistributionPoints=point";
+    named.sections += "[point]\nfullname=URI:http://crl.test/a\nCRLissuer=dirName:who\n[who]\nCN=Lists\n";
+    const auto one = issue(named, ecc_key(), &issuing);
+    vendor.intermediates.push_back(lists.der());
+    auto indirectly = indirect({{.serial = "1234", .issuer = &issuing}});
+    expect_revoked(one, {issue_list(lists, indirectly), test::revoke(root, {})}, "EK certificate: revoked by CN=Lists");
+    indirectly = indirect();
+    indirectly.from = kNow - 4 * kDay;
+    expect_age(one, {issue_list(lists, indirectly), test::revoke(root, {})}, {kNow - 4 * kDay, kNow + kDay, ""});
+}
+
+TEST_F(Revocation, AgeIsOfTheNewestOfEachCertificateAndTheOldestOfAll) {
+    const auto at = [](const Issued& issuer, int days) {
+        return test::revoke(issuer, {}, kNow - days * kDay, kNow + (10 - days) * kDay);
+    };
+    expect_age(direct_ek, {at(issuing, 9), at(issuing, 2), at(root, 3)}, {kNow - 3 * kDay, kNow + 7 * kDay, ""});
+    expect_age(direct_ek, {at(root, 3)}, {kNow - 3 * kDay, kNow + 7 * kDay, "EK certificate"});
+    expect_age(direct_ek, {at(issuing, 2)}, {kNow - 2 * kDay, kNow + 8 * kDay, "CA 1 (CN=Issuing)"});
+    expect_age(direct_ek, {}, {0, 0, "EK certificate"});
+    // Of the reasons that one leaves open nobody has said anything.
+    expect_age(direct_ek,
+               {issue_list(issuing, direct({}, kIndirect, "[idp]\nonlysomereasons=keyCompromise\n")), at(root, 3)},
+               {kNow - 3 * kDay, kNow + kDay, "EK certificate"});
+    // Of another part of the CA's, of another key, or not to be believed: no answer.
+    expect_age(direct_ek, {issue_list(issuing, direct({}, kIndirect, "[idp]\nonlyCA=TRUE\n")), at(root, 3)},
+               {kNow - 3 * kDay, kNow + 7 * kDay, "EK certificate"});
+    expect_age(direct_ek, {issue_list(issuing, direct({}, "1.3.6.1.4.1.99999.1=critical,DER:05:00")), at(root, 3)},
+               {kNow - 3 * kDay, kNow + 7 * kDay, "EK certificate"});
+    // A delta makes its list no younger.
+    const auto full = issue_list(issuing, {.entries = {},
+                                           .extensions = "crlNumber=DER:02:01:05",
+                                           .sections = {},
+                                           .from = kNow - 8 * kDay,
+                                           .to = kNow + 9 * kDay});
+    const auto delta = issue_list(issuing, direct({}, "crlNumber=DER:02:01:06\ndeltaCRL=critical,DER:02:01:05"));
+    expect_age(direct_ek, {full, delta, at(root, 3)}, {kNow - 8 * kDay, kNow + 7 * kDay, ""});
 }
 
 // --- many
