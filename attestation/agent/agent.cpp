@@ -6,6 +6,7 @@
 #include "attestation/agent/client_key.hpp"
 #include "attestation/agent/schedule.hpp"
 #include "attestation/agent/server_client.hpp"
+#include "hypervisor/base/hash.hpp"
 
 namespace gatehouse::agent {
 namespace {
