@@ -61,7 +61,8 @@ TEST(ConnectionKeys, DependOnEveryByteOfTheIdentity) {
 
 TEST(ConnectionKeys, WithAnEndThatNoneHasAreNotKnown) {
     const ConnectionKeys keys(secret(1));
-    for (const Seconds ends : {kNow + ConnectionKeys::kLifetime + kDay, kNow + 3 * ConnectionKeys::kLifetime, Seconds{-1}, Seconds{0}}) {
+    for (const Seconds ends :
+         {kNow + ConnectionKeys::kLifetime + kDay, kNow + 3 * ConnectionKeys::kLifetime, Seconds{-1}, Seconds{0}}) {
         Buffer forged = keys.issue(certificate(), kNow + kDay, kNow).identity;
         store(forged.data() + 12, static_cast<std::uint64_t>(ends), Endian::kBig);
         EXPECT_FALSE(keys.find(forged, kNow)) << ends;
