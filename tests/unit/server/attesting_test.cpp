@@ -6,6 +6,7 @@
 
 #include "attestation/formats/cose.hpp"
 #include "attestation/server/authority.hpp"
+#include "attestation/server/database/record.hpp"
 #include "attestation/server/result_keys.hpp"
 #include "attestation/verifier/policy.hpp"
 #include "attestation/verifier/token.hpp"
