@@ -1,7 +1,6 @@
 #include "attestation/agent/agent.hpp"
 
 #include <ctime>
-#include <nlohmann/json.hpp>
 
 #include "attestation/agent/client_key.hpp"
 #include "attestation/agent/schedule.hpp"
@@ -74,23 +73,16 @@ std::string Agent::server_id() { return host::hex(sha256(host::text_bytes(config
 std::optional<protocol::ConnectionKey> Agent::connection_key() {
     const auto text = directory_.read(kConnectionKey);
     if (!text) return std::nullopt;
-    try {
-        const nlohmann::json kept = nlohmann::json::parse(*text);
-        if (kept.at("server") != server_id()) return std::nullopt;
-        auto key = protocol::parse<protocol::ConnectionKey>(kept.at("key").dump());
-        if (key.ends - std::time(nullptr) > kLeastLeft) return key;
-    } catch (const nlohmann::json::exception&) {
-        // cut short, or of another version
-    } catch (const protocol::MessageError&) {}
-    return std::nullopt;
+    auto key = kept_connection_key(*text, server_id());
+    if (key && key->ends - std::time(nullptr) <= kLeastLeft) key.reset();
+    return key;
 }
 
 // Of a connection that the certificate has opened. Only speed depends on it.
 void Agent::keep_connection_key(ServerClient& server) {
     if (server.by_key()) return;
     try {
-        const nlohmann::json key = nlohmann::json::parse(protocol::to_json(server.connection_key()));
-        directory_.write(kConnectionKey, nlohmann::json{{"server", server_id()}, {"key", key}}.dump());
+        directory_.write(kConnectionKey, to_keep(server.connection_key(), server_id()));
     } catch (const host::ToolError&) {
         directory_.remove(kConnectionKey);  // of a server that gives out none, or is away by now
     }

@@ -95,6 +95,20 @@ host::File StateDirectory::lock() const {
     return file;
 }
 
+std::string to_keep(const protocol::ConnectionKey& key, const std::string& server) {
+    return Json{{"server", server}, {"key", Json::parse(protocol::to_json(key))}}.dump();
+}
+
+std::optional<protocol::ConnectionKey> kept_connection_key(const std::string& text, const std::string& server) {
+    const Json kept = Json::parse(text, nullptr, false);
+    if (!kept.is_object() || !kept.contains("key") || kept.value("server", Json()) != server) return std::nullopt;
+    try {
+        return protocol::parse<protocol::ConnectionKey>(kept["key"].dump());
+    } catch (const protocol::MessageError&) {
+        return std::nullopt;
+    }
+}
+
 State StateDirectory::state() const {
     const auto text = read("state.json");
     return text ? parse_state(*text) : State{};

@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "attestation/protocol/messages.hpp"
 #include "keyvault/host_support/support.hpp"
 
 namespace gatehouse::agent {
@@ -48,6 +49,12 @@ struct State {
 [[nodiscard]] std::string to_json(const State& state);
 // ToolError if it is not what to_json() makes.
 [[nodiscard]] State parse_state(const std::string& text);
+
+// A connection key with the id of the server that it is for: {"server": SERVER, "key": protocol::ConnectionKey}.
+[[nodiscard]] std::string to_keep(const protocol::ConnectionKey& key, const std::string& server);
+// Nullopt if it is of another server, cut short, or of another version.
+[[nodiscard]] std::optional<protocol::ConnectionKey> kept_connection_key(const std::string& text,
+                                                                         const std::string& server);
 
 class StateDirectory {
   public:

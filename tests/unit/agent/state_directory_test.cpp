@@ -54,6 +54,22 @@ TEST_F(StateDirectoryTest, RemembersAnEnrollmentThatIsUnderWay) {
     EXPECT_EQ(found.last->lease_until, 34);
 }
 
+TEST(KeptConnectionKey, IsOfItsServerAlone) {
+    const protocol::ConnectionKey key{buffer_of("identity"), buffer_of("key"), 1'763'870'000};
+    const std::string kept = to_keep(key, "server and CA");
+    const auto found = kept_connection_key(kept, "server and CA");
+    ASSERT_TRUE(found);
+    EXPECT_EQ(found->identity, key.identity);
+    EXPECT_EQ(found->key, key.key);
+    EXPECT_EQ(found->ends, key.ends);
+    EXPECT_FALSE(kept_connection_key(kept, "another CA"));
+    EXPECT_FALSE(kept_connection_key(protocol::to_json(key), "server and CA")) << "as agents before kept it";
+    for (std::size_t size = 0; size < kept.size(); ++size)
+        EXPECT_FALSE(kept_connection_key(kept.substr(0, size), "server and CA")) << size;
+    for (const char* const other : {"[]", "1", R"({"server": 1})", R"({"server": "server and CA", "key": []})"})
+        EXPECT_FALSE(kept_connection_key(other, "server and CA")) << other;
+}
+
 TEST_F(StateDirectoryTest, NamesADamagedFile) {
     const StateDirectory directory(path);
     for (const char* text : {"", "{", "[]", "{\"endpoint_id\": 1, \"trouble\": \"\"}"}) {
