@@ -55,7 +55,7 @@ TEST_F(StateDirectoryTest, RemembersAnEnrollmentThatIsUnderWay) {
 }
 
 TEST(KeptConnectionKey, IsOfItsServerAlone) {
-    const protocol::ConnectionKey key{buffer_of("identity"), buffer_of("key"), 1'763'870'000};
+    const protocol::ConnectionKey key{buffer_of("identity"), host::Buffer(32, std::byte{7}), 1'763'870'000};
     const std::string kept = to_keep(key, "server and CA");
     const auto found = kept_connection_key(kept, "server and CA");
     ASSERT_TRUE(found);

@@ -103,13 +103,13 @@ TEST_P(Attesting, GivesNoResultAnewThatIsNotTrueAnyMore) {
         std::string result;
         server::Database::open(options_.database)->read([&](server::Session& session) {
             result =
-                server::value<std::string>(session, "SELECT result FROM evidence WHERE endpoint = ?", {of}).value();
+                server::value<std::string>(session, "SELECT result FROM evidence WHERE endpoint = $1", {of}).value();
         });
         return result;
     };
     const auto put_result = [&](const std::string& result) {
         server::Database::open(options_.database)->write([&](server::Session& session) {
-            session.execute("UPDATE evidence SET result = ? WHERE endpoint = ?", {result, id});
+            session.execute("UPDATE evidence SET result = $1 WHERE endpoint = $2", {result, id});
         });
     };
     const std::string first = result_of(id);
