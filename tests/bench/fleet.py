@@ -187,8 +187,9 @@ def database_memory_mb(database):
 class Watch:
     """Looks at pages, memory and disk each minute."""
 
-    def __init__(self, server, database, endpoints):
-        self.server, self.database, self.endpoints = server, database, endpoints
+    def __init__(self, server, database, endpoints, token, generator):
+        self.server, self.database, self.endpoints, self.token = server, database, endpoints, token
+        self.generator = generator
         self.pages = {name: [] for name in PAGES}
         self.minutes = []
         self.error = None
@@ -199,7 +200,7 @@ class Watch:
     def look(self):
         try:
             browser = Browser(self.server.place, self.server.ca)
-            browser.log_in(self.server.command("token", "create", "bench", "--role", "read-only").strip())
+            browser.log_in(self.token)
             begun = time.monotonic()
             while True:
                 for name, path in PAGES.items():
@@ -212,8 +213,9 @@ class Watch:
                 say(" ".join(f"{name} {value}" for name, value in self.minutes[-1].items() if name != "s"))
                 if self.ended.wait(60):
                     return
-        except Exception as error:  # told when the watch ends
+        except Exception as error:  # told when the watch ends, which is now
             self.error = error
+            self.generator.terminate()
 
     def end(self):
         self.ended.set()
@@ -242,9 +244,10 @@ def measure(arguments, directory):
         multiply(database, arguments.endpoints)
         before = size_mb(database)
         say(f"{before / 1000:.1f} GB")
+        token = server.command("token", "create", "bench", "--role", "read-only").strip()
         server.start()
         ready = server.ready_after
-        watch = Watch(server, database, arguments.endpoints)
+        watch = Watch(server, database, arguments.endpoints, token, generator)
         generator.stdin.write(f"{server.url} {server.process.pid}\n")
         generator.stdin.flush()
         said = generator.stdout.read()
