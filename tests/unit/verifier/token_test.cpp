@@ -334,7 +334,7 @@ TEST(Result, IsAnEatWithAnEarAppraisal) {
                               "storage-opaque":-2})"));
     EXPECT_EQ(result["gatehouse.source"], "hypervisor");
     EXPECT_EQ(result["gatehouse.findings"].size(), findings.size());
-    EXPECT_EQ(result["gatehouse.findings"][13], (json{{"rule", "counter"}, {"ok", false}, {"detail", "detail"}}));
+    EXPECT_EQ(result["gatehouse.findings"][15], (json{{"rule", "counter"}, {"ok", false}, {"detail", "detail"}}));
     EXPECT_EQ(result["gatehouse.coverage"],
               (json{{"events", 10}, {"events_judged", 9}, {"pcrs", 4}, {"pcrs_judged", 2}}));
 }
