@@ -12,6 +12,7 @@
 #include <optional>
 #include <stdexcept>
 
+#include "attestation/server/database/text.hpp"
 #include "attestation/server/url.hpp"
 
 namespace gatehouse::server {
@@ -143,8 +144,7 @@ void demand_address(const Url& url, const FetchRules& rules) {
     const bool numeric = last.starts_with("0x") || last.starts_with("0X") ||
                          last.find_first_not_of("0123456789") == std::string_view::npos;
     if (error && numeric) fail(url.host + " is neither an address nor a name");
-    std::string name = url.host;
-    std::ranges::transform(name, name.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    const std::string name = lower_case(url.host);
     if (name == "localhost" || name.ends_with(".localhost")) fail(url.host + " is this host");
 }
 

@@ -642,6 +642,11 @@ class AttestByPolicy : public Attest {
         return test::run_tool("policyctl",
                               {"sign-attestation-policy", path("policy.json"), "--key", key, "-o", path("policy.jws")});
     }
+    // The policy that was made last.
+    static json written() {
+        const Buffer text = host::read_file(path("policy.json"), 1 << 20);
+        return json::parse(std::string(reinterpret_cast<const char*>(text.data()), text.size()));
+    }
     static Outcome verify(const std::string& evidence, const std::string& ak, const std::string& authority) {
         return test::run_tool("attest", {"verify", evidence, "--nonce", host::hex(kNonce), "--ak", ak, "--policy",
                                          path("policy.jws"), "--authority", authority, "--json"});
@@ -712,10 +717,6 @@ TEST_F(Attest, SaysThatALogInAnothersFormatIsOfOneThatContradictsItself) {
 
 TEST_F(AttestByPolicy, SaysHowOldCrlsMayBeIfItIsTold) {
     const std::string value = "sha256:7=" + std::string(64, '0');
-    const auto written = [&] {
-        const Buffer text = host::read_file(path("policy.json"), 1 << 20);
-        return json::parse(std::string(reinterpret_cast<const char*>(text.data()), text.size()));
-    };
     ASSERT_EQ(make_policy({"--pcr", value}, endpoint_->appliance.authority_private()).status, 0);
     EXPECT_FALSE(written().contains("max_crl_age_days"));
     ASSERT_EQ(
@@ -725,10 +726,6 @@ TEST_F(AttestByPolicy, SaysHowOldCrlsMayBeIfItIsTold) {
 
 TEST_F(AttestByPolicy, RefusesContradictionsIfItIsTold) {
     const std::string value = "sha256:7=" + std::string(64, '0');
-    const auto written = [&] {
-        const Buffer text = host::read_file(path("policy.json"), 1 << 20);
-        return json::parse(std::string(reinterpret_cast<const char*>(text.data()), text.size()));
-    };
     ASSERT_EQ(make_policy({"--pcr", value}, endpoint_->appliance.authority_private()).status, 0);
     EXPECT_FALSE(written().contains("refuse_contradictions"));
     ASSERT_EQ(make_policy({"--pcr", value, "--refuse-contradictions"}, endpoint_->appliance.authority_private()).status,
