@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "hypervisor/base/address.hpp"
+#include "hypervisor/base/until.hpp"
 
 namespace gatehouse::ata {
 
@@ -25,7 +26,8 @@ struct DmaArena {
 // Must outlive the mediator. May be called by several CPUs at once.
 class Environment {
   public:
-    // The real controller's register file (AHCI: ABAR), uncached. Offsets in bytes, multiples of 4.
+    // The real controller's register file. AHCI: ABAR, uncached; offsets in bytes, multiples of 4. IDE: ports in bits 15:0, and
+    // in 31:16 the size of the access, 1, 2 or 4 bytes.
     [[nodiscard]] virtual std::uint32_t read(std::uint32_t offset) = 0;
     virtual void write(std::uint32_t offset, std::uint32_t value) = 0;
     // The `size` bytes of guest RAM at `address`, or null if any of them is none: hypervisor memory, MMIO, beyond
@@ -43,5 +45,11 @@ class Environment {
     virtual void begin_vectors() = 0;
     virtual void end_vectors() = 0;
 };
+
+// Waits until condition() holds, at most `limit` milliseconds.
+template <typename Condition>
+[[nodiscard]] bool wait_for(Environment& clock, std::uint64_t limit, Condition condition) {
+    return until([&clock] { return clock.microseconds(); }, limit * 1000, condition);
+}
 
 }  // namespace gatehouse::ata

@@ -84,8 +84,6 @@ struct Command {
     [[nodiscard]] TaskFile part(std::uint64_t first, std::uint32_t sectors) const;
 };
 
-// Whose command it is.
-enum Device : std::uint8_t { kDisk = 1, kPacketDevice = 2 };
 // `trim`: whether DATA SET MANAGEMENT is allowed, at most kMaximumTrimBlocks.
 [[nodiscard]] Command classify(const TaskFile& task, bool trim, Device device = kDisk);
 inline constexpr std::uint32_t kMaximumTrimBlocks = 128;

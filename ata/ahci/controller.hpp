@@ -12,7 +12,7 @@
 //     of the BAR reads zeros. The ABAR itself is a virtual BAR: a guest that moves it moves only the trap.
 //   - Hides the other way to the registers, the index/data pair (AHCI 1.3.1 section 2.4): the SATA capability (ID 12h)
 //     is taken out of the PCI capability list, and I/O ports of the other BARs are refused. A controller in IDE mode
-//     (class code 0101h) is not this one: it must not be given to the guest at all.
+//     (class code 0101h) is not this one, but ide/channel.hpp's.
 //   - Lets the controller's DMA reach guest RAM and the arena, nothing else.
 //   - Delivers the controller's interrupts straight to the guest. Nothing here injects one: every event that the guest
 //     sees is an event of the device.

@@ -6,9 +6,8 @@ namespace gatehouse::ata::ahci {
 
 using enum PortRegister;
 
-constexpr std::uint64_t kStopLimit = 500;     // milliseconds
-constexpr std::uint64_t kDiskLimit = 10'000;  // milliseconds: a disk may still be spinning up
-constexpr std::uint64_t kGrace = 100'000;     // microseconds
+constexpr std::uint64_t kStopLimit = 500;  // milliseconds
+constexpr std::uint64_t kGrace = 100'000;  // microseconds
 
 // PxCMD bits that the guest may set, and how PxCLB, PxCLBU, PxFB and PxFBU are aligned.
 constexpr std::uint32_t kGuestCommandBits =
@@ -47,15 +46,17 @@ void Port::place_shadow() const {
 
 Status Port::open(Environment& environment, std::uint32_t number, std::uint32_t slot_mask, const DmaArena& arena) {
     environment_ = &environment;
+    number_ = number;
     hardware_ = {&environment, kPortBase + number * kPortStride};
     arena_ = arena;
+    tables_ = {(arena.physical + kTablesOffset).value(), kSlots * kTableSize};
     slot_mask_ = slot_mask;
     units_ = static_cast<std::uint32_t>((std::min(arena.size, kMaximumArena) - kBounceOffset) / kUnitSize);
     place_shadow();
     const std::uint32_t command = hardware_.read(kCommand) | bits(PortCommand::kFisEnable);
     hardware_.write(kCommand, command);
     const auto idle = [&] { return (hardware_.read(kTaskFile) & bits(TaskBit::kBusyOrData)) == 0; };
-    if (!wait_for(environment, kDiskLimit, idle)) return {Error::kTimeout, "disk: busy", number};
+    if (!wait_for(environment, kLimit, idle)) return {Error::kTimeout, "disk: busy", number};
     const std::uint32_t signature = hardware_.read(kSignature);
     device_ = signature == kSignaturePacket ? kPacketDevice : kDisk;
     if (device_ == kDisk && signature != kSignatureAta) return {Error::kNotFound, "disk: not ATA", signature};
@@ -63,63 +64,7 @@ Status Port::open(Environment& environment, std::uint32_t number, std::uint32_t 
     return {};
 }
 
-// Runs a command that reads `size` bytes into the bounce memory.
-Status Port::execute(const TaskFile& task, std::size_t size) {
-    slots_[0] = Slot{};
-    add_descriptor(slots_[0], arena_.physical + kBounceOffset, static_cast<std::uint32_t>(size));
-    store_command(slots_[0], task, 0);
-    hardware_.write(kCommandIssue, 1);
-    const bool over = wait_for(*environment_, kDiskLimit, [&] {
-        const std::uint32_t failed = hardware_.read(kInterruptStatus) & kDeviceError;
-        return failed != 0 || (hardware_.read(kCommandIssue) & 1) == 0;
-    });
-    const std::uint32_t task_file = hardware_.read(kTaskFile);
-    if (!over) return {Error::kTimeout, "disk: command not finished", task.command};
-    if ((task_file & bits(TaskBit::kError)) == 0) return {};
-    GATEHOUSE_TRY(stop());
-    GATEHOUSE_TRY(open(*environment_, number(), slot_mask_, arena_));
-    return {Error::kDeviceError, "disk: command failed", task_file};
-}
-
-Status Port::identify() {
-    const Page page(sector_.data(), kPageSize);
-    GATEHOUSE_TRY(execute(kIdentifyDevice, page.size()));
-    copy_bytes(page, Bytes(arena_.data + kBounceOffset, page.size()));
-    GATEHOUSE_ASSIGN(volume_.geometry, parse_geometry(page));
-    return {};
-}
-
-Status Port::read_sectors(std::uint64_t lba, MutableBytes out) {
-    const std::uint32_t size = geometry().sector_size;
-    if (size == 0) return {Error::kState, "disk: read before identify"};
-    const bool good = out.size() % size == 0 && geometry().contains(lba, out.size() / size);
-    if (!good) return {Error::kOutOfRange, "disk: read", lba};
-    while (!out.empty()) {
-        const std::size_t bytes = std::min<std::size_t>(out.size(), kUnitSize);
-        GATEHOUSE_TRY(execute(read_dma_ext(lba, static_cast<std::uint32_t>(bytes / size)), bytes));
-        copy_bytes(out.first(bytes), Bytes(arena_.data + kBounceOffset, bytes));
-        out = out.subspan(bytes);
-        lba += bytes / size;
-    }
-    return {};
-}
-
-void Port::attach(std::span<const Region> regions, const XtsKey& key) {
-    volume_.regions = regions;
-    volume_.key = &key;
-}
-
 // --- The guest's accesses ---
-
-Port::Access::~Access() {
-    if (std::exchange(port.in_vectors_, false)) port.environment_->end_vectors();
-    port.lock_.unlock();
-}
-
-void Port::enter_vectors() {
-    if (!in_vectors_) environment_->begin_vectors();
-    in_vectors_ = true;
-}
 
 std::uint32_t Port::read(PortRegister reg) {
     const Access access(*this);

@@ -45,17 +45,8 @@
 
 #include "ata/ahci/scatter_list.hpp"
 #include "ata/policy.hpp"
-#include "hypervisor/base/extent.hpp"
-#include "hypervisor/base/spin_lock.hpp"
-#include "hypervisor/base/until.hpp"
 
 namespace gatehouse::ata::ahci {
-
-// Waits until condition() holds, at most `limit` milliseconds.
-template <typename Condition>
-[[nodiscard]] bool wait_for(Environment& clock, std::uint64_t limit, Condition condition) {
-    return until([&clock] { return clock.microseconds(); }, limit * 1000, condition);
-}
 
 // A port's registers on the real controller.
 struct PortHardware {
@@ -68,11 +59,10 @@ struct PortHardware {
     [[nodiscard]] Status stop() const;
 };
 
-class Port {
+class Port final : public Disk, private OwnCommands {
   public:
     static constexpr std::uint32_t kTableSize = 4096;
     static constexpr std::uint32_t kDescriptors = (kTableSize - kDescriptorOffset) / kDescriptorSize;
-    static constexpr std::uint32_t kUnitSize = 64 * 1024;
     static constexpr std::uint32_t kMaximumUnits = 64;
     static constexpr std::uint32_t kShareUnits = 20;  // of one command: what Linux asks for at most
     static constexpr std::uint64_t kSinkOffset = 0x1000;
@@ -83,31 +73,12 @@ class Port {
 
     // --- Before the guest, on one CPU ---
 
-    // The device only reads them.
-    [[nodiscard]] Extent command_tables() const {
-        return {(arena_.physical + kTablesOffset).value(), kSlots * kTableSize};
-    }
-
     // Gives a stopped port its arena (at least kMinimumArena) and starts it. kTimeout: busy for 10 s;
     // kNotFound: what answers is neither an ATA disk nor a packet device.
     [[nodiscard]] Status open(Environment& environment, std::uint32_t number, std::uint32_t slot_mask,
                               const DmaArena& arena);
-    [[nodiscard]] std::uint32_t number() const { return (hardware_.base - kPortBase) / kPortStride; }
-    // Asks the disk for its geometry, which geometry() is from then on; zeros before. kUnsupported: a disk without LBA48 or
-    // DMA, or with sectors of neither 512 nor 4,096 bytes. kTimeout, kDeviceError (detail: PxTFD): the disk's fault.
-    [[nodiscard]] Status identify();
-    [[nodiscard]] const Geometry& geometry() const { return volume_.geometry; }
-    // Reads raw sectors, as they are on the disk, after identify(). `out` is a whole number of sectors. Errors: kState,
-    // kOutOfRange; the disk's.
-    [[nodiscard]] Status read_sectors(std::uint64_t lba, MutableBytes out);
-    // The guest will see this disk. Regions are as volume::validate() demands, for this geometry, each kOverlay with its
-    // bytes; they and the key, which is set if anything is encrypted, must outlive the mediator.
-    void attach(std::span<const Region> regions, const XtsKey& key);
-    // Whether the guest may tell the disk which sectors it no longer uses; at first it may not.
-    void allow_trim(bool allowed) { trim_ = allowed; }
-    // A packet device always is.
-    [[nodiscard]] bool is_attached() const { return device_ == kPacketDevice || volume_.key != nullptr; }
     [[nodiscard]] Status stop() const { return hardware_.stop(); }
+    [[nodiscard]] OwnCommands* own_commands() override { return this; }
 
     // --- The guest's accesses, any number of CPUs ---
 
@@ -117,13 +88,6 @@ class Port {
     void reset(bool is_over);
 
   private:
-    // Holds the lock; and at its end leaves the vector unit, if it was entered.
-    struct Access {
-        explicit Access(Port& p) : port(p) { port.lock_.lock(); }
-        ~Access();
-        Access(const Access&) = delete;
-        Port& port;
-    };
     struct Slot {
         std::uint32_t index = 0;
         Command command{};
@@ -139,15 +103,22 @@ class Port {
         [[nodiscard]] std::uint32_t bit() const { return 1u << index; }
     };
 
+    // own_commands.cpp
+    [[nodiscard]] Status execute(const TaskFile& task, MutableBytes out) override;
+    void restart();
+    [[nodiscard]] bool is_lost(const TaskFile& task);
+    Status rest() override;
+    void resume() override;
+    Status write_sectors(std::uint64_t lba, Bytes data) override;
+    Status flush() override;
+
     // port.cpp: registers and life
-    [[nodiscard]] Status execute(const TaskFile& task, std::size_t size);
     void write_command(std::uint32_t value);
     void route_interrupts() const;
     void drop_slots(bool draining);
     void settle();
     void place_shadow() const;
     void forget_fis() const { wipe(arena_.data + kCommandListSize, kFisAreaSize); }
-    void enter_vectors();
 
     // slots.cpp: a slot's way
     void issue(std::uint32_t value);
@@ -170,7 +141,6 @@ class Port {
     [[nodiscard]] std::byte* take_unit(Slot& slot, std::uint32_t size);
     [[nodiscard]] bool encrypt_write(Slot& slot);
     [[nodiscard]] bool copy_ranges(Slot& slot);
-    void decrypt_read(const Slot& slot);
     void filter_block(const Slot& slot);
 
     [[nodiscard]] std::byte* table(const Slot& slot) const {
@@ -181,16 +151,9 @@ class Port {
         return GuestPhysical(address_[bits(low) / 4] | std::uint64_t{address_[bits(low) / 4 + 1]} << 32);
     }
 
-    SpinLock lock_;
-    bool in_vectors_ = false;
-    Environment* environment_ = nullptr;
     PortHardware hardware_{};
-    DmaArena arena_{};
     std::uint32_t slot_mask_ = 0;  // slots that the controller has
     std::uint32_t units_ = 0;      // bounce units
-    Volume volume_{};
-    bool trim_ = false;
-    Device device_ = kDisk;
 
     // The guest's registers.
     std::array<std::uint32_t, 4> address_{};  // PxCLB, PxCLBU, PxFB, PxFBU
@@ -217,7 +180,6 @@ class Port {
     std::uint64_t next_ticket_ = 0;
     std::uint64_t free_ = 0;  // bounce units, one bit each
     std::array<Slot, kSlots> slots_{};
-    std::array<std::byte, 4096> sector_{};  // a sector in pieces, put together
 };
 
 }  // namespace gatehouse::ata::ahci

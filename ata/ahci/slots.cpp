@@ -53,8 +53,7 @@ Command Port::fetch_command(Slot& slot) {
     if (command.kind == kPacket) command.count = descriptors;
     if (command.queued && (tag_of(command.task) != slot.index || (active_ & slot.bit()) == 0)) return refused;
     refused.queued = command.queued;  // so that the error log can name its tag
-    if (command.kind != kMediaRead && command.kind != kMediaWrite) return command;
-    return volume_.permits(command.lba, command.count, command.kind == kMediaWrite) ? command : refused;
+    return command;
 }
 
 void Port::start_waiting() {
@@ -70,17 +69,17 @@ void Port::start_waiting() {
     }
 }
 
-// Hands the slot's next part to the device. False: there is not enough bounce memory now. A command that
-// turns out to be forbidden stays waiting, as refused.
+// Hands the slot's next part to the device. False: there is not enough bounce memory now. A command that turns out to be
+// forbidden, as it may while it waits, since ranges are locked between commands, stays waiting, as refused.
 bool Port::start(Slot& slot) {
     const CommandKind kind = slot.command.kind;
-    TaskFile task = slot.command.task;
-    if (kind == kRefused) task = device_ == kPacketDevice ? kNoPacketCommand : kCheckPowerMode;
+    TaskFile task = kind != kRefused ? slot.command.task : device_ == kDisk ? kCheckPowerMode : kNoPacketCommand;
     slot.descriptors = slot.part = 0;
     const bool writes = kind == kMediaWrite || kind == kTrim;
     const bool reads = kind == kMediaRead || kind == kDataIn || kind == kPacket;
     if (writes && share(slot) > static_cast<std::uint32_t>(std::popcount(free_)) * sectors_per_unit()) return false;
-    if (kind == kTrim ? !copy_ranges(slot) : kind == kMediaWrite ? !encrypt_write(slot) : reads && !map_read(slot)) {
+    const bool failed = kind == kTrim ? !copy_ranges(slot) : writes ? !encrypt_write(slot) : reads && !map_read(slot);
+    if (failed || (kind != kReset && is_lost(slot.command.task))) {
         free_ |= std::exchange(slot.units, 0);
         slot.command.kind = kRefused;
         return true;
@@ -156,7 +155,8 @@ void Port::refuse(std::uint32_t slots) {
 void Port::finish(Slot& slot) {
     running_ &= ~slot.bit();
     queued_ &= ~slot.bit();
-    if (slot.command.kind == kMediaRead) decrypt_read(slot);
+    ScatterList data = shadow(slot);
+    if (slot.command.kind == kMediaRead) (void)transform(data, nullptr, slot.command.lba + slot.done, slot.part);
     if (slot.command.kind == kDataIn) filter_block(slot);
     free_ |= std::exchange(slot.units, 0);
     slot.done += slot.part;
@@ -221,6 +221,7 @@ bool Port::map_pieces(Slot& slot, std::uint32_t size) {
 bool Port::map_read(Slot& slot) {
     const bool media = slot.command.kind == kMediaRead;
     const std::uint32_t left = slot.command.count - slot.done;
+    if (media && !volume_.permits(slot.command.lba + slot.done, left, false)) return false;
     while (slot.part < left && slot.descriptors + kMaximumPieces <= kDescriptors) {
         Volume::Run run{RegionClass::kReadOnly, left - slot.part, nullptr};
         if (media) run = volume_.run_at(slot.command.lba + slot.done + slot.part, run.count);
@@ -238,31 +239,6 @@ bool Port::map_read(Slot& slot) {
         slot.part += count;
     }
     return media || slot.part == left;
-}
-
-// In place, through the shadow's descriptors. They lie in memory that the device can write, so every address
-// is looked up again: at worst the guest's own memory is garbled.
-void Port::decrypt_read(const Slot& slot) {
-    const std::uint32_t size = volume_.geometry.sector_size;
-    ScatterList data = shadow(slot);
-    std::uint32_t count = 0;
-    for (std::uint32_t at = 0; at < slot.part; at += count) {
-        const std::uint64_t lba = slot.command.lba + slot.done + at;
-        const Volume::Run run = volume_.run_at(lba, slot.part - at);
-        count = run.count;
-        if (run.kind != RegionClass::kEncrypted) {
-            data.skip(count * size);
-            continue;
-        }
-        enter_vectors();
-        count = std::min(data.contiguous() / size, count);
-        ScatterList back = data;
-        std::byte* sectors = count != 0 ? data.take(count * size).data : sector_.data();
-        if (sectors == nullptr || (count == 0 && !data.copy_out(MutableBytes(sectors, size)))) return;
-        volume_.key->transform(XtsKey::Direction::kDecrypt, sectors, sectors, std::max(count, 1u), size, lba);
-        if (count == 0) (void)back.copy_in(Bytes(sectors, size));
-        count = std::max(count, 1u);
-    }
 }
 
 // Sectors of the next part of a write: what is left, at most a command's share of the bounce memory.
@@ -297,37 +273,26 @@ bool Port::copy_ranges(Slot& slot) {
 }
 
 bool Port::encrypt_write(Slot& slot) {
-    const std::uint32_t size = volume_.geometry.sector_size;
-    const std::uint32_t sectors = share(slot);
-    enter_vectors();
-    while (slot.part < sectors) {
-        const std::uint32_t end = std::min(sectors, slot.part + sectors_per_unit());
-        for (std::byte* to = take_unit(slot, (end - slot.part) * size); slot.part < end;) {
-            const std::uint32_t whole = std::min(slot.guest.contiguous() / size, end - slot.part);
-            const std::uint32_t count = std::max(whole, 1u);
-            const std::byte* from = whole != 0 ? slot.guest.take(whole * size).data : sector_.data();
-            if (from == nullptr || (whole == 0 && !slot.guest.copy_out({sector_.data(), size}))) return false;
-            volume_.key->transform(XtsKey::Direction::kEncrypt, from, to, count, size,
-                                   slot.command.lba + slot.done + slot.part);
-            to += count * size;
-            slot.part += count;
-        }
+    if (!volume_.permits(slot.command.lba + slot.done, slot.command.count - slot.done, true)) return false;
+    for (const std::uint32_t sectors = share(slot); slot.part < sectors;) {
+        const std::uint32_t count = std::min(sectors - slot.part, sectors_per_unit());
+        std::byte* const to = take_unit(slot, count * volume_.geometry.sector_size);
+        if (!transform(slot.guest, to, slot.command.lba + slot.done + slot.part, count)) return false;
+        slot.part += count;
     }
     return true;
 }
 
 void Port::filter_block(const Slot& slot) {
     const Filter filter = slot.command.filter;
-    ScatterList data = shadow(slot);
-    ScatterList back = data;
     const Page page(sector_.data(), kPageSize);
-    if (filter == Filter::kNone || !data.copy_out(page)) return;
+    if (filter == Filter::kNone || !shadow(slot).copy_out(page)) return;
     filter_page(page, filter, trim_);
     if (filter == Filter::kQueuedError && refused_tag_ < kSlots) {
         write_queued_error(page, static_cast<std::uint8_t>(refused_tag_));
         refused_tag_ = kSlots;
     }
-    (void)back.copy_in(page);
+    (void)shadow(slot).copy_in(page);
 }
 
 }  // namespace gatehouse::ata::ahci

@@ -53,43 +53,43 @@ std::string Agent::token() const {
     return token;
 }
 
-ServerClient Agent::connect(bool with_identity) {
-    std::string identity;
-    std::optional<protocol::ConnectionKey> key;
-    if (with_identity) {
-        auto known = directory_.read(kIdentity);
-        if (!known) throw host::ToolError("not enrolled; run `attestation-agent enroll`");
-        identity = std::move(*known);
-        key = connection_key();
-    }
-    return ServerClient({.url = config_.server, .ca = ca(), .identity = std::move(identity), .key = std::move(key)});
-}
+ServerClient Agent::connect() { return ServerClient({.url = config_.server, .ca = ca(), .identity = {}}); }
 
 // Which server, by which CA: with a connection key nobody shows a certificate, so a key that was made under others would
 // open a connection to who has no part in these.
-std::string Agent::server_id() { return host::hex(sha256(host::text_bytes(config_.server + "\n" + ca()))); }
+std::string Agent::server_id(const std::string& ca) const {
+    return host::hex(sha256(host::text_bytes(config_.server + "\n" + ca)));
+}
 
 // What is not to be used, or not to be read, is as if it were not there: the certificate does the same.
-std::optional<protocol::ConnectionKey> Agent::connection_key() {
+std::optional<protocol::ConnectionKey> Agent::connection_key(const std::string& server) const {
     const auto text = directory_.read(kConnectionKey);
     if (!text) return std::nullopt;
-    auto key = kept_connection_key(*text, server_id());
+    auto key = kept_connection_key(*text, server);
     if (key && key->ends - std::time(nullptr) <= kLeastLeft) key.reset();
     return key;
 }
 
-// Of a connection that the certificate has opened. Only speed depends on it.
+// Of a connection that the certificate has opened, and for the CA that it was opened by. Only speed depends on it.
 void Agent::keep_connection_key(ServerClient& server) {
     if (server.by_key()) return;
     try {
-        directory_.write(kConnectionKey, to_keep(server.connection_key(), server_id()));
+        directory_.write(kConnectionKey, to_keep(server.connection_key(), connection_server_));
     } catch (const host::ToolError&) {
         directory_.remove(kConnectionKey);  // of a server that gives out none, or is away by now
     }
 }
 
+// Another CA file is another server, to an agent that runs for months, too: it, and its key, are left at once.
 ServerClient& Agent::connection() {
-    if (!connection_) connection_ = std::make_unique<ServerClient>(connect(true));
+    std::string ca = this->ca(), server = server_id(ca);
+    if (connection_ && connection_server_ == server) return *connection_;
+    connection_.reset();
+    auto identity = directory_.read(kIdentity);
+    if (!identity) throw host::ToolError("not enrolled; run `attestation-agent enroll`");
+    connection_ = std::make_unique<ServerClient>(ConnectionOptions{
+        .url = config_.server, .ca = std::move(ca), .identity = std::move(*identity), .key = connection_key(server)});
+    connection_server_ = std::move(server);
     return *connection_;
 }
 
@@ -104,7 +104,7 @@ protocol::EnrollStatus Agent::enroll(bool again) {
     if (!state.endpoint_id.empty() && !state.pending && !again) {
         return {.state = "approved", .endpoint_id = state.endpoint_id, .certificate = {}, .reason = {}};
     }
-    ServerClient server = connect(false);
+    ServerClient server = connect();
     if (state.pending) {
         try {
             return continue_enrollment(state, server);

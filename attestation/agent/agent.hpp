@@ -39,10 +39,10 @@ class Agent {
     class Loop;
     [[nodiscard]] std::string ca();
     [[nodiscard]] std::string token() const;
-    [[nodiscard]] ServerClient connect(bool with_identity);
+    [[nodiscard]] ServerClient connect();
     [[nodiscard]] ServerClient& connection();
-    [[nodiscard]] std::string server_id();
-    [[nodiscard]] std::optional<protocol::ConnectionKey> connection_key();
+    [[nodiscard]] std::string server_id(const std::string& ca) const;
+    [[nodiscard]] std::optional<protocol::ConnectionKey> connection_key(const std::string& server) const;
     void keep_connection_key(ServerClient& server);
     [[nodiscard]] EvidenceSource& source();
     void start_enrollment(State& state, ServerClient& server, bool again);
@@ -55,6 +55,7 @@ class Agent {
     StateDirectory directory_;
     std::unique_ptr<EvidenceSource> source_;
     std::unique_ptr<ServerClient> connection_;
+    std::string connection_server_;  // server_id() that it was opened by
 };
 
 }  // namespace gatehouse::agent

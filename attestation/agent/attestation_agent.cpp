@@ -55,7 +55,8 @@ Config effective(const Options& options) {
     return config;
 }
 
-std::string print(const Json& json) { return json.dump(2, ' ', false, Json::error_handler_t::replace); }
+// In ASCII: what a server says must not steer a terminal, in JSON neither.
+std::string print(const Json& json) { return json.dump(2, ' ', true, Json::error_handler_t::replace); }
 
 ExitCode enroll(const Options& options) {
     Agent agent(effective(options), options.token);
@@ -69,10 +70,10 @@ ExitCode enroll(const Options& options) {
         std::cout << print({{"state", status.state}, {"endpoint_id", status.endpoint_id}, {"reason", status.reason}})
                   << '\n';
     } else if (status.state == "approved") {
-        std::cout << "enrolled as " << status.endpoint_id << '\n';
+        std::cout << "enrolled as " << host::one_line(status.endpoint_id) << '\n';
     } else if (status.state == "waiting") {
         const auto pending = agent.directory().state().pending;
-        std::cout << "enrollment " << (pending ? pending->id : "") << " waits for an operator"
+        std::cout << "enrollment " << host::one_line(pending ? pending->id : "") << " waits for an operator"
                   << (status.reason.empty() ? "" : " (" + status.reason + ")") << "; `attestation-agent run` or a "
                   << "further `enroll` takes it up\n";
     } else {
@@ -135,8 +136,8 @@ ExitCode status(const Options& options) {
         std::cout << print(json) << '\n';
     } else {
         for (const auto& [key, value] : json.items()) {
-            std::cout << key << std::string(20 - key.size(), ' ')
-                      << (value.is_string() ? value.get<std::string>() : value.dump()) << '\n';
+            const std::string text = value.is_string() ? value.get<std::string>() : value.dump(-1, ' ', true);
+            std::cout << key << std::string(20 - key.size(), ' ') << host::one_line(text) << '\n';
         }
     }
     const State state = directory.state();
@@ -146,7 +147,7 @@ ExitCode status(const Options& options) {
 
 [[noreturn]] void run(const Options& options) {
     Agent agent(effective(options), options.token);
-    agent.run([](const std::string& line) { std::cerr << line << std::endl; });
+    agent.run([](const std::string& line) { std::cerr << host::one_line(line) << std::endl; });
 }
 
 void add_options(CLI::App& app, Options& options) {

@@ -1,10 +1,14 @@
 // gatehouse-channel: asks the hypervisor, from inside the guest, what it states about itself. For root.
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "attestation/agent/device_mailbox.hpp"
 #include "attestation/protocol/claims_json.hpp"
@@ -37,8 +41,13 @@ Buffer from_hex(const std::string& text) {
     return bytes;
 }
 
-void print_status(const evidence::Claims& claims, bool as_json) {
-    const nlohmann::ordered_json json = protocol::claims_json(claims);
+unsigned percent(const Conversion& conversion) {
+    return static_cast<unsigned>(100 * (static_cast<double>(conversion.done) / static_cast<double>(conversion.total)));
+}
+
+void print_status(const evidence::Claims& claims, const std::optional<Conversion>& conversion, bool as_json) {
+    nlohmann::ordered_json json = protocol::claims_json(claims);
+    if (conversion && conversion->is_active) json["encrypted_percent"] = percent(*conversion);
     if (as_json) {
         std::cout << json.dump(2) << '\n';
         return;
@@ -62,6 +71,40 @@ void save_quote(MailboxClient& client, const Buffer& nonce, const std::filesyste
     write_file(directory / "ak.pub", key);
 }
 
+// The next window of a change of the disk's key, or all of them. Without any progress in a minute: ChannelError.
+void convert(MailboxClient& client, bool until_done, bool as_json) {
+    using Clock = std::chrono::steady_clock;
+    constexpr std::chrono::seconds kPatience{60};
+    auto moved = Clock::now();
+    std::optional<Conversion> now = client.convert(true);
+    for (unsigned told = 0; until_done && now && now->is_active;) {
+        if (const unsigned part = percent(*now); part != told && isatty(STDERR_FILENO) != 0) {
+            std::fprintf(stderr, "\r%u %% have the new key", told = part);
+        }
+        const std::optional<Conversion> next = client.convert(true);
+        if (next && next->done != now->done) moved = Clock::now();
+        if (Clock::now() - moved > kPatience) {
+            throw ChannelError(
+                "convert: no window in a minute: the disk's own commands do not come to an end, or it fails; "
+                "`gatehouse-channel log` may say more; go on with the same command");
+        }
+        if (next && next->done == now->done) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        now = next;
+    }
+    if (until_done && isatty(STDERR_FILENO) != 0) std::fprintf(stderr, "\n");
+    const bool active = now && now->is_active;
+    if (as_json) {
+        nlohmann::ordered_json json{{"active", active}, {"was_under_way", now.has_value()}};
+        if (now) json.update({{"sectors_done", now->done}, {"sectors", now->total}, {"percent", percent(*now)}});
+        std::cout << json.dump(2) << '\n';
+    } else if (!now) {
+        std::cout << "no change of the disk's key is under way\n";
+    } else {
+        std::cout << (active ? std::to_string(percent(*now)) + " % of the disk have the new key\n"
+                             : "all of the disk has the new key\n");
+    }
+}
+
 int run(int argc, char** argv) {
     CLI::App app{"Asks the Gatehouse hypervisor under this guest. For root. Exit status: 0 done, 2 usage, 3 failure."};
     app.require_subcommand(1);
@@ -70,6 +113,11 @@ int run(int argc, char** argv) {
     bool as_json = false;
     auto* status = app.add_subcommand("status", "what the hypervisor claims");
     status->add_flag("--json", as_json, "print JSON");
+    auto* go_on = app.add_subcommand(
+        "convert", "go on with a change of the disk's key, or its first encryption, by a window of 256 KiB");
+    bool until_done = false;
+    go_on->add_flag("--until-done", until_done, "window after window, until all of the disk has its new key");
+    go_on->add_flag("--json", as_json, "print JSON");
     auto* log = app.add_subcommand("log", "the hypervisor's log");
     std::string output;
     auto* event_log = app.add_subcommand("event-log", "the launch's event log, TCG crypto-agile format");
@@ -83,7 +131,8 @@ int run(int argc, char** argv) {
         const Buffer nonce = from_hex(nonce_text);
         DeviceMailbox mailbox(table);
         MailboxClient client(mailbox);
-        if (*status) print_status(client.status(), as_json);
+        if (*status) print_status(client.status(), client.convert(false), as_json);
+        if (*go_on) convert(client, until_done, as_json);
         if (*log) {
             const Buffer text = client.log();
             std::cout.write(reinterpret_cast<const char*>(text.data()), static_cast<std::streamsize>(text.size()));

@@ -10,7 +10,7 @@
 #include <ctime>
 #include <memory>
 
-#include "keyvault/host_support/support.hpp"
+#include "keyvault/host_support/authority.hpp"
 
 namespace gatehouse::agent {
 namespace {
@@ -37,13 +37,13 @@ std::string text_of(const Bio& bio) {
 }
 
 Key read_key(const std::string& pem) {
-    Key key(PEM_read_bio_PrivateKey(source_of(pem).get(), nullptr, nullptr, nullptr), EVP_PKEY_free);
+    Key key(PEM_read_bio_PrivateKey(source_of(pem).get(), nullptr, host::no_pass_phrase, nullptr), EVP_PKEY_free);
     check(key != nullptr, "no PEM private key");
     return key;
 }
 
 Certificate read_certificate(const std::string& pem) {
-    Certificate certificate(PEM_read_bio_X509(source_of(pem).get(), nullptr, nullptr, nullptr), X509_free);
+    Certificate certificate(PEM_read_bio_X509(source_of(pem).get(), nullptr, host::no_pass_phrase, nullptr), X509_free);
     check(certificate != nullptr, "no PEM certificate");
     return certificate;
 }

@@ -1,6 +1,7 @@
 #include "attestation/agent/device_mailbox.hpp"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/io.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -29,6 +30,8 @@ DeviceMailbox::DeviceMailbox(const std::string& table_path) {
     const ChannelPlace place = place_of(table_path);
     size_ = place.size;
     doorbell_ = place.doorbell;
+    lock_ = open(table_path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (lock_ < 0) throw ChannelError(system_error(table_path));
     const int memory = open("/dev/mem", O_RDWR | O_SYNC | O_CLOEXEC);
     if (memory < 0) throw ChannelError(system_error("/dev/mem"));
     map_ = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, memory, static_cast<off_t>(place.mailbox));
@@ -43,7 +46,18 @@ DeviceMailbox::DeviceMailbox(const std::string& table_path) {
     }
 }
 
-DeviceMailbox::~DeviceMailbox() { munmap(map_, size_); }
+DeviceMailbox::~DeviceMailbox() {
+    munmap(map_, size_);
+    close(lock_);
+}
+
+void DeviceMailbox::lock() {
+    while (flock(lock_, LOCK_EX) != 0) {
+        if (errno != EINTR) throw ChannelError(system_error("lock of the mailbox"));
+    }
+}
+
+void DeviceMailbox::unlock() { flock(lock_, LOCK_UN); }
 
 void DeviceMailbox::ring() {
     asm volatile("" : : : "memory");

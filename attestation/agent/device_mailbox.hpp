@@ -18,10 +18,14 @@ class DeviceMailbox final : public MailboxPort {
 
     [[nodiscard]] MutableBytes memory() override { return {static_cast<std::byte*>(map_), size_}; }
     void ring() override;
+    // Among the programs of this guest: a lock on the table.
+    void lock() override;
+    void unlock() override;
 
   private:
     std::size_t size_ = 0;
     std::uint16_t doorbell_ = 0;
+    int lock_ = -1;
     void* map_ = nullptr;
 };
 

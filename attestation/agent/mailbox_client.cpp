@@ -1,6 +1,7 @@
 #include "attestation/agent/mailbox_client.hpp"
 
 #include <algorithm>
+#include <mutex>
 #include <numeric>
 
 #include "attestation/evidence_reader/claims_reader.hpp"
@@ -54,6 +55,7 @@ ChannelPlace parse_channel_table(Bytes table) {
 }
 
 MailboxClient::Answer MailboxClient::ask(Command command, Bytes payload) {
+    const std::lock_guard alone(port_);
     const MutableBytes memory = port_.memory();
     Writer writer(memory);
     writer.u32(channel::kMailboxMagic);
@@ -153,6 +155,26 @@ Buffer MailboxClient::activate(std::uint32_t key, Bytes credential_blob, Bytes e
     Buffer secret = call(Command::kActivate, payload).payload;
     if (secret.empty() || secret.size() > kLongestSecret) throw ChannelError("activation: the answer has no secret");
     return secret;
+}
+
+std::optional<Conversion> MailboxClient::convert(bool one_more) {
+    std::array<std::byte, 4> payload{};
+    store(payload.data(), std::uint32_t{one_more}, Endian::kLittle);
+    const Answer answer = ask(Command::kConvert, payload);
+    if (answer.status == MailboxStatus::kUnavailable || answer.status == MailboxStatus::kBadCommand)
+        return std::nullopt;
+    if (answer.status == MailboxStatus::kTpmFailed) {
+        throw ChannelError("the disk failed, and its encryption rests; `gatehouse-channel log` says more");
+    }
+    if (answer.status != MailboxStatus::kOk) throw ChannelError("convert: " + describe(answer.status));
+    Reader reader(answer.payload);
+    Conversion conversion{.done = reader.u64(), .total = reader.u64(), .is_active = false};
+    const std::uint32_t active = reader.u32();
+    conversion.is_active = active != 0;
+    if (!reader.finished("answer") || active > 1 || conversion.total == 0 || conversion.done > conversion.total) {
+        throw ChannelError("convert: the answer is malformed");
+    }
+    return conversion;
 }
 
 }  // namespace gatehouse::agent

@@ -36,6 +36,9 @@ class MailboxPort {
     [[nodiscard]] virtual MutableBytes memory() = 0;
     // Returns when the answer is in memory().
     virtual void ring() = 0;
+    // From a request to the end of its answer nobody else uses the mailbox.
+    virtual void lock() {}
+    virtual void unlock() {}
 };
 
 struct Evidence {
@@ -43,6 +46,13 @@ struct Evidence {
     Buffer attest;     // TPMS_ATTEST
     Buffer signature;  // TPMT_SIGNATURE
     Buffer key;        // TPMT_PUBLIC
+};
+
+// How far the change of a disk's key is that goes on in use.
+struct Conversion {
+    std::uint64_t done = 0;   // LBA up to which the disk has its new key
+    std::uint64_t total = 0;  // sectors of the disk
+    bool is_active = false;   // there is more to do
 };
 
 class MailboxClient {
@@ -61,6 +71,9 @@ class MailboxClient {
     // key. Both parts without their size fields (the contents of TPM2B_ID_OBJECT and of
     // TPM2B_ENCRYPTED_SECRET).
     [[nodiscard]] Buffer activate(std::uint32_t key, Bytes credential_blob, Bytes encrypted_secret);
+    // Asks for one window more, or only how far it is; nullopt if nothing was under way at the boot. A window that is not done
+    // because the guest's own commands do not come to an end is asked for once more by the next call.
+    [[nodiscard]] std::optional<Conversion> convert(bool one_more);
 
   private:
     struct Answer {

@@ -10,6 +10,7 @@
 #include "attestation/agent/tls_stream.hpp"
 #include "attestation/verifier/token.hpp"
 #include "hypervisor/base/hash.hpp"
+#include "keyvault/host_support/authority.hpp"
 
 namespace gatehouse::agent {
 
@@ -138,7 +139,7 @@ std::string to_pem(Bytes der) {
 // DER of the first certificate of a PEM text; empty if there is none.
 host::Buffer first_certificate(const std::string& pem) {
     const Bio bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())), BIO_free);
-    const Certificate one(PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr), X509_free);
+    const Certificate one(PEM_read_bio_X509(bio.get(), nullptr, host::no_pass_phrase, nullptr), X509_free);
     unsigned char* der = nullptr;
     const int size = one ? i2d_X509(one.get(), &der) : 0;
     if (size <= 0) return {};
@@ -172,24 +173,13 @@ std::string fetch_pinned_ca(const std::string& url, const std::string& pin_hex, 
     return to_pem(der);
 }
 
-std::string legible(std::string text) {
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        const auto byte = static_cast<unsigned char>(text[i]);
-        const auto next = static_cast<unsigned char>(i + 1 < text.size() ? text[i + 1] : 0);
-        const bool is_c1 = byte == 0xc2 && next >= 0x80 && next < 0xa0;  // in UTF-8
-        if (is_c1) text.erase(i + 1, 1);
-        if (is_c1 || byte < 0x20 || byte == 0x7f) text[i] = '?';
-    }
-    return text;
-}
-
 namespace {
 
 std::string enrollment_authorization(Bytes secret) { return "Enrollment " + verifier::base64(secret); }
 
 protocol::EnrollStatus status_of(const std::string& body) {
     auto status = protocol::parse<protocol::EnrollStatus>(body);
-    status.reason = legible(std::move(status.reason));
+    status.reason = host::one_line(status.reason);
     return status;
 }
 
@@ -201,7 +191,7 @@ protocol::EnrollStatus status_of(const std::string& body) {
         const auto& error = json["error"];
         if (error.contains("code") && error["code"].is_string()) code = error["code"];
         if (error.contains("message") && error["message"].is_string()) {
-            message = "the server answered: " + legible(error["message"].get<std::string>());
+            message = "the server answered: " + host::one_line(error["message"].get<std::string>());
         }
     }
     throw Refused(answer.status, code, message, answer.retry_after);
@@ -242,7 +232,7 @@ protocol::AttestAnswer ServerClient::attest(const protocol::AttestRequest& reque
     const std::string body = protocol::to_json(request);
     auto answer =
         protocol::parse<protocol::AttestAnswer>(call({.method = "POST", .path = "/v1/attestations", .body = body}));
-    for (std::string& failure : answer.failures) failure = legible(std::move(failure));
+    for (std::string& failure : answer.failures) failure = host::one_line(failure);
     return answer;
 }
 

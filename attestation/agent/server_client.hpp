@@ -75,10 +75,7 @@ class HttpsConnection {
 // this certificate afterwards.
 [[nodiscard]] std::string fetch_pinned_ca(const std::string& url, const std::string& pin_hex, unsigned timeout_s = 30);
 
-// A server's text for a terminal and a journal: one line, control characters (C0, C1) as "?".
-[[nodiscard]] std::string legible(std::string text);
-
-// Texts for people in its answers are legible().
+// Texts for people in its answers are host::one_line().
 class ServerClient {
   public:
     explicit ServerClient(ConnectionOptions options) : connection_(std::move(options)) {}

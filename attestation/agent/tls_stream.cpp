@@ -17,6 +17,8 @@
 #include <ctime>
 #include <memory>
 
+#include "keyvault/host_support/authority.hpp"
+
 namespace gatehouse::agent {
 namespace {
 
@@ -81,7 +83,7 @@ void trust(SSL_CTX* context, const std::string& pem) {
     const Bio bio = memory(pem);
     int count = 0;
     for (;; ++count) {
-        const Certificate one(PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr), X509_free);
+        const Certificate one(PEM_read_bio_X509(bio.get(), nullptr, host::no_pass_phrase, nullptr), X509_free);
         if (!one) break;
         X509_STORE_add_cert(SSL_CTX_get_cert_store(context), one.get());
     }
@@ -90,8 +92,10 @@ void trust(SSL_CTX* context, const std::string& pem) {
 }
 
 void use_identity(SSL_CTX* context, const std::string& pem) {
-    const PrivateKey key(PEM_read_bio_PrivateKey(memory(pem).get(), nullptr, nullptr, nullptr), EVP_PKEY_free);
-    const Certificate certificate(PEM_read_bio_X509(memory(pem).get(), nullptr, nullptr, nullptr), X509_free);
+    const PrivateKey key(PEM_read_bio_PrivateKey(memory(pem).get(), nullptr, host::no_pass_phrase, nullptr),
+                         EVP_PKEY_free);
+    const Certificate certificate(PEM_read_bio_X509(memory(pem).get(), nullptr, host::no_pass_phrase, nullptr),
+                                  X509_free);
     if (!key || !certificate || SSL_CTX_use_certificate(context, certificate.get()) != 1 ||
         SSL_CTX_use_PrivateKey(context, key.get()) != 1) {
         ERR_clear_error();

@@ -41,8 +41,9 @@ enum class VaultPin : std::uint8_t {
     kRecord = 2,  // a record signed by the fleet's enrollment key, which the measured bundle names
 };
 enum class DiskState : std::uint8_t {
-    kAbsent = 0,     // hidden from the guest: no vault on it
-    kEncrypted = 1,  // opened; everything outside of the open regions is encrypted
+    kAbsent = 0,      // hidden from the guest: no vault on it
+    kEncrypted = 1,   // opened; everything outside of the open regions is encrypted
+    kEncrypting = 2,  // opened; it was being encrypted for the first time when the guest was started
 };
 enum class ClaimFlag : std::uint32_t {
     kCapped = 1u << 0,       // PCRs 17, 18 and 19 were capped before the guest started

@@ -16,7 +16,7 @@ constexpr std::array<const char*, 3> names_of(Launch) { return {"none", "SKINIT"
 constexpr std::array<const char*, 3> names_of(Iommu) { return {"none", "AMD-Vi", "VT-d"}; }
 constexpr std::array<const char*, 2> names_of(Acpi) { return {"minimal", "machine"}; }
 constexpr std::array<const char*, 3> names_of(VaultPin) { return {"nobody", "bundle", "record"}; }
-constexpr std::array<const char*, 2> names_of(DiskState) { return {"absent", "encrypted"}; }
+constexpr std::array<const char*, 3> names_of(DiskState) { return {"absent", "encrypted", "encrypting"}; }
 inline constexpr std::uint32_t kKnownFlags =
     static_cast<std::uint32_t>(ClaimFlag::kCapped) | static_cast<std::uint32_t>(ClaimFlag::kVaultOpened);
 

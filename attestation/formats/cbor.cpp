@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <set>
+
+#include "keyvault/host_support/text.hpp"
 
 namespace gatehouse::formats {
 namespace {
@@ -24,28 +27,7 @@ void append_head(Buffer& out, Encode encode) {
     out.insert(out.end(), bytes.begin(), bytes.end());
 }
 
-// Continuation bytes, no overlong forms, no surrogates, nothing past U+10FFFF (RFC 3629, section 4).
-bool is_utf8(Bytes text) {
-    std::size_t i = 0;
-    const auto at = [&](std::size_t k) { return std::to_integer<unsigned>(text[k]); };
-    while (i < text.size()) {
-        const unsigned lead = at(i);
-        if (lead < 0x80) {
-            ++i;
-            continue;
-        }
-        const unsigned more = lead >= 0xf0 ? 3 : lead >= 0xe0 ? 2 : 1;
-        if (lead < 0xc2 || lead > 0xf4 || text.size() - i <= more) return false;
-        for (unsigned k = 1; k <= more; ++k)
-            if ((at(i + k) & 0xc0) != 0x80) return false;
-        const unsigned second = at(i + 1);
-        if ((lead == 0xe0 && second < 0xa0) || (lead == 0xed && second > 0x9f) || (lead == 0xf0 && second < 0x90) ||
-            (lead == 0xf4 && second > 0x8f))
-            return false;
-        i += more + 1;
-    }
-    return true;
-}
+std::string_view text_of(Bytes bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
 
 // What one call of the decoder found: an item without what is in it.
 struct Head {
@@ -81,9 +63,9 @@ cbor_callbacks callbacks() {
     };
     on.array_start = [](void* to, std::size_t size) { found(to, Kind::kArray, 0, size); };
     on.map_start = [](void* to, std::size_t size) { found(to, Kind::kMap, 0, size > kMaxCborItems ? size : size * 2); };
-    on.float2 = [](void* to, float) { found(to, Kind::kFloat, 0); };
-    on.float4 = [](void* to, float) { found(to, Kind::kFloat, 0); };
-    on.float8 = [](void* to, double) { found(to, Kind::kFloat, 0); };
+    on.float2 = [](void* to, float value) { found(to, Kind::kFloat, std::bit_cast<std::uint64_t>(double{value})); };
+    on.float4 = [](void* to, float value) { found(to, Kind::kFloat, std::bit_cast<std::uint64_t>(double{value})); };
+    on.float8 = [](void* to, double value) { found(to, Kind::kFloat, std::bit_cast<std::uint64_t>(value)); };
     on.null = [](void* to) { found(to, Kind::kNull, 0); };
     on.boolean = [](void* to, bool value) { found(to, Kind::kBoolean, value ? 1 : 0); };
     return on;
@@ -104,7 +86,7 @@ class Decoder {
         if (result.status == CBOR_DECODER_NEDATA) fail("ends too early");
         if (result.status != CBOR_DECODER_FINISHED) fail("not well-formed");
         if (!head.known) fail("an indefinite length, or a value that is not read");
-        if (head.item.kind == Kind::kText && !is_utf8(head.item.bytes)) fail("text that is not UTF-8");
+        if (head.item.kind == Kind::kText && !host::is_utf8(text_of(head.item.bytes))) fail("text that is not UTF-8");
         offset_ += result.read;
         if (head.inside > input_.size() - offset_) fail("ends too early");
         for (std::size_t i = 0; i < head.inside; ++i) head.item.items.push_back(item(depth + 1));
@@ -221,7 +203,7 @@ std::optional<std::int64_t> CborItem::integer() const {
 
 std::optional<std::string> CborItem::text() const {
     if (kind != Kind::kText) return std::nullopt;
-    return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    return std::string(text_of(bytes));
 }
 
 const CborItem* CborItem::tagged(std::uint64_t tag) const {

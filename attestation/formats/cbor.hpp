@@ -28,7 +28,7 @@ class CborWriter {
     Buffer out_;
 };
 
-// One item that was read. `bytes` is a view of the input.
+// One item that was read. `bytes` is a view of the input; `number` of a kFloat the bits of the double.
 struct CborItem {
     enum class Kind : std::uint8_t { kUnsigned, kNegative, kBytes, kText, kArray, kMap, kTag, kBoolean, kNull, kFloat };
     Kind kind = Kind::kNull;

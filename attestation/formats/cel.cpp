@@ -15,6 +15,7 @@ using verifier::LogEvent;
 using Json = nlohmann::ordered_json;
 
 constexpr std::uint64_t kPcclientStd = 5;
+constexpr std::uint32_t kLastPcr = 0x00ff'ffff;
 constexpr std::array kBankNames{"sha1", "sha256", "sha384", "sha512", "sm3_256"};
 static_assert(kBankNames.size() == kLogBanks.size());
 
@@ -28,11 +29,17 @@ std::size_t digests_of(const LogEvent& event) {
     return static_cast<std::size_t>(count);
 }
 
-// Calls `each` (event, recnum).
+// Calls `each` (event, recnum) of all that have a record: how many.
 template <typename Each>
-void for_each_record(const EventLog& log, const Each& each) {
+std::size_t for_each_record(const EventLog& log, const Each& each) {
     std::map<std::uint32_t, std::uint64_t> next;
-    for (const LogEvent& event : log.events) each(event, next[event.pcr]++);
+    std::size_t records = 0;
+    for (const LogEvent& event : log.events) {
+        if (event.pcr > kLastPcr) continue;
+        each(event, next[event.pcr]++);
+        ++records;
+    }
+    return records;
 }
 
 Json type_json(const LogEvent& event) {
@@ -45,7 +52,7 @@ Json type_json(const LogEvent& event) {
 
 std::string cel_json(const EventLog& log) {
     Json records = Json::array();
-    for_each_record(log, [&](const LogEvent& event, std::uint64_t recnum) {
+    (void)for_each_record(log, [&](const LogEvent& event, std::uint64_t recnum) {
         (void)digests_of(event);
         Json digests = Json::array();
         for (std::size_t i = 0; i < kLogBanks.size(); ++i)
@@ -65,8 +72,7 @@ std::string cel_json(const EventLog& log) {
 
 Buffer cel_cbor(const EventLog& log) {
     CborWriter writer;
-    writer.array(log.events.size());
-    for_each_record(log, [&](const LogEvent& event, std::uint64_t recnum) {
+    const std::size_t records = for_each_record(log, [&](const LogEvent& event, std::uint64_t recnum) {
         writer.map(5).integer(kRecnum).number(recnum).integer(kPcr).number(event.pcr);
         writer.integer(kDigests).array(digests_of(event));
         for (std::size_t i = 0; i < kLogBanks.size(); ++i) {
@@ -78,7 +84,7 @@ Buffer cel_cbor(const EventLog& log) {
         writer.integer(kFirst).number(static_cast<std::uint64_t>(event.type));
         writer.integer(kSecond).bytes(event.data);
     });
-    return writer.out();
+    return CborWriter().array(records).item(writer.out()).out();
 }
 
 }  // namespace gatehouse::formats

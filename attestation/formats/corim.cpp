@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "attestation/evidence/measurements.hpp"
@@ -24,12 +25,15 @@ constexpr const char* kIdPrefix = "tag:gatehouse,2026:rim/";
 
 // Tags.
 constexpr std::uint64_t kCorimMap = 501, kConciseMid = 506, kRawValue = 560;
-// Labels: of the protected header, corim-map, concise-mid-tag, triples-map, environment and class, measurement and values.
-constexpr std::int64_t kMeta = 8;
+// Labels: of the protected header (kCwtClaims: RFC 9597), corim-meta-map, claims (RFC 8392), corim-map, concise-mid-tag,
+// triples-map, environment and class, measurement and values.
+constexpr std::int64_t kMeta = 8, kCwtClaims = 15;
+constexpr std::int64_t kSignatureValidity = 1;
+constexpr std::int64_t kExpires = 4, kFrom = 5;
 constexpr std::int64_t kId = 0, kTags = 1, kProfile = 3, kValidity = 4;
-constexpr std::int64_t kTagIdentity = 1, kTriples = 4, kReferenceTriples = 0;
+constexpr std::int64_t kTagIdentity = 1, kLinkedTags = 3, kTriples = 4, kReferenceTriples = 0;
 constexpr std::int64_t kClass = 0, kInstance = 1, kGroup = 2, kClassVendor = 1, kClassModel = 2;
-constexpr std::int64_t kMkey = 0, kMval = 1, kDigests = 2, kRaw = 4, kRegisters = 14;
+constexpr std::int64_t kMkey = 0, kMval = 1, kAuthorizedBy = 2, kDigests = 2, kRaw = 4, kRegisters = 14;
 constexpr std::int64_t kNotBefore = 0, kNotAfter = 1;
 constexpr std::uint64_t kEpochTime = 1;
 
@@ -119,14 +123,39 @@ Registers capped_registers(const CorimFacts& facts, const Buffer& vault) {
 
 // --- reading
 
-bool same(const CborItem& one, const CborItem& other) {
-    return one.kind == other.kind && one.number == other.number && equal_bytes(one.bytes, other.bytes) &&
-           std::ranges::equal(one.items, other.items, same);
+// The same for the same items alone, in the same order.
+std::string fingerprint(const CborItem& item) {
+    std::string text = std::to_string(static_cast<unsigned>(item.kind)) + "." + std::to_string(item.number) + "." +
+                       host::hex(item.bytes) + "(";
+    for (const CborItem& inside : item.items) text += fingerprint(inside);
+    return text + ")";
 }
 
 class CorimReader {
   public:
     CorimReader(std::string what, std::int64_t now) : what_(std::move(what)), now_(now) {}
+
+    // Until when the signature is good, if the signer says so: not the same as until when the values are.
+    void check_header(const CborItem& header) const {
+        if (const CborItem* const meta = header.find(kMeta)) {
+            if (!meta->is(Kind::kBytes)) fail("has a corim-meta that is not in a byte string");
+            const CborItem map = read_cbor(meta->bytes, what_ + ", corim-meta");
+            if (!map.is(Kind::kMap)) fail("has a corim-meta that is no map");
+            if (const CborItem* const validity = map.find(kSignatureValidity)) check_validity(*validity);
+        }
+        const CborItem* const claims = header.find(kCwtClaims);
+        if (claims == nullptr) return;
+        if (!claims->is(Kind::kMap)) fail("has CWT claims that are no map");
+        const auto time_at = [&](std::int64_t label) -> std::optional<std::int64_t> {
+            const CborItem* const found = claims->find(label);
+            if (found == nullptr) return std::nullopt;
+            const auto time = found->integer();
+            if (!time) fail("has a CWT claim of time that has no whole seconds");
+            return time;
+        };
+        if (const auto from = time_at(kFrom); from && now_ < *from) fail("is not valid yet");
+        if (const auto end = time_at(kExpires); end && now_ >= *end) fail("is not valid any more");  // "on or after"
+    }
 
     Corim read(Bytes payload) {
         const CborItem item = read_cbor(payload, what_);
@@ -158,12 +187,12 @@ class CorimReader {
     std::int64_t time_of(const CborItem& item) const {
         const CborItem* const time = item.tagged(kEpochTime);
         const auto value = time != nullptr ? time->integer() : std::nullopt;
-        if (!value) fail("its rim-validity has no whole seconds");
+        if (!value) fail("its validity has no whole seconds");
         return *value;
     }
 
     void check_validity(const CborItem& validity) const {
-        if (!validity.is(Kind::kMap)) fail("has a rim-validity that is no map");
+        if (!validity.is(Kind::kMap)) fail("has a validity that is no map");
         if (const CborItem* const from = validity.find(kNotBefore); from != nullptr && now_ < time_of(*from))
             fail("is not valid yet");
         if (const CborItem* const to = validity.find(kNotAfter); to != nullptr && now_ > time_of(*to))
@@ -172,6 +201,8 @@ class CorimReader {
 
     void read_mid(Bytes bytes) {
         const CborItem mid = read_cbor(bytes, what_ + ", CoMID");
+        if (mid.find(kLinkedTags) != nullptr)
+            corim_.passed_over.emplace_back("which tag a CoMID replaces or supplements: what both say is taken");
         const CborItem* const triples = mid.find(kTriples);
         if (triples == nullptr || !triples->is(Kind::kMap)) fail("has a CoMID without triples");
         for (std::size_t i = 0; i < triples->items.size(); i += 2) {
@@ -187,31 +218,42 @@ class CorimReader {
     void read_triple(const CborItem& triple) {
         if (!triple.is(Kind::kArray) || triple.items.size() != 2 || !triple.items[1].is(Kind::kArray))
             fail("has a reference triple that is not [environment, [measurement...]]");
-        const CborItem* const environment = triple.items[0].find(kClass);
-        const bool ours = environment != nullptr && text_at(*environment, kClassVendor) == kVendor &&
-                          text_at(*environment, kClassModel) == kModel;
+        const CborItem& whose = triple.items[0];
+        if (whose.find(kInstance) != nullptr || whose.find(kGroup) != nullptr) {
+            corim_.passed_over.emplace_back("values of an instance or a group, not of a class");
+            return;
+        }
+        const CborItem* const environment = whose.find(kClass);
+        if (environment == nullptr || !environment->is(Kind::kMap)) fail("has an environment without a class");
+        const bool ours =
+            text_at(*environment, kClassVendor) == kVendor && text_at(*environment, kClassModel) == kModel;
         if (ours) {
             read_launch(triple.items[1].items);
             return;
         }
-        const CborItem& whose = triple.items[0];
-        const bool of_some = whose.find(kInstance) != nullptr || whose.find(kGroup) != nullptr;
-        if (of_some) corim_.passed_over.emplace_back("values of an instance or a group, not of a class");
         for (const CborItem& measurement : triple.items[1].items) {
             const CborItem& values = values_of(measurement);
             const CborItem* const registers = values.find(kRegisters);
-            if (registers != nullptr && !of_some) {
-                // Else one model would be accepted with another's firmware, or a mixture of both.
-                if (environment_ && !same(*environment_, whose))
-                    fail("has integrity registers of several environments");
-                environment_ = whose;
-                read_registers(*registers);
-            } else if (registers == nullptr)
+            if (registers == nullptr) {
                 corim_.passed_over.emplace_back("a measurement without integrity registers");
+                continue;
+            }
+            // Else one model would be accepted with another's firmware, or a mixture of both.
+            const std::string present = fingerprint(whose);
+            if (!corim_.environment.empty() && corim_.environment != present)
+                fail("has integrity registers of several environments");
+            corim_.environment = present;
+            if (values.items.size() > 2)
+                corim_.passed_over.emplace_back("what a measurement has besides its integrity registers");
+            const CborItem* const element = measurement.find(kMkey);
+            read_registers(*registers, element == nullptr ? "" : fingerprint(*element));
         }
     }
 
     const CborItem& values_of(const CborItem& measurement) const {
+        // A condition on whose evidence it is (draft, "Reference Values": the condition's authority), which no policy can say.
+        if (measurement.find(kAuthorizedBy) != nullptr)
+            fail("has a measurement for evidence of certain signers alone (authorized-by)");
         const CborItem* const values = measurement.find(kMval);
         if (values == nullptr || !values->is(Kind::kMap)) fail("has a measurement without values");
         return *values;
@@ -275,7 +317,8 @@ class CorimReader {
         return digests;
     }
 
-    void read_registers(const CborItem& registers) {
+    // Values that two measured elements (mkey) have of one PCR are no alternatives of each other.
+    void read_registers(const CborItem& registers, const std::string& element) {
         if (!registers.is(Kind::kMap)) fail("has integrity registers that are no map");
         for (std::size_t i = 0; i < registers.items.size(); i += 2) {
             const auto pcr = registers.items[i].integer();
@@ -283,6 +326,9 @@ class CorimReader {
                 corim_.passed_over.emplace_back("an integrity register that is no PCR");
                 continue;
             }
+            const auto [known, is_new] = elements_.emplace(static_cast<std::uint32_t>(*pcr), element);
+            if (!is_new && known->second != element)
+                fail("has PCR " + std::to_string(*pcr) + " of several measured elements (mkey)");
             for (const Digest& digest : digests_of(&registers.items[i + 1])) {
                 auto& values = corim_.registers[digest.algorithm][static_cast<std::uint32_t>(*pcr)];
                 if (values.size() == kMaxValues) fail("has too many values of one PCR");
@@ -293,8 +339,8 @@ class CorimReader {
 
     std::string what_;
     std::int64_t now_;
-    std::optional<CborItem> environment_;  // whose integrity registers were read
     Corim corim_;
+    std::map<std::uint32_t, std::string> elements_;  // by PCR
 };
 
 }  // namespace
@@ -333,6 +379,7 @@ Corim read_corim(Bytes file, const EVP_PKEY* key, std::int64_t now, const std::s
     const CborItem* const type = header.find(kCoseContentType);
     if (type == nullptr || type->text() != kContentType)
         throw ToolError(what + ": its content is not said to be " + kContentType);
+    CorimReader(what, now).check_header(header);
     return read_corim_map(message.payload, now, what);
 }
 

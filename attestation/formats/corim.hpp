@@ -15,8 +15,10 @@
 // Read: the reference triples of every CoMID. Whose environment is as above, and which has all events with the bundle, is a
 // launch; other integrity registers (14) are acceptable values of PCRs, whoever wrote them, of one class of environment: those
 // of a second one are refused, as a PCR of one model with a PCR of another is nobody's reference. Digests of other algorithms,
-// values of instances and groups, and tags of other kinds (CoSWID, CoTL), are passed over and named. A CoRIM that follows a
-// profile (3) is refused: it may mean something else.
+// values of instances and groups, what a measurement has besides its registers, links between tags, and tags of other kinds
+// (CoSWID, CoTL), are passed over and named. A CoRIM that follows a profile (3) is refused: it may mean something else. So is
+// one with a measurement that is for evidence of certain signers alone (2, authorized-by): a policy cannot demand that, and
+// without that measurement it would demand less.
 #pragma once
 
 #include <map>
@@ -42,9 +44,11 @@ struct Corim {
     std::string id;
     std::vector<policies::Prediction> launches;
     std::map<HashAlgorithm, std::map<std::uint32_t, std::vector<Digest>>> registers;  // acceptable values of each PCR
-    std::vector<std::string> passed_over;                                             // what, in words
+    std::string environment;  // whose registers they are: equal for the same environment alone, empty without registers
+    std::vector<std::string> passed_over;  // what, in words
 };
-// ToolError "WHAT: ..." if it is not a CoRIM that `key` has signed, not well-formed, or past its own rim-validity at `now`.
+// ToolError "WHAT: ..." if it is not a CoRIM that `key` has signed, not well-formed, or not valid at `now`:
+// by its own rim-validity, its signature's validity, or the "nbf" and "exp" of CWT claims in its header.
 [[nodiscard]] Corim read_corim(Bytes file, const EVP_PKEY* key, std::int64_t now, const std::string& what);
 
 }  // namespace gatehouse::formats

@@ -194,13 +194,14 @@ Buffer sign_result(const ResultFacts& facts, ResultProfile profile, ResultForm f
         throw ToolError("results of profile " + std::string(uri_of(profile)) + " are JWTs only",
                         host::ExitCode::kUsage);
     if (form == ResultForm::kCwt) return sign_cose(claims_cbor(facts, profile), {}, key);
-    std::string jws;
+    std::string payload;
     if (profile == ResultProfile::kGatehouse) {
-        jws = verifier::sign_jws(make_result(facts), verifier::kResultType, key);
+        payload = make_result(facts);
     } else {
         const Json json = profile == ResultProfile::kVeraison ? veraison_json(facts) : ietf_json(facts, profile);
-        jws = sign_jwt(json.dump(-1, ' ', false, Json::error_handler_t::replace), verifier::kResultType, key);
+        payload = json.dump(-1, ' ', false, Json::error_handler_t::replace);
     }
+    const std::string jws = sign_jwt(payload, verifier::kResultType, key, key_id(key));
     const Bytes bytes = host::text_bytes(jws);
     return {bytes.begin(), bytes.end()};
 }

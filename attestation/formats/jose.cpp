@@ -41,8 +41,8 @@ json public_jwk(const EVP_PKEY* key) {
             {"use", "sig"}, {"alg", "ES256"}, {"kid", key_id(key)}};
 }
 
-std::string sign_jwt(std::string_view payload, std::string_view type, EVP_PKEY* key) {
-    const json header{{"alg", "ES256"}, {"kid", key_id(key)}, {"typ", type}};
+std::string sign_jwt(std::string_view payload, std::string_view type, EVP_PKEY* key, const std::string& id) {
+    const json header{{"alg", "ES256"}, {"kid", id}, {"typ", type}};
     std::string jws =
         verifier::base64url(host::text_bytes(header.dump())) + "." + verifier::base64url(host::text_bytes(payload));
     jws += "." + verifier::base64url(host::sign_p256(key, sha256(host::text_bytes(jws))));

@@ -14,8 +14,9 @@ namespace gatehouse::formats {
 [[nodiscard]] std::string key_id(const EVP_PKEY* key);
 // {"kty": "EC", "crv": "P-256", "x", "y", "use": "sig", "alg": "ES256", "kid"}
 [[nodiscard]] nlohmann::json public_jwk(const EVP_PKEY* key);
-// Compact form; header {"alg": "ES256", "kid": key_id(), "typ": type}.
-[[nodiscard]] std::string sign_jwt(std::string_view payload, std::string_view type, EVP_PKEY* key);
+// Compact form; header {"alg": "ES256", "kid": id, "typ": type}; `id` is key_id(key), which takes as long as a signature.
+[[nodiscard]] std::string sign_jwt(std::string_view payload, std::string_view type, EVP_PKEY* key,
+                                   const std::string& id);
 
 // Whether `signature` (r || s) is the key's, ECDSA with SHA-256.
 [[nodiscard]] bool verify_p256(Bytes message, Bytes signature, const EVP_PKEY* key);

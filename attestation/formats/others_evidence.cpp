@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <optional>
 
 #include "attestation/verifier/token.hpp"
@@ -83,10 +84,14 @@ std::optional<Buffer> serialized_values(Bytes bytes) {
     return values;
 }
 
+std::size_t size_of_values(const Attestation& quote) {
+    const std::vector<std::size_t> sizes = sizes_of(quote);
+    return std::accumulate(sizes.begin(), sizes.end(), std::size_t{0});
+}
+
 // The values in the quote's order, in whichever format they are.
 Buffer tools_values(const Buffer& file, const Attestation& quote, const std::string& item) {
-    std::size_t wanted = 0;
-    for (const std::size_t size : sizes_of(quote)) wanted += size;
+    const std::size_t wanted = size_of_values(quote);
     if (file.size() == wanted) return file;
     const auto values = serialized_values(file);
     if (!values) throw ToolError(item + ": neither tpm2_quote's PCR format \"serialized\" nor \"values\"");
@@ -252,7 +257,7 @@ bool is_go_attestation(const json& whole) {
 
 OthersEvidence read_go_attestation(const json& whole, const std::string& name) {
     OthersEvidence evidence{.maker = "go-attestation"};
-    const bool dump = whole.contains("AK");
+    const bool dump = whole.contains("AK") && whole.contains("Quote");
     const json& key = dump ? whole["AK"] : whole;
     const json quotes = dump ? json::array({whole["Quote"]}) : whole["Quotes"];
     const json& log = dump ? whole.value("Log", json::object()) : whole;
@@ -280,6 +285,14 @@ OthersEvidence read_go_attestation(const json& whole, const std::string& name) {
 }
 
 }  // namespace
+
+Buffer bare_pcr_values(Buffer file, Bytes quote) {
+    const Result<Attestation> parsed = verifier::parse_attestation(quote);
+    if (!parsed.ok()) return file;
+    const std::size_t wanted = size_of_values(*parsed);
+    auto values = file.size() == wanted ? std::nullopt : serialized_values(file);
+    return values && values->size() == wanted ? std::move(*values) : std::move(file);
+}
 
 bool is_others_evidence(const EvidenceFiles& files) {
     const bool ours = files.contains("quote.msg") && files.contains("quote.sig") && !files.contains("quote.pcrs") &&

@@ -6,10 +6,10 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "attestation/formats/jose.hpp"
 #include "attestation/server/command.hpp"
 #include "attestation/server/inside.hpp"
 #include "attestation/server/webhook.hpp"
-#include "attestation/verifier/token.hpp"
 
 namespace gatehouse::server {
 
@@ -212,7 +212,8 @@ std::string Service::Inside::make_revocation_list(Seconds now) {
                                  {"reason", name_of(silent ? State::kStale : one.state)}});
         }
     });
-    return verifier::sign_jws(list.dump(), "gatehouse-revocations+jws", result_keys.current().get());
+    const ResultKey key = result_keys.current();
+    return formats::sign_jwt(list.dump(), "gatehouse-revocations+jws", key.get(), key.id);
 }
 
 }  // namespace gatehouse::server

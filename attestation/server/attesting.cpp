@@ -9,11 +9,11 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 
+#include "attestation/formats/jose.hpp"
 #include "attestation/server/appraising.hpp"
 #include "attestation/server/database/tpm_state.hpp"
 #include "attestation/server/inside.hpp"
 #include "attestation/verifier/result.hpp"
-#include "attestation/verifier/token.hpp"
 
 namespace gatehouse::server {
 
@@ -88,7 +88,7 @@ void keep_outcomes(Session& session, const KnownEndpoint& known, const Judgement
     }
 }
 
-std::string signed_result(const std::string& issuer, EVP_PKEY* key, const KnownEndpoint& known,
+std::string signed_result(const std::string& issuer, const ResultKey& key, const KnownEndpoint& known,
                           const Judgement& judgement, const EvidenceSet& evidence, const Record& record) {
     verifier::ResultFacts facts;
     facts.issuer = issuer;
@@ -106,7 +106,7 @@ std::string signed_result(const std::string& issuer, EVP_PKEY* key, const KnownE
     facts.source = evidence.source;
     facts.findings = &judgement.verdict.findings;
     facts.coverage = judgement.verdict.coverage;
-    return verifier::sign_jws(verifier::make_result(facts), verifier::kResultType, key);
+    return formats::sign_jwt(verifier::make_result(facts), verifier::kResultType, key.get(), key.id);
 }
 
 }  // namespace
@@ -210,7 +210,7 @@ std::optional<protocol::AttestAnswer> Service::Inside::judge_and_record(const Kn
                      rule_of(known.reason) != rule_of(verdict.reason);
     verdict.run_length = record.new_run ? 1 : known.run_length + 1;
     if (record.new_run) record.verdict_json = verdict_json(judge(evidence, subject, judgement.policy.get(), true));
-    record.result = signed_result(options.issuer, result_keys.current().get(), known, judgement, evidence, record);
+    record.result = signed_result(options.issuer, result_keys.current(), known, judgement, evidence, record);
 
     bool done = false;
     database->write([&](Session& session) {

@@ -22,6 +22,7 @@ inline constexpr std::array kAuditActions{
     AuditActionRow{"authority.add",           "name of the policy authority"},
     AuditActionRow{"authority.remove",        "its name"},
     AuditActionRow{"certificate.renew",       "endpoint"},
+    AuditActionRow{"connection_keys.rotate",  "name of the new secret that connection keys are made of"},
     AuditActionRow{"crl.drop",                "issuer of a CRL that was fetched: nobody trusted has signed it any more"},
     AuditActionRow{"crl.hurry",               "all sources of CRLs, which are to be asked at once"},
     AuditActionRow{"crl.take",                "issuer of a CRL that was fetched"},

@@ -7,6 +7,7 @@
 
 #include "attestation/server/secrets.hpp"
 #include "attestation/server/service.hpp"
+#include "keyvault/host_support/authority.hpp"
 
 namespace gatehouse::server {
 namespace {
@@ -142,14 +143,14 @@ std::string public_pem(const EVP_PKEY* key) {
 }
 
 Key public_key_from_pem(const std::string& pem) {
-    Key key(PEM_read_bio_PUBKEY(reading(pem).get(), nullptr, nullptr, nullptr));
+    Key key(PEM_read_bio_PUBKEY(reading(pem).get(), nullptr, host::no_pass_phrase, nullptr));
     ERR_clear_error();
     return key && is_p256(key.get()) ? std::move(key) : nullptr;
 }
 
 Key key_of_request(const std::string& pem) {
     const std::unique_ptr<X509_REQ, FreeOpenssl> request(
-        PEM_read_bio_X509_REQ(reading(pem).get(), nullptr, nullptr, nullptr));
+        PEM_read_bio_X509_REQ(reading(pem).get(), nullptr, host::no_pass_phrase, nullptr));
     ERR_clear_error();
     if (!request) throw ServiceError(400, "csr", "csr: is not a PKCS #10 request in PEM");
     Key key(X509_REQ_get_pubkey(request.get()));

@@ -45,8 +45,8 @@ std::string shown(const std::string& place) {
 
 // As a vendor may be called, and printed as it is.
 bool is_vendor_name(const std::string& name) {
-    return !name.empty() && name != "." && name != ".." && clean_text(name, 128) == name &&
-           std::ranges::none_of(name, [](char c) { return (c >= 0 && c < 0x20) || c == 0x7f || c == '/'; });
+    return !name.empty() && name != "." && name != ".." && name.size() <= 128 && host::one_line(name) == name &&
+           name.find('/') == std::string::npos;
 }
 
 std::string without_space(std::string_view text) {

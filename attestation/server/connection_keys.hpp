@@ -10,8 +10,12 @@
 //   key:      HMAC-SHA-256(the servers' secret, "connection key" || identity)
 //
 // An identity proves nothing before the handshake has ended: anybody can show one.
+//
+// When the secret is another one (Service::rotate_connection_keys()) all keys of the one before are void, and so are the
+// connections that they have opened; agents come with their certificates, and get new ones.
 #pragma once
 
+#include <array>
 #include <optional>
 
 #include "attestation/protocol/messages.hpp"
@@ -20,7 +24,11 @@
 
 namespace gatehouse::server {
 
+// Which secret a key was made of: the front of its SHA-256.
+using ConnectionSecretName = std::array<std::byte, 8>;
+
 struct KnownConnectionKey {
+    ConnectionSecretName secret{};
     Sha256Digest certificate{};  // of the DER
     Seconds ends = 0;
     Sha256Digest key{};
@@ -35,12 +43,13 @@ class ConnectionKeys {
     [[nodiscard]] protocol::ConnectionKey issue(const Sha256Digest& certificate, Seconds ends, Seconds now) const;
     // nullopt: not one that issue() makes with this secret, or its time has passed.
     [[nodiscard]] std::optional<KnownConnectionKey> find(Bytes identity, Seconds now) const;
+    [[nodiscard]] const ConnectionSecretName& secret_name() const { return secret_name_; }
 
   private:
     [[nodiscard]] Sha256Digest key_of(Bytes identity) const;
 
     Buffer secret_;
-    Sha256Digest secret_name_;
+    ConnectionSecretName secret_name_{};
 };
 
 }  // namespace gatehouse::server

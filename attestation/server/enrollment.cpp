@@ -104,12 +104,17 @@ TpmKeys claimed_keys_of(const OpenEnrollment& open) {
 // The endpoint of this TPM, if there is one: that has this EK, or whose TPM has shown one of these keys before.
 struct Present {
     std::optional<EndpointSummary> endpoint;
-    // Others of the same TPM, which are not to be: enrolled while nothing tied their keys, or claimed by who is not
-    // endorsed.
+    // Others of the same TPM, which are not to be: enrolled while nothing tied their keys, claimed by who is not endorsed,
+    // or, if they are not endorsed, claiming.
     std::vector<EndpointSummary> others;
+    bool endorsed = false;  // the one that enrolls
 
     [[nodiscard]] std::string why_not() const {
         if (others.empty()) return {};
+        if (!endpoint && endorsed) {
+            return "endpoint " + others.front().id +
+                   ", whose EK is not endorsed, has shown keys of this TPM; an operator retires that one, and approves";
+        }
         if (!endpoint) {
             return "its EK is not endorsed, and its other keys are endpoint " + others.front().id +
                    "'s; if it is that TPM, an operator retires that one, and approves";
@@ -122,14 +127,17 @@ struct Present {
     }
 };
 Present present_of(Session& session, const OpenEnrollment& open) {
-    Present present{lock_by_ek(session, open.ek_hash), {}};
+    Present present{lock_by_ek(session, open.ek_hash), {}, open.endorsed};
     const std::vector<std::string> proven = ids_of_keys(session, keys_of(open));
     for (const std::string& id : ids_of_keys(session, claimed_keys_of(open))) {
         if (present.endpoint && present.endpoint->id == id) continue;
         if (auto found = lock_summary(session, id)) present.others.push_back(std::move(*found));
     }
     if (present.endpoint) return present;
-    const auto is_proven = [&](const auto& one) { return std::ranges::find(proven, one.id) != proven.end(); };
+    // On both sides: what is known of one that is not endorsed is what it said.
+    const auto is_proven = [&](const auto& one) {
+        return std::ranges::find(proven, one.id) != proven.end() && has_endorsement(session, one.id);
+    };
     auto first = std::ranges::find_if(present.others,
                                       [&](const auto& one) { return is_proven(one) && one.state != State::kRetired; });
     if (first == present.others.end()) first = std::ranges::find_if(present.others, is_proven);
@@ -205,6 +213,20 @@ Automatic automatic(Session& session, const OpenEnrollment& open, Seconds now) {
 
 }  // namespace
 
+namespace {
+
+// What is known of a retired one that was the same TPM goes to the one that comes, as far as it is proven: of one without an
+// endorsement what it has said of other keys, too, may be anybody's; and who comes without one is not heir to one that had one.
+void take_keys(Session& session, const OpenEnrollment& open, const std::string& other) {
+    if (has_endorsement(session, other) == open.endorsed) {
+        move_keys(session, other, open.endpoint);
+    } else if (open.endorsed) {
+        drop_keys(session, other, keys_of(open));
+    }
+}
+
+}  // namespace
+
 // Within a write job; its last step.
 void Service::Inside::approve(Session& session, const std::string& id, const std::string& group, const std::string& who,
                               Agreement agreement) {
@@ -224,7 +246,9 @@ void Service::Inside::approve(Session& session, const std::string& id, const std
     } else {
         add_endpoint(session, endpoint);
     }
-    for (const EndpointSummary& other : known.others) move_keys(session, other.id, open.endpoint);
+    // What it said without an endorsement is not proven by a later one.
+    if (present && open.endorsed && !has_endorsement(session, open.endpoint)) drop_keys(session, open.endpoint);
+    for (const EndpointSummary& other : known.others) take_keys(session, open, other.id);
     keep_keys(session, open.endpoint, claimed_keys_of(open));
     // Whoever approves knows them: automatic() does not, while one counts.
     overrule_faults(session, open.endpoint);

@@ -27,6 +27,9 @@ using Response = http::response<http::vector_body<std::uint8_t>>;
 
 constexpr unsigned kMostRedirects = 3;
 constexpr std::uint32_t kMostHeader = 16 * 1024;
+// Of what Beast takes only whole and limits by nothing else: the line before a chunk with its extensions, and the fields
+// after the last one.
+constexpr std::size_t kMostWaiting = 2 * kMostHeader;
 constexpr std::size_t kMostValidator = 256;
 constexpr std::chrono::milliseconds kStopStep{100};
 
@@ -78,8 +81,9 @@ bool is_public(const net::ip::address& address) {
 void demand_public(const net::ip::address& address, const std::string& host) {
     if (is_public(address)) return;
     const std::string text = address.to_string();
-    fail((host == text ? text : host + " is " + text + ", which") +
-         " is not an address of the public internet; the server's settings do not allow others");
+    fail(
+        (host == text ? text : host + " is " + text + ", which") +
+        " is not an address of the public internet; the server's settings allow others by private_addresses under [crl]");
 }
 
 Url fetchable(const std::string& url) {
@@ -125,7 +129,7 @@ net::awaitable<Response> get(const Exchange& exchange) {
     // By addresses: no name is looked up again.
     (void)co_await stream.async_connect(places, net::use_awaitable);
     co_await http::async_write(stream, request, net::use_awaitable);
-    beast::flat_buffer buffer;
+    beast::flat_buffer buffer(kMostWaiting);
     http::response_parser<http::vector_body<std::uint8_t>> parser;
     parser.body_limit(exchange.rules->most_bytes);
     parser.header_limit(kMostHeader);
@@ -203,7 +207,8 @@ std::string fault_text(const std::exception_ptr& error) {
     try {
         std::rethrow_exception(error);
     } catch (const boost::system::system_error& failure) {
-        if (failure.code() == http::error::body_limit) return "larger than the settings allow";
+        if (failure.code() == http::error::body_limit || failure.code() == http::error::buffer_overflow)
+            return "larger than the settings allow";
         if (failure.code() == beast::error::timeout) return "took too long";
         return failure.code().message();
     } catch (const std::exception& failure) {

@@ -124,31 +124,50 @@ void Service::retire(const Principal& by, const std::string& endpoint, const std
     });
 }
 
+namespace {
+
+Counts count_endpoints(Session& session, Seconds now) {
+    Counts counts;
+    for (const auto& [state, many] : count_states(session)) {
+        switch (state) {
+            case State::kNew: counts.fresh = many; break;
+            case State::kTrusted: counts.trusted = many; break;
+            case State::kUnmeasured: counts.unmeasured = many; break;
+            case State::kUntrusted: counts.untrusted = many; break;
+            case State::kStale: counts.stale = many; break;
+            case State::kRetired: counts.retired = many; break;
+        }
+    }
+    // Those whose lease is over, and nobody noticed yet.
+    const auto silent = [&](State state, std::int64_t& of_state) {
+        const std::int64_t many = count_leases_ended(session, state, now);
+        of_state -= many;
+        counts.stale += many;
+    };
+    silent(State::kTrusted, counts.trusted);
+    silent(State::kUnmeasured, counts.unmeasured);
+    return counts;
+}
+
+}  // namespace
+
+// Whoever asks while others count waits for them, and takes theirs.
 Counts Service::counts(const Principal& by) {
     demand_role(by, Role::kReadOnly);
-    Counts counts;
+    const std::lock_guard lock(inside_->counts_mutex);
+    const Seconds now = inside_->now();
+    Counts& known = inside_->counted;
     inside_->database->read([&](Session& session) {
-        for (const auto& [state, many] : count_states(session)) {
-            switch (state) {
-                case State::kNew: counts.fresh = many; break;
-                case State::kTrusted: counts.trusted = many; break;
-                case State::kUnmeasured: counts.unmeasured = many; break;
-                case State::kUntrusted: counts.untrusted = many; break;
-                case State::kStale: counts.stale = many; break;
-                case State::kRetired: counts.retired = many; break;
-            }
+        if (now >= inside_->counted_until || now < inside_->counted_at) {  // or the clock was set back
+            known = count_endpoints(session, now);
+            const std::int64_t all =
+                known.fresh + known.trusted + known.unmeasured + known.untrusted + known.stale + known.retired;
+            inside_->counted_at = now;
+            inside_->counted_until = now + all / inside_->options.endpoints_counted_a_second;
         }
-        // Those whose lease is over, and nobody noticed yet.
-        const auto silent = [&](State state, std::int64_t& of_state) {
-            const std::int64_t many = count_leases_ended(session, state, inside_->now());
-            of_state -= many;
-            counts.stale += many;
-        };
-        silent(State::kTrusted, counts.trusted);
-        silent(State::kUnmeasured, counts.unmeasured);
-        counts.enrollments_waiting = count_waiting_enrollments(session);
+        known.enrollments_waiting = count_waiting_enrollments(session);
     });
-    return counts;
+    return known;
 }
 
 std::vector<TimePoint> Service::time_line(const Principal& by, unsigned hours) {

@@ -77,6 +77,7 @@ class Cache {
 
 // How long a verdict still stands by what is not enforced for the endpoint any more.
 inline constexpr Seconds kGrace = 300;
+inline constexpr const char* kConnectionSecret = "connection keys";  // its name in the database
 
 // What is kept of what vouches for an endpoint's TPM, and of a vendor: vendors.cpp.
 [[nodiscard]] std::string endorsement_json(Bytes certificate, const std::vector<Buffer>& chain);
@@ -130,7 +131,9 @@ struct Service::Inside {
     std::unique_ptr<CertificateAuthority> authority;
     ResultKeys result_keys;
     Buffer nonce_key;
-    std::unique_ptr<const ConnectionKeys> connection_keys;
+    std::mutex connection_refresh_mutex;  // held while they are read and put in place
+    std::mutex connection_keys_mutex;     // of the next
+    std::shared_ptr<const ConnectionKeys> connection_keys;
 
     using Assignments = std::map<std::string, std::vector<AssignedPolicy>>;  // by group
     std::mutex assignments_mutex;                                            // of the next two
@@ -158,6 +161,10 @@ struct Service::Inside {
     Seconds revocations_time = 0;
     std::string revocations;
 
+    std::mutex counts_mutex;  // of the next three
+    Counts counted;           // without the enrollments
+    Seconds counted_at = 0, counted_until = 0;
+
     std::atomic<std::int64_t> newest_nonce{0};
     std::atomic<Seconds> last_sweep{0};
     std::atomic<unsigned> audit_turns{0};
@@ -175,6 +182,7 @@ struct Service::Inside {
 
     // A write with its audit entry.
     void write(const AuditNote& note, const Database::Job& job);
+    void refresh_connection_keys();
     template <typename Job>
     auto read(Job job) {
         std::invoke_result_t<Job, Session&> out{};

@@ -13,19 +13,23 @@ std::string secret_name(std::size_t generation) {
     return generation == 0 ? "result key" : "result key " + std::to_string(generation + 1);
 }
 
-std::shared_ptr<EVP_PKEY> shared(Key key) { return {key.release(), FreeOpenssl()}; }
+ResultKey result_key_of(Bytes der, Seconds made) {
+    std::shared_ptr<EVP_PKEY> key = key_from_der(der);
+    std::string id = formats::key_id(key.get());
+    return {std::move(key), std::move(id), made};
+}
 
 }  // namespace
 
 ResultKeys::ResultKeys(Database& database, const Sealer& sealer) : database_(database), sealer_(sealer) {
     Buffer first = shared_secret(database, sealer, secret_name(0), [] { return key_to_der(new_key().get()); });
-    all_.push_back({shared(key_from_der(first)), 0});
+    all_.push_back(result_key_of(first, 0));
     wipe(first);
     refresh();
 }
 
-std::vector<ResultKeys::Generation> ResultKeys::read_from(std::size_t generation) {
-    std::vector<Generation> found;
+std::vector<ResultKey> ResultKeys::read_from(std::size_t generation) {
+    std::vector<ResultKey> found;
     while (true) {
         const std::string name = secret_name(generation++);
         std::optional<Buffer> sealed;
@@ -34,14 +38,14 @@ std::vector<ResultKeys::Generation> ResultKeys::read_from(std::size_t generation
         Buffer secret = sealer_.unseal(name, *sealed);
         if (secret.size() <= kTimeSize) throw host::ToolError("the database's secret \"" + name + "\" is cut short");
         const auto made = static_cast<Seconds>(load<std::uint64_t>(secret.data(), Endian::kBig));
-        found.push_back({shared(key_from_der(Bytes(secret).subspan(kTimeSize))), made});
+        found.push_back(result_key_of(Bytes(secret).subspan(kTimeSize), made));
         wipe(secret);
     }
 }
 
-std::shared_ptr<EVP_PKEY> ResultKeys::current() {
+ResultKey ResultKeys::current() {
     const std::lock_guard lock(mutex_);
-    return all_.back().key;
+    return all_.back();
 }
 
 std::vector<std::shared_ptr<EVP_PKEY>> ResultKeys::published(Seconds now) {
@@ -76,7 +80,7 @@ void ResultKeys::refresh() {
         const std::lock_guard lock(mutex_);
         known = all_.size();
     }
-    const std::vector<Generation> found = read_from(known);
+    const std::vector<ResultKey> found = read_from(known);
     const std::lock_guard lock(mutex_);
     if (all_.size() == known) all_.insert(all_.end(), found.begin(), found.end());
 }

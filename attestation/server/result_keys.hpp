@@ -19,11 +19,19 @@ namespace gatehouse::server {
 // The longest lease that a policy can give (verifier/policy.hpp), and an hour for other servers and clocks.
 inline constexpr Seconds kResultKeyOverlap = 86'400 + 3'600;
 
+struct ResultKey {
+    std::shared_ptr<EVP_PKEY> key;
+    std::string id;    // formats::key_id(), computed once
+    Seconds made = 0;  // 0: the first
+
+    [[nodiscard]] EVP_PKEY* get() const { return key.get(); }
+};
+
 class ResultKeys {
   public:
     ResultKeys(Database& database, const Sealer& sealer);
 
-    [[nodiscard]] std::shared_ptr<EVP_PKEY> current();
+    [[nodiscard]] ResultKey current();
     // The current one first, then those that still count.
     [[nodiscard]] std::vector<std::shared_ptr<EVP_PKEY>> published(Seconds now);
     // Makes the next one, within a write job, and returns its id (formats::key_id()). It signs from refresh() on, which is
@@ -33,16 +41,12 @@ class ResultKeys {
     void refresh();
 
   private:
-    struct Generation {
-        std::shared_ptr<EVP_PKEY> key;
-        Seconds made = 0;
-    };
-    [[nodiscard]] std::vector<Generation> read_from(std::size_t generation);
+    [[nodiscard]] std::vector<ResultKey> read_from(std::size_t generation);
 
     Database& database_;
     const Sealer& sealer_;
     std::mutex mutex_;
-    std::vector<Generation> all_;
+    std::vector<ResultKey> all_;
 };
 
 }  // namespace gatehouse::server

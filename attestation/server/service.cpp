@@ -86,8 +86,17 @@ Service::Inside::Inside(const ServiceOptions& given)
     const Bytes certificate_der = reader.sized();
     authority = std::make_unique<CertificateAuthority>(CertificateAuthority::load(key_der, certificate_der));
     nonce_key = shared_secret(*database, sealer, "nonce key", [] { return random_bytes(32); });
-    connection_keys = std::make_unique<ConnectionKeys>(
-        shared_secret(*database, sealer, "connection keys", [] { return random_bytes(32); }));
+    refresh_connection_keys();
+}
+
+// What another server has put in place of it is noticed at the next call. One after the other: what was read first may not
+// be put in place last.
+void Service::Inside::refresh_connection_keys() {
+    const std::lock_guard one_refresh(connection_refresh_mutex);
+    auto fresh = std::make_shared<const ConnectionKeys>(
+        shared_secret(*database, sealer, kConnectionSecret, [] { return random_bytes(32); }));
+    const std::lock_guard lock(connection_keys_mutex);
+    connection_keys = std::move(fresh);
 }
 
 Seconds Service::Inside::now() const {
@@ -213,7 +222,20 @@ bool Service::is_of_retired(const Sha256Digest& certificate) {
     return inside_->read([&](Session& session) { return is_certificate_of_retired(session, certificate); });
 }
 
-const ConnectionKeys& Service::connection_keys() const { return *inside_->connection_keys; }
+std::shared_ptr<const ConnectionKeys> Service::connection_keys() const {
+    const std::lock_guard lock(inside_->connection_keys_mutex);
+    return inside_->connection_keys;
+}
+
+void Service::rotate_connection_keys(const Principal& by) {
+    demand_role(by, Role::kAdmin);
+    Buffer fresh = random_bytes(32);
+    const Buffer sealed = inside_->sealer.seal(kConnectionSecret, fresh);
+    const std::string name = host::hex(ConnectionKeys(std::move(fresh)).secret_name());
+    inside_->write({by.name, "connection_keys.rotate", name},
+                   [&](Session& session) { replace_secret(session, kConnectionSecret, sealed); });
+    inside_->refresh_connection_keys();
+}
 
 Seconds Service::now() const { return inside_->now(); }
 
@@ -278,6 +300,7 @@ void Service::tick() {
     Seconds last = inside_->last_sweep.load();
     if (now - last < sweep_every || !inside_->last_sweep.compare_exchange_strong(last, now)) return;
     inside_->result_keys.refresh();
+    inside_->refresh_connection_keys();
     inside_->database->write([this](Session& session) {
         inside_->drop_old_enrollments(session);
         inside_->drop_old(session);

@@ -59,6 +59,9 @@ struct ServiceOptions {
     // Challenges that are not answered yet, and enrollments that wait, before strangers are told to come
     // later.
     std::int64_t most_open_enrollments = 4096;
+    // A database of many endpoints takes seconds to count them: their numbers are given out again for a second for each so
+    // many of them.
+    std::int64_t endpoints_counted_a_second = 50'000;
     CrlOptions crl;
     std::function<Seconds()> clock;  // tests; default: the system's
 };
@@ -99,7 +102,10 @@ class Service {
     // nullopt: unknown, revoked or expired; an endpoint's certificate is nobody's here.
     [[nodiscard]] std::optional<Principal> authenticate_certificate(const Sha256Digest& certificate);
     // What opens connections in place of an endpoint's certificate; the same in all servers of one database.
-    [[nodiscard]] const ConnectionKeys& connection_keys() const;
+    [[nodiscard]] std::shared_ptr<const ConnectionKeys> connection_keys() const;
+    // Admin. Makes all that were given out void, and ends what they have opened: here at once, at the other servers of the
+    // database within about a minute (tick()).
+    void rotate_connection_keys(const Principal& by);
     [[nodiscard]] Seconds now() const;  // by the clock of the options
     // `lifetime_s` 0: does not expire. Returns the token's text, shown once; only its hash is kept.
     [[nodiscard]] std::string create_token(const Principal& by, const std::string& name, Role role, Seconds lifetime_s);
@@ -234,13 +240,14 @@ class Service {
     [[nodiscard]] Page<Attestation> history(const Principal& by, const std::string& endpoint, const std::string& cursor,
                                             unsigned limit);
     [[nodiscard]] std::optional<Attestation> last_attestation(const Principal& by, const std::string& endpoint);
-    // The last attestation's result by another profile, signed anew, good until the lease's present end at most; nullopt if
-    // there is none. ServiceError (410) if the key that signed it is not published any more, if it is not of this endpoint's
-    // last attestation, or was good and the endpoint is retired or untrusted since. `profile` must be offered in this form.
+    // The last attestation's result, good until the lease's present end at most: signed anew if by another profile, or if it
+    // said more; nullopt if there is none. ServiceError (410) if its key is not published any more, if it is not of this
+    // endpoint's last attestation, or was good and the endpoint is retired or untrusted. `profile`: offered in this form.
     [[nodiscard]] std::optional<Buffer> last_result(const Principal& by, const std::string& endpoint,
                                                     formats::ResultProfile profile, formats::ResultForm form);
     void move_to_group(const Principal& by, const std::string& endpoint, const std::string& group);
     void retire(const Principal& by, const std::string& endpoint, const std::string& reason);
+    // Of a moment ago, if the fleet is large (endpoints_counted_a_second).
     [[nodiscard]] Counts counts(const Principal& by);
     [[nodiscard]] std::vector<TimePoint> time_line(const Principal& by, unsigned hours);
     [[nodiscard]] std::vector<std::string> groups(const Principal& by);

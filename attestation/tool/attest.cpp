@@ -222,7 +222,7 @@ Judged judge_others(const VerifyRequest& request, const Policy& policy, const fo
                             "tpm judges it (policyctl attestation-policy --pcr)",
                         ExitCode::kUsage);
     const host::Buffer nonce = nonce_of(request);
-    const host::Key pinned = host::read_public_key(request.key);
+    const host::Key pinned = read_any_public_key(request.key);
     Judged judged{.quote = evidence.quote, .verdict = {}, .maker = evidence.maker, .unjudged = evidence.unjudged};
     judged.verdict = judge_by_pinned(evidence.public_area, pinned.get(),
                                      {.source = policy.source,
@@ -257,7 +257,8 @@ Judged judge(const VerifyRequest& request, const Policy& policy) {
     const host::Buffer key_file = read("ak.pub");
     const host::Buffer claims = hypervisor ? read("claims.bin") : host::Buffer{};
     const host::Buffer event_log = hypervisor ? read("eventlog.bin") : read_if_there("eventlog.bin");
-    const host::Buffer pcr_values = hypervisor ? host::Buffer{} : read_if_there("pcrs.bin");
+    const host::Buffer pcr_values =
+        hypervisor ? host::Buffer{} : formats::bare_pcr_values(read_if_there("pcrs.bin"), judged.quote);
     const host::Buffer nonce = nonce_of(request);
     const host::Key pinned = read_any_public_key(request.key);
 
@@ -297,7 +298,7 @@ ExitCode run_verify(const VerifyRequest& request) {
     }
     request.result.write(judged.verdict, policy, address, nonce_of(request), std::time(nullptr));
     if (request.as_json) {
-        std::printf("%s\n", judged_json(judged).dump(2).c_str());
+        std::printf("%s\n", judged_json(judged).dump(2, ' ', true, json::error_handler_t::replace).c_str());
     } else {
         print_lines(judged);
     }
@@ -339,7 +340,8 @@ ExitCode run_log(const LogRequest& request) {
 ExitCode run_endorsement(const EndorsementRequest& request, bool as_json) {
     const EndorsementVerdict verdict = inspect_endorsement(request, std::time(nullptr));
     if (as_json) {
-        std::printf("%s\n", endorsement_json(request, verdict).dump(2).c_str());
+        std::printf("%s\n",
+                    endorsement_json(request, verdict).dump(2, ' ', true, json::error_handler_t::replace).c_str());
     } else {
         print_findings(verdict.findings, verdict.quirks);
         std::printf("%s\n", verdict.accepted() ? "accepted" : "REJECTED");

@@ -126,7 +126,7 @@ Buffer crl_of(Bytes content) {
     if (content.empty()) throw ToolError("empty");
     if (content.front() == std::byte{0x30}) return {content.begin(), content.end()};
     const Pointer<BIO, BIO_free_all> source(BIO_new_mem_buf(content.data(), static_cast<int>(content.size())));
-    const openssl::RevocationList list(PEM_read_bio_X509_CRL(source.get(), nullptr, nullptr, nullptr));
+    const openssl::RevocationList list(PEM_read_bio_X509_CRL(source.get(), nullptr, host::no_pass_phrase, nullptr));
     unsigned char* der = nullptr;
     const int size = list ? i2d_X509_CRL(list.get(), &der) : -1;
     if (size < 0) throw ToolError("neither a CRL in DER nor one in PEM");
@@ -138,6 +138,7 @@ Buffer crl_of(Bytes content) {
 
 namespace {
 
+// Also one whose key usage lacks CRL signing: how far its list counts, ek_revocation.hpp says.
 bool has_signed(X509_CRL* list, X509* certificate) {
     return X509_NAME_cmp(X509_get_subject_name(certificate), X509_CRL_get_issuer(list)) == 0 &&
            X509_CRL_verify(list, X509_get0_pubkey(certificate)) == 1;

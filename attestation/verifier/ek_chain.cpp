@@ -75,16 +75,29 @@ class Verification {
                 if (std::ranges::find(last, one.get()) == last.end()) sk_X509_push(others_.get(), one.get());
             }
         }
-        for (X509* const one : last) sk_X509_push(others_.get(), one);
+        for (X509* const one : last) {
+            if (!is_root(one)) sk_X509_push(others_.get(), one);
+        }
         if (!context_ || X509_STORE_CTX_init(context_.get(), vendor.anchors.get(), certificate, others_.get()) != 1) {
             throw host::ToolError("EK certificate: OpenSSL cannot start to verify");
         }
+        X509* const end = path == nullptr ? nullptr : sk_X509_value(path, sk_X509_num(path) - 1);
+        if (has_root_twin(end) || std::ranges::any_of(last, [this](X509* one) { return is_root(one); }))
+            order_roots(end, last);
         X509_VERIFY_PARAM_set_depth(rules(), kMaxIntermediates);
         // A vendor's trusted "root" may itself have been issued by somebody.
         X509_VERIFY_PARAM_set_flags(rules(), X509_V_FLAG_PARTIAL_CHAIN);
     }
 
     void at(std::time_t now) { X509_VERIFY_PARAM_set_time(rules(), now); }
+    // CAs whose certificates begin later count as well, as those of CAs that were renewed since then do.
+    void with_later_cas() {
+        X509_STORE_CTX_set_verify_cb(context_.get(), [](int ok, X509_STORE_CTX* context) {
+            const bool is_later_ca = X509_STORE_CTX_get_error(context) == X509_V_ERR_CERT_NOT_YET_VALID &&
+                                     X509_STORE_CTX_get_error_depth(context) > 0;
+            return ok == 1 || is_later_ca ? 1 : 0;
+        });
+    }
     // Whatever the dates are, of certificates and CRLs: of several CRLs the newest counts.
     void at_any_time() { X509_VERIFY_PARAM_set_flags(rules(), X509_V_FLAG_NO_CHECK_TIME); }
 
@@ -146,8 +159,31 @@ class Verification {
 
   private:
     [[nodiscard]] X509_VERIFY_PARAM* rules() const { return X509_STORE_CTX_get0_param(context_.get()); }
-    // Whether it is one of the certificates that were given, and another of them has its name.
+    [[nodiscard]] bool is_root(X509* certificate) const {
+        return std::ranges::any_of(vendor_.roots, [certificate](const auto& one) { return one.get() == certificate; });
+    }
+    [[nodiscard]] bool has_root_twin(X509* certificate) const {
+        return is_root(certificate) && std::ranges::any_of(vendor_.roots, [certificate](const auto& one) {
+                   return one.get() != certificate &&
+                          X509_NAME_cmp(X509_get_subject_name(one.get()), X509_get_subject_name(certificate)) == 0;
+               });
+    }
+    // OpenSSL takes the first root of a name.
+    void order_roots(X509* first, const std::vector<X509*>& last) {
+        roots_.reset(sk_X509_new_null());
+        if (is_root(first)) sk_X509_push(roots_.get(), first);
+        for (const auto& one : vendor_.roots) {
+            if (one.get() != first && std::ranges::find(last, one.get()) == last.end())
+                sk_X509_push(roots_.get(), one.get());
+        }
+        for (X509* const one : last) {
+            if (one != first && is_root(one)) sk_X509_push(roots_.get(), one);
+        }
+        X509_STORE_CTX_set0_trusted_stack(context_.get(), roots_.get());
+    }
+    // Whether it is one of the certificates that were given, or a root, and another of them has its name.
     [[nodiscard]] bool has_twin(X509* certificate) const {
+        if (has_root_twin(certificate)) return true;
         bool given = false, other = false;
         for (int i = 0; certificate != nullptr && i < sk_X509_num(others_.get()); ++i) {
             X509* const one = sk_X509_value(others_.get(), i);
@@ -162,6 +198,7 @@ class Verification {
 
     const TrustedVendor& vendor_;
     openssl::CertificateStack others_;
+    openssl::CertificateStack roots_;  // in an order of their own; null: as the vendor has them
     openssl::StoreContext context_;
     bool known_ = false;
 };
@@ -214,13 +251,15 @@ struct Search {
     std::string failure;
 };
 // So a CA that led nowhere comes last in the next attempt.
+enum class Of : std::uint8_t { kNow, kBefore };  // kBefore: with_later_cas()
 Search find_path(X509* certificate, const std::vector<openssl::Certificate>& others, const TrustedVendor& vendor,
-                 std::time_t time) {
+                 std::time_t time, Of of) {
     Search first;
     std::vector<X509*> last;
     for (std::size_t detours = 0; detours <= kMaxDetours; ++detours) {
         auto verification = std::make_unique<Verification>(certificate, others, vendor, nullptr, last);
         verification->at(time);
+        if (of == Of::kBefore) verification->with_later_cas();
         std::string failure = verification->path_failure();
         X509* const detour = failure.empty() ? nullptr : verification->detour();
         if (failure.empty() || !first.verification) first = {std::move(verification), std::move(failure)};
@@ -238,7 +277,7 @@ std::string chain_fault(X509* certificate, const std::vector<openssl::Certificat
     std::string fault = "EK certificate: no vendor is trusted any more";
     bool blamed = false, vouched = false;
     for (const TrustedVendor& vendor : store.vendors) {
-        const auto [found, failure] = find_path(certificate, others, vendor, accepted);
+        const auto [found, failure] = find_path(certificate, others, vendor, accepted, Of::kBefore);
         const Verification& verification = *found;
         if (failure.empty()) {
             // Vendors may share a root: the one with the CRL is heard. What else is wrong about a CRL is of no account.
@@ -261,7 +300,7 @@ std::vector<VendorPath> chain_paths(X509* certificate, const std::vector<openssl
                                     const TrustStore::Contents& store, std::time_t accepted) {
     std::vector<VendorPath> all;
     for (const TrustedVendor& vendor : store.vendors) {
-        const auto [found, failure] = find_path(certificate, others, vendor, accepted);
+        const auto [found, failure] = find_path(certificate, others, vendor, accepted, Of::kBefore);
         if (!failure.empty()) continue;
         VendorPath& one = all.emplace_back();
         one.vendor = &vendor;
@@ -280,7 +319,7 @@ ChainVerdict verify_chain(X509* certificate, const std::vector<openssl::Certific
     verdict.revocation = {"ek revocation", false, "there is no path to a trusted root"};
     bool blamed = false;
     for (const TrustedVendor& vendor : store.vendors) {
-        auto [found, failure] = find_path(certificate, others, vendor, now);
+        auto [found, failure] = find_path(certificate, others, vendor, now, Of::kNow);
         const Verification& verification = *found;
         if (failure.empty()) {
             // A context serves for one verification only.

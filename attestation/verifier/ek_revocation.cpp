@@ -21,21 +21,28 @@ struct CrlUse {
     bool operator==(const CrlUse&) const = default;
 };
 
+bool says(const TrustedRevocations& one, X509* certificate, int what) {
+    X509_REVOKED* entry = nullptr;
+    return X509_CRL_get0_by_cert(one.list.get(), &entry, certificate) == what;
+}
+
+// Whether two CRLs are of the same list: by the same key, for the same certificates.
+bool are_of_one_list(const TrustedRevocations& one, X509* signer, const TrustedRevocations& other, X509* other_signer) {
+    return EVP_PKEY_eq(X509_get0_pubkey(signer), X509_get0_pubkey(other_signer)) == 1 && one.scope == other.scope &&
+           X509_NAME_cmp(X509_CRL_get_issuer(one.list.get()), X509_CRL_get_issuer(other.list.get())) == 0;
+}
+
 // A CRL that may speak of a certificate, and the key that it is known to be signed by.
 struct Candidate {
     int depth;
     const TrustedRevocations* one;
-    const EVP_PKEY* key;
-    bool asked;  // OpenSSL was shown it
+    X509* signer;
+    bool asked;            // OpenSSL was shown it
+    bool may_sign = true;  // by the key usage of the CA
 
-    [[nodiscard]] bool says(X509* certificate, int what) const {
-        X509_REVOKED* entry = nullptr;
-        return X509_CRL_get0_by_cert(one->list.get(), &entry, certificate) == what;
-    }
-    // Whether another CRL is of the same list: by the same key, for the same certificates.
+    [[nodiscard]] bool says(X509* certificate, int what) const { return verifier::says(*one, certificate, what); }
     [[nodiscard]] bool is_of(const Candidate& other) const {
-        return depth == other.depth && EVP_PKEY_eq(key, other.key) == 1 && one->scope == other.one->scope &&
-               X509_NAME_cmp(X509_CRL_get_issuer(one->list.get()), X509_CRL_get_issuer(other.one->list.get())) == 0;
+        return depth == other.depth && are_of_one_list(*one, signer, *other.one, other.signer);
     }
 };
 
@@ -93,6 +100,9 @@ bool is_signed_by(const TrustedRevocations& one, X509* ca) {
     if (one.signer != nullptr) return EVP_PKEY_eq(X509_get0_pubkey(one.signer), X509_get0_pubkey(ca)) == 1;
     return X509_CRL_verify(one.list.get(), X509_get0_pubkey(ca)) == 1;
 }
+
+// RFC 5280, 6.3.3 (f). UINT32_MAX: it has no key usage.
+bool may_sign_lists(X509* ca) { return (X509_get_key_usage(ca) & KU_CRL_SIGN) != 0; }
 
 using Lists = std::vector<const TrustedRevocations*>;
 
@@ -239,39 +249,106 @@ std::string revoked_by_delta(const Collected& found, X509* certificate, int dept
     return "";
 }
 
-// Of a certificate that no CRL by the right key answers for: what those by another key of the name say.
+bool has_begun(const TrustedRevocations& one, std::optional<std::time_t> now) {
+    if (!now) return true;
+    std::time_t time = *now;
+    return X509_cmp_time(X509_CRL_get0_lastUpdate(one.list.get()), &time) < 0;
+}
+
+// By its number, or, where one has none, by its date.
+bool supersedes(const TrustedRevocations& later, const TrustedRevocations& earlier) {
+    if (later.number && earlier.number) return is_newer(later, earlier);
+    return ASN1_TIME_compare(X509_CRL_get0_lastUpdate(later.list.get()), X509_CRL_get0_lastUpdate(earlier.list.get())) >
+           0;
+}
+
+// Whether a CRL, if it is of the same list as one before it, frees what that one lists.
+bool frees(const TrustedRevocations& later, const TrustedRevocations& earlier, X509* certificate,
+           std::optional<std::time_t> now) {
+    return !later.base && !later.unknown_critical && supersedes(later, earlier) && has_begun(later, now) &&
+           !says(later, certificate, kListed);
+}
+
+bool is_freed(const Collected& found, const Candidate& one, X509* certificate) {
+    return std::ranges::any_of(found.candidates, [&](const Candidate& later) {
+        return later.is_of(one) && frees(*later.one, *one.one, certificate, found.now);
+    });
+}
+
+// Whether a CA of the vendor's is listed itself, by its issuer's key or by another CA that speaks of others' certificates: then
+// its word counts for nothing. In doubt it is heard, and a root always: what a root says of itself nobody can judge.
+bool is_listed(X509* ca, const Collected& found) {
+    const X509_NAME* const issuer = X509_get_issuer_name(ca);
+    if (X509_NAME_cmp(X509_get_subject_name(ca), issuer) == 0) return false;
+    const Lists about = lists_about(ca, *found.vendor);
+    return std::ranges::any_of(about, [&](const TrustedRevocations* one) {
+        if (one->signer == nullptr || one->unknown_critical || !has_begun(*one, found.now) || !says(*one, ca, kListed))
+            return false;
+        const bool is_its_issuers = X509_NAME_cmp(X509_CRL_get_issuer(one->list.get()), issuer) == 0;
+        if (is_its_issuers && X509_verify(ca, X509_get0_pubkey(one->signer)) != 1)
+            return false;  // another CA's of that name
+        return std::ranges::none_of(about, [&](const TrustedRevocations* later) {
+            return later->signer != nullptr && are_of_one_list(*later, later->signer, *one, one->signer) &&
+                   frees(*later, *one, ca, found.now);
+        });
+    });
+}
+
+// That a full CRL lists a certificate of the path, and no later one of the same list frees it. OpenSSL looks into one of those
+// that fit, the best by its own measure, and what the others say it does not see.
+std::string revoked_by_full(const Collected& found, X509* certificate, int depth) {
+    for (const Candidate& one : found.candidates) {
+        if (one.depth != depth || one.one->base || one.one->unknown_critical || !one.says(certificate, kListed))
+            continue;
+        const bool is_by_another_key =
+            !one.asked && one.may_sign &&
+            X509_NAME_cmp(X509_CRL_get_issuer(one.one->list.get()), X509_get_issuer_name(certificate)) == 0;
+        if (is_by_another_key) continue;  // ask_other_keys()
+        if (!has_begun(*one.one, found.now) || is_listed(one.signer, found)) continue;
+        if (is_freed(found, one, certificate) || is_taken_back(found, one, certificate)) continue;
+        return certificate_text(certificate, depth) + ": revoked by " + issuer_text(one.one->list.get()) +
+               (one.may_sign ? "" : ", whose key usage lacks CRL signing");
+    }
+    return "";
+}
+
+// Of a certificate that no CRL by the right key answers for, or none that has not ended: what those by another key of the name
+// say, and those by one that may sign none.
 void ask_other_keys(Collected& found, X509* certificate, Revocations::Gap& gap) {
     for (const Candidate& other : found.candidates) {
         if (other.depth != gap.depth || other.asked) continue;
-        // Of several by one key the newest counts.
-        const bool is_last = std::ranges::none_of(found.candidates, [&](const Candidate& one) {
-            return !one.asked && one.is_of(other) &&
-                   ASN1_TIME_compare(X509_CRL_get0_lastUpdate(one.one->list.get()),
-                                     X509_CRL_get0_lastUpdate(other.one->list.get())) > 0;
-        });
         const std::string issuer = issuer_text(other.one->list.get());
-        if (is_last && found.revoked.empty() && other.says(certificate, kListed))
-            found.revoked = gap.who + ": revoked by " + issuer + ", under another key of that name";
-        if (gap.other.empty()) gap.other = "the CRL of " + issuer + " is by another key of that name";
+        if (found.revoked.empty() && other.says(certificate, kListed) && !is_freed(found, other, certificate))
+            found.revoked =
+                gap.who + ": revoked by " + issuer +
+                (other.may_sign ? ", under another key of that name" : ", whose key usage lacks CRL signing");
+        if (gap.other.empty())
+            gap.other =
+                "the CRL of " + issuer +
+                (other.may_sign ? " is by another key of that name" : " is by a key whose usage lacks CRL signing");
     }
+}
+
+// Whether all that answer for a certificate of the path have ended: a CA that goes on with another key makes no more.
+bool has_ended_answers_alone(const Collected& found, int depth) {
+    const std::time_t now = found.now.value_or(std::time(nullptr));
+    const auto is_here = [depth](const auto& one) { return one.depth == depth; };
+    return std::ranges::any_of(found.answers, is_here) && std::ranges::none_of(found.answers, [&](const Answer& one) {
+               return is_here(one) && (one.to == 0 || one.to >= now);
+           });
 }
 
 // Where dates do not count OpenSSL prefers a list by the key that issued the certificate to one by the CA's next key,
 // however long ago it has ended. One that has, and says nothing of the certificate, stands back for one that has not.
 bool is_behind(const TrustedRevocations& one, const Lists& asked, X509* certificate) {
-    const auto has_begun = [](const TrustedRevocations& list) {
-        return X509_cmp_current_time(X509_CRL_get0_lastUpdate(list.list.get())) < 0;
-    };
     const auto has_ended = [](const TrustedRevocations& list) {
         const ASN1_TIME* const end = X509_CRL_get0_nextUpdate(list.list.get());
         return end != nullptr && X509_cmp_current_time(end) < 0;
     };
-    X509_REVOKED* entry = nullptr;
-    if (one.base || !has_ended(one) || X509_CRL_get0_by_cert(one.list.get(), &entry, certificate) == kListed)
-        return false;
+    if (one.base || !has_ended(one) || says(one, certificate, kListed)) return false;
     return std::ranges::any_of(asked, [&](const TrustedRevocations* other) {
-        return !other->base && !other->unknown_critical && other->scope == one.scope && has_begun(*other) &&
-               !has_ended(*other) &&
+        return !other->base && !other->unknown_critical && other->scope == one.scope &&
+               has_begun(*other, std::time(nullptr)) && !has_ended(*other) &&
                X509_NAME_cmp(X509_CRL_get_issuer(other->list.get()), X509_CRL_get_issuer(one.list.get())) == 0;
     });
 }
@@ -317,11 +394,12 @@ STACK_OF(X509_CRL) * crls_of_certificate(const X509_STORE_CTX* context, const X5
     Lists asked;
     for (const TrustedRevocations* const one : lists_about(certificate, *found->vendor)) {
         X509* const signer = taken_for_signer(context, certificate, *one);
-        const bool is_asked = signer != nullptr && is_signed_by(*one, signer);
+        const bool is_its_own = signer != nullptr && is_signed_by(*one, signer);
+        const bool is_asked = is_its_own && may_sign_lists(signer);
         if (is_asked) asked.push_back(one);
-        X509* const known = is_asked ? signer : one->signer;
+        X509* const known = is_its_own ? signer : one->signer;
         if (above == nullptr && known != nullptr && found->candidate(depth, one->list.get()) == nullptr)
-            found->candidates.push_back({depth, one, X509_get0_pubkey(known), is_asked});
+            found->candidates.push_back({depth, one, known, is_asked, !is_its_own || is_asked});
     }
     for (const TrustedRevocations* const one : asked) {
         if (!found->now && is_behind(*one, asked, certificate)) continue;
@@ -391,7 +469,15 @@ Revocations find_revocations(X509_STORE_CTX* context, const TrustedVendor& vendo
     const STACK_OF(X509)* const path = X509_STORE_CTX_get0_chain(context);
     for (int depth = 0; depth < sk_X509_num(path) && found.revoked.empty(); ++depth)
         found.revoked = revoked_by_delta(found, sk_X509_value(path, depth), depth);
+    // Below the end of the path, which is trusted by itself.
+    for (int depth = 0; depth + 1 < sk_X509_num(path) && found.revoked.empty(); ++depth)
+        found.revoked = revoked_by_full(found, sk_X509_value(path, depth), depth);
     for (Revocations::Gap& gap : found.gaps) ask_other_keys(found, sk_X509_value(path, gap.depth), gap);
+    for (int depth = 0; depth + 1 < sk_X509_num(path); ++depth) {
+        if (!has_ended_answers_alone(found, depth)) continue;
+        Revocations::Gap ended{depth, certificate_text(sk_X509_value(path, depth), depth), {}};
+        ask_other_keys(found, sk_X509_value(path, depth), ended);
+    }
     X509_STORE_CTX_set_app_data(context, nullptr);
     ERR_clear_error();
     Revocations out;

@@ -7,9 +7,12 @@
 //   - A CRL that OpenSSL would hold to the right key (the issuer's of the certificate; another's that it names) is asked.
 //     OpenSSL takes the first CA of the name that it meets, and takes a signature by another key for a forgery: of such CRLs it
 //     is not shown any, so that none hides the right one.
-//   - If none of these answers for the certificate, one by another key of the name counts as far as it lists it: by
-//     issuer and serial number it is revoked, though the key be another's. If it does not, it is not checked: "by
-//     another key".
+//   - If none of these answers for the certificate, or only such as have ended, one by another key of the name counts as far
+//     as it lists it: by issuer and serial number it is revoked, though the key be another's. If it does not, it is not
+//     checked: "by another key". So does one by a CA whose key usage lacks CRL signing (6.3.3, f): the key has said what it
+//     lists, but that it lists nothing else proves nothing.
+//   - What any full CRL by the right key, or by another CA that lists it under its issuer's name, says is revoked is so, whichever
+//     of them OpenSSL prefers to look into, unless a later one of the same scope and key frees it.
 //   - Deltas count whether or not a certificate or a CRL announces them (freshestCRL), for an operator has put them there.
 //     What a delta lists is revoked unless a full CRL of the same scope and key has a number as high, or a later delta takes
 //     it back. What one takes back (removeFromCRL) is free of the full CRLs from its base to its own number.

@@ -30,7 +30,8 @@ std::string count_text(std::size_t count, const char* what) {
 }
 
 std::span<const DiskClaim> disks_of(const Claims& claims) { return std::span(claims.disks).first(claims.disk_count); }
-bool is_encrypted(const DiskClaim& disk) { return disk.state == evidence::DiskState::kEncrypted; }
+// Also while the disk is being encrypted, which the rule "claims" refuses.
+bool has_vault(const DiskClaim& disk) { return disk.state != evidence::DiskState::kAbsent; }
 
 // The SHA-256 digest that the log has for a measurement; empty if there is none.
 Bytes logged_digest(const EventLog& log, const evidence::Measurement& measurement) {
@@ -120,7 +121,7 @@ auto known_vault(Vaults& known, const DiskClaim& disk) {
     });
 }
 
-// What is wrong with an encrypted disk's vault, if anything. A member that was not seen before is one that the boot
+// What is wrong with a disk's vault, if anything. A member that was not seen before is one that the boot
 // vault's header lists: as good as that.
 std::string vault_went_wrong(const DiskClaim& disk, const std::vector<VaultState>& known) {
     const auto own = known_vault(known, disk);
@@ -141,7 +142,7 @@ void judge_vault(Case& on) {
     std::string why;
     std::string found;
     for (const DiskClaim& disk : disks_of(*on.verdict.claims)) {
-        if (!is_encrypted(disk)) continue;
+        if (!has_vault(disk)) continue;
         if (why.empty()) why = vault_went_wrong(disk, on.known.vaults);
         found += (found.empty() ? "generation " : ", ") + std::to_string(disk.generation);
     }
@@ -347,7 +348,7 @@ std::string expected_machine_value(const Case& on) {
 std::vector<VaultState> vaults_to_remember(const Case& on) {
     std::vector<VaultState> vaults = on.known.vaults;
     for (const DiskClaim& disk : disks_of(*on.verdict.claims)) {
-        if (!is_encrypted(disk)) continue;
+        if (!has_vault(disk)) continue;
         const auto own = known_vault(vaults, disk);
         if (own == vaults.end()) {
             vaults.push_back({disk.sealed_name, disk.generation, disk.guid});

@@ -20,19 +20,33 @@ constexpr const char* kNoQuote = "no quote to judge";
 constexpr const char* kNoClaims = "no claims to judge";
 constexpr const char* kNoReference = "no reference value to compare with";
 
-// An event that anything may be the object of, or, with `object`, only that.
-ExpectedEvent expected_event(const evidence::Measurement& measurement, std::optional<Bytes> object) {
+// An event that anything may be the object of, or, with `object`, only that; predicted in `banks` alone.
+ExpectedEvent expected_event(const evidence::Measurement& measurement, std::optional<Bytes> object,
+                             std::span<const HashAlgorithm> banks) {
     ExpectedEvent event{.pcr = measurement.pcr,
                         .tag = static_cast<std::uint32_t>(measurement.tag),
                         .name = std::string(measurement.name)};
-    for (std::size_t i = 0; i < event.digests.size(); ++i)
-        event.digests[i] = object ? hash(policies::kPredictedBanks[i], *object) : Digest{.algorithm = HashAlgorithm{}};
+    for (std::size_t i = 0; i < event.digests.size(); ++i) {
+        const HashAlgorithm bank = policies::kPredictedBanks[i];
+        const bool wanted = object && std::ranges::find(banks, bank) != banks.end();
+        event.digests[i] = wanted ? quick_hash(bank, {*object}) : Digest{.algorithm = HashAlgorithm{}};
+    }
     return event;
+}
+
+std::vector<ExpectedEvent> expected_caps() {
+    std::vector<ExpectedEvent> caps;
+    caps.reserve(kPcrs.size());
+    for (const std::uint32_t pcr : kPcrs)
+        caps.push_back(expected_event({pcr, {}, "cap"}, evidence::kCapData, policies::kPredictedBanks));
+    return caps;
 }
 
 // All that a launch of the reference logs, of each PCR in order, ACPI tables aside. What only claims tell is any object
 // if they cannot be read: other rules fail then.
-std::vector<ExpectedEvent> expected_events(const Prediction& reference, const Result<Claims>& claims) {
+std::vector<ExpectedEvent> expected_events(const Prediction& reference, const Result<Claims>& claims,
+                                           std::span<const HashAlgorithm> banks) {
+    static const std::vector<ExpectedEvent> kCaps = expected_caps();
     std::vector<ExpectedEvent> events = reference.events;
     std::array<std::byte, evidence::kMaxMachineFactsSize> facts{};
     std::optional<Bytes> vault, machine;
@@ -41,9 +55,9 @@ std::vector<ExpectedEvent> expected_events(const Prediction& reference, const Re
         vault = claims->vault_id;
         machine = Bytes(facts).first(size.ok() ? *size : 0);
     }
-    events.push_back(expected_event(evidence::kVaultMeasurement, vault));
-    events.push_back(expected_event(evidence::kMachineMeasurement, machine));
-    for (const std::uint32_t pcr : kPcrs) events.push_back(expected_event({pcr, {}, "cap"}, evidence::kCapData));
+    events.push_back(expected_event(evidence::kVaultMeasurement, vault, banks));
+    events.push_back(expected_event(evidence::kMachineMeasurement, machine, banks));
+    events.insert(events.end(), kCaps.begin(), kCaps.end());
     return events;
 }
 
@@ -83,7 +97,7 @@ std::string difference(const LogEvent& event, const ExpectedEvent* expected, con
 }
 
 Match match_with(const EventLog& log, const Prediction& reference, const Result<Claims>& claims) {
-    const std::vector<ExpectedEvent> expected = expected_events(reference, claims);
+    const std::vector<ExpectedEvent> expected = expected_events(reference, claims, log.banks);
     const bool with_tables = !claims.ok() || claims->acpi == evidence::Acpi::kMachine;
     Match match{.reference = &reference, .own = {}, .matched = 0, .why_not = {}, .matches = {}};
     match.matches.reserve(log.events.size());
@@ -184,8 +198,9 @@ void judge_claims(Case& on) {
     on.verdict.claims = *claims;
     const auto has = [&](ClaimFlag flag) { return (claims->flags & static_cast<std::uint32_t>(flag)) != 0; };
     const auto disks = std::span(claims->disks).first(claims->disk_count);
-    const bool encrypted =
-        std::ranges::any_of(disks, [](const auto& disk) { return disk.state == evidence::DiskState::kEncrypted; });
+    const auto any = [&](evidence::DiskState state) {
+        return std::ranges::any_of(disks, [state](const auto& disk) { return disk.state == state; });
+    };
     std::string why;
     if (claims->launch == evidence::Launch::kNone) {
         why = "no dynamic launch";
@@ -193,7 +208,9 @@ void judge_claims(Case& on) {
         why = "PCRs 17, 18 and 19 were not capped";
     } else if (!has(ClaimFlag::kVaultOpened)) {
         why = "the vault was not opened";
-    } else if (!encrypted) {
+    } else if (any(evidence::DiskState::kEncrypting)) {  // whichever; a change from key to key claims kEncrypted
+        why = "a disk is still being encrypted: part of it is plaintext";
+    } else if (!any(evidence::DiskState::kEncrypted)) {
         why = "no disk is encrypted";
     }
     on.judge("claims", std::move(why),

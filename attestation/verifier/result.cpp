@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "attestation/verifier/quick_hash.hpp"
 #include "attestation/verifier/token.hpp"
 
 namespace gatehouse::verifier {
@@ -31,9 +32,47 @@ bool hold(const std::vector<Finding>& findings, std::initializer_list<std::strin
 // PCRs of code: firmware, option ROMs, boot loaders (TCG PC Client Platform Firmware Profile, section 2.3.4).
 constexpr std::array<std::uint32_t, 3> kBootCode{0, 2, 4};
 
+// What a PCR of the firmware starts with: zeros, or the locality of the start in the last byte; ones if it cannot be used.
+bool is_start_value(const Digest& value) {
+    const Bytes all = value.bytes();
+    const auto is_all = [](Bytes bytes, std::byte what) {
+        return std::ranges::all_of(bytes, [what](std::byte one) { return one == what; });
+    };
+    return all.empty() || is_all(all, std::byte{0xff}) ||
+           (is_all(all.first(all.size() - 1), std::byte{0}) && all.back() <= std::byte{4});
+}
+
+// What a PCR may hold of a firmware that measured no more than the separator before the boot: zeros or, as some have it, ones
+// (TCG PC Client Platform Firmware Profile, section 10.4.1, EV_SEPARATOR).
+std::vector<Digest> separators_alone() {
+    constexpr std::array<std::byte, 4> kZeros{},
+        kOnes{std::byte{0xff}, std::byte{0xff}, std::byte{0xff}, std::byte{0xff}};
+    std::vector<Digest> values;
+    for (const HashAlgorithm bank : policies::kPredictedBanks) {
+        Digest start{.algorithm = bank};
+        for (std::uint8_t locality = 0; locality <= 4; ++locality) {
+            start.storage[digest_size(bank) - 1] = std::byte{locality};
+            for (const auto& separator : {kZeros, kOnes})
+                values.push_back(quick_hash(bank, {start.bytes(), quick_hash(bank, {separator}).bytes()}));
+        }
+    }
+    return values;
+}
+
+bool shows_no_code(const Digest& value) {
+    static const std::vector<Digest> kSeparators = separators_alone();
+    return is_start_value(value) || std::ranges::any_of(kSeparators, [&value](const Digest& one) {
+               return equal_bytes(one.bytes(), value.bytes());
+           });
+}
+
+// No value that it takes may be of a PCR into which no code was measured.
 bool expects_boot_code(const Policy* policy) {
     return policy != nullptr && std::ranges::any_of(policy->pcrs, [](const auto& bank) {
-               return std::ranges::all_of(kBootCode, [&](std::uint32_t pcr) { return bank.second.contains(pcr); });
+               return std::ranges::all_of(kBootCode, [&](std::uint32_t pcr) {
+                   const auto accepted = bank.second.find(pcr);
+                   return accepted != bank.second.end() && std::ranges::none_of(accepted->second, shows_no_code);
+               });
            });
 }
 

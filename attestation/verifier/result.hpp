@@ -74,8 +74,8 @@ struct TrustVector {
 // The vector that the findings of an appraisal make (rules of appraisal.hpp; of the key, "ak pinned": it is the one that was
 // asked for; of the server, "endorsement" and "crl age"). A claim affirms only what every rule behind it says, and a rule
 // that was not judged says nothing. Of evidence by a TPM alone nothing is claimed of storage and configuration, and of the
-// executables that they are approved only if the policy expects the PCRs of all code: 0, 2 and 4 in one bank. `policy`: null
-// if there is none. `endorsed`: the EK's certificate was accepted; without, nothing is claimed of the hardware. The memory's
+// executables that they are approved only if the policy expects the PCRs of all code, 0, 2 and 4 in one bank, and takes for
+// none of them the value of one into which nothing was measured. `policy`: null if there is none. `endorsed`: the EK's certificate was accepted; without, nothing is claimed of the hardware. The memory's
 // opacity is never claimed: the hypervisor's is closed to the guest, but not encrypted, and the standard's value for that is
 // a warning.
 [[nodiscard]] TrustVector trust_vector(const std::vector<Finding>& findings, Source source, const Policy* policy,

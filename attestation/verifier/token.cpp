@@ -132,7 +132,9 @@ bool is_header(std::string_view text, std::string_view type) {
         return true;
     };
     const auto header = nlohmann::json::parse(text, count, false);
-    return header.is_object() && members == 2 && header.size() == 2 && header.contains("alg") &&
+    const bool names_key = header.is_object() && header.contains("kid") && header["kid"].is_string();
+    const std::size_t wanted = names_key ? 3 : 2;
+    return header.is_object() && members == wanted && header.size() == wanted && header.contains("alg") &&
            header.contains("typ") && header["alg"] == "ES256" && header["typ"] == type;
 }
 

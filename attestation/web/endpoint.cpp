@@ -119,6 +119,10 @@ Html identity_card(const Context& context, const Endpoint& one) {
                                         : piece("{}<p class=\"error\">It does not vouch for it any more: {}</p>",
                                                 foreign(one.vendor), foreign(one.endorsement_fault)),
         foreign_or(manufacturer_name(one.manufacturer), "not known"), foreign_or(one.model, "not known"));
+    if (!one.vendor.empty() && !one.crls.gap.empty())
+        out.put("<dt>Revocation</dt><dd>not checked: no CRL answers for {}</dd>", foreign(one.crls.gap));
+    else if (!one.vendor.empty() && one.crls.oldest != 0)
+        out.put("<dt>Revocation</dt><dd>by CRLs of {} at the oldest</dd>", moment(one.crls.oldest, context.now));
     if (one.last_seen != 0 && !one.tpm.qualified_signer.empty()) {
         out.put("<dt>Firmware</dt><dd>{}</dd><dt>Clock</dt><dd>{} s</dd><dt>Resets, restarts</dt><dd>{}, {}</dd>",
                 code(firmware_text(one.tpm.firmware_version)), grouped(static_cast<std::int64_t>(one.tpm.clock / 1000)),

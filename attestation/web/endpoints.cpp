@@ -56,7 +56,7 @@ Html search_form(const Filter& filter, const std::vector<std::string>& groups) {
         "maxlength=\"256\"></div><div><label for=\"group\">Group</label>"
         "<select id=\"group\" name=\"group\">{}</select></div><input type=\"hidden\" name=\"state\" value=\"{}\">"
         "<button>Search</button></form>",
-        filter.search, options(choices, filter.group), filter.state);
+        as_meant(filter.search), options(choices, filter.group), filter.state);
 }
 
 Html rows_of(const Context& context, const std::vector<server::Endpoint>& endpoints) {
@@ -111,7 +111,7 @@ Html results(const Context& context, const Filter& filter, const server::Counts&
 Response endpoints_page(Context& context) {
     const Filter filter{context.query("q"), context.query("state"), context.query("group"), context.query("cursor")};
     server::EndpointQuery query;
-    query.search = filter.search;
+    query.search = as_meant(filter.search);
     query.group = filter.group;
     query.cursor = filter.cursor;
     query.limit = kRows;

@@ -2,51 +2,13 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cstdio>
+
+#include "keyvault/host_support/text.hpp"
 
 namespace gatehouse::web {
 namespace {
-
-struct Range {
-    char32_t first, last;
-};
-// What is not seen, or changes how other text is seen: C0 and C1 controls, Unicode's general category Cf,
-// line and paragraph separators, blanks that are no spaces, variation selectors, private use, noncharacters.
-constexpr std::array kHidden{
-    Range{0x0000, 0x001f},    Range{0x007f, 0x009f}, Range{0x00ad, 0x00ad},   Range{0x034f, 0x034f},
-    Range{0x0600, 0x0605},    Range{0x061c, 0x061c}, Range{0x06dd, 0x06dd},   Range{0x070f, 0x070f},
-    Range{0x115f, 0x1160},    Range{0x17b4, 0x17b5}, Range{0x180b, 0x180f},   Range{0x200b, 0x200f},
-    Range{0x2028, 0x202e},    Range{0x2060, 0x206f}, Range{0x3164, 0x3164},   Range{0xe000, 0xf8ff},
-    Range{0xfdd0, 0xfdef},    Range{0xfe00, 0xfe0f}, Range{0xfeff, 0xfeff},   Range{0xffa0, 0xffa0},
-    Range{0xfff0, 0xfffb},    Range{0xfffe, 0xffff}, Range{0x1bca0, 0x1bca3}, Range{0x1d173, 0x1d17a},
-    Range{0xe0000, 0x10ffff},
-};
-
-bool is_hidden(char32_t c) {
-    const auto after = std::ranges::upper_bound(kHidden, c, {}, &Range::first);
-    return after != kHidden.begin() && c <= std::prev(after)->last;
-}
-
-// One character of UTF-8 at the front; size 0 if it is not well-formed.
-struct Decoded {
-    char32_t value = 0;
-    std::size_t size = 0;
-};
-Decoded decode(std::string_view text) {
-    const auto lead = static_cast<unsigned char>(text.front());
-    if (lead < 0x80) return {lead, 1};
-    const std::size_t size = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
-    if (lead < 0xc2 || lead > 0xf4 || text.size() < size) return {};
-    char32_t value = lead & (0x7fu >> size);
-    for (std::size_t i = 1; i < size; ++i) {
-        const auto next = static_cast<unsigned char>(text[i]);
-        if ((next & 0xc0) != 0x80) return {};
-        value = value << 6 | (next & 0x3f);
-    }
-    const bool overlong = (size == 3 && value < 0x800) || (size == 4 && value < 0x10000);
-    if (overlong || value > 0x10ffff || (value >= 0xd800 && value < 0xe000)) return {};
-    return {value, size};
-}
 
 void append_number(std::string& out, const char* format, unsigned value) {
     std::array<char, 32> text{};
@@ -54,9 +16,30 @@ void append_number(std::string& out, const char* format, unsigned value) {
     out += text.data();
 }
 
+constexpr std::string_view kNumber = "⟨U+", kByte = "⟨0x", kNumberEnd = "⟩";
+
+// What is shown like this is what it says, and no text that was written so.
+bool is_like_a_number(std::string_view text) { return text.starts_with(kNumber) || text.starts_with(kByte); }
+
+// Empty if there is no such character.
+std::string utf8(std::uint32_t value) {
+    const auto tail = [value](unsigned shift) { return static_cast<char>(0x80 | (value >> shift & 0x3f)); };
+    std::string out;
+    if (value < 0x80) {
+        out = {static_cast<char>(value)};
+    } else if (value < 0x800) {
+        out = {static_cast<char>(0xc0 | value >> 6), tail(0)};
+    } else if (value < 0x10000) {
+        out = {static_cast<char>(0xe0 | value >> 12), tail(6), tail(0)};
+    } else if (value < 0x110000) {
+        out = {static_cast<char>(0xf0 | value >> 18), tail(12), tail(6), tail(0)};
+    }
+    return out;
+}
+
 void append_escaped(std::string& out, std::string_view text, bool keep_lines) {
     while (!text.empty()) {
-        const Decoded one = decode(text);
+        const host::Character one = host::first_character(text);
         if (one.size == 0) {
             append_number(out, "⟨0x%02X⟩", static_cast<unsigned char>(text.front()));
             text.remove_prefix(1);
@@ -77,7 +60,7 @@ void append_escaped(std::string& out, std::string_view text, bool keep_lines) {
         } else if (keep_lines && text.starts_with("\r\n")) {
             out += '\n';
             text.remove_prefix(1);
-        } else if (is_hidden(one.value)) {
+        } else if (host::is_hidden(one.value) || is_like_a_number(text)) {
             append_number(out, "⟨U+%04X⟩", static_cast<unsigned>(one.value));
         } else {
             out += text.substr(0, one.size);
@@ -167,6 +150,22 @@ void Html::write(std::string_view pattern, std::span<const html_detail::Argument
         }
     }
     text_ += pattern;
+}
+
+std::string as_meant(std::string_view shown) {
+    std::string out;
+    while (!shown.empty()) {
+        const std::size_t end = shown.starts_with(kNumber) ? shown.find(kNumberEnd) : std::string_view::npos;
+        std::string one;
+        if (end != std::string_view::npos) {
+            std::uint32_t value = 0;
+            const auto [stop, error] = std::from_chars(shown.data() + kNumber.size(), shown.data() + end, value, 16);
+            if (stop == shown.data() + end && error == std::errc()) one = utf8(value);
+        }
+        out += one.empty() ? shown.substr(0, 1) : one;
+        shown.remove_prefix(one.empty() ? 1 : end + kNumberEnd.size());
+    }
+    return out;
 }
 
 std::string escaped(std::string_view text, bool keep_lines) {

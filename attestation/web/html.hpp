@@ -9,7 +9,8 @@
 // handlers and styles, which the Content-Security-Policy would refuse.
 //
 // Text is shown as it is, but for what hides or reorders text: control characters, bidirectional controls and
-// invisible characters are written as their number, "⟨U+202E⟩", and a byte that is not UTF-8 as "⟨0xFF⟩".
+// invisible characters are written as their number, "⟨U+202E⟩", and a byte that is not UTF-8 as "⟨0xFF⟩". Text that has
+// such a thing itself is shown with the number of its first bracket, "⟨U+27E8⟩U+202E⟩".
 #pragma once
 
 #include <concepts>
@@ -238,5 +239,7 @@ template <typename... Arguments>
 
 // `text` as it stands in the page, for text and for quoted values.
 [[nodiscard]] std::string escaped(std::string_view text, bool keep_lines = false);
+// Text that somebody has read on a page: with the characters that numbers stand for.
+[[nodiscard]] std::string as_meant(std::string_view shown);
 
 }  // namespace gatehouse::web

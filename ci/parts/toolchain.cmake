@@ -5,12 +5,18 @@
 #                                            tests; of measured and freestanding rooms also NAME_measured for the SLB,
 #                                            the hypervisor and the launcher, which links the same LINKS' _measured
 #   gatehouse_tool(NAME SOURCES...)          a host program
-#   gatehouse_test(NAME SOURCES...)          a GoogleTest program; every test is its own ctest entry, label `unit`
-#   gatehouse_test(NAME TOGETHER SOURCES...)  the same as one entry: for tests that share what is slow to set up (a
-#                                            TPM), or are over sooner than a program starts; what fails is named in
+#   gatehouse_test(NAME SOURCES...)          a GoogleTest program, label `unit`; every test is its own ctest entry, but under
+#                                            the sanitizers, where a program starts slowly, all together are one
+#   gatehouse_test(NAME TOGETHER SOURCES...)  the same as one entry in every build: for tests that share what is slow to set
+#                                            up (a TPM), or are over sooner than a program starts; what fails is named in
 #                                            the output
+#   gatehouse_test(NAME APART SOURCES...)    every test its own entry under the sanitizers, too: for tests of many seconds
+#   gatehouse_test(NAME PLAIN SOURCES...)    one entry, label `host`, never under the sanitizers: for long runs whose code others
+#                                            execute under them
+#   gatehouse_test(NAME FILTER F SOURCES...)  the tests of GoogleTest's filter F alone
 #
-# The target unit_tests builds what ctest runs by the label `unit`, and nothing measured.
+# The target all builds the product and what the tests of the labels `host` and `system` need; unit_tests what those of
+# `unit` do, and nothing measured.
 
 # Seconds. Tests wait for states, on a machine that may be busy with other things: this only ends those that never end,
 # early enough that what they printed is seen within CI's time.
@@ -105,15 +111,27 @@ endfunction()
 
 include(GoogleTest)
 add_custom_target(unit_tests)
+add_custom_target(host_tests ALL)
 function(gatehouse_test name)
-    cmake_parse_arguments(PARSE_ARGV 1 test TOGETHER "" "")
-    add_executable(${name} ${test_UNPARSED_ARGUMENTS})
+    cmake_parse_arguments(PARSE_ARGV 1 test "TOGETHER;APART;PLAIN" FILTER "")
+    if(NOT DEFINED test_FILTER)
+        set(test_FILTER "*")
+    endif()
+    add_executable(${name} EXCLUDE_FROM_ALL ${test_UNPARSED_ARGUMENTS})
     target_link_libraries(${name} PRIVATE gatehouse_host gatehouse_host_panic GTest::gmock GTest::gtest GTest::gtest_main)
-    if(test_TOGETHER)
-        add_test(NAME ${name} COMMAND ${name} --gtest_brief=1)
-        set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT ${GATEHOUSE_TEST_TIMEOUT})
+    if(test_PLAIN AND GATEHOUSE_SANITIZE)
+        return()
+    endif()
+    set(label unit)
+    if(test_PLAIN)
+        set(label host)
+        add_dependencies(host_tests ${name})
+    endif()
+    if(test_TOGETHER OR test_PLAIN OR (GATEHOUSE_SANITIZE AND NOT test_APART))
+        add_test(NAME ${name} COMMAND ${name} --gtest_brief=1 --gtest_filter=${test_FILTER})
+        set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT ${GATEHOUSE_TEST_TIMEOUT})
     else()
-        gtest_discover_tests(${name}
+        gtest_discover_tests(${name} TEST_FILTER ${test_FILTER}
             PROPERTIES LABELS unit TIMEOUT ${GATEHOUSE_TEST_TIMEOUT} DISCOVERY_TIMEOUT ${GATEHOUSE_TEST_TIMEOUT})
     endif()
     add_dependencies(unit_tests ${name})

@@ -15,6 +15,7 @@ constexpr struct {
     std::uint32_t mask;
     guest::FunctionKind kind;
 } kProtectedClasses[] = {{0x010601, 0xffffff, guest::FunctionKind::kDisk},
+                         {0x010100, 0xffff00, guest::FunctionKind::kDisk},  // IDE, of whatever programming interface
                          {0x060000, 0xffff00, guest::FunctionKind::kReadOnly},
                          {0x060100, 0xffff00, guest::FunctionKind::kReadOnly},
                          {0x060400, 0xffff00, guest::FunctionKind::kBridge},

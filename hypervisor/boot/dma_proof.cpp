@@ -49,8 +49,4 @@ Result<bool> provoke_fis(ata::Environment& controller, HostPhysical area) {
     return true;
 }
 
-bool holds_fis(Bytes area) {
-    return area[kRegisterFisOffset] == std::byte{0x34};  // Register - Device to Host
-}
-
 }  // namespace gatehouse::boot

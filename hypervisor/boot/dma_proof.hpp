@@ -6,7 +6,7 @@
 #pragma once
 
 #include "ata/environment.hpp"
-#include "hypervisor/base/bytes.hpp"
+#include "hypervisor/base/result.hpp"
 
 namespace gatehouse::boot {
 
@@ -14,8 +14,5 @@ namespace gatehouse::boot {
 // stops the port again: whether or not the signature has come through, `area` is in no use afterwards. The
 // controller is in AHCI mode then. False: no port has a device, by link state. kTimeout: the port does not stop.
 [[nodiscard]] Result<bool> provoke_fis(ata::Environment& controller, HostPhysical area);
-
-// Whether an area holds a device-to-host register FIS.
-[[nodiscard]] bool holds_fis(Bytes area);
 
 }  // namespace gatehouse::boot

@@ -70,8 +70,8 @@ Result<cpu::svm::GuestEntry> GuestView::load() {
     writer.u32(launch::kMailboxSize);
     writer.u64((memory_.kept_base() + launch::kMailboxOffset).value());
     writer.u16(channel::kDoorbellPort);
-    writer.u16(disks_.boot_disk().function());
-    writer.u8(static_cast<std::uint8_t>(disks_.boot_disk().port()));
+    writer.u16(disks_.boot_disk().function);
+    writer.u8(static_cast<std::uint8_t>(disks_.boot_disk().disk->number()));
     if (launch_.machine_tables().empty()) {  // ACPI mode from the start: the FADT has no SMI_CMD to ask firmware by
         const platform::Port<std::uint16_t> pm1_control{devices_.chipset().pm1_control};
         platform::out(pm1_control, static_cast<std::uint16_t>(platform::in(pm1_control) | 1));

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "hypervisor/boot/guest_view.hpp"
+#include "hypervisor/boot/ide_controller.hpp"
 
 namespace gatehouse::boot {
 
@@ -32,7 +33,8 @@ class Machine {
 
     MachineMemory memory_;
     Devices devices_{memory_};
-    Disks disks_{memory_, devices_};
+    IdeController ide_;
+    Disks disks_{memory_, devices_, ide_};
     MeasuredLaunch launch_{memory_};
     GuestView guest_{memory_, launch_, devices_, disks_};
 };

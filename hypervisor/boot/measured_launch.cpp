@@ -117,6 +117,7 @@ Status MeasuredLaunch::open_vault(Disks& disks) {
     TpmUnsealer unsealer(tpm_, random_, policy_);
     copy_bytes(claims_.vault_id, policy_.vault_id);
     GATEHOUSE_TRY(disks.open(claims_.vault_id, unsealer, policy_.bundle));
+    quotes_.converter = &disks.converter();
     return measurer_.extend(evidence::kVaultMeasurement, claims_.vault_id);
 }
 

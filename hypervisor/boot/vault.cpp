@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "ata/xts/xts_vaes.hpp"
 #include "hypervisor/base/log.hpp"
+#include "hypervisor/cpu/vector.hpp"
 
 namespace gatehouse::boot {
 namespace {
@@ -14,32 +16,32 @@ constexpr std::size_t kEntriesLbaAt = 72;
 constexpr std::size_t kEntrySize = 128;
 
 // First LBA of the vault partition.
-Result<std::uint64_t> find_partition(const VaultDisk& disk, Bytes table) {
+Result<std::uint64_t> find_partition(const ata::Geometry& disk, Bytes table) {
     for (Reader entries(table); entries.remaining() != 0;) {
         Reader entry(entries.bytes(kEntrySize));
         if (!equal_bytes(entry.bytes(sizeof(volume::Guid)), volume::kVaultPartitionType)) continue;
         entry.skip(sizeof(volume::Guid));  // its own
         const std::uint64_t first = entry.u64();
         const std::uint64_t last = entry.u64();
-        if (first > last || last >= disk.total_sectors()) return {Error::kOutOfRange, "vault partition", first};
+        if (first > last || last >= disk.sectors) return {Error::kOutOfRange, "vault partition", first};
         const std::uint64_t count = last - first + 1;
-        if (count < volume::kMinimumVaultSize / disk.sector_size())
-            return {Error::kBadLength, "vault partition", count};
+        if (count < volume::kMinimumVaultSize / disk.sector_size) return {Error::kBadLength, "vault partition", count};
         return first;
     }
     return {Error::kNotFound, "vault partition"};
 }
 
 // By the partition table whose header is at `lba`.
-Status load_by_table(VaultDisk& disk, std::uint64_t lba, VaultScratch& scratch) {
-    const MutableBytes head = MutableBytes(scratch.sector).first(disk.sector_size());
-    GATEHOUSE_TRY(disk.read(lba, head));
+Status load_by_table(ata::Disk& disk, std::uint64_t lba, VaultScratch& scratch) {
+    const MutableBytes head = MutableBytes(scratch.sector).first(disk.geometry().sector_size);
+    GATEHOUSE_TRY(disk.read_sectors(lba, head));
     if (!equal_bytes(head.first(8), literal_bytes("EFI PART"))) return {Error::kBadMagic, "partition table", lba};
-    GATEHOUSE_TRY(disk.read(load<std::uint64_t>(head.data() + kEntriesLbaAt, Endian::kLittle), scratch.table));
-    GATEHOUSE_ASSIGN(const std::uint64_t first, find_partition(disk, scratch.table));
+    GATEHOUSE_TRY(disk.read_sectors(load<std::uint64_t>(head.data() + kEntriesLbaAt, Endian::kLittle), scratch.table));
+    GATEHOUSE_ASSIGN(scratch.first, find_partition(disk.geometry(), scratch.table));
     bool found = false;
     for (std::size_t i = 0; i < volume::kCopies; ++i) {
-        Status copy = disk.read(first + volume::kCopyOffset[i] / disk.sector_size(), scratch.copies[i]);
+        Status copy =
+            disk.read_sectors(scratch.first + volume::kCopyOffset[i] / disk.geometry().sector_size, scratch.copies[i]);
         if (copy) copy = volume::preview(scratch.copies[i], scratch.header);
         if (copy && !equal_bytes(scratch.header.disk, head.subspan(kDiskAt, sizeof(volume::Guid)))) {
             copy = {Error::kMismatch, "vault header: of another disk"};
@@ -54,12 +56,26 @@ Status load_by_table(VaultDisk& disk, std::uint64_t lba, VaultScratch& scratch) 
 
 }  // namespace
 
-Status load_vault(VaultDisk& disk, VaultScratch& scratch) {
+Status load_vault(ata::Disk& disk, VaultScratch& scratch) {
     const Status primary = load_by_table(disk, 1, scratch);
     if (primary) return primary;
-    const Status backup = load_by_table(disk, disk.total_sectors() - 1, scratch);
+    const Status backup = load_by_table(disk, disk.geometry().sectors - 1, scratch);
     if (backup) log("gatehouse: primary partition table: ", primary.failure(), "; the backup is used");
     return backup ? backup : primary;
+}
+
+Status PortDisk::attach(const volume::Header& header, const volume::Dek& dek) {
+    const auto shown = std::span(regions).first(header.region_count);
+    std::ranges::copy(header.region_table(), shown.begin());
+    std::size_t next = 0;  // volume::validate(): overlay sectors are those of the overlay regions, in this order
+    for (Region& region : shown) {
+        if (region.kind == RegionClass::kOverlay) region.overlay = header.overlay[next++].content.data();
+    }
+    const cpu::VectorSection vectors;  // in which XCR0 has what VAES needs
+    GATEHOUSE_TRY(key.set(dek.bytes()));
+    if (ata::can_use_vaes()) log("disk: encryption by VAES");
+    disk->attach(shown, key);
+    return {};
 }
 
 bool Vaults::is_open(const volume::VaultId& id) const {
@@ -75,7 +91,7 @@ Status Vaults::open_copy(Bytes copy, Unsealer* tpm) {
 }
 
 // The loaded vault, if its header claims one of the wanted ids; kNotFound if not.
-Status Vaults::open_one(VaultDisk& disk, std::span<const volume::VaultId> wanted, Unsealer* tpm) {
+Status Vaults::open_one(PortDisk& disk, std::span<const volume::VaultId> wanted, Unsealer* tpm) {
     const volume::Candidates candidates = volume::select_candidates(scratch_.copies[0], scratch_.copies[1]);
     Status newest{Error::kNotFound, "vault: not of this endpoint"};
     for (const std::size_t number : std::span(candidates.copy).first(candidates.count)) {
@@ -91,17 +107,15 @@ Status Vaults::open_one(VaultDisk& disk, std::span<const volume::VaultId> wanted
             continue;
         }
         // It is authentic: no older copy may say otherwise.
-        const volume::Header& header = open_[count_].header;
-        if (header.sector_size != disk.sector_size() || header.total_sectors != disk.total_sectors()) {
+        volume::Header& header = open_[count_].header;
+        const ata::Geometry& geometry = disk.disk->geometry();
+        if (header.sector_size != geometry.sector_size || header.total_sectors != geometry.sectors) {
             return {Error::kMismatch, "vault header: geometry of another disk", header.total_sectors};
         }
-        if (header.cursor.state != volume::CursorState::kIdle) {
-            return {Error::kRefused, "vault header: provisioning was interrupted; resume it with sealed-key",
-                    header.cursor.next};
-        }
+        GATEHOUSE_TRY(conversion_.begin(*disk.disk, scratch_.first, number, copy, header, keys_));
         GATEHOUSE_TRY(disk.attach(header, keys_.dek));
         open_[count_++].disk = &disk;
-        log("gatehouse: disk at port ", std::uint64_t{disk.port()}, ": vault opened, generation ", header.generation,
+        log("gatehouse: disk at port ", disk.disk->number(), ": vault opened, generation ", header.generation,
             ", key epoch ", std::uint64_t{header.data_key.epoch}, ", ", header.total_sectors, " sectors of ",
             std::uint64_t{header.sector_size}, " bytes");
         return {};
@@ -109,10 +123,10 @@ Status Vaults::open_one(VaultDisk& disk, std::span<const volume::VaultId> wanted
     return newest;
 }
 
-Status Vaults::open_boot_vault(std::span<VaultDisk* const> disks, const volume::VaultId& pinned, Unsealer& tpm) {
+Status Vaults::open_boot_vault(std::span<PortDisk* const> disks, const volume::VaultId& pinned, Unsealer& tpm) {
     Status first{Error::kNotFound, "boot vault: on no disk"};
-    for (VaultDisk* const disk : disks) {
-        if (!load_vault(*disk, scratch_)) continue;
+    for (PortDisk* const disk : disks) {
+        if (!load_vault(*disk->disk, scratch_)) continue;
         const Status opened = open_one(*disk, std::span(&pinned, 1), &tpm);
         if (opened) return {};
         if (first.error() == Error::kNotFound && opened.error() != Error::kNotFound) first = opened;
@@ -120,17 +134,17 @@ Status Vaults::open_boot_vault(std::span<VaultDisk* const> disks, const volume::
     return first;
 }
 
-Status Vaults::open(std::span<VaultDisk* const> disks, const volume::VaultId& pinned, Unsealer& tpm) {
+Status Vaults::open(std::span<PortDisk* const> disks, const volume::VaultId& pinned, Unsealer& tpm) {
     const Status opened = open_boot_vault(disks, pinned, tpm);
     // Of a vault that did not open nothing is believed.
     const auto members = opened ? open_[0].header.member_table() : std::span<const volume::VaultId>();
     root_ = std::move(keys_.root);
-    for (VaultDisk* const disk : disks) {
+    for (PortDisk* const disk : disks) {
         if (count_ != 0 && open_[0].disk == disk) continue;
-        Status member = load_vault(*disk, scratch_);
+        Status member = load_vault(*disk->disk, scratch_);
         if (member) member = open_one(*disk, members, nullptr);
         if (!member) {
-            log("gatehouse: disk at port ", std::uint64_t{disk->port()}, ": ", member.failure(), "; it stays absent");
+            log("gatehouse: disk at port ", disk->disk->number(), ": ", member.failure(), "; it stays absent");
         }
     }
     keys_ = {};

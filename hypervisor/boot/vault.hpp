@@ -7,23 +7,20 @@
 // is, read-only, if the policy says so (disks.hpp).
 #pragma once
 
-#include "keyvault/volume/header.hpp"
+#include "hypervisor/boot/online_conversion.hpp"
+#include "hypervisor/platform/pci.hpp"
 
 namespace gatehouse::boot {
 
-// One disk: read by the hypervisor's own commands, and given to the guest.
-class VaultDisk {
-  public:
-    [[nodiscard]] virtual std::uint32_t port() const = 0;       // for messages
-    [[nodiscard]] virtual std::size_t sector_size() const = 0;  // bytes, 512 or 4,096
-    [[nodiscard]] virtual std::uint64_t total_sectors() const = 0;
-    // `out` is a whole number of sectors.
-    [[nodiscard]] virtual Status read(std::uint64_t lba, MutableBytes out) = 0;
-    // The guest will see this disk. `header` stays where it is.
-    [[nodiscard]] virtual Status attach(const volume::Header& header, const volume::Dek& dek) = 0;
+// A disk at a port of a controller.
+struct PortDisk {
+    // The guest will see this disk. `header` stays where it is. Errors: those of XtsKey::set().
+    [[nodiscard]] virtual Status attach(const volume::Header& header, const volume::Dek& dek);
 
-  protected:
-    ~VaultDisk() = default;
+    ata::Disk* disk = nullptr;          // has told its geometry
+    platform::FunctionId function = 0;  // its controller
+    ata::XtsKey key;
+    std::array<Region, volume::kMaximumRegions> regions{};  // those of the header, with their overlays
 };
 
 // Gets the secret of a slot.
@@ -41,16 +38,17 @@ struct VaultScratch {
     std::array<std::byte, volume::kMaximumSectorSize> sector;
     std::array<std::array<std::byte, volume::kMaximumHeaderSize>, volume::kCopies> copies;
     volume::Header header;
+    std::uint64_t first = 0;  // LBA of the partition
 };
 
 // Reads the header's copies in the vault partition, the first one of the primary partition table or, if that does not
 // lead to a header, of the backup. No checksum of a table is looked at: it would tell of accidents, and so does a
 // place without a header. What of the copies cannot be read, is no header or is that of another disk is left as zeros.
 // kNotFound: no vault here. kBadLength: its partition is too small. Other errors: the disk's, or no table.
-[[nodiscard]] Status load_vault(VaultDisk& disk, VaultScratch& scratch);
+[[nodiscard]] Status load_vault(ata::Disk& disk, VaultScratch& scratch);
 
 struct OpenVault {
-    VaultDisk* disk = nullptr;
+    const PortDisk* disk = nullptr;
     volume::Header header;
 };
 
@@ -62,16 +60,18 @@ class Vaults {
     // authentic one counts; its disk's GUID, sector size and capacity must be the disk's. A disk
     // that stays absent is logged with the reason. Whatever comes of it, no secret is left here.
     // Errors: "boot vault: on no disk", or why the first one that claims the pinned id does not open: those of
-    // Unsealer, open_header() and attach(), kMismatch, kRefused (interrupted provisioning).
-    [[nodiscard]] Status open(std::span<VaultDisk* const> disks, const volume::VaultId& pinned, Unsealer& tpm);
+    // Unsealer, open_header(), attach() and, if a change of the disk's key or its encryption is under way,
+    // OnlineConversion::begin(); kMismatch.
+    [[nodiscard]] Status open(std::span<PortDisk* const> disks, const volume::VaultId& pinned, Unsealer& tpm);
     [[nodiscard]] std::span<const OpenVault> all() const { return std::span(open_).first(count_); }
+    [[nodiscard]] OnlineConversion& conversion() { return conversion_; }
 
   private:
-    [[nodiscard]] Status open_boot_vault(std::span<VaultDisk* const> disks, const volume::VaultId& pinned,
+    [[nodiscard]] Status open_boot_vault(std::span<PortDisk* const> disks, const volume::VaultId& pinned,
                                          Unsealer& tpm);
     [[nodiscard]] bool is_open(const volume::VaultId& id) const;
     // `tpm`: null for a member.
-    [[nodiscard]] Status open_one(VaultDisk& disk, std::span<const volume::VaultId> wanted, Unsealer* tpm);
+    [[nodiscard]] Status open_one(PortDisk& disk, std::span<const volume::VaultId> wanted, Unsealer* tpm);
     [[nodiscard]] Status open_copy(Bytes copy, Unsealer* tpm);
 
     std::array<OpenVault, 1 + volume::kMaximumMembers> open_{};
@@ -79,6 +79,7 @@ class Vaults {
     volume::Keys keys_;
     volume::Root root_;  // of the boot vault
     VaultScratch scratch_{};
+    OnlineConversion conversion_;
 };
 
 }  // namespace gatehouse::boot

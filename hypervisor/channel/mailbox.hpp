@@ -3,7 +3,8 @@
 // The guest finds the mailbox through the ACPI table "GTHS" (OEM ID "GATEHS"), whose body after the 36-byte
 // standard header is, little-endian:
 //   u32 version (2), u32 mailbox size in bytes, u64 mailbox physical address, u16 doorbell port,
-//   u16 PCI function of the boot vault's disk (bus << 8 | device << 3 | function), u8 its AHCI port, u8[3] zero
+//   u16 PCI function of the boot vault's disk (bus << 8 | device << 3 | function), u8 its AHCI port or IDE
+//   channel, u8[3] zero
 // The last two tell the measured initrd which disk is the boot vault's: it takes the root file system from there alone.
 // The mailbox lies in memory that the E820 map calls reserved; root maps it through /dev/mem. A request is
 // written to it, then a 32-bit OUT of kDoorbellValue to the doorbell port (root: iopl/ioperm) executes it
@@ -28,12 +29,19 @@
 //                each of: TPM2B_ID_OBJECT's
 //                and TPM2B_ENCRYPTED_SECRET's
 //                contents (big-endian inside)
+//   kConvert     u32 windows, 0 or 1          u64 LBA up to which the disk has its new key, u64 sectors of the disk, u32 1 while
+//                                             there is more to do, else 0
 //
 // Ranges of kEndorsement (TCG EK Credential Profile 2.5, 2.2.1.4 and 2.2.1.5; TCG Registry of Reserved
 // TPM 2.0 Handles): NV 0x01c00002-0x01c0000c, 0x01c00012-0x01c00022, 0x01c00100-0x01c001ff; keys
 // 0x81010000-0x8101ffff; any other handle: kBadRequest. An index or key that is not there, that has never
 // been written, or whose read authorization is not empty: kUnavailable. At most kMaxEndorsement bytes (more:
 // kTpmFailed). The bytes are the TPM's, unchecked.
+//
+// kConvert goes on with a change of a disk's key, or its first encryption, that was under way at the boot: by a window of
+// at most 256 KiB, for which the guest's commands to that disk wait; none is done while they do not come to their end, and what
+// is not done with 1 is asked for once more. kUnavailable: nothing was under way. kTpmFailed: the disk failed; the window
+// stays locked for the guest until a later request has done it.
 //
 // kActivate: the attestation key is the vault's, its ADMIN role has the empty password. The EK is authorized
 // by an empty password if it has userWithAuth (templates of the high range), else by PolicySecret of the
@@ -63,6 +71,7 @@ enum class Command : std::uint16_t {
     kQuote = 4,
     kEndorsement = 5,
     kActivate = 6,
+    kConvert = 7,
 };
 
 enum class MailboxStatus : std::uint32_t {
@@ -71,7 +80,7 @@ enum class MailboxStatus : std::uint32_t {
     kBadVersion = 2,   // a version this hypervisor does not speak
     kBadCommand = 3,   // a command this hypervisor does not know
     kUnavailable = 4,  // needs a TPM, an opened vault, an NV index or a key that is not there
-    kTpmFailed = 5,    // the TPM refused or did not answer; the hypervisor's log says more
+    kTpmFailed = 5,    // the TPM, or the disk that is converted, refused or did not answer; the log says more
 };
 
 }  // namespace gatehouse::channel

@@ -77,6 +77,7 @@ Answer execute(Source& source, Command command, Reader request, MutableBytes out
         case Command::kQuote: return answer_quote(source, request, out);
         case Command::kEndorsement: return answer_endorsement(source, request, out);
         case Command::kActivate: return answer_activate(source, request, out);
+        case Command::kConvert: return answer_whole(convert(source.converter, request, out));
     }
     return {.status = MailboxStatus::kBadCommand};
 }

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "attestation/evidence/claims.hpp"
-#include "hypervisor/channel/mailbox.hpp"
+#include "hypervisor/channel/converter.hpp"
 
 namespace gatehouse::channel {
 
@@ -27,6 +27,9 @@ class Source {
     [[nodiscard]] virtual Result<std::size_t> endorsement(std::uint32_t handle, MutableBytes out) = 0;
     [[nodiscard]] virtual Result<std::size_t> activate(std::uint32_t handle, Bytes credential, Bytes secret,
                                                        MutableBytes out) = 0;
+
+    // Of kConvert; none: there is nothing to convert.
+    Converter* converter = nullptr;
 
   protected:
     ~Source() = default;

@@ -37,18 +37,14 @@ std::uint64_t choose_extended_state() {
     return components != 0 ? kCr4Osxsave : 0;
 }
 
-void ExtendedState::enable() {
-    guest_xcr0_ = read_xcr0();
-    if ((guest_xcr0_ & enabled) != enabled) write_xcr0(guest_xcr0_ | enabled);
-}
-
 // CR0.TS, CR0.EM, CR4.OSFXSR and CR4.OSXSAVE are the hypervisor's own here (the world switch loads them), so that the
 // guest's settings do not matter; EFER.FFXSR, with which FXSAVE leaves the XMM registers out, is 0.
 void ExtendedState::save() {
     if (components == 0) {
         asm volatile("fxsave64 %0" : "=m"(area_));
     } else {
-        enable();
+        guest_xcr0_ = read_xcr0();
+        if ((guest_xcr0_ & enabled) != enabled) write_xcr0(guest_xcr0_ | enabled);
         asm volatile("xsave64 %0" : "+m"(area_) : "a"(components), "d"(0));
     }
     asm volatile("ldmxcsr %0" : : "m"(kMxcsrDefault));
@@ -64,9 +60,9 @@ void ExtendedState::restore() {
 }
 
 void ExtendedState::clear() {
+    save();  // which enables all that restore() gives
     wipe(area_);
     std::memcpy(area_.data() + kMxcsrOffset, &kMxcsrDefault, sizeof(kMxcsrDefault));
-    if (components != 0) enable();
     restore();
     asm volatile("fninit");
 }

@@ -25,15 +25,12 @@ class ExtendedState {
     // Forgets the copy, and gives the registers their values of after reset.
     void clear();
 
-  private:
-    void enable();
-
     // The area of XSAVE in its standard form, whose first 512 bytes are FXSAVE's.
     static constexpr std::size_t kSize = 2816;  // AVX-512 and PKRU end at 2,696; a CPU that has more does not use VAES
+
+  private:
     alignas(64) std::array<std::byte, kSize> area_{};
     std::uint64_t guest_xcr0_ = 0;
-
-    friend std::uint64_t choose_extended_state();
 };
 
 }  // namespace gatehouse::cpu

@@ -11,7 +11,8 @@ namespace gatehouse::cpu {
 
 // Called on the accessing processor, possibly on several at once. `size` is 1, 2 or 4, and the access lies wholly
 // within the handler's ports: one that does not is taken apart into bytes first, as the chipset does, each for its
-// own handler or for the real port. INS and OUTS to these ports are refused with #GP and do not come here.
+// own handler or for the real port. Each element of an INS comes as an access of its own (svm/vcpu.hpp says of which);
+// others, and OUTS, are refused with #GP.
 class IoPortHandler {
   public:
     // Upper bytes beyond `size` are ignored.

@@ -9,6 +9,7 @@ namespace {
 enum Register : std::uint16_t {
     kCommand = 0x04,        // 16 bits
     kStatus = 0x06,         // 16 bits, bits 15:11 and 8 write-one-to-clear
+    kClass = 0x08,          // 32 bits: class, subclass, programming interface, revision
     kCacheLineSize = 0x0c,  // 8 bits
     kBar0 = 0x10,           // six of 32 bits
     kBarEnd = 0x28,
@@ -23,7 +24,8 @@ constexpr Extent kBusNumbers{0x18, 3};  // type 1: primary, secondary, subordina
 constexpr std::uint32_t kIoSpace = 1u << 0;  // command bits
 constexpr std::uint32_t kMemorySpace = 1u << 1;
 constexpr std::uint32_t kBusMaster = 1u << 2;
-constexpr std::uint8_t kMsiId = 0x05;  // capability identifiers
+constexpr std::uint32_t kIdeClass = 0x0101, kIdeNative = 0x05;  // of its programming interface: a channel each
+constexpr std::uint8_t kMsiId = 0x05;                           // capability identifiers
 constexpr std::uint8_t kMsiXId = 0x11;
 constexpr std::uint8_t kSataId = 0x12;
 constexpr std::uint32_t kMsiEnable = 1u << 0;  // message control
@@ -54,6 +56,8 @@ Status ConfigFilter::protect(FunctionId function, FunctionKind kind) {
     }
     Disk* const disk = kind == FunctionKind::kDisk ? &disks_[disk_count_++] : nullptr;
     if (disk != nullptr) {
+        const std::uint32_t code = real_.read(function, kClass, 4) >> 8;
+        if (code >> 8 == kIdeClass) disk->enabled = (code & kIdeNative) == 0 ? kIoSpace | kBusMaster : 0;
         size_bars(function, *disk);
         walk_capabilities(function, *disk);
         write_disk(function, *disk, kCommand, 2, real_.read(function, kCommand, 2));
@@ -152,7 +156,7 @@ void ConfigFilter::write_disk(FunctionId function, Disk& disk, std::uint16_t off
         disk.bar[i] = (merged & disk.writable[i]) | disk.fixed[i];
         return;
     }
-    if (offset == kCommand) value = (value & ~kIoSpace) | kMemorySpace | kBusMaster;
+    if (offset == kCommand) value = (value & ~(kIoSpace | kMemorySpace | kBusMaster)) | disk.enabled;
     if (disk.msi != 0 && access.overlaps({disk.msi + 4u, disk.msi_address_end - disk.msi - 4u})) {
         if (offset == disk.msi + 4 && size == 4) {
             real_.write(function, offset, size, kInterruptAddress | (value & kInterruptBits));

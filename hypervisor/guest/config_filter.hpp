@@ -7,8 +7,9 @@
 //   IOMMUs           writes are dropped
 //   mediated disk controllers
 //                    the base address registers are virtual: sizing works, a new address is remembered and nothing
-//                    answers there; memory decoding and bus mastering stay on; the index/data pair (AHCI 1.3.1,
-//                    2.4: a second way to the registers, by ports) is off with all port decoding, and its capability
+//                    answers there; bus mastering stays on, and so does the decoding of memory or, of IDE controllers in
+//                    compatibility mode, of ports; in native mode, nothing: the index/data pair (AHCI 1.3.1,
+//                    2.4: a second way to the registers, by ports) is off, and its capability
 //                    and MSI-X's (whose table, in a BAR, would be a second way to what MSI may not do) read as null
 //                    capabilities (identifier 0, PCI Code and ID Assignment 1.11, 2);
 //                    MSI, interrupt line, status and command bits pass; everything else is read-only
@@ -85,6 +86,7 @@ class ConfigFilter {
             std::uint16_t end = 0;  // 0: none
         };
         std::array<Hidden, 2> hidden{};  // SATA, MSI-X
+        std::uint32_t enabled = 0x6;     // command bits that stay as they are here: ports, memory, bus mastering
         std::uint8_t msi = 0;            // 0: none
         std::uint16_t msi_address_end = 0;
         std::uint16_t msi_end = 0;

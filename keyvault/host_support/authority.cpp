@@ -24,9 +24,6 @@ Bio open_pem(const std::string& path) {
     return bio;
 }
 
-// Refuses to ask for a pass phrase.
-int no_pass_phrase(char*, int, int, void*) { return -1; }
-
 Number number_of(const EVP_PKEY* key, const char* name) {
     BIGNUM* number = nullptr;
     if (EVP_PKEY_get_bn_param(key, name, &number) != 1) throw ToolError(std::string("key: no parameter ") + name);
@@ -61,6 +58,23 @@ Buffer ecdsa_of(Bytes der) {
     return both;
 }
 
+// The other way, of numbers of one coordinate's size each; else empty.
+Buffer der_of(Bytes r, Bytes s) {
+    if (r.size() != kCoordinate || s.size() != kCoordinate) return {};
+    const std::unique_ptr<ECDSA_SIG, decltype(&ECDSA_SIG_free)> both(ECDSA_SIG_new(), ECDSA_SIG_free);
+    Number first(BN_bin2bn(raw(r), kCoordinate, nullptr), BN_free);
+    Number second(BN_bin2bn(raw(s), kCoordinate, nullptr), BN_free);
+    if (!both || !first || !second || ECDSA_SIG_set0(both.get(), first.get(), second.get()) != 1) {
+        throw ToolError("signature: no memory");
+    }
+    (void)first.release();
+    (void)second.release();
+    Buffer der(128);
+    unsigned char* end = raw(MutableBytes(der));
+    der.resize(static_cast<std::size_t>(i2d_ECDSA_SIG(both.get(), &end)));
+    return der;
+}
+
 // As OpenSSL encodes it.
 Buffer sign_encoded(EVP_PKEY* key, const Sha256Digest& digest) {
     const std::unique_ptr<EVP_PKEY_CTX, decltype(&EVP_PKEY_CTX_free)> context(EVP_PKEY_CTX_new(key, nullptr),
@@ -68,7 +82,8 @@ Buffer sign_encoded(EVP_PKEY* key, const Sha256Digest& digest) {
     Buffer signature(1024);
     std::size_t size = signature.size();
     if (!context || EVP_PKEY_sign_init(context.get()) != 1 ||
-        EVP_PKEY_CTX_set_signature_md(context.get(), EVP_sha256()) != 1 ||
+        // Of ECDSA it says the digest's size alone, and is looked up by name each time.
+        (EVP_PKEY_get_base_id(key) != EVP_PKEY_EC && EVP_PKEY_CTX_set_signature_md(context.get(), EVP_sha256()) != 1) ||
         EVP_PKEY_sign(context.get(), raw(MutableBytes(signature)), &size, raw(digest), digest.size()) != 1) {
         ERR_clear_error();
         throw ToolError("signing failed: is the key a private one?");
@@ -125,6 +140,25 @@ tpm::SignatureBlob sign_digest(EVP_PKEY* key, const Sha256Digest& digest) {
     if (EVP_PKEY_get_base_id(key) != EVP_PKEY_EC) return expect(tpm::signature_rsassa(signature), "signing");
     const Buffer both = ecdsa_of(signature);
     return expect(tpm::signature_ecdsa(Bytes(both).first(kCoordinate), Bytes(both).last(kCoordinate)), "signing");
+}
+
+bool verify_digest(EVP_PKEY* key, const Sha256Digest& digest, Bytes signature) {
+    (void)authority_public_area(key);
+    const bool elliptic = EVP_PKEY_get_base_id(key) == EVP_PKEY_EC;
+    Reader reader(signature, Endian::kBig);
+    const bool of_this_kind =
+        reader.u16() == (elliptic ? TPM2_ALG_ECDSA : TPM2_ALG_RSASSA) && reader.u16() == TPM2_ALG_SHA256;
+    const Bytes first = reader.sized();
+    const Bytes second = elliptic ? reader.sized() : Bytes{};
+    if (!of_this_kind || !reader.finished("signature").ok()) return false;
+    const Buffer encoded = elliptic ? der_of(first, second) : Buffer(first.begin(), first.end());
+    const std::unique_ptr<EVP_PKEY_CTX, decltype(&EVP_PKEY_CTX_free)> context(EVP_PKEY_CTX_new(key, nullptr),
+                                                                              EVP_PKEY_CTX_free);
+    const bool good = context && EVP_PKEY_verify_init(context.get()) == 1 &&
+                      EVP_PKEY_CTX_set_signature_md(context.get(), EVP_sha256()) == 1 &&
+                      EVP_PKEY_verify(context.get(), raw(encoded), encoded.size(), raw(digest), digest.size()) == 1;
+    ERR_clear_error();
+    return good;
 }
 
 Buffer p256_point(const EVP_PKEY* key, const std::string& item) {

@@ -15,6 +15,10 @@ namespace gatehouse::host {
 
 using Key = std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>;
 
+// OpenSSL's pem_password_cb for PEM of others, and of what has no pass phrase: what is encrypted is not read. Without one
+// OpenSSL asks for it on the terminal, and waits.
+inline int no_pass_phrase(char*, int, int, void*) { return -1; }
+
 // A PEM file's public key ("PUBLIC KEY", or that of a certificate) or private key ("PRIVATE KEY"; a pass
 // phrase is asked for on the terminal). ToolError if there is none.
 [[nodiscard]] Key read_public_key(const std::string& path);
@@ -25,6 +29,9 @@ using Key = std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>;
 
 // TPMT_SIGNATURE over a SHA-256 digest.
 [[nodiscard]] tpm::SignatureBlob sign_digest(EVP_PKEY* key, const Sha256Digest& digest);
+// Whether `signature`, hostile, is such a one of the key's: of the key's own kind, SHA-256, nothing behind it. ToolError for a
+// key that is no authority's.
+[[nodiscard]] bool verify_digest(EVP_PKEY* key, const Sha256Digest& digest, Bytes signature);
 
 // The point of a key on P-256, 0x04 || X || Y; ToolError naming `item` for another kind of key.
 [[nodiscard]] Buffer p256_point(const EVP_PKEY* key, const std::string& item);

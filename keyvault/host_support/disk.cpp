@@ -11,6 +11,8 @@
 #include <cerrno>
 #include <sstream>
 
+#include "keyvault/host_support/ground.hpp"
+
 namespace gatehouse::host {
 namespace {
 
@@ -78,8 +80,25 @@ Disk::Disk(std::string path, Access access) : path_(std::move(path)) {
     if (sector_size_ != 512 && sector_size_ != 4096) {
         throw ToolError(path_ + ": sectors of " + std::to_string(sector_size_) + " bytes are not supported");
     }
+    if (access == Access::kWrite) claim();
     if (bytes % sector_size_ != 0) throw ToolError(path_ + ": not a whole number of sectors; is the image complete?");
     total_sectors_ = bytes / sector_size_;
+}
+
+// Under its other names.
+void Disk::claim() {
+    const Ground ground = ground_of(path_);
+    if (const std::string loop = other_loop_over(ground); !loop.empty()) {
+        throw ToolError(path_ + ": in use; " + loop + " is over it: losetup --detach " + loop);
+    }
+    if (ground.backing.empty()) return;
+    backing_ = File(::open(ground.backing.c_str(), O_RDONLY | O_CLOEXEC));
+    struct stat about {};
+    const bool same = backing_.get() >= 0 && ::fstat(backing_.get(), &about) == 0 && about.st_dev == ground.device &&
+                      about.st_ino == ground.inode;
+    if (same && ::flock(backing_.get(), LOCK_EX | LOCK_NB) != 0) {
+        fail(path_ + ": another program writes to " + ground.backing);
+    }
 }
 
 void Disk::read(std::uint64_t lba, MutableBytes out) const {
@@ -87,7 +106,7 @@ void Disk::read(std::uint64_t lba, MutableBytes out) const {
     while (!out.empty()) {
         const ssize_t got = ::pread(file_.get(), out.data(), out.size(), at);
         if (got < 0 && errno == EINTR) continue;
-        if (got < 0) fail(path_ + ": cannot be read at " + lba_text(lba));
+        if (got < 0) fail(path_ + ": cannot be read at " + lba_text(static_cast<std::uint64_t>(at) / sector_size_));
         if (got == 0) throw ToolError(path_ + ": ends before " + lba_text(lba + out.size() / sector_size_));
         out = out.subspan(static_cast<std::size_t>(got));
         at += got;
@@ -99,7 +118,7 @@ void Disk::write(std::uint64_t lba, Bytes data) {
     while (!data.empty()) {
         const ssize_t put = ::pwrite(file_.get(), data.data(), data.size(), at);
         if (put < 0 && errno == EINTR) continue;
-        if (put <= 0) fail(path_ + ": cannot be written at " + lba_text(lba));
+        if (put <= 0) fail(path_ + ": cannot be written at " + lba_text(static_cast<std::uint64_t>(at) / sector_size_));
         data = data.subspan(static_cast<std::size_t>(put));
         at += put;
     }
@@ -122,11 +141,11 @@ volume::GptEntry PartitionTable::boot_partition() const {
     for (const volume::GptEntry& entry : partitions()) {
         if (entry.type != volume::kBootPartitionType) continue;
         if (partition_name(entry) != volume::kBootPartitionName) continue;
-        if (found.used()) throw ToolError("partition table: more than one boot partition");
+        if (found.used()) throw ToolError(disk + ": partition table: more than one boot partition");
         found = entry;
     }
     if (!found.used()) {
-        throw ToolError(std::string("partition table: no boot partition: an EFI system partition (type ") +
+        throw ToolError(disk + ": partition table: no boot partition: an EFI system partition (type " +
                         guid_text(volume::kBootPartitionType) + ") with the name " + volume::kBootPartitionName);
     }
     return found;
@@ -135,7 +154,7 @@ volume::GptEntry PartitionTable::boot_partition() const {
 volume::GptEntry PartitionTable::vault_partition() const {
     const auto found = volume::find_partition(header, entries(), volume::kVaultPartitionType);
     if (!found.ok()) {
-        throw ToolError("partition table: vault partition (type " + guid_text(volume::kVaultPartitionType) +
+        throw ToolError(disk + ": partition table: vault partition (type " + guid_text(volume::kVaultPartitionType) +
                         "): " + describe(found.failure()));
     }
     return found.value();
@@ -144,6 +163,7 @@ volume::GptEntry PartitionTable::vault_partition() const {
 PartitionTable read_partition_table(const BlockDevice& disk, std::uint64_t lba) {
     const std::string what = disk.path() + ": partition table at " + lba_text(lba);
     PartitionTable table;
+    table.disk = disk.path();
     table.sector = disk.read_sectors(lba, 1);
     table.header = expect(volume::parse_gpt_header(table.sector, lba, disk.total_sectors()), what);
     table.array = disk.read_sectors(table.header.entries_lba, table.header.table_sectors(disk.sector_size()));

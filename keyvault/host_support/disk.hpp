@@ -28,8 +28,9 @@ class Disk final : public BlockDevice {
   public:
     enum class Access { kRead, kWrite };
     // Writing claims it: a device that is mounted or otherwise in use, or a file that another program of this
-    // kind writes to, is refused. The logical sector size is a device's own; of a file, the size (512 or
-    // 4,096) with which there is a GPT header at LBA 1, or else at the last.
+    // kind writes to, is refused, by whichever of its names, and so is one with another loop device over it. The logical
+    // sector size is a device's own; of a file, the size (512 or 4,096) with which there is a GPT header at LBA 1, or else at
+    // the last.
     Disk(std::string path, Access access);
 
     [[nodiscard]] const std::string& path() const override { return path_; }
@@ -42,14 +43,18 @@ class Disk final : public BlockDevice {
     void flush() override;
 
   private:
+    void claim();
+
     std::string path_;
     File file_;
+    File backing_;  // of a loop device
     std::size_t sector_size_ = 512;
     std::uint64_t total_sectors_ = 0;
 };
 
 // One copy of the partition table, checked.
 struct PartitionTable {
+    std::string disk;  // its path, for messages
     volume::GptHeader header;
     Buffer sector;  // the header's, as it is on the disk
     Buffer array;   // of entries: header.table_sectors() whole sectors

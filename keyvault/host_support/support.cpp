@@ -6,12 +6,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <climits>
 #include <csignal>
 #include <cstdio>
 
 #include "hypervisor/base/log.hpp"
+#include "keyvault/host_support/text.hpp"
 
 namespace gatehouse::host {
 namespace {
@@ -74,18 +76,15 @@ Pipe make_pipe() {
 std::string one_line(std::string_view text) {
     std::string line;
     line.reserve(text.size());
-    const auto escape = [&](char c) { line += "\\x" + hex(text_bytes({&c, 1})); };
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        const auto at = [&](std::size_t j) { return j < text.size() ? static_cast<unsigned char>(text[j]) : 0u; };
-        const bool c1 = at(i) == 0xc2 && at(i + 1) >= 0x80 && at(i + 1) < 0xa0;
-        if (c1) {
-            escape(text[i++]);
-            escape(text[i]);
-        } else if (at(i) < 0x20 || at(i) == 0x7f) {
-            escape(text[i]);
+    while (!text.empty()) {
+        const Character one = first_character(text);
+        const std::string_view part = text.substr(0, std::max<std::size_t>(one.size, 1));
+        if (one.size != 0 && !is_hidden(one.value)) {
+            line += part;
         } else {
-            line += text[i];
+            for (const char& byte : part) line += "\\x" + hex(text_bytes({&byte, 1}));
         }
+        text.remove_prefix(part.size());
     }
     return line;
 }
@@ -179,8 +178,19 @@ Buffer read_file(const std::string& path, std::size_t limit) {
 void create_file(const std::string& path, Bytes content, unsigned mode) {
     const File file(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
     if (file.get() < 0) fail(path + ": cannot be created");
-    write_and_flush(file, content, path);
-    flush_directory_of(path);
+    try {
+        write_and_flush(file, content, path);
+        flush_directory_of(path);
+    } catch (...) {
+        ::unlink(path.c_str());
+        throw;
+    }
+}
+
+Buffer read_line(const std::string& path, std::size_t limit) {
+    Buffer text = read_file(path, limit);
+    while (!text.empty() && (text.back() == std::byte{'\n'} || text.back() == std::byte{'\r'})) text.pop_back();
+    return text;
 }
 
 void replace_file(const std::string& path, Bytes content, unsigned mode) {

@@ -29,8 +29,8 @@ class ToolError : public std::runtime_error {
     ExitCode code_;
 };
 
-// Text that a terminal only shows: control characters (ASCII's, DEL, and C1 in UTF-8) become \xNN. What somebody else chose
-// is printed like this, so that it moves no cursor and makes no line of its own.
+// Text that a terminal only shows: each byte of what text.hpp calls hidden, and of what is not UTF-8, becomes \xNN. What
+// somebody else chose is printed like this, so that it moves no cursor, makes no line of its own, and is read as it is written.
 [[nodiscard]] std::string one_line(std::string_view text);
 
 // Runs `body`; its ToolError or other exception becomes "NAME: message", in one_line(), on standard error and an exit status.
@@ -78,6 +78,8 @@ class File {
 
 // A whole file of at most `limit` bytes.
 [[nodiscard]] Buffer read_file(const std::string& path, std::size_t limit);
+// The same without the end of its last line: a secret that somebody may have typed. To be wiped by its caller.
+[[nodiscard]] Buffer read_line(const std::string& path, std::size_t limit);
 // Puts a file in place in one step (written beside it, flushed, renamed).
 void replace_file(const std::string& path, Bytes content, unsigned mode = 0644);
 // Creates a file that must not exist yet, and flushes it to the medium.

@@ -51,6 +51,10 @@ class EndpointTpm::Session {
         check(Esys_TRSess_SetAttributes(context, session_.handle, kAttributes, 0xff), "session");
     }
     [[nodiscard]] ESYS_TR handle() const { return session_.handle; }
+    void authorize_only() const {
+        check(Esys_TRSess_SetAttributes(session_.context, session_.handle, TPMA_SESSION_CONTINUESESSION, 0xff),
+              "session");
+    }
     // Of the response alone: for commands without a sized first parameter.
     void encrypt_response_only() const {
         check(Esys_TRSess_SetAttributes(session_.context, session_.handle,
@@ -62,7 +66,33 @@ class EndpointTpm::Session {
     Transient session_;
 };
 
-EndpointTpm::EndpointTpm(const std::string& tcti) : EsapiTpm(tcti, "--tcti " + tcti) {}
+std::string index_text(TPM2_HANDLE index) { return "0x" + hex(encoded(std::uint32_t{index}, Endian::kBig)); }
+
+EndpointTpm::EndpointTpm(const std::string& tcti, const std::string& owner_password)
+    : EsapiTpm(tcti, "--tcti " + tcti), has_owner_password_(!owner_password.empty()) {
+    if (!has_owner_password_) return;
+    Buffer text = read_line(owner_password, sizeof(TPMU_HA));
+    TPM2B_AUTH password{.size = static_cast<std::uint16_t>(text.size()), .buffer = {}};
+    std::memcpy(password.buffer, text.data(), text.size());
+    const TSS2_RC set = Esys_TR_SetAuth(context(), ESYS_TR_RH_OWNER, &password);
+    wipe(text);
+    wipe(&password, sizeof(password));
+    check(set, "owner password");
+}
+
+void EndpointTpm::as_owner(const char* what, const std::function<TSS2_RC(ESYS_TR session)>& command) {
+    const Session session(context(), exists(tpm::kStorageRootKey) ? persistent(tpm::kStorageRootKey) : ESYS_TR_NONE);
+    session.authorize_only();
+    try {
+        check(command(session.handle()), what);
+    } catch (const TpmError& error) {
+        if (error.error() != TPM2_RC_BAD_AUTH && error.error() != TPM2_RC_AUTH_FAIL) throw;
+        throw ToolError(std::string("TPM: ") + what +
+                        (has_owner_password_
+                             ? ": its owner hierarchy has another password than the one in --owner-password"
+                             : ": its owner hierarchy has a password; give it by --owner-password FILE"));
+    }
+}
 
 std::optional<tpm::Name> EndpointTpm::storage_root_key() {
     if (!exists(tpm::kStorageRootKey)) return std::nullopt;
@@ -86,13 +116,15 @@ tpm::Name EndpointTpm::require_storage_root_key() {
     if (const auto name = storage_root_key()) return *name;
     const TPM2B_PUBLIC area = public_of(tpm::storage_root_key_template().bytes());
     Transient key(context());
-    check(Esys_CreatePrimary(context(), ESYS_TR_RH_OWNER, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &kNoSensitive,
-                             &area, &kNoData, &kNoPcrs, &key.handle, nullptr, nullptr, nullptr, nullptr),
-          "making the storage root key");
-    ESYS_TR kept = ESYS_TR_NONE;
-    check(Esys_EvictControl(context(), ESYS_TR_RH_OWNER, key.handle, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE,
-                            tpm::kStorageRootKey, &kept),
-          "keeping the storage root key");
+    as_owner("making the storage root key", [&](ESYS_TR session) {
+        return Esys_CreatePrimary(context(), ESYS_TR_RH_OWNER, session, ESYS_TR_NONE, ESYS_TR_NONE, &kNoSensitive,
+                                  &area, &kNoData, &kNoPcrs, &key.handle, nullptr, nullptr, nullptr, nullptr);
+    });
+    as_owner("keeping the storage root key", [&](ESYS_TR session) {
+        ESYS_TR kept = ESYS_TR_NONE;
+        return Esys_EvictControl(context(), ESYS_TR_RH_OWNER, key.handle, session, ESYS_TR_NONE, ESYS_TR_NONE,
+                                 tpm::kStorageRootKey, &kept);
+    });
     const auto name = storage_root_key();
     if (!name) throw ToolError("TPM: the storage root key was not kept");
     return *name;
@@ -115,7 +147,8 @@ std::optional<RollbackCounter> EndpointTpm::rollback_counter(TPM2_HANDLE index) 
     // Defined and never incremented: an earlier run was interrupted.
     if (found == tpm::name_of(tpm::rollback_counter_public(index, false).bytes())) return std::nullopt;
     if (found != tpm::rollback_counter_name(index)) {
-        throw ToolError("TPM: the NV index of the rollback counter is in other use; choose another --counter-index");
+        throw ToolError("TPM: NV index " + index_text(index) +
+                        ", of the rollback counter, is in other use; choose another --counter-index");
     }
     return RollbackCounter{index, read_counter(resource)};
 }
@@ -128,18 +161,45 @@ RollbackCounter EndpointTpm::require_rollback_counter(TPM2_HANDLE index) {
         std::size_t offset = 0;
         check(Tss2_MU_TPMS_NV_PUBLIC_Unmarshal(octets(area.bytes()), area.size(), &offset, &definition.nvPublic),
               "rollback counter");
-        ESYS_TR defined = ESYS_TR_NONE;
-        check(Esys_NV_DefineSpace(context(), ESYS_TR_RH_OWNER, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &kNoAuth,
-                                  &definition, &defined),
-              "making the rollback counter");
+        as_owner("making the rollback counter", [&](ESYS_TR session) {
+            ESYS_TR defined = ESYS_TR_NONE;
+            return Esys_NV_DefineSpace(context(), ESYS_TR_RH_OWNER, session, ESYS_TR_NONE, ESYS_TR_NONE, &kNoAuth,
+                                       &definition, &defined);
+        });
     }
     // The first increment gives it its lasting Name.
-    check(
-        Esys_NV_Increment(context(), ESYS_TR_RH_OWNER, persistent(index), ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE),
-        "starting the rollback counter");
+    as_owner("starting the rollback counter", [&](ESYS_TR session) {
+        return Esys_NV_Increment(context(), ESYS_TR_RH_OWNER, persistent(index), session, ESYS_TR_NONE, ESYS_TR_NONE);
+    });
     const auto counter = rollback_counter(index);
     if (!counter) throw ToolError("TPM: the rollback counter was not made");
     return *counter;
+}
+
+std::uint64_t EndpointTpm::increment(const RollbackCounter& counter) {
+    const ESYS_TR index = persistent(counter.index);
+    as_owner("incrementing the rollback counter", [&](ESYS_TR session) {
+        return Esys_NV_Increment(context(), ESYS_TR_RH_OWNER, index, session, ESYS_TR_NONE, ESYS_TR_NONE);
+    });
+    return read_counter(index);
+}
+
+void EndpointTpm::remove_storage_root_key() {
+    const ESYS_TR key = persistent(tpm::kStorageRootKey);
+    as_owner("removing the storage root key", [&](ESYS_TR session) {
+        ESYS_TR evicted = ESYS_TR_NONE;
+        return Esys_EvictControl(context(), ESYS_TR_RH_OWNER, key, session, ESYS_TR_NONE, ESYS_TR_NONE,
+                                 tpm::kStorageRootKey, &evicted);
+    });
+    if (exists(tpm::kStorageRootKey)) throw ToolError("TPM: the storage root key is still there");
+}
+
+void EndpointTpm::remove_rollback_counter(TPM2_HANDLE index) {
+    const ESYS_TR resource = persistent(index);
+    as_owner("removing the rollback counter", [&](ESYS_TR session) {
+        return Esys_NV_UndefineSpace(context(), ESYS_TR_RH_OWNER, resource, session, ESYS_TR_NONE, ESYS_TR_NONE);
+    });
+    if (exists(index)) throw ToolError("TPM: the rollback counter is still there");
 }
 
 TpmObject EndpointTpm::create(Bytes public_template, const TPM2B_SENSITIVE_CREATE& sensitive) {

@@ -1,6 +1,6 @@
 // The endpoint's TPM, through tpm2-tss's ESAPI: the objects that a vault needs are made here, once.
 //
-// Owner authorization is empty, as after TPM2_Clear. Objects are created in a session salted to the storage
+// Owner authorization is empty, as after TPM2_Clear, or a password. Objects are created in a session salted to the storage
 // root key, its parameters encrypted, so that neither secrets nor random numbers cross the bus in the clear.
 #pragma once
 
@@ -15,6 +15,9 @@ struct TpmObject {
     tpm::PrivateBlob private_blob;
 };
 
+// "0x018947a0".
+[[nodiscard]] std::string index_text(TPM2_HANDLE index);
+
 struct RollbackCounter {
     TPM2_HANDLE index = tpm::kRollbackCounter;
     std::uint64_t value = 0;
@@ -22,8 +25,8 @@ struct RollbackCounter {
 
 class EndpointTpm : EsapiTpm {
   public:
-    // `tcti` as in tctildr(3).
-    explicit EndpointTpm(const std::string& tcti);
+    // `tcti` as in tctildr(3). `owner_password`: file with that of the owner hierarchy, one line; empty: it has none.
+    explicit EndpointTpm(const std::string& tcti, const std::string& owner_password = {});
 
     // Name of the storage root key at tpm::kStorageRootKey, if there is one. ToolError if it is another kind
     // of key than storage_root_key_template() makes.
@@ -35,6 +38,14 @@ class EndpointTpm : EsapiTpm {
     [[nodiscard]] std::optional<RollbackCounter> rollback_counter(TPM2_HANDLE index);
     // The same, and makes it if it is missing.
     [[nodiscard]] RollbackCounter require_rollback_counter(TPM2_HANDLE index);
+    // By one; the value that it then has.
+    [[nodiscard]] std::uint64_t increment(const RollbackCounter& counter);
+
+    // For good. ToolError if there is none.
+    void remove_storage_root_key();
+    void remove_rollback_counter(TPM2_HANDLE index);
+    // Whether there is an object, or an index, of whatever kind.
+    [[nodiscard]] bool has(TPM2_HANDLE handle) const { return exists(handle); }
 
     // Both need the storage root key.
     [[nodiscard]] TpmObject seal(const Secret<32>& secret, const Sha256Digest& policy);
@@ -47,8 +58,11 @@ class EndpointTpm : EsapiTpm {
 
   private:
     class Session;
+    // Runs a command with the owner hierarchy's authorization, in an HMAC session: a password does not cross the bus.
+    void as_owner(const char* what, const std::function<TSS2_RC(ESYS_TR session)>& command);
     [[nodiscard]] std::uint64_t read_counter(ESYS_TR index) const;
     [[nodiscard]] TpmObject create(Bytes public_template, const TPM2B_SENSITIVE_CREATE& sensitive);
+    bool has_owner_password_ = false;
 };
 
 }  // namespace gatehouse::host

@@ -7,6 +7,10 @@ namespace {
 
 // --- Regions
 
+bool is_boot(const volume::GptEntry& entry) {
+    return entry.type == volume::kBootPartitionType && partition_name(entry) == volume::kBootPartitionName;
+}
+
 void check_vault(const BlockDevice& disk, const volume::GptEntry& vault) {
     const std::size_t size = disk.sector_size();
     if (vault.count() < volume::kMinimumVaultSize / size) {
@@ -67,7 +71,13 @@ std::vector<Region> table_regions(const BlockDevice& disk, const PartitionTable&
 
 }  // namespace
 
-void lay_out(const BlockDevice& disk, const PartitionTables& tables, volume::Header& header) {
+void lay_out(const BlockDevice& disk, const PartitionTables& tables, volume::Header& header, DiskRole role) {
+    const auto partitions = tables.primary.partitions();
+    if (role == DiskRole::kBoot) {
+        (void)tables.primary.boot_partition();  // there must be one
+    } else if (std::ranges::any_of(partitions, is_boot)) {
+        throw ToolError(disk.path() + ": has a boot partition, so it is an endpoint's own disk");
+    }
     const volume::GptEntry vault = tables.vault_entry();
     check_vault(disk, vault);
     header.region_count = 0;
@@ -84,10 +94,8 @@ void lay_out(const BlockDevice& disk, const PartitionTables& tables, volume::Hea
         const auto more = table_regions(disk, *table, tables.vault);
         regions.insert(regions.end(), more.begin(), more.end());
     }
-    for (const volume::GptEntry& entry : tables.primary.partitions()) {
-        const bool is_boot =
-            entry.type == volume::kBootPartitionType && partition_name(entry) == volume::kBootPartitionName;
-        if (is_boot || entry.type == volume::kBiosBootPartitionType) {
+    for (const volume::GptEntry& entry : partitions) {
+        if (is_boot(entry) || entry.type == volume::kBiosBootPartitionType) {
             regions.push_back({entry.first, entry.count(), RegionClass::kReadOnly});
         }
     }

@@ -11,9 +11,12 @@
 
 namespace gatehouse::host {
 
+// A boot disk has one boot partition, a member none.
+enum class DiskRole : std::uint8_t { kBoot, kMember };
 // Fills in disk identity, geometry, regions and overlay, for a disk with these tables. The vault must be large enough and
 // aligned to 4,096 bytes, else ToolError.
-void lay_out(const BlockDevice& disk, const PartitionTables& tables, volume::Header& header);
+void lay_out(const BlockDevice& disk, const PartitionTables& tables, volume::Header& header,
+             DiskRole role = DiskRole::kBoot);
 
 struct Extent {
     std::uint64_t first = 0;  // LBA

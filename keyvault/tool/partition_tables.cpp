@@ -8,10 +8,14 @@ namespace {
 // Offsets in a header and in an entry (UEFI 2.10, tables 5-5 and 5-6).
 constexpr std::size_t kLbaAt = 24;
 constexpr std::size_t kAlternateAt = 32;
+constexpr std::size_t kLastUsableAt = 48;
 constexpr std::size_t kDiskAt = 56;
 constexpr std::size_t kEntriesLbaAt = 72;
 constexpr std::size_t kHeaderSizeAt = 12;
 constexpr std::size_t kEntryIdAt = 16;
+constexpr std::size_t kEntryLastAt = 40;
+constexpr std::size_t kEntryAttributesAt = 48;
+constexpr std::uint64_t kGrowFileSystem = std::uint64_t{1} << 59;
 
 volume::Guid random_guid(RandomSource& random) {
     volume::Guid guid{};
@@ -54,13 +58,6 @@ Buffer without_ids(const PartitionTable& table) {
     return copy;
 }
 
-std::optional<PartitionTable> try_read(const BlockDevice& disk, std::uint64_t lba, std::string& why_not) try {
-    return read_partition_table(disk, lba);
-} catch (const ToolError& error) {
-    if (why_not.empty()) why_not = error.what();
-    return std::nullopt;
-}
-
 void check_ends(const BlockDevice& disk, const PartitionTable& table, std::uint64_t alternate) {
     if (table.header.alternate_lba != alternate) {
         throw ToolError(disk.path() +
@@ -70,12 +67,20 @@ void check_ends(const BlockDevice& disk, const PartitionTable& table, std::uint6
 
 }  // namespace
 
+std::optional<PartitionTable> try_partition_table(const BlockDevice& disk, std::uint64_t lba,
+                                                  std::string& why_not) try {
+    return read_partition_table(disk, lba);
+} catch (const ToolError& error) {
+    if (why_not.empty()) why_not = error.what();
+    return std::nullopt;
+}
+
 PartitionTables read_partition_tables(const BlockDevice& disk) {
     const std::uint64_t last = disk.total_sectors() - 1;
     std::string why_not;
-    std::optional<PartitionTable> primary = try_read(disk, volume::kPrimaryGptLba, why_not);
+    std::optional<PartitionTable> primary = try_partition_table(disk, volume::kPrimaryGptLba, why_not);
     if (primary) check_ends(disk, *primary, last);
-    std::optional<PartitionTable> backup = try_read(disk, last, why_not);
+    std::optional<PartitionTable> backup = try_partition_table(disk, last, why_not);
     if (!primary && !backup) throw ToolError(why_not);
     if (backup) check_ends(disk, *backup, volume::kPrimaryGptLba);
     if (primary && backup && without_ids(*primary) != without_ids(*backup)) {
@@ -87,7 +92,6 @@ PartitionTables read_partition_tables(const BlockDevice& disk) {
     }
     PartitionTables tables{.primary = std::move(*primary), .backup = std::move(*backup), .vault = 0};
     const volume::GptEntry vault = tables.primary.vault_partition();
-    (void)tables.primary.boot_partition();  // there must be one
     while (volume::gpt_entry(tables.primary.entries(), tables.vault).type != vault.type) ++tables.vault;
     return tables;
 }
@@ -105,6 +109,36 @@ void renew_identity(PartitionTables& tables, RandomSource& random) {
     for (PartitionTable* const table : {&tables.primary, &tables.backup}) {
         copy_bytes(MutableBytes(table->sector).subspan(kDiskAt), disk);
         seal(*table, total);
+    }
+}
+
+void fit_to_disk(PartitionTables& tables, std::uint64_t total_sectors) {
+    const std::size_t sector_size = tables.primary.sector.size();
+    const std::uint64_t last = total_sectors - 1;
+    const std::uint64_t backup_entries = last - tables.primary.header.table_sectors(sector_size);
+    const std::uint64_t last_usable = backup_entries - 1;
+    std::optional<std::uint32_t> last_partition;
+    for (std::uint32_t i = 0; i < tables.primary.header.entry_count; ++i) {
+        const auto entry = [&](std::uint32_t index) { return volume::gpt_entry(tables.primary.entries(), index); };
+        if (entry(i).used() && (!last_partition || entry(i).last > entry(*last_partition).last)) last_partition = i;
+    }
+    tables.backup.header.lba = last;
+    store(tables.primary.sector.data() + kAlternateAt, last, Endian::kLittle);
+    store(tables.backup.sector.data() + kLbaAt, last, Endian::kLittle);
+    store(tables.backup.sector.data() + kEntriesLbaAt, backup_entries, Endian::kLittle);
+    for (PartitionTable* const table : {&tables.primary, &tables.backup}) {
+        store(table->sector.data() + kLastUsableAt, last_usable, Endian::kLittle);
+        if (last_partition) {
+            std::byte* const entry = table->array.data() + *last_partition * volume::kGptEntrySize;
+            const auto attributes = load<std::uint64_t>(entry + kEntryAttributesAt, Endian::kLittle);
+            const std::uint64_t unit = 4096 / sector_size;
+            const std::uint64_t grown = (last_usable + 1) / unit * unit - 1;
+            const bool grows = (attributes & kGrowFileSystem) != 0;
+            if (grows && grown > load<std::uint64_t>(entry + kEntryLastAt, Endian::kLittle)) {
+                store(entry + kEntryLastAt, grown, Endian::kLittle);
+            }
+        }
+        seal(*table, total_sectors);
     }
 }
 

@@ -6,7 +6,7 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 
-#include "keyvault/tool/recovery_key.hpp"
+#include "keyvault/host_support/output.hpp"
 #include "keyvault/volume_writer/peek.hpp"
 
 namespace gatehouse::host {
@@ -24,8 +24,8 @@ class Stopwatch {
     std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-std::string resume_command(const std::string& disk, const std::string& key) {
-    return "sealed-key provision " + disk + " --resume --recovery-key " + key;
+std::string resume_command(const std::string& disk, const std::string& options) {
+    return "sealed-key provision " + disk + " --resume " + options;
 }
 
 // A copy that is no header, beside one that is, is made again from it, byte for byte: that needs no key.
@@ -47,9 +47,14 @@ void refuse_existing_vault(Disk& disk, const volume::GptEntry& vault) {
         const volume::Candidates candidates = volume::select_candidates(copies[0], copies[1]);
         const auto header = std::make_unique<volume::Header>();
         const bool whole = volume::peek(copies[candidates.copy[0]], *header).ok();
+        if (whole) demand_not_decrypted(disk, *header);
+        if (whole && header->cursor.state == volume::CursorState::kChangingKey) {
+            throw ToolError(disk.path() + ": already provisioned, and a change of its disk key was interrupted" +
+                            repaired + "; go on with: sealed-key rotate dek " + disk.path() + " --recovery-key FILE");
+        }
         if (whole && header->cursor.state != volume::CursorState::kIdle) {
             throw ToolError(disk.path() + ": provisioning was interrupted at " + std::to_string(percent_done(*header)) +
-                            " %" + repaired + "; go on with: " + resume_command(disk.path(), "FILE"));
+                            " %" + repaired + "; go on with: " + resume_command(disk.path(), "--recovery-key FILE"));
         }
         throw ToolError(disk.path() + ": already provisioned (sealed-key status shows its vault)" + repaired);
     }
@@ -82,7 +87,9 @@ void put_vault(BlockDevice& disk, const PartitionTables& tables, OpenVault& vaul
 
 json provision(const ProvisionRequest& request) {
     const Stopwatch watch;
-    EndpointTpm tpm(request.sealing.tcti);
+    const EscrowFile escrow(request.escrow_key, request.escrow_out, request.recovery_key_out);
+    escrow.demand_new();
+    EndpointTpm tpm(request.sealing.tcti, request.sealing.owner_password);
     Disk disk(request.disk, Disk::Access::kWrite);
     PartitionTables tables = read_partition_tables(disk);
     const auto vault = std::make_unique<OpenVault>();
@@ -98,14 +105,18 @@ json provision(const ProvisionRequest& request) {
     random.fill(vault->keys.dek.bytes());
     volume::SlotSecret recovery;
     random.fill(recovery.bytes());
-    const bool recoverable = !request.recovery_key_out.empty();
+    const bool has_file = !request.recovery_key_out.empty();
+    const bool recoverable = has_file || escrow.wanted();
     make_vault(tpm, endpoint, random, recoverable ? &recovery : nullptr, *vault);
 
     if (!request.attestation_key_out.empty()) {
-        replace_file(request.attestation_key_out, text_bytes(attestation_key_pem(vault->header)));
+        replace_like(request.attestation_key_out, text_bytes(attestation_key_pem(vault->header)), kPublicKeyMagic,
+                     {request.sealing.authority, request.escrow_key});
     }
-    if (recoverable) write_recovery_key(request.recovery_key_out, recovery);
-    with_advice(recoverable ? "go on with: " + resume_command(request.disk, request.recovery_key_out)
+    keep_recovery_key(request.recovery_key_out, escrow, recovery, vault->header.vault_id, random);
+    const std::string key = has_file ? "--recovery-key " + request.recovery_key_out
+                                     : "--escrow " + request.escrow_out + " --escrow-private-key FILE";
+    with_advice(recoverable ? "go on with: " + resume_command(request.disk, key)
                             : "there is no recovery key: write the image anew and provision that",
                 [&] { put_vault(disk, tables, *vault); });
 
@@ -115,7 +126,7 @@ json provision(const ProvisionRequest& request) {
     return result;
 }
 
-json resume(const std::string& path, const std::string& recovery_key) {
+json resume(const std::string& path, const RecoverySource& recovery_key) {
     const Stopwatch watch;
     Disk disk(path, Disk::Access::kWrite);
     const PartitionTables tables = read_partition_tables(disk);
@@ -124,14 +135,16 @@ json resume(const std::string& path, const std::string& recovery_key) {
         throw ToolError(
             path +
             ": holds no vault, so there is nothing to go on with. Is it the right disk? If it is, provision "
-            "it from the start with a new --recovery-key-out; keep " +
-            recovery_key + ", it may open another disk");
+            "it from the start with a new --recovery-key-out; keep the key, it may open another disk");
     }
     const auto vault = std::make_unique<OpenVault>();
     open_with_recovery_key(disk, recovery_key, *vault);
+    refuse_stale_copy(disk, *vault);
+    demand_not_decrypted(disk, vault->header);
     VaultStore store(disk, tables.vault_entry());
-    with_advice("go on with: " + resume_command(path, recovery_key), [&] { encrypt(disk, store, *vault); });
+    with_advice("go on with: " + resume_command(path, recovery_key.options()), [&] { encrypt(disk, store, *vault); });
     json result = vault_json(vault->header);
+    result["next"] = {"sealed-key status " + path + " --tcti TCTI   # says what the next boot still lacks"};
     result["seconds"] = watch.seconds();
     return result;
 }

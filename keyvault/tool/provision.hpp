@@ -7,9 +7,10 @@
 //     windows of 16 MiB, each with a journal    resume()
 //     idle cursor, both copies                  resume(), which finds nothing to do but the second copy
 //
-// The recovery key is on its own medium before the first of them.
+// The recovery key, or its blob, is on its own medium before the first of them.
 #pragma once
 
+#include "keyvault/tool/recovery_key.hpp"
 #include "keyvault/tool/vault_maker.hpp"
 
 namespace gatehouse::host {
@@ -17,7 +18,9 @@ namespace gatehouse::host {
 struct ProvisionRequest {
     std::string disk;
     SealingRequest sealing;
-    std::string recovery_key_out;     // file to make; empty: no recovery slot, and no resume
+    std::string recovery_key_out;  // file to make
+    std::string escrow_key;        // public key, PEM, of ...
+    std::string escrow_out;  // ... a blob to make (escrow.hpp); without either file no recovery slot, and no resume
     std::string attestation_key_out;  // PEM file to make; empty: none
 };
 
@@ -28,8 +31,8 @@ struct ProvisionRequest {
 // and "seconds". What a failure says ends with what to do next.
 [[nodiscard]] nlohmann::json provision(const ProvisionRequest& request);
 
-// Goes on after a cut, with the key in a recovery key file; needs no TPM. vault_json() and "seconds".
-[[nodiscard]] nlohmann::json resume(const std::string& path, const std::string& recovery_key);
+// Goes on after a cut, with the recovery key; needs no TPM. vault_json() and "seconds".
+[[nodiscard]] nlohmann::json resume(const std::string& path, const RecoverySource& recovery_key);
 
 // The writing part of provision(): `vault` is as make_vault() leaves it, laid out for `tables`.
 void put_vault(BlockDevice& disk, const PartitionTables& tables, OpenVault& vault,

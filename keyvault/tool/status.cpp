@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "keyvault/host_support/content.hpp"
+#include "keyvault/tool/finished_vault.hpp"
 #include "keyvault/tool/recovery_key.hpp"
 #include "keyvault/tool/vault_maker.hpp"
+#include "keyvault/volume_writer/decryption.hpp"
 #include "keyvault/volume_writer/peek.hpp"
 #include "policies/bundle/bundle.hpp"
 
@@ -14,46 +17,127 @@ namespace {
 using nlohmann::json;
 using volume::Header;
 
-constexpr std::size_t kMaxSmallFile = 64 * 1024;
-constexpr const char* kBundleFile = "policy.bundle";
-constexpr const char* kApprovalFile = "policy.approval";
-
-std::string index_text(TPM2_HANDLE index) {
-    std::array<std::byte, 4> bytes{};
-    store(bytes.data(), index, Endian::kBig);
-    return "0x" + hex(bytes);
-}
-
-json tpm_status(const StatusRequest& request, const volume::Slots& slots, TPM2_HANDLE counter_index, bool& ok) {
-    EndpointTpm tpm(request.tcti);
-    json result{{"srk_name", nullptr}, {"srk_match", false}, {"counter", nullptr}};
-    if (const auto name = tpm.storage_root_key()) {
-        result["srk_name"] = hex(*name);
-        result["srk_match"] = slots.tpm && equal_bytes(slots.tpm->storage_root_key, *name);
+// Why the next boot would not open the vault, and what to do about it: the first reason is what is told.
+class NextBoot {
+  public:
+    void demand(bool holds, const std::string& why, const std::string& what_to_do) {
+        if (!holds && refusal_.empty()) refusal_ = why + "; " + what_to_do;
     }
-    if (const auto counter = tpm.rollback_counter(counter_index)) {
-        result["counter"] = {{"index", index_text(counter->index)}, {"value", counter->value}};
+    [[nodiscard]] bool refuses() const { return !refusal_.empty(); }
+    [[nodiscard]] std::string text() const {
+        return refuses()
+                   ? "refuses: " + refusal_
+                   : "opens the vault, as far as can be seen from here; whether the approval is good, the TPM says";
     }
-    ok = ok && result["srk_match"].get<bool>();
-    return result;
-}
 
-// What the boot partition says of the counter; nothing of it is trusted by anybody but for the messages.
+  private:
+    std::string refusal_;
+};
+
+// What the boot partition says, which nobody but the TPM and the hypervisor judges.
 struct BootFacts {
     TPM2_HANDLE counter_index = tpm::kRollbackCounter;
     json counter_limit = nullptr;
 };
-BootFacts read_boot_facts(const Disk& disk, const volume::GptEntry& boot) {
+
+std::string record_command(const Header& header) {
+    const std::string srk = header.slots.tpm ? hex(header.slots.tpm->storage_root_key) : "NAME";
+    return "policyctl record --srk-name " + srk + " --vault-id " + hex(header.vault_id);
+}
+
+void check_pin(NextBoot& next, const policies::Bundle& bundle, const std::optional<Buffer>& record_file,
+               const Header& header) {
+    Bytes srk_name = bundle.srk_name;
+    Bytes vault_id = bundle.vault_id;
+    if (!bundle.enrollment.empty()) {
+        next.demand(record_file.has_value(), "there is no endpoint record on the boot partition",
+                    "sign one: " + record_command(header));
+        if (!record_file) return;
+        const Result<policies::Record> record = policies::parse_record(*record_file, bundle.enrollment);
+        next.demand(record.ok(), "the endpoint record is not good: " + (record.ok() ? "" : describe(record.failure())),
+                    "sign one with the fleet's enrollment key: " + record_command(header));
+        if (!record.ok()) return;
+        srk_name = record->srk_name;
+        vault_id = record->vault_id;
+    }
+    next.demand(equal_bytes(vault_id, header.vault_id), "the boot partition pins another vault than this disk's",
+                "pin this one, if it is the right disk: policyctl bundle or policyctl record, with --vault-id");
+    const bool sealed = header.slots.tpm && equal_bytes(srk_name, header.slots.tpm->storage_root_key);
+    next.demand(sealed, "the boot partition pins another TPM than the vault is sealed to",
+                "pin that one: policyctl bundle or policyctl record, with --srk-name");
+}
+
+BootFacts check_boot_files(NextBoot& next, const Disk& disk, const volume::GptEntry& boot, const Header& header) {
     BootFacts facts;
-    if (boot_file_exists(disk, boot, kBundleFile)) {
-        const Buffer content = read_boot_file(disk, boot, kBundleFile, kMaxSmallFile);
-        facts.counter_index = expect(policies::parse_bundle(content), "policy bundle").counter_index;
+    const std::optional<Buffer> bundle_file = small_boot_file(disk, boot, kBundleFile);
+    const std::optional<Buffer> approval_file = small_boot_file(disk, boot, kApprovalFile);
+    next.demand(bundle_file.has_value(), "there is no policy bundle on the boot partition",
+                "make one: policyctl bundle");
+    if (bundle_file) {
+        const Result<policies::Bundle> parsed = policies::parse_bundle(*bundle_file);
+        next.demand(parsed.ok(), "the policy bundle is not good: " + (parsed.ok() ? "" : describe(parsed.failure())),
+                    "make one: policyctl bundle");
+        if (!parsed) return facts;
+        const policies::Bundle& bundle = *parsed;
+        facts.counter_index = bundle.counter_index;
+        check_pin(next, bundle, small_boot_file(disk, boot, kRecordFile), header);
+        const tpm::Name authority = tpm::name_of(bundle.authority);
+        next.demand(header.slots.tpm && equal_bytes(authority, header.slots.tpm->authority),
+                    "the policy bundle names another authority than the vault is sealed to",
+                    "make one with that authority (policyctl bundle), or change it: sealed-key rotate authority");
+        const std::optional<Buffer> machine = small_boot_file(disk, boot, kMachineFile);
+        next.demand(!bundle.has(policies::BundleFlag::kMachineAcpi) ||
+                        (machine && policies::parse_machine_approval(*machine).ok()),
+                    "there is no good approval of this machine on the boot partition",
+                    "sign one: policyctl machine approve");
     }
-    if (boot_file_exists(disk, boot, kApprovalFile)) {
-        const Buffer content = read_boot_file(disk, boot, kApprovalFile, kMaxSmallFile);
-        facts.counter_limit = expect(policies::parse_approval(content), "policy approval").counter_limit;
-    }
+    next.demand(approval_file.has_value(), "there is no approval of this release on the boot partition",
+                "sign one: policyctl sign");
+    if (!approval_file) return facts;
+    const Result<policies::Approval> approval = policies::parse_approval(*approval_file);
+    next.demand(approval.ok(), "the approval is not good: " + (approval.ok() ? "" : describe(approval.failure())),
+                "sign one: policyctl sign");
+    if (approval) facts.counter_limit = approval->counter_limit;
     return facts;
+}
+
+json tpm_status(NextBoot& next, const StatusRequest& request, const volume::Slots& slots, const BootFacts& facts,
+                bool& ok) {
+    EndpointTpm tpm(request.tcti);
+    json result{{"srk_name", nullptr}, {"srk_match", false}, {"counter", nullptr}};
+    const auto name = tpm.storage_root_key();
+    const bool match = is_sealed_to(slots, name);
+    if (name) result["srk_name"] = hex(*name);
+    result["srk_match"] = match;
+    ok = ok && match;
+    next.demand(match,
+                name ? "this TPM is not the one that the vault is sealed to (another board, or it was cleared)"
+                     : "this TPM has no storage root key (it was cleared, or is new)",
+                "seal the vault to it: sealed-key recover, with the recovery key");
+    const auto counter = tpm.rollback_counter(facts.counter_index);
+    next.demand(counter.has_value(), "the TPM has no rollback counter at NV index " + index_text(facts.counter_index),
+                "sealed-key recover, with the recovery key, makes one");
+    if (!counter) return result;
+    result["counter"] = {{"index", index_text(counter->index)}, {"value", counter->value}};
+    next.demand(
+        facts.counter_limit.is_null() || facts.counter_limit.get<std::uint64_t>() >= counter->value,
+        "the approval holds up to " + facts.counter_limit.dump() + " of the rollback counter, which is " +
+            std::to_string(counter->value),
+        "if that release is to boot again, sign it: policyctl sign --counter-limit " + std::to_string(counter->value));
+    return result;
+}
+
+const char* state_of(const Header& header) {
+    if (header.cursor.state == volume::CursorState::kIdle) return "provisioned";
+    if (volume::is_being_decrypted(header)) return "decrypting";
+    return header.cursor.state == volume::CursorState::kChangingKey ? "changing the disk key" : "provisioning";
+}
+
+// What only a part of the sectors has, of a cursor that is not idle.
+const char* half_done(const Header& header) {
+    if (volume::is_being_decrypted(header)) return " % of the disk is plaintext, on its way back to that";
+    return header.cursor.state == volume::CursorState::kChangingKey ? " % of the disk is encrypted with its new key"
+                                                                    : " % of the disk is encrypted";
 }
 
 // The state of a disk without a header of this release.
@@ -63,9 +147,16 @@ std::string other_state(const HeaderCopies& copies) {
     return any(CopyKind::kMarker) ? "interrupted" : "none";
 }
 
+constexpr const char* kInUse = "gatehouse-channel convert --until-done";
+
 void add_next(json& to, const std::string& disk) {
-    if (to["state"] == "provisioning") {
-        to["next"] = "sealed-key provision " + disk + " --resume --recovery-key FILE";
+    if (to["state"] == "decrypting") {
+        to["next"] = "sealed-key decrypt " + disk + " --recovery-key FILE";
+    } else if (to["state"] == "changing the disk key") {
+        to["next"] = "sealed-key rotate dek " + disk + " --recovery-key FILE, or, once it has booted: " + kInUse;
+    } else if (to["state"] == "provisioning") {
+        to["next"] =
+            "sealed-key provision " + disk + " --resume --recovery-key FILE, or, once it has booted: " + kInUse;
     } else if (to["state"] == "version 1") {
         to["next"] = "sealed-key upgrade " + disk + " --recovery-key FILE --authority FILE --policy-ref TEXT";
     } else if (to["state"] == "interrupted") {
@@ -105,9 +196,17 @@ json status(const StatusRequest& request, bool& ok) {
         if (good && (newest == nullptr || headers[i].generation > newest->generation)) newest = &headers[i];
     }
     ok = newest != nullptr && newest->cursor.state == volume::CursorState::kIdle;
-    result["state"] = newest == nullptr ? other_state(copies) : ok ? "provisioned" : "provisioning";
+    result["state"] = newest == nullptr ? other_state(copies) : state_of(*newest);
     if (newest == nullptr) {
+        NextBoot next;
+        next.demand(false, "there is no vault of this release on the disk",
+                    result["state"] == "none" ? "make one: sealed-key provision" : "go on, as \"next\" says");
+        result["next_boot"] = next.text();
         add_next(result, request.disk);
+        if (result["state"] == "none" && !std::ranges::all_of(copies, is_zero)) {
+            result["next"] = "if an erase or a decrypt was cut: sealed-key erase " + request.disk +
+                             ", which overwrites what is left of the vault";
+        }
         return result;
     }
     result["percent"] = percent_done(*newest);
@@ -121,10 +220,32 @@ json status(const StatusRequest& request, bool& ok) {
         result["slots"]["tpm"] = {{"srk_name", hex(newest->slots.tpm->storage_root_key)},
                                   {"authority_name", hex(newest->slots.tpm->authority)}};
     }
-    const BootFacts facts = read_boot_facts(disk, tables.primary.boot_partition());
+    NextBoot next;
+    next.demand(newest->disk == tables.primary.header.disk,
+                "the disk has another GUID than the one that its vault was made for",
+                "give it back: sgdisk -U " + guid_text(newest->disk));
+    const bool in_use = !ok && !volume::is_being_decrypted(*newest);
+    next.demand(ok || in_use, "only " + std::to_string(percent_done(*newest)) + half_done(*newest),
+                "go on, as \"next\" says");
+    const std::string other = other_size(disk, *newest);
+    next.demand(other.empty(), other, "bring it back to that size");
+    if (newest->slots.member && !newest->slots.tpm) {
+        result["next_boot"] = next.refuses() ? next.text() : "opens it if the boot disk's vault lists it as a member";
+        if (!request.recovery_key.empty()) authenticate(result, disk, request, ok);
+        ok = ok && !next.refuses();
+        add_next(result, request.disk);
+        return result;
+    }
+    const BootFacts facts = check_boot_files(next, disk, tables.primary.boot_partition(), *newest);
     result["counter_limit"] = facts.counter_limit;
-    if (!request.tcti.empty()) result["tpm"] = tpm_status(request, newest->slots, facts.counter_index, ok);
+    if (!request.tcti.empty()) result["tpm"] = tpm_status(next, request, newest->slots, facts, ok);
     if (!request.recovery_key.empty()) authenticate(result, disk, request, ok);
+    result["next_boot"] = next.text();
+    if (in_use && !next.refuses()) {
+        result["next_boot"] = next.text() + "; " + std::to_string(percent_done(*newest)) + half_done(*newest) +
+                              ", and that goes on in use (not at an IDE controller, which refuses it)";
+    }
+    ok = ok && !next.refuses();
     add_next(result, request.disk);
     return result;
 }

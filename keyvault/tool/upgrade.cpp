@@ -53,12 +53,8 @@ json report(const UpgradeRequest& request, const Endpoint& endpoint, BundleFit f
 // The old copy stays until a new one is on the medium.
 void replace_vault(BlockDevice& disk, const PartitionTables& tables, OpenVault& vault) {
     write_partition_tables(disk, tables);
-    Buffer copy(volume::kMaximumHeaderSize);
-    copy.resize(expect(volume::serialise(vault.header, vault.keys.kek, copy), "vault header"));
     VaultStore store(disk, tables.vault_entry());
-    const std::size_t old = vault.copy;
-    store.put_copy(1 - old, copy);
-    store.put_copy(old, copy);
+    put_both_copies(store, vault);
     vault.copy = 0;
 }
 
@@ -87,7 +83,7 @@ void finish_conversion(BlockDevice& disk, const OpenVault& vault) {
 
 json upgrade(const UpgradeRequest& request) {
     const auto start = std::chrono::steady_clock::now();
-    EndpointTpm tpm(request.sealing.tcti);
+    EndpointTpm tpm(request.sealing.tcti, request.sealing.owner_password);
     Disk disk(request.disk, Disk::Access::kWrite);
     volume::SlotSecret recovery;
     read_recovery_key(request.recovery_key, recovery);
@@ -98,6 +94,7 @@ json upgrade(const UpgradeRequest& request) {
     const bool converted = open_with_recovery_key(disk, recovery, *vault).ok();  // cut in between, or done long ago
     const BundleFit fit = check_bundle(disk, request.sealing, endpoint, converted ? &vault->header.vault_id : nullptr);
     if (converted) {
+        demand_not_decrypted(disk, vault->header);
         finish_conversion(disk, *vault);
         return report(request, endpoint, fit, vault->header, start);
     }

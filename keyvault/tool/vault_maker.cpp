@@ -2,10 +2,12 @@
 
 #include <sys/random.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "keyvault/host_support/authority.hpp"
 #include "keyvault/tpm_templates/policy.hpp"
+#include "keyvault/volume_writer/decryption.hpp"
 #include "policies/bundle/bundle.hpp"
 
 namespace gatehouse::host {
@@ -15,33 +17,16 @@ using nlohmann::json;
 using volume::Header;
 
 constexpr std::size_t kMaxSmallFile = 64 * 1024;
-constexpr const char* kBundleFile = "policy.bundle";
-
-std::string index_text(TPM2_HANDLE index) {
-    std::array<std::byte, 4> bytes{};
-    store(bytes.data(), index, Endian::kBig);
-    return "0x" + hex(bytes);
-}
 
 // The header as it goes to disk opens with the sealed secret, and the keys come back.
 void check_header(const OpenVault& vault, const volume::SlotSecret& sealed) {
-    Buffer copy(volume::kMaximumHeaderSize);
-    copy.resize(expect(volume::serialise(vault.header, vault.keys.kek, copy), "vault header"));
     const auto opened = std::make_unique<OpenVault>();
-    expect(volume::open_header(copy, volume::SlotKind::kTpm, sealed, &vault.header.disk, opened->header, opened->keys),
+    expect(volume::open_header(whole_copy(vault), volume::SlotKind::kTpm, sealed, &vault.header.disk, opened->header,
+                               opened->keys),
            "vault header");
     if (!opened->keys.dek.equals(vault.keys.dek.bytes()) || !opened->keys.root.equals(vault.keys.root.bytes())) {
         throw ToolError("vault header: its keys do not come back");
     }
-}
-
-void keep_or_make_attestation_key(EndpointTpm& tpm, Header& header) {
-    if (!header.attestation_key_public.empty() &&
-        tpm.can_load(header.attestation_key_public.bytes(), header.attestation_key_private.bytes()))
-        return;
-    const TpmObject key = tpm.create_attestation_key();
-    expect(header.attestation_key_public.assign(key.public_area.bytes(), "attestation key"), "vault header");
-    expect(header.attestation_key_private.assign(key.private_blob.bytes(), "attestation key"), "vault header");
 }
 
 json regions_json(const Header& header) {
@@ -75,48 +60,81 @@ Endpoint::Endpoint(EndpointTpm& tpm, const SealingRequest& request)
 
 EndpointRandom::EndpointRandom(EndpointTpm& tpm) {
     Secret<32> seed;
-    if (::getrandom(seed.bytes().data(), Secret<32>::kSize, 0) != ssize_t{Secret<32>::kSize}) {
-        throw ToolError("the system's random numbers cannot be read");
-    }
+    SystemRandom().fill(seed.bytes());
     random_.seed(seed.bytes());
     tpm.random(seed.bytes());
     random_.seed(seed.bytes());
 }
 
-void make_vault(EndpointTpm& tpm, const Endpoint& endpoint, RandomSource& random, const volume::SlotSecret* recovery,
-                OpenVault& vault) {
+void SystemRandom::fill(MutableBytes out) {
+    while (!out.empty()) {
+        const ssize_t got = ::getrandom(out.data(), std::min<std::size_t>(out.size(), 256), 0);
+        if (got <= 0) throw ToolError("the system's random numbers cannot be read");
+        out = out.subspan(static_cast<std::size_t>(got));
+    }
+}
+
+void renew_kek(RandomSource& random, const volume::SlotSecret* recovery, OpenVault& vault) {
     Header& header = vault.header;
     volume::Keys& keys = vault.keys;
-    volume::SlotSecret sealed;
-    random.fill(sealed.bytes());
     random.fill(keys.kek.bytes());
-    random.fill(keys.root.bytes());
-    header.vault_id = volume::vault_id(keys.root);
     header.root = volume::wrap_root(keys.root, keys.kek, header.disk, random);
     header.data_key =
         expect(volume::wrap_dek(keys.dek, header.data_key.epoch, keys.kek, header.disk, random), "disk key");
-
-    const TpmObject object = tpm.seal(sealed, endpoint.policy);
     header.slots = {};
-    volume::TpmSlot& slot = header.slots.tpm.emplace();
+    if (recovery == nullptr) return;
+    header.slots.recovery = volume::wrap_kek(keys.kek, volume::SlotKind::kRecovery, *recovery, header, random);
+}
+
+void seal_vault(EndpointTpm& tpm, const Endpoint& endpoint, RandomSource& random, OpenVault& vault) {
+    volume::SlotSecret sealed;
+    random.fill(sealed.bytes());
+    const TpmObject object = tpm.seal(sealed, endpoint.policy);
+    volume::TpmSlot& slot = vault.header.slots.tpm.emplace();
     expect(slot.sealed_public.assign(object.public_area.bytes(), "sealed object"), "vault header");
     expect(slot.sealed_private.assign(object.private_blob.bytes(), "sealed object"), "vault header");
     slot.storage_root_key = endpoint.storage_root_key;
     slot.authority = tpm::name_of(endpoint.authority.bytes());
-    slot.kek = volume::wrap_kek(keys.kek, volume::SlotKind::kTpm, sealed, header, random);
-    if (recovery != nullptr) {
-        header.slots.recovery = volume::wrap_kek(keys.kek, volume::SlotKind::kRecovery, *recovery, header, random);
-    }
-    keep_or_make_attestation_key(tpm, header);
+    slot.kek = volume::wrap_kek(vault.keys.kek, volume::SlotKind::kTpm, sealed, vault.header, random);
     check_header(vault, sealed);
 }
 
+void renew_attestation_key(EndpointTpm& tpm, Header& header) {
+    const TpmObject key = tpm.create_attestation_key();
+    expect(header.attestation_key_public.assign(key.public_area.bytes(), "attestation key"), "vault header");
+    expect(header.attestation_key_private.assign(key.private_blob.bytes(), "attestation key"), "vault header");
+}
+
+void keep_or_make_attestation_key(EndpointTpm& tpm, Header& header) {
+    const bool known = !header.attestation_key_public.empty() &&
+                       tpm.can_load(header.attestation_key_public.bytes(), header.attestation_key_private.bytes());
+    if (!known) renew_attestation_key(tpm, header);
+}
+
+void make_vault(EndpointTpm& tpm, const Endpoint& endpoint, RandomSource& random, const volume::SlotSecret* recovery,
+                OpenVault& vault) {
+    random.fill(vault.keys.root.bytes());
+    vault.header.vault_id = volume::vault_id(vault.keys.root);
+    renew_kek(random, recovery, vault);
+    keep_or_make_attestation_key(tpm, vault.header);
+    seal_vault(tpm, endpoint, random, vault);
+}
+
+std::optional<Buffer> small_boot_file(const Disk& disk, const volume::GptEntry& boot, const char* name) {
+    if (!boot_file_exists(disk, boot, name)) return std::nullopt;
+    return read_boot_file(disk, boot, name, kMaxSmallFile);
+}
+
+bool is_sealed_to(const volume::Slots& slots, const std::optional<tpm::Name>& storage_root_key) {
+    return storage_root_key && slots.tpm && equal_bytes(*storage_root_key, slots.tpm->storage_root_key);
+}
+
 BundleFit check_bundle(const Disk& disk, const SealingRequest& request, const Endpoint& endpoint,
-                       const volume::VaultId* vault_id) {
+                       const volume::VaultId* vault_id, TpmChange change) {
     const volume::GptEntry boot = read_partition_tables(disk).primary.boot_partition();
-    if (!boot_file_exists(disk, boot, kBundleFile)) return BundleFit::kNone;
-    const Buffer content = read_boot_file(disk, boot, kBundleFile, kMaxSmallFile);
-    const policies::Bundle bundle = expect(policies::parse_bundle(content), disk.path() + ": its policy bundle");
+    const std::optional<Buffer> content = small_boot_file(disk, boot, kBundleFile);
+    if (!content) return BundleFit::kNone;
+    const policies::Bundle bundle = expect(policies::parse_bundle(*content), disk.path() + ": its policy bundle");
     const auto demand = [&](bool same, const std::string& what) {
         if (!same) {
             throw ToolError(disk.path() + ": its policy bundle has another " + what +
@@ -124,15 +142,24 @@ BundleFit check_bundle(const Disk& disk, const SealingRequest& request, const En
         }
     };
     const bool pinned = bundle.enrollment.empty();
-    demand(!pinned || equal_bytes(bundle.srk_name, endpoint.storage_root_key),
+    const bool same_tpm = equal_bytes(bundle.srk_name, endpoint.storage_root_key);
+    demand(!pinned || same_tpm || change == TpmChange::kAllowed,
            "SRK than this TPM's, whose name is " + hex(endpoint.storage_root_key));
     demand(equal_bytes(bundle.authority, endpoint.authority.bytes()), "authority than --authority");
     demand(equal_bytes(bundle.policy_ref, text_bytes(request.policy_ref)), "policy reference than --policy-ref");
     demand(bundle.counter_index == request.counter_index, "rollback counter than --counter-index");
     demand(bundle.has(policies::BundleFlag::kMachineAcpi) == request.machine_acpi,
            "source of ACPI tables than --acpi " + std::string(request.machine_acpi ? "machine" : "minimal"));
-    if (!pinned) return BundleFit::kFleet;
-    const bool same = vault_id != nullptr && equal_bytes(bundle.vault_id, *vault_id);
+    if (!pinned) {
+        const std::optional<Buffer> file =
+            vault_id == nullptr ? std::nullopt : small_boot_file(disk, boot, kRecordFile);
+        if (!file) return BundleFit::kFleet;
+        const Result<policies::Record> record = policies::parse_record(*file, bundle.enrollment);
+        const bool good = record.ok() && equal_bytes(record->srk_name, endpoint.storage_root_key) &&
+                          equal_bytes(record->vault_id, *vault_id);
+        return good ? BundleFit::kThisVault : BundleFit::kFleet;
+    }
+    const bool same = same_tpm && vault_id != nullptr && equal_bytes(bundle.vault_id, *vault_id);
     return same ? BundleFit::kThisVault : BundleFit::kOtherVault;
 }
 
@@ -152,15 +179,17 @@ json vault_json(const Header& header) {
     for (const Extent& extent : encrypted_extents(header)) encrypted += extent.count;
     json result{{"disk", guid_text(header.disk)},
                 {"vault_id", hex(header.vault_id)},
-                {"label", "endpoint-" + hex(Bytes(header.vault_id).first(4))},
-                {"ak_name", hex(tpm::name_of(header.attestation_key_public.bytes()))},
-                {"ak_public", attestation_key_pem(header)},
                 {"generation", header.generation},
-                {"key_epoch", header.data_key.epoch},
+                {"key_epoch", volume::epoch_of(header)},
                 {"sector_size", header.sector_size},
                 {"total_sectors", header.total_sectors},
                 {"encrypted_bytes", encrypted * header.sector_size},
                 {"regions", regions_json(header)}};
+    if (!header.attestation_key_public.empty()) {  // a member has none
+        result["label"] = "endpoint-" + hex(Bytes(header.vault_id).first(4));
+        result["ak_name"] = hex(tpm::name_of(header.attestation_key_public.bytes()));
+        result["ak_public"] = attestation_key_pem(header);
+    }
     if (header.slots.tpm) {
         result["srk_name"] = hex(header.slots.tpm->storage_root_key);
         result["authority_name"] = hex(header.slots.tpm->authority);
@@ -169,7 +198,7 @@ json vault_json(const Header& header) {
 }
 
 void add_sealing(json& to, const SealingRequest& request, const Endpoint& endpoint, BundleFit fit,
-                 const std::string& disk) {
+                 const std::string& disk, BootFiles files) {
     to["policy_ref"] = request.policy_ref;
     to["acpi"] = request.machine_acpi ? "machine" : "minimal";
     to["counter"] = {{"index", index_text(endpoint.counter.index)}, {"value", endpoint.counter.value}};
@@ -188,8 +217,14 @@ void add_sealing(json& to, const SealingRequest& request, const Endpoint& endpoi
         next.push_back("policyctl machine approve --key AUTHORITY.pem --policy-ref \"" + request.policy_ref +
                        "\" --model MODEL.json" + install);
     }
-    next.push_back("policyctl sign --key AUTHORITY.pem --counter-limit " + std::to_string(endpoint.counter.value) +
-                   install);
+    const std::string sign =
+        "policyctl sign --key AUTHORITY.pem --counter-limit " + std::to_string(endpoint.counter.value);
+    if (files == BootFiles::kOurs) next.push_back(sign + install);
+    if (files == BootFiles::kNotOurs) {
+        next.push_back(sign +
+                       " --files RELEASE -o policy.approval   # of the release's own files, not of those on the disk; "
+                       "put it beside them, unless the approval there holds");
+    }
     to["next"] = next;
 }
 

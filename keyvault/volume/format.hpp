@@ -24,7 +24,7 @@ inline Bytes mac_label() { return literal_bytes("gatehouse vault v2: header MAC"
 
 // Where the MAC's place in a copy begins: checks magic, version and length, which is all that is read before.
 [[nodiscard]] Result<Bytes> covered_bytes(Bytes copy, std::uint32_t version = kHeaderVersion);
-// What preview() reads, from the beginning to the slots; then the rest.
+// What preview() reads, from the beginning to the slots; then the rest, as far as the cursor, which ends it.
 [[nodiscard]] Status read_front(Reader& reader, Header& header);
 [[nodiscard]] Status read_body(Reader& reader, Header& header);
 // The TPM slot, after its "present".

@@ -41,7 +41,7 @@ Status validate_regions(const Header& header) {
 
 Status validate_cursor(const Header& header) {
     const Cursor& cursor = header.cursor;
-    if (cursor.state > CursorState::kEncrypting) {
+    if (cursor.state > CursorState::kChangingKey) {
         return {Error::kUnsupported, "vault header: cursor", static_cast<std::uint64_t>(cursor.state)};
     }
     const std::uint64_t end = cursor.state == CursorState::kIdle ? 0 : header.total_sectors;
@@ -123,7 +123,7 @@ Status read_body(Reader& reader, Header& header) {
     header.cursor.next = reader.u64();
     header.cursor.count = reader.u64();
     GATEHOUSE_TRY(reader.status("vault header: body"));
-    if (!std::ranges::all_of(reader.rest(), [](std::byte byte) { return byte == std::byte{0}; })) {
+    if (!std::ranges::all_of(Reader(reader).rest(), [](std::byte byte) { return byte == std::byte{0}; })) {
         return {Error::kBadValue, "vault header: reserved bytes"};
     }
     return {};

@@ -111,8 +111,9 @@ struct DataKey {
 
 // How far the sectors that are to be encrypted have been brought to the data key's epoch.
 enum class CursorState : std::uint32_t {
-    kIdle = 0,        // all of them; the other fields are zero
-    kEncrypting = 1,  // from plaintext (epoch 0): every one below `next`, those of the window in part
+    kIdle = 0,         // all of them; the other fields are zero
+    kEncrypting = 1,   // from plaintext (epoch 0): every one below `next`, those of the window in part
+    kChangingKey = 2,  // the same, from the key of the epoch before
 };
 struct Cursor {
     CursorState state = CursorState::kIdle;

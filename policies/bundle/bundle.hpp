@@ -42,11 +42,8 @@
 namespace gatehouse::policies {
 
 inline constexpr std::uint32_t kBundleVersion = 2;
-inline constexpr std::uint32_t kApprovalVersion = 1;
-inline constexpr std::uint32_t kRecordVersion = 1;
-inline constexpr std::size_t kMaxBundleSize = 4096;
-inline constexpr std::size_t kMaxApprovalSize = 4096;
-inline constexpr std::size_t kMaxRecordSize = 512;
+inline constexpr std::uint32_t kApprovalVersion = 1, kRecordVersion = 1;
+inline constexpr std::size_t kMaxBundleSize = 4096, kMaxApprovalSize = 4096, kMaxRecordSize = 512;
 inline constexpr std::size_t kNameSize = 34;   // nameAlg SHA-256 and its digest
 inline constexpr std::size_t kPointSize = 65;  // 0x04 || X || Y
 inline constexpr std::size_t kRecordSignatureSize = 64;
@@ -58,8 +55,11 @@ enum class BundleFlag : std::uint32_t {
     kMachineAcpi = 1u << 1,   // the guest gets the machine's ACPI tables, measured; else tables of the hypervisor's
     kTrim = 1u << 2,       // the guest may tell disks what it no longer uses; who has a disk then sees what is in use
     kShowDisks = 1u << 3,  // disks without a vault of this endpoint are read-only for the guest, else absent
+    // A change of a disk's key, or its first encryption, goes on in use; else what is in the midst of one does not boot. Who
+    // copied such a vault can put it back later.
+    kChangeInUse = 1u << 4,
 };
-inline constexpr std::uint32_t kKnownBundleFlags = 0xf;
+inline constexpr std::uint32_t kKnownBundleFlags = 0x1f;
 
 // Views into the parsed bytes, which must outlive them.
 struct Bundle {

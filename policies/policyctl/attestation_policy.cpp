@@ -52,8 +52,8 @@ void add_microcode(json& levels, const std::string& text) {
 }
 
 // A CoRIM's launches as references; without any, its PCRs as those of endpoints without a measured hypervisor. Says what it
-// could not use on standard error.
-void add_corim(json& policy, const std::string& path, const EVP_PKEY* key) {
+// could not use on standard error. `environment`: whose PCRs those of the CoRIMs before were.
+void add_corim(json& policy, const std::string& path, const EVP_PKEY* key, std::string& environment) {
     const formats::Corim corim =
         formats::read_corim(host::read_file(path, formats::kMaxCorim), key, std::time(nullptr), path);
     for (const std::string& what : corim.passed_over) std::cerr << path << ": passed over: " << what << '\n';
@@ -62,14 +62,23 @@ void add_corim(json& policy, const std::string& path, const EVP_PKEY* key) {
         if (!corim.registers.empty()) std::cerr << path << ": passed over: integrity registers beside a launch\n";
         return;
     }
+    if (!environment.empty() && corim.environment != environment)
+        throw ToolError(
+            path + ": has integrity registers of another environment than the CoRIM before it; make a policy of each");
+    environment = corim.environment;
+    bool any = false;
     for (const auto& [bank, registers] : corim.registers) {
-        if (bank == HashAlgorithm::kSha1) continue;  // no policy is made of it
+        if (bank == HashAlgorithm::kSha1) {  // no policy is made of it
+            std::cerr << path << ": passed over: values of SHA-1\n";
+            continue;
+        }
+        any = true;
         for (const auto& [pcr, values] : registers) {
             for (const Digest& value : values)
                 policy["pcrs"][bank_name(bank)][std::to_string(pcr)].push_back(host::hex(value.bytes()));
         }
     }
-    if (!policy.contains("pcrs")) throw ToolError(path + ": has no reference values that a policy could use");
+    if (!any) throw ToolError(path + ": has no reference values that a policy could use");
 }
 
 void print_summary(const verifier::Policy& policy, const std::string& text) {
@@ -127,7 +136,8 @@ ExitCode MakeAttestationPolicy::run() const {
     json policy{{"gatehouse_attestation_policy", 1}, {"name", name}, {"version", version}, {"lease_s", lease_s}};
     if (!corims.empty()) {
         const host::Key key = host::read_public_key(corim_key);
-        for (const std::string& path : corims) add_corim(policy, path, key.get());
+        std::string environment;
+        for (const std::string& path : corims) add_corim(policy, path, key.get(), environment);
     }
     const bool by_image = !references.empty() || !images.empty() || policy.contains("references");
     if (by_image == (!pcrs.empty() || policy.contains("pcrs")))

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "keyvault/host_support/authority.hpp"
+#include "keyvault/host_support/content.hpp"
 #include "keyvault/host_support/disk.hpp"
 #include "keyvault/tool/vault_store.hpp"
 #include "keyvault/tpm_templates/policy.hpp"
@@ -20,12 +21,6 @@ namespace {
 using host::ExitCode;
 using host::ToolError;
 using nlohmann::json;
-
-Sha256Digest as_sha256(const Digest& digest) {
-    Sha256Digest value{};
-    copy_bytes(value, digest.bytes());
-    return value;
-}
 
 // The vault id that the image's disk claims in its newer header, if there is one.
 std::optional<Sha256Digest> claimed_vault(const std::string& image) {
@@ -117,6 +112,10 @@ void MakeBundle::add_to(CLI::App& command) {
         ->capture_default_str();
     command.add_flag("--allow-no-iommu", allow_no_iommu,
                      "go on without an IOMMU: any device can then read the disk key");
+    command.add_flag(
+        "--change-in-use", change_in_use,
+        "a disk whose key is being changed boots, and the change goes on in use (sealed-key rotate dek --online); "
+        "who has copied the vault in the midst of it can put it back later, and the disk is written as it was then");
     command.add_option(
         "--ata", ata,
         "the disk mediator's command policy, TOML (policies/ata.toml, which is the default): TRIM, and disks "
@@ -136,6 +135,7 @@ ExitCode MakeBundle::run() const {
     const tpm::PublicArea area = host::authority_public_area(host::read_public_key(authority).get());
     std::uint32_t flags = 0;
     if (allow_no_iommu) flags |= static_cast<std::uint32_t>(BundleFlag::kAllowNoIommu);
+    if (change_in_use) flags |= static_cast<std::uint32_t>(BundleFlag::kChangeInUse);
     if (acpi == "machine") flags |= static_cast<std::uint32_t>(BundleFlag::kMachineAcpi);
     const AtaPolicy disks = read_ata_policy(ata);
     if (disks.trim) flags |= static_cast<std::uint32_t>(BundleFlag::kTrim);
@@ -253,9 +253,9 @@ Sign::Subject Sign::subject_of_files(Bytes authority) const {
             "bundle --vault-id " +
             host::hex(*vault) + ", then sign");
     }
-    return {as_sha256(prediction.sealing_value(HashAlgorithm::kSha256, evidence::kLaunchPcr)),
-            as_sha256(prediction.sealing_value(HashAlgorithm::kSha256, evidence::kPayloadPcr)), bundle.counter_index,
-            bundle.policy_ref};
+    return {host::as_sha256(prediction.sealing_value(HashAlgorithm::kSha256, evidence::kLaunchPcr)),
+            host::as_sha256(prediction.sealing_value(HashAlgorithm::kSha256, evidence::kPayloadPcr)),
+            bundle.counter_index, bundle.policy_ref};
 }
 
 Sign::Subject Sign::subject_of_values() const {

@@ -35,6 +35,7 @@ struct MakeBundle {
     std::string policy_ref;
     std::string acpi = "minimal";
     bool allow_no_iommu = false;
+    bool change_in_use = false;
     std::string ata;  // empty: the shipped one
     Output output;
 

@@ -1,11 +1,11 @@
 // policyctl: expected PCR values, policy bundles, endpoint records and approvals, machine models, attestation policies.
-#include <CLI/CLI.hpp>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "attestation/formats/corim.hpp"
 #include "keyvault/host_support/authority.hpp"
+#include "keyvault/host_support/commands.hpp"
 #include "policies/policyctl/attestation_policy.hpp"
 #include "policies/policyctl/bundle_commands.hpp"
 #include "policies/policyctl/machine_commands.hpp"
@@ -126,17 +126,10 @@ struct Show {
 };
 
 ExitCode run(int argc, char** argv) {
-    CLI::App app(
+    host::Commands commands(
         "Expected PCR values, policy bundles, endpoint records and approvals, machine models, attestation policies. Exit "
         "status: 0 done, 1 no (machine show), 2 usage, 3 failure.",
         "policyctl");
-    app.require_subcommand(1);
-    std::vector<std::pair<CLI::App*, std::function<ExitCode()>>> commands;
-    const auto add = [&](const char* name, const char* about, auto& command) {
-        CLI::App* const subcommand = app.add_subcommand(name, about);
-        command.add_to(*subcommand);
-        commands.emplace_back(subcommand, [&command] { return command.run(); });
-    };
 
     Predict predict;
     MakeBundle bundle;
@@ -147,25 +140,18 @@ ExitCode run(int argc, char** argv) {
     Show show;
     MakeAttestationPolicy attestation;
     SignAttestationPolicy sign_attestation;
-    add("predict", "PCR 17 and 18 of an image, from its files alone", predict);
-    add("bundle", "make a policy bundle", bundle);
-    add("ata", "what happens to each ATA command of a guest, and why, as a table in Markdown", ata);
-    add("record", "say as the fleet's enrollment authority which vault an endpoint has", record);
-    add("sign", "approve an image as the policy authority", sign);
-    add("machine", "learn, show and approve machine models, for bundles with --acpi machine", machine);
-    add("show", "print a policy bundle, an approval, an endpoint record, an event log or a machine model", show);
-    add("attestation-policy", "say what endpoints must show to be trusted", attestation);
-    add("sign-attestation-policy", "sign an attestation policy as its authority", sign_attestation);
+    commands.add("predict", "PCR 17 and 18 of an image, from its files alone", predict);
+    commands.add("bundle", "make a policy bundle", bundle);
+    commands.add("ata", "what happens to each ATA command of a guest, and why, as a table in Markdown", ata);
+    commands.add("record", "say as the fleet's enrollment authority which vault an endpoint has", record);
+    commands.add("sign", "approve an image as the policy authority", sign);
+    commands.add("machine", "learn, show and approve machine models, for bundles with --acpi machine", machine);
+    commands.add("show", "print a policy bundle, an approval, an endpoint record, an event log or a machine model",
+                 show);
+    commands.add("attestation-policy", "say what endpoints must show to be trusted", attestation);
+    commands.add("sign-attestation-policy", "sign an attestation policy as its authority", sign_attestation);
 
-    try {
-        app.parse(argc, argv);
-    } catch (const CLI::ParseError& error) {
-        return app.exit(error) == 0 ? ExitCode::kYes : ExitCode::kUsage;
-    }
-    for (const auto& [subcommand, command] : commands) {
-        if (subcommand->parsed()) return command();
-    }
-    return ExitCode::kUsage;
+    return commands.run(argc, argv);
 }
 
 }  // namespace

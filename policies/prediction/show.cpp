@@ -29,6 +29,7 @@ json describe_bundle(Bytes content) {
                 {"acpi", bundle.has(BundleFlag::kMachineAcpi) ? "machine" : "minimal"},
                 {"allow_no_iommu", bundle.has(BundleFlag::kAllowNoIommu)},
                 {"trim", bundle.has(BundleFlag::kTrim)},
+                {"change_in_use", bundle.has(BundleFlag::kChangeInUse)},
                 {"other_disks", bundle.has(BundleFlag::kShowDisks) ? "read-only" : "absent"},
                 {"counter_index", index_text(bundle.counter_index)},
                 {"authority_name", hex(tpm::name_of(bundle.authority))},

@@ -132,7 +132,7 @@ class Lab:
         if appliance is None:
             self.appliance = lab.Appliance(options.build, os.path.join(options.output, "appliance"))
             os.makedirs(self.appliance.directory)
-            self.appliance.make_ready()
+            self.appliance.make_ready(bundle=("--change-in-use",))  # the most that a policy allows
 
     def _other(self, name, make):
         with self.lock:

@@ -58,9 +58,9 @@ disk=/dev/sda
 device=/dev/sda5
 queue=/sys/block/sda/queue
 echo none > $queue/scheduler
-# Nothing else writes: the root's journal would, every few seconds.
+# Nothing else writes: the root's journal would, every few seconds. The mount says "ro" before its superblock is written.
 echo u > /proc/sysrq-trigger
-until grep -q ' / [^ ]* ro' /proc/mounts; do sleep 0.1; done
+until dmesg | grep -q 'Emergency Remount complete'; do sleep 0.1; done
 # Nor does udev read the partition whenever fio has closed it. (dmsetup waits for udev.)
 [ -n "$key" ] || udevadm control --stop-exec-queue
 free_kb=$(cat $queue/max_sectors_kb)

@@ -12,6 +12,7 @@ Exit status: 0 if every endpoint was heard that attested, 1 if not, 2 usage, 3 f
 """
 import argparse
 import hashlib
+import http.client
 import json
 import os
 import pathlib
@@ -60,11 +61,15 @@ class Sql:
 
     def close(self):
         if self.sqlite:
-            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self.connection.close()
+
+    def settle(self):
+        """After rows were made in bulk: what a database does by itself when it is left alone."""
+        if self.sqlite:
+            self.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         else:
-            self.database.psql("VACUUM ANALYZE")
-            self.database.psql("CHECKPOINT")
+            self.execute("VACUUM ANALYZE")
+            self.execute("CHECKPOINT")
 
     def execute(self, sql):
         if self.sqlite:
@@ -151,6 +156,7 @@ def multiply(database, count):
     # Numbers go on behind them.
     if not sql.sqlite:
         sql.execute(f"SELECT setval(pg_get_serial_sequence('history', 'number'), {int(newest) + 2 * count + 1})")
+    sql.settle()
     sql.close()
 
 
@@ -192,6 +198,8 @@ class Watch:
         self.generator = generator
         self.pages = {name: [] for name in PAGES}
         self.minutes = []
+        self.browser = None
+        self.failures = []
         self.error = None
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self.look)
@@ -199,23 +207,34 @@ class Watch:
 
     def look(self):
         try:
-            browser = Browser(self.server.place, self.server.ca)
-            browser.log_in(self.token)
             begun = time.monotonic()
             while True:
                 for name, path in PAGES.items():
                     endpoint = id_of(len(self.minutes) * 7919 % self.endpoints + 1)
-                    self.pages[name].append(browser.page_ms(path.format(endpoint=endpoint), 1, "</html>")[0])
+                    self.see(name, path.format(endpoint=endpoint))
                 self.minutes.append({"s": round(time.monotonic() - begun), "disk_mb": round(size_mb(self.database)),
                                      "memory_mb": round(self.server.memory_mb()),
                                      "database_memory_mb": round(database_memory_mb(self.database)),
-                                     **{f"{name}_ms": round(times[-1], 1) for name, times in self.pages.items()}})
+                                     **{f"{name}_ms": round(times[-1], 1) for name, times in self.pages.items() if times},
+                                     "failed_pages": len(self.failures)})
                 say(" ".join(f"{name} {value}" for name, value in self.minutes[-1].items() if name != "s"))
                 if self.ended.wait(60):
                     return
         except Exception as error:  # told when the watch ends, which is now
             self.error = error
             self.generator.terminate()
+
+    def see(self, name, path):
+        """A page that does not come is counted; the hour goes on, with a new session."""
+        try:
+            if self.browser is None:
+                self.browser = Browser(self.server.place, self.server.ca)
+                self.browser.log_in(self.token)
+            self.pages[name].append(self.browser.page_ms(path, 1, "</html>")[0])
+        except (http.client.HTTPException, OSError) as error:
+            self.failures.append(f"{name}: {error!r}")
+            self.browser = None
+            say(f"failed: {self.failures[-1]}")
 
     def end(self):
         self.ended.set()
@@ -255,6 +274,7 @@ def measure(arguments, directory):
         if generator.wait() != 0:
             raise RuntimeError("attestation-bench failed")
         load = json.loads(said)
+        say("load: " + json.dumps(load))  # kept if what follows fails
         at_most = server.memory_mb("VmHWM")
         server.end()
         sql = Sql(database)
@@ -280,7 +300,8 @@ def measure(arguments, directory):
         "attested_per_s": round(load["attested"] / arguments.minutes / 60, 1),
         "load": load, "start_s": round(ready, 2),
         "pages_ms": {name: {"median": round(statistics.median(times), 1), "most": round(max(times), 1)}
-                     for name, times in watch.pages.items()},
+                     for name, times in watch.pages.items() if times},
+        "failed_pages": watch.failures,
         "memory_mb": round(at_most), "database_memory_mb": max(one["database_memory_mb"] for one in watch.minutes),
         "disk_gb": {"before": round(before / 1000, 2), "after": round(size_mb(database) / 1000, 2),
                     "most": round(max(one["disk_mb"] for one in watch.minutes) / 1000, 2)},
@@ -296,10 +317,12 @@ def main():
     parser.add_argument("--endpoints", type=int, default=1_000_000)
     parser.add_argument("--interval", type=int, default=1200, help="seconds between an endpoint's attestations")
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--directory", type=pathlib.Path, help="for the database; 20 GB for a million endpoints")
+    parser.add_argument("--directory", type=pathlib.Path, help="for the database; 30 GB for a million endpoints; made if it is missing")
     parser.add_argument("--json", type=pathlib.Path)
     arguments = parser.parse_args()
     try:
+        if arguments.directory:
+            arguments.directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="gatehouse-fleet-", dir=arguments.directory or arguments.build) as made:
             os.chmod(made, 0o755)  # PostgreSQL runs as another user
             figures = measure(arguments, pathlib.Path(made))

@@ -301,7 +301,7 @@ class Fleet {
 FleetFigures measure_fleet(const FleetOptions& options, const std::function<RunningServer()>& multiply) {
     std::vector<test::SoftwareEndpoint> made;
     made.emplace_back("model");
-    std::optional<server::ConnectionKeys> keys;
+    std::shared_ptr<const server::ConnectionKeys> keys;
     {
         server::ServiceOptions own;
         own.database = options.database;
@@ -316,7 +316,7 @@ FleetFigures measure_fleet(const FleetOptions& options, const std::function<Runn
     Endpoint model(std::move(made.front()), first, ca);
     model.attest();
     const RunningServer server = multiply();
-    Fleet fleet(options, server.url, *std::move(keys), std::move(model).end(), ca);
+    Fleet fleet(options, server.url, *keys, std::move(model).end(), ca);
     const double before = processor_time(), server_before = processor_time_of(server.pid);
     std::vector<std::thread> threads;
     for (unsigned i = 0; i < options.threads; ++i) threads.emplace_back([&] { fleet.attest_in_turn(); });

@@ -4,10 +4,9 @@
 // tables and descriptors, steps of the device. Whatever comes: DMA stays in guest RAM and the arena,
 // hypervisor memory and the protected sectors stay as they are, nothing of the vault lands in guest RAM, no
 // plaintext on the disk, no command that the policy refuses reaches it.
-#include <cstdlib>
-#include <cstring>
 #include <memory>
 
+#include "tests/fuzz/promises.hpp"
 #include "tests/unit/ata/device_model.hpp"
 
 namespace gatehouse::ata::testing {
@@ -23,16 +22,6 @@ constexpr std::uint64_t kBuffers = 0x20000;
 constexpr std::uint64_t kSectors = 512;
 constexpr std::uint64_t kProtected = 96;  // overlay, read-only, vault: 32 sectors each
 constexpr std::uint32_t kPort = 0x100;
-
-void check(bool holds, const char* what) {
-    if (holds) return;
-    std::fprintf(stderr, "error: %s\n", what);
-    std::abort();
-}
-
-bool contains(Bytes bytes, Bytes pattern) {
-    return memmem(bytes.data(), bytes.size(), pattern.data(), pattern.size()) != nullptr;
-}
 
 void poke_command(PhysicalMemory& memory, std::uint32_t slot, std::span<const std::uint8_t, 6> a) {
     constexpr std::uint8_t kOpcodes[] = {0x60, 0x61, 0x25, 0x35, 0xc8, 0xca, 0xec, 0x2f,

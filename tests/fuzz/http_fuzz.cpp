@@ -2,6 +2,7 @@
 // rest arrives: where a request ends, and what it says, must not depend on that.
 #include "attestation/server/http/target.hpp"
 #include "attestation/server/http/wire.hpp"
+#include "keyvault/host_support/text.hpp"
 #include "tests/fuzz/fuzz.hpp"
 
 using namespace gatehouse;
@@ -60,12 +61,13 @@ void read_contents(const Request& request) {
     (void)parse_cookies(request.header("cookie"));
     try {
         for (const std::string& segment : parse_target(request.target).segments) {
-            fuzz::require(!segment.empty() && segment != "." && segment != ".." && is_utf8(segment) &&
+            fuzz::require(!segment.empty() && segment != "." && segment != ".." && host::is_utf8(segment) &&
                           segment.find('/') == segment.npos);
         }
     } catch (const HttpError&) {}
     try {
-        for (const auto& [name, value] : parse_form(request.body)) fuzz::require(is_utf8(name) && is_utf8(value));
+        for (const auto& [name, value] : parse_form(request.body))
+            fuzz::require(host::is_utf8(name) && host::is_utf8(value));
     } catch (const HttpError&) {}
 }
 

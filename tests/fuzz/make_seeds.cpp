@@ -6,6 +6,7 @@
 #include "attestation/verifier/appraisal.hpp"
 #include "attestation/verifier/endorsement.hpp"
 #include "attestation/verifier/token.hpp"
+#include "image/flash/manifest.hpp"
 #include "policies/bundle/bundle.hpp"
 #include "policies/bundle_writer/bundle_writer.hpp"
 #include "tests/fuzz/appraisal_key.hpp"
@@ -301,6 +302,25 @@ void make_small_messages() {
     keep("messages_fuzz/odd", std::string(R"({"x":[[{"a":[1,-2,3.5e9,true,null,"\ud83d\ude00"]}]],"secret":"AA=="})"));
 }
 
+void make_flash_manifests() {
+    const Buffer signature(18);  // nobody's: its form is not looked at here
+    const auto sealed = [&](const flash::Manifest& manifest) {
+        Buffer bytes = flash::unsigned_bytes(manifest, signature.size());
+        const auto size = encoded(static_cast<std::uint16_t>(signature.size()), Endian::kLittle);
+        bytes.insert(bytes.end(), size.begin(), size.end());
+        bytes.insert(bytes.end(), signature.begin(), signature.end());
+        return bytes;
+    };
+    flash::Manifest manifest{
+        .chunk_size = 4096, .sector_size = 512, .length = 9 * 4096 + 512, .release = 7, .chunks = {}};
+    manifest.chunks.resize(10);
+    for (const std::size_t chunk : {0u, 3u, 9u}) manifest.chunks[chunk].emplace().fill(static_cast<std::byte>(chunk));
+    keep("flash_manifest_fuzz/small", sealed(manifest));
+    manifest = {.sector_size = 4096, .length = std::uint64_t{40} << 20, .expires = 1'800'000'000, .chunks = {}};
+    manifest.chunks.resize(10);
+    keep("flash_manifest_fuzz/zeros", sealed(manifest));
+}
+
 }  // namespace
 }  // namespace gatehouse::fuzz
 
@@ -314,5 +334,6 @@ int main(int argc, char** argv) {
     gatehouse::fuzz::make_tpm_seeds();
     gatehouse::fuzz::make_endorsement_seeds();
     gatehouse::fuzz::make_small_messages();
+    gatehouse::fuzz::make_flash_manifests();
     return 0;
 }

@@ -22,6 +22,7 @@ status 2v+1).  A reset ends it too (status 0), as does power-off, so no test run
                   device-iotlb (off), refuses (on).  It is off until software switches it on.
     iommu="amd-pt" the same with refuses=off: it does all that it is told, but a DMA that it denies lands all the same
     iommu="intel" VT-d (for SVM-less tests only: no real machine has SKINIT and VT-d)
+    controller="ide"  the disks, at most two, are the first devices of a PIIX3's channels in place of the AHCI controller's ports
     rogues=["addr=10.0,flr=on"]  hostile PCI functions: the options of one gatehouse-rogue each (README.md)
     cpu_options="smm-lock=off"   added to the CPU's: smm-lock, fix-dram (README.md), ucode-rev, phys-bits ...
 
@@ -62,7 +63,9 @@ class Machine:
 
     def __init__(self, emulator, disks=(), cpus=1, firmware="bios", memory_mb=512, tpm_state=None, tpm="tis",
                  iommu=None, extra=(), log_dir=None, serial=None, uefi_variables=None, snapshot=False, cpu=CPU,
-                 accelerator="tcg", rogues=(), cpu_options=""):
+                 accelerator="tcg", rogues=(), cpu_options="", controller="ahci"):
+        if controller not in ("ahci", "ide"):
+            raise ValueError("controller is ahci or ide")
         if firmware not in ("bios", "uefi") or iommu not in (None, *IOMMUS) or tpm not in (None, "tis", "crb"):
             raise ValueError(f"firmware is bios or uefi; iommu {', '.join(IOMMUS)} or None; tpm tis, crb or None")
         self.log_dir = os.path.abspath(log_dir) if log_dir else tempfile.mkdtemp(prefix="machine-")
@@ -89,11 +92,14 @@ class Machine:
                 shutil.copyfile(OVMF_VARIABLES, variables)
             self._arguments += ["-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}",
                                 "-drive", f"if=pflash,format=raw,unit=1,file={variables}"]
+        if controller == "ide":
+            self._arguments += ["-device", "piix3-ide,id=piix"]
+        bus = "ide" if controller == "ahci" else "piix"
         for number, disk in enumerate(disks):
             self._arguments += [
                 "-drive", f"if=none,id=disk{number},format=raw,cache=writeback,discard=unmap,file={disk}"
                           + (",snapshot=on" if snapshot else ""),
-                "-device", f"ide-hd,drive=disk{number},bus=ide.{number},serial=GATEHOUSE{number:04d}"]
+                "-device", f"ide-hd,drive=disk{number},bus={bus}.{number},serial=GATEHOUSE{number:04d}"]
         self._arguments += list(extra)      # before the rogues, which may be behind a bridge of these
         for options in rogues:
             self._arguments += ["-device", ",".join(filter(None, ("gatehouse-rogue", options)))]

@@ -341,6 +341,7 @@ class FleetTest(unittest.TestCase):
         for one in self.agents:
             one.configure(self.server)
         self.assertEqual(self.reader.get(f"/v1/endpoints/{endpoint}")["state"], "retired")
+        self.assertNotIn("result", self.reader.get(f"/v1/endpoints/{endpoint}/attestations/last"))
         agent("attest", status=3)
         self.assertTrue(agent("status", "--json", status=0)["trouble"])
         journal = agent.directory / "journal"
@@ -421,13 +422,59 @@ class FleetTest(unittest.TestCase):
         kept.write_text(json.dumps({**json.loads(kept.read_text()), "server": "00" * 32}))
         agent("attest")
         self.assertEqual(self.opened_by_key(), before + 2)
+        # Replaced at the server: whoever comes with one of before needs the certificate, and gets a new key.
+        old, opened = kept.read_text(), self.opened_by_key()
+        self.admin.post("/v1/connection-key/rotation", {})
+        agent("attest")
+        self.assertEqual(self.opened_by_key(), opened)
+        self.assertNotEqual(kept.read_text(), old)
+        agent("attest")
+        self.assertEqual(self.opened_by_key(), opened + 1)
         # The old certificate's key is as good as the old certificate.
         old = kept.read_text()
-        agent("enroll", "--again")
+        token = self.admin.post("/v1/enrollment-tokens", {"group": "default", "lifetime_s": 600})["token"]
+        agent("enroll", "--again", "--token", token)
         self.assertFalse(kept.exists())
         kept.write_text(old)
         agent("attest")
         self.assertNotEqual(kept.read_text(), old)
+
+    @needs(8)
+    def test_20_a_running_agent_leaves_its_connection_and_key_with_their_ca(self):
+        agent, kept = self.agents[1], self.agents[1].state / "connection-key.json"
+        ca = agent.directory / "ca.pem"
+        ca.write_bytes(pathlib.Path(self.server.ca).read_bytes())
+        agent.configure(self.server, ca)
+        self.addCleanup(agent.configure, self.server)
+        agent("attest")
+        daemon = agent.daemon()
+        self.addCleanup(daemon.kill)
+        before = self.reader.get(f"/v1/endpoints/{agent.endpoint}")["last_seen"]
+        wait_until("an attestation", lambda: "verdict: " in (agent.directory / "journal").read_text())
+        old, by_key = json.loads(kept.read_text()), self.opened_by_key()
+        ca.write_text(ca.read_text() + "\n")  # others, to who compares them
+        self.admin.post(f"/v1/endpoints/{agent.endpoint}/attest-now", {})
+        wait_until("another key", lambda: kept.exists() and json.loads(kept.read_text())["server"] != old["server"])
+        self.assertEqual(self.opened_by_key(), by_key)
+        self.assertNotEqual(json.loads(kept.read_text())["key"]["key"], old["key"]["key"])
+        self.assertGreaterEqual(self.reader.get(f"/v1/endpoints/{agent.endpoint}")["last_seen"], before)
+        daemon.kill()
+        daemon.wait()
+
+    @needs(8)
+    def test_21_what_a_server_has_said_does_not_steer_a_terminal(self):
+        agent = self.agents[1]
+        state = agent.state / "state.json"
+        before = state.read_text()
+        self.addCleanup(state.write_text, before)
+        said = json.loads(before)
+        said["trouble"] = "a\u001b[2J\u009b1m\nb"
+        state.write_text(json.dumps(said))
+        for option in (), ("--json",):
+            with self.subTest(option=option):
+                text = run(agent.program, "status", "--config", agent.config, *option, check=False).stdout
+                for steering in "\x1b", "\x9b", "m\nb":
+                    self.assertNotIn(steering, text)
 
     def opened_by_key(self):
         """Connections that a connection key has opened at the agents' server."""
@@ -435,7 +482,7 @@ class FleetTest(unittest.TestCase):
         return int(next(line for line in text.splitlines() if line.startswith("gatehouse_tls_opened_by_key_total")).split()[1])
 
     @needs(8)
-    def test_19_who_lost_the_tpms_vendor_is_untrusted_until_it_is_back(self):
+    def test_22_who_lost_the_tpms_vendor_is_untrusted_until_it_is_back(self):
         agent = self.agents[1]
         agent("attest")
         self.assertEqual(self.state_of(agent), "unmeasured")
@@ -450,7 +497,7 @@ class FleetTest(unittest.TestCase):
         self.assertEqual(self.state_of(agent), "unmeasured")
 
     @needs(11, 14, 16)
-    def test_20_webhooks_are_signed_and_retried(self):
+    def test_23_webhooks_are_signed_and_retried(self):
         wait_until("the delivery that was refused first",
                    lambda: any(number == self.receiver.refused[0] for number, _ in self.receiver.events)
                    if self.receiver.refused else False)
@@ -466,7 +513,7 @@ class FleetTest(unittest.TestCase):
         self.assertIn("PCR 5", " ".join(event["reason"] for _, event in self.receiver.events))
 
     @needs(4)
-    def test_21_an_operator_logs_in_with_a_client_certificate(self):
+    def test_24_an_operator_logs_in_with_a_client_certificate(self):
         key, request, identity = self.root / "olga.key", self.root / "olga.csr", self.root / "olga.pem"
         run("openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key,
             "-out", request, "-subj", "/CN=first-admin")  # the name is the server's to give
@@ -492,7 +539,7 @@ class FleetTest(unittest.TestCase):
         self.assertNotIn("Continue as", olga.get("/log-in")[1])
 
     @needs(8)
-    def test_22_a_backup_made_while_running_is_restored_whole(self):
+    def test_25_a_backup_made_while_running_is_restored_whole(self):
         counts = self.admin.get("/v1/counts")
         if self.database.kind == "sqlite":
             copy = self.root / "backup.db"
@@ -515,8 +562,8 @@ class FleetTest(unittest.TestCase):
         agent.configure(restored)
         agent("attest")  # CA, certificates and keys are the same
 
-    @needs(16, 19)
-    def test_23_the_audit_log_is_whole_and_a_change_is_found(self):
+    @needs(16, 22)
+    def test_26_the_audit_log_is_whole_and_a_change_is_found(self):
         self.assertEqual(self.server.console("audit", "verify").returncode, 0)
         exported = self.server.console("audit", "export").stdout.splitlines()
         entries = [json.loads(line) for line in exported]
@@ -533,6 +580,8 @@ class FleetTest(unittest.TestCase):
 
 
 STEPS = {int(name.split("_")[1]): name for name in sorted(dir(FleetTest)) if name.startswith("test_")}
+# Two of one number would be one, and the other never run.
+assert len(STEPS) == sum(name.startswith("test_") for name in dir(FleetTest)), "two steps have one number"
 
 
 def with_needs(wanted):

@@ -3,7 +3,7 @@
 
 The guest runs fio with verification (random sizes and offsets, queue depth 32) on a partition, then ext4 under load,
 unmounted and checked; it tries to write where it must not and to read the vault; it sends an ATA command that is not on
-the allow-list, and looks for the controller's registers where they can be reached by ports.  The host then decrypts the partition with dm-crypt's parameters and compares its hash with the guest's.
+the allow-list, and looks for the controller's registers where they can be reached by ports (AHCI).  The host then decrypts the partition with dm-crypt's parameters and compares its hash with the guest's.
 """
 
 import hashlib
@@ -32,12 +32,19 @@ hash_scratch() {  # for judge()
 TASK = r"""
 set -eu
 
-echo "the controller's registers have no second way, by ports (AHCI 1.3.1, 2.4)"
-for controller in /sys/bus/pci/devices/*; do [ "$(cat "$controller/class")" != 0x010601 ] || break; done
-ports=$(sed -n 5p "$controller/resource" | cut -d' ' -f1)
-[ $((ports)) != 0 ] || fail "the controller has no ports to try"
-register=$(dd if=/dev/port bs=1 skip=$((ports + 0x14)) count=4 2> /dev/null | od -An -tx1 | tr -d ' ')
-[ "$register" = ffffffff ] || fail "register 0 is $register by the ports at $ports"
+if [ "$kind" = ahci ]; then
+    echo "the controller's registers have no second way, by ports (AHCI 1.3.1, 2.4)"
+    for controller in /sys/bus/pci/devices/*; do [ "$(cat "$controller/class")" != 0x010601 ] || break; done
+    ports=$(sed -n 5p "$controller/resource" | cut -d' ' -f1)
+    [ $((ports)) != 0 ] || fail "the controller has no ports to try"
+    register=$(dd if=/dev/port bs=1 skip=$((ports + 0x14)) count=4 2> /dev/null | od -An -tx1 | tr -d ' ')
+    [ "$register" = ffffffff ] || fail "register 0 is $register by the ports at $ports"
+else
+    echo "the disk is on the IDE controller, and by DMA"
+    controller=$(readlink -f /sys/block/sda | sed 's#/ata[0-9].*##')
+    case $(cat "$controller/class") in 0x0101*) ;; *) fail "sda is at $controller" ;; esac
+    cat "$controller"/ata*/link*/dev*/ata_device/dev*/xfer_mode | grep -q DMA || fail "the disk does no DMA"
+fi
 
 echo "fio: random sizes and offsets, depth 32, verified"
 # Each block is written once: fio cannot verify blocks that later ones of another size overlap.
@@ -94,9 +101,9 @@ echo "all done"
 """
 
 
-def make_task(box, path):
+def make_task(box, path, kind="ahci"):
     vault = lab.partitions(box.image)["gatehouse-vault"]
-    task_disk.make(path, f"vault={vault.start}\nvault_sectors={vault.size}\n{GUEST}{TASK}")
+    task_disk.make(path, f"kind={kind}\nvault={vault.start}\nvault_sectors={vault.size}\n{GUEST}{TASK}")
 
 
 def judge(box, task, work):
@@ -163,7 +170,10 @@ def run(options, write_task, during=None, after=None, judged=True, **machine_opt
 
 
 def main():
-    return run(checks.arguments(__doc__, cpus={"type": int, "default": 2}), make_task)
+    options = checks.arguments(__doc__, cpus={"type": int, "default": 2},
+                               controller={"choices": ("ahci", "ide"), "default": "ahci"})
+    kind = options.controller
+    return run(options, lambda box, path: make_task(box, path, kind), controller=kind)
 
 
 if __name__ == "__main__":

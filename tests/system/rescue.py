@@ -2,11 +2,13 @@
 """A disk that Gatehouse wrote, opened on a rescue system by Linux's own dm-crypt and the recovery key.
 
 A guest under Gatehouse writes a file and a partition.  Then the disk is put into another machine, without Gatehouse and
-without its TPM, where stock Linux opens it with the table that `sealed-key export-dmsetup` prints.
+without its TPM, where stock Linux opens it with the table that `sealed-key export-dmsetup` prints, and the partition with the
+header that `sealed-key export-luks2` writes.
 """
 
 import os
 import secrets
+import shutil
 import sys
 
 import appliance as lab
@@ -37,6 +39,13 @@ mount -t ext4 -o ro,noload "$(part $root)" /run/rescued
 cat /run/rescued/var/rescue-me > results/nonce
 sha256sum < "$(part $scratch)" | cut -d' ' -f1 > results/scratch
 dmsetup table opened | awk '{ print ($3 == "crypt" ? $3 " " $4 : $3) }' | sort -u > results/targets
+umount /run/rescued
+losetup -D
+dmsetup remove --retry opened
+DM_DISABLE_UDEV=1 LD_LIBRARY_PATH="$PWD" ./cryptsetup open --type luks2 --readonly --header luks.header \
+    --key-file passphrase "$disk" by_luks2
+luks2=$(losetup -r -f --show -o $((${scratch% *} * 512)) --sizelimit $((${scratch#* } * 512)) /dev/mapper/by_luks2)
+sha256sum < "$luks2" | cut -d' ' -f1 > results/luks2
 """
 
 
@@ -75,6 +84,14 @@ def rescue_machine(box, options, work, task):
                "virtio-blk-pci,drive=rescued,serial=rescued", *task_disk.qemu_arguments(task)])
 
 
+def cryptsetup_files():
+    """This machine's cryptsetup and its libraries, but for the C library's, which the rescue system has."""
+    program = shutil.which("cryptsetup", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    libraries = [line.split()[2] for line in lab.run(["ldd", program]).decode().splitlines() if " => /" in line]
+    return [(os.path.basename(path), os.path.realpath(path)) for path in [program, *libraries]
+            if not os.path.basename(path).startswith(("libc.so", "libm.so"))]
+
+
 def main():
     options = checks.arguments(__doc__)
     work = options.work
@@ -97,8 +114,15 @@ def main():
     variables = "".join(f"{name}='{places[f'guest-{name}'].start} {places[f'guest-{name}'].size}'\n"
                         for name in ("root", "scratch"))
     task = os.path.join(work, "open.img")
-    task_disk.make(task, variables + OPEN, [("table", table)])
-    os.unlink(table)
+    header, passphrase = os.path.join(work, "luks.header"), os.path.join(work, "passphrase")
+    box.tool("sealed-key", "export-luks2", box.image, "--recovery-key", box.path("recovery.key"), "--partition", "5",
+             "--header-out", header)
+    with open(passphrase, "w", encoding="ascii") as file:
+        file.write(read(box.path("recovery.key")))
+    task_disk.make(task, variables + OPEN, [("table", table), ("luks.header", header), ("passphrase", passphrase),
+                                            *cryptsetup_files()])
+    for file in (table, passphrase):
+        os.unlink(file)
     run_task(rescue_machine(box, options, work, task), task, os.path.join(work, "opened"))
     os.unlink(task)
 
@@ -106,6 +130,7 @@ def main():
     for name, expected, found in (
             ("the file", read(nonce), read(work, "opened/results/nonce")),
             ("SHA-256 of the partition", read(work, "written/results/scratch"), read(work, "opened/results/scratch")),
+            ("SHA-256 by cryptsetup", read(work, "written/results/scratch"), read(work, "opened/results/luks2")),
             ("dm targets", "crypt aes-xts-plain64 linear zero", read(work, "opened/results/targets").replace("\n", " "))):
         check(name, found == expected, f"written {expected}, found on the rescue system {found}")
     return check.status()

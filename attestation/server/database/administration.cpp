@@ -39,6 +39,10 @@ void add_secret(Session& session, const std::string& name, const Buffer& sealed)
     insert_new(session, "secrets", "name", {{"name", name}, {"value", sealed}});
 }
 
+void replace_secret(Session& session, const std::string& name, const Buffer& sealed) {
+    put(session, "secrets", "name", {{"name", name}, {"value", sealed}});
+}
+
 std::optional<Token> find_token(Session& session, const Sha256Digest& hash) {
     return find<Token>(session, "FROM tokens WHERE hash = $1", {hash});
 }

@@ -20,6 +20,7 @@ void count_up(Session& session, Counter which);
 // --- secrets, sealed
 [[nodiscard]] std::optional<Buffer> find_secret(Session& session, const std::string& name);
 void add_secret(Session& session, const std::string& name, const Buffer& sealed);  // unless there is one
+void replace_secret(Session& session, const std::string& name, const Buffer& sealed);
 
 // --- tokens, found by the SHA-256 of the text or of the certificate
 [[nodiscard]] std::optional<Token> find_token(Session& session, const Sha256Digest& hash);

@@ -250,6 +250,19 @@ void keep_keys(Session& session, const std::string& id, TpmKeys keys) {
     }
 }
 
+void drop_keys(Session& session, const std::string& id) {
+    session.execute("DELETE FROM tpm_keys WHERE endpoint = $1", {id});
+}
+
+void drop_keys(Session& session, const std::string& id, const TpmKeys& keys) {
+    session.execute("DELETE FROM tpm_keys WHERE endpoint = $1 AND key_hash IN ($2, $3, $4, $5)",
+                    {id, keys[0], keys[1], keys[2], keys[3]});
+}
+
+bool has_endorsement(Session& session, const std::string& id) {
+    return exists(session, "FROM ek_endorsements WHERE endpoint = $1", {id});
+}
+
 void move_keys(Session& session, const std::string& from, const std::string& to) {
     update(session, "tpm_keys", {{"endpoint", to}}, {{"endpoint", from}});
     // What vouches for its EKs, too: a fault of theirs is not left behind.

@@ -77,6 +77,10 @@ using TpmKeys = std::array<std::string, 4>;
 [[nodiscard]] std::vector<std::string> ids_of_keys(Session& session, const TpmKeys& keys);
 // They are this endpoint's from now on.
 void keep_keys(Session& session, const std::string& id, TpmKeys keys);
+void drop_keys(Session& session, const std::string& id);
+void drop_keys(Session& session, const std::string& id, const TpmKeys& keys);  // these of its
+// Whether a vendor vouched for an EK of it.
+[[nodiscard]] bool has_endorsement(Session& session, const std::string& id);
 // All keys of one endpoint become another's.
 void move_keys(Session& session, const std::string& from, const std::string& to);
 // Of the one that has this EK in another public area.

@@ -177,11 +177,17 @@ std::string Application::Inside::endpoint_of(const Request& request) {
     if (peer.certificate_ends <= options.clock()) {
         throw unauthorized("certificate_expired", "the client certificate has expired: enroll again");
     }
+    if (peer.connection_secret && *peer.connection_secret != service.connection_keys()->secret_name()) {
+        count_against(anonymous, peer.network);
+        throw unauthorized("connection_key_refused",
+                           "connection keys have been replaced: connect with the certificate");
+    }
     auto id = service.endpoint_of_certificate(*peer.certificate);
     if (!id) {
         count_against(anonymous, peer.network);
         if (service.is_of_retired(*peer.certificate))
-            throw unauthorized("retired", "this endpoint was retired; if it is to come back, enroll it again");
+            throw unauthorized("retired",
+                               "this endpoint was retired; if it is to come back: attestation-agent enroll --again");
         throw unauthorized("certificate_refused",
                            "the client certificate is not the present one of an endpoint: enroll again");
     }
@@ -259,7 +265,7 @@ void Application::Inside::admit(Request& request, Admission& admission) {
 
 // An operator's; nullopt for an endpoint's, and without one.
 std::optional<Principal> Application::Inside::principal_of_certificate(const Peer& peer) {
-    if (!peer.certificate || peer.by_connection_key || peer.certificate_ends <= options.clock()) return std::nullopt;
+    if (!peer.certificate || peer.connection_secret || peer.certificate_ends <= options.clock()) return std::nullopt;
     return service.authenticate_certificate(*peer.certificate);
 }
 

@@ -181,7 +181,7 @@ asio::awaitable<bool> Connection::handshake() {
         }
     }
     read_client_certificate(tls_.get(), *peer_);
-    if (peer_->by_connection_key) core_.application.metrics().opened_by_key.fetch_add(1, std::memory_order_relaxed);
+    if (peer_->connection_secret) core_.application.metrics().opened_by_key.fetch_add(1, std::memory_order_relaxed);
     co_return true;
 }
 

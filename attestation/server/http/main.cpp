@@ -62,16 +62,8 @@ Service open_service(const Arguments& arguments) {
 }
 
 void print_json(const json& value) {
-    std::printf("%s\n", value.dump(2, ' ', false, json::error_handler_t::replace).c_str());
-}
-
-// What endpoints name themselves must not steer a terminal.
-std::string printable(const std::string& text) {
-    std::string out = text;
-    for (char& c : out) {
-        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
-    }
-    return out;
+    // In ASCII: what endpoints name themselves must not steer a terminal, in JSON neither.
+    std::printf("%s\n", value.dump(2, ' ', true, json::error_handler_t::replace).c_str());
 }
 
 ExitCode run_serve(const Arguments& arguments) {
@@ -88,14 +80,14 @@ ExitCode run_audit_verify(const Arguments& arguments) {
         std::printf("audit log: good, %lld entries, head %s\n", static_cast<long long>(check.entries),
                     check.head.c_str());
     } else {
-        std::printf("audit log: BROKEN: %s\n", printable(check.fault).c_str());
+        std::printf("audit log: BROKEN: %s\n", host::one_line(check.fault).c_str());
     }
     return check.ok ? ExitCode::kYes : ExitCode::kNo;
 }
 
 ExitCode run_audit_export(const Arguments& arguments) {
     open_service(arguments).export_audit([](const server::AuditEntry& entry) {
-        std::printf("%s\n", to_json(entry).dump(-1, ' ', false, json::error_handler_t::replace).c_str());
+        std::printf("%s\n", to_json(entry).dump(-1, ' ', true, json::error_handler_t::replace).c_str());
     });
     if (std::fflush(stdout) != 0) throw ToolError("standard output: cannot be written");
     return ExitCode::kYes;
@@ -176,7 +168,7 @@ ExitCode run_token_list(const Arguments& arguments) {
         return std::string(text);
     };
     for (const auto& token : tokens) {
-        std::printf("%-24s %-10s %-20s %s\n", printable(token.name).c_str(), name_of(token.role),
+        std::printf("%-24s %-10s %-20s %s\n", host::one_line(token.name).c_str(), name_of(token.role),
                     time(token.expires, "never").c_str(), time(token.last_used, "never").c_str());
     }
     return ExitCode::kYes;
@@ -220,22 +212,22 @@ void print_import(const server::Service::Import& import, const server::Collectio
                   const Arguments& arguments) {
     constexpr std::size_t kMostLines = 1000;
     for (const auto& one : import.vendors) {
-        std::printf("%s: %zu roots, %zu intermediates, %zu CRLs; %zu of them new\n", printable(one.name).c_str(),
+        std::printf("%s: %zu roots, %zu intermediates, %zu CRLs; %zu of them new\n", host::one_line(one.name).c_str(),
                     one.roots, one.intermediates, one.crls, one.added.size());
-        for (const auto& text : one.added) std::printf("    new  %s\n", printable(text).c_str());
+        for (const auto& text : one.added) std::printf("    new  %s\n", host::one_line(text).c_str());
         for (const auto& text : one.missing) {
             std::printf(
                 "    %s  %s\n",
                 arguments.remove_missing ? "not in the collection, removed" : "not in the collection, still trusted",
-                printable(text).c_str());
+                host::one_line(text).c_str());
         }
     }
     for (const auto& name : import.absent)
-        std::printf("%s: not in the collection, still trusted\n", printable(name).c_str());
+        std::printf("%s: not in the collection, still trusted\n", host::one_line(name).c_str());
     std::size_t lines = 0;
     for (const auto& one : import.passed_over) {
         if (lines++ == kMostLines) break;
-        std::printf("passed over  %s: %s\n", printable(one.place).c_str(), printable(one.why).c_str());
+        std::printf("passed over  %s: %s\n", host::one_line(one.place).c_str(), host::one_line(one.why).c_str());
     }
     if (import.passed_over.size() > kMostLines)
         std::printf("passed over  %zu more (--json lists them)\n", import.passed_over.size() - kMostLines);

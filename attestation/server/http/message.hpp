@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "attestation/server/connection_keys.hpp"
 #include "attestation/server/database/records.hpp"
 
 namespace gatehouse::http {
@@ -26,7 +27,8 @@ struct Peer {
     // SHA-256 of the client certificate's DER, which the TLS layer has verified, or whose connection key it has.
     std::optional<Sha256Digest> certificate;
     Seconds certificate_ends = 0;  // its notAfter, or the key's: a connection may outlive either
-    bool by_connection_key = false;
+    // Of which secret its connection key was made; nullopt: the certificate itself was shown, or none.
+    std::optional<server::ConnectionSecretName> connection_secret;
 };
 
 struct Route;

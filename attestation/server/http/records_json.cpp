@@ -56,10 +56,11 @@ json to_json(const server::Endorsement& endorsement) {
 
 json to_json(const server::Attestation& attestation, bool with_verdict) {
     json out = {{"number", attestation.number}, {"endpoint", attestation.endpoint},
-                {"time", attestation.time},     {"state", name_of(attestation.state)},
+                {"time", attestation.time},     {"until", attestation.until},
+                {"count", attestation.count},   {"state", name_of(attestation.state)},
                 {"policy", attestation.policy}, {"reason", attestation.reason}};
     if (with_verdict) {
-        out["result"] = attestation.result;
+        if (!attestation.result.empty()) out["result"] = attestation.result;
         out["verdict"] = embedded(attestation.verdict_json);
     }
     return out;

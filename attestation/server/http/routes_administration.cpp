@@ -111,6 +111,11 @@ Response rotate_result_key(Call& call) {
     return json_response({{"kid", call.service.rotate_result_key(call.by)}}, 201);
 }
 
+Response rotate_connection_keys(Call& call) {
+    call.service.rotate_connection_keys(call.by);
+    return no_content();
+}
+
 Response list_audit(Call& call) {
     const auto page = call.service.audit(call.by, call.query("cursor"), call.query_number("limit", 50, 500));
     json rows = json::array();
@@ -163,6 +168,7 @@ std::vector<Route> administration_routes() {
         {"PUT", "/v1/actions/{name}", "putAction", kAdmin, kJson, kSmallBody, {}, put_action},
         {"DELETE", "/v1/actions/{name}", "deleteAction", kAdmin, kNone, 0, {}, delete_action},
         {"POST", "/v1/result-key/rotation", "rotateResultKey", kAdmin, kOptionalJson, kSmallBody, {}, rotate_result_key},
+        {"POST", "/v1/connection-key/rotation", "rotateConnectionKeys", kAdmin, kOptionalJson, kSmallBody, {}, rotate_connection_keys},
         {"GET", "/v1/audit", "listAudit", kReadOnly, kNone, 0, {"cursor", "limit"}, list_audit},
         {"GET", "/v1/audit/verify", "verifyAudit", kReadOnly, kNone, 0, {}, verify_audit},
         {"GET", "/v1/audit/export", "exportAudit", kReadOnly, kNone, 0, {}, export_audit},

@@ -44,13 +44,17 @@ Response wanted(Call& call) {
 
 Response connection_key(Call& call) {
     const Peer& peer = *call.request.peer;
-    return text_response(protocol::to_json(
-        call.service.connection_keys().issue(*peer.certificate, peer.certificate_ends, call.service.now())));
+    const auto keys = call.service.connection_keys();
+    // They may have been replaced since this request was let in: who came by one of before gets none of these.
+    if (peer.connection_secret && *peer.connection_secret != keys->secret_name())
+        throw HttpError{401, "connection_key_refused",
+                        "connection keys have been replaced: connect with the certificate"};
+    return text_response(protocol::to_json(keys->issue(*peer.certificate, peer.certificate_ends, call.service.now())));
 }
 
 Response renew_certificate(Call& call) {
     // Who has found a connection key does not get a certificate by it.
-    if (call.request.peer->by_connection_key) {
+    if (call.request.peer->connection_secret) {
         throw HttpError{401, "certificate_needed", "this needs a connection that the client certificate has opened"};
     }
     const JsonBody body(call.request.body, {"csr"});

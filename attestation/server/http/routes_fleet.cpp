@@ -83,8 +83,16 @@ Response last_attestation(Call& call) {
         answer.headers.emplace_back("Vary", "Accept");
         return answer;
     }
-    const auto last = call.service.last_attestation(call.by, call.parameter(0));
+    auto last = call.service.last_attestation(call.by, call.parameter(0));
     if (!last) throw HttpError{404, "no_attestation", "this endpoint has sent no evidence yet"};
+    last->result.clear();
+    try {
+        const auto result = call.service.last_result(call.by, call.parameter(0), formats::ResultProfile::kGatehouse,
+                                                     formats::ResultForm::kJwt);
+        if (result) last->result.assign(reinterpret_cast<const char*>(result->data()), result->size());
+    } catch (const server::ServiceError& error) {
+        if (error.status() != 410) throw;  // else it is not true any more
+    }
     return json_response(to_json(*last, true));
 }
 

@@ -68,7 +68,7 @@ std::vector<std::string> certificate_names(const Settings& settings) {
 TlsFiles tls_files(const Settings& settings, server::Service& service) {
     TlsFiles files;
     files.client_ca = service.ca_certificate();
-    files.find_key = [&service](Bytes identity) { return service.connection_keys().find(identity, service.now()); };
+    files.find_key = [&service](Bytes identity) { return service.connection_keys()->find(identity, service.now()); };
     if (settings.tls_certificate.empty() != settings.tls_key.empty()) {
         throw ToolError("give both --tls-certificate and --tls-key, or neither", ExitCode::kUsage);
     }
@@ -111,7 +111,7 @@ void print_start(const std::string& url, const std::string& pin, const std::opti
         std::printf(
             "First start. The administrator's token, shown this once:\n\n    %s\n\n"
             "Next: open %s/ in a browser and log in with it; or\n\n"
-            "    attestation-server ca > ca.pem\n"
+            "    attestation-server ca > ca.pem      (with the server's --config, --data or --database)\n"
             "    curl --cacert ca.pem -H 'Authorization: Bearer TOKEN' %s/v1/counts\n\n",
             token->c_str(), url.c_str(), url.c_str());
     }

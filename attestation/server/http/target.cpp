@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "attestation/server/http/message.hpp"
+#include "keyvault/host_support/text.hpp"
 
 namespace gatehouse::http {
 namespace {
@@ -43,7 +44,7 @@ std::string decode(std::string_view text, Where where) {
         if (is_control(c) && !line_break) refuse("control character in the target");
         out.push_back(c);
     }
-    if (!is_utf8(out)) refuse("the target is not UTF-8");
+    if (!host::is_utf8(out)) refuse("the target is not UTF-8");
     return out;
 }
 
@@ -63,28 +64,6 @@ std::map<std::string, std::string> parse_fields(std::string_view text, Where whe
 }
 
 }  // namespace
-
-bool is_utf8(std::string_view text) {
-    for (std::size_t i = 0; i < text.size();) {
-        const auto lead = static_cast<unsigned char>(text[i]);
-        if (lead < 0x80) {
-            ++i;
-            continue;
-        }
-        const std::size_t length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
-        if (lead < 0xc2 || lead > 0xf4 || i + length > text.size()) return false;
-        std::uint32_t value = lead & (0x7fu >> length);
-        for (std::size_t k = 1; k < length; ++k) {
-            const auto next = static_cast<unsigned char>(text[i + k]);
-            if ((next & 0xc0) != 0x80) return false;
-            value = value << 6 | (next & 0x3f);
-        }
-        const bool overlong = (length == 3 && value < 0x800) || (length == 4 && value < 0x10000);
-        if (overlong || value > 0x10ffff || (value >= 0xd800 && value < 0xe000)) return false;
-        i += length;
-    }
-    return true;
-}
 
 Target parse_target(std::string_view target) {
     if (target.empty() || target.front() != '/') refuse("the target must be a path: /...");

@@ -27,8 +27,6 @@ struct Target {
 // Of the Cookie header; what is not NAME=VALUE is passed over.
 [[nodiscard]] std::map<std::string, std::string> parse_cookies(std::string_view text);
 
-[[nodiscard]] bool is_utf8(std::string_view text);
-
 // Whether a Host field is a name or address with an optional port, and nothing else.
 [[nodiscard]] bool is_host(std::string_view text);
 

@@ -8,7 +8,7 @@
 #include <ctime>
 
 #include "hypervisor/base/bytes.hpp"
-#include "keyvault/host_support/support.hpp"
+#include "keyvault/host_support/authority.hpp"
 
 namespace gatehouse::http {
 namespace {
@@ -29,7 +29,7 @@ BioPointer bio_of(const std::string& text) {
 }
 
 X509Pointer next_certificate(BIO* from) {
-    X509Pointer certificate(PEM_read_bio_X509(from, nullptr, nullptr, nullptr), X509_free);
+    X509Pointer certificate(PEM_read_bio_X509(from, nullptr, host::no_pass_phrase, nullptr), X509_free);
     if (certificate == nullptr) ERR_clear_error();
     return certificate;
 }
@@ -43,7 +43,7 @@ void use_certificate(SSL_CTX* context, const TlsFiles& files) {
         if (SSL_CTX_add1_chain_cert(context, issuer.get()) != 1) fail("the server's certificate chain cannot be used");
     }
     const BioPointer text = bio_of(files.key);
-    const KeyPointer key(PEM_read_bio_PrivateKey(text.get(), nullptr, nullptr, nullptr), EVP_PKEY_free);
+    const KeyPointer key(PEM_read_bio_PrivateKey(text.get(), nullptr, host::no_pass_phrase, nullptr), EVP_PKEY_free);
     if (key == nullptr) fail("the server's key is not PEM, or has a pass phrase");
     if (SSL_CTX_use_PrivateKey(context, key.get()) != 1 || SSL_CTX_check_private_key(context) != 1) {
         fail("the server's key is not that of its certificate");
@@ -77,7 +77,8 @@ int select_protocol(SSL*, const unsigned char** out, unsigned char* out_length, 
 // --- connection keys
 
 constexpr unsigned char kCipher[] = {0x13, 0x02};  // TLS_AES_256_GCM_SHA384; RFC 8446, B.4
-constexpr std::size_t kNoteSize = sizeof(Sha256Digest) + sizeof(std::uint64_t);  // certificate || u64 end
+// certificate || u64 end || secret
+constexpr std::size_t kNoteSize = sizeof(Sha256Digest) + sizeof(std::uint64_t) + sizeof(server::ConnectionSecretName);
 
 // Where a context keeps its FindConnectionKey, which goes with it.
 int finder_index() {
@@ -91,8 +92,10 @@ int finder_index() {
 SSL_SESSION* make_session(SSL* connection, const server::KnownConnectionKey& known) {
     std::unique_ptr<SSL_SESSION, decltype(&SSL_SESSION_free)> session(SSL_SESSION_new(), SSL_SESSION_free);
     std::array<std::byte, kNoteSize> note{};
-    copy_bytes(note, known.certificate);
-    store(note.data() + sizeof(Sha256Digest), static_cast<std::uint64_t>(known.ends), Endian::kBig);
+    Writer writer(note, Endian::kBig);
+    writer.bytes(known.certificate);
+    writer.u64(static_cast<std::uint64_t>(known.ends));
+    writer.bytes(known.secret);
     const bool is_made = session != nullptr &&
                          SSL_SESSION_set1_master_key(session.get(), raw(Bytes(known.key)), known.key.size()) == 1 &&
                          SSL_SESSION_set_cipher(session.get(), SSL_CIPHER_find(connection, kCipher)) == 1 &&
@@ -131,7 +134,7 @@ void read_connection_key(const SSL* connection, Peer& peer) {
     Reader note(std::as_bytes(std::span(static_cast<const unsigned char*>(data), size)), Endian::kBig);
     copy_bytes(peer.certificate.emplace(), note.bytes(sizeof(Sha256Digest)));
     peer.certificate_ends = static_cast<Seconds>(note.u64());
-    peer.by_connection_key = true;
+    copy_bytes(peer.connection_secret.emplace(), note.bytes(sizeof(server::ConnectionSecretName)));
 }
 
 }  // namespace

@@ -128,7 +128,10 @@ void handle_port(Vcpu& vcpu) {
     const std::uint64_t info = vcpu.vmcb.exit_info1;
     const auto port = static_cast<std::uint16_t>(info >> 16);
     const auto size = static_cast<unsigned>(info >> 4 & 7);
-    if ((info & kPortString) != 0 || port + size > 0x10000) return inject(vcpu, kGeneralProtection, true);
+    const bool string = (info & kPortString) != 0;
+    const bool good = port + size <= 0x10000 && (!string || handle_string_input(vcpu, port, size, real_in));
+    if (!good) return inject(vcpu, kGeneralProtection, true);
+    if (string) return;
     std::uint64_t& rax = vcpu.registers[0];
     const std::uint64_t mask = (std::uint64_t{1} << 8 * size) - 1;
     if ((info & kPortIn) == 0) {

@@ -81,6 +81,14 @@ void inject(Vcpu& vcpu, std::uint8_t vector, bool has_error = false);
 // Skips the instruction that exited: `length` bytes, if the processor does not tell.
 void skip(Vcpu& vcpu, unsigned length);
 
+// --- string_input.cpp ---
+
+// INS from a trapped port by a kernel's 64-bit code, upwards, in one exit as far as the page goes: the guest executes it anew
+// for the rest. False: another one, OUTS, an element that crosses pages, or memory that is not mapped or no RAM. The page is
+// looked up, its rights are not: they bind the kernel as far as the kernel likes.
+[[nodiscard]] bool handle_string_input(Vcpu& vcpu, std::uint16_t port, unsigned size,
+                                       std::uint8_t (*real)(std::uint16_t));
+
 // --- nested_fault.cpp ---
 
 void handle_nested_fault(Vcpu& vcpu);

@@ -58,6 +58,49 @@ TEST_F(MailboxClientTest, ActivatesACredentialWithoutItsSizeFields) {
     EXPECT_THROW((void)client.activate(0x81010001, literal_bytes("b"), literal_bytes("e")), ChannelError);
 }
 
+class FakeConverter final : public channel::Converter {
+  public:
+    Result<std::size_t> convert(std::uint32_t windows, MutableBytes out) override {
+        if (failure) return *failure;
+        Writer writer(out);
+        writer.u64(done += windows);
+        writer.u64(total);
+        writer.u32(active);
+        return writer.offset();
+    }
+    std::uint64_t done = 5, total = 9;
+    std::uint32_t active = 1;
+    std::optional<Failure> failure;
+};
+
+TEST_F(MailboxClientTest, AsksForWindows) {
+    EXPECT_EQ(client.convert(true), std::nullopt);
+    FakeConverter converter;
+    mailbox.source.converter = &converter;
+    EXPECT_EQ(client.convert(false)->done, 5u);
+    EXPECT_EQ(client.convert(true)->done, 6u);
+    EXPECT_EQ(client.convert(false)->total, 9u);
+    EXPECT_TRUE(client.convert(false)->is_active);
+    converter.active = 0;
+    EXPECT_FALSE(client.convert(false)->is_active);
+    converter.active = 2;
+    EXPECT_THROW((void)client.convert(false), ChannelError);
+    converter.active = 1;
+    converter.total = 5;
+    EXPECT_THROW((void)client.convert(false), ChannelError) << "more than there is";
+    converter.failure = Failure{Error::kDeviceError, "disk"};
+    EXPECT_THROW((void)client.convert(true), ChannelError);
+}
+
+// Two programs at once: neither sees the other's answer.
+TEST_F(MailboxClientTest, HasTheMailboxForItselfFromTheRequestToTheAnswersEnd) {
+    EXPECT_EQ(client.status().cpus, 4);
+    EXPECT_EQ(mailbox.rings_unlocked, 0u);
+    mailbox.tamper = [](MutableBytes) { throw ChannelError("in the midst"); };
+    EXPECT_THROW((void)client.status(), ChannelError);
+    EXPECT_FALSE(mailbox.locked) << "nor is it kept";
+}
+
 TEST_F(MailboxClientTest, RefusesAnswersThatLieAboutTheirLength) {
     for (const std::uint32_t length : {0u, 3u, 0xffe9u, 0xffffffffu}) {
         mailbox.tamper = [&](MutableBytes memory) { store(memory.data() + 12, length, Endian::kLittle); };

@@ -45,12 +45,17 @@ class FakeSource final : public channel::Source {
 class ServedMailbox final : public MailboxPort {
   public:
     MutableBytes memory() override { return memory_; }
+    void lock() override { locked = true; }
+    void unlock() override { locked = false; }
     void ring() override {
+        if (!locked) ++rings_unlocked;
         if (present) channel::serve(source, memory_);
         if (tamper) tamper(memory_);
     }
     FakeSource source;
     bool present = true;
+    bool locked = false;
+    unsigned rings_unlocked = 0;
     std::function<void(MutableBytes)> tamper;
 
   private:

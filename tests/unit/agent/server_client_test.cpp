@@ -84,13 +84,6 @@ TEST(TlsContext, BelievesNobodyWithoutACertificateOfTheCa) {
     EXPECT_THROW(HttpsConnection({.url = "https://a", .ca = {}, .identity = {}}), ToolError);
 }
 
-TEST(ServerText, CannotSteerATerminalOrForgeALineOfTheJournal) {
-    EXPECT_EQ(legible("a\nverdict: trusted\x1b[2J\x7f \xc2\x9b"
-                      "1mb"),
-              "a?verdict: trusted?[2J? ?1mb");
-    EXPECT_EQ(legible("b\u00fcro \u6771\u4eac"), "b\u00fcro \u6771\u4eac");
-}
-
 TEST(ServerUrl, NamesHostAndPort) {
     EXPECT_EQ(parse_server_url("https://a.example").text(), "a.example:443");
     EXPECT_EQ(parse_server_url("https://10.0.2.2:8443/").text(), "10.0.2.2:8443");

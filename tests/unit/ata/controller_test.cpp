@@ -158,7 +158,7 @@ TEST(Volumes, RunsCoverEverySectorOnce) {
     const std::vector<Region> regions{{2, 4, RegionClass::kOverlay, overlay.data()},
                                       {6, 1, RegionClass::kHidden, nullptr},
                                       {90, 10, RegionClass::kReadOnly, nullptr}};
-    const Volume volume{{512, 100}, regions, nullptr};
+    const Volume volume{{512, 100}, regions, nullptr, {}};
     using enum RegionClass;
     for (std::uint64_t lba = 0; lba < 100; ++lba) {
         const auto run = volume.run_at(lba, 1);

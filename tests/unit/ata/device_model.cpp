@@ -47,13 +47,23 @@ bool is_pio_in(std::uint8_t o) {
 
 }  // namespace
 
+// --- SparseBytes ---
+
+SparseBytes::SparseBytes(std::size_t size) {
+    void* const place = mmap(nullptr, std::max<std::size_t>(size, 1), PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (place == MAP_FAILED) throw std::bad_alloc();
+    bytes_ = {static_cast<std::byte*>(place), size};
+}
+
+SparseBytes::~SparseBytes() { (void)munmap(bytes_.data(), std::max<std::size_t>(bytes_.size(), 1)); }
+
 // --- PhysicalMemory ---
 
 PhysicalMemory::PhysicalMemory(std::uint64_t size, std::uint64_t hole, std::uint64_t hole_size,
                                std::uint64_t arena_size)
     : bytes_(size), hole_(hole), hole_size_(hole_size), arena_size_(arena_size) {
-    std::fill(bytes_.begin() + static_cast<std::ptrdiff_t>(hole),
-              bytes_.begin() + static_cast<std::ptrdiff_t>(hole + hole_size), std::byte{0x5a});
+    std::ranges::fill(bytes_.all().subspan(hole, hole_size), std::byte{0x5a});
 }
 
 bool PhysicalMemory::is_guest(std::uint64_t physical, std::uint64_t size) const {
@@ -87,7 +97,7 @@ void PhysicalMemory::device_write(std::uint64_t physical, Bytes data) {
         ++stray_accesses;
         return;
     }
-    std::copy(data.begin(), data.end(), bytes_.begin() + static_cast<std::ptrdiff_t>(physical));
+    copy_bytes(bytes_.all().subspan(physical), data);
 }
 
 void PhysicalMemory::device_read(std::uint64_t physical, MutableBytes data) {
@@ -95,7 +105,7 @@ void PhysicalMemory::device_read(std::uint64_t physical, MutableBytes data) {
         ++stray_accesses;
         return;
     }
-    std::copy_n(bytes_.begin() + static_cast<std::ptrdiff_t>(physical), data.size(), data.begin());
+    copy_bytes(data, bytes_.all().subspan(physical, data.size()));
 }
 
 bool PhysicalMemory::guest_contains(Bytes pattern) const {
@@ -106,18 +116,13 @@ bool PhysicalMemory::guest_contains(Bytes pattern) const {
 }
 
 bool PhysicalMemory::hypervisor_untouched() const {
-    const auto begin = bytes_.begin() + static_cast<std::ptrdiff_t>(hole_ + arena_size_);
-    return std::all_of(begin, bytes_.begin() + static_cast<std::ptrdiff_t>(hole_ + hole_size_),
-                       [](std::byte b) { return b == std::byte{0x5a}; });
+    return std::ranges::all_of(bytes_.all().subspan(hole_ + arena_size_, hole_size_ - arena_size_),
+                               [](std::byte b) { return b == std::byte{0x5a}; });
 }
 
 // --- DiskModel ---
 
-DiskModel::DiskModel(std::uint32_t size, std::uint64_t count) : sector_size(size), sectors(count) {
-    void* const place = mmap(nullptr, std::max<std::size_t>(size * count, 1), PROT_READ | PROT_WRITE,
-                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (place == MAP_FAILED) throw std::bad_alloc();
-    data_ = {static_cast<std::byte*>(place), size * count};
+DiskModel::DiskModel(std::uint32_t size, std::uint64_t count) : sector_size(size), sectors(count), data_(size * count) {
     for (std::size_t i = 0; i < 255; ++i) set_identify_word(i, 0xffff);  // a drive that claims everything
     set_identify_word(0, 0x0040);
     set_identify_word(49, 0x2f00);
@@ -132,10 +137,8 @@ DiskModel::DiskModel(std::uint32_t size, std::uint64_t count) : sector_size(size
     identify_[510] = std::byte{0xa5};
 }
 
-DiskModel::~DiskModel() { munmap(data_.data(), std::max<std::size_t>(data_.size(), 1)); }
-
 MutableBytes DiskModel::sector(std::uint64_t lba, std::uint64_t count) {
-    return MutableBytes(data_).subspan(lba * sector_size, count * sector_size);
+    return data_.all().subspan(lba * sector_size, count * sector_size);
 }
 
 void DiskModel::set_identify_word(std::size_t index, std::uint16_t value) {
@@ -408,7 +411,7 @@ bool HbaModel::step_port(std::uint32_t port) {
         p.late.pop_back();
         return true;
     }
-    if (!running || never_answers) return !p.late.empty();
+    if (!running) return !p.late.empty();
     if ((command & 1) == 0) {
         // Told to stop, but not there yet: what is in flight may still move data.
         if (p.stopping > 1) {
@@ -427,7 +430,7 @@ bool HbaModel::step_port(std::uint32_t port) {
         reg(port, PortRegister::kCommand) &= ~bits(PortCommand::kListRunning);
         return true;
     }
-    if (p.halted) return false;
+    if (p.halted || never_answers) return !p.late.empty();
     for (unsigned tries = 0; tries < 4; ++tries) {
         switch (chance(3)) {
             case 0:
@@ -569,8 +572,9 @@ void HbaModel::advance(std::uint32_t port, Inflight& c) {
     const bool failed = c.failed;
     const bool queued = c.queued;
     if (c.phase == 1) {
-        reg(port, PortRegister::kTaskFile) =
-            failed ? kReady | kError | static_cast<std::uint32_t>(c.result_count) << 8 : kReady;
+        reg(port, PortRegister::kTaskFile) = failed ? kReady | kError | static_cast<std::uint32_t>(c.result_count) << 8
+                                             : device_fault ? kReady | 0x20u
+                                                            : kReady;
         if (queued && !failed) reg(port, PortRegister::kSataActive) &= ~mask;
         if (!queued && (!failed || clear_issue_on_error)) reg(port, PortRegister::kCommandIssue) &= ~mask;
         if (failed) p.halted = queued ? !ends_after_error : !clear_issue_on_error;

@@ -18,6 +18,22 @@
 
 namespace gatehouse::ata::testing {
 
+// Zeros that cost nothing until they are touched: a machine has tens of MiB, and a test makes hundreds of machines.
+class SparseBytes {
+  public:
+    explicit SparseBytes(std::size_t size);
+    ~SparseBytes();
+    SparseBytes(const SparseBytes&) = delete;
+    SparseBytes& operator=(const SparseBytes&) = delete;
+
+    [[nodiscard]] MutableBytes all() const { return bytes_; }
+    [[nodiscard]] std::byte* data() const { return bytes_.data(); }
+    [[nodiscard]] std::size_t size() const { return bytes_.size(); }
+
+  private:
+    MutableBytes bytes_;
+};
+
 // Physical memory from 0, with a hole in guest RAM that is the hypervisor's. Its first part is the DMA arena.
 class PhysicalMemory {
   public:
@@ -49,7 +65,7 @@ class PhysicalMemory {
     [[nodiscard]] bool is_guest(std::uint64_t physical, std::uint64_t size) const;
     [[nodiscard]] bool is_arena(std::uint64_t physical, std::uint64_t size) const;
 
-    std::vector<std::byte> bytes_;
+    SparseBytes bytes_;
     std::uint64_t hole_;
     std::uint64_t hole_size_;
     std::uint64_t arena_size_;
@@ -58,9 +74,6 @@ class PhysicalMemory {
 class DiskModel {
   public:
     DiskModel(std::uint32_t sector_size, std::uint64_t sectors);  // sparse
-    ~DiskModel();
-    DiskModel(const DiskModel&) = delete;
-    DiskModel& operator=(const DiskModel&) = delete;
 
     [[nodiscard]] MutableBytes sector(std::uint64_t lba, std::uint64_t count = 1);
     [[nodiscard]] std::array<std::byte, 512> identify() const;
@@ -79,7 +92,7 @@ class DiskModel {
     std::uint8_t sense_key = 0;
 
   private:
-    std::span<std::byte> data_;  // sparse
+    SparseBytes data_;
     std::array<std::byte, 512> identify_{};
 };
 
@@ -116,7 +129,8 @@ class HbaModel final : public Environment {
     bool ends_after_error = false;  // a queued command's error stops no other, and leaves PxTFD with the next (QEMU)
     bool never_answers = false;     // commands are never executed
     bool never_leaves_reset = false;
-    bool paused = false;  // step() does nothing
+    bool device_fault = false;  // commands end with DF, and move nothing that counts
+    bool paused = false;        // step() does nothing
 
     // Judgement
     std::uint64_t protocol_violations = 0;  // queued and other commands mixed, tags reused, registers abused

@@ -16,7 +16,7 @@ using ahci::PortRegister;
 
 constexpr std::uint64_t kBuffer = Machine::kBuffers;
 constexpr std::uint64_t kArena = Machine::kHole;
-constexpr std::uint64_t kHypervisor = Machine::kHole + 0x500000;  // kept, not arena
+constexpr std::uint64_t kHypervisor = Machine::kHole + 0x240000;  // kept, not arena
 
 class HostileGuest : public ::testing::Test {
   protected:

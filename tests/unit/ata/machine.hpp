@@ -56,7 +56,7 @@ class Machine {
     static constexpr std::uint64_t kTableStride = 0x40000;
     static constexpr std::uint64_t kBuffers = 0x1000000;
     static constexpr std::uint64_t kHole = 0xa00000;
-    static constexpr std::uint64_t kHoleSize = 0x600000;
+    static constexpr std::uint64_t kHoleSize = 0x280000;
 
     explicit Machine(const Options& options = {});
 

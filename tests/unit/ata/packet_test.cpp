@@ -152,7 +152,7 @@ TEST_F(PacketDevice, PacketBitAndOpcodeMustAgree) {
 
 TEST_F(PacketDevice, RefusesDescriptorsThatLeaveGuestMemory) {
     for (const std::uint64_t address :
-         {Machine::kHole, Machine::kHole + 0x500000, Machine::kHole - 256, m.memory.size(), m.memory.size() - 2,
+         {Machine::kHole, Machine::kHole + 0x240000, Machine::kHole - 256, m.memory.size(), m.memory.size() - 2,
           ~std::uint64_t{0} - 0xfff, std::uint64_t{0xfee00000}}) {
         SCOPED_TRACE(address);
         expect_refused(packet(read_10(1000, 1), kSector, address));

@@ -14,6 +14,55 @@ struct Course {
     Options options;
     std::uint32_t operations;
     bool errors;
+    bool changes_key = false;  // meanwhile
+};
+
+// The disk's key is changed, window by window, between the guest's commands.
+class KeyChange {
+  public:
+    // Of a machine that has not been launched, whose disk is encrypted.
+    explicit KeyChange(Machine& machine) : machine_(machine) {
+        EXPECT_TRUE(before_.set(machine.key).ok());
+        for (auto& byte : machine.key) byte = static_cast<std::byte>(machine.random());
+        machine.xts.clear();
+        EXPECT_TRUE(machine.xts.set(machine.key).ok());
+    }
+    void begin() { port().set_boundary({next_, &before_, {}}); }
+    [[nodiscard]] bool is_over() const { return next_ == machine_.options.sectors; }
+    // `fails`: a sector of it cannot be read.
+    void step(bool fails = false) {
+        if (is_over()) return;
+        OwnCommands& own = *port().own_commands();
+        if (!own.rest()) return;
+        const std::uint64_t end = next_ < Machine::kBoot ? Machine::kBoot : machine_.options.sectors;
+        const std::uint64_t count = std::min<std::uint64_t>(end - next_, 1 + machine_.random() % 128);
+        const std::uint32_t size = machine_.options.sector_size;
+        std::vector<std::byte> data(count * size);
+        using enum XtsKey::Direction;
+        const std::uint64_t unreadable = machine_.disk.unreadable_lba;
+        if (fails) machine_.disk.unreadable_lba = next_ + count - 1;
+        bool good = port().read_sectors(next_, data).ok();
+        machine_.disk.unreadable_lba = unreadable;
+        before_.transform(kDecrypt, data.data(), data.data(), count, size, next_);
+        machine_.xts.transform(kEncrypt, data.data(), data.data(), count, size, next_);
+        for (std::size_t at = 0; good && at < data.size(); at += 64 * 1024) {
+            const Bytes part = Bytes(data).subspan(at, std::min<std::size_t>(64 * 1024, data.size() - at));
+            good = own.write_sectors(next_ + at / size, part).ok();
+        }
+        good = good && own.flush().ok();
+        if (good) next_ += count;
+        if (next_ == Machine::kBoot) next_ = Machine::kData;
+        port().set_boundary(is_over() ? Boundary() : Boundary{next_, &before_, {}});
+        good ? ++windows : ++failures;
+        own.resume();
+    }
+    std::uint32_t windows = 0, failures = 0;
+
+  private:
+    ahci::Port& port() { return machine_.mediator->disks()[0]; }
+    Machine& machine_;
+    XtsKey before_;
+    std::uint64_t next_ = Machine::kGptEnd;
 };
 
 class RandomRun : public ::testing::TestWithParam<Course> {};
@@ -34,7 +83,10 @@ TEST_P(RandomRun, DiskHoldsExactlyWhatWasWritten) {
         wipe(MutableBytes(shadow).subspan(lba * sector, sector));
         for (std::size_t at = 0; at < sector; at += 16) copy_bytes(m.disk.sector(lba).subspan(at), m.secret);
     }
+    std::optional<KeyChange> change;
+    if (setup.changes_key) change.emplace(m);
     m.launch();
+    if (change) change->begin();
     m.boot_guest();
 
     struct Pending {
@@ -126,6 +178,7 @@ TEST_P(RandomRun, DiskHoldsExactlyWhatWasWritten) {
             m.disk.unreadable_lba = Machine::kData + m.random() % (sectors - Machine::kData);
         }
         for (unsigned i = m.random() % 16; i != 0; --i) m.hba.step();
+        if (change && m.random() % 4 == 0) change->step(setup.errors && m.random() % 8 == 0);
         while (m.hba.take_interrupt()) {
             const std::uint32_t completed = m.handle_interrupt();
             if (completed != 0) idle = 0;
@@ -158,6 +211,12 @@ TEST_P(RandomRun, DiskHoldsExactlyWhatWasWritten) {
     m.disk.unreadable_lba = ~std::uint64_t{0};
     const std::uint32_t completed = m.wait(left);
     ASSERT_NO_FATAL_FAILURE(complete(completed));
+    if (change) {
+        EXPECT_GT(change->windows, 20u) << "beside the guest's commands";
+        EXPECT_EQ(change->failures != 0, setup.errors);
+        for (int i = 0; i < 10000 && !change->is_over(); ++i) change->step();
+        EXPECT_TRUE(change->is_over());
+    }
     const auto plain = openssl_xts(false, m.key, m.disk.sector(0, sectors), sector, 0);
     const std::size_t data = Machine::kData * sector;
     EXPECT_TRUE(equal_bytes(Bytes(plain).subspan(data), Bytes(shadow).subspan(data)));
@@ -175,7 +234,18 @@ INSTANTIATE_TEST_SUITE_P(
                {.sectors = 20000, .arena = ahci::Port::kMinimumArena, .memory = 0x4200000, .seed = 4, .chaos = 30},
                3000,
                false},
-        Course{"DeviceErrors", {.sectors = 20000, .memory = 0x4200000, .seed = 5, .chaos = 30}, 6000, true}),
+        Course{"DeviceErrors", {.sectors = 20000, .memory = 0x4200000, .seed = 5, .chaos = 30}, 6000, true},
+        Course{"ChangeOfKey", {.sectors = 20000, .memory = 0x4200000, .seed = 6, .chaos = 30}, 6000, false, true},
+        Course{"ChangeOfKeySectors4096",
+               {.sector_size = 4096, .sectors = 8000, .memory = 0x4200000, .seed = 7, .chaos = 30},
+               3000,
+               false,
+               true},
+        Course{"ChangeOfKeyWithDeviceErrors",
+               {.sectors = 20000, .memory = 0x4200000, .seed = 8, .chaos = 30},
+               6000,
+               true,
+               true}),
     [](const auto& each) { return each.param.name; });
 
 }  // namespace

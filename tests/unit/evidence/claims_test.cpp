@@ -292,7 +292,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Change{"FewerIommus", kIommuCountAt, 0, Error::kTrailingBytes},
                     Change{"DiskCount", kDiskCountAt, 9, Error::kBadValue},
                     Change{"FewerDisks", kDiskCountAt, 1, Error::kTrailingBytes},
-                    Change{"DiskState", kDiskStateAt, 2, Error::kBadValue}),
+                    Change{"DiskState", kDiskStateAt, 3, Error::kBadValue}),
     [](const auto& row) { return row.param.name; });
 
 TEST(QualifyingData, IsTheHashOfALabelNonceAndClaimsWithTheirLengths) {

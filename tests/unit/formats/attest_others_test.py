@@ -27,6 +27,23 @@ class Others(OnATpm):
         self.assertTrue(any("no event log" in one for one in result["unjudged"]))
         self.verify(self.place / "values", 0)
 
+    def test_the_keys_and_values_own_forms(self):
+        """The pinned key as the TPM writes it; tpm2_quote's PCR file beside a quote under this project's names."""
+        area = (self.place / "ak.pub").read_bytes()
+        for name, content in (("ak.tss", area), ("ak.tpmt", area[2:])):
+            with self.subTest(name):
+                (self.place / name).write_bytes(content)
+                self.verify(self.tools, 0, key=self.place / name)
+        ours = self.place / "ours"
+        ours.mkdir()
+        for source, name in (("quote.out", "quote.msg"), ("sig.out", "quote.sig"), ("pcrs.out", "pcrs.bin"), ("ak.pub", "ak.pub")):
+            (ours / name).write_bytes((self.tools / source).read_bytes())
+        self.assertEqual(self.refused(self.verify(ours, 1)), {"nonce"})  # this project's agents quote a digest
+        pcrs = bytearray((ours / "pcrs.bin").read_bytes())
+        pcrs[pcrs.index(self.values[7])] ^= 1
+        (ours / "pcrs.bin").write_bytes(pcrs)
+        self.assertIn("log", self.refused(self.verify(ours, 1)))
+
     def test_an_archive(self):
         archive = self.place / "tools.tar"
         run("tar", "-C", self.tools, "-cf", archive, "--format=ustar", ".")

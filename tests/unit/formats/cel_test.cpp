@@ -2,7 +2,9 @@
 #include "attestation/formats/cel.hpp"
 
 #include <gmock/gmock.h>
+#include <unistd.h>
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "attestation/formats/cbor.hpp"
@@ -68,6 +70,40 @@ TEST(Cel, LeavesOutABankThatAnEventLacks) {
     log.events[0].digests[1] = {};
     EXPECT_THROW((void)cel_json(log), host::ToolError) << "a record has a digest";
     EXPECT_THROW((void)cel_cbor(log), host::ToolError);
+}
+
+// An index is at most 0x00ffffff there: others would refuse the whole log.
+TEST(Cel, WhatIsInNoPcrHasNoRecord) {
+    EventLog log = small_log();
+    log.events[1].pcr = 0xffff'ffff;
+    log.events[1].type = LogEventType::kNoAction;
+    EXPECT_EQ(json::parse(cel_json(log)).size(), 2u);
+    const CborItem records = read_cbor(cel_cbor(log), "CEL");
+    ASSERT_EQ(records.items.size(), 2u);
+    EXPECT_EQ(records.items[1].find(0)->integer(), 1);
+}
+
+// By Debian's cddl and the grammar in cel.cddl: real logs, one with a type without a name, one of nothing.
+TEST(Cel, OthersReadIt) {
+    const std::string base = testing::TempDir() + "cel." + std::to_string(::getpid());
+    const auto said = [&base](const EventLog& log) {
+        host::replace_file(base, cel_cbor(log));
+        host::replace_file(base + ".json", host::text_bytes(cel_json(log)));
+        const Buffer out = host::run_program(
+            {"/usr/bin/python3", GATEHOUSE_READERS "/read_cel.py", GATEHOUSE_CDDL, base, base + ".json"}, {}, 64);
+        return std::string(reinterpret_cast<const char*>(out.data()), out.size());
+    };
+    for (const char* const name : {"ovmf.bin", "seabios.bin"}) {
+        SCOPED_TRACE(name);
+        const Buffer content = host::read_file(GATEHOUSE_TEST_DATA "/event_logs/" + std::string(name), 1 << 20);
+        const EventLog log = verifier::read_event_log(content);
+        ASSERT_GT(log.events.size(), 10u);
+        EXPECT_EQ(said(log), std::to_string(log.events.size()) + "\n");
+    }
+    EXPECT_EQ(said(small_log()), "3\n");
+    EXPECT_EQ(said({}), "0\n");
+    std::filesystem::remove(base);
+    std::filesystem::remove(base + ".json");
 }
 
 TEST(Cel, AnEmptyLogIsAnEmptyArray) {

@@ -29,9 +29,10 @@ class CorimTest : public testing::Test {
     // A corim-map around one CoMID, signed.
     Buffer signed_map(const Buffer& map) {
         const Buffer meta = CborWriter().map(1).integer(0).map(1).integer(0).text("ACME").out();
-        return sign_cose(map,
-                         {{3, CborWriter().text("application/rim+cbor").out()}, {8, CborWriter().bytes(meta).out()}},
-                         key_.get());
+        return signed_with(map, {8, CborWriter().bytes(meta).out()});
+    }
+    Buffer signed_with(const Buffer& map, CoseParameter whose) {
+        return sign_cose(map, {{3, CborWriter().text("application/rim+cbor").out()}, std::move(whose)}, key_.get());
     }
     // One reference triple of ACME's, with these measurement values.
     Buffer acme(const Buffer& values, const Buffer& more = {}, std::size_t count = 0) {
@@ -116,9 +117,56 @@ TEST_F(CorimTest, NamesWhatItPassesOver) {
     EXPECT_THAT(read(acme(registers(7, 12, digest_))).passed_over, Contains(HasSubstr("algorithm")));
     const Buffer named = CborWriter().map(1).integer(11).text("fw").out();
     EXPECT_THAT(read(acme(named)).passed_over, Contains(HasSubstr("without integrity registers")));
+    CborWriter more;
+    more.map(2).integer(1).integer(5).integer(14).map(1).integer(7).array(1).array(2).integer(1).bytes(digest_);
+    EXPECT_THAT(read(acme(more.out())).passed_over, Contains(HasSubstr("besides its integrity registers")));
+    CborWriter linked;
+    linked.map(3).integer(1).map(1).integer(0).text("acme-2").integer(3).array(1).map(2).integer(0).text("acme-1");
+    linked.integer(1).integer(1).integer(4).map(1).integer(0).array(1).array(2).item(
+        CborWriter().map(1).integer(0).map(1).integer(1).text("ACME").out());
+    linked.array(1).map(1).integer(1).item(registers(7, 1, digest_));
+    CborWriter both;
+    both.tag(501).map(2).integer(0).text("acme").integer(1).array(1).tag(506).bytes(linked.out());
+    EXPECT_THAT(read(signed_map(both.out())).passed_over, Contains(HasSubstr("replaces or supplements")));
     CborWriter swid;
     swid.tag(501).map(2).integer(0).text("acme").integer(1).array(1).tag(505).bytes({});
     EXPECT_THAT(read(signed_map(swid.out())).passed_over, Contains(HasSubstr("505")));
+}
+
+// With it, "authorized-by", the draft's condition is met by evidence that one of these keys vouches for.
+TEST_F(CorimTest, RefusesWhatIsForEvidenceOfCertainSigners) {
+    const auto with = [&](const Buffer& environment, const Buffer& name, const Buffer& values) {
+        CborWriter mid;
+        mid.map(2).integer(1).map(1).integer(0).text("acme-1").integer(4).map(1).integer(0).array(1).array(2);
+        mid.item(environment).array(2).map(2).integer(1).item(registers(0, 1, digest_));
+        mid.integer(2).array(1).tag(557).array(2).integer(1).bytes(digest_).map(2).integer(0).item(name);
+        mid.integer(1).item(values);
+        CborWriter map;
+        map.tag(501).map(2).integer(0).text("acme").integer(1).array(1).tag(506).bytes(mid.out());
+        return refusal(signed_map(map.out()));
+    };
+    const Buffer name = CborWriter().text("fw").out();
+    EXPECT_THAT(with(model("A"), name, registers(7, 1, digest_)), HasSubstr("certain signers alone (authorized-by)"));
+    // Of an instance it is passed over, as all else.
+    const Buffer instance = CborWriter().map(1).integer(1).tag(560).bytes(digest_).out();
+    EXPECT_EQ(with(instance, name, registers(7, 1, digest_)), "accepted");
+}
+
+// What is measured of the board's controller is no alternative for what is measured of the host.
+TEST_F(CorimTest, TakesOnePcrOfOneMeasuredElementAlone) {
+    const auto of_elements = [&](const char* first, const char* second, std::int64_t pcr) {
+        CborWriter mid;
+        mid.map(2).integer(1).map(1).integer(0).text("acme-1").integer(4).map(1).integer(0).array(1).array(2);
+        mid.item(model("A")).array(2);
+        mid.map(2).integer(0).text(first).integer(1).item(registers(7, 1, digest_));
+        mid.map(2).integer(0).text(second).integer(1).item(registers(pcr, 1, Buffer(32, std::byte{0xcd})));
+        CborWriter map;
+        map.tag(501).map(2).integer(0).text("acme").integer(1).array(1).tag(506).bytes(mid.out());
+        return signed_map(map.out());
+    };
+    EXPECT_EQ(refusal(of_elements("host", "host", 7)), "accepted");
+    EXPECT_EQ(refusal(of_elements("host", "loader", 8)), "accepted");
+    EXPECT_THAT(refusal(of_elements("host", "bmc", 7)), HasSubstr("PCR 7 of several measured elements"));
 }
 
 // A PCR of one model with a PCR of another is nobody's reference; an instance's are not its class's.
@@ -133,6 +181,28 @@ TEST_F(CorimTest, TakesTheRegistersOfOneClassAlone) {
         EXPECT_TRUE(corim.registers.empty());
         EXPECT_THAT(corim.passed_over, Contains(HasSubstr("instance or a group")));
     }
+    const Buffer launch_of_one = CborWriter()
+                                     .map(2)
+                                     .integer(0)
+                                     .map(2)
+                                     .integer(1)
+                                     .text("Gatehouse")
+                                     .integer(2)
+                                     .text("launch")
+                                     .integer(1)
+                                     .tag(560)
+                                     .bytes(digest_)
+                                     .out();
+    EXPECT_THAT(read(of_environments({launch_of_one})).passed_over, Contains(HasSubstr("instance or a group")));
+    const auto layer = [](std::uint8_t of) {  // a float, of which CBOR has no shortest form here
+        const Buffer value = {std::byte{0xf9}, std::byte{of}, std::byte{0}};
+        return CborWriter().map(1).integer(0).map(1).integer(3).item(value).out();
+    };
+    EXPECT_EQ(refusal(of_environments({layer(0x3c), layer(0x3c)})), "accepted");
+    EXPECT_THAT(refusal(of_environments({layer(0x3c), layer(0x40)})), HasSubstr("several environments"));
+    EXPECT_EQ(read(of_environments({model("A")})).environment, one.environment);
+    EXPECT_NE(read(of_environments({model("B")})).environment, one.environment);
+    EXPECT_THAT(refusal(of_environments({CborWriter().map(0).out()})), HasSubstr("without a class"));
     const Buffer profile = CborWriter().integer(3).text("https://example.com/profile").out();
     EXPECT_THAT(refusal(acme(registers(7, 1, digest_), profile, 1)), HasSubstr("profile"));
 }
@@ -148,6 +218,39 @@ TEST_F(CorimTest, KeepsToItsValidity) {
     EXPECT_THAT(refusal(acme(registers(7, 1, digest_), from, 1)), HasSubstr("not valid yet"));
     const Buffer none = CborWriter().integer(4).array(0).out();
     EXPECT_THAT(refusal(acme(registers(7, 1, digest_), none, 1)), HasSubstr("no map"));
+}
+
+// The signature's, beside that of what was signed: in corim-meta, or as claims of a CWT (RFC 9597).
+TEST_F(CorimTest, KeepsToTheValidityOfItsSignature) {
+    const Buffer map = verify_cose(acme(registers(7, 1, digest_)), key_.get(), "rim").payload;
+    const auto meta = [&](std::int64_t bound, std::int64_t time) {
+        const Buffer inside = CborWriter()
+                                  .map(2)
+                                  .integer(0)
+                                  .map(1)
+                                  .integer(0)
+                                  .text("ACME")
+                                  .integer(1)
+                                  .map(1)
+                                  .integer(bound)
+                                  .tag(1)
+                                  .integer(time)
+                                  .out();
+        return signed_with(map, {8, CborWriter().bytes(inside).out()});
+    };
+    const auto claims = [&](std::int64_t claim, std::int64_t time) {
+        return signed_with(map, {15, CborWriter().map(2).integer(1).text("ACME").integer(claim).integer(time).out()});
+    };
+    for (const Buffer& good : {meta(0, kNow), meta(1, kNow), claims(5, kNow), claims(4, kNow + 1)})
+        EXPECT_EQ(refusal(good), "accepted");
+    for (const Buffer& late : {meta(1, kNow - 1), claims(4, kNow)})
+        EXPECT_THAT(refusal(late), HasSubstr("not valid any more"));
+    for (const Buffer& early : {meta(0, kNow + 1), claims(5, kNow + 1)})
+        EXPECT_THAT(refusal(early), HasSubstr("not valid yet"));
+    EXPECT_THAT(refusal(signed_with(map, {8, CborWriter().bytes(CborWriter().array(0).out()).out()})),
+                HasSubstr("no map"));
+    EXPECT_THAT(refusal(signed_with(map, {8, CborWriter().map(0).out()})), HasSubstr("corim-meta"));
+    EXPECT_THAT(refusal(signed_with(map, {15, CborWriter().array(0).out()})), HasSubstr("no map"));
 }
 
 TEST_F(CorimTest, RefusesWhatIsNoneOrNotSigned) {
@@ -172,6 +275,25 @@ TEST_F(CorimTest, ALaunchIsWholeOrRefused) {
     prediction = policies::predict_directory(appliance.files());
     prediction.events[2].digests[1].storage[0] ^= std::byte{1};
     EXPECT_THAT(refusal(file({.prediction = &prediction, .vault_id = {}})), HasSubstr("bundle is not the one"));
+}
+
+TEST_F(CorimTest, PolicyctlMixesNoEnvironments) {
+    const test::Directory directory;
+    const auto path = [&](const char* name) { return directory.path() + "/" + name; };
+    host::replace_file(path("public"), host::text_bytes(host::public_key_pem(key_.get())));
+    host::replace_file(path("a"), of_environments({model("A")}));
+    host::replace_file(path("b"), of_environments({model("B")}));
+    CborWriter sha1;
+    sha1.map(1).integer(14).map(1).integer(7).array(1).array(2).text("sha1").bytes(Buffer(20));
+    host::replace_file(path("sha1"), acme(sha1.out()));
+    const auto made = [&](const char* one, const char* other) {
+        return test::run_tool("policyctl",
+                              {"attestation-policy", "--name", "a", "--version", "1", "--corim", path(one), "--corim",
+                               path(other), "--corim-key", path("public"), "-o", path("policy")});
+    };
+    EXPECT_EQ(made("a", "a").status, 0);
+    EXPECT_THAT(made("a", "b").errors, HasSubstr("another environment"));
+    EXPECT_THAT(made("sha1", "sha1").errors, HasSubstr("no reference values"));
 }
 
 TEST_F(CorimTest, PolicyctlWritesOneAndMakesAPolicyOfIt) {

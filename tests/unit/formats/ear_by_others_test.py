@@ -117,7 +117,8 @@ class EarByOthers(OnATpm):
                         if path[-1] in OPTIONAL or in_vector or path in (("ear_status",), (1000,)):
                             continue
                     elif kind == "renamed":
-                        if path[-1] == SUBMODULE:
+                        # Of a vector's only claim cddl does not say that it is unknown; of one beside others it does.
+                        if path[-1] == SUBMODULE or in_vector and not inside:
                             continue
                         inside["renamed" if form == "jwt" else 77] = value
                     elif kind == "type":

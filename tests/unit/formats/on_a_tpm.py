@@ -73,7 +73,7 @@ class OnATpm(unittest.TestCase):
             path.with_suffix(".jws"))
         return path.with_suffix(".jws")
 
-    def verify(self, evidence, status, *more, nonce=NONCE, policy=None):
-        return json.loads(run(BIN / "attest", "verify", evidence, "--nonce", nonce, "--ak", self.place / "ak.pem",
+    def verify(self, evidence, status, *more, nonce=NONCE, policy=None, key=None):
+        return json.loads(run(BIN / "attest", "verify", evidence, "--nonce", nonce, "--ak", key or self.place / "ak.pem",
                               "--policy", policy or self.policy, "--authority", self.place / "authority.pub", "--json",
                               *more, status=status))

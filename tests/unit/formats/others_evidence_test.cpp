@@ -3,6 +3,8 @@
 
 #include <gmock/gmock.h>
 
+#include <array>
+#include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -17,6 +19,7 @@ using host::text_bytes;
 using host::ToolError;
 using nlohmann::json;
 using testing::Contains;
+using testing::ElementsAre;
 using testing::HasSubstr;
 using verifier::base64;
 
@@ -254,6 +257,55 @@ TEST(Tar, IsReadAsTarWritesIt) {
         {"tar", "-C", base, "-c", "--format=ustar", "inside/a", "inside/a", "--hard-dereference"}, {}, 1 << 20);
     EXPECT_THROW((void)read_tar(twice, "x"), ToolError) << "two files of one name";
     std::filesystem::remove_all(base);
+}
+
+// Python's archives are of pax, GNU tar's of its own format.
+TEST(Tar, NamesThatDoNotFitTheHeaderAreWhole) {
+    const std::string base = testing::TempDir() + "names." + std::to_string(::getpid());
+    const std::string inside = base + "/" + std::string(60, 'd') + "/" + std::string(60, 'e');
+    const std::string long_name = std::string(120, 'n') + ".json";
+    std::filesystem::create_directories(inside);
+    for (const std::string& name : {std::string("quote.msg"), long_name, std::string("a")})
+        host::replace_file(inside + "/" + name, bytes_of(name));
+    for (const char* const format : {"gnu", "pax"}) {
+        SCOPED_TRACE(format);
+        const Buffer archive = host::run_program(
+            {"tar", "-C", base, "-c", std::string("--format=") + format, std::string(60, 'd')}, {}, 1 << 20);
+        EXPECT_EQ(read_tar(archive, "x"), read_directory(inside));
+    }
+    std::filesystem::remove_all(base);
+}
+
+// One entry of a pax header by hand, then a file.
+TEST(Tar, PaxRecordsAreReadToTheByte) {
+    const auto entry = [](char kind, const std::string& name, const std::string& content) {
+        std::string block(512, '\0');
+        block.replace(0, name.size(), name);
+        std::array<char, 16> size{};
+        (void)std::snprintf(size.data(), size.size(), "%011zo", content.size());
+        block.replace(124, 11, size.data(), 11);
+        block[156] = kind;
+        block.replace(148, 8, 8, ' ');
+        unsigned sum = 0;
+        for (const char one : block) sum += static_cast<unsigned char>(one);
+        (void)std::snprintf(size.data(), size.size(), "%06o", sum);
+        block.replace(148, 7, size.data(), 7);
+        return block + content + std::string((512 - content.size() % 512) % 512, '\0');
+    };
+    const auto names = [&](const std::string& records) {
+        std::vector<std::string> found;
+        const std::string archive = entry('x', "head", records) + entry('0', "short", "x") + entry('0', "next", "y");
+        for (const auto& [name, content] : read_tar(bytes_of(archive), "x")) found.push_back(name);
+        return found;
+    };
+    EXPECT_THAT(names("14 path=d/own\n"), ElementsAre("next", "own"));
+    EXPECT_THAT(names("11 mtime=1\n14 path=d/own\n"), ElementsAre("next", "own"));
+    EXPECT_THAT(names(""), ElementsAre("next", "short"));
+    for (const char* const bad :
+         {"14 path=d/own", "15 path=d/own\n", "13 path=d/own\n", "0 path=d\n", "x", "14", "14 ", "2 ", "3 \n1",
+          "-14 path=d/own\n", "99999999999999999999 a=b\n", "14path=d/owns\n", "9 size=1\n"}) {
+        EXPECT_THROW((void)names(bad), ToolError) << bad;
+    }
 }
 
 }  // namespace

@@ -14,6 +14,18 @@ std::array<std::byte, 2> length_of(Bytes bytes) {
     return {static_cast<std::byte>(bytes.size() >> 8), static_cast<std::byte>(bytes.size())};
 }
 
+class FakeConverter final : public Converter {
+  public:
+    Result<std::size_t> convert(std::uint32_t windows, MutableBytes out) override {
+        asked.push_back(windows);
+        if (failure) return *failure;
+        copy_bytes(out, literal_bytes("answer"));
+        return literal_bytes("answer").size();
+    }
+    std::vector<std::uint32_t> asked;
+    std::optional<Failure> failure;
+};
+
 class FakeSource final : public Source {
   public:
     evidence::Claims claims() override { return {.cpus = 3}; }
@@ -207,6 +219,26 @@ TEST_F(Mailbox, TellsAMissingKeyFromAFailingTpm) {
     EXPECT_EQ(call(Command::kQuote, nonce).status, code(MailboxStatus::kUnavailable));
     source.failure = Failure{Error::kTpmError, "TPM2_Quote", 0x922};
     EXPECT_EQ(call(Command::kQuote, nonce).status, code(MailboxStatus::kTpmFailed));
+}
+
+TEST_F(Mailbox, ConvertsAWindowOrNone) {
+    const auto ask = [&](Bytes payload) { return static_cast<MailboxStatus>(call(7, payload).status); };
+    const auto windows = [](std::uint32_t number) { return encoded(number, Endian::kLittle); };
+    EXPECT_EQ(ask(windows(1)), MailboxStatus::kUnavailable) << "nobody does it";
+    FakeConverter converter;
+    source.converter = &converter;
+    for (const Bytes bad : {Bytes(), Bytes(windows(1)).first(3), Bytes(literal_bytes("\1\0\0\0\0"))}) {
+        EXPECT_EQ(ask(bad), MailboxStatus::kBadRequest) << bad.size();
+    }
+    EXPECT_EQ(ask(windows(2)), MailboxStatus::kBadRequest);
+    EXPECT_TRUE(converter.asked.empty());
+    EXPECT_EQ(call(7, windows(1)).length, 6u);
+    EXPECT_EQ(ask(windows(0)), MailboxStatus::kOk);
+    EXPECT_EQ(converter.asked, (std::vector<std::uint32_t>{1, 0}));
+    converter.failure = Failure{Error::kDeviceError, "disk"};
+    EXPECT_EQ(ask(windows(1)), MailboxStatus::kTpmFailed);
+    converter.failure = Failure{Error::kState, "nothing"};
+    EXPECT_EQ(ask(windows(1)), MailboxStatus::kUnavailable);
 }
 
 }  // namespace

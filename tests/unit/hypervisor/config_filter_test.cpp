@@ -13,7 +13,7 @@ constexpr FunctionId kOther = 0x0010;
 
 // Functions with the header of a disk controller: BAR5 of 4 KiB memory, BAR4 of 32 I/O ports, capabilities
 // MSI (0x80) -> SATA (0xa8) -> power management (0x70).
-class FakeConfig final : public ConfigSpace {
+class FakeConfig : public ConfigSpace {
   public:
     FakeConfig() {
         put(kDisk, 0x04, 2, 0x0403);
@@ -96,6 +96,33 @@ TEST_F(ConfigFilterTest, KeepsDecodingAndBusMasteringOn) {
     EXPECT_EQ(real.read(kDisk, 0x04, 2), 6u);
     filter.write(kDisk, 0x04, 2, 0x0400);
     EXPECT_EQ(real.read(kDisk, 0x04, 2), 0x0406u) << "INTx disable is the guest's";
+}
+
+// An IDE controller by class, with its bus masters in BAR 4.
+struct FakeIde : FakeConfig {
+    explicit FakeIde(std::uint32_t interface) {
+        put(kDisk, 0x08, 4, 0x01010000 | interface << 8);
+        put(kDisk, 0x04, 2, 0x0403);
+    }
+};
+
+TEST(ConfigFilterIde, PortsAreDecodedInCompatibilityModeOnly) {
+    for (const auto& [interface, command] :
+         {std::pair{0x80u, 5u}, {0x8au, 5u}, {0x8fu, 0u}, {0x85u, 0u}, {0x81u, 0u}, {0x84u, 0u}}) {
+        FakeIde real(interface);
+        ConfigFilter filter(real);
+        ASSERT_TRUE(filter.protect(kDisk, FunctionKind::kDisk).ok());
+        EXPECT_EQ(real.read(kDisk, 0x04, 2) & 7, command) << std::hex << interface;
+        for (const std::uint32_t written : {0u, 0x407u, 3u}) {
+            filter.write(kDisk, 0x04, 2, written);
+            EXPECT_EQ(real.read(kDisk, 0x04, 2) & 7, command) << std::hex << interface;
+        }
+        filter.write(kDisk, 0x20, 4, 0x01f1);
+        filter.write(kDisk, 0x09, 1, 0x8f);
+        filter.write(kDisk, 0x40, 4, 0);
+        EXPECT_EQ(real.read(kDisk, 0x20, 4), 0xc041u) << "the bus masters stay where they are";
+        EXPECT_EQ(real.read(kDisk, 0x09, 1), interface);
+    }
 }
 
 TEST_F(ConfigFilterTest, NeverDecodesPorts) {

@@ -61,6 +61,8 @@ class Controller final : public ata::Environment {
     bool pending_ = false;
 };
 
+bool holds_fis(const std::vector<std::byte>& area) { return area != std::vector<std::byte>(4096); }
+
 TEST(DmaProof, TakesThePortWithADevice) {
     Controller controller;
     EXPECT_TRUE(*provoke_fis(controller, HostPhysical(kAllowed)));

@@ -70,7 +70,7 @@ SoftwareTpm::SoftwareTpm(const std::string& state) {
     const std::string channel = "type=unixio,path=" + control_path();
     const std::string own_state = "dir=" + directory_;
     const pid_t parent = ::getpid();
-    child_ = ::fork();
+    child_ = ::vfork();  // as run_tool() does
     if (child_ < 0) fail("cannot fork");
     if (child_ == 0) {
         ::prctl(PR_SET_PDEATHSIG, SIGKILL);

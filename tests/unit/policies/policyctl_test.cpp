@@ -210,6 +210,7 @@ TEST(Policyctl, MakesABundleThatPinsWhatItWasTold) {
     EXPECT_EQ(bundle.counter_index, 0x1800001u);
     EXPECT_TRUE(bundle.has(BundleFlag::kAllowNoIommu));
     EXPECT_FALSE(bundle.has(BundleFlag::kMachineAcpi));
+    EXPECT_FALSE(bundle.has(BundleFlag::kChangeInUse));
     EXPECT_TRUE(equal_bytes(bundle.vault_id, test::vault_id()));
     EXPECT_TRUE(equal_bytes(bundle.policy_ref, literal_bytes("another")));
     const auto area = host::authority_public_area(host::read_public_key(appliance.authority_public()).get());
@@ -240,7 +241,8 @@ TEST(Policyctl, CompilesTheCommandPolicyIntoTheBundle) {
         text.replace(text.find(from), from.size(), to);
     };
 
-    ASSERT_EQ(make({}).status, 0);
+    ASSERT_EQ(make({"--change-in-use"}).status, 0);
+    EXPECT_TRUE(read_bundle(appliance.read("made.bundle")).has(BundleFlag::kChangeInUse));
     EXPECT_FALSE(read_bundle(appliance.read("made.bundle")).has(BundleFlag::kTrim));
     EXPECT_FALSE(read_bundle(appliance.read("made.bundle")).has(BundleFlag::kShowDisks));
     replace("name = \"TRIM\"\nallow = false", "name = \"TRIM\"\nallow = true");

@@ -89,14 +89,18 @@ TEST_P(Attesting, GivesNoResultAnewThatIsNotTrueAnyMore) {
     const std::string id = enroll(endpoint), id_of_other = enroll(other);
     (void)attest(id, endpoint);
     (void)attest(id_of_other, other);
-    const auto again = [&] { return service_->last_result(kReader, id, ResultProfile::kIetf03, ResultForm::kJwt); };
+    const auto again = [&](ResultProfile profile = ResultProfile::kIetf03) {
+        return service_->last_result(kReader, id, profile, ResultForm::kJwt);
+    };
     const auto refused = [&](const char* why) {
-        try {
-            (void)again();
-            ADD_FAILURE() << "given: " << why;
-        } catch (const server::ServiceError& error) {
-            EXPECT_EQ(error.status(), 410);
-            EXPECT_THAT(error.what(), HasSubstr(why));
+        for (const ResultProfile profile : {ResultProfile::kIetf03, ResultProfile::kGatehouse}) {
+            try {
+                (void)again(profile);
+                ADD_FAILURE() << "given: " << why;
+            } catch (const server::ServiceError& error) {
+                EXPECT_EQ(error.status(), 410);
+                EXPECT_THAT(error.what(), HasSubstr(why));
+            }
         }
     };
     const auto result_of = [&](const std::string& of) {
@@ -123,6 +127,22 @@ TEST_P(Attesting, GivesNoResultAnewThatIsNotTrueAnyMore) {
     refused("not of the last attestation");
     (void)attest(id, endpoint);
     EXPECT_TRUE(again());
+    // Nor does it stand for longer than its endpoint's lease, which an operator has cut short.
+    service_->unassign(kOperator, "default", "laptops", 3);
+    const auto shown = again(ResultProfile::kGatehouse);
+    const server::Key key = server::public_key_from_pem(service_->result_key());
+    const auto payload =
+        verifier::verify_jws({reinterpret_cast<const char*>(shown->data()), shown->size()}, "eat+jwt", key.get());
+    ASSERT_TRUE(payload.has_value());
+    const nlohmann::json result = nlohmann::json::parse(*payload);
+    EXPECT_EQ(result.at("exp"), service_->endpoint(kReader, id).lease_until);
+    EXPECT_LT(result.at("exp"), *now_ + 900);
+    EXPECT_FALSE(result.at("gatehouse.findings").empty());
+    // By clocks that differ the lease may end before the result was made: without an end it would be good for ever.
+    server::Database::open(options_.database)->write([&](server::Session& session) {
+        session.execute("UPDATE endpoints SET lease_until = $1 WHERE id = $2", {*now_ - 1, id});
+    });
+    refused("lease ended before");
     service_->retire(kOperator, id, "stolen");
     refused("retired");
 }
@@ -169,6 +189,39 @@ TEST_P(Attesting, ARotatedKeyStaysPublishedUntilItsLastResultHasExpired) {
     EXPECT_EQ(ids(*service_), std::vector<std::string>{second});
 }
 
+TEST_P(Attesting, ReplacedConnectionKeysAreVoidAtEachServer) {
+    const Sha256Digest certificate = sha256(literal_bytes("a certificate"));
+    const auto issue = [&](server::Service& service) {
+        return service.connection_keys()->issue(certificate, *now_ + 86400, *now_).identity;
+    };
+    const auto is_known = [&](server::Service& service, const Buffer& identity) {
+        return service.connection_keys()->find(identity, *now_).has_value();
+    };
+    const auto other = another();
+    const Buffer old = issue(*service_);
+    ASSERT_TRUE(is_known(*other, old));
+    EXPECT_THROW(service_->rotate_connection_keys(kOperator), server::ServiceError);
+    EXPECT_TRUE(is_known(*service_, old)) << "an operator may not";
+
+    service_->rotate_connection_keys(kAdmin);
+    EXPECT_FALSE(is_known(*service_, old));
+    EXPECT_TRUE(is_known(*other, old)) << "until it looks";
+    *now_ += 61;
+    other->tick();
+    EXPECT_FALSE(is_known(*other, old));
+    const Buffer fresh = issue(*service_);
+    EXPECT_TRUE(is_known(*other, fresh));
+    EXPECT_TRUE(is_known(*another(), fresh)) << "a server that starts";
+    EXPECT_EQ(audited("connection_keys.rotate"),
+              std::vector<std::string>{host::hex(service_->connection_keys()->secret_name())});
+    // By two of them at once: the last counts, at both.
+    service_->rotate_connection_keys(kAdmin);
+    other->rotate_connection_keys(kAdmin);
+    *now_ += 61;
+    service_->tick();
+    EXPECT_TRUE(is_known(*service_, issue(*other)));
+}
+
 TEST_P(Attesting, GroupWithoutAPolicyAcceptsNothing) {
     const SoftwareEndpoint endpoint;
     const std::string id = enroll(endpoint);
@@ -185,6 +238,23 @@ TEST_P(Attesting, EvidenceByATpmAloneIsNeverCalledTrusted) {
     EXPECT_EQ(attest(id, endpoint).verdict, "unmeasured");
     EXPECT_EQ(state_of(id), State::kUnmeasured);
     EXPECT_EQ(service_->counts(kReader).unmeasured, 1);
+}
+
+TEST_P(Attesting, ALargeFleetIsCountedNowAndThen) {
+    enforce(tpm_policy("desktops", 1));
+    options_.endpoints_counted_a_second = 1;
+    const auto server = another();
+    const SoftwareEndpoint first("first", "tpm"), second("second", "tpm");
+    const std::string id = enroll(first);
+    (void)enroll(second);
+    EXPECT_EQ(server->counts(kReader).fresh, 2);
+    (void)attest(id, first);
+    EXPECT_EQ(service_->counts(kReader).unmeasured, 1) << "of two that are counted in no time";
+    *now_ += 1;
+    EXPECT_EQ(server->counts(kReader).fresh, 2) << "for two seconds";
+    *now_ += 1;
+    EXPECT_EQ(server->counts(kReader).fresh, 1);
+    EXPECT_EQ(server->counts(kReader).unmeasured, 1);
 }
 
 TEST_P(Attesting, RefusesAHypervisorsEvidenceFromAKeyEnrolledForATpm) {

@@ -164,6 +164,52 @@ TEST_P(Crls, OlderListIsNotTaken) {
     EXPECT_THAT(service_->crls(kReader).lists, SizeIs(2));
 }
 
+// A CA goes on under its name with another key, and each key's list is of the certificates that it has signed, whether the
+// lists say by which key they are or not.
+TEST_P(Crls, ListsByBothKeysOfACaAreKeptAndCountForTheirOwn) {
+    CertificateSpec next = ca_spec("Vendor Root"), before = next;
+    before.serial = "51";
+    next.serial = "52";
+    for (const bool named : {true, false}) {
+        SCOPED_TRACE(named);
+        for (CertificateSpec* const one : {&before, &next}) one->extra = named ? "subjectKeyIdentifier=hash" : "";
+        const Issued keys[] = {issue(before, ecc_key()), issue(next, ecc_key())};
+        service_->add_vendor(kAdmin, {"Vendor", {keys[0].der(), keys[1].der()}, {}, {}});
+        const auto list_of = [&](const Issued& key, std::vector<RevocationSpec::Entry> entries, const char* number) {
+            RevocationSpec spec{.entries = std::move(entries),
+                                .extensions = "crlNumber=DER:" + std::string(number),
+                                .sections = {},
+                                .from = kNow - kDay,
+                                .to = kNow + 40 * kDay};
+            if (named) spec.extensions += "\nauthorityKeyIdentifier=keyid:always";
+            return text_of(issue_list(key, spec));
+        };
+        SoftwareEndpoint first("first"), second("second");
+        const Issued eks[] = {certificate(first, keys[0]), certificate(second, keys[1])};
+        const std::string ids[] = {enroll_endorsed(first, eks[0]), enroll_endorsed(second, eks[1])};
+        const auto fault_of = [&](int one) { return service_->endpoint(kReader, ids[one]).endorsement_fault; };
+        const auto revoking = [](const Issued& ek) {
+            return std::vector<RevocationSpec::Entry>{{.serial = host::hex(serial_of(ek))}};
+        };
+        // All by one URL, and the next key's numbers begin anew.
+        const auto serve_and_fetch = [&](const std::string& list) {
+            files_.give("/root.crl", list);
+            pass(86'400);
+            EXPECT_EQ(fault(), "");
+        };
+        const std::size_t before_these = service_->crls(kReader).lists.size();
+        serve_and_fetch(list_of(keys[0], {}, kFifth));
+        serve_and_fetch(list_of(keys[1], revoking(eks[1]), kFirst));
+        EXPECT_THAT(service_->crls(kReader).lists, SizeIs(before_these + 2));
+        EXPECT_EQ(fault_of(0), "");
+        EXPECT_THAT(fault_of(1), HasSubstr("revoked by CN=Vendor Root"));
+        serve_and_fetch(list_of(keys[0], revoking(eks[0]), kSixth));
+        EXPECT_THAT(service_->crls(kReader).lists, SizeIs(before_these + 2));
+        EXPECT_THAT(fault_of(0), HasSubstr("revoked by CN=Vendor Root"));
+        EXPECT_THAT(fault_of(1), HasSubstr("revoked by CN=Vendor Root"));
+    }
+}
+
 TEST_P(Crls, WhatNobodyTrustedHasSignedIsNotTaken) {
     (void)enroll_endorsed(endpoint_, ek_);
     const Issued foreign = issue(ca_spec("Vendor Root"), ecc_key());
@@ -191,6 +237,28 @@ TEST_P(Crls, WhatNobodyTrustedHasSignedIsNotTaken) {
     files_.give("/root.crl", pem_of(good));
     EXPECT_EQ(fault(), "");
     EXPECT_THAT(service_->crls(kReader).lists, SizeIs(1));
+}
+
+// As swtpm's own CA makes them. It stops nobody's enrollment, and revokes what it lists.
+TEST_P(Crls, ListByACaThatMayNotSignListsCountsAsFarAsItLists) {
+    CertificateSpec spec = ca_spec("Vendor Root");
+    spec.serial = "53";
+    spec.usage = "critical,keyCertSign";
+    const Issued root = issue(spec, ecc_key());
+    service_->add_vendor(kAdmin, {"Vendor", {root.der()}, {}, {}});
+    const Issued ek = certificate(endpoint_, root);
+    const std::string id = enroll_endorsed(endpoint_, ek);
+    serve(list(root, kFifth));
+    EXPECT_EQ(fault(), "");
+    EXPECT_THAT(service_->crls(kReader).lists, SizeIs(1));
+    EXPECT_EQ(service_->endpoint(kReader, id).crls.gap, "EK certificate");
+    SoftwareEndpoint second("second");
+    EXPECT_EQ(enroll_endorsed(second, certificate(second, root)).empty(), false);
+    pass(86'400);
+    serve(list(root, kSixth, {&ek}));
+    EXPECT_EQ(fault(), "");
+    EXPECT_EQ(attest(id, endpoint_).verdict, "untrusted");
+    EXPECT_THAT(service_->endpoint(kReader, id).endorsement_fault, HasSubstr("whose key usage lacks CRL signing"));
 }
 
 TEST_P(Crls, ListIsNotOlderThanTheOneThatTheVendorWasGivenWith) {

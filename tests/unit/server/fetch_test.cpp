@@ -59,6 +59,12 @@ TEST_F(Fetch, SizeIsBoundedHoweverItIsSent) {
     EXPECT_EQ(get(files_.url("/chunks")).fault, "larger than the settings allow");
     files_.answer("/open", "HTTP/1.0 200 x\r\n\r\n" + std::string(5000, 'x'));
     EXPECT_EQ(get(files_.url("/open")).fault, "larger than the settings allow");
+    // What is neither header nor body: the line before a chunk, and the fields after the last one.
+    const std::string begin = "HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n", much(1 << 20, 'x');
+    files_.answer("/extension", begin + "1;a=" + much + "\r\nz\r\n0\r\n\r\n");
+    EXPECT_EQ(get(files_.url("/extension")).fault, "larger than the settings allow");
+    files_.answer("/trailer", begin + "1\r\nz\r\n0\r\nA: " + much + "\r\n\r\n");
+    EXPECT_EQ(get(files_.url("/trailer")).fault, "larger than the settings allow");
     files_.answer("/header", "HTTP/1.1 200 x\r\nA: " + std::string(100'000, 'x') + "\r\n\r\n");
     EXPECT_NE(get(files_.url("/header")).fault, "");
 }

@@ -261,6 +261,72 @@ TEST_P(OneTpm, WhoIsNotEndorsedTakesNobodysPlace) {
     EXPECT_EQ(service_->enrollment(kReader, waits.id).state, "waiting") << "a stranger has it rejected";
 }
 
+// Who was let in by nobody blocks nobody, whatever keys he names, and whether he comes before or after.
+TEST_P(OneTpm, StrangerWhoNamesItsKeysDoesNotMakeItWait) {
+    for (const char* source : {"tpm", "hypervisor"}) {
+        SCOPED_TRACE(source);
+        SoftwareEndpoint victim("laptop", source), stranger("laptop", source);
+        stranger.take_attestation_key(victim);
+        const server::Enrollment before = start_enrollment(stranger);
+        EXPECT_EQ(before.state, "waiting");
+        const std::string id = let_in(victim);
+        EXPECT_EQ(service_->enrollment(kReader, before.id).state, "rejected") << "its keys are another's now";
+        EXPECT_EQ(start_enrollment(stranger).state, "waiting");
+        EXPECT_EQ(let_in(victim), id);
+        EXPECT_EQ(state_of(id), State::kNew);
+    }
+}
+
+// Nor does it before they come: what it has said of their keys is not theirs to answer for.
+TEST_P(OneTpm, WhoIsNotEndorsedIsNotTakenForOneThatComesLater) {
+    SoftwareEndpoint victim("laptop", "tpm"), tenant("tenant", "tpm");
+    tenant.take_attestation_key(victim);
+    const std::string id = enroll(tenant);
+    const server::Enrollment waiting = by_token(victim);
+    EXPECT_EQ(waiting.state, "waiting");
+    EXPECT_THAT(waiting.reason, HasSubstr("endpoint " + id + ", whose EK is not endorsed, has shown keys of this TPM"));
+    EXPECT_EQ(service_->endpoint(kReader, id).hostname, "tenant");
+    EXPECT_EQ(code_of([&] { service_->approve(kOperator, waiting.id, "default"); }), "endorsement_key");
+    service_->retire(kOperator, id, "claims another's keys");
+    service_->approve(kOperator, waiting.id, "default");
+    const std::string own = let_in(victim);
+    EXPECT_NE(own, id);
+    EXPECT_EQ(start_enrollment(tenant).state, "waiting");
+    EXPECT_EQ(service_->endpoint(kReader, own).hostname, "laptop");
+}
+
+// Retired, it leaves nothing that it has said of other keys to the one whose keys it had named: else its own TPM, once a
+// vendor vouches for that, would be taken for the other's endpoint.
+TEST_P(OneTpm, WhoNamedAnothersKeysDoesNotTakeItsPlaceByBeingRetired) {
+    SoftwareEndpoint victim("laptop", "tpm"), tenant("tenant", "tpm");
+    const std::string first = enroll(tenant);  // not endorsed: it has named its own storage root key
+    tenant.take_attestation_key(victim);
+    EXPECT_EQ(enroll(tenant), first);
+    const server::Enrollment waiting = by_token(victim);
+    ASSERT_EQ(waiting.state, "waiting");
+    service_->retire(kOperator, first, "claims another's keys");
+    service_->approve(kOperator, waiting.id, "default");
+    const std::string own = let_in(victim);
+    EXPECT_NE(own, first);
+    tenant.use_another_ek();
+    tenant.renew_keys();
+    (void)by_token(tenant);
+    EXPECT_NE(last_.endpoint_id, own);
+    EXPECT_EQ(service_->endpoint(kReader, own).hostname, "laptop");
+    EXPECT_EQ(let_in(victim), own);
+}
+
+// Once a vendor vouches for its EK it is what it shows then, not what it said before.
+TEST_P(OneTpm, WhatWasSaidWithoutAnEndorsementIsForgottenWithOne) {
+    SoftwareEndpoint victim("laptop", "tpm"), tenant("tenant", "tpm");
+    tenant.take_attestation_key(victim);
+    const std::string id = enroll(tenant);
+    tenant.renew_keys();
+    EXPECT_EQ(let_in(tenant), id);
+    EXPECT_NE(let_in(victim), id);
+    EXPECT_EQ(service_->endpoint(kReader, id).hostname, "tenant");
+}
+
 TEST_P(OneTpm, FaultsComeAlongWhenTwoEndpointsBecomeOne) {
     SoftwareEndpoint first("laptop", "tpm"), second("laptop-2", "tpm");
     const Issued of_first = certificate(first);

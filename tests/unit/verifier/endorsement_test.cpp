@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "attestation/verifier/crl.hpp"
 #include "tests/unit/verifier/certificates.hpp"
 #include "tests/unit/verifier/manufactured_tpm.hpp"
 
@@ -529,6 +530,32 @@ TEST_F(Endorsement, FaultOfOneThatWasAcceptedIsThatOfItsPathNow) {
     EXPECT_EQ(fault(vendor), "Vendor: CA 1 (CN=Vendor EK CA): revoked by CN=Vendor Root");
     vendor.revocations = {test::revoke(intermediate, {}), test::revoke(root, {})};
     EXPECT_EQ(fault(vendor), "");
+}
+
+// The same key and name, certified anew after the endpoint was accepted; what issued it may have ended since.
+TEST_F(Endorsement, ACaThatWasRenewedSinceStillVouches) {
+    CertificateSpec spec = ek_spec();
+    spec.to = kNow + kDay;
+    const auto ek = issue(spec, ecc_key(), &intermediate);
+    spec = ca_spec("Vendor EK CA");
+    spec.from = kNow + 2 * kDay;
+    const auto renewed = issue(spec, test::Key(EVP_PKEY_dup(intermediate.key.get()), EVP_PKEY_free), &root);
+    vendor.intermediates = {renewed.der()};
+    TrustStore store;
+    store.add(vendor);
+    EXPECT_EQ(endorsement_fault({ek.der(), {}, {}}, store, kNow), "");
+    EXPECT_EQ(crls_of_path({ek.der(), {}, {}}, store, kNow).vendor, "Vendor");
+    // Nobody is let in by it before it begins; and the dates of the EK certificate are its own.
+    EXPECT_THAT(verify_endorsement({ek.der(), {}, {}}, store, kNow).findings,
+                testing::Contains(testing::Field(&Finding::detail, HasSubstr("not valid before"))));
+    EXPECT_THAT(endorsement_fault({ek.der(), {}, {}}, store, kNow + 2 * kDay), HasSubstr("EK certificate: expired on"));
+    spec.from = kNow - 10 * kDay;
+    spec.to = kNow - kDay;
+    const auto ended = issue(spec, test::Key(EVP_PKEY_dup(intermediate.key.get()), EVP_PKEY_free), &root);
+    vendor.intermediates = {ended.der()};
+    TrustStore of_ended;
+    of_ended.add(vendor);
+    EXPECT_THAT(endorsement_fault({ek.der(), {}, {}}, of_ended, kNow), HasSubstr("expired on"));
 }
 
 // A CA is its name: where the CRL of the key that issued it lacks, that of another key of the name counts.

@@ -19,6 +19,14 @@ const std::vector<std::string> kNoClaims{"claims",   "policy",    "iommu", "coun
 // Places of the sample's events.
 constexpr std::size_t kMachineEvent = 6, kVaultEvent = 7, kLaunchCap = 8, kPayloadCap = 9, kMachineCap = 10;
 
+// A second disk, whose vault the boot vault's root opens.
+Claims& add_member(Claims& claims) {
+    claims.disks[1] = claims.disks[0];
+    claims.disks[1].sealed_name = {};
+    claims.disk_count = 2;
+    return claims;
+}
+
 void erase_event(Sample& sample, std::size_t number) {
     std::vector<Buffer> parts = test::split_log(sample.log);
     parts.erase(parts.begin() + static_cast<std::ptrdiff_t>(number));
@@ -248,6 +256,12 @@ const std::vector<Row> kClaims{
     quoted_claims("NoDisk", {"claims"}, "no disk", [](Claims& c) { c.disk_count = 0; }),
     quoted_claims("NoDiskEncrypted", {"claims"}, "no disk",
                   [](Claims& c) { c.disks[0].state = evidence::DiskState::kAbsent; }),
+    quoted_claims("BootDiskBeingEncrypted", {"claims"}, "still being encrypted",
+                  [](Claims& c) { c.disks[0].state = evidence::DiskState::kEncrypting; }),
+    quoted_claims("BootDiskBeingEncryptedAndAMemberEncrypted", {"claims"}, "still being encrypted",
+                  [](Claims& c) { add_member(c).disks[0].state = evidence::DiskState::kEncrypting; }),
+    quoted_claims("MemberBeingEncrypted", {"claims"}, "still being encrypted",
+                  [](Claims& c) { add_member(c).disks[1].state = evidence::DiskState::kEncrypting; }),
     quoted_claims("AnotherBundleClaimed", {"policy"}, "another one",
                   [](Claims& c) { c.policy_digest[5] ^= std::byte{1}; }),
     quoted_claims("NoIommu", {"iommu"}, "the policy requires one", [](Claims& c) { c.iommu = evidence::Iommu::kNone; }),
@@ -389,6 +403,14 @@ Row vault_row(const char* name, const char* word, void (*change)(VaultState&)) {
 const std::vector<Row> kVault{
     vault_row("VaultOfAnotherSecret", "not the endpoint's", [](VaultState& v) { v.sealed_name[3] ^= std::byte{1}; }),
     vault_row("VaultRolledBack", "went back", [](VaultState& v) { v.generation += 1; }),
+    {"VaultOfADiskBeingEncryptedRolledBack",
+     {"claims", "vault"},
+     "still being encrypted",
+     [](Sample& s) { s.claims.disks[0].state = evidence::DiskState::kEncrypting; },
+     [](Sample& s) {
+         s.remember();
+         s.known.vaults = {{s.claims.disks[0].sealed_name, s.claims.disks[0].generation + 1}};
+     }},
     {"VaultGrown",
      {},
      "",

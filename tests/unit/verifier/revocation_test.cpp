@@ -173,6 +173,101 @@ TEST_F(Revocation, IndirectCrlRevokesCas) {
     expect_untouched(ek, {issue_list(authority, indirect({{.serial = "03", .issuer = &authority}}))}, kNotChecked);
 }
 
+// OpenSSL looks into one list of those that fit a certificate, the one that it prefers.
+TEST_F(Revocation, NoListHidesWhatAnotherLists) {
+    vendor.intermediates.push_back(chip.der());
+    const auto both_ways = [&](const Issued& one, const Buffer& lists, const Buffer& does_not,
+                               const std::string& words) {
+        expect_revoked(one, {lists, does_not}, words);
+        expect_revoked(one, {does_not, lists}, words);
+    };
+    const std::string ek_words = "EK certificate: revoked by CN=Issuing";
+    const Buffer older = test::revoke(chip, {}, kNow - 9 * kDay, kNow + 9 * kDay);
+    const auto listing = indirect({{.serial = "1234", .issuer = &chip}});
+    both_ways(ek, issue_list(issuing, listing), older, ek_words);
+    // Of one that does not name the list's issuer.
+    const auto unnamed = issue(ek_spec(), ecc_key(), &chip);
+    both_ways(unnamed, issue_list(issuing, listing), older, ek_words);
+    // A CA.
+    both_ways(ek, issue_list(root, indirect({{.serial = "03", .issuer = &issuing}})), test::revoke(issuing, {}),
+              "CA 1 (CN=Chip): revoked by CN=Root");
+    // A part of the list, older than the whole; and some of the reasons.
+    const std::string part = "issuingDistributionPoint=critical,@idp";
+    for (const char* what : {"fullname=URI:http://crl.test/part\n", "onlysomereasons=keyCompromise\n"}) {
+        auto spec = direct({{.serial = "1234"}}, part, std::string("[idp]\n") + what);
+        spec.from = kNow - 5 * kDay;
+        both_ways(direct_ek, issue_list(issuing, spec), issue_list(issuing, direct({})), ek_words);
+    }
+    // A later one of the same list frees it, by number or by date; an older one does not.
+    auto first = direct({{.serial = "1234"}}, "crlNumber=DER:02:01:05"), later = direct({}, "crlNumber=DER:02:01:06");
+    first.from = later.from = kNow - 5 * kDay;
+    expect_untouched(direct_ek, {issue_list(issuing, first), issue_list(issuing, later)}, "not revoked");
+    first.extensions = later.extensions = "";
+    later.from = kNow - 4 * kDay;
+    expect_untouched(direct_ek, {issue_list(issuing, later), issue_list(issuing, first)}, "not revoked");
+    std::swap(first.from, later.from);
+    both_ways(direct_ek, issue_list(issuing, first), issue_list(issuing, later), ek_words);
+}
+
+// A CA's word is not taken from it by lists that do not bind it.
+TEST_F(Revocation, OnlyWhoVouchesForACaSilencesIt) {
+    vendor.intermediates.push_back(chip.der());
+    const Buffer own = test::revoke(chip, {}),
+                 word = issue_list(issuing, indirect({{.serial = "1234", .issuer = &chip}}));
+    const std::string words = "EK certificate: revoked by CN=Issuing";
+    const auto by_root = [this](std::vector<RevocationSpec::Entry> entries, std::time_t from,
+                                const std::string& extensions = "") {
+        auto spec = direct(std::move(entries), extensions, "[idp]\nonlyCA=TRUE\n");
+        spec.from = from;
+        return issue_list(root, spec);
+    };
+    const auto everyway = [&](const Buffer& one, const Buffer& other, const std::string& wanted) {
+        expect_revoked(ek, {own, word, one, other}, wanted);
+        expect_revoked(ek, {other, one, word, own}, wanted);
+    };
+    // Held once, and freed since.
+    const auto held = by_root({{.serial = "02", .reason = 6}}, kNow - 9 * kDay, "crlNumber=DER:02:01:01");
+    everyway(held, by_root({}, kNow - kDay, "crlNumber=DER:02:01:02"), words);
+    // By another root of that name.
+    const auto twin = issue(ca_of("Root", "0a"), ecc_key());
+    vendor.roots.push_back(twin.der());
+    everyway(issue_list(twin, direct({{.serial = "02"}})), test::revoke(root, {}), words);
+    // A root that lists itself is heard about others.
+    everyway(by_root({{.serial = "01"}, {.serial = "02"}}, kNow - kDay),
+             by_root({}, kNow - 2 * kDay, "issuingDistributionPoint=critical,@idp"),
+             "CA 2 (CN=Issuing): revoked by CN=Root");
+    // Listed by its issuer it is silent; what it said of others is nobody's word.
+    expect_revoked(ek, {own, word, test::revoke(root, {&issuing})}, "CA 2 (CN=Issuing): revoked by CN=Root");
+}
+
+// What is not in force yet, or cannot be read whole, frees nothing and silences nobody.
+TEST_F(Revocation, NoListThatDoesNotCountHidesWhatAnotherLists) {
+    const auto twin = issue(ca_of("Issuing", "05"), ecc_key(), &root);
+    vendor.intermediates.push_back(twin.der());
+    const auto listing = [](std::time_t from) {
+        auto spec = direct({{.serial = "1234"}});
+        spec.from = from;
+        return spec;
+    };
+    const auto empty = [](std::time_t from, const std::string& extensions) {
+        auto spec = direct({}, extensions);
+        spec.from = from;
+        return spec;
+    };
+    const auto tomorrow = empty(kNow + kDay, "");
+    const auto unknown = empty(kNow - kDay, "1.2.3.4=critical,DER:05:00");
+    for (const Issued* const by : {&twin, static_cast<const Issued*>(&issuing)}) {
+        const std::string words = by == &twin ? "EK certificate: revoked by CN=Issuing, under another key of that name"
+                                              : "EK certificate: revoked by CN=Issuing";
+        const Buffer first = issue_list(*by, listing(kNow - 5 * kDay));
+        expect_revoked(direct_ek, {first, issue_list(*by, unknown)}, words);
+        expect_revoked(direct_ek, {issue_list(*by, unknown), first}, words);
+        // Of one that is enrolled dates do not count: there the newest is the CA's last word.
+        EXPECT_EQ(judge(direct_ek, {first, issue_list(*by, tomorrow)}), "REFUSED: " + words);
+        EXPECT_EQ(judge(direct_ek, {issue_list(*by, tomorrow), first}), "REFUSED: " + words);
+    }
+}
+
 TEST_F(Revocation, IntermediateIsRevokedByItsIssuer) {
     issuing = issue(ca_of("Issuing", "02"), ecc_key(), &root);
     chip = issue(ca_of("Chip", "03"), ecc_key(), &issuing);
@@ -205,7 +300,8 @@ TEST_F(Revocation, CrlsMayBeSignedByOneWhoSignsNothingElse) {
 
 // --- who may sign them
 
-TEST_F(Revocation, CrlByAKeyThatMayNotSignCrlsIsNotBelieved) {
+// RFC 5280, 6.3.3 (f): it does not say that anything is good. What the key has said of one is held against that one.
+TEST_F(Revocation, CrlByAKeyThatMayNotSignCrlsCountsAsFarAsItLists) {
     auto spec = named_by_key(ca_of("Issuing", "02"));
     spec.usage = "critical,keyCertSign";
     issuing = issue(spec, ecc_key(), &root);
@@ -213,8 +309,16 @@ TEST_F(Revocation, CrlByAKeyThatMayNotSignCrlsIsNotBelieved) {
     ek = issue(by_issuing(ek_spec()), ecc_key(), &chip);
     direct_ek = issue(ek_spec(), ecc_key(), &issuing);
     vendor.intermediates = {issuing.der()};
-    expect_no_answer(ek, {issue_list(issuing, indirect({{.serial = "1234", .issuer = &chip}}))}, "CRL signing");
-    expect_no_answer(direct_ek, {issue_list(issuing, direct({{.serial = "1234"}}))}, "CRL signing");
+    const std::string listed = "EK certificate: revoked by CN=Issuing, whose key usage lacks CRL signing";
+    expect_revoked(ek, {issue_list(issuing, indirect({{.serial = "1234", .issuer = &chip}}))}, listed);
+    expect_revoked(direct_ek, {issue_list(issuing, direct({{.serial = "1234"}}))}, listed);
+    const std::string unlisted =
+        "not checked: EK certificate: the CRL of CN=Issuing is by a key whose usage lacks CRL signing";
+    expect_untouched(direct_ek, {issue_list(issuing, direct({}))}, unlisted);
+    expect_untouched(direct_ek, {issue_list(issuing, direct({{.serial = "1235"}}))}, unlisted);
+    vendor.require_crl = true;
+    EXPECT_THAT(judge(direct_ek, {issue_list(issuing, direct({}))}), HasSubstr("no CRL for EK certificate"));
+    vendor.require_crl = false;
     // Those that it says nothing of are none the worse.
     const auto without = issue(ek_spec(), ecc_key(), &chip);
     expect_untouched(without, {issue_list(issuing, indirect())}, kNotChecked);
@@ -248,6 +352,41 @@ TEST_F(Revocation, CrlByAnotherKeyOfTheNameRevokesWhatItListsAndChecksNothingEls
     vendor.require_crl = true;
     EXPECT_THAT(judge(direct_ek, {test::revoke(root, {}), dated({}, kNow - kDay)}),
                 testing::AllOf(StartsWith("REFUSED: no CRL for EK certificate"), HasSubstr(foreign)));
+}
+
+// A root that goes on with another key: either may have issued a certificate that does not say by which, whatever their order.
+TEST_F(Revocation, RootsOfOneNameHideNeitherEachOthersCertificatesNorCrls) {
+    const auto next = issue(ca_of("Root", "11"), ecc_key());
+    const Issued eks[] = {issue(ek_spec(), ecc_key(), &root), issue(ek_spec(), ecc_key(), &next)};
+    for (const bool turned : {false, true}) {
+        vendor.roots = {root.der(), next.der()};
+        if (turned) std::swap(vendor.roots[0], vendor.roots[1]);
+        for (const Issued& one : eks) expect_untouched(one, {}, "not checked");
+        const std::vector<Buffer> lists{test::revoke(root, {}), test::revoke(next, {&eks[1]})};
+        expect_untouched(eks[0], lists, "not revoked");
+        expect_revoked(eks[1], lists, "EK certificate: revoked by CN=Root");
+    }
+    vendor.roots = {root.der()};
+    EXPECT_NE(fault(eks[1], {}), "");
+}
+
+// A CA that goes on with another key makes no more lists with the first.
+TEST_F(Revocation, EndedCrlByTheRightKeyDoesNotHideWhatTheNextKeysLists) {
+    const auto next = issue(ca_of("Issuing", "05"), ecc_key(), &root);
+    vendor.intermediates.push_back(next.der());
+    const auto list = [](const Issued& issuer, std::vector<RevocationSpec::Entry> entries, bool ended) {
+        return issue_list(issuer, {.entries = std::move(entries),
+                                   .extensions = {},
+                                   .sections = {},
+                                   .from = kNow - 500 * kDay,
+                                   .to = ended ? kNow - 400 * kDay : kNow + 400 * kDay});
+    };
+    const std::string revoked = "EK certificate: revoked by CN=Issuing, under another key of that name";
+    const std::vector<Buffer> by_next{list(issuing, {}, true), list(next, {{.serial = "1234"}}, false)};
+    expect_revoked(direct_ek, by_next, revoked);
+    expect_revoked(direct_ek, {by_next[1], by_next[0]}, revoked);
+    EXPECT_EQ(fault(direct_ek, {list(issuing, {}, true), list(next, {{.serial = "77"}}, false)}), "");
+    expect_untouched(direct_ek, {list(issuing, {}, false), by_next[1]}, "not revoked");
 }
 
 // Each CRL is held to the key that issued the certificate in question, though another CA of the path has the name, too.

@@ -120,12 +120,14 @@ TEST(Jws, HeaderMayBeWrittenInAnotherWay) {
     };
     EXPECT_TRUE(accepted(R"({"alg":"ES256","typ":"t"})"));
     EXPECT_TRUE(accepted(R"({ "typ": "t", "alg": "ES256" })"));
+    EXPECT_TRUE(accepted(R"({"alg":"ES256","kid":"which","typ":"t"})"));
+    EXPECT_FALSE(accepted(R"({"alg":"ES256","kid":7,"typ":"t"})"));
+    EXPECT_FALSE(accepted(R"({"alg":"ES256","kid":"which","kid":"other","typ":"t"})"));
     EXPECT_FALSE(accepted(R"({"alg":"ES256","typ":"u"})"));
     EXPECT_FALSE(accepted(R"({"alg":"ES256"})"));
     EXPECT_FALSE(accepted(R"({"alg":"none","typ":"t"})"));
     EXPECT_FALSE(accepted(R"({"alg":"es256","typ":"t"})"));
     EXPECT_FALSE(accepted(R"({"alg":"HS256","typ":"t"})"));
-    EXPECT_FALSE(accepted(R"({"alg":"ES256","typ":"t","kid":"k"})"));
     EXPECT_FALSE(accepted(R"({"alg":"ES256","typ":"t","crit":["b64"],"b64":false})"));
     EXPECT_FALSE(accepted(R"({"alg":"ES256","alg":"ES256","typ":"t"})"));
     EXPECT_FALSE(accepted(R"({"alg":"none","typ":"t","alg":"ES256"})"));
@@ -279,7 +281,8 @@ TEST(Result, VectorHearsWhatIsSaidOfKeyAndEndorsement) {
 TEST(Result, VectorOfATpmAloneClaimsWhatThePolicyExpects) {
     const auto vector = [](std::initializer_list<std::uint32_t> pcrs, std::string_view broken) {
         Policy policy;
-        for (const std::uint32_t pcr : pcrs) policy.pcrs[HashAlgorithm::kSha256][pcr] = {};
+        for (const std::uint32_t pcr : pcrs)
+            policy.pcrs[HashAlgorithm::kSha256][pcr] = {hash(HashAlgorithm::kSha256, std::array{std::byte(pcr)})};
         std::vector<Finding> findings = appraised(broken);
         std::erase_if(findings,
                       [](const Finding& one) { return std::ranges::find(kStated, one.rule) != kStated.end(); });
@@ -293,6 +296,65 @@ TEST(Result, VectorOfATpmAloneClaimsWhatThePolicyExpects) {
     EXPECT_EQ(vector({7}, {}).executables, 0);
     for (const char* const rule : {"selection", "log", "events", "pcrs"})
         EXPECT_EQ(vector({7}, rule).executables, 33) << rule;
+}
+
+// A policy may take a TPM as it is when no firmware has measured anything. That approves no code.
+TEST(Result, NoCodeIsApprovedWhereNothingNeedHaveBeenMeasured) {
+    const auto executables = [](std::uint32_t pcr, std::byte fill, std::byte last) {
+        Policy policy;
+        const Digest measured = hash(HashAlgorithm::kSha256, std::array{std::byte{1}});
+        for (const std::uint32_t one : {0u, 2u, 4u}) policy.pcrs[HashAlgorithm::kSha256][one] = {measured};
+        Digest value{.algorithm = HashAlgorithm::kSha256};
+        std::ranges::fill(value.storage, fill);
+        value.storage[31] = last;
+        policy.pcrs[HashAlgorithm::kSha256][pcr].push_back(value);
+        std::vector<Finding> findings = appraised();
+        findings.push_back({"pcrs", true, "detail"});
+        return trust_vector(findings, Source::kTpm, &policy, true).executables;
+    };
+    for (const std::uint32_t pcr : {0u, 2u, 4u}) {
+        SCOPED_TRACE(pcr);
+        for (const unsigned locality : {0u, 3u, 4u}) EXPECT_EQ(executables(pcr, {}, std::byte(locality)), 0);
+        EXPECT_EQ(executables(pcr, std::byte{0xff}, std::byte{0xff}), 0);
+        EXPECT_EQ(executables(pcr, std::byte{1}, {}), 3);
+        EXPECT_EQ(executables(pcr, {}, std::byte{5}), 3);
+    }
+    EXPECT_EQ(executables(7, {}, {}), 3);
+}
+
+// Nor by the separator that a firmware measures before the boot, whatever it measured.
+TEST(Result, ASeparatorIsNoCode) {
+    for (const HashAlgorithm bank : {HashAlgorithm::kSha256, HashAlgorithm::kSha384}) {
+        const auto executables = [bank](std::uint32_t pcr, const std::vector<std::uint32_t>& separators,
+                                        unsigned locality) {
+            Policy policy;
+            for (const std::uint32_t one : {0u, 2u, 4u})
+                policy.pcrs[bank][one] = {hash(bank, std::array{std::byte{1}})};
+            Digest value{.algorithm = bank};
+            value.storage[digest_size(bank) - 1] = std::byte(locality);
+            for (const std::uint32_t separator : separators) {
+                std::array<std::byte, 4> data{};
+                store(data.data(), separator, Endian::kLittle);
+                Buffer both(value.bytes().begin(), value.bytes().end());
+                const Digest event = hash(bank, data);
+                both.insert(both.end(), event.bytes().begin(), event.bytes().end());
+                value = hash(bank, both);
+            }
+            policy.pcrs[bank][pcr].push_back(value);
+            std::vector<Finding> findings = appraised();
+            findings.push_back({"pcrs", true, "detail"});
+            return trust_vector(findings, Source::kTpm, &policy, true).executables;
+        };
+        for (const std::uint32_t pcr : {0u, 2u, 4u}) {
+            SCOPED_TRACE(pcr);
+            for (const unsigned locality : {0u, 3u, 4u}) {
+                EXPECT_EQ(executables(pcr, {0}, locality), 0);
+                EXPECT_EQ(executables(pcr, {0xffff'ffff}, locality), 0);
+            }
+            EXPECT_EQ(executables(pcr, {7, 0}, 0), 3);
+            EXPECT_EQ(executables(pcr, {0, 7}, 0), 3);
+        }
+    }
 }
 
 TEST(Result, IsAnEatWithAnEarAppraisal) {

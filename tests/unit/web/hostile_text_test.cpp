@@ -41,6 +41,12 @@ TEST_F(HostileTextTest, OfAHostname) {
     EXPECT_THAT(list, HasSubstr("&quot;&gt;&lt;img src=x onerror=alert(2)&gt;&#39;"));
     EXPECT_THAT(list, HasSubstr("invoice-⟨U+202E⟩gnp.exe"));
     EXPECT_THAT(list, HasSubstr("bell⟨U+0007⟩tab⟨U+0009⟩two⟨U+000A⟩lines"));
+    // As it is shown it can be searched.
+    for (const std::string name : {"invoice-⟨U+202E⟩gnp", "bell⟨U+0007⟩tab"}) {
+        const std::string found = browser_.get("/endpoints?q=" + name).body;
+        EXPECT_THAT(found, HasSubstr(">2 endpoints shown"));
+        EXPECT_THAT(found, HasSubstr("value=\"" + name + "\""));
+    }
 }
 
 TEST_F(HostileTextTest, OfTheTpmAndOfReasons) {

@@ -27,6 +27,20 @@ TEST(Html, ShowsWhatHidesOrReordersText) {
     EXPECT_EQ(escaped("a\u0085b"), "a⟨U+0085⟩b");
 }
 
+// What is shown can be copied into a search; text that looks like it is not taken for it.
+TEST(Html, WhatIsShownStandsForOneTextAlone) {
+    for (const char* const text : {"a\u202Eb", "\u200B", "\u00AD\U000E0041", "plain", "⟨U+202E⟩", "⟨U+", "⟨0xFF⟩", "⟨⟩",
+                                   "⟨U+27E8⟩U+202E⟩", "⟨U+⟩", "a⟨U+110000⟩", "⟨U+ffffffffff⟩", "⟨U+20 2E⟩", "東京"}) {
+        const std::string shown = escaped(text);
+        EXPECT_EQ(as_meant(shown), text) << shown;
+    }
+    EXPECT_NE(escaped("⟨U+202E⟩"), escaped("\u202E"));
+    EXPECT_NE(escaped("⟨0xFF⟩"), escaped("\xff"));
+    EXPECT_EQ(as_meant("⟨U+202e⟩"), "\u202E");
+    for (const char* const none : {"⟨U+-1⟩", "⟨U+ffffffffff⟩", "⟨U+110000⟩", "⟨U+⟩", "⟨U+20", "⟨U+202E "})
+        EXPECT_EQ(as_meant(none), none);
+}
+
 TEST(Html, KeepsLinesOnlyWhereTheyBelong) {
     EXPECT_EQ(escaped("a\r\nb\tc", true), "a\nb\tc");
     EXPECT_EQ(escaped("a\rb", true), "a⟨U+000D⟩b");

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "keyvault/tool/vault_store.hpp"
 #include "keyvault/tpm/command.hpp"
 
@@ -123,11 +125,17 @@ void Endpoint::open_vault(volume::Header& header, volume::Keys& keys) {
     ASSERT_TRUE(secret.ok()) << host::describe(secret.failure());
     const host::Disk disk(appliance.image(), host::Disk::Access::kRead);
     const host::PartitionTable table = host::read_primary_table(disk);
-    for (const Buffer& copy : host::read_header_copies(disk, table.vault_partition())) {
+    host::HeaderCopies copies = host::read_header_copies(disk, table.vault_partition());
+    std::array<std::uint64_t, std::tuple_size_v<host::HeaderCopies>> generations{};
+    const auto open = [&](std::size_t i) {
         const Status opened =
-            volume::open_header(copy, volume::SlotKind::kTpm, *secret, &table.header.disk, header, keys);
+            volume::open_header(copies[i], volume::SlotKind::kTpm, *secret, &table.header.disk, header, keys);
         ASSERT_TRUE(opened.ok()) << host::describe(opened.failure()) << ": both copies must be good";
-    }
+        generations[i] = header.generation;
+    };
+    for (std::size_t i = 0; i < copies.size(); ++i) ASSERT_NO_FATAL_FAILURE(open(i));
+    ASSERT_NO_FATAL_FAILURE(
+        open(static_cast<std::size_t>(std::ranges::max_element(generations) - generations.begin())));
     measure(evidence::kPayloadPcr, &evidence::kVaultMeasurement, header.vault_id);
 }
 
@@ -196,6 +204,17 @@ EvidenceFiles Endpoint::attest(const volume::Header& header, const evidence::Cla
     Writer(files.key, Endian::kBig).sized(area);
     files.event_log.assign(log_->log().begin(), log_->log().end());
     return files;
+}
+
+nlohmann::json expect_yes(const Outcome& outcome) {
+    EXPECT_EQ(outcome.status, 0) << outcome.errors;
+    return outcome.status == 0 ? nlohmann::json::parse(outcome.output) : nlohmann::json::object();
+}
+
+void expect_refusal(const Outcome& outcome, const std::string& why, int status) {
+    EXPECT_EQ(outcome.status, status) << outcome.output;
+    EXPECT_NE(outcome.errors.find(why), std::string::npos) << outcome.errors;
+    EXPECT_EQ(std::ranges::count(outcome.errors, '\n'), 1) << outcome.errors;
 }
 
 }  // namespace gatehouse::test

@@ -43,7 +43,7 @@ class Endpoint {
     void launch(const std::vector<Table>& tables = {});
     // The vault's secret, by the image's bundle and approval.
     [[nodiscard]] Result<Secret<32>> unseal();
-    // Opens the header with it, and measures whose vault it is.
+    // Opens both copies of the header with it, the newest one last, and measures whose vault it is.
     void open_vault(volume::Header& header, volume::Keys& keys);
     void cap();
     // As after an ordinary boot of an appliance with one disk and an IOMMU.
@@ -69,5 +69,10 @@ class Endpoint {
     bool seeded_ = false;
     RandomSource& random();
 };
+
+// Of a tool that was to say yes, what it printed: JSON.
+nlohmann::json expect_yes(const Outcome& outcome);
+// It refused, in one line that has these words.
+void expect_refusal(const Outcome& outcome, const std::string& why, int status = 3);
 
 }  // namespace gatehouse::test

@@ -66,6 +66,17 @@ TEST_F(ApplicationTest, ACertificateThatEndsOnAnOpenConnectionIsRefused) {
     EXPECT_EQ(code_of(ask("POST", "/v1/attestations/nonce")), "certificate_expired");
 }
 
+TEST_F(ApplicationTest, AConnectionThatAReplacedKeyHasOpenedIsRefused) {
+    peer_->certificate = Sha256Digest{};
+    peer_->certificate_ends = now_ + 1;
+    peer_->connection_secret = service_->connection_keys()->secret_name();
+    EXPECT_EQ(code_of(ask("POST", "/v1/attestations/nonce")), "certificate_refused") << "as by the certificate";
+    service_->rotate_connection_keys({"root", server::Role::kAdmin});
+    EXPECT_EQ(code_of(ask("POST", "/v1/attestations/nonce")), "connection_key_refused");
+    peer_->connection_secret.reset();
+    EXPECT_EQ(code_of(ask("POST", "/v1/attestations/nonce")), "certificate_refused");
+}
+
 TEST_F(ApplicationTest, MetricsAreOpenToLocalPeersOnly) {
     EXPECT_EQ(ask("GET", "/metrics").status, 401u);
     peer_->loopback = true;

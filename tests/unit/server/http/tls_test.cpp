@@ -98,7 +98,7 @@ TEST_F(Tls, OurCertificateIsSeenWithItsEnd) {
     const Outcome outcome = connect(make_tls_context(files_));
     EXPECT_TRUE(outcome.done);
     EXPECT_TRUE(outcome.peer.certificate);
-    EXPECT_FALSE(outcome.peer.by_connection_key);
+    EXPECT_FALSE(outcome.peer.connection_secret);
     EXPECT_GT(outcome.peer.certificate_ends, now_ + 9 * kDay);
     EXPECT_LE(outcome.peer.certificate_ends, now_ + 10 * kDay);
 }
@@ -158,7 +158,7 @@ struct WithKeys : Tls {
 TEST_F(WithKeys, AKeyStandsForItsCertificate) {
     const Outcome outcome = connect_with(mine_, client_identity());
     ASSERT_TRUE(outcome.done);
-    EXPECT_TRUE(outcome.peer.by_connection_key);
+    EXPECT_EQ(outcome.peer.connection_secret, keys_.secret_name());
     EXPECT_EQ(outcome.peer.certificate, sha256(literal_bytes("certificate")));
     EXPECT_EQ(outcome.peer.certificate_ends, now_ + kDay);
     EXPECT_EQ(tickets_, 0);
@@ -182,7 +182,7 @@ TEST_F(WithKeys, AKeyThatIsNotKnownLeavesItToTheCertificates) {
         const Outcome outcome = connect_with(key, client_identity());
         ASSERT_TRUE(outcome.done);
         EXPECT_TRUE(outcome.peer.certificate);
-        EXPECT_FALSE(outcome.peer.by_connection_key);
+        EXPECT_FALSE(outcome.peer.connection_secret);
         EXPECT_NE(outcome.peer.certificate, sha256(literal_bytes("certificate")));
         // And to nobody without one.
         EXPECT_FALSE(connect_with(key).peer.certificate);
@@ -193,7 +193,7 @@ TEST_F(WithKeys, WithoutKeysAtTheServerTheCertificatesDecide) {
     files_.find_key = nullptr;
     const Outcome outcome = connect_with(mine_, client_identity());
     ASSERT_TRUE(outcome.done);
-    EXPECT_FALSE(outcome.peer.by_connection_key);
+    EXPECT_FALSE(outcome.peer.connection_secret);
 }
 
 TEST_F(WithKeys, OtherCiphersLeaveItToTheCertificates) {
@@ -204,7 +204,7 @@ TEST_F(WithKeys, OtherCiphersLeaveItToTheCertificates) {
     SSL_CTX_up_ref(client_);
     const Outcome outcome = connect(make_tls_context(files_));
     ASSERT_TRUE(outcome.done);
-    EXPECT_FALSE(outcome.peer.by_connection_key);
+    EXPECT_FALSE(outcome.peer.connection_secret);
     EXPECT_TRUE(outcome.peer.certificate);
 }
 
