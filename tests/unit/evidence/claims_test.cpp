@@ -249,8 +249,8 @@ TEST(Claims, KeepTheNamesOfTheirValues) {
                   [](Claims & c) -> auto& { return c.vault_pin; }, "/vault/pinned_by", 4),
               "nobody bundle record unknown ");
     EXPECT_EQ(names(
-                  [](Claims & c) -> auto& { return c.disks[0].state; }, "/disks/0/state", 3),
-              "absent encrypted unknown ");
+                  [](Claims & c) -> auto& { return c.disks[0].state; }, "/disks/0/state", 4),
+              "absent encrypted encrypting unknown ");
 
     const auto capped = json_with([](Claims& c) { c.flags = static_cast<std::uint32_t>(ClaimFlag::kCapped); });
     EXPECT_EQ(capped.at("pcrs_capped"), true);

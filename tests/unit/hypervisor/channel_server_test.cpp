@@ -227,7 +227,8 @@ TEST_F(Mailbox, ConvertsAWindowOrNone) {
     EXPECT_EQ(ask(windows(1)), MailboxStatus::kUnavailable) << "nobody does it";
     FakeConverter converter;
     source.converter = &converter;
-    for (const Bytes bad : {Bytes(), Bytes(windows(1)).first(3), Bytes(literal_bytes("\1\0\0\0\0"))}) {
+    const auto one = windows(1);
+    for (const Bytes bad : {Bytes(), Bytes(one).first(3), Bytes(literal_bytes("\1\0\0\0\0"))}) {
         EXPECT_EQ(ask(bad), MailboxStatus::kBadRequest) << bad.size();
     }
     EXPECT_EQ(ask(windows(2)), MailboxStatus::kBadRequest);

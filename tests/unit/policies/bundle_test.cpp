@@ -169,7 +169,7 @@ INSTANTIATE_TEST_SUITE_P(All, BundleField,
                                          Change{"Version", 8, 1, Error::kBadVersion},
                                          Change{"SizeSmaller", 12, 1, Error::kTrailingBytes},
                                          Change{"SizeHuge", 13, 0xff, Error::kBadLength},
-                                         Change{"UnknownFlag", 16, 16, Error::kBadValue},
+                                         Change{"UnknownFlag", 16, kKnownBundleFlags + 1, Error::kBadValue},
                                          Change{"NameAlgorithm", 27, 0x04, Error::kBadValue}),
                          [](const auto& row) { return row.param.name; });
 
@@ -180,7 +180,7 @@ TEST(Bundle, IsNotWrittenWithAFieldOutOfItsDomain) {
         change(bundle);
         return write_bundle(bundle, out).error();
     };
-    EXPECT_EQ(error([](Bundle& b) { b.flags = 16; }), Error::kBadValue);
+    EXPECT_EQ(error([](Bundle& b) { b.flags = kKnownBundleFlags + 1; }), Error::kBadValue);
     EXPECT_EQ(error([](Bundle& b) { b.srk_name = b.srk_name.first(33); }), Error::kBadValue);
     EXPECT_EQ(error([](Bundle& b) { b.vault_id = b.vault_id.first(31); }), Error::kBadValue);
     EXPECT_EQ(error([](Bundle& b) { b.authority = {}; }), Error::kBadValue);
