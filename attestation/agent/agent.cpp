@@ -6,6 +6,7 @@
 #include "attestation/agent/schedule.hpp"
 #include "attestation/agent/server_client.hpp"
 #include "hypervisor/base/hash.hpp"
+#include "keyvault/host_support/escrow_blob.hpp"
 
 namespace gatehouse::agent {
 namespace {
@@ -225,6 +226,20 @@ bool Agent::renew_if_due() {
     directory_.write(kIdentity, key + certificate);
     connection_.reset();
     return true;
+}
+
+Sha256Digest Agent::put_escrow(const std::string& name, Bytes blob, const std::string& item, bool any_vault) {
+    const Sha256Digest of = host::escrow_vault(blob, item);
+    const host::File lock = directory_.lock();
+    if (!any_vault) {
+        const auto own = source().vault();
+        if (own && *own != of) {
+            throw host::ToolError(item + ": is of vault " + host::hex(of) + ", and this machine's is " +
+                                  host::hex(*own) + "; --any-vault keeps it all the same");
+        }
+    }
+    connection().put_escrow({.name = name, .blob = {blob.begin(), blob.end()}});
+    return of;
 }
 
 }  // namespace gatehouse::agent

@@ -30,6 +30,11 @@ class Agent {
     // Renews the certificate if less than a third of its life is left; whether it did.
     bool renew_if_due();
 
+    // Has the server keep the blob with a recovery key, under the name ([a-z0-9._-]{1,64}). Refused, also if it keeps
+    // another one under it; ToolError naming `item` if it is no escrow blob, or of another vault than this machine's (one
+    // whose vault is not known has any), unless `any_vault`. Which vault it is of.
+    [[nodiscard]] Sha256Digest put_escrow(const std::string& name, Bytes blob, const std::string& item, bool any_vault);
+
     // All of it for ever: see agent_loop.cpp. `say`: one line for the journal.
     [[noreturn]] void run(const std::function<void(const std::string&)>& say);
 

@@ -3,12 +3,14 @@
 #include <chrono>
 #include <csignal>
 #include <ctime>
+#include <filesystem>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <thread>
 
 #include "attestation/agent/agent.hpp"
 #include "attestation/agent/client_key.hpp"
+#include "keyvault/host_support/escrow_blob.hpp"
 
 namespace gatehouse::agent {
 namespace {
@@ -32,6 +34,9 @@ struct Options {
     std::string token;
     bool json = false;
     bool again = false;
+    std::string blob_file;
+    std::string blob_name;
+    bool any_vault = false;
     unsigned wait_s = 0;
 };
 
@@ -145,6 +150,20 @@ ExitCode status(const Options& options) {
     return good && !state.endpoint_id.empty() ? ExitCode::kYes : ExitCode::kNo;
 }
 
+ExitCode escrow(const Options& options) {
+    const std::string name =
+        options.blob_name.empty() ? std::filesystem::path(options.blob_file).filename().string() : options.blob_name;
+    const host::Buffer blob = host::read_file(options.blob_file, host::kMostEscrowFile);
+    const Sha256Digest vault =
+        Agent(effective(options), "").put_escrow(name, blob, options.blob_file, options.any_vault);
+    if (options.json) {
+        std::cout << print({{"name", name}, {"vault", host::hex(vault)}}) << '\n';
+    } else {
+        std::cout << "the server keeps the recovery key of vault " << host::hex(vault) << " as " << name << '\n';
+    }
+    return ExitCode::kYes;
+}
+
 [[noreturn]] void run(const Options& options) {
     Agent agent(effective(options), options.token);
     agent.run([](const std::string& line) { std::cerr << host::one_line(line) << std::endl; });
@@ -180,7 +199,14 @@ ExitCode parse_and_run(int argc, char** argv) {
     CLI::App* const running = app.add_subcommand("run", "the daemon: enroll, attest, renew, listen");
     running->add_option("--token-file", options.given.token_file, "file with the one-time enrollment token");
     CLI::App* const telling = app.add_subcommand("status", "what the agent knows of itself");
-    for (CLI::App* one : {enrolling, attesting, telling}) one->add_flag("--json", options.json, "print JSON");
+    CLI::App* const escrowing = app.add_subcommand(
+        "escrow", "have the server keep a recovery key in escrow, of `sealed-key provision --escrow-out`");
+    escrowing->add_option("FILE", options.blob_file, "the blob")->required();
+    escrowing->add_option("--name", options.blob_name,
+                          "what the server calls it, instead of the file's name: a-z, 0-9, '.', '_', '-'");
+    escrowing->add_flag("--any-vault", options.any_vault, "also if it is of another vault than the boot disk's");
+    for (CLI::App* one : {enrolling, attesting, telling, escrowing})
+        one->add_flag("--json", options.json, "print JSON");
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
@@ -189,6 +215,7 @@ ExitCode parse_and_run(int argc, char** argv) {
     if (*enrolling) return enroll(options);
     if (*attesting) return attest(options);
     if (*telling) return status(options);
+    if (*escrowing) return escrow(options);
     run(options);
 }
 

@@ -2,6 +2,7 @@
 
 #include "attestation/agent/endorsement_key.hpp"
 #include "attestation/evidence_reader/claims_reader.hpp"
+#include "keyvault/host_support/content.hpp"
 
 namespace gatehouse::agent {
 namespace {
@@ -74,6 +75,13 @@ protocol::AttestRequest ChannelSource::evidence(Bytes nonce) {
             .claims = std::move(quoted.claims),
             .event_log = client_.event_log(),
             .pcr_values = {}};
+}
+
+std::optional<Sha256Digest> ChannelSource::vault() {
+    const Evidence quoted = client_.quote(Buffer(channel::kMinNonce));
+    const Sha256Digest id = host::expect(evidence::decode_claims(quoted.claims), "claims").vault_id;
+    if (host::is_zero(id)) return std::nullopt;
+    return id;
 }
 
 }  // namespace gatehouse::agent

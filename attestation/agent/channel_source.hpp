@@ -16,6 +16,7 @@ class ChannelSource final : public EvidenceSource {
     [[nodiscard]] Identity identity(LostKey lost) override;
     [[nodiscard]] Buffer activate(Bytes credential_blob, Bytes encrypted_secret) override;
     [[nodiscard]] protocol::AttestRequest evidence(Bytes nonce) override;
+    [[nodiscard]] std::optional<Sha256Digest> vault() override;
 
   private:
     struct EndorsementKey {

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "attestation/protocol/messages.hpp"
+#include "hypervisor/base/hash.hpp"
 
 namespace gatehouse::agent {
 
@@ -42,6 +44,8 @@ class EvidenceSource {
     [[nodiscard]] virtual Buffer activate(Bytes credential_blob, Bytes encrypted_secret) = 0;
     // Evidence for `nonce`.
     [[nodiscard]] virtual protocol::AttestRequest evidence(Bytes nonce) = 0;
+    // The id of the vault that the hypervisor has opened at its start; nullopt: there is none, or no hypervisor to ask.
+    [[nodiscard]] virtual std::optional<Sha256Digest> vault() { return std::nullopt; }
 };
 
 // `source`: "channel", or a TCTI string as in tctildr(3): "device:/dev/tpmrm0". A TPM's attestation key is

@@ -38,6 +38,7 @@ inline constexpr std::array kAuditActions{
     AuditActionRow{"enrollment.reject",       "enrollment"},
     AuditActionRow{"enrollment.waiting",      "enrollment"},
     AuditActionRow{"enrollment_token.create", "group"},
+    AuditActionRow{"escrow.delete",           "endpoint"},
     AuditActionRow{"escrow.get",              "endpoint"},
     AuditActionRow{"escrow.put",              "endpoint"},
     AuditActionRow{"form.refused",            "web page"},

@@ -206,9 +206,23 @@ void Service::put_escrow(const std::string& endpoint, const protocol::EscrowRequ
     const nlohmann::json detail{{"name", request.name}, {"sha256", host::hex(sha256(request.blob))}};
     inside_->write({endpoint_name(endpoint), "escrow.put", endpoint, detail.dump()}, [&](Session& session) {
         demand_endpoint(session, endpoint);
-        if (count_other_escrow(session, endpoint, request.name) >= kMostEscrowBlobs)
-            throw ServiceError(409, "escrow_full", "an endpoint keeps at most 16 blobs; reuse a name");
-        server::put_escrow(session, endpoint, request.name, inside_->now(), request.blob);
+        if (const auto kept = find_escrow(session, endpoint, request.name)) {
+            if (*kept == request.blob) return;
+            throw ServiceError(409, "exists",
+                               "name: another blob is kept under it, which only an administrator removes");
+        }
+        if (count_escrow(session, endpoint) >= kMostEscrowBlobs)
+            throw ServiceError(409, "escrow_full",
+                               "an endpoint keeps at most 16 blobs; an administrator removes old ones");
+        add_escrow(session, endpoint, request.name, inside_->now(), request.blob);
+    });
+}
+
+void Service::remove_escrow(const Principal& by, const std::string& endpoint, const std::string& name) {
+    demand_role(by, Role::kAdmin);
+    const nlohmann::json detail{{"name", clean_text(name, 64)}};
+    inside_->write({by.name, "escrow.delete", clean_text(endpoint, 64), detail.dump()}, [&](Session& session) {
+        if (!server::remove_escrow(session, endpoint, name)) not_found("escrow blob");
     });
 }
 

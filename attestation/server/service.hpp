@@ -290,10 +290,13 @@ class Service {
     [[nodiscard]] std::string revocation_list();
 
     // --- escrow
+    // What is kept under a name stays as it is until an administrator removes it: an endpoint in the wrong hands must not
+    // take its recovery key away from who will need it. The same blob again is no error.
     void put_escrow(const std::string& endpoint, const protocol::EscrowRequest& request);
     [[nodiscard]] std::vector<std::string> escrow_names(const Principal& by, const std::string& endpoint);
     [[nodiscard]] Buffer get_escrow(const Principal& by, const std::string& endpoint,
-                                    const std::string& name);  // admin; audited
+                                    const std::string& name);                                       // admin; audited
+    void remove_escrow(const Principal& by, const std::string& endpoint, const std::string& name);  // admin
 
     // --- audit
     [[nodiscard]] Page<AuditEntry> audit(const Principal& by, const std::string& cursor,

@@ -12,10 +12,8 @@
 namespace gatehouse::host {
 namespace {
 
-constexpr std::uint32_t kVersion = 1;
 constexpr std::size_t kPointSize = 65;
 constexpr std::size_t kHeadSize = 145;  // what is associated
-constexpr std::size_t kMostFile = 64 * 1024;
 
 using Wrapped = volume::WrappedKey<volume::kSlotSecretSize>;
 
@@ -38,21 +36,6 @@ volume::WrappingKey wrapping_key(EVP_PKEY* own, EVP_PKEY* other, Bytes ephemeral
     return volume::derive_key(shared.bytes(), info);
 }
 
-// Whether what the blob claims to be is this one's to open.
-void check_head(Bytes blob, const std::string& path) {
-    Reader reader(blob);
-    if (!equal_bytes(reader.bytes(8), literal_bytes("GHESCROW"))) throw ToolError(path + ": is no escrow blob");
-    const std::uint32_t version = reader.u32();
-    if (!reader.failed() && version != kVersion) {
-        throw ToolError(path + ": is an escrow blob of version " + std::to_string(version) +
-                        ", which this release does not read");
-    }
-    if (blob.size() != kEscrowSize || reader.u32() != kEscrowSize) {
-        throw ToolError(path + ": is an escrow blob of " + std::to_string(blob.size()) + " bytes, which has " +
-                        std::to_string(kEscrowSize) + ": it was cut or changed");
-    }
-}
-
 void check_vault(const volume::VaultId& vault, const std::string& path, std::span<const volume::VaultId> vaults) {
     if (std::ranges::find(vaults, vault) != vaults.end()) return;
     throw ToolError(
@@ -73,7 +56,7 @@ Buffer seal_escrow(const volume::SlotSecret& recovery, const volume::VaultId& va
     Buffer blob(kEscrowSize);
     Writer writer(blob);
     writer.bytes(literal_bytes("GHESCROW"));
-    writer.u32(kVersion);
+    writer.u32(kEscrowVersion);
     writer.u32(kEscrowSize);
     writer.bytes(vault);
     writer.bytes(sha256(escrow));
@@ -87,13 +70,10 @@ Buffer seal_escrow(const volume::SlotSecret& recovery, const volume::VaultId& va
 
 void open_escrow(const std::string& path, const std::string& private_key, std::span<const volume::VaultId> vaults,
                  volume::SlotSecret& recovery) {
-    const Buffer blob = read_file(path, kMostFile);
-    check_head(blob, path);
+    const Buffer blob = read_file(path, kMostEscrowFile);
+    check_vault(escrow_vault(blob, path), path, vaults);
     Reader reader(blob);
-    reader.skip(16);
-    volume::VaultId vault{};
-    reader.copy(vault);
-    check_vault(vault, path, vaults);
+    reader.skip(16 + sizeof(volume::VaultId));
     const Bytes key_id = reader.bytes(kSha256Size);
     const Bytes ephemeral = reader.bytes(kPointSize);
     Wrapped wrapped;
@@ -146,11 +126,8 @@ void EscrowFile::create(const volume::SlotSecret& recovery, const volume::VaultI
 void EscrowFile::create_again(const volume::SlotSecret& recovery, const volume::VaultId& vault,
                               RandomSource& random) const {
     if (!exists()) return create(recovery, vault, random);
-    const Buffer blob = read_file(path_, kMostFile);
-    check_head(blob, path_);
-    volume::VaultId found{};
-    copy_bytes(found, Bytes(blob).subspan(16, found.size()));
-    check_vault(found, path_, std::span(&vault, 1));
+    const Buffer blob = read_file(path_, kMostEscrowFile);
+    check_vault(escrow_vault(blob, path_), path_, std::span(&vault, 1));
     replace_file(path_, seal_escrow(recovery, vault, key_.get(), key_path_, random));
 }
 

@@ -13,6 +13,7 @@ import json
 import pathlib
 import shutil
 import ssl
+import struct
 import sys
 import unittest
 
@@ -317,10 +318,18 @@ class FleetTest(unittest.TestCase):
 
     @needs(4)
     def test_15_escrow_is_opaque_and_for_administrators(self):
-        endpoint = self.agents[0].endpoint
-        blob = base64.b64encode(bytes(range(256))).decode()
-        mine = self.server.rest(identity=self.agents[0].identity)
-        mine.put("/v1/escrow", {"name": "recovery", "blob": blob})
+        agent, endpoint = self.agents[0], self.agents[0].endpoint
+        vault = bytes(range(32))
+        kept = self.root / "Desk-7.escrow"
+        kept.write_bytes(b"GHESCROW" + struct.pack("<II", 1, 205) + vault + bytes(157))
+        self.assertIn(vault.hex(), agent("escrow", kept, "--name", "recovery"))
+        agent("escrow", kept, "--name", "recovery")  # once more is the same
+        self.assertIn("name: must be", agent("escrow", kept, status=3))
+        blob = base64.b64encode(kept.read_bytes()).decode()
+        kept.write_bytes(kept.read_bytes()[:-1] + b"x")
+        self.assertIn("another blob is kept", agent("escrow", kept, "--name", "recovery", status=3))
+        kept.write_text("8000-0001\n")  # the key itself is not sent
+        self.assertIn("is no escrow blob", agent("escrow", kept, "--name", "key", status=3))
         self.assertEqual(self.admin.get(f"/v1/endpoints/{endpoint}/escrow")["names"], ["recovery"])
         self.assertEqual(self.admin.get(f"/v1/endpoints/{endpoint}/escrow/recovery")["blob"], blob)
         self.refused(403, self.reader.get, f"/v1/endpoints/{endpoint}/escrow/recovery")

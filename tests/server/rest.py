@@ -215,6 +215,9 @@ class Rest(unittest.TestCase):
         self.assertEqual(self.server.call("GET", path + "/recovery", token=self.tokens["operator"]).status, 403)
         blob = self.server.admin("GET", path + "/recovery").json()["blob"]
         self.assertEqual(base64.b64decode(blob), b"opaque" * 1000)
+        self.assertEqual(self.server.call("DELETE", path + "/recovery", token=self.tokens["operator"]).status, 403)
+        self.assertEqual(self.server.admin("DELETE", path + "/recovery").status, 204)
+        self.assertEqual(self.server.admin("GET", path).json()["names"], [])
 
     def test_a_wish_for_evidence_reaches_the_endpoint(self):
         answers = []

@@ -152,8 +152,9 @@ class Appliance:
         self.tool("policyctl", "sign", "--key", self.path("authority.pem"), "--counter-limit", str(COUNTER_LIMIT),
                   "--image", self.image, "--install")
 
-    def make_ready(self, fleet=None, bundle=()):
-        """All of the steps, in order; as one more endpoint of a fleet if that is given, else with options for its bundle."""
+    def make_ready(self, fleet=None, bundle=(), provision=()):
+        """All of the steps, in order; as one more endpoint of a fleet if that is given, else with options for its bundle;
+        and with options for provision()."""
         if fleet:
             self.join(fleet)
         else:
@@ -161,7 +162,7 @@ class Appliance:
             self.make_bundle(*bundle)
         self.make_tpm()
         self.build_image()
-        self.provision()
+        self.provision(*provision)
         self.record()
         self.predict()
         self.sign()

@@ -2,13 +2,15 @@
 """From the guest to the operator's screen: an endpoint enrolls and attests through the quote channel.
 
 1. The guest's agent enrolls with a one-time token: the TPM's certificate, its keys and the proof that they are in one TPM
-   come through the hypervisor.  Then it runs as its systemd unit says, and attests by itself; its evidence is that of the
+   come through the hypervisor.  The recovery key goes into the server's escrow, by the agent; the server gives an administrator
+   what opens the vault, and the agent sends nothing of another one.  Then it runs as its systemd unit says, and attests by itself; its evidence is that of the
    image's prediction: trusted.
 2. The machine is off.  When the lease ends, the endpoint is stale.
 3. The authority approves another kernel, so that the disk opens, but no attestation policy knows it: untrusted, and the
    server names the event.
 """
 
+import base64
 import json
 import os
 import sys
@@ -26,6 +28,8 @@ install -m 644 ca.pem /etc/gatehouse/ca.pem
 sed -i -e 's|^#server = .*|server = "https://{verifier.SERVER_ADDRESS}:{verifier.SERVER_PORT}"|' \\
     -e 's|^#ca_file = |ca_file = |' /etc/gatehouse/agent.toml
 attestation-agent enroll --token "$(cat token)" --json > results/enroll.json || exit 1
+! attestation-agent escrow other.escrow --name other > results/other 2>&1 || exit 1
+attestation-agent escrow own.escrow --name recovery --json > results/escrow.json || exit 1
 install -m 644 attestation-agent.service /etc/systemd/system/
 systemctl mask --runtime systemd-networkd-wait-online  # the network is up, by hand
 systemctl daemon-reload
@@ -87,8 +91,11 @@ def first_boot(options, box, server, check):
     token = os.path.join(options.work, "token")
     with open(token, "w", encoding="ascii") as file:
         file.write(server.enrollment_token())
+    with open(box.path("own.escrow"), "rb") as own, open(box.path("other.escrow"), "wb") as other:
+        blob = own.read()
+        other.write(blob[:16] + bytes(32) + blob[48:])
     shipped = os.path.join(lab.ROOT, "attestation", "agent")
-    files = [("ca.pem", server.ca), ("token", token)] + [
+    files = [("ca.pem", server.ca), ("token", token)] + [(name, box.path(name)) for name in ("own.escrow", "other.escrow")] + [
         (name, os.path.join(shipped, name)) for name in ("agent.toml", "attestation-agent.service")]
     results = boot(options, box, server, "enrolled", ENROLL, files)
     enrolled = load(results, "enroll.json")
@@ -96,6 +103,7 @@ def first_boot(options, box, server, check):
     endpoint = server.endpoint()
     check("by the certificate of its TPM's vendor", endpoint["vendor"] == "swtpm", endpoint["vendor"])
     check("as evidence of a measured hypervisor", endpoint["source"] == "hypervisor", endpoint["source"])
+    check_escrow(options, results, box, server, check)
     check_service(results, check)
     # More than one where the machine is slow: the service attests again before its lease ends.
     attestations = server.attestations()
@@ -106,6 +114,23 @@ def first_boot(options, box, server, check):
     claimed = load(results, "status.json")["disks"][0]
     check("the vault's identity is claimed", claimed["generation"] >= 1 and claimed["sealed_name"].startswith("000b"),
           f"generation {claimed['generation']}, name {claimed['sealed_name'][:20]}...")
+
+
+def check_escrow(options, results, box, server, check):
+    escrowed = load(results, "escrow.json")
+    check("the agent says which vault's recovery key is in escrow", escrowed["vault"] == box.identity["vault_id"], escrowed)
+    with open(os.path.join(results, "other"), encoding="utf-8") as file:
+        said = file.read()
+    check("a blob of another vault is not sent", f"this machine's is {box.identity['vault_id']}" in said, said)
+    path = f"/v1/endpoints/{server.endpoint()['id']}/escrow"
+    names = server.api("GET", path)["names"]
+    check("the server keeps the one", names == ["recovery"], names)
+    blob = os.path.join(options.work, "kept.escrow")
+    with open(blob, "wb") as file:
+        file.write(base64.b64decode(server.api("GET", path + "/recovery")["blob"]))
+    opened = json.loads(box.tool("sealed-key", "verify-recovery", box.image, "--escrow", blob, "--escrow-private-key",
+                                 box.path("escrow.pem"), "--json"))
+    check("with the escrow's private key it opens the vault", opened["opens"], opened)
 
 
 def check_service(results, check):
@@ -144,7 +169,9 @@ def main():
     options = checks.arguments(__doc__, cpus={"type": int, "default": 1})
     box = lab.Appliance(options.build, os.path.join(options.work, "appliance"))
     os.makedirs(box.directory)
-    box.make_ready()
+    lab.run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", box.path("escrow.pem")])
+    lab.run(["openssl", "ec", "-in", box.path("escrow.pem"), "-pubout", "-out", box.path("escrow.pub")])
+    box.make_ready(provision=["--escrow-key", box.path("escrow.pub"), "--escrow-out", box.path("own.escrow")])
     check = checks.Check()
     with verifier.AttestationServer(options.build, os.path.join(options.work, "server")) as server:
         server.trust_vendor(box)

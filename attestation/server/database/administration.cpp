@@ -97,8 +97,8 @@ bool remove_vendor(Session& session, const std::string& name) {
     return erase(session, "vendors", {{"name", name}}) != 0;
 }
 
-std::int64_t count_other_escrow(Session& session, const std::string& endpoint, const std::string& name) {
-    return number(session, "SELECT COUNT(*) FROM escrow WHERE endpoint = $1 AND name <> $2", {endpoint, name});
+std::int64_t count_escrow(Session& session, const std::string& endpoint) {
+    return number(session, "SELECT COUNT(*) FROM escrow WHERE endpoint = $1", {endpoint});
 }
 
 std::vector<std::string> list_escrow(Session& session, const std::string& endpoint) {
@@ -109,9 +109,13 @@ std::optional<Buffer> find_escrow(Session& session, const std::string& endpoint,
     return value<Buffer>(session, "SELECT blob FROM escrow WHERE endpoint = $1 AND name = $2", {endpoint, name});
 }
 
-void put_escrow(Session& session, const std::string& endpoint, const std::string& name, Seconds time,
+void add_escrow(Session& session, const std::string& endpoint, const std::string& name, Seconds time,
                 const Buffer& blob) {
-    put(session, "escrow", "endpoint, name", {{"endpoint", endpoint}, {"name", name}, {"time", time}, {"blob", blob}});
+    insert(session, "escrow", {{"endpoint", endpoint}, {"name", name}, {"time", time}, {"blob", blob}});
+}
+
+bool remove_escrow(Session& session, const std::string& endpoint, const std::string& name) {
+    return erase(session, "escrow", {{"endpoint", endpoint}, {"name", name}}) != 0;
 }
 
 }  // namespace gatehouse::server

@@ -47,10 +47,12 @@ void put_vendor(Session& session, const VendorRow& vendor);
 [[nodiscard]] bool remove_vendor(Session& session, const std::string& name);
 
 // --- escrow
-[[nodiscard]] std::int64_t count_other_escrow(Session& session, const std::string& endpoint, const std::string& name);
+[[nodiscard]] std::int64_t count_escrow(Session& session, const std::string& endpoint);
 [[nodiscard]] std::vector<std::string> list_escrow(Session& session, const std::string& endpoint);
 [[nodiscard]] std::optional<Buffer> find_escrow(Session& session, const std::string& endpoint, const std::string& name);
-void put_escrow(Session& session, const std::string& endpoint, const std::string& name, Seconds time,
+// Of a name that the endpoint has no blob of.
+void add_escrow(Session& session, const std::string& endpoint, const std::string& name, Seconds time,
                 const Buffer& blob);
+[[nodiscard]] bool remove_escrow(Session& session, const std::string& endpoint, const std::string& name);
 
 }  // namespace gatehouse::server

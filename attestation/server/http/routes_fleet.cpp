@@ -115,6 +115,11 @@ Response get_escrow(Call& call) {
     return json_response({{"name", call.parameter(1)}, {"blob", verifier::base64(blob)}});
 }
 
+Response delete_escrow(Call& call) {
+    call.service.remove_escrow(call.by, call.parameter(0), call.parameter(1));
+    return no_content();
+}
+
 Response list_enrollments(Call& call) {
     return page_response(call.service.enrollments(call.by, call.query("state"), call.query("cursor"),
                                                   call.query_number("limit", kPage, kMostPage)));
@@ -175,6 +180,7 @@ std::vector<Route> fleet_routes() {
         {"GET", "/v1/endpoints/{id}/explain", "explain", kReadOnly, kNone, 0, {"policy", "version"}, explain},
         {"GET", "/v1/endpoints/{id}/escrow", "listEscrow", kOperator, kNone, 0, {}, escrow_names},
         {"GET", "/v1/endpoints/{id}/escrow/{name}", "getEscrow", kAdmin, kNone, 0, {}, get_escrow},
+        {"DELETE", "/v1/endpoints/{id}/escrow/{name}", "deleteEscrow", kAdmin, kNone, 0, {}, delete_escrow},
         {"GET", "/v1/enrollments", "listEnrollments", kReadOnly, kNone, 0, of_state, list_enrollments},
         {"GET", "/v1/enrollments/{id}", "getEnrollment", kEnrollment, kNone, 0, {}, get_enrollment},
         {"POST", "/v1/enrollments/{id}/approve", "approveEnrollment", kOperator, kJson, kSmallBody, {}, approve},

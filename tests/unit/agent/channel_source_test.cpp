@@ -70,6 +70,12 @@ class ChannelSourceTest : public testing::Test {
     std::unique_ptr<ChannelSource> source;
 };
 
+TEST_F(ChannelSourceTest, TellsWhichVaultIsOpen) {
+    EXPECT_EQ(source->vault(), std::nullopt);
+    mailbox->source.vault.fill(std::byte{7});
+    EXPECT_EQ(source->vault(), mailbox->source.vault);
+}
+
 TEST_F(ChannelSourceTest, TakesTheKeyThatTheCertificateIsFor) {
     mailbox->source.items[0x81010001] = area_of(first.get());
     mailbox->source.items[0x81010016] = area_of(second.get());

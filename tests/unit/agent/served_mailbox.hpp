@@ -14,6 +14,7 @@ class FakeSource final : public channel::Source {
     evidence::Claims claims() override {
         evidence::Claims made{.cpus = 4};
         made.storage_root.fill(std::byte{0x5a});
+        made.vault_id = vault;
         return made;
     }
     Bytes log_text() override { return log; }
@@ -38,6 +39,7 @@ class FakeSource final : public channel::Source {
         std::uint32_t handle = 0;
         Buffer credential, secret;
     } activated;
+    Sha256Digest vault{};
     Buffer log = Buffer(150000, std::byte{'l'});
     bool has_key = true;
 };

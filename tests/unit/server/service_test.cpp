@@ -88,6 +88,7 @@ TEST_P(ServiceState, RolesAreHeldTo) {
     forbidden([&] { service_->remove_action(kOperator, "x"); });
     forbidden([&] { (void)service_->actions(kOperator); });
     forbidden([&] { (void)service_->get_escrow(kOperator, "x", "x"); });
+    forbidden([&] { service_->remove_escrow(kOperator, "x", "x"); });
     forbidden([&] { service_->approve(kReader, "x", "x"); });
     forbidden([&] { service_->reject(kReader, "x", "x"); });
     forbidden([&] { (void)service_->create_enrollment_token(kReader, "default", 1); });
@@ -289,7 +290,13 @@ TEST_P(ServiceState, EscrowedBlobIsGivenToAnAdminAndNotedFirst) {
     EXPECT_EQ(code_of([&] { service_->put_escrow(id, {"big", Buffer(65'537)}); }), "size");
     for (int i = 0; i < 15; ++i) service_->put_escrow(id, {"blob" + std::to_string(i), Buffer(1)});
     EXPECT_EQ(code_of([&] { service_->put_escrow(id, {"another", Buffer(1)}); }), "escrow_full");
-    service_->put_escrow(id, {"recovery", Buffer(1)});
+    service_->put_escrow(id, {"recovery", sample_bytes("blob", 100)});
+    EXPECT_EQ(code_of([&] { service_->put_escrow(id, {"recovery", Buffer(1)}); }), "exists");
+    EXPECT_EQ(service_->get_escrow(kAdmin, id, "recovery"), sample_bytes("blob", 100)) << "nothing is replaced";
+    EXPECT_EQ(code_of([&] { service_->remove_escrow(kAdmin, id, "nothing"); }), "not_found");
+    service_->remove_escrow(kAdmin, id, "recovery");
+    EXPECT_EQ(audited("escrow.delete"), std::vector{id});
+    service_->put_escrow(id, {"another", Buffer(1)});
 }
 
 TEST_P(ServiceState, RevocationListNamesWhomNotToTrust) {
