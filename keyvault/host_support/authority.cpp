@@ -92,6 +92,28 @@ Buffer sign_encoded(EVP_PKEY* key, const Sha256Digest& digest) {
     return signature;
 }
 
+// With the exponent 65537.
+Key rsa_key(Bytes modulus) {
+    const Number n(BN_bin2bn(raw(modulus), static_cast<int>(modulus.size()), nullptr), BN_free);
+    const std::unique_ptr<OSSL_PARAM_BLD, decltype(&OSSL_PARAM_BLD_free)> builder(OSSL_PARAM_BLD_new(),
+                                                                                  OSSL_PARAM_BLD_free);
+    const std::unique_ptr<EVP_PKEY_CTX, decltype(&EVP_PKEY_CTX_free)> maker(
+        EVP_PKEY_CTX_new_from_name(nullptr, "RSA", nullptr), EVP_PKEY_CTX_free);
+    if (!n || !builder || !maker || OSSL_PARAM_BLD_push_BN(builder.get(), OSSL_PKEY_PARAM_RSA_N, n.get()) != 1 ||
+        OSSL_PARAM_BLD_push_ulong(builder.get(), OSSL_PKEY_PARAM_RSA_E, 65537) != 1) {
+        throw ToolError("authority key: no memory");
+    }
+    const std::unique_ptr<OSSL_PARAM, decltype(&OSSL_PARAM_free)> parameters(OSSL_PARAM_BLD_to_param(builder.get()),
+                                                                             OSSL_PARAM_free);
+    EVP_PKEY* key = nullptr;
+    if (!parameters || EVP_PKEY_fromdata_init(maker.get()) != 1 ||
+        EVP_PKEY_fromdata(maker.get(), &key, EVP_PKEY_PUBLIC_KEY, parameters.get()) != 1) {
+        ERR_clear_error();
+        throw ToolError("authority key: OpenSSL takes no such RSA modulus");
+    }
+    return {key, EVP_PKEY_free};
+}
+
 }  // namespace
 
 Key read_public_key(const std::string& path) {
@@ -133,6 +155,25 @@ tpm::PublicArea authority_public_area(const EVP_PKEY* key) {
             "authority key");
     }
     throw ToolError("authority key: must be EC on P-256, or RSA of 2048 or 3072 bits");
+}
+
+Key authority_key(Bytes public_area) {
+    constexpr std::size_t kKeyBits =
+        16;  // where they are: after type, name algorithm, attributes, policy, symmetric, scheme
+    constexpr std::size_t kY = 2 + kCoordinate;
+    Reader reader(public_area, Endian::kBig);
+    const bool elliptic = reader.u16() == TPM2_ALG_ECC;
+    reader.skip(kKeyBits - 2);
+    const std::size_t number = elliptic ? kCoordinate + kY : reader.u16() / 8u;
+    Key key(nullptr, EVP_PKEY_free);
+    if (!reader.failed() && number < public_area.size()) {
+        const Bytes end = public_area.last(number);
+        key = elliptic ? ecc_key(end.first(kCoordinate), end.last(kCoordinate)) : rsa_key(end);
+    }
+    if (!key || !equal_bytes(authority_public_area(key.get()).bytes(), public_area)) {
+        throw ToolError("authority key: not of a form that policyctl writes");
+    }
+    return key;
 }
 
 tpm::SignatureBlob sign_digest(EVP_PKEY* key, const Sha256Digest& digest) {

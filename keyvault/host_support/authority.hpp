@@ -27,6 +27,9 @@ inline int no_pass_phrase(char*, int, int, void*) { return -1; }
 // The key as a marshalled TPMT_PUBLIC for LoadExternal; ToolError for a kind of key that TPMs do not have.
 [[nodiscard]] tpm::PublicArea authority_public_area(const EVP_PKEY* key);
 
+// The key of what a bundle says is such a TPMT_PUBLIC. ToolError unless authority_public_area() gives the same of it.
+[[nodiscard]] Key authority_key(Bytes public_area);
+
 // TPMT_SIGNATURE over a SHA-256 digest.
 [[nodiscard]] tpm::SignatureBlob sign_digest(EVP_PKEY* key, const Sha256Digest& digest);
 // Whether `signature`, hostile, is such a one of the key's: of the key's own kind, SHA-256, nothing behind it. ToolError for a

@@ -7,9 +7,10 @@
 #include <nlohmann/json.hpp>
 
 #include "keyvault/host_support/output.hpp"
+#include "keyvault/tool/boot_approval.hpp"
 #include "keyvault/tool/finished_vault.hpp"
 #include "keyvault/volume_writer/decryption.hpp"
-#include "policies/bundle/bundle.hpp"
+#include "policies/prediction/predict.hpp"
 
 namespace gatehouse::host {
 namespace {
@@ -470,11 +471,15 @@ json bump_counter(const BumpRequest& request) {
         if (content) return *std::move(content);
         throw ToolError(request.disk + ": there is no " + name + " on its boot partition; make it first (policyctl)");
     };
-    const Buffer bundle_file = wanted(kBundleFile);
-    const Buffer approval_file = wanted(kApprovalFile);
+    const Buffer bundle_file = wanted(policies::kBundleFile);
+    const Buffer approval_file = wanted(policies::kApprovalFile);
     const TPM2_HANDLE index = expect(policies::parse_bundle(bundle_file), request.disk + ": its bundle").counter_index;
-    const std::uint64_t limit =
-        expect(policies::parse_approval(approval_file), request.disk + ": its approval").counter_limit;
+    const policies::Approval approval =
+        expect(policies::parse_approval(approval_file), request.disk + ": its approval");
+    const std::uint64_t limit = approval.counter_limit;
+    if (const std::string fault = approval_fault(disk, boot, approval); !fault.empty()) {
+        throw ToolError(request.disk + ": " + fault + ": with no older release left, this would lock the endpoint out");
+    }
     EndpointTpm tpm(request.tcti, request.owner_password);
     const auto srk = tpm.storage_root_key();
     const HeaderCopies copies = read_header_copies(disk, tables.vault_entry());

@@ -60,7 +60,7 @@ struct BumpRequest {
 };
 // Increments the rollback counter that the disk's bundle names: approvals whose limit it then exceeds open nothing, on this TPM,
 // ever again. ToolError if that is true of the approval on the disk's boot partition, by the limit that it says it has, and if
-// the vault is not sealed to this TPM. That the approval is good, the boot with it has shown. {"counter": {"index", "before", "value"}, "counter_limit"}.
+// the vault is not sealed to this TPM. Or if the approval does not open what lies beside it (boot_approval.hpp). {"counter": {"index", "before", "value"}, "counter_limit"}.
 [[nodiscard]] nlohmann::json bump_counter(const BumpRequest& request);
 
 // The parts that know no TPM.

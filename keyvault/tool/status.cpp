@@ -4,12 +4,13 @@
 #include <nlohmann/json.hpp>
 
 #include "keyvault/host_support/content.hpp"
+#include "keyvault/tool/boot_approval.hpp"
 #include "keyvault/tool/finished_vault.hpp"
 #include "keyvault/tool/recovery_key.hpp"
 #include "keyvault/tool/vault_maker.hpp"
 #include "keyvault/volume_writer/decryption.hpp"
 #include "keyvault/volume_writer/peek.hpp"
-#include "policies/bundle/bundle.hpp"
+#include "policies/prediction/predict.hpp"
 
 namespace gatehouse::host {
 namespace {
@@ -25,9 +26,7 @@ class NextBoot {
     }
     [[nodiscard]] bool refuses() const { return !refusal_.empty(); }
     [[nodiscard]] std::string text() const {
-        return refuses()
-                   ? "refuses: " + refusal_
-                   : "opens the vault, as far as can be seen from here; whether the approval is good, the TPM says";
+        return refuses() ? "refuses: " + refusal_ : "opens the vault, as far as can be seen from here";
     }
 
   private:
@@ -69,8 +68,8 @@ void check_pin(NextBoot& next, const policies::Bundle& bundle, const std::option
 
 BootFacts check_boot_files(NextBoot& next, const Disk& disk, const volume::GptEntry& boot, const Header& header) {
     BootFacts facts;
-    const std::optional<Buffer> bundle_file = small_boot_file(disk, boot, kBundleFile);
-    const std::optional<Buffer> approval_file = small_boot_file(disk, boot, kApprovalFile);
+    const std::optional<Buffer> bundle_file = small_boot_file(disk, boot, policies::kBundleFile);
+    const std::optional<Buffer> approval_file = small_boot_file(disk, boot, policies::kApprovalFile);
     next.demand(bundle_file.has_value(), "there is no policy bundle on the boot partition",
                 "make one: policyctl bundle");
     if (bundle_file) {
@@ -80,12 +79,12 @@ BootFacts check_boot_files(NextBoot& next, const Disk& disk, const volume::GptEn
         if (!parsed) return facts;
         const policies::Bundle& bundle = *parsed;
         facts.counter_index = bundle.counter_index;
-        check_pin(next, bundle, small_boot_file(disk, boot, kRecordFile), header);
+        check_pin(next, bundle, small_boot_file(disk, boot, policies::kRecordFile), header);
         const tpm::Name authority = tpm::name_of(bundle.authority);
         next.demand(header.slots.tpm && equal_bytes(authority, header.slots.tpm->authority),
                     "the policy bundle names another authority than the vault is sealed to",
                     "make one with that authority (policyctl bundle), or change it: sealed-key rotate authority");
-        const std::optional<Buffer> machine = small_boot_file(disk, boot, kMachineFile);
+        const std::optional<Buffer> machine = small_boot_file(disk, boot, policies::kMachineApprovalFile);
         next.demand(!bundle.has(policies::BundleFlag::kMachineAcpi) ||
                         (machine && policies::parse_machine_approval(*machine).ok()),
                     "there is no good approval of this machine on the boot partition",
@@ -97,7 +96,11 @@ BootFacts check_boot_files(NextBoot& next, const Disk& disk, const volume::GptEn
     const Result<policies::Approval> approval = policies::parse_approval(*approval_file);
     next.demand(approval.ok(), "the approval is not good: " + (approval.ok() ? "" : describe(approval.failure())),
                 "sign one: policyctl sign");
-    if (approval) facts.counter_limit = approval->counter_limit;
+    if (!approval) return facts;
+    facts.counter_limit = approval->counter_limit;
+    const std::string fault = approval_fault(disk, boot, *approval);
+    next.demand(fault.empty(), fault,
+                "if these are the release's own files, sign them: policyctl sign; if not, put those there again");
     return facts;
 }
 

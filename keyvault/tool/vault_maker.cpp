@@ -8,7 +8,7 @@
 #include "keyvault/host_support/authority.hpp"
 #include "keyvault/tpm_templates/policy.hpp"
 #include "keyvault/volume_writer/decryption.hpp"
-#include "policies/bundle/bundle.hpp"
+#include "policies/prediction/predict.hpp"
 
 namespace gatehouse::host {
 namespace {
@@ -132,7 +132,7 @@ bool is_sealed_to(const volume::Slots& slots, const std::optional<tpm::Name>& st
 BundleFit check_bundle(const Disk& disk, const SealingRequest& request, const Endpoint& endpoint,
                        const volume::VaultId* vault_id, TpmChange change) {
     const volume::GptEntry boot = read_partition_tables(disk).primary.boot_partition();
-    const std::optional<Buffer> content = small_boot_file(disk, boot, kBundleFile);
+    const std::optional<Buffer> content = small_boot_file(disk, boot, policies::kBundleFile);
     if (!content) return BundleFit::kNone;
     const policies::Bundle bundle = expect(policies::parse_bundle(*content), disk.path() + ": its policy bundle");
     const auto demand = [&](bool same, const std::string& what) {
@@ -152,7 +152,7 @@ BundleFit check_bundle(const Disk& disk, const SealingRequest& request, const En
            "source of ACPI tables than --acpi " + std::string(request.machine_acpi ? "machine" : "minimal"));
     if (!pinned) {
         const std::optional<Buffer> file =
-            vault_id == nullptr ? std::nullopt : small_boot_file(disk, boot, kRecordFile);
+            vault_id == nullptr ? std::nullopt : small_boot_file(disk, boot, policies::kRecordFile);
         if (!file) return BundleFit::kFleet;
         const Result<policies::Record> record = policies::parse_record(*file, bundle.enrollment);
         const bool good = record.ok() && equal_bytes(record->srk_name, endpoint.storage_root_key) &&

@@ -60,11 +60,7 @@ void keep_or_make_attestation_key(EndpointTpm& tpm, volume::Header& header);
 // Whether the TPM's slot is for the TPM with this SRK.
 [[nodiscard]] bool is_sealed_to(const volume::Slots& slots, const std::optional<tpm::Name>& storage_root_key);
 
-// What the boot partition holds besides the release; nothing if it is not there.
-inline constexpr const char* kBundleFile = "policy.bundle";
-inline constexpr const char* kApprovalFile = "policy.approval";
-inline constexpr const char* kRecordFile = "endpoint.record";
-inline constexpr const char* kMachineFile = "machine.approval";
+// What the boot partition holds besides the release (policies/prediction/predict.hpp has the names); nothing if it is not there.
 [[nodiscard]] std::optional<Buffer> small_boot_file(const Disk& disk, const volume::GptEntry& boot, const char* name);
 
 // How the image's policy bundle fits a vault.

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "keyvault/host_support/disk.hpp"
 #include "policies/bundle_writer/bundle_writer.hpp"
 
 namespace gatehouse::policies {
@@ -179,10 +178,13 @@ Prediction with_endpoint(const Prediction& prediction, Bytes srk_name, Bytes vau
     return other;
 }
 
+Prediction predict_boot_partition(const host::Disk& disk, const volume::GptEntry& boot) {
+    return predict([&](const std::string& name) { return read_boot_file(disk, boot, name, kMaxMeasuredFile); });
+}
+
 Prediction predict_image(const std::string& path) {
     const host::Disk disk(path, host::Disk::Access::kRead);
-    const volume::GptEntry boot = host::read_primary_table(disk).boot_partition();
-    return predict([&](const std::string& name) { return read_boot_file(disk, boot, name, kMaxMeasuredFile); });
+    return predict_boot_partition(disk, host::read_primary_table(disk).boot_partition());
 }
 
 Prediction predict_directory(const std::string& path) {

@@ -8,7 +8,7 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "attestation/evidence_reader/launch_log_reader.hpp"
-#include "keyvault/host_support/support.hpp"
+#include "keyvault/host_support/disk.hpp"
 #include "policies/bundle/bundle.hpp"
 
 namespace gatehouse::policies {
@@ -82,6 +82,7 @@ inline constexpr const char* kRecordFile = "endpoint.record";
 // bundle is not the one that its facts encode to.
 [[nodiscard]] Prediction with_endpoint(const Prediction& prediction, Bytes srk_name, Bytes vault_id);
 // From the boot partition of a disk image or device.
+[[nodiscard]] Prediction predict_boot_partition(const host::Disk& disk, const volume::GptEntry& boot);
 [[nodiscard]] Prediction predict_image(const std::string& path);
 // From a directory that holds the files.
 [[nodiscard]] Prediction predict_directory(const std::string& path);

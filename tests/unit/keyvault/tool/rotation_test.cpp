@@ -430,6 +430,12 @@ TEST_F(Rotation, TheCounterIsNotRaisedBeyondTheApprovalOfTheDisk) {
                                                 image(), "--counter-limit", std::to_string(value + 1), "--install"});
     ASSERT_EQ(sign.status, 0) << sign.errors;
     expect_refusal(sealed_key(bump), "--i-have-tested", 2);
+    const Buffer kernel = endpoint.appliance.boot_file("kernel");
+    Buffer other_kernel = kernel;
+    other_kernel[10] ^= std::byte{1};
+    endpoint.appliance.put_boot_file("kernel", other_kernel);
+    expect_refusal(sealed_key(tested), "the approval is of another ");
+    endpoint.appliance.put_boot_file("kernel", kernel);
     const json said = expect_yes(sealed_key(tested));
     EXPECT_EQ(said["counter"]["before"], value);
     EXPECT_EQ(said["counter"]["value"], value + 1);

@@ -222,6 +222,14 @@ TEST(SealedKey, KeepsTheVaultClosedAfterTheCap) {
     EXPECT_FALSE(endpoint.unseal().ok());
 }
 
+// What `status` foresees of the next boot: that it refuses, in a sentence with these words.
+void expect_closed(const Endpoint& endpoint, const std::string& why, const std::string& item = "") {
+    const Outcome status = run_tool("sealed-key", {"status", endpoint.appliance.image(), "--json"});
+    EXPECT_EQ(status.status, 1);
+    const std::string said = json::parse(status.output)["next_boot"];
+    EXPECT_TRUE(said.starts_with("refuses: " + why) && said.find(item) != std::string::npos) << said;
+}
+
 TEST(SealedKey, KeepsTheVaultClosedIfAMeasuredFileChanges) {
     Endpoint endpoint;
     endpoint.provision();
@@ -233,10 +241,56 @@ TEST(SealedKey, KeepsTheVaultClosedIfAMeasuredFileChanges) {
         endpoint.appliance.put_boot_file(name, changed);
         endpoint.launch();
         EXPECT_FALSE(endpoint.unseal().ok()) << name;
+        expect_closed(endpoint, "the approval is of another ", name);
         endpoint.appliance.put_boot_file(name, content);
     }
     endpoint.launch();
     EXPECT_TRUE(endpoint.unseal().ok()) << "and the files as they were open it";
+}
+
+TEST(SealedKey, ForeseesThatAnApprovalOpensNothing) {
+    for (const char* const kind : {"EC", "RSA"}) {
+        Endpoint endpoint(kind);
+        endpoint.provision();
+        EXPECT_EQ(run_tool("sealed-key", {"status", endpoint.appliance.image()}).status, 0) << kind;
+        const Buffer approval = endpoint.appliance.boot_file(policies::kApprovalFile);
+        for (std::size_t at = 0; at < approval.size(); at += 11) {
+            Buffer changed = approval;
+            changed[at] ^= std::byte{1};
+            endpoint.appliance.put_boot_file(policies::kApprovalFile, changed);
+            expect_closed(endpoint, "the approval");
+            if (at % 3 != 0) continue;  // each takes the TPM a while
+            endpoint.launch();
+            EXPECT_FALSE(endpoint.unseal().ok()) << kind << " " << at;
+        }
+        endpoint.appliance.put_boot_file(policies::kApprovalFile, approval);
+        endpoint.launch();
+        EXPECT_TRUE(endpoint.unseal().ok()) << kind;
+    }
+}
+
+TEST(SealedKey, FindsTheAuthoritysKeyInABundleAgain) {
+    const Directory directory;
+    for (const std::string kind : {"EC", "RSA"}) {
+        make_key(kind, directory.path() + "/key.pem");
+        const tpm::PublicArea area =
+            host::authority_public_area(host::read_private_key(directory.path() + "/key.pem").get());
+        EXPECT_EQ(host::authority_public_area(host::authority_key(area.bytes()).get()).bytes().size(),
+                  area.bytes().size());
+        for (std::size_t bit = 0; bit < 8 * area.bytes().size(); ++bit) {
+            Buffer changed(area.bytes().begin(), area.bytes().end());
+            changed[bit / 8] ^= static_cast<std::byte>(1u << bit % 8);
+            try {
+                const host::Key key = host::authority_key(changed);
+                EXPECT_TRUE(equal_bytes(host::authority_public_area(key.get()).bytes(), changed)) << kind << bit;
+            } catch (const host::ToolError&) {
+                continue;
+            }
+        }
+        for (std::size_t size = 0; size < area.bytes().size(); ++size) {
+            EXPECT_THROW((void)host::authority_key(area.bytes().first(size)), host::ToolError) << kind << size;
+        }
+    }
 }
 
 TEST(SealedKey, RefusesToProvisionTwice) {
