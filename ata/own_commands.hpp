@@ -21,8 +21,9 @@ class OwnCommands {
   public:
     // The guest's commands come to their end, its further ones wait, as does whoever touches a register of this disk, until
     // resume(): for kRestLimit and kWorkLimit milliseconds, after which every own command fails with kTimeout, and, if one has
-    // failed, 3 s more for starting the port anew: 7.5 s at the worst. kState: not now, and nothing waits: the port is stopped, or
-    // has an error that the guest is to see first, or commands do not end. A port that could not be started anew stays stopped.
+    // failed, 3 s more for starting the port anew: 7.5 s at the worst. kState: not now, and nothing waits: the port is stopped,
+    // or has an error that the guest is to see first, or commands do not end. A port that could not be started anew stays
+    // stopped.
     [[nodiscard]] virtual Status rest() = 0;
     virtual void resume() = 0;
     [[nodiscard]] virtual Status write_sectors(std::uint64_t lba, Bytes data) = 0;

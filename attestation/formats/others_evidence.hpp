@@ -49,8 +49,8 @@ struct OthersEvidence {
 
 // Whether there is something in it that is not this project's own (quote.msg, claims.bin or pcrs.bin, eventlog.bin).
 [[nodiscard]] bool is_others_evidence(const EvidenceFiles& files);
-// PCR values as they are, one after the other, of a file that may be tpm2_quote's "serialized" as well. What is neither, or is not
-// what the quote (TPMS_ATTEST) selects, comes back as it is.
+// PCR values as they are, one after the other, of a file that may be tpm2_quote's "serialized" as well. What is neither, or is
+// not what the quote (TPMS_ATTEST) selects, comes back as it is.
 [[nodiscard]] Buffer bare_pcr_values(Buffer file, Bytes quote);
 // ToolError naming the file or member that is missing or wrong.
 [[nodiscard]] OthersEvidence read_others_evidence(const EvidenceFiles& files);

@@ -15,9 +15,10 @@ namespace gatehouse::boot {
 // Large: static.
 class OnlineConversion final : public channel::Converter, private volume::Medium {
   public:
-    // Before the guest runs, of a disk that is not attached yet; nothing, if its cursor is idle. What is under way is checked, its window brought to its end. The
-    // arguments are Conversion::open()'s. A disk that does not take what is to be written stays usable, but for that
-    // window, with a line that says so. Errors: kRefused: go on with sealed-key; Conversion::open()'s, XtsKey::set()'s.
+    // Before the guest runs, of a disk that is not attached yet; nothing, if its cursor is idle. What is under way is checked,
+    // its window brought to its end. The arguments are Conversion::open()'s. A disk that does not take what is to be written
+    // stays usable, but for that window, with a line that says so. Errors: kRefused: go on with sealed-key;
+    // Conversion::open()'s, XtsKey::set()'s.
     [[nodiscard]] Status begin(ata::Disk& disk, std::uint64_t vault, std::size_t number, Bytes copy,
                                volume::Header& header, const volume::Keys& keys);
     // Whether the policy lets a change go on in use (BundleFlag::kChangeInUse); if not, begin() refuses every one.

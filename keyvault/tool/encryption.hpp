@@ -1,4 +1,5 @@
-// Encryption of a disk in place, and back to plaintext, in windows, such that a cut at any moment loses nothing (volume/journal.hpp).
+// Encryption of a disk in place, and back to plaintext, in windows, such that a cut at any moment loses nothing
+// (volume/journal.hpp).
 #pragma once
 
 #include "keyvault/tool/layout.hpp"
@@ -41,9 +42,10 @@ void forget_previous_key(VaultStore& store);
 // Encrypts all that the cursor does not yet say is encrypted, from plaintext or from the key before, as its
 // state says, and leaves both copies of the header with an idle cursor and no record of that key. A
 // window that was cut is finished first. ToolError if the sectors that come next are not those that a change of keys left, or
-// if the cursor stands before the first window and the journals tell of a later one: then nothing is written. Nothing but the vault is written if the cursor is idle already. After a flush
-// that failed, what reads as written need not be on the medium: what is gone on from is written again.
-// `window_size`: bytes, whole sectors, at most volume::kWindowSize. ToolError: demand_not_decrypted().
+// if the cursor stands before the first window and the journals tell of a later one: then nothing is written. Nothing but the
+// vault is written if the cursor is idle already. After a flush that failed, what reads as written need not be on the medium:
+// what is gone on from is written again. `window_size`: bytes, whole sectors, at most volume::kWindowSize. ToolError:
+// demand_not_decrypted().
 void encrypt(BlockDevice& disk, VaultStore& store, OpenVault& vault, std::size_t window_size = volume::kWindowSize);
 
 // The other way (volume_writer/decryption.hpp): decrypts all that the cursor does not yet say is plaintext, and leaves both

@@ -10,8 +10,9 @@
 //
 // Root secret and vault id stay, so what pins the vault goes on to pin it. Both copies of the header are written, one after the
 // other, so that nothing of the keys before is left in one; a cut leaves the old header or the new one, and the same command
-// goes on. A copy of the old header made elsewhere still opens with its old keys, and gives KEK, disk key and root secret of then:
-// another KEK and then another disk key, in this order, void the first two. The root secret, which opens the members, stays.
+// goes on. A copy of the old header made elsewhere still opens with its old keys, and gives KEK, disk key and root secret of
+// then: another KEK and then another disk key, in this order, void the first two. The root secret, which opens the members,
+// stays.
 #pragma once
 
 #include <functional>
@@ -60,7 +61,8 @@ struct BumpRequest {
 };
 // Increments the rollback counter that the disk's bundle names: approvals whose limit it then exceeds open nothing, on this TPM,
 // ever again. ToolError if that is true of the approval on the disk's boot partition, by the limit that it says it has, and if
-// the vault is not sealed to this TPM. Or if the approval does not open what lies beside it (boot_approval.hpp). {"counter": {"index", "before", "value"}, "counter_limit"}.
+// the vault is not sealed to this TPM. Or if the approval does not open what lies beside it (boot_approval.hpp). {"counter":
+// {"index", "before", "value"}, "counter_limit"}.
 [[nodiscard]] nlohmann::json bump_counter(const BumpRequest& request);
 
 // The parts that know no TPM.

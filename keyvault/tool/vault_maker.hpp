@@ -77,7 +77,8 @@ enum class TpmChange : std::uint8_t { kRefused, kAllowed };
                                      const volume::VaultId* vault_id, TpmChange change = TpmChange::kRefused);
 
 // What is known of a vault from its header: {"disk", "vault_id", "label" (a proposal), "srk_name", "authority_name",
-// "ak_name", "ak_public" (PEM; of a member none of these but "disk" and "vault_id"), "generation", "key_epoch", "sector_size", "total_sectors", "encrypted_bytes", "regions"}.
+// "ak_name", "ak_public" (PEM; of a member none of these but "disk" and "vault_id"), "generation", "key_epoch", "sector_size",
+// "total_sectors", "encrypted_bytes", "regions"}.
 [[nodiscard]] nlohmann::json vault_json(const volume::Header& header);
 // Adds what it was sealed to, and "next": the commands that the endpoint needs before it boots.
 // `files`: whether those on the disk's boot partition are as the operator put them there. Of a disk that was out of hands none is
