@@ -21,19 +21,20 @@ std::string files_of(const policies::Prediction& prediction, std::uint32_t pcr) 
 }
 
 std::string fault_of(const policies::Prediction& prediction, const policies::Approval& approval) {
-    const auto differs = [&](std::uint32_t pcr, const Sha256Digest& approved) {
-        return as_sha256(prediction.sealing_value(HashAlgorithm::kSha256, pcr)) != approved;
+    const auto value = [&](std::uint32_t pcr) {
+        return as_sha256(prediction.sealing_value(HashAlgorithm::kSha256, pcr));
     };
-    if (differs(evidence::kLaunchPcr, approval.pcr17)) {
-        return "the approval is of another " + files_of(prediction, evidence::kLaunchPcr);
-    }
-    if (differs(evidence::kPayloadPcr, approval.pcr18)) {
-        return "the approval is of another " + files_of(prediction, evidence::kPayloadPcr);
-    }
     const policies::BundleFacts& bundle = prediction.bundle;
-    const Sha256Digest policy = tpm::sealing_policy_digest(
-        approval.pcr17, approval.pcr18, tpm::rollback_counter_name(bundle.counter_index), approval.counter_limit);
-    if (policy != approval.policy_digest) return "the approval's policy is not of the values that it names";
+    const Sha256Digest policy =
+        tpm::sealing_policy_digest(value(evidence::kLaunchPcr), value(evidence::kPayloadPcr),
+                                   tpm::rollback_counter_name(bundle.counter_index), approval.counter_limit);
+    if (policy != approval.policy_digest) {  // which is what the TPM looks at; the values beside it say why
+        for (const auto& [pcr, approved] :
+             {std::pair(evidence::kLaunchPcr, approval.pcr17), std::pair(evidence::kPayloadPcr, approval.pcr18)}) {
+            if (value(pcr) != approved) return "the approval is of another " + files_of(prediction, pcr);
+        }
+        return "the approval is of another counter limit than it says, or of another rollback counter";
+    }
     if (!verify_digest(authority_key(bundle.authority).get(), tpm::approval_digest(policy, bundle.policy_ref),
                        approval.signature)) {
         return "the approval is not signed by the authority that the policy bundle names";

@@ -9,9 +9,10 @@
 
 namespace gatehouse::host {
 
-// Why the approval does not open the vault, as a clause that names what is at fault: it is of other measured files than those
-// that are there, its policy is not of the values that it names, or its signature is not by the authority that the bundle names.
-// Empty: nothing is at fault. The rollback counter is not looked at.
+// Why the approval does not open the vault, as a clause that names what is at fault: its policy is of other measured
+// files than those that are there, or of another counter, or its signature is not by the authority that the bundle names.
+// Empty: nothing is at fault. The PCR values that it names are believed of nothing but which files are others; the rollback
+// counter is not looked at.
 [[nodiscard]] std::string approval_fault(const Disk& disk, const volume::GptEntry& boot,
                                          const policies::Approval& approval);
 

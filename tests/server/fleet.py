@@ -324,7 +324,7 @@ class FleetTest(unittest.TestCase):
         kept.write_bytes(b"GHESCROW" + struct.pack("<II", 1, 205) + vault + bytes(157))
         self.assertIn(vault.hex(), agent("escrow", kept, "--name", "recovery"))
         agent("escrow", kept, "--name", "recovery")  # once more is the same
-        self.assertIn("name: must be", agent("escrow", kept, status=3))
+        self.assertIn("'name' may only have", agent("escrow", kept, status=3))
         blob = base64.b64encode(kept.read_bytes()).decode()
         kept.write_bytes(kept.read_bytes()[:-1] + b"x")
         self.assertIn("another blob is kept", agent("escrow", kept, "--name", "recovery", status=3))
