@@ -7,6 +7,7 @@
 #include "keyvault/host_support/authority.hpp"
 #include "keyvault/host_support/content.hpp"
 #include "keyvault/host_support/disk.hpp"
+#include "keyvault/tool/boot_approval.hpp"
 #include "keyvault/tool/vault_store.hpp"
 #include "keyvault/tpm_templates/policy.hpp"
 #include "keyvault/tpm_templates/templates.hpp"
@@ -287,6 +288,61 @@ ExitCode Sign::run() const {
                                                 approval),
                                  "approval"));
     output.write(approval, kApprovalFile);
+    return ExitCode::kYes;
+}
+
+// --- install
+
+namespace {
+
+struct Place {
+    const char* boot_file;
+    Buffer enrollment;  // the key that signed it, of a record
+};
+
+// ToolError (no) that says why it would not be accepted.
+Place place_of(const std::string& file, Bytes content, const std::string& image) {
+    const auto refuse = [&](const std::string& why) {
+        throw ToolError(file + ": not put on " + image + ": " + why, ExitCode::kNo);
+    };
+    const host::Disk disk(image, host::Disk::Access::kRead);
+    const volume::GptEntry boot = host::read_primary_table(disk).boot_partition();
+    if (const auto approval = parse_approval(content)) {
+        if (const std::string fault = host::approval_fault(disk, boot, *approval); !fault.empty()) refuse(fault);
+        return {kApprovalFile, {}};
+    }
+    const BundleFacts bundle = read_bundle(read_boot_file(disk, boot, kBundleFile, kMaxBundleSize));
+    if (const auto approval = parse_machine_approval(content)) {
+        const auto reference = host::expect(tpm::machine_policy_ref(bundle.policy_ref), "policy reference");
+        if (!host::verify_digest(host::authority_key(bundle.authority).get(),
+                                 tpm::approval_digest(approval->policy_digest, reference.bytes()),
+                                 approval->signature)) {
+            refuse("it is not signed by the authority that the policy bundle names");
+        }
+        return {kMachineApprovalFile, {}};
+    }
+    const auto record = parse_record(content, bundle.enrollment);
+    if (!record) refuse("neither an approval nor a record: " + host::describe(record.failure()));
+    Sha256Digest vault{};
+    copy_bytes(vault, record->vault_id);
+    check_vault_of(image, vault);
+    return {kRecordFile, bundle.enrollment};
+}
+
+}  // namespace
+
+void Install::add_to(CLI::App& command) {
+    command.add_option("FILE", file, "what `sign`, `record` or `machine approve` wrote with -o")->required();
+    command.add_option("--image", image, "the appliance's disk image or device")->required();
+    command.add_flag("--json", as_json, "print JSON");
+}
+
+ExitCode Install::run() const {
+    const Buffer content = host::read_file(file, kMaxApprovalSize);
+    const Place place = place_of(file, content, image);
+    host::write_boot_file(image, place.boot_file, content);
+    const json description = describe_file(content, place.enrollment);
+    std::cout << (as_json ? description.dump(2) + "\n" : as_text(description));
     return ExitCode::kYes;
 }
 

@@ -84,6 +84,17 @@ struct Sign {
     [[nodiscard]] Subject subject_of_values() const;
 };
 
+// policyctl install: what was signed elsewhere, an approval or an endpoint record, onto an image's boot partition. Nothing that
+// would not be accepted there.
+struct Install {
+    std::string file;
+    std::string image;
+    bool as_json = false;
+
+    void add_to(CLI::App& command);
+    [[nodiscard]] host::ExitCode run() const;
+};
+
 // --- for the other subcommands
 
 // 64 hex digits, or ToolError (usage) naming the option.

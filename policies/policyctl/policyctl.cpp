@@ -128,7 +128,7 @@ struct Show {
 ExitCode run(int argc, char** argv) {
     host::Commands commands(
         "Expected PCR values, policy bundles, endpoint records and approvals, machine models, attestation policies. Exit "
-        "status: 0 done, 1 no (machine show), 2 usage, 3 failure.",
+        "status: 0 done, 1 no (machine show; install: it would not be accepted), 2 usage, 3 failure.",
         "policyctl");
 
     Predict predict;
@@ -136,6 +136,7 @@ ExitCode run(int argc, char** argv) {
     ShowAta ata;
     MakeRecord record;
     Sign sign;
+    Install install;
     MachineCommands machine;
     Show show;
     MakeAttestationPolicy attestation;
@@ -145,6 +146,7 @@ ExitCode run(int argc, char** argv) {
     commands.add("ata", "what happens to each ATA command of a guest, and why, as a table in Markdown", ata);
     commands.add("record", "say as the fleet's enrollment authority which vault an endpoint has", record);
     commands.add("sign", "approve an image as the policy authority", sign);
+    commands.add("install", "put onto an image what was signed elsewhere: an approval, an endpoint record", install);
     commands.add("machine", "learn, show and approve machine models, for bundles with --acpi machine", machine);
     commands.add("show", "print a policy bundle, an approval, an endpoint record, an event log or a machine model",
                  show);

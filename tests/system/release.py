@@ -103,7 +103,7 @@ def boot(options, box, release, check):
     box.make_tpm()
     box.provision()
     box.record()
-    lab.BootPartition(box.image).write("/gatehouse/policy.approval", read(release, "approval", mode="rb"), options.work)
+    box.tool("policyctl", "install", os.path.join(release, "approval"), "--image", box.image)
     logs = os.path.join(options.output, "logs", "release")
     with box.machine(options.emulator, logs) as machine:
         machine.wait_for_line(r"gatehouse: guest starts", lab.BOOT_TIMEOUT)
@@ -120,6 +120,10 @@ def check_next(options, maker, first, check):
     check("the notes name what is measured otherwise, and nothing else",
           len(changed) == 1 and changed[0].startswith("- PCR 18 command line: "), changed)
     check("no package changed", "## Packages that changed since release 1\n\nNothing." in notes)
+    said = subprocess.run([os.path.join(options.build, "bin", "policyctl"), "install", os.path.join(first, "approval"), "--image",
+                           os.path.join(second, "appliance.raw")], capture_output=True, text=True, check=False)
+    check("the approval of before is not put on it", said.returncode == 1 and "is of another hypervisor.bin" in said.stderr,
+          said.stderr)
     check("the disk needs the new approval", "by its own approval alone" in notes)
 
 

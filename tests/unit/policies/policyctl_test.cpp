@@ -332,6 +332,34 @@ TEST_P(PolicyctlSign, ApprovesAnImageAndInstallsTheApproval) {
     EXPECT_EQ(json::parse(again.output), to_json(prediction)) << "the approval is not measured";
 }
 
+TEST_P(PolicyctlSign, PutsOntoAnImageWhatWasSignedElsewhere) {
+    Appliance appliance(GetParam());
+    appliance.make_image();
+    const std::string file = appliance.path("approval");
+    ASSERT_EQ(run_tool("policyctl", {"sign", "--key", appliance.authority_private(), "--files", appliance.files(),
+                                     "--counter-limit", "5", "-o", file})
+                  .status,
+              0);
+    const auto install = [&](const std::string& what) {
+        return run_tool("policyctl", {"install", what, "--image", appliance.image()});
+    };
+    const host::Buffer approval = host::read_file(file, 4096);
+    ASSERT_EQ(install(file).status, 0);
+    EXPECT_EQ(hex(appliance.boot_file("policy.approval")), hex(approval));
+
+    host::Buffer forged = approval;
+    forged.back() ^= std::byte{1};
+    host::replace_file(appliance.path("forged"), forged);
+    const Outcome refused = install(appliance.path("forged"));
+    EXPECT_EQ(refused.status, 1);
+    EXPECT_NE(refused.errors.find("not signed by the authority"), std::string::npos) << refused.errors;
+    appliance.put_boot_file("kernel", literal_bytes("another kernel"));
+    EXPECT_EQ(install(file).status, 1);
+    EXPECT_EQ(install(appliance.authority_public()).status, 1) << "neither approval nor record";
+    EXPECT_EQ(install(appliance.path("nothing")).status, 3);
+    EXPECT_EQ(hex(appliance.boot_file("policy.approval")), hex(approval)) << "what was there stays";
+}
+
 INSTANTIATE_TEST_SUITE_P(Keys, PolicyctlSign, testing::Values("EC", "RSA"),
                          [](const auto& row) { return std::string(row.param); });
 
