@@ -103,6 +103,7 @@ def boot(options, box, release, check):
     box.make_tpm()
     box.provision()
     box.record()
+    box.tool("policyctl", "install", box.path("endpoint.record"), "--image", box.image)  # which is there: the same once more
     box.tool("policyctl", "install", os.path.join(release, "approval"), "--image", box.image)
     logs = os.path.join(options.output, "logs", "release")
     with box.machine(options.emulator, logs) as machine:

@@ -557,6 +557,15 @@ TEST(Policyctl, ApprovesAMachineAfterItsRelease) {
     const auto area = host::authority_public_area(host::read_public_key(appliance.authority_public()).get());
     EXPECT_EQ(approval->policy_digest,
               tpm::machine_policy_digest(tpm::name_of(area.bytes()), literal_bytes(test::kPolicyRef), approval->pcr19));
+    appliance.make_image();
+    const std::vector<std::string> install{"install", out, "--image", appliance.image()};
+    EXPECT_EQ(run_tool("policyctl", install).status, 0);
+    EXPECT_EQ(hex(appliance.boot_file("machine.approval")), hex(file));
+    host::Buffer forged = file;
+    forged.back() ^= std::byte{1};
+    host::replace_file(out, forged);
+    EXPECT_EQ(run_tool("policyctl", install).status, 1) << "not the authority's";
+    EXPECT_EQ(hex(appliance.boot_file("machine.approval")), hex(file));
     Approval as_release{};
     as_release.policy_digest = approval->policy_digest;
     as_release.signature = approval->signature;
