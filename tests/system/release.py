@@ -123,7 +123,7 @@ def check_next(options, maker, first, check):
     check("no package changed", "## Packages that changed since release 1\n\nNothing." in notes)
     said = subprocess.run([os.path.join(options.build, "bin", "policyctl"), "install", os.path.join(first, "approval"), "--image",
                            os.path.join(second, "appliance.raw")], capture_output=True, text=True, check=False)
-    check("the approval of before is not put on it", said.returncode == 1 and "is of another hypervisor.bin" in said.stderr,
+    check("the approval of before is not put on it", said.returncode == 1 and "is of another policy.bundle, kernel, initrd or cmdline" in said.stderr,
           said.stderr)
     check("the disk needs the new approval", "by its own approval alone" in notes)
 
